@@ -1,0 +1,39 @@
+# Each target makes its own .venv when it is missing. For the CPU build of torch:
+#   make demo TORCH_INDEX_URL=https://...   (the address that pytorch.org gives for your platform)
+PYTHON ?= python3
+TORCH_INDEX_URL ?=
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench clean
+.DEFAULT_GOAL := demo
+
+$(VENV)/.ready: pyproject.toml
+	@echo "Setting up $(VENV) (torch is a large download, once) ..."
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	if [ -n "$(TORCH_INDEX_URL)" ]; then \
+		$(BIN)/pip install --quiet --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
+	$(BIN)/pip install --quiet --editable ".[dev]"
+	touch $@
+
+$(VENV)/.ready-bench: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable ".[bench]"
+	touch $@
+
+demo: $(VENV)/.ready  ## a range test on real MNIST images
+	$(BIN)/lrfind range-test configs/mnist_cnn.yaml
+
+test: $(VENV)/.ready lint  ## what CI runs
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready-bench  ## speed beside the peers
+	$(BIN)/python benchmarks/range_test.py
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
