@@ -1,0 +1,53 @@
+"""Which learning rate should I use? Range tests for PyTorch, with the uncertainty and the evidence.
+
+In a notebook:
+
+    import lrfind
+    test = lrfind.range_test(model, optimizer, loss_fn, loader, start_lr=1e-6, end_lr=10)
+    test.suggest().lr
+    test.plot()
+
+Importing lrfind does not import torch; that happens when `range_test` is first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lrfind.errors import LrfindError, NoSuggestion, UsageError
+    from lrfind.notebook import RangeTest, range_test
+    from lrfind.suggestions import Suggestion, suggest
+
+__version__ = "0.1.0"
+__all__ = [
+    "LrfindError",
+    "NoSuggestion",
+    "RangeTest",
+    "Suggestion",
+    "UsageError",
+    "range_test",
+    "suggest",
+]
+
+_HOMES = {
+    "LrfindError": "lrfind.errors",
+    "NoSuggestion": "lrfind.errors",
+    "RangeTest": "lrfind.notebook",
+    "Suggestion": "lrfind.suggestions",
+    "UsageError": "lrfind.errors",
+    "range_test": "lrfind.notebook",
+    "suggest": "lrfind.suggestions",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lrfind' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

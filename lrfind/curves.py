@@ -1,0 +1,180 @@
+"""Curves of loss against learning rate: when they diverge, and how they are smoothed."""
+
+from __future__ import annotations
+
+import math
+from bisect import insort
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lrfind.errors import UsageError
+
+Array = NDArray[np.float64]
+
+FACTOR = 2.0  # of the scale above the best loss: the loss has lost all it gained, and as much again
+NOISE = 5.0  # times the median change between two steps: no batch-to-batch noise reaches it
+FLOOR = 0.01  # of the first loss: so that a curve that neither falls nor shakes has a scale too
+DECAY = 0.7  # of the running average that the rule watches: one wild batch is not a divergence
+
+WINDOWS = (5, 7, 9, 13, 17, 25)  # points of the local fit that `smooth` chooses from
+FEWEST_TO_SMOOTH = 16  # below this every point counts by itself
+
+
+@dataclass
+class DivergenceRule:
+    """Watches one lane's losses and says when they have diverged.
+
+    A loss diverges at step t when it is not finite, or when its running average s_t rises above
+
+        best + 2 * max(first - best, 5 * noise, 0.01 * |first|)
+
+    where `first` is the first loss, `best` the lowest running average so far, and `noise` the median
+    absolute change between consecutive losses so far. The scale is the *drop* from the first loss to
+    the best, not the best itself as in the peers (`loss > 4 * best`): a drop does not change when a
+    constant is added to the loss, so the rule means the same for negative losses, losses with an
+    offset and losses that reach the rounding floor, where 4 * best stops at once or never. The noise
+    term keeps a flat, noisy start from looking like a divergence; the last term gives a scale to a
+    curve that neither falls nor shakes. s is debiased: s_t = v_t / (1 - 0.7^(t+1)),
+    v_t = 0.7 v_(t-1) + 0.3 loss_t.
+
+    >>> rule = DivergenceRule()
+    >>> [rule.diverges(loss) for loss in (1.0, 0.5, 0.1, 0.2, 9.0)]
+    [False, False, False, False, True]
+    """
+
+    first: float = math.nan
+    best: float = math.inf
+    _last: float = math.nan
+    _average: float = 0.0
+    _weight: float = 1.0
+    _changes: list[float] = field(default_factory=list)  # sorted
+
+    def diverges(self, loss: float) -> bool:
+        """Take the next loss; True when the lane has diverged at it."""
+        if not math.isfinite(loss):
+            return True
+        if math.isnan(self.first):
+            self.first = loss
+        else:
+            insort(self._changes, abs(loss - self._last))
+        self._last = loss
+        self._average = DECAY * self._average + (1 - DECAY) * loss
+        self._weight *= DECAY
+        smoothed = self._average / (1 - self._weight)
+        self.best = min(self.best, smoothed)
+        return smoothed > self.ceiling
+
+    @property
+    def ceiling(self) -> float:
+        """The running average above which the lane counts as diverged."""
+        noise = self._changes[len(self._changes) // 2] if self._changes else 0.0
+        scale = max(self.first - self.best, NOISE * noise, FLOOR * abs(self.first))
+        return self.best + FACTOR * scale
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Loss against learning rate, in the order measured.
+
+    Attributes:
+        lr: (T,) positive and strictly increasing; lr[t] is what the optimizer used at step t.
+        loss: (T,) measured at step t *before* the update that uses lr[t]; may end in non-finite values.
+        planned: how many points the test would have had without stopping early; T or more.
+
+    Raises:
+        UsageError: if the two do not fit together, or lr is not positive and strictly increasing.
+    """
+
+    lr: Array
+    loss: Array
+    planned: int
+
+    @classmethod
+    def of(cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None) -> Curve:
+        """Build a curve from anything array-like; `planned` is the number of points when omitted."""
+        lr, loss = np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+        if lr.ndim != 1 or lr.shape != loss.shape:
+            raise UsageError(
+                f"lr and loss must be two lists of the same length; found shapes {lr.shape} and {loss.shape}."
+            )
+        if lr.size and not (np.isfinite(lr).all() and (lr > 0).all()):
+            at = int(np.flatnonzero(~(np.isfinite(lr) & (lr > 0)))[0])
+            raise UsageError(f"every lr must be a positive number; lr {at} is {lr[at]}.")
+        if (np.diff(lr) <= 0).any():
+            at = int(np.flatnonzero(np.diff(lr) <= 0)[0])
+            raise UsageError(
+                f"lr must increase from point to point; point {at + 1} has {lr[at + 1]:g} after {lr[at]:g}."
+            )
+        return cls(lr, loss, lr.size if planned is None else planned)
+
+    @cached_property
+    def length(self) -> int:
+        """How many points come before the first non-finite loss."""
+        bad = np.flatnonzero(~np.isfinite(self.loss))
+        return int(bad[0]) if bad.size else self.loss.size
+
+    @cached_property
+    def divergence(self) -> int | None:
+        """The step at which the loss diverged by `DivergenceRule`, or None."""
+        rule = DivergenceRule()
+        return next((t for t, loss in enumerate(self.loss) if rule.diverges(float(loss))), None)
+
+    @cached_property
+    def smoothed(self) -> Array:
+        """(T,) the loss smoothed by `smooth`; NaN from the first non-finite loss on."""
+        finite = self.loss[: self.length]
+        return np.concatenate([smooth(finite), np.full(self.loss.size - self.length, np.nan)])
+
+    @cached_property
+    def noise(self) -> float:
+        """Standard deviation of the loss around the smoothed loss (robust: from the median)."""
+        rest = np.abs(self.loss[: self.length] - self.smoothed[: self.length])
+        return float(1.4826 * np.median(rest)) if self.length else math.nan
+
+
+def smooth(loss: ArrayLike) -> Array:
+    """Smooth a finite loss without lag, as much as the loss itself calls for.
+
+    At each point, a parabola is fitted to the nearest points with tricube weights (local regression:
+    Cleveland 1979, without its robust pass); the width is the one of `WINDOWS` whose leave-one-out
+    error is least, so a clean curve stays as it is. A running average, as the peers use, lags behind
+    the lr and moves every minimum to the right. Losses above the divergence ceiling are lowered to it
+    first: a blow-up must not leak into the points before it. Fewer than 16 points are left as they are.
+
+    Args:
+        loss: (T,) finite, at evenly spaced steps.
+
+    Returns:
+        (T,) the smoothed loss.
+    """
+    loss = np.asarray(loss, dtype=np.float64)
+    if loss.size < FEWEST_TO_SMOOTH:
+        return loss.copy()
+    rule = DivergenceRule()
+    for value in loss:
+        if rule.diverges(float(value)):
+            break
+    capped = np.minimum(loss, rule.ceiling)
+    fits = [_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2]
+    return min(fits, key=lambda fit: fit[1])[0]
+
+
+def _local_parabola(y: Array, window: int) -> tuple[Array, float]:
+    """Fit a weighted parabola around each point; return the fit (T,) and its leave-one-out error."""
+    size, half = y.size, window // 2
+    start = np.clip(np.arange(size) - half, 0, size - window)
+    index = start[:, None] + np.arange(window)  # (T, W)
+    offset = (index - np.arange(size)[:, None]).astype(np.float64)
+    reach = np.abs(offset).max(axis=1, keepdims=True) + 1
+    weight = (1 - (np.abs(offset) / reach) ** 3) ** 3
+    basis = np.stack([np.ones_like(offset), offset, offset**2], axis=-1)  # (T, W, 3)
+    normal = np.einsum("twi,tw,twj->tij", basis, weight, basis)
+    # The fit at offset 0 is the first coefficient: a row of weights on the window's losses.
+    row = np.einsum("ti,twi,tw->tw", np.linalg.inv(normal)[:, 0, :], basis, weight)
+    fit = np.einsum("tw,tw->t", row, y[index])
+    own = row[np.arange(size), np.arange(size) - start]
+    error = np.abs((y - fit) / (1 - own))
+    return fit, float(np.mean(error**2))

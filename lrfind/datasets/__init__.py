@@ -1,0 +1,1 @@
+"""The built-in data sets; each is named in `lrfind.catalog`."""

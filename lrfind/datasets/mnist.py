@@ -1,0 +1,128 @@
+"""MNIST and Fashion-MNIST through torchvision, and the subset of MNIST that ships with lrfind."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfind.datasets.tensors import TensorData
+from lrfind.errors import UsageError
+
+MNIST_SCALE = (0.1307, 0.3081)  # mean and standard deviation of the training pixels in [0, 1]
+FASHION_SCALE = (0.2860, 0.3530)
+
+
+def mnist_mini() -> TensorData:
+    """6,000 real MNIST images, 5,000 to train and 1,000 to validate; see MNIST_MINI.md beside this file.
+
+    Returns:
+        x (N, 1, 28, 28) float32 with mean 0 and deviation 1, y (N,) int64 in 0..9.
+    """
+    with (resources.files("lrfind.datasets") / "mnist_mini.npz").open("rb") as file:
+        held = np.load(file)
+        arrays = {name: torch.from_numpy(held[name]) for name in held.files}
+    return TensorData(
+        _scaled(arrays["train_images"], arrays["train_labels"], MNIST_SCALE),
+        _scaled(arrays["validation_images"], arrays["validation_labels"], MNIST_SCALE),
+    )
+
+
+def mnist(root: str = "data", download: bool = True) -> TensorData:
+    """The 70,000 images of MNIST (LeCun, Cortes and Burges), its own split: 60,000 and 10,000.
+
+    Args:
+        root: folder that has, or will get, MNIST/raw with the four files (.gz or unpacked).
+        download: fetch them when they are not there.
+
+    Returns:
+        As `mnist_mini`.
+
+    Raises:
+        UsageError: if they are not there and cannot be fetched.
+    """
+    return _from_torchvision("MNIST", root, download, MNIST_SCALE)
+
+
+def fashion_mnist(root: str = "data", download: bool = True) -> TensorData:
+    """The 70,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747); as `mnist`."""
+    return _from_torchvision("FashionMNIST", root, download, FASHION_SCALE)
+
+
+def _scaled(images: Tensor, labels: Tensor, scale: tuple[float, float]) -> tuple[Tensor, Tensor]:
+    mean, deviation = scale
+    pixels = images.to(torch.float32).div_(255).sub_(mean).div_(deviation)
+    return pixels.unsqueeze(1), labels.to(torch.int64)
+
+
+def _from_torchvision(name: str, root: str, download: bool, scale: tuple[float, float]) -> TensorData:
+    raw = Path(root).expanduser() / name / "raw"
+    if not _files(raw):
+        _fetch(name, root, download)
+    files = _files(raw)
+
+    def read(split: str) -> tuple[Tensor, Tensor]:
+        try:
+            images = _read_idx(files[f"{split}-images-idx3-ubyte"])
+            labels = _read_idx(files[f"{split}-labels-idx1-ubyte"])
+        except (OSError, ValueError, EOFError, zlib.error) as error:
+            raise UsageError(
+                f"data: the {split} files of {name} in {raw} cannot be read ({error}); delete them and"
+                " download again."
+            ) from error
+        return _scaled(images, labels, scale)
+
+    return TensorData(read("train"), read("t10k"))
+
+
+def _files(raw: Path) -> dict[str, Path]:
+    """The four files by stem, unpacked or .gz; empty unless all four are there."""
+    found = {}
+    for stem in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
+        paths = [path for path in (raw / stem, raw / f"{stem}.gz") if path.is_file()]
+        if not paths:
+            return {}
+        found[stem] = paths[0]
+    return found
+
+
+def _read_idx(path: Path) -> Tensor:
+    """Read a file of unsigned bytes in the IDX format, unpacked or .gz.
+
+    Two zero bytes, the type (8: unsigned byte), the number of axes, each axis as a big-endian 32-bit
+    integer, the values.
+    """
+    data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    if data[:3] != b"\x00\x00\x08":
+        raise ValueError(f"{path.name} is not an IDX file of unsigned bytes")
+    shape = np.frombuffer(data, ">u4", count=data[3], offset=4)
+    values = np.frombuffer(data, np.uint8, offset=4 + 4 * data[3])
+    return torch.from_numpy(values.reshape(shape.astype(int)).copy())
+
+
+def _fetch(name: str, root: str, download: bool) -> None:
+    where = f"{Path(root).expanduser() / name / 'raw'}"
+    if not download:
+        raise UsageError(
+            f"data: {name} is not in {where}; allow `download: true`, or put its four files there."
+        )
+    from torchvision import datasets  # slow to import, and needed for this alone
+
+    try:
+        getattr(datasets, name)(root=root, download=True)
+    except Exception as error:  # torchvision lets any network error through
+        raise UsageError(
+            f"data: {name} is not in {where}, and cannot be downloaded"
+            f" ({type(error).__name__}: {' '.join(str(error).split())[:160]}). Without a network, put the four *-ubyte.gz files"
+            " there, or use `mnist_mini`, which comes with lrfind."
+        ) from error

@@ -1,0 +1,55 @@
+"""Data that is held as tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lrfind.errors import UsageError
+
+
+@dataclass(frozen=True)
+class TensorData:
+    """A training and a validation split, each a tuple of tensors with one row per example.
+
+    Attributes:
+        train: (x, y) or (x1, ..., xn, y), each (N, ...).
+        validation: the same for the held-out rows, each (M, ...).
+    """
+
+    train: tuple[Tensor, ...]
+    validation: tuple[Tensor, ...]
+
+    def check(self) -> None:
+        """Refuse data that no training could use.
+
+        Raises:
+            UsageError: for an empty split, columns of different lengths, or values that are not finite.
+        """
+        for split, tensors in (("training", self.train), ("validation", self.validation)):
+            rows = [len(tensor) for tensor in tensors]
+            if not rows or min(rows) == 0:
+                raise UsageError(f"data: the {split} split is empty.")
+            if len(set(rows)) > 1:
+                raise UsageError(f"data: the {split} tensors differ in length: {rows}.")
+            for i, tensor in enumerate(tensors):
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
+                    row = int(bad.any(dim=1).nonzero()[0])
+                    raise UsageError(
+                        f"data: tensor {i} of the {split} split holds {int(bad.sum())} values that are NaN"
+                        f" or inf, the first in row {row}; clean or impute them before training."
+                    )
+
+
+def split(tensors: tuple[Tensor, ...], validation: float, seed: int) -> TensorData:
+    """Split rows at random, by `seed`: a share of `validation` (at least one row) is held out."""
+    rows = len(tensors[0])
+    order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
+    held = max(1, round(rows * validation))
+    return TensorData(
+        tuple(tensor[order[held:]] for tensor in tensors),
+        tuple(tensor[order[:held]] for tensor in tensors),
+    )

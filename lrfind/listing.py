@@ -1,0 +1,18 @@
+"""The names that `lrfind ls` lists, each with a line on what it is; imports nothing that they name."""
+
+from __future__ import annotations
+
+from lrfind.catalog import DATASETS, LOSSES, MODELS, OPTIMIZERS
+from lrfind.config import read, templates
+from lrfind.registry import summary
+from lrfind.suggestions import METHODS
+
+
+def listing(what: str) -> dict[str, str]:
+    """Name to summary, for models, datasets, losses, optimizers, methods or templates."""
+    if what == "methods":
+        return {name: method.summary for name, method in METHODS.items()}
+    if what == "templates":
+        return {name: read(path).splitlines()[0].lstrip("# ") for name, path in templates().items()}
+    catalogs = {"models": MODELS, "datasets": DATASETS, "losses": LOSSES, "optimizers": OPTIMIZERS}
+    return {name: summary(path) for name, path in catalogs[what].items()}

@@ -1,0 +1,137 @@
+"""The range test on objects that exist already: a model, its optimizer, its loss and its loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lrfind import experiments
+from lrfind.batches import LossFn
+from lrfind.config import RangeTestSection
+from lrfind.curves import Array, Curve
+from lrfind.errors import UsageError
+from lrfind.plan import LaneResult
+from lrfind.preserve import preserved
+from lrfind.problem import from_objects
+from lrfind.suggestions import DEFAULT_METHOD, Suggestion, suggest_over
+from lrfind.summaries import ask
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True)
+class RangeTest:
+    """What a range test measured.
+
+    Attributes:
+        lanes: one result per seed: lr, loss, outcome.
+    """
+
+    lanes: Sequence[LaneResult]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Loss against lr, one curve per seed."""
+        return [lane.curve for lane in self.lanes]
+
+    @property
+    def lr(self) -> Array:
+        """(T,) the lrs that the optimizer used, up to the last that every seed reached."""
+        return min((lane.lr for lane in self.lanes), key=len)
+
+    @property
+    def loss(self) -> Array:
+        """(T,) the loss before the update that uses lr[t]; the median over seeds if there are several."""
+        reached = len(self.lr)
+        median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
+        return median
+
+    def suggest(self, method: str = DEFAULT_METHOD) -> Suggestion:
+        """Ask a method of `lrfind ls methods`; over several seeds, the median and the spread.
+
+        Raises:
+            NoSuggestion: with the reason.
+        """
+        return suggest_over(self.curves, method)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
+        from lrfind.plots import draw_range_test, view_range_test
+
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        answer = ask(self.curves, DEFAULT_METHOD, recorded=True)
+        edge = ask(self.curves, "edge", recorded=True)["lr"]
+        return draw_range_test(view_range_test(self.curves, answer, edge, "diverged at"), ax)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per lane and step; the columns of steps.csv."""
+        from lrfind.store import steps_frame
+
+        return steps_frame(list(self.lanes))
+
+
+def range_test(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn | None,
+    loader: Iterable[Any],
+    *,
+    start_lr: float = 1e-6,
+    end_lr: float = 10.0,
+    steps: int = 100,
+    shape: str = "exponential",
+    seeds: int = 1,
+    seed: int = 0,
+    grad_norm: bool = False,
+    probe_batch: Any = None,
+) -> RangeTest:
+    """Run an lr range test; afterwards everything is bit for bit as it was.
+
+    Restored, also after an exception: the model (weights, buffers, modes, hooks), the optimizer (state, lrs),
+    `.grad`, the random state of Python, NumPy and torch, the loader's generator, the thread count.
+
+    Args:
+        model: in train mode, it keeps the mode of every submodule; otherwise it is put in train mode.
+        optimizer: over the model's parameters; with several param groups their lrs keep their ratios, and
+            the lr reported is the first group's.
+        loss_fn: of (output, y), or of (output, batch) for dict batches; None takes the output's `.loss`.
+        loader: yields (x, y), (x1, ..., xn, y) or dicts, and can be read again and again.
+        start_lr: lr of the first step.
+        end_lr: lr of the last step, unless the loss diverges before.
+        steps: T, optimizer steps of one lane.
+        shape: of the ramp, "exponential" or "linear".
+        seeds: lanes; each has its own batch order (of a loader that shuffles) and dropout masks, all start
+            from the model's weights.
+        seed: of the first lane.
+        grad_norm: also record the Euclidean norm of the gradient.
+        probe_batch: also record the loss of this batch, in evaluation mode, at every step.
+
+    Raises:
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    try:
+        section = RangeTestSection.model_validate(
+            {
+                "start_lr": start_lr,
+                "end_lr": end_lr,
+                "steps": steps,
+                "seeds": seeds,
+                "shape": shape,
+                "grad_norm": grad_norm,
+            }
+        )
+    except ValueError as error:
+        raise UsageError(f"range_test: {error}") from None
+    with preserved(model, optimizer, loss_fn, loader) as snapshot:
+        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
+        return RangeTest(experiments.range_test(problem, section, seed))

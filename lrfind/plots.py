@@ -1,0 +1,132 @@
+"""Plots: compute what is to be seen, then draw it on an Axes. Nothing here trains, suggests or shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfind.curves import Array, Curve
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind people can tell apart; line style and marker differ too.
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+
+
+@dataclass(frozen=True)
+class RangeTestView:
+    """What a plot of a range test shows.
+
+    Attributes:
+        curves: one per lane.
+        lr: (T,) the lrs that every lane reached.
+        middle: (T,) median over lanes of the smoothed loss.
+        low: (T,) the lowest lane, high: (T,) the highest.
+        suggestion: lr, low, high, method; lr None where there is none.
+        edge: the lr where the ramp diverged, or the edge measured by bisection; None where there is none.
+        edge_label: what the edge is, in words.
+        bottom: lower end of the loss axis, top: upper end.
+    """
+
+    curves: Sequence[Curve]
+    lr: Array
+    middle: Array
+    low: Array
+    high: Array
+    suggestion: dict[str, Any]
+    edge: float | None
+    edge_label: str
+    bottom: float
+    top: float
+
+
+def view_range_test(
+    curves: Sequence[Curve], suggestion: dict[str, Any], edge: float | None, edge_label: str
+) -> RangeTestView:
+    """Compute what `draw_range_test` draws."""
+    curves = [curve for curve in curves if curve.length]
+    shortest = min((curve.length for curve in curves), default=0)
+    table = np.array([curve.smoothed[:shortest] for curve in curves]).reshape(len(curves), shortest)
+    finite = np.concatenate([curve.loss[: curve.length] for curve in curves] or [np.array([0.0])])
+    start = max((float(curve.loss[0]) for curve in curves), default=1.0)
+    best = float(finite.min())
+    drop = max(start - best, 1e-12)
+    return RangeTestView(
+        curves=curves,
+        lr=curves[0].lr[:shortest] if curves else np.array([]),
+        middle=np.median(table, axis=0) if curves else np.array([]),
+        low=table.min(axis=0) if curves else np.array([]),
+        high=table.max(axis=0) if curves else np.array([]),
+        suggestion=suggestion,
+        edge=edge,
+        edge_label=edge_label,
+        bottom=best - 0.08 * drop,
+        top=min(start + 0.6 * drop, max(float(finite.max()), start) + 0.1 * drop),
+    )
+
+
+def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
+    """Draw loss against lr: raw faint, smoothed bold, band over seeds, suggestion, interval, edge."""
+    ax.set_xscale("log")
+    for curve in view.curves:
+        ax.plot(curve.lr, curve.loss, color=BLUE, alpha=0.25, linewidth=0.7, zorder=1)
+    several = len(view.curves) > 1
+    if several:
+        ax.fill_between(
+            view.lr, view.low, view.high, color=BLUE, alpha=0.15, linewidth=0, zorder=2,
+            label=f"range of {len(view.curves)} seeds",
+        )  # fmt: skip
+    label = "smoothed loss (median)" if several else "smoothed loss"
+    ax.plot(view.lr, view.middle, color=BLUE, linewidth=2, zorder=3, label=label)
+    _draw_suggestion(view, ax)
+    if view.edge is not None:
+        ax.axvline(
+            view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=3,
+            label=f"{view.edge_label}: {view.edge:.2g}",
+        )  # fmt: skip
+    ax.set_ylim(view.bottom, view.top)
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("training loss")
+    ax.grid(True, which="major", color="0.9", linewidth=0.6)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.legend(frameon=False, fontsize="small", loc="best")
+    return ax
+
+
+def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
+    lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
+    if lr is None:
+        return
+    if low is not None and high > low:
+        ax.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0)
+    label = f"suggestion: {lr:.2g}"
+    if low is not None:
+        label += f"  [{low:.2g}, {high:.2g}]"
+    ax.axvline(lr, color=ORANGE, linewidth=1.5, zorder=3)
+    height = float(np.interp(np.log(lr), np.log(view.lr), view.middle))
+    ax.plot(
+        [lr], [height], marker="o", markersize=7, color=ORANGE, markeredgecolor="white",
+        linestyle="-", zorder=4, label=label,
+    )  # fmt: skip
+
+
+def range_test_figure(view: RangeTestView, title: str) -> Figure:
+    """A figure of its own with one range test in it; needs no display."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    ax = draw_range_test(view, figure.add_subplot())
+    ax.set_title(title, fontsize="medium", loc="left")
+    return figure
+
+
+def save(figure: Figure, stem: Path) -> None:
+    """Write a figure as stem.png, at print resolution, and stem.svg."""
+    figure.savefig(stem.with_suffix(".png"), dpi=200)
+    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

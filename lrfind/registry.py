@@ -1,0 +1,144 @@
+"""From a name to an object: "mlp" through the catalog, or "pkg.module:attr" for users' own.
+
+Nothing is imported until `resolve` is called; `signature` reads a function's arguments from its source
+file without importing it, so that a config can be checked in a fraction of the time that torch takes.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lrfind.errors import UsageError, unknown
+
+
+def import_path(kind: str, name: str, catalog: Mapping[str, str]) -> str:
+    """Turn a name into "pkg.module:attr"; names with a colon are such paths already.
+
+    Raises:
+        UsageError: if the name is not in the catalog.
+    """
+    if ":" in name:
+        return name
+    if name not in catalog:
+        raise UsageError(f"{unknown(kind, name, catalog)} Your own: pkg.module:attr.")
+    return catalog[name]
+
+
+def resolve(path: str) -> Any:
+    """Import what "pkg.module:attr" names; attr may have dots.
+
+    Raises:
+        UsageError: if the module or the attribute does not exist, or importing the module fails.
+    """
+    module_name, _, attribute = path.partition(":")
+    try:
+        found: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        missing = error.name or module_name
+        if not (module_name == missing or module_name.startswith(missing + ".")):
+            raise UsageError(f"importing '{module_name}' failed: {error}") from error
+        raise UsageError(
+            f"there is no module '{missing}' on the import path; if it is a file of yours, give its folder"
+            " with --import-root DIR."
+        ) from error
+    except Exception as error:
+        raise UsageError(f"importing '{module_name}' failed: {type(error).__name__}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            close = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(f"'{module_name}' has no attribute '{attribute}'{hint}")
+        found = getattr(found, part)
+    return found
+
+
+def signature(path: str) -> inspect.Signature | None:
+    """Read the arguments of "pkg.module:attr" from the source, importing nothing.
+
+    Args:
+        path: of a function, or of a class (then of its `__init__`, or its first base's in the same file).
+
+    Returns:
+        The signature without `self`, annotations as source text; None where the source does not tell (a
+        compiled module, a name made at import time).
+    """
+    module_name, _, attribute = path.partition(":")
+    source = _source_file(module_name)
+    if source is None:
+        return None
+    try:
+        tree = ast.parse(source.read_text(encoding="utf-8"))
+    except (OSError, SyntaxError, ValueError):
+        return None
+    named = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    node: ast.AST | None = named.get(attribute)
+    while isinstance(node, ast.ClassDef):
+        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        bases = [named[b.id] for b in node.bases if isinstance(b, ast.Name) and b.id in named]
+        node = (inits or bases or [None])[0]
+        if inits:
+            return _signature_of(inits[0], skip_self=True)
+    return _signature_of(node, skip_self=False) if isinstance(node, ast.FunctionDef) else None
+
+
+def summary(path: str) -> str:
+    """The first line of the docstring of "pkg.module:attr", from the source; the path where there is none."""
+    module_name, _, attribute = path.partition(":")
+    source = _source_file(module_name)
+    tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
+            return (ast.get_docstring(node) or path).splitlines()[0]
+    return path
+
+
+def _source_file(module_name: str) -> Path | None:
+    """Find a module's file by walking down from its top package, which is located but not imported."""
+    top, *rest = module_name.split(".")
+    loaded = sys.modules.get(top)
+    try:
+        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or spec.origin is None:
+        return None
+    path = Path(spec.origin)
+    for part in rest:
+        folder = path.parent / part
+        path = folder / "__init__.py" if folder.is_dir() else path.parent / f"{part}.py"
+    return path if path.suffix == ".py" and path.is_file() else None
+
+
+def _signature_of(node: ast.FunctionDef, *, skip_self: bool) -> inspect.Signature:
+    positional = [*node.args.posonlyargs, *node.args.args]
+    first_default = len(positional) - len(node.args.defaults)
+    parameters = [
+        _parameter(arg, inspect.Parameter.POSITIONAL_OR_KEYWORD, required=i < first_default)
+        for i, arg in enumerate(positional)
+    ]
+    if node.args.vararg:
+        parameters.append(_parameter(node.args.vararg, inspect.Parameter.VAR_POSITIONAL))
+    parameters += [
+        _parameter(arg, inspect.Parameter.KEYWORD_ONLY, required=default is None)
+        for arg, default in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)
+    ]
+    if node.args.kwarg:
+        parameters.append(_parameter(node.args.kwarg, inspect.Parameter.VAR_KEYWORD))
+    return inspect.Signature(parameters[1:] if skip_self else parameters)
+
+
+def _parameter(arg: ast.arg, kind: Any, *, required: bool = True) -> inspect.Parameter:
+    return inspect.Parameter(
+        arg.arg,
+        kind,
+        default=inspect.Parameter.empty if required else None,
+        annotation=ast.unparse(arg.annotation) if arg.annotation else inspect.Parameter.empty,
+    )

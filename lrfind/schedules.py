@@ -1,0 +1,27 @@
+"""Learning rates as functions of the step."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lrfind.curves import Array
+
+
+def ramp(start_lr: float, end_lr: float, steps: int, *, shape: str = "exponential") -> Array:
+    """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
+
+    Args:
+        start_lr: lr of step 0, positive.
+        end_lr: lr of step `steps - 1`, above `start_lr`.
+        steps: T, at least 2.
+        shape: "exponential" (equal ratios, as fastai made usual) or "linear" (equal differences, as in
+            the paper).
+
+    Returns:
+        (T,) lrs, strictly increasing.
+
+    >>> ramp(1e-3, 1e-1, 3)
+    array([0.001, 0.01 , 0.1  ])
+    """
+    space = np.geomspace if shape == "exponential" else np.linspace
+    return np.asarray(space(start_lr, end_lr, steps), dtype=np.float64)

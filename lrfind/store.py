@@ -1,0 +1,262 @@
+"""The run directory: run.sqlite is the truth, everything else in it is an export that can be made again.
+
+    config.yaml       the config as given          resolved.yaml   with every default and override
+    environment.json  versions, device, threads    run.sqlite      the truth
+    steps.csv         a row a step                 lanes.csv       a row a lane
+    summary.json      what --json prints           *.png, *.svg    plots
+
+steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
+uses lr), smoothed_loss (see `lrfind.curves.smooth`; empty from the first non-finite loss on), and, where
+asked for, probe_loss and grad_norm. lanes.csv: lane, seed, lr (the peak; a ramp's end), outcome, steps,
+first_loss, best_loss, last_loss, metric (empty where none was measured), train_seconds. Floats are written
+so that reading them gives the same bits.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+
+from lrfind.curves import Curve
+from lrfind.errors import UsageError
+from lrfind.plan import LaneResult, Outcome
+
+SCHEMA = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE lanes (
+    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, planned INTEGER NOT NULL, lr REAL NOT NULL,
+    outcome TEXT NOT NULL, seconds REAL NOT NULL, error TEXT
+);
+CREATE TABLE steps (
+    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
+    loss REAL, probe_loss REAL, grad_norm REAL, PRIMARY KEY (lane, step)
+) WITHOUT ROWID;
+"""
+DATABASE = "run.sqlite"
+VERSION = "1"
+
+
+class Run:
+    """One run directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, facts: dict[str, str]) -> Run:
+        """Make a new run directory; nothing that exists is ever overwritten.
+
+        Args:
+            path: the directory itself; it may exist if it is empty.
+            facts: what is known of the run before it starts (command, config, ...), as text.
+
+        Raises:
+            UsageError: if the directory is taken, or cannot be written to.
+        """
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise UsageError(f"'{path}' is not empty, and a run never overwrites; give another --out.")
+            run = cls(path)
+            with run._connect() as database:
+                database.executescript(SCHEMA)
+                rows = {"version": VERSION, **facts}.items()
+                database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
+        except PermissionError:
+            raise UsageError(
+                f"cannot write to '{path}': permission denied; give --out a directory of yours."
+            ) from None
+        except sqlite3.OperationalError as error:
+            raise UsageError(f"cannot write to '{path}': {error}; give another --out.") from None
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Open an existing run directory.
+
+        Raises:
+            UsageError: if it is none.
+        """
+        run = cls(path)
+        if not (path / DATABASE).is_file():
+            raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
+        try:
+            version = run.facts()["version"]
+        except (sqlite3.DatabaseError, KeyError) as error:
+            raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
+        if version != VERSION:
+            raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
+        return run
+
+    def facts(self) -> dict[str, str]:
+        """What is known of the run besides its lanes."""
+        with self._connect() as database:
+            return dict(database.execute("SELECT name, value FROM facts").fetchall())
+
+    def add_lane(self, result: LaneResult) -> None:
+        """Keep a lane and all its steps, in one transaction."""
+        none = [None] * result.lr.size
+        columns = (
+            result.lr,
+            result.loss,
+            none if result.probe_loss is None else result.probe_loss,
+            none if result.grad_norm is None else result.grad_norm,
+        )
+        steps = [
+            (result.lane, t, *(None if value is None else float(value) for value in row))
+            for t, row in enumerate(zip(*columns, strict=True))
+        ]
+        lane = (result.lane, result.seed, result.planned, result.peak, result.outcome)
+        with self._connect() as database:
+            database.execute(
+                "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*lane, result.seconds, result.error),
+            )
+            database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)", steps)
+
+    def lanes(self) -> list[LaneResult]:
+        """Every lane that was kept."""
+        with self._connect() as database:
+            lanes = database.execute("SELECT * FROM lanes ORDER BY lane").fetchall()
+            return [self._lane(database, row) for row in lanes]
+
+    def _lane(self, database: sqlite3.Connection, row: tuple[Any, ...]) -> LaneResult:
+        lane, seed, planned, peak, outcome, seconds, error = row
+        query = "SELECT lr, loss, probe_loss, grad_norm FROM steps WHERE lane = ? ORDER BY step"
+        steps = database.execute(query, (lane,)).fetchall()
+        table = np.array(steps, dtype=np.float64).reshape(len(steps), 4)  # NULL becomes NaN
+
+        def asked(column: int) -> Any:
+            return table[:, column] if any(step[column] is not None for step in steps) else None
+
+        return LaneResult(
+            lane=lane,
+            seed=seed,
+            planned=planned,
+            peak=peak,
+            outcome=cast(Outcome, outcome),
+            lr=table[:, 0],
+            loss=table[:, 1],
+            probe_loss=asked(2),
+            grad_norm=asked(3),
+            seconds=seconds,
+            error=error,
+        )
+
+    def export(self) -> None:
+        """Write steps.csv and lanes.csv from the database."""
+        lanes = self.lanes()
+        self.write("steps.csv", steps_frame(lanes).to_csv(index=False))
+        self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the run, whole or not at all."""
+        draft = self.path / f".{name}.part"
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self.path / name)
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write plain data as JSON; there must be no NaN in it."""
+        self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    @contextmanager
+    def _connect(self) -> Iterator[sqlite3.Connection]:
+        with closing(sqlite3.connect(self.path / DATABASE)) as database, database:
+            yield database
+
+
+def default_path(name: str, command: str) -> Path:
+    """runs/<name>-<command>-<time>, with a number behind it if that is taken."""
+    base = f"{name}-{command}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, number = Path("runs") / base, 2
+    while path.exists():
+        path, number = Path("runs") / f"{base}-{number}", number + 1
+    return path
+
+
+def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane and step; the columns of steps.csv."""
+    frames = []
+    for result in lanes:
+        columns = {
+            "lane": result.lane,
+            "seed": result.seed,
+            "step": np.arange(result.lr.size),
+            "lr": result.lr,
+            "loss": result.loss,
+            "smoothed_loss": result.curve.smoothed,
+        }
+        if result.probe_loss is not None:
+            columns["probe_loss"] = result.probe_loss
+        if result.grad_norm is not None:
+            columns["grad_norm"] = result.grad_norm
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane; the columns of lanes.csv."""
+    return pd.DataFrame(
+        [
+            {
+                "lane": result.lane,
+                "seed": result.seed,
+                "lr": result.peak,
+                "outcome": result.outcome,
+                "steps": result.lr.size,
+                "first_loss": result.loss[0] if result.loss.size else np.nan,
+                "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
+                "last_loss": result.loss[-1] if result.loss.size else np.nan,
+                "metric": np.nan,
+                "train_seconds": result.seconds,
+            }
+            for result in lanes
+        ]
+    )
+
+
+def read_curves(source: Path) -> tuple[list[Curve], bool]:
+    """Read curves to suggest from: a run directory's lanes, or a CSV with columns lr and loss.
+
+    A CSV may have a column `lane`, each lane then being a curve; rows of a curve are sorted by lr.
+
+    Returns:
+        One curve per lane with measurements, and whether the losses are as lrfind's own runs record them.
+
+    Raises:
+        UsageError: if it is neither, or its rows make no curve.
+    """
+    if source.is_dir():
+        return [lane.curve for lane in Run.open(source).lanes() if lane.lr.size], True
+    try:
+        table = pd.read_csv(source, skipinitialspace=True)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file or run directory '{source}'.") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
+    missing = [name for name in ("lr", "loss") if name not in table]
+    if missing:
+        raise UsageError(
+            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
+            f" {', '.join(map(str, table.columns))}."
+        )
+    for name in ("lr", "loss"):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        words = table[name].notna() & numbers.isna()
+        if words.any():
+            row = int(words.to_numpy().argmax())
+            raise UsageError(f"'{source}', line {row + 2}: {name} is '{table[name][row]}', not a number.")
+        table[name] = numbers
+    lanes = [rows for _, rows in table.groupby("lane")] if "lane" in table else [table]
+    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
+    return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False

@@ -1,0 +1,293 @@
+"""From a curve to a suggested learning rate: our methods and the peers', by name, in one table.
+
+Every method is a pure function of the curve and refuses, with a reason, where the curve has no answer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lrfind import peers
+from lrfind.curves import Array, Curve
+from lrfind.errors import NoSuggestion, unknown
+
+FEWEST_POINTS = 5
+DEFAULT_METHOD = "consensus"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate, and where it came from.
+
+    Attributes:
+        lr: the suggested learning rate.
+        method: the name of the method.
+        reason: why this one, in words.
+        index: the point of the curve that the answer was read from; None where there is no single one.
+        low: lower end of the interval, the lowest answer of any lane; None with one lane.
+        high: upper end, the highest answer of any lane.
+    """
+
+    lr: float
+    method: str
+    reason: str
+    index: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to read a suggestion from a curve.
+
+    Attributes:
+        name: what people type.
+        answer: from a curve to (index, lr); raises NoSuggestion.
+        summary: what the answer is, in words.
+        record: what the method's own tool would have recorded from a raw curve (smoothed, cut); None for
+            ours, which read the raw curve and smooth it themselves.
+    """
+
+    name: str
+    answer: Callable[[Curve], tuple[int | None, float]]
+    summary: str
+    record: Callable[[Curve], Curve] | None = None
+
+
+def steepest(curve: Curve) -> tuple[int, float]:
+    """The lr where the smoothed loss falls fastest per decade of lr, before its minimum."""
+    slope = _slope_to_minimum(curve)
+    at = int(np.argmin(slope))
+    return at, float(curve.lr[at])
+
+
+def minimum(curve: Curve) -> tuple[int, float]:
+    """A tenth of the lr where the smoothed loss is lowest (as fastai's `minimum`, without its lag)."""
+    at = _lowest(curve)
+    return at, float(curve.lr[at]) / 10
+
+
+def edge(curve: Curve) -> tuple[int, float]:
+    """The lr at which the loss diverged: on a ramp, an *upper bound* of the largest stable lr.
+
+    A ramp passes the true edge before the loss shows it: until then every step has shrunk the directions
+    that will blow up, and they must grow back first. On full-batch least squares it fires at 2 to 9 times
+    2 / lambda_max. For the real edge, see `lrfind.stability`.
+    """
+    if curve.divergence is None:
+        raise NoSuggestion(
+            f"the loss never diverged, so the edge lies above {curve.lr[-1]:.3g}; widen end_lr to find it."
+        )
+    return curve.divergence, float(curve.lr[curve.divergence])
+
+
+def consensus(curve: Curve) -> tuple[None, float]:
+    """Half way, in log lr, between `steepest` and `minimum`.
+
+    The steepest point errs low where the fall is long, the tenth of the minimum errs high where the loss
+    stays flat before it blows up; half way is never the worse of the two. Over several lanes: the median,
+    with the lowest and the highest answer as the interval.
+    """
+    return None, math.sqrt(steepest(curve)[1] * minimum(curve)[1])
+
+
+def _lowest(curve: Curve) -> int:
+    return int(np.nanargmin(curve.smoothed))
+
+
+def _slope_to_minimum(curve: Curve) -> Array:
+    upto = _lowest(curve) + 1
+    slope: Array = np.gradient(curve.smoothed[:upto], np.log10(curve.lr[:upto]))  # loss per decade
+    return slope
+
+
+def refusal(curve: Curve) -> str | None:
+    """Why no method can answer from this curve, or None when they can.
+
+    The loss must fall, by more than its noise, and stop falling before the end of the range.
+    """
+    finite, total = curve.length, curve.loss.size
+    if total == 0:
+        return "the curve has no points."
+    if not np.isfinite(curve.loss).any():
+        return "no loss is finite; check the data and the model for NaN and inf, then try a lower start_lr."
+    if finite < total and finite < FEWEST_POINTS:
+        return (
+            f"the loss stops being finite at point {finite} (lr {curve.lr[finite]:.3g}): it diverges from the"
+            f" start; lower start_lr, for example to {curve.lr[0] / 1000:.0e}."
+        )
+    if finite < FEWEST_POINTS:
+        return f"too few points: {finite}, and {FEWEST_POINTS} are the least; use more steps."
+    smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
+    first = float(np.median(smoothed[: max(1, finite // 20)]))
+    lowest = int(np.argmin(smoothed))
+    significant = max(2.5 * curve.noise, 1e-6 * float(np.abs(smoothed).max()))
+    if first - smoothed[lowest] <= significant:
+        if curve.divergence is not None and curve.divergence < finite / 4:
+            return (
+                f"the loss diverges from the start (at lr {lr[curve.divergence]:.3g}); lower start_lr, for"
+                f" example to {lr[0] / 1000:.0e}."
+            )
+        if smoothed.max() - first > significant:
+            return (
+                "the loss only rises: it never falls below where it began; lower start_lr, for example to"
+                f" {lr[0] / 1000:.0e}, and check that the model can learn from this data."
+            )
+        return (
+            f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
+            " noise; widen the range, use more steps, or check that gradients reach the parameters."
+        )
+    if finite == total and curve.divergence is None and lowest >= finite - max(1, finite // 33):
+        return (
+            f"the loss is lowest at the end of the range and still falling; widen end_lr to"
+            f" {lr[-1] * 10:.3g}."
+        )
+    return None
+
+
+def _at(pick: Callable[[Curve], int]) -> Callable[[Curve], tuple[int, float]]:
+    def answer(curve: Curve) -> tuple[int, float]:
+        index = pick(curve)
+        return index, float(curve.lr[index])
+
+    return answer
+
+
+def _tenth_at(pick: Callable[[Curve], int]) -> Callable[[Curve], tuple[int, float]]:
+    def answer(curve: Curve) -> tuple[int, float]:
+        index = pick(curve)
+        return index, float(curve.lr[index]) / 10
+
+    return answer
+
+
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("consensus", consensus, "half way in log lr between steepest and minimum"),
+        Method("steepest", steepest, "where the loss falls fastest per decade of lr"),
+        Method("minimum", minimum, "a tenth of the lr of the lowest loss"),
+        Method("edge", edge, "where the loss diverged: an upper bound of the largest stable lr"),
+        Method(
+            "torch-lr-finder",
+            _at(peers.torch_lr_finder_suggest),
+            "torch-lr-finder: steepest fall per point",
+            peers.lagging_record,
+        ),
+        Method(
+            "lightning",
+            _at(peers.lightning_suggest),
+            "Lightning: steepest fall against linear lr",
+            peers.lightning_record,
+        ),
+        Method(
+            "ignite",
+            _at(peers.ignite_suggest),
+            "Ignite: steepest fall per point before the minimum",
+            peers.lagging_record,
+        ),
+        Method(
+            "fastai-steep",
+            _at(peers.fastai_steep),
+            "fastai: steepest fall per unit of ln(lr)",
+            peers.fastai_record,
+        ),
+        Method(
+            "fastai-minimum",
+            _tenth_at(peers.fastai_minimum),
+            "fastai: a tenth of the lr of the lowest loss",
+            peers.fastai_record,
+        ),
+        Method(
+            "fastai-valley",
+            _at(peers.fastai_valley),
+            "fastai: two thirds into the longest valley",
+            peers.fastai_record,
+        ),
+        Method(
+            "fastai-slide",
+            _at(peers.fastai_slide),
+            "fastai: sliding interval from the right",
+            peers.fastai_record,
+        ),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        UsageError: if there is none of this name; the message has the near misses.
+    """
+    if name not in METHODS:
+        raise unknown("method", name, METHODS)
+    return METHODS[name]
+
+
+def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, recorded: bool = False) -> Suggestion:
+    """Ask one method about one curve.
+
+    Args:
+        curve: lr and loss.
+        name: a name from `METHODS`.
+        recorded: the loss is raw, as lrfind's own runs record it, so a peer's method is given what that
+            peer would have recorded from it; otherwise it is given the loss as it is.
+
+    Raises:
+        NoSuggestion: with the reason.
+        UsageError: if there is no such method.
+    """
+    method = method_named(name)
+    if method.answer is not edge and (reason := refusal(curve)):
+        raise NoSuggestion(reason)
+    index, lr = method.answer(method.record(curve) if recorded and method.record else curve)
+    return Suggestion(lr, name, method.summary, index)
+
+
+def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Suggestion:
+    """Suggest a learning rate from any curve.
+
+    Args:
+        lr: (T,) positive, strictly increasing.
+        loss: (T,) measured at those rates; may end in NaN or inf. Our methods smooth it as much as its noise
+            calls for; the peers' methods take it as it is.
+        method: a name from `lrfind ls methods`.
+
+    Raises:
+        NoSuggestion: where the curve has no answer; `.reason` says why and what to change.
+        UsageError: if lr and loss do not fit together, or there is no such method.
+
+    >>> import numpy as np
+    >>> x = np.linspace(-4, 0, 81)
+    >>> round(suggest(10**x, (x + 2) ** 2, method="minimum").lr, 6)
+    0.001
+    """
+    return suggest_from(Curve.of(lr, loss), method)
+
+
+def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, recorded: bool = True) -> Suggestion:
+    """Ask one method about several lanes: the median in log lr of those that answer, and their spread.
+
+    Raises:
+        NoSuggestion: if more than half of the lanes refuse; the reason is the first lane's that does.
+    """
+    answers: list[Suggestion] = []
+    reasons: list[str] = []
+    for curve in curves:
+        try:
+            answers.append(suggest_from(curve, name, recorded=recorded))
+        except NoSuggestion as refused:
+            reasons.append(refused.reason)
+    if len(answers) <= len(reasons):
+        raise NoSuggestion(reasons[0] if reasons else "the run has no lanes with measurements.")
+    if len(answers) == 1:
+        return answers[0]
+    lrs = np.array([answer.lr for answer in answers])
+    median = float(10 ** np.median(np.log10(lrs)))
+    return replace(answers[0], lr=median, index=None, low=float(lrs.min()), high=float(lrs.max()))

@@ -1,0 +1,92 @@
+"""What a run found, as plain data: the content of summary.json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from lrfind.curves import Curve
+from lrfind.errors import NoSuggestion
+from lrfind.plan import LaneResult
+from lrfind.suggestions import DEFAULT_METHOD, METHODS, suggest_over
+
+SCHEMA = 1
+RAMP_EDGE = "an upper bound of the largest stable lr: where the ramp diverged"
+
+
+def suggestion_table(curves: Sequence[Curve], *, recorded: bool) -> dict[str, dict[str, Any]]:
+    """What every method says of these lanes: {name: {lr, low, high, reason}}, lr None where it refuses."""
+    return {name: ask(curves, name, recorded=recorded) for name in METHODS}
+
+
+def ask(curves: Sequence[Curve], method: str, *, recorded: bool) -> dict[str, Any]:
+    """One method's answer as plain data; a refusal has lr None and says why in `reason`."""
+    try:
+        found = suggest_over(curves, method, recorded=recorded)
+    except NoSuggestion as refused:
+        return {"lr": None, "low": None, "high": None, "method": method, "reason": refused.reason}
+    return {
+        "lr": found.lr,
+        "low": found.low,
+        "high": found.high,
+        "method": method,
+        "reason": found.reason,
+    }
+
+
+def range_test_summary(
+    results: Sequence[LaneResult],
+    run: str,
+    method: str = DEFAULT_METHOD,
+    measured_edge: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """What a range test found.
+
+    Args:
+        results: its lanes.
+        run: the run directory.
+        method: whose answer is the suggestion.
+        measured_edge: lr, and what it is in words, where it was bisected for.
+    """
+    curves = [result.curve for result in results if result.lr.size]
+    methods = suggestion_table(curves, recorded=True)
+    chosen = methods[method]
+    edge = measured_edge or {"lr": methods["edge"]["lr"], "is": RAMP_EDGE}
+    return {
+        "schema": SCHEMA,
+        "command": "range-test",
+        "run": run,
+        "suggestion": chosen,
+        "methods": brief(methods),
+        "edge": edge["lr"],
+        "edge_is": edge["is"],
+        "lanes": [
+            {"lane": r.lane, "seed": r.seed, "outcome": r.outcome, "steps": int(r.lr.size)} for r in results
+        ],
+        "warnings": _warnings(results, chosen, edge["lr"]),
+    }
+
+
+def brief(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """A table of `suggestion_table` with lr and reason alone; the reason only where there is no lr."""
+    return {
+        name: {"lr": answer["lr"], "reason": None if answer["lr"] is not None else answer["reason"]}
+        for name, answer in methods.items()
+    }
+
+
+def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: float | None) -> list[str]:
+    warnings = []
+    if len(results) == 1 and chosen["lr"] is not None:
+        warnings.append("one seed only, so there is no interval; use --seeds 3.")
+    if chosen["low"] and chosen["high"] > 10 * chosen["low"]:
+        warnings.append(
+            f"the lanes disagree by more than a decade ({chosen['low']:.2g} to {chosen['high']:.2g}); use"
+            " more steps or more seeds."
+        )
+    if chosen["lr"] and edge_lr and chosen["lr"] > edge_lr / 3:
+        warnings.append(f"the suggestion is close to where the loss diverged ({edge_lr:.2g}); start lower.")
+    outcomes = [r.outcome for r in results]
+    if "diverged" in outcomes and "finished" in outcomes:
+        warnings.append(f"{outcomes.count('diverged')} of {len(outcomes)} lanes diverged before end_lr.")
+    return warnings

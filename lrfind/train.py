@@ -1,0 +1,108 @@
+"""One lane at a time: a generator that takes training steps. The only place where an lr is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lrfind.batches import LossFn, batch_loss
+from lrfind.curves import Array
+from lrfind.errors import UsageError
+
+
+class Step(NamedTuple):
+    """What one step measured, all before the update that uses `lr`."""
+
+    step: int
+    lr: float
+    loss: float
+    grad_norm: float | None
+    probe_loss: float | None
+
+
+class Setup(NamedTuple):
+    """The parts of one lane, ready to train."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_fn: LossFn | None
+    batches: Iterator[Any]
+    probe: Any = None
+
+
+def train(setup: Setup, lr: Array, *, grad_norm: bool = False) -> Iterator[Step]:
+    """Take one optimizer step for each lr, and yield each step's measurements before its update.
+
+    Whoever iterates decides when to stop: the update of a step is made when the next one is asked for, so
+    stopping at a non-finite loss leaves the weights as they were.
+
+    Args:
+        setup: the lane's parts. Param groups keep the ratios of their lrs: `lr` is that of the first group
+            whose lr is not zero.
+        lr: (T,) the lr of each step.
+        grad_norm: also measure the Euclidean norm of the gradient, over all parameters.
+
+    Raises:
+        UsageError: if the batches run out, or the loss does not depend on any parameter.
+    """
+    model, optimizer, loss_fn, batches, probe = setup
+    ratios = lr_ratios(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for step, value in enumerate(lr.tolist()):
+        loss = batch_loss(model, loss_fn, next(batches))
+        if not loss.requires_grad:
+            raise UsageError(
+                "the loss does not depend on any parameter that requires a gradient; is the whole model"
+                " frozen, or its output detached?"
+            )
+        probe_loss = None if probe is None else evaluate(model, loss_fn, probe)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = _norm(parameters) if grad_norm else None
+        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+            _set_lr(group, value * ratio)
+        yield Step(step, value, loss.item(), norm, probe_loss)
+        optimizer.step()
+
+
+def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Each param group's lr as a multiple of the first one that is not zero."""
+    lrs = [float(group["lr"]) for group in optimizer.param_groups]
+    base = next((lr for lr in lrs if lr > 0), None)
+    if base is None:
+        raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
+    return [lr / base for lr in lrs]
+
+
+def evaluate(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
+    """The loss of a batch in evaluation mode, without gradients; every module's mode is kept."""
+    with evaluating(model), torch.no_grad():
+        return batch_loss(model, loss_fn, batch).item()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _norm(parameters: list[Tensor]) -> float:
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr
