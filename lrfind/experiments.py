@@ -5,12 +5,12 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-import lrfind
 from lrfind.config import Experiment, RangeTestSection
 from lrfind.curves import DivergenceRule
 from lrfind.errors import LrfindError, NoSuggestion, Stopped, UsageError
@@ -188,7 +188,7 @@ def _measure_edge(problem: Problem, experiment: Experiment, results: Sequence[La
 def environment(problem: Problem) -> dict[str, Any]:
     """What a run ran on, as far as it can change the numbers."""
     return {
-        "lrfind": lrfind.__version__,
+        "lrfind": version("lrfind"),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,

@@ -73,7 +73,7 @@ def _refuse_too_few(found: int, needed: int, what: str) -> None:
 def _refuse_non_finite(loss: NDArray[np.floating], method: str) -> None:
     if not np.isfinite(loss).all():
         raise NoSuggestion(
-            f"the loss is not finite at lr points that {method} reads, where it would answer with the edge"
+            f"the loss is not finite within the points that {method} reads, so it would answer with the edge"
             " of the blow-up; cut the curve there, or use another method."
         )
 

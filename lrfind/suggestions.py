@@ -5,7 +5,6 @@ Every method is a pure function of the curve and refuses, with a reason, where t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -87,13 +86,16 @@ def edge(curve: Curve) -> tuple[int, float]:
 
 
 def consensus(curve: Curve) -> tuple[None, float]:
-    """Half way, in log lr, between `steepest` and `minimum`.
+    """The middle one of `steepest`, `minimum` and a tenth of `edge`.
 
-    The steepest point errs low where the fall is long, the tenth of the minimum errs high where the loss
-    stays flat before it blows up; half way is never the worse of the two. Over several lanes: the median,
-    with the lowest and the highest answer as the interval.
+    Each of the three has its own way to fail: noise makes a slope steepest where nothing happens yet, a
+    broad valley puts the minimum far to the right, a ramp passes the edge before the loss shows it. The
+    middle one is wrong only where two are. A curve that never diverged has its edge above the last lr.
+    Over several lanes: the median, with the lowest and the highest answer as the interval.
     """
-    return None, math.sqrt(steepest(curve)[1] * minimum(curve)[1])
+    last = curve.loss.size - 1 if curve.divergence is None else curve.divergence
+    answers = (steepest(curve)[1], minimum(curve)[1], float(curve.lr[last]) / 10)
+    return None, sorted(answers)[1]
 
 
 def _lowest(curve: Curve) -> int:
@@ -135,8 +137,8 @@ def refusal(curve: Curve) -> str | None:
             )
         if smoothed.max() - first > significant:
             return (
-                "the loss only rises: it never falls below where it began; lower start_lr, for example to"
-                f" {lr[0] / 1000:.0e}, and check that the model can learn from this data."
+                "the loss only rises, it never falls below where it began; use more steps or a lower start_lr,"
+                " and check that gradients reach the parameters."
             )
         return (
             f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
@@ -169,7 +171,7 @@ def _tenth_at(pick: Callable[[Curve], int]) -> Callable[[Curve], tuple[int, floa
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
-        Method("consensus", consensus, "half way in log lr between steepest and minimum"),
+        Method("consensus", consensus, "the middle one of steepest, minimum and a tenth of the edge"),
         Method("steepest", steepest, "where the loss falls fastest per decade of lr"),
         Method("minimum", minimum, "a tenth of the lr of the lowest loss"),
         Method("edge", edge, "where the loss diverged: an upper bound of the largest stable lr"),

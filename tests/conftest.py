@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrfind.curves import Curve
+
+os.environ["MPLBACKEND"] = "Agg"
+
+LINEAR = """
+name: tiny
+model: linear
+data: {name: regression, batch_size: full, args: {samples: 64, features: 4, condition: 10}}
+loss: mse
+optimizer: {name: sgd, lr: 0.1}
+training: {steps: 20}
+range_test: {start_lr: 1e-4, end_lr: 100, steps: 60, seeds: 2}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A config that runs in a few hundredths of a second."""
+    path = tmp_path / "tiny.yaml"
+    path.write_text(LINEAR)
+    return path
+
+
+@pytest.fixture
+def golden() -> Callable[..., Curve]:
+    """A curve that falls around 1e-3, is lowest at 0.026 and blows up; `noise` is a standard deviation."""
+
+    def make(noise: float = 0.0) -> Curve:
+        lr = 1e-7 * 1e8 ** (np.arange(100) / 99)
+        x = np.log10(lr)
+        loss = 2.3 - 1.8 / (1 + np.exp(-3 * (x + 3))) + np.exp(3 * (x + 0.3))
+        return Curve.of(lr, loss + noise * np.random.default_rng(0).standard_normal(100))
+
+    return make

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from lrfind import config
+from lrfind.config import Experiment, check
+from lrfind.document import ConfigError, parse
+from lrfind.errors import UsageError
+
+GOOD = """\
+name: good
+model: {name: mlp, args: {hidden: [8]}}
+data: mnist_mini
+loss: cross_entropy
+optimizer: {name: sgd, lr: 0.01, args: {momentum: 0.9}}
+training: {epochs: 2}
+"""
+
+
+def mistakes(text: str, *overrides: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        check(text, overrides, "f.yaml")
+    return [str(mistake).split("\n")[0] for mistake in refused.value.mistakes]
+
+
+def test_a_bare_name_is_short_for_a_mapping() -> None:
+    assert check(GOOD) == check(GOOD.replace("mnist_mini", "{name: mnist_mini, args: {}}"))
+
+
+def test_what_is_dumped_reads_back_the_same() -> None:
+    experiment = check(GOOD, ["range_test.start_lr=1.2345678901234567e-7"])
+    assert check(config.dump(experiment)) == experiment
+
+
+def test_steps_and_epochs_give_way_to_each_other_in_overrides() -> None:
+    training = check(GOOD, ["training.steps=7"]).training
+    assert (training.steps, training.epochs) == (7, None)
+    assert mistakes(GOOD.replace("epochs: 2", "epochs: 2, steps: 3")) == [
+        "f.yaml:6:11: error: training: give exactly one of steps and epochs"
+    ]
+
+
+WRONG = {
+    "seed: -1": "seed: must be at least 0; found -1",
+    "seed: 1.5": "seed: must be a whole number; found 1.5",
+    "seed: true": "seed: must be a whole number; found true",
+    "device: gpu": "device: must be 'auto', 'cpu', 'cuda' or 'mps'; found the text 'gpu'",
+    "modle: mlp": "unknown key 'modle'; did you mean model?",
+    "range_test: {step: 3}": "unknown key 'step'; did you mean steps?",
+    "range_test: {steps: 1}": "range_test.steps: must be at least 2; found 1",
+    "range_test: {end_lr: .inf}": "range_test.end_lr: must be a finite number; found inf",
+    "range_test: {start_lr: 1, end_lr: 1}": "range_test: end_lr (1) must be above start_lr (1)",
+    "range_test: 3": "range_test: must be a mapping of keys to values; found 3",
+    "name: a b": "name: must be letters, digits, '.', '_' or '-', starting with a letter or a digit;"
+    " found the text 'a b'",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_value_is_told_in_plain_words(line: str) -> None:
+    text = GOOD.replace("name: good\n", "") + line + "\n"
+    (found,) = mistakes(text)
+    assert found.startswith("f.yaml:6:")
+    assert found.endswith(f"error: {WRONG[line]}")
+
+
+def replaced(old: str, new: str) -> str:
+    assert old in GOOD
+    return GOOD.replace(old, new)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr: 0.01", "lr: -1", "optimizer.lr: must be greater than 0; found -1"),
+        ("momentum: 0.9", "lr: 1", "the learning rate lives in optimizer.lr alone"),
+        ("momentum: 0.9", "momentun: 0.9", "sgd: unknown argument 'momentun'; did you mean momentum?"),
+        ("momentum: 0.9", "momentum: high", "optimizer.args.momentum: must be a number"),
+        ("name: mlp", "name: mpl", "unknown model 'mpl'; did you mean mlp?"),
+        ("name: mlp", "name: 'a:'", "'a:' is not of the form pkg.module:attr"),
+        ("hidden: [8]", "hidden: 8", "model.args.hidden: "),
+        ("hidden: [8]", "hiden: [8]", "mlp: unknown argument 'hiden'; did you mean hidden?"),
+        ("data: mnist_mini", "data: {name: mnist_mini, batch_size: 0}", "data.batch_size: must be a positive"),
+        ("loss: cross_entropy", "loss: crossentropy", "unknown loss 'crossentropy'; did you mean cross_entropy?"),
+        ("optimizer: ", "optimiser: ", "unknown key 'optimiser'; did you mean optimizer?"),
+    ],
+)  # fmt: skip
+def test_names_and_arguments_are_checked_against_the_code(old: str, new: str, message: str) -> None:
+    assert any(message in mistake for mistake in mistakes(replaced(old, new)))
+
+
+def test_every_mistake_is_told_at_once_and_in_order() -> None:
+    text = "name: [\n]\nseed: x\nmodel: nothing\ndata: mnist_mini\noptimizer: sgd\nseed: 3\n"
+    lines = [int(mistake.split(":")[1]) for mistake in mistakes(text, "training.steps=0")]
+    assert lines == [1, 1, 3, 4, 7]
+
+
+def test_an_override_with_a_mistake_is_pointed_at_in_the_argument() -> None:
+    assert mistakes(GOOD, "optimizer.lr=fast") == [
+        "--set:1:14: error: optimizer.lr: must be a number; found the text 'fast'"
+    ]
+
+
+def test_missing_parts_are_named() -> None:
+    assert [m.partition("error: ")[2] for m in mistakes("name: x")] == [
+        "'model' is missing",
+        "'data' is missing",
+        "'optimizer' is missing",
+    ]
+
+
+@pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")])
+def test_something_else_than_a_mapping_is_refused(text: str, what: str) -> None:
+    assert what in mistakes(text)[0]
+
+
+def test_arguments_of_a_users_own_code_are_read_from_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine_for_config.py").write_text(
+        "raise SystemExit('imported')\ndef net(width: int, depth=2): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    own = "model: {name: mine_for_config:net, args: {width: 3}}"
+    assert check(replaced("model: {name: mlp, args: {hidden: [8]}}", own)).model.name == "mine_for_config:net"
+    wrong = own.replace("width: 3", "widht: 3")
+    found = mistakes(replaced("model: {name: mlp, args: {hidden: [8]}}", wrong))
+    assert any("unknown argument 'widht'; did you mean width?" in mistake for mistake in found)
+    assert any("needs the argument 'width'" in mistake for mistake in found)
+
+
+def test_unreadable_files_say_why(tmp_path: Path) -> None:
+    (tmp_path / "exp.yaml").write_text(GOOD)
+    with pytest.raises(UsageError, match=r"did you mean .*exp\.yaml"):
+        config.read(tmp_path / "exq.yaml")
+    with pytest.raises(UsageError, match="is a directory"):
+        config.read(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        config.read(tmp_path / "binary.yaml")
+
+
+def test_without_a_config_the_one_here_is_used_else_the_packaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path, why = config.find_config(None)
+    assert path.stem == "mnist_cnn"
+    assert "packaged" in why
+    Path("lrfind.yaml").write_text(GOOD)
+    assert config.find_config(None)[0] == Path("lrfind.yaml")
+
+
+@pytest.mark.parametrize("template", config.templates())
+def test_every_template_is_a_good_config_and_fits_the_schema(template: str) -> None:
+    text = config.starter(template)
+    assert isinstance(check(text), Experiment)
+    jsonschema.validate(parse(text, "f").value, Experiment.model_json_schema())
+
+
+def test_the_schema_is_json_and_refuses_what_is_wrong() -> None:
+    schema = json.loads(json.dumps(Experiment.model_json_schema()))
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**parse(GOOD, "f").value, "sead": 1}, schema)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lrfind.curves import Curve, DivergenceRule, smooth
+from lrfind.errors import UsageError
+
+
+def diverged_at(losses: list[float]) -> int | None:
+    return Curve.of(np.geomspace(1e-3, 1, len(losses)), losses).divergence
+
+
+def fall_then_explode(fall: np.ndarray) -> list[float]:
+    return [*fall, *(fall[-1] + (fall[0] - fall[-1]) * 3.0 ** np.arange(6))]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_non_finite_loss_diverges_at_once(bad: float) -> None:
+    assert diverged_at([1.0, 0.9, bad, 0.8]) == 2
+    assert diverged_at([bad, 1.0]) == 0
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e3))
+def test_divergence_does_not_depend_on_an_offset_that_is_small_beside_the_scale_of_the_drop(
+    offset: float, scale: float
+) -> None:
+    shape = np.array(fall_then_explode(np.linspace(1.0, 0.1, 20)))
+    shifted = scale * shape + np.clip(offset, -20 * scale, 20 * scale)
+    assert diverged_at(list(shifted)) == diverged_at(list(shape))
+
+
+def test_negative_losses_diverge_when_they_rise_and_not_before() -> None:
+    falling = np.linspace(-1.0, -50.0, 30)
+    assert diverged_at(list(falling)) is None
+    assert 30 < diverged_at(fall_then_explode(falling)) < 36
+
+
+def test_a_loss_on_the_rounding_floor_has_not_diverged() -> None:
+    jitter = np.random.default_rng(0).uniform(0.5, 2.0, 100) * 1e-15
+    assert diverged_at([*np.geomspace(10, 1e-15, 30), *jitter]) is None
+
+
+def test_a_loss_that_stays_zero_has_not_diverged() -> None:
+    assert diverged_at([0.0] * 20) is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_flat_noisy_start_has_not_diverged(seed: int) -> None:
+    noise = np.random.default_rng(seed).standard_normal(300)
+    assert diverged_at(list(2.3 + 0.1 * noise)) is None
+    assert diverged_at(list(0.1 * noise)) is None  # around zero
+
+
+def test_one_wild_batch_is_not_a_divergence() -> None:
+    assert diverged_at([*np.linspace(2, 1, 20), 5.0, *np.linspace(1, 0.5, 20)]) is None
+
+
+def test_the_rule_keeps_to_its_formula() -> None:
+    losses = [2.0, 1.0, 1.5, 0.5, 4.0, 30.0]
+    average, best, changes = 0.0, np.inf, []
+    expected = []
+    for t, loss in enumerate(losses):
+        average = 0.7 * average + 0.3 * loss
+        smoothed = average / (1 - 0.7 ** (t + 1))
+        best = min(best, smoothed)
+        changes += [abs(loss - losses[t - 1])] if t else []
+        noise = sorted(changes)[len(changes) // 2] if changes else 0
+        expected.append(smoothed > best + 2 * max(losses[0] - best, 5 * noise, 0.01 * losses[0]))
+    rule = DivergenceRule()
+    assert [rule.diverges(loss) for loss in losses] == expected
+
+
+def test_smoothing_leaves_a_parabola_as_it_is() -> None:
+    parabola = (np.arange(40) - 17.0) ** 2 / 100
+    np.testing.assert_allclose(smooth(parabola), parabola, atol=1e-12)
+
+
+def test_smoothing_takes_most_of_the_noise_away_without_lag() -> None:
+    x = np.linspace(-3, 3, 200)
+    clean = np.tanh(-x)
+    errors = []
+    for seed in range(10):
+        noise = 0.2 * np.random.default_rng(seed).standard_normal(200)
+        errors.append(smooth(clean + noise) - clean)
+    assert np.sqrt(np.mean(np.square(errors))) < 0.09
+    middle = np.abs(x) < 1  # where the curve is steep, a lag would show as a bias
+    assert abs(np.mean(np.array(errors)[:, middle])) < 0.03
+
+
+def test_a_blow_up_does_not_leak_into_the_points_before_it() -> None:
+    calm = 2.0 - np.linspace(0, 1, 50)
+    blown = np.concatenate([calm, [1e6, 1e12]])
+    np.testing.assert_allclose(smooth(blown)[:38], calm[:38], atol=1e-9)
+
+
+def test_smoothing_fits_the_same_parabola_as_numpy() -> None:
+    y = np.random.default_rng(3).standard_normal(30).cumsum()
+    from lrfind.curves import _local_parabola
+
+    fit, _ = _local_parabola(y, 9)
+    for t in (0, 3, 15, 29):
+        start = min(max(t - 4, 0), 21)
+        offset = np.arange(start, start + 9) - t
+        weight = (1 - (np.abs(offset) / (np.abs(offset).max() + 1)) ** 3) ** 3
+        expected = np.polynomial.polynomial.polyfit(offset, y[start : start + 9], 2, w=np.sqrt(weight))[0]
+        assert fit[t] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("lr", "loss", "message"),
+    [
+        ([1, 2], [1, 2, 3], "same length"),
+        ([1, 0], [1, 2], "lr 1 is 0"),
+        ([1, np.nan], [1, 2], "lr 1 is nan"),
+        ([1, 3, 2], [1, 2, 3], "point 2 has 2 after 3"),
+    ],
+)
+def test_a_curve_refuses_what_is_none(lr: list[float], loss: list[float], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        Curve.of(lr, loss)

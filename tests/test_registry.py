@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lrfind.catalog import CATALOGS, DATASETS, MODELS, OPTIMIZERS
+from lrfind.errors import UsageError
+from lrfind.registry import import_path, resolve, signature, summary
+
+
+@pytest.mark.parametrize("path", [p for catalog in CATALOGS.values() for p in catalog.values()])
+def test_every_name_resolves_and_its_signature_is_read_without_importing(path: str) -> None:
+    real = [p.name for p in inspect.signature(resolve(path)).parameters.values()]
+    read = signature(path)
+    assert read is not None
+    assert list(read.parameters) == real
+
+
+@pytest.mark.parametrize("path", [*MODELS.values(), *DATASETS.values()])
+def test_every_built_in_says_what_it_is(path: str) -> None:
+    assert summary(path) == (inspect.getdoc(resolve(path)) or "").splitlines()[0]
+
+
+def test_reading_a_signature_imports_nothing() -> None:
+    code = (
+        "import sys; from lrfind.registry import signature;"
+        f" assert signature({OPTIMIZERS['adam']!r}); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_required_arguments_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine_for_registry.py").write_text(
+        "class Base:\n    def __init__(self, a, b=1, *rest, c, d=2, **more): ...\nclass Net(Base): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    parameters = signature("mine_for_registry:Net").parameters
+    assert list(parameters) == ["a", "b", "rest", "c", "d", "more"]
+    assert [n for n, p in parameters.items() if p.default is p.empty] == ["a", "rest", "c", "more"]
+
+
+def test_a_near_miss_is_named() -> None:
+    with pytest.raises(UsageError, match="unknown model 'small_cn'; did you mean small_cnn?"):
+        import_path("model", "small_cn", MODELS)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("nowhere_at_all.x:y", "no module 'nowhere_at_all' on the import path.*--import-root"),
+        ("lrfind.models.mlp:MPL", "no attribute 'MPL'; did you mean MLP"),
+        ("broken_for_registry:x", "importing 'broken_for_registry' failed: ZeroDivisionError"),
+        ("missing_for_registry:x", "importing 'missing_for_registry' failed: No module named 'not_there'"),
+    ],
+)
+def test_what_cannot_be_imported_says_why(
+    path: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken_for_registry.py").write_text("1 / 0")
+    (tmp_path / "missing_for_registry.py").write_text("import not_there")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        resolve(path)

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import lrfind
+from lrfind.curves import Curve
+from lrfind.errors import NoSuggestion, UsageError
+from lrfind.suggestions import METHODS, suggest_over
+
+OURS = ["consensus", "steepest", "minimum"]
+PEERS = [name for name in METHODS if name not in (*OURS, "edge")]
+LR = np.geomspace(1e-7, 10, 100)
+X = np.log10(LR)
+
+
+def test_steepest_finds_the_middle_of_a_logistic_fall() -> None:
+    curve = 2 - 1 / (1 + np.exp(-4 * (X + 3.5))) + np.exp(5 * (X + 0.2))
+    assert lrfind.suggest(LR, curve, "steepest").lr == pytest.approx(10**-3.5, rel=0.1)
+
+
+def test_steepest_is_per_decade_of_lr_and_not_per_point() -> None:
+    lr = np.concatenate([np.geomspace(1e-4, 1e-3, 10), np.geomspace(1.2e-3, 1e-1, 90)])
+    loss = np.interp(np.log10(lr), [-4, -3, -2, -1.5, -1], [10, 8, 2, 1, 4])  # steepest from 1e-3 to 1e-2
+    assert 1e-3 < lrfind.suggest(lr, loss, "steepest").lr < 1e-2
+
+
+def test_minimum_is_a_tenth_of_where_the_loss_is_lowest() -> None:
+    found = lrfind.suggest(LR, (X + 2) ** 2, "minimum")
+    assert found.lr == pytest.approx(LR[np.argmin((X + 2) ** 2)] / 10)
+    assert found.index == np.argmin((X + 2) ** 2)
+
+
+def test_edge_is_where_the_loss_diverges(golden: Callable[..., Curve]) -> None:
+    curve = golden()
+    broken = curve.loss.copy()
+    broken[70:] = np.nan
+    assert lrfind.suggest(curve.lr, broken, "edge").lr == curve.lr[70]
+    with pytest.raises(NoSuggestion, match="lies above 0.01; widen end_lr"):
+        lrfind.suggest(np.geomspace(1e-6, 1e-2, 50), np.linspace(2, 1, 50), "edge")
+
+
+def test_consensus_is_the_middle_one_of_three(golden: Callable[..., Curve]) -> None:
+    curve = golden(0.05)
+    three = [lrfind.suggest(curve.lr, curve.loss, name).lr for name in ("steepest", "minimum", "edge")]
+    three[2] /= 10
+    assert lrfind.suggest(curve.lr, curve.loss).lr == sorted(three)[1]
+
+
+def test_adding_a_constant_to_the_loss_changes_no_suggestion(golden: Callable[..., Curve]) -> None:
+    curve = golden(0.02)
+    for name in METHODS:
+        plain = lrfind.suggest(curve.lr, curve.loss, name).lr
+        assert lrfind.suggest(curve.lr, curve.loss - 5, name).lr == pytest.approx(plain, rel=1e-6)
+
+
+def corrupted(kind: str) -> tuple[np.ndarray, np.ndarray]:
+    flat = np.full(100, 2.3)
+    return {
+        "flat": (LR, flat),
+        "noisy flat": (LR, flat + 0.05 * np.random.default_rng(1).standard_normal(100)),
+        "rising": (LR, flat + np.exp(3 * (X + 0.3))),
+        "not finite": (LR, np.full(100, np.nan)),
+        "two points": (LR[:2], np.array([2.0, 1.0])),
+        "no points": (LR[:0], LR[:0]),
+        "falling to the end": (LR, 2.3 - 1.8 / (1 + np.exp(-3 * (X + 3)))),
+        "diverging from the start": (LR, 2.3 * 3.0 ** np.arange(100)),
+        "three points, then NaN": (LR, np.array([2.3, 9.0, 80.0] + [np.nan] * 97)),
+    }[kind]
+
+
+REASONS = {
+    "flat": "flat",
+    "noisy flat": "flat",
+    "rising": "only rises",
+    "not finite": "no loss is finite",
+    "two points": "too few points: 2",
+    "no points": "no points",
+    "falling to the end": "widen end_lr to 100",
+    "diverging from the start": "diverges from the start.*lower start_lr",
+    "three points, then NaN": "diverges from the start; lower start_lr",
+}
+
+
+@pytest.mark.parametrize("method", [*OURS, *PEERS])
+@pytest.mark.parametrize("kind", REASONS)
+def test_every_method_refuses_a_curve_without_an_answer(kind: str, method: str) -> None:
+    with pytest.raises(NoSuggestion, match=REASONS[kind]) as refused:
+        lrfind.suggest(*corrupted(kind), method)
+    assert refused.value.reason == str(refused.value)
+
+
+def test_an_unknown_method_names_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean steepest"):
+        lrfind.suggest(LR, X**2, "steapest")
+
+
+def test_over_lanes_the_answer_is_the_median_and_the_interval_their_range() -> None:
+    lanes = [Curve.of(LR, (X + shift) ** 2) for shift in (1.9, 2.2, 2.6)]
+    each = [lrfind.suggest(lane.lr, lane.loss, "minimum").lr for lane in lanes]
+    found = suggest_over(lanes, "minimum")
+    assert found.lr == pytest.approx(each[1])
+    assert (found.low, found.high) == (min(each), max(each))
+
+
+def test_over_lanes_most_must_answer() -> None:
+    good, flat = Curve.of(LR, (X + 2) ** 2), Curve.of(LR, np.full(100, 1.0))
+    assert suggest_over([good, flat, good], "minimum").lr > 0
+    with pytest.raises(NoSuggestion, match="flat"):
+        suggest_over([good, flat, flat], "minimum")
+    with pytest.raises(NoSuggestion, match="no lanes"):
+        suggest_over([])
