@@ -210,6 +210,20 @@ def dump(experiment: Experiment) -> str:
     return yaml.safe_dump(experiment.model_dump(exclude_none=True), sort_keys=False)
 
 
+def range_test_section(**values: Any) -> RangeTestSection:
+    """The section made of Python arguments.
+
+    Raises:
+        UsageError: if one of them is out of range.
+    """
+    try:
+        return RangeTestSection.model_validate(values, strict=False)
+    except ValidationError as error:
+        raise UsageError(
+            "; ".join(f"{'.'.join(map(str, d['loc'])) or 'range_test'}: {_say(d)}" for d in error.errors())
+        ) from None
+
+
 def find_config(given: Path | None) -> tuple[Path, str]:
     """Which config to use: the one given, else lrfind.yaml here, else the packaged MNIST experiment.
 
@@ -273,13 +287,18 @@ def _mistake(document: Document, details: ErrorDetails, prefix: KeyPath = ()) ->
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
-    text = _MESSAGES.get(kind, details["msg"])
-    found = details["input"]
-    message = text.format(key=key, found=_show(found), **details.get("ctx", {}))
+    message = _say(details)
     if kind == "missing":
         return Mistake(document.place(path[:-1]), message)
     dotted = ".".join(str(part) for part in path)
     return Mistake(document.place(path), f"{dotted}: {message}" if dotted else message)
+
+
+def _say(details: ErrorDetails) -> str:
+    """One of pydantic's errors in our words, without its place."""
+    text = _MESSAGES.get(details["type"], details["msg"])
+    key = details["loc"][-1] if details["loc"] else ""
+    return text.format(key=key, found=_show(details["input"]), **details.get("ctx", {}))
 
 
 def _show(value: Any) -> str:

@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 
 FACTOR = 2.0  # of the scale above the best loss: the loss has lost all it gained, and as much again
 NOISE = 5.0  # times the median change between two steps: no batch-to-batch noise reaches it
+FIRST_CHECK = 10  # before this step, the median of so few changes says little of the noise
 FLOOR = 0.01  # of the first loss: so that a curve that neither falls nor shakes has a scale too
 DECAY = 0.7  # of the running average that the rule watches: one wild batch is not a divergence
 
@@ -27,22 +28,22 @@ FEWEST_TO_SMOOTH = 16  # below this every point counts by itself
 class DivergenceRule:
     """Watches one lane's losses and says when they have diverged.
 
-    A loss diverges at step t when it is not finite, or when its running average s_t rises above
+    A loss diverges at step t when it is not finite or, from step 10 on, when its running average s_t rises
+    above
 
         best + 2 * max(first - best, 5 * noise, 0.01 * |first|)
 
     where `first` is the first loss, `best` the lowest running average so far, and `noise` the median
-    absolute change between consecutive losses so far. The scale is the *drop* from the first loss to
-    the best, not the best itself as in the peers (`loss > 4 * best`): a drop does not change when a
-    constant is added to the loss, so the rule means the same for negative losses, losses with an
-    offset and losses that reach the rounding floor, where 4 * best stops at once or never. The noise
-    term keeps a flat, noisy start from looking like a divergence; the last term gives a scale to a
-    curve that neither falls nor shakes. s is debiased: s_t = v_t / (1 - 0.7^(t+1)),
-    v_t = 0.7 v_(t-1) + 0.3 loss_t.
+    absolute change between consecutive losses so far. The scale is the *drop* from the first loss to the
+    best, not the best itself as in the peers (`loss > 4 * best`): a drop does not change when a constant is
+    added to the loss, so the rule means the same for negative losses, losses with an offset and losses that
+    reach the rounding floor, where 4 * best stops at once or never. The noise term keeps a flat, noisy start
+    from looking like a divergence; the last term gives a scale to a curve that neither falls nor shakes.
+    s is debiased: s_t = v_t / (1 - 0.7^(t+1)), v_t = 0.7 v_(t-1) + 0.3 loss_t.
 
     >>> rule = DivergenceRule()
-    >>> [rule.diverges(loss) for loss in (1.0, 0.5, 0.1, 0.2, 9.0)]
-    [False, False, False, False, True]
+    >>> [rule.diverges(loss) for loss in [1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 9.0]][-3:]
+    [False, False, True]
     """
 
     first: float = math.nan
@@ -65,7 +66,7 @@ class DivergenceRule:
         self._weight *= DECAY
         smoothed = self._average / (1 - self._weight)
         self.best = min(self.best, smoothed)
-        return smoothed > self.ceiling
+        return len(self._changes) >= FIRST_CHECK and smoothed > self.ceiling
 
     @property
     def ceiling(self) -> float:
@@ -125,14 +126,16 @@ class Curve:
     @cached_property
     def smoothed(self) -> Array:
         """(T,) the loss smoothed by `smooth`; NaN from the first non-finite loss on."""
-        finite = self.loss[: self.length]
-        return np.concatenate([smooth(finite), np.full(self.loss.size - self.length, np.nan)])
+        return np.concatenate([self._fit.values, np.full(self.loss.size - self.length, np.nan)])
+
+    @property
+    def standard_error(self) -> Array:
+        """(n,) of the smoothed loss, from the noise around it; n points come before a non-finite loss."""
+        return self._fit.standard_error
 
     @cached_property
-    def noise(self) -> float:
-        """Standard deviation of the loss around the smoothed loss (robust: from the median)."""
-        rest = np.abs(self.loss[: self.length] - self.smoothed[: self.length])
-        return float(1.4826 * np.median(rest)) if self.length else math.nan
+    def _fit(self) -> _Fit:
+        return _fit(self.loss[: self.length])
 
 
 def smooth(loss: ArrayLike) -> Array:
@@ -150,20 +153,33 @@ def smooth(loss: ArrayLike) -> Array:
     Returns:
         (T,) the smoothed loss.
     """
-    loss = np.asarray(loss, dtype=np.float64)
+    return _fit(np.asarray(loss, dtype=np.float64)).values
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A smoothed loss (T,), the standard error of each point (T,), and the mean leave-one-out error."""
+
+    values: Array
+    standard_error: Array
+    error: float
+
+
+def _fit(loss: Array) -> _Fit:
+    """The local fit of the window that predicts left-out points best; see `smooth`."""
     if loss.size < FEWEST_TO_SMOOTH:
-        return loss.copy()
+        return _Fit(loss.copy(), np.zeros_like(loss), 0.0)
     rule = DivergenceRule()
     for value in loss:
         if rule.diverges(float(value)):
             break
     capped = np.minimum(loss, rule.ceiling)
     fits = [_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2]
-    return min(fits, key=lambda fit: fit[1])[0]
+    return min(fits, key=lambda fit: fit.error)
 
 
-def _local_parabola(y: Array, window: int) -> tuple[Array, float]:
-    """Fit a weighted parabola around each point; return the fit (T,) and its leave-one-out error."""
+def _local_parabola(y: Array, window: int) -> _Fit:
+    """Fit a weighted parabola around each point of y (T,)."""
     size, half = y.size, window // 2
     start = np.clip(np.arange(size) - half, 0, size - window)
     index = start[:, None] + np.arange(window)  # (T, W)
@@ -176,5 +192,8 @@ def _local_parabola(y: Array, window: int) -> tuple[Array, float]:
     row = np.einsum("ti,twi,tw->tw", np.linalg.inv(normal)[:, 0, :], basis, weight)
     fit = np.einsum("tw,tw->t", row, y[index])
     own = row[np.arange(size), np.arange(size) - start]
-    error = np.abs((y - fit) / (1 - own))
-    return fit, float(np.mean(error**2))
+    left_out = np.abs((y - fit) / (1 - own))
+    deviation = 1.4826 * np.median(left_out)  # of the noise, were it normal; robust
+    passed = np.sqrt(np.sum(row**2, axis=1))  # the share of it that goes through the fit
+    inside = np.clip(fit, y[index].min(axis=1), y[index].max(axis=1))  # a cliff makes a parabola overshoot
+    return _Fit(inside, deviation * passed, float(np.mean(left_out**2)))

@@ -12,9 +12,8 @@ from torch import nn
 
 from lrfind import experiments
 from lrfind.batches import LossFn
-from lrfind.config import RangeTestSection
+from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
-from lrfind.errors import UsageError
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import from_objects
@@ -119,19 +118,9 @@ def range_test(
     Raises:
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
-    try:
-        section = RangeTestSection.model_validate(
-            {
-                "start_lr": start_lr,
-                "end_lr": end_lr,
-                "steps": steps,
-                "seeds": seeds,
-                "shape": shape,
-                "grad_norm": grad_norm,
-            }
-        )
-    except ValueError as error:
-        raise UsageError(f"range_test: {error}") from None
+    section = range_test_section(
+        start_lr=start_lr, end_lr=end_lr, steps=steps, seeds=seeds, shape=shape, grad_norm=grad_norm
+    )
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
         return RangeTest(experiments.range_test(problem, section, seed))

@@ -16,6 +16,7 @@ from lrfind.curves import Array, Curve
 from lrfind.errors import NoSuggestion, unknown
 
 FEWEST_POINTS = 5
+SIGNIFICANT = 2.5  # standard errors that a fall must exceed: the lowest of many points is low by chance
 DEFAULT_METHOD = "consensus"
 
 
@@ -128,8 +129,10 @@ def refusal(curve: Curve) -> str | None:
     smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
     first = float(np.median(smoothed[: max(1, finite // 20)]))
     lowest = int(np.argmin(smoothed))
-    significant = max(2.5 * curve.noise, 1e-6 * float(np.abs(smoothed).max()))
-    if first - smoothed[lowest] <= significant:
+    error = float(np.hypot(curve.standard_error[0], curve.standard_error[lowest]))
+    significant = max(SIGNIFICANT * error, 1e-6 * float(np.abs(smoothed).max()))
+    fall = min(first - smoothed[lowest], float(curve.loss[0] - curve.loss[:finite].min()))
+    if fall <= significant:
         if curve.divergence is not None and curve.divergence < finite / 4:
             return (
                 f"the loss diverges from the start (at lr {lr[curve.divergence]:.3g}); lower start_lr, for"
@@ -137,8 +140,8 @@ def refusal(curve: Curve) -> str | None:
             )
         if smoothed.max() - first > significant:
             return (
-                "the loss only rises, it never falls below where it began; use more steps or a lower start_lr,"
-                " and check that gradients reach the parameters."
+                "the loss rises without having fallen: it never goes below where it began by more than its"
+                " noise; use more steps or a lower start_lr, and check that gradients reach the parameters."
             )
         return (
             f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
@@ -277,7 +280,7 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, recorde
     """Ask one method about several lanes: the median in log lr of those that answer, and their spread.
 
     Raises:
-        NoSuggestion: if more than half of the lanes refuse; the reason is the first lane's that does.
+        NoSuggestion: unless more than half of the lanes answer; the reason is the first lane's that does not.
     """
     answers: list[Suggestion] = []
     reasons: list[str] = []

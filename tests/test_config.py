@@ -113,7 +113,9 @@ def test_missing_parts_are_named() -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "what"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")])
+@pytest.mark.parametrize(
+    ("text", "what"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")]
+)
 def test_something_else_than_a_mapping_is_refused(text: str, what: str) -> None:
     assert what in mistakes(text)[0]
 

@@ -74,7 +74,7 @@ def corrupted(kind: str) -> tuple[np.ndarray, np.ndarray]:
 REASONS = {
     "flat": "flat",
     "noisy flat": "flat",
-    "rising": "only rises",
+    "rising": "rises without having fallen",
     "not finite": "no loss is finite",
     "two points": "too few points: 2",
     "no points": "no points",
@@ -90,6 +90,15 @@ def test_every_method_refuses_a_curve_without_an_answer(kind: str, method: str) 
     with pytest.raises(NoSuggestion, match=REASONS[kind]) as refused:
         lrfind.suggest(*corrupted(kind), method)
     assert refused.value.reason == str(refused.value)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_alone_is_flat_and_a_fall_of_five_deviations_is_not(seed: int) -> None:
+    noise = np.random.default_rng(seed).standard_normal(100)
+    with pytest.raises(NoSuggestion, match="flat|rises without"):
+        lrfind.suggest(LR, 2.3 + 0.1 * noise)
+    fall = 2.3 - 0.5 / (1 + np.exp(-6 * (X + 3))) + np.exp(5 * (X + 0.3))
+    assert 1e-4 < lrfind.suggest(LR, fall + 0.1 * noise).lr < 0.1
 
 
 def test_an_unknown_method_names_the_nearest() -> None:

@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from lrfind.batches import batch_loss, loader_batches, tensor_batches, to_device
+from lrfind.errors import UsageError
+
+CPU = torch.device("cpu")
+
+
+class Two(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor, labels: torch.Tensor | None = None) -> object:
+        loss = None if labels is None else (a + b - labels).square().mean()
+        return SimpleNamespace(loss=loss, logits=a + b) if labels is not None else a + b
+
+
+A, B, Y = torch.ones(3), torch.full((3,), 2.0), torch.zeros(3)
+
+
+def test_the_loss_of_every_form_of_batch() -> None:
+    mse = nn.functional.mse_loss
+    assert batch_loss(nn.Identity(), mse, (A, Y)).item() == 1
+    assert batch_loss(Two(), mse, [A, B, Y]).item() == 9
+    assert batch_loss(Two(), None, {"a": A, "b": B, "labels": Y}).item() == 9
+    assert batch_loss(Two(), None, (A, B, Y)).item() == 9
+    by_dict = batch_loss(Two(), lambda out, batch: mse(out, 0 * batch["a"]), {"a": A, "b": B})
+    assert by_dict.item() == 9
+    assert batch_loss(nn.Identity(), lambda out, y: {"loss": out.mean()}["loss"], (A, Y)).item() == 1
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "batch", "message"),
+    [
+        (nn.functional.mse_loss, A, "the data yields a Tensor; a batch is"),
+        (nn.functional.mse_loss, (A,), "the data yields a tuple"),
+        (None, (A,), "the data yields a tuple"),
+        (None, {"input": A}, "no loss_fn, and the model's output .Tensor. has no `loss`"),
+        (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\); take its mean"),
+        (lambda out, y: 1.0, (A, Y), "one element; found float"),
+    ],
+)
+def test_what_is_no_batch_or_no_loss_is_explained(loss_fn: object, batch: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        batch_loss(nn.Identity(), loss_fn, batch)
+
+
+def test_tensor_batches_go_through_every_row_once_in_a_seeded_order() -> None:
+    rows = torch.arange(12)
+    epoch = [batch[0] for batch in islice(tensor_batches((rows, rows), 4, seed=1), 6)]
+    assert sorted(torch.cat(epoch[:3]).tolist()) == list(range(12))
+    assert sorted(torch.cat(epoch[3:]).tolist()) == list(range(12))
+    assert not torch.equal(torch.cat(epoch[:3]), torch.cat(epoch[3:]))
+    again = [batch[0] for batch in islice(tensor_batches((rows, rows), 4, seed=1), 6)]
+    assert all(map(torch.equal, epoch, again))
+    other = next(tensor_batches((rows, rows), 4, seed=2))[0]
+    assert not torch.equal(epoch[0], other)
+
+
+def test_rows_that_do_not_fill_a_batch_wait_for_another_epoch() -> None:
+    batches = list(islice(tensor_batches((torch.arange(10),), 4, seed=0), 4))
+    assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4]
+
+
+def test_a_loader_starts_anew_and_an_empty_one_is_refused() -> None:
+    assert list(islice(loader_batches([1, 2], CPU), 5)) == [1, 2, 1, 2, 1]
+    with pytest.raises(UsageError, match="yields no batches"):
+        next(loader_batches([], CPU))
+
+
+def test_nested_batches_move_whole() -> None:
+    batch = {"x": (A, [A, "text"]), "n": 3}
+    moved = to_device(batch, torch.device("meta"))
+    assert moved["x"][0].device.type == "meta"
+    assert moved["x"][1][0].device.type == "meta"
+    assert (moved["x"][1][1], moved["n"]) == ("text", 3)
