@@ -131,6 +131,9 @@ def range_test_command(
     except (KeyboardInterrupt, Stopped):
         _note(f"what was measured is kept in {run.path}; `lrfind suggest {run.path}` reads it.")
         raise
+    except UsageError:
+        run.discard_if_empty()
+        raise
     curves = [lane.curve for lane in run.lanes()]
     edge_label = "measured edge" if edge else "diverged (upper bound of the edge)"
     view = view_range_test(curves, summary["suggestion"], summary["edge"], edge_label)

@@ -109,9 +109,9 @@ def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
     if low is not None:
         label += f"  [{low:.2g}, {high:.2g}]"
     ax.axvline(lr, color=ORANGE, linewidth=1.5, zorder=3)
-    height = float(np.interp(np.log(lr), np.log(view.lr), view.middle))
+    height = [float(np.interp(np.log(lr), np.log(view.lr), view.middle))] if view.lr.size else []
     ax.plot(
-        [lr], [height], marker="o", markersize=7, color=ORANGE, markeredgecolor="white",
+        [lr][: len(height)], height, marker="o", markersize=7, color=ORANGE, markeredgecolor="white",
         linestyle="-", zorder=4, label=label,
     )  # fmt: skip
 

@@ -191,7 +191,8 @@ def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str
     except LrfindError:
         raise
     except Exception as error:
-        shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+        plain = {key: value for key, value in arguments.items() if key != "params"}
+        shown = ", ".join(f"{key}={value!r}" for key, value in plain.items())
         raise UsageError(
             f"{section}: {name}({shown[:200]}) failed: {type(error).__name__}: {error}"
         ) from error
@@ -213,8 +214,7 @@ def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torc
     arguments: dict[str, Any] = {"params": parameters, "lr": section.lr}
     if make in (torch.optim.Adam, torch.optim.AdamW) and not {"foreach", "capturable"} & {*section.args}:
         arguments["fused"] = True  # 2.5 to 3.6 times cheaper than the default on small models
-    made = _call("optimizer", section.name, make, arguments | section.args)
-    return made  # type: ignore[no-any-return]
+    return cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
 
 
 @dataclass(frozen=True)
@@ -276,8 +276,9 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
         if not isinstance(data, Dataset):
             return data  # type: ignore[no-any-return]
         rows = len(data) if batch_size == "full" else batch_size  # type: ignore[arg-type]
-        shuffled = hasattr(data, "__len__") and generator is not None
-        return DataLoader(data, batch_size=rows, shuffle=shuffled, generator=generator)
+        if generator is None or not hasattr(data, "__len__"):
+            return DataLoader(data, batch_size=rows)
+        return DataLoader(data, rows, shuffle=True, drop_last=len(data) >= rows, generator=generator)
 
     def batches(seed: int) -> Iterator[Any]:
         own = getattr(train, "generator", None)

@@ -6,15 +6,16 @@
     summary.json      what --json prints           *.png, *.svg    plots
 
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
-uses lr), smoothed_loss (see `lrfind.curves.smooth`; empty from the first non-finite loss on), and, where
+uses lr), smoothed_loss (see `lrfind.curves.smooth`; nan from the first non-finite loss on), and, where
 asked for, probe_loss and grad_norm. lanes.csv: lane, seed, lr (the peak; a ramp's end), outcome, steps,
-first_loss, best_loss, last_loss, metric (empty where none was measured), train_seconds. Floats are written
+first_loss, best_loss, last_loss, metric (nan where none was measured), train_seconds. Floats are written
 so that reading them gives the same bits.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -72,9 +73,9 @@ class Run:
                 database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
-        except PermissionError:
+        except OSError as error:
             raise UsageError(
-                f"cannot write to '{path}': permission denied; give --out a directory of yours."
+                f"cannot write to '{path}': {error.strerror}; give --out a directory of yours."
             ) from None
         except sqlite3.OperationalError as error:
             raise UsageError(f"cannot write to '{path}': {error}; give another --out.") from None
@@ -97,6 +98,11 @@ class Run:
         if version != VERSION:
             raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
         return run
+
+    def discard_if_empty(self) -> None:
+        """Remove the directory again if no step was ever measured in it."""
+        if not any(lane.lr.size for lane in self.lanes()):
+            shutil.rmtree(self.path)
 
     def facts(self) -> dict[str, str]:
         """What is known of the run besides its lanes."""
@@ -156,8 +162,8 @@ class Run:
     def export(self) -> None:
         """Write steps.csv and lanes.csv from the database."""
         lanes = self.lanes()
-        self.write("steps.csv", steps_frame(lanes).to_csv(index=False))
-        self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False))
+        self.write("steps.csv", steps_frame(lanes).to_csv(index=False, na_rep="nan"))
+        self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False, na_rep="nan"))
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
@@ -239,7 +245,7 @@ def read_curves(source: Path) -> tuple[list[Curve], bool]:
     if source.is_dir():
         return [lane.curve for lane in Run.open(source).lanes() if lane.lr.size], True
     try:
-        table = pd.read_csv(source, skipinitialspace=True)
+        table = pd.read_csv(source, skipinitialspace=True, dtype=str, keep_default_na=False)
     except FileNotFoundError:
         raise UsageError(f"there is no file or run directory '{source}'.") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
@@ -250,13 +256,18 @@ def read_curves(source: Path) -> tuple[list[Curve], bool]:
             f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
             f" {', '.join(map(str, table.columns))}."
         )
-    for name in ("lr", "loss"):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        words = table[name].notna() & numbers.isna()
-        if words.any():
-            row = int(words.to_numpy().argmax())
-            raise UsageError(f"'{source}', line {row + 2}: {name} is '{table[name][row]}', not a number.")
-        table[name] = numbers
-    lanes = [rows for _, rows in table.groupby("lane")] if "lane" in table else [table]
+    table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
+    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
     ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
     return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False
+
+
+def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
+    """A column of text as floats, exactly; an empty cell is NaN."""
+    values = []
+    for row, text in enumerate(table[name]):
+        try:
+            values.append(float(text or "nan"))
+        except ValueError:
+            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
+    return values

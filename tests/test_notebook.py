@@ -241,7 +241,7 @@ def test_the_frame_and_the_plot_show_what_was_measured() -> None:
     ax = result.plot()
     assert ax.get_xscale() == "log"
     assert any(line.get_xdata()[0] == result.suggest().lr for line in ax.lines)
-    figure, own = plt.subplots()
+    _, own = plt.subplots()
     assert result.plot(own) is own
     plt.close("all")
 

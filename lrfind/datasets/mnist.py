@@ -123,6 +123,6 @@ def _fetch(name: str, root: str, download: bool) -> None:
     except Exception as error:  # torchvision lets any network error through
         raise UsageError(
             f"data: {name} is not in {where}, and cannot be downloaded"
-            f" ({type(error).__name__}: {' '.join(str(error).split())[:160]}). Without a network, put the four *-ubyte.gz files"
-            " there, or use `mnist_mini`, which comes with lrfind."
+            f" ({type(error).__name__}: {' '.join(str(error).split())[:160]}). Offline, put the four"
+            " *-ubyte.gz files there, or use `mnist_mini`, which comes with lrfind."
         ) from error

@@ -1,0 +1,144 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lrfind.config import RangeTestSection, check
+from lrfind.curves import DivergenceRule
+from lrfind.errors import LrfindError, NoSuggestion, UsageError
+from lrfind.experiments import range_test, recorded_range_test
+from lrfind.plan import LaneResult
+from lrfind.problem import Problem, from_config
+from lrfind.schedules import ramp
+from lrfind.stability import find_edge
+from lrfind.store import Run
+from tests.conftest import LINEAR
+
+EPSILON = 2.0**-24  # a float32's rounding, relative
+
+
+def least_squares(condition: float) -> Problem:
+    return from_config(
+        check(LINEAR, [f"data.args={{samples: 256, features: 6, noise: 0.1, condition: {condition}}}"])
+    )
+
+
+@pytest.mark.parametrize("condition", [10, 100, 1000])
+@pytest.mark.parametrize("steps", [100, 200, 400])
+def test_the_edge_of_a_ramp_is_that_of_the_recurrence_in_the_hessians_eigenbasis(
+    condition: int, steps: int
+) -> None:
+    """Each eigendirection shrinks or grows by |1 - lr h|, and never below float32's rounding of its weight."""
+    problem = least_squares(condition)
+    lr = ramp(1e-4, 100, steps)
+    (result,) = range_test(
+        problem, RangeTestSection(start_lr=1e-4, end_lr=100.0, steps=steps, seeds=1), seed=0
+    )
+    setup = problem.setup(0)
+    x, y = (tensor.double() for tensor in next(setup.batches))
+    design = torch.cat([x, torch.ones(len(x), 1)], dim=1)
+    weight = torch.cat(
+        [setup.model.affine.weight.detach().double().T, setup.model.affine.bias[:, None].double()]
+    )
+    best = torch.linalg.lstsq(design, y).solution
+    curvature, basis = torch.linalg.eigh(2 * design.T @ design / len(x))
+    error, solution = (basis.T @ (weight - best)).squeeze(), (basis.T @ best).squeeze()
+    floor = (y - design @ best).square().mean().item()
+    rule = DivergenceRule()
+    expected = 0
+    for expected, rate in enumerate(lr):  # noqa: B007 - the step at which the rule fires
+        if rule.diverges(floor + 0.5 * (curvature * error.square()).sum().item()):
+            break
+        error = (1 - rate * curvature) * error
+        rounding = EPSILON * (solution.abs() + error.abs())
+        error = torch.where(error.abs() < rounding, rounding.copysign(error), error)
+    assert result.outcome == "diverged"
+    assert abs(len(result.lr) - 1 - expected) <= 2
+    assert result.lr[-1] > 1.5 * 2 / curvature.max().item()  # an upper bound: it fires late
+
+
+@pytest.mark.parametrize("condition", [10, 100, 1000])
+def test_bisection_finds_the_real_edge(condition: int) -> None:
+    found = find_edge(least_squares(condition), seed=0, guess=6.0)
+    assert found.lr == pytest.approx(1.0, rel=0.05)  # 2 / lambda_max
+    assert found.stable <= 1.0 <= found.diverging * 1.001
+    assert found.diverging / found.stable <= 1.05
+
+
+@pytest.mark.parametrize("guess", [1e-3, 1.0, 50.0])
+def test_bisection_finds_the_edge_from_any_guess(guess: float) -> None:
+    assert find_edge(least_squares(10), seed=1, guess=guess).lr == pytest.approx(1.0, rel=0.05)
+
+
+def test_bisection_says_when_there_is_no_edge() -> None:
+    flat = from_config(check(LINEAR, ["data.args.noise=0", "optimizer=adagrad", "optimizer.args.eps=1e30"]))
+    with pytest.raises(NoSuggestion, match="diverges at no lr"):
+        find_edge(flat, seed=0, guess=1.0, steps=3)
+
+
+def test_lanes_are_independent_and_stop_when_they_diverge() -> None:
+    results = range_test(least_squares(10), RangeTestSection(start_lr=1e-4, end_lr=100.0, seeds=3), seed=4)
+    assert [(r.lane, r.seed, r.outcome) for r in results] == [
+        (0, 4, "diverged"),
+        (1, 5, "diverged"),
+        (2, 6, "diverged"),
+    ]
+    assert len({r.loss[0] for r in results}) == 3
+    assert all(r.lr.size < r.planned == 100 for r in results)
+
+
+def test_a_lane_to_the_end_of_a_calm_range_is_finished() -> None:
+    (result,) = range_test(least_squares(10), RangeTestSection(end_lr=0.1, steps=9, seeds=1), seed=0)
+    assert result.outcome == "finished"
+    np.testing.assert_array_equal(result.lr, ramp(1e-6, 0.1, 9))
+
+
+@pytest.mark.parametrize(
+    ("raised", "outcome"), [(KeyboardInterrupt, "interrupted"), (ZeroDivisionError, "failed")]
+)
+def test_what_was_measured_before_an_end_by_force_is_kept(raised: type[BaseException], outcome: str) -> None:
+    kept: list[LaneResult] = []
+
+    def watch(lane, step) -> None:
+        if (lane.lane, step.step) == (1, 6):
+            raise raised("on purpose")
+
+    expected = KeyboardInterrupt if raised is KeyboardInterrupt else LrfindError
+    with pytest.raises(expected, match="on purpose"):
+        range_test(
+            least_squares(10), RangeTestSection(end_lr=0.1, steps=30), seed=0, keep=kept.append, watch=watch
+        )
+    assert [(r.outcome, r.lr.size) for r in kept] == [("finished", 30), (outcome, 7)]
+
+
+def test_a_first_step_that_fails_is_explained() -> None:
+    mismatched = from_config(check(LINEAR, ["model.args.out_features=3", "loss=cross_entropy"]))
+    with pytest.raises(UsageError, match="first training step failed.*\nCheck that model, data and loss fit"):
+        range_test(mismatched, RangeTestSection(), seed=0)
+
+
+def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
+    texts = []
+    for name in ("a", "b"):
+        run = Run.create(tmp_path / name, {})
+        recorded_range_test(check(LINEAR, ["range_test.grad_norm=true", "range_test.probe=true"]), run)
+        texts.append((run.path / "steps.csv").read_text())
+    assert texts[0] == texts[1]
+    assert texts[0].startswith("lane,seed,step,lr,loss,smoothed_loss,probe_loss,grad_norm\n0,0,0,0.0001,")
+
+
+def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {})
+    summary = recorded_range_test(check(LINEAR), run, edge=True)
+    assert set(summary) == {
+        "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings"
+    }  # fmt: skip
+    assert set(summary["suggestion"]) == {"lr", "low", "high", "method", "reason"}
+    assert summary["suggestion"]["low"] <= summary["suggestion"]["lr"] <= summary["suggestion"]["high"]
+    assert summary["suggestion"]["lr"] < 1  # 2 / lambda_max
+    assert summary["edge"] == pytest.approx(1.0, rel=0.05)
+    assert "bisection" in summary["edge_is"]
+    assert all(set(answer) == {"lr", "reason"} for answer in summary["methods"].values())

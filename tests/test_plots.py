@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrfind.curves import Curve
+from lrfind.plots import range_test_figure, save, view_range_test
+
+ANSWER = {"lr": 3e-3, "low": 2e-3, "high": 5e-3, "method": "consensus", "reason": ""}
+NONE = {"lr": None, "low": None, "high": None, "method": "consensus", "reason": "flat"}
+
+
+def test_a_view_has_the_median_and_the_range_over_lanes(golden: Callable[..., Curve]) -> None:
+    plain = golden()
+    lanes = [
+        Curve.of(plain.lr[:n], plain.loss[:n] + shift) for n, shift in ((90, 0.0), (80, 0.1), (100, 0.4))
+    ]
+    view = view_range_test(lanes, ANSWER, 0.5, "edge")
+    assert view.lr.size == view.middle.size == 80
+    np.testing.assert_allclose(view.middle[:60], plain.loss[:60] + 0.1, atol=0.01)
+    np.testing.assert_allclose((view.high - view.low)[:60], 0.4, atol=0.01)
+    assert view.bottom < plain.loss.min() < plain.loss[0] < view.top < 5  # the blow-up is cut off
+
+
+def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve], tmp_path: Path) -> None:
+    figure = range_test_figure(view_range_test([golden(0.05)] * 3, ANSWER, 0.5, "diverged"), "title")
+    (ax,) = figure.axes
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        "range of 3 seeds", "smoothed loss (median)", "suggestion: 0.003  [0.002, 0.005]", "diverged: 0.5"
+    ]  # fmt: skip
+    assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "learning rate", "training loss")
+    save(figure, tmp_path / "plot")
+    assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "plot.svg").read_text()
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [[2.0] * 30, [np.nan] * 3, [2.0], [2.0, np.nan], [-1.0, -5.0, np.inf], [1e-300] * 20, []],
+)
+def test_any_lane_can_be_drawn(losses: list[float], tmp_path: Path) -> None:
+    curve = Curve.of(np.geomspace(1e-3, 1, len(losses)), losses)
+    for answer in (NONE, ANSWER):
+        save(range_test_figure(view_range_test([curve], answer, None, "edge"), "t"), tmp_path / "plot")
+    assert (tmp_path / "plot.png").stat().st_size > 1000

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+import pytest
+import torch
+
+from lrfind.config import check
+from lrfind.errors import UsageError
+from lrfind.problem import choose_device, from_config, import_names
+
+OWN = """
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+class Rows(Dataset):
+    def __init__(self, n=40):
+        self.x = torch.arange(n * 2.0).reshape(n, 2)
+    def __len__(self):
+        return len(self.x)
+    def __getitem__(self, i):
+        return self.x[i], self.x[i, :1]
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.ones(2), torch.ones(1))] * 10)
+
+def pair():
+    return Rows(24), Rows(8)
+
+def loaders():
+    return DataLoader(Rows(24), batch_size=6), DataLoader(Rows(8), batch_size=8)
+
+def holes():
+    x = torch.ones(9, 2)
+    x[3] = torch.nan
+    return TensorDataset(x, torch.ones(9, 1))
+
+def nothing():
+    return 3
+
+tensors = TensorDataset(torch.randn(30, 2), torch.randn(30, 1))
+net = nn.Linear(2, 1)
+
+class Net(nn.Module):
+    def __init__(self, in_features, width=3):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(in_features, width), nn.Linear(width, 1))
+    def forward(self, x):
+        return self.layers(x)
+
+def fixed():
+    return nn.Flatten()
+
+def half(output, y, scale=0.5):
+    return scale * (output - y).square().mean()
+"""
+
+BASE = """
+model: linear
+data: {name: regression, batch_size: 16, args: {samples: 40, features: 4}}
+loss: mse
+optimizer: sgd
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_for_problem.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+
+
+def problem(*overrides: str, probe: bool = False):
+    overrides = tuple(o.replace("own:", "own_for_problem:") for o in overrides)
+    return from_config(check(BASE, overrides), probe=probe)
+
+
+def first_loss(setup) -> float:
+    x, y = next(setup.batches)
+    return setup.loss_fn(setup.model(x), y).item()
+
+
+def test_the_same_seed_gives_the_same_lane_and_another_seed_another() -> None:
+    made = problem()
+    one, same, other = (made.setup(seed) for seed in (5, 5, 6))
+    assert torch.equal(one.model.affine.weight, same.model.affine.weight)
+    assert not torch.equal(one.model.affine.weight, other.model.affine.weight)
+    a, b, c = (next(setup.batches)[0] for setup in (one, same, other))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+
+
+@pytest.mark.parametrize(
+    ("data", "rows"),
+    [
+        ("{name: 'own:Rows', batch_size: 12}", 12),
+        ("{name: 'own:Rows', batch_size: 12, args: {n: 20}}", 12),  # the rest of an epoch is left out
+        ("{name: 'own:pair', batch_size: 12}", 12),
+        ("{name: 'own:loaders'}", 6),
+        ("{name: 'own:tensors', batch_size: 12}", 12),
+        ("{name: 'own:tensors', batch_size: full}", 27),
+        ("{name: 'own:Stream', batch_size: 5}", 5),
+    ],
+)
+def test_every_form_of_a_users_data_gives_batches_and_sizes(data: str, rows: int) -> None:
+    setup = problem(f"data={data}").setup(0)
+    assert [len(batch[0]) for batch in islice(setup.batches, 2)] == [rows] * 2
+    assert setup.model.affine.in_features == 2
+    assert first_loss(setup) > 0
+
+
+def test_a_users_dataset_is_shuffled_and_split_by_the_seed() -> None:
+    made = problem("data={name: 'own:Rows', batch_size: 36}", probe=True)
+    one, same, other = (made.setup(seed) for seed in (0, 0, 1))
+    a, b, c = (next(setup.batches)[0] for setup in (one, same, other))
+    assert torch.equal(a, b)
+    assert not torch.equal(a, c)
+    held = one.probe[0]
+    assert len(held) == 4
+    assert not set(held[:, 0].tolist()) & set(a[:, 0].tolist())
+
+
+def test_a_users_model_and_loss_get_their_arguments() -> None:
+    setup = problem("model={name: 'own:Net', args: {width: 7}}", "loss={name: 'own:half', args: {scale: 2}}")
+    inner = setup.setup(0)
+    assert [layer.out_features for layer in inner.model.layers] == [7, 1]
+    plain = problem("model={name: 'own:Net', args: {width: 7}}", "loss='own:half'").setup(0)
+    assert first_loss(inner) == pytest.approx(4 * first_loss(plain))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data={name: 'own:holes'}", "training split holds|validation split holds"),
+        ("data={name: 'own:nothing'}", "gave a int; expected a Dataset"),
+        ("data={name: regression, batch_size: 99, args: {samples: 40}}", "99 is more than the 40 training rows"),
+        ("data={name: regression, args: {samples: 2, features: 4}}", "samples > features"),
+        ("model='own:net'", "is a module that exists already; name its class"),
+        ("model='own:fixed'", "has no parameters to train"),
+        ("model='own:nothing'", "gave a int, not a torch module"),
+        ("model=small_cnn", "the data does not tell in_channels of 'small_cnn'"),
+        ("model={name: mlp, args: {hidden: [-3]}}", r"mlp\(.*hidden=\[-3\]\) failed: RuntimeError"),
+        ("optimizer={name: sgd, args: {nesterov: true}}", "sgd.* failed: ValueError: Nesterov"),
+        ("model='own:missing'", "has no attribute 'missing'"),
+    ],
+)  # fmt: skip
+def test_a_part_that_cannot_be_made_says_why(override: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        problem(override).setup(0)
+
+
+def test_a_probe_without_validation_data_is_refused() -> None:
+    with pytest.raises(UsageError, match="no validation part"):
+        problem("data={name: 'own:Stream', batch_size: 5}", probe=True)
+
+
+def test_classes_are_counted_from_the_data_and_convolutions_use_channels_last() -> None:
+    model = (
+        from_config(check("model: small_cnn\ndata: mnist_mini\nloss: cross_entropy\noptimizer: adam"))
+        .setup(0)
+        .model
+    )
+    assert model.head[-1].out_features == 10
+    assert model.features[3].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_adam_is_fused_unless_told_otherwise() -> None:
+    assert problem("optimizer=adam").setup(0).optimizer.defaults["fused"] is True
+    assert (
+        problem("optimizer={name: adam, args: {fused: false}}").setup(0).optimizer.defaults["fused"] is False
+    )
+    assert (
+        problem("optimizer={name: adam, args: {foreach: true}}").setup(0).optimizer.defaults["fused"] is None
+    )
+
+
+@pytest.mark.parametrize(
+    "name", ["sgd", "adam", "adamw", "nadam", "radam", "adamax", "rmsprop", "adagrad", "adadelta"]
+)
+def test_every_optimizer_takes_a_step(name: str) -> None:
+    setup = problem(f"optimizer={name}").setup(0)
+    before = setup.model.affine.weight.clone()
+    x, y = next(setup.batches)
+    setup.loss_fn(setup.model(x), y).backward()
+    setup.optimizer.step()
+    assert not torch.equal(before, setup.model.affine.weight)
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    assert choose_device("cpu").type == "cpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="cuda is not available"):
+            choose_device("cuda")
+
+
+def test_names_are_imported_on_request() -> None:
+    import_names(check(BASE, ["model='own_for_problem:Net'"]))
+    with pytest.raises(UsageError, match=r"loss: .*no module 'not_there'"):
+        import_names(check(BASE, ["loss='not_there:x'"]))
