@@ -22,6 +22,9 @@ from lrfind.preserve import Snapshot
 from lrfind.registry import import_path, resolve
 from lrfind.train import Setup
 
+FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
+"""Optimizers made with fused=True: one kernel a step, which saves 0.1 to 0.5 ms on a small model."""
+
 PROBE_ROWS = 256  # of the validation split, for the fixed probe batch
 
 
@@ -212,8 +215,8 @@ def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torc
     if not parameters:
         raise UsageError(f"model: '{experiment.model.name}' has no parameters to train.")
     arguments: dict[str, Any] = {"params": parameters, "lr": section.lr}
-    if make in (torch.optim.Adam, torch.optim.AdamW) and not {"foreach", "capturable"} & {*section.args}:
-        arguments["fused"] = True  # 2.5 to 3.6 times cheaper than the default on small models
+    if make in FUSED and not {"foreach", "capturable", "differentiable"} & {*section.args}:
+        arguments["fused"] = True
     return cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
 
 

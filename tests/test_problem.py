@@ -166,8 +166,9 @@ def test_classes_are_counted_from_the_data_and_convolutions_use_channels_last() 
     assert model.features[3].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_adam_is_fused_unless_told_otherwise() -> None:
-    assert problem("optimizer=adam").setup(0).optimizer.defaults["fused"] is True
+def test_adam_and_sgd_are_fused_unless_told_otherwise() -> None:
+    for name in ("adam", "sgd"):
+        assert problem(f"optimizer={name}").setup(0).optimizer.defaults["fused"] is True
     assert (
         problem("optimizer={name: adam, args: {fused: false}}").setup(0).optimizer.defaults["fused"] is False
     )
