@@ -7,9 +7,7 @@ imported: names are looked up in the catalog, and their `args` are held against 
 from __future__ import annotations
 
 import difflib
-import inspect
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,21 +19,16 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
-    TypeAdapter,
     ValidationError,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, ErrorDetails
+from pydantic_core import CoreSchema
 
-from lrfind.catalog import CATALOGS
-from lrfind.document import ConfigError, Document, Mistake, parse
-from lrfind.document import Path as KeyPath
+from lrfind.arguments import name_mistakes
+from lrfind.document import ConfigError, Mistake, parse
 from lrfind.errors import UsageError, unknown
-from lrfind.registry import import_path, signature
-
-SIZES = ("in_features", "out_features", "in_channels", "image_size")
-"""Arguments of a model that come from the data when `args` omit them."""
+from lrfind.messages import mistake, say
 
 DEFAULT_FILE = "lrfind.yaml"
 DEFAULT_TEMPLATE = "mnist_cnn"
@@ -194,12 +187,12 @@ def check(text: str, overrides: Sequence[str] = (), source: str = "config") -> E
             if key == f"training.{one}":
                 document.drop(("training", other))
         document.set(override)
-    mistakes = [*document.mistakes, *_component_mistakes(document)]
+    mistakes = [*document.mistakes, *name_mistakes(document)]
     experiment = None
     try:
         experiment = Experiment.model_validate(document.value)
     except ValidationError as error:
-        mistakes += [_mistake(document, details) for details in error.errors()]
+        mistakes += [mistake(document, details, Experiment) for details in error.errors()]
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
@@ -220,7 +213,7 @@ def range_test_section(**values: Any) -> RangeTestSection:
         return RangeTestSection.model_validate(values, strict=False)
     except ValidationError as error:
         raise UsageError(
-            "; ".join(f"{'.'.join(map(str, d['loc'])) or 'range_test'}: {_say(d)}" for d in error.errors())
+            "; ".join(f"{'.'.join(map(str, d['loc'])) or 'range_test'}: {say(d)}" for d in error.errors())
         ) from None
 
 
@@ -254,151 +247,3 @@ def starter(template: str) -> str:
     if template not in templates():
         raise unknown("template", template, templates())
     return read(templates()[template])
-
-
-_MESSAGES = {
-    "missing": "'{key}' is missing",
-    "int_type": "must be a whole number; found {found}",
-    "float_type": "must be a number; found {found}",
-    "string_type": "must be text; found {found}",
-    "bool_type": "must be true or false; found {found}",
-    "dict_type": "must be a mapping of keys to values; found {found}",
-    "list_type": "must be a list; found {found}",
-    "tuple_type": "must be a list; found {found}",
-    "model_type": "must be a mapping of keys to values; found {found}",
-    "greater_than": "must be greater than {gt:g}; found {found}",
-    "greater_than_equal": "must be at least {ge:g}; found {found}",
-    "less_than": "must be less than {lt:g}; found {found}",
-    "less_than_equal": "must be at most {le:g}; found {found}",
-    "finite_number": "must be a finite number; found {found}",
-    "literal_error": "must be {expected}; found {found}",
-    "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', starting with a letter or a"
-    " digit; found {found}",
-    "value_error": "{error}",
-}
-
-
-def _mistake(document: Document, details: ErrorDetails, prefix: KeyPath = ()) -> Mistake:
-    """One of pydantic's errors, in our words and with its place."""
-    path = (*prefix, *(part for part in details["loc"]))
-    kind, key = details["type"], str(path[-1]) if path else ""
-    if kind == "extra_forbidden":
-        known = _keys_beside(path)
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}."
-        return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
-    message = _say(details)
-    if kind == "missing":
-        return Mistake(document.place(path[:-1]), message)
-    dotted = ".".join(str(part) for part in path)
-    return Mistake(document.place(path), f"{dotted}: {message}" if dotted else message)
-
-
-def _say(details: ErrorDetails) -> str:
-    """One of pydantic's errors in our words, without its place."""
-    text = _MESSAGES.get(details["type"], details["msg"])
-    key = details["loc"][-1] if details["loc"] else ""
-    return text.format(key=key, found=_show(details["input"]), **details.get("ctx", {}))
-
-
-def _show(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        return f"the text '{value[:60]}'"
-    if isinstance(value, dict | list):
-        return "a mapping" if isinstance(value, dict) else "a list"
-    return str(value).lower() if isinstance(value, bool) else f"{value!r}"
-
-
-def _keys_beside(path: KeyPath) -> list[str]:
-    """The keys that are known where `path` stands."""
-    model: type[BaseModel] = Experiment
-    for part in path[:-1]:
-        if part not in model.model_fields:
-            break
-        inner = model.model_fields[str(part)].annotation
-        options = [inner, *getattr(inner, "__args__", ())]
-        options += [a for option in options for a in getattr(option, "__args__", ())]
-        model = next((o for o in options if inspect.isclass(o) and issubclass(o, BaseModel)), model)
-    return list(model.model_fields)
-
-
-def _component_mistakes(document: Document) -> list[Mistake]:
-    """Names that are not known, and args that do not fit the signature in the source."""
-    mistakes: list[Mistake] = []
-    for section, catalog in CATALOGS.items():
-        value = document.value.get(section)
-        at: KeyPath = (section,)
-        if isinstance(value, dict):
-            name, args, at = value.get("name"), value.get("args", {}), (section, "name")
-        else:
-            name, args = value, {}
-        if not isinstance(name, str) or not isinstance(args, dict):
-            continue  # of the wrong type: pydantic says so
-        try:
-            path = import_path(section, name, catalog)
-        except UsageError as error:
-            mistakes.append(Mistake(document.place(at), str(error)))
-            continue
-        if not re.fullmatch(r"[\w.]+:[\w.]+", path):
-            mistakes.append(Mistake(document.place(at), f"'{name}' is not of the form pkg.module:attr"))
-            continue
-        mistakes += _argument_mistakes(document, section, name, path, args)
-    return mistakes
-
-
-def _argument_mistakes(
-    document: Document, section: str, name: str, path: str, args: Mapping[str, Any]
-) -> list[Mistake]:
-    mistakes: list[Mistake] = []
-    if section == "optimizer" and "lr" in args:
-        place = document.place((section, "args", "lr"), of_key=True)
-        mistakes.append(Mistake(place, "the learning rate lives in optimizer.lr alone; move it there"))
-        args = {key: value for key, value in args.items() if key != "lr"}
-    found = signature(path)
-    if found is None:
-        return mistakes
-    parameters = list(found.parameters.values())
-    if section == "optimizer":
-        parameters = [p for p in parameters[1:] if p.name != "lr"]
-    elif section == "loss" and path.partition(":")[2][:1].islower():
-        parameters = parameters[2:]  # a function of (output, target)
-    named = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
-    for key, value in args.items():
-        if key not in named:
-            if not takes_any:
-                place = document.place((section, "args", key), of_key=True)
-                mistakes.append(Mistake(place, f"{name}: {unknown('argument', key, named)}"))
-        else:
-            mistakes += _type_mistakes(document, (section, "args", key), named[key], value)
-    for parameter in named.values():
-        given = parameter.name in args or (section == "model" and parameter.name in SIZES)
-        if parameter.default is parameter.empty and not given:
-            place = document.place((section, "args"))
-            mistakes.append(Mistake(place, f"{name} needs the argument '{parameter.name}'"))
-    return mistakes
-
-
-_ANNOTATION_NAMES = {
-    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
-    "Literal": Literal,
-    "Sequence": Sequence,
-}
-
-
-def _type_mistakes(
-    document: Document, path: KeyPath, parameter: inspect.Parameter, value: Any
-) -> list[Mistake]:
-    """Hold a value against an annotation, where that is made of plain types only."""
-    text = parameter.annotation
-    names = set(re.findall(r"[A-Za-z_][\w.]*", re.sub(r"'[^']*'|\"[^\"]*\"", "", str(text))))
-    if text is parameter.empty or not names <= {*_ANNOTATION_NAMES, "None"}:
-        return []
-    annotation = eval(str(text), {"__builtins__": {}}, _ANNOTATION_NAMES)  # names checked above
-    try:
-        TypeAdapter(annotation).validate_python(value, strict=True)
-    except ValidationError as error:
-        return [_mistake(document, error.errors()[0] | {"loc": ()}, path)]
-    return []

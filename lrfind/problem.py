@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
 
+from lrfind.arguments import SIZES
 from lrfind.batches import LossFn, loader_batches, tensor_batches, to_device
 from lrfind.catalog import CATALOGS, DATASETS, LOSSES, MODELS, OPTIMIZERS
-from lrfind.config import SIZES, Component, Experiment
+from lrfind.config import Component, Experiment
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import LrfindError, UsageError
 from lrfind.preserve import Snapshot

@@ -1,0 +1,103 @@
+"""Names in a config, and the arguments beside them, held against the catalog and the code's signatures.
+
+Nothing is imported: signatures are read from the source.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from lrfind.catalog import CATALOGS
+from lrfind.document import Document, Mistake
+from lrfind.document import Path as KeyPath
+from lrfind.errors import UsageError, unknown
+from lrfind.messages import mistake
+from lrfind.registry import import_path, signature
+
+SIZES = ("in_features", "out_features", "in_channels", "image_size")
+"""Arguments of a model that come from the data when `args` omit them."""
+
+
+def name_mistakes(document: Document) -> list[Mistake]:
+    """Names that are not known, and args that do not fit the signature in the source."""
+    mistakes: list[Mistake] = []
+    for section, catalog in CATALOGS.items():
+        value = document.value.get(section)
+        at: KeyPath = (section,)
+        if isinstance(value, dict):
+            name, args, at = value.get("name"), value.get("args", {}), (section, "name")
+        else:
+            name, args = value, {}
+        if not isinstance(name, str) or not isinstance(args, dict):
+            continue  # of the wrong type: pydantic says so
+        try:
+            path = import_path(section, name, catalog)
+        except UsageError as error:
+            mistakes.append(Mistake(document.place(at), str(error)))
+            continue
+        if not re.fullmatch(r"[\w.]+:[\w.]+", path):
+            mistakes.append(Mistake(document.place(at), f"'{name}' is not of the form pkg.module:attr"))
+            continue
+        mistakes += _argument_mistakes(document, section, name, path, args)
+    return mistakes
+
+
+def _argument_mistakes(
+    document: Document, section: str, name: str, path: str, args: Mapping[str, Any]
+) -> list[Mistake]:
+    mistakes: list[Mistake] = []
+    if section == "optimizer" and "lr" in args:
+        place = document.place((section, "args", "lr"), of_key=True)
+        mistakes.append(Mistake(place, "the learning rate lives in optimizer.lr alone; move it there"))
+        args = {key: value for key, value in args.items() if key != "lr"}
+    found = signature(path)
+    if found is None:
+        return mistakes
+    parameters = list(found.parameters.values())
+    if section == "optimizer":
+        parameters = [p for p in parameters[1:] if p.name != "lr"]
+    elif section == "loss" and path.partition(":")[2][:1].islower():
+        parameters = parameters[2:]  # a function of (output, target)
+    named = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    for key, value in args.items():
+        if key not in named:
+            if not takes_any:
+                place = document.place((section, "args", key), of_key=True)
+                mistakes.append(Mistake(place, f"{name}: {unknown('argument', key, named)}"))
+        else:
+            mistakes += _type_mistakes(document, (section, "args", key), named[key], value)
+    for parameter in named.values():
+        given = parameter.name in args or (section == "model" and parameter.name in SIZES)
+        if parameter.default is parameter.empty and not given:
+            place = document.place((section, "args"))
+            mistakes.append(Mistake(place, f"{name} needs the argument '{parameter.name}'"))
+    return mistakes
+
+
+_ANNOTATION_NAMES = {
+    **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
+    "Literal": Literal,
+    "Sequence": Sequence,
+}
+
+
+def _type_mistakes(
+    document: Document, path: KeyPath, parameter: inspect.Parameter, value: Any
+) -> list[Mistake]:
+    """Hold a value against an annotation, where that is made of plain types only."""
+    text = parameter.annotation
+    names = set(re.findall(r"[A-Za-z_][\w.]*", re.sub(r"'[^']*'|\"[^\"]*\"", "", str(text))))
+    if text is parameter.empty or not names <= {*_ANNOTATION_NAMES, "None"}:
+        return []
+    annotation = eval(str(text), {"__builtins__": {}}, _ANNOTATION_NAMES)  # names checked above
+    try:
+        TypeAdapter(annotation).validate_python(value, strict=True)
+    except ValidationError as error:
+        return [mistake(document, error.errors()[0] | {"loc": ()}, prefix=path)]
+    return []
