@@ -5,6 +5,7 @@ Nothing is imported: signatures are read from the source.
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from lrfind.document import Document, Mistake
 from lrfind.document import Path as KeyPath
 from lrfind.errors import UsageError, unknown
 from lrfind.messages import mistake
-from lrfind.registry import import_path, signature
+from lrfind.registry import definition, import_path
 
 SIZES = ("in_features", "out_features", "in_channels", "image_size")
 """Arguments of a model that come from the data when `args` omit them."""
@@ -26,7 +27,7 @@ SIZES = ("in_features", "out_features", "in_channels", "image_size")
 def name_mistakes(document: Document) -> list[Mistake]:
     """Names that are not known, and args that do not fit the signature in the source."""
     mistakes: list[Mistake] = []
-    for section, catalog in CATALOGS.items():
+    for section in CATALOGS:
         value = document.value.get(section)
         at: KeyPath = (section,)
         if isinstance(value, dict):
@@ -36,7 +37,7 @@ def name_mistakes(document: Document) -> list[Mistake]:
         if not isinstance(name, str) or not isinstance(args, dict):
             continue  # of the wrong type: pydantic says so
         try:
-            path = import_path(section, name, catalog)
+            path = import_path(section, name)
         except UsageError as error:
             mistakes.append(Mistake(document.place(at), str(error)))
             continue
@@ -55,13 +56,13 @@ def _argument_mistakes(
         place = document.place((section, "args", "lr"), of_key=True)
         mistakes.append(Mistake(place, "the learning rate lives in optimizer.lr alone; move it there"))
         args = {key: value for key, value in args.items() if key != "lr"}
-    found = signature(path)
-    if found is None:
+    found = definition(path)
+    if found is None or found.signature is None:
         return mistakes
-    parameters = list(found.parameters.values())
+    parameters = list(found.signature.parameters.values())
     if section == "optimizer":
         parameters = [p for p in parameters[1:] if p.name != "lr"]
-    elif section == "loss" and path.partition(":")[2][:1].islower():
+    elif section == "loss" and not found.is_class:
         parameters = parameters[2:]  # a function of (output, target)
     named = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -80,7 +81,7 @@ def _argument_mistakes(
     return mistakes
 
 
-_ANNOTATION_NAMES = {
+_PLAIN_TYPES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
     "Literal": Literal,
     "Sequence": Sequence,
@@ -91,13 +92,36 @@ def _type_mistakes(
     document: Document, path: KeyPath, parameter: inspect.Parameter, value: Any
 ) -> list[Mistake]:
     """Hold a value against an annotation, where that is made of plain types only."""
-    text = parameter.annotation
-    names = set(re.findall(r"[A-Za-z_][\w.]*", re.sub(r"'[^']*'|\"[^\"]*\"", "", str(text))))
-    if text is parameter.empty or not names <= {*_ANNOTATION_NAMES, "None"}:
+    if not _is_plain(parameter.annotation):
         return []
-    annotation = eval(str(text), {"__builtins__": {}}, _ANNOTATION_NAMES)  # names checked above
+    annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # plain: checked above
     try:
         TypeAdapter(annotation).validate_python(value, strict=True)
     except ValidationError as error:
         return [mistake(document, error.errors()[0] | {"loc": ()}, prefix=path)]
     return []
+
+
+def _is_plain(annotation: Any) -> bool:
+    """Whether an annotation, as source text, is plain types, their unions and their items, and no more."""
+    if not isinstance(annotation, str):
+        return False
+
+    def plain(node: ast.expr) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return name in _PLAIN_TYPES and name != "Literal"
+            case ast.Constant(value=value):
+                return value is None or value is ...
+            case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+                return plain(left) and plain(right)
+            case ast.Subscript(value=ast.Name(id="Literal"), slice=inner):
+                items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+                return all(isinstance(item, ast.Constant) for item in items)
+            case ast.Subscript(value=ast.Name(id=name), slice=inner):
+                items = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+                return name in ("dict", "list", "tuple", "Sequence") and all(map(plain, items))
+        return False
+
+    tree = ast.parse(annotation, mode="eval").body
+    return plain(tree) and not isinstance(tree, ast.Constant)

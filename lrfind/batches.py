@@ -62,9 +62,13 @@ def to_device(batch: Any, device: torch.device) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if isinstance(batch, Mapping):
-        return {key: to_device(value, device) for key, value in batch.items()}
+        moved = {key: to_device(value, device) for key, value in batch.items()}
+        if all(moved[key] is value for key, value in batch.items()):
+            return batch
+        return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
     if isinstance(batch, tuple | list):
-        return type(batch)(to_device(value, device) for value in batch)
+        parts = [to_device(value, device) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 import lrfind
+from lrfind.document import ConfigError, Override
 from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.listing import LISTS, listing
 
 if TYPE_CHECKING:
     from lrfind.config import Experiment
-    from lrfind.store import Run
 
-LISTS = ("models", "datasets", "losses", "optimizers", "methods", "templates")
 INTERRUPTED = 130
 STOPPED = 4
 
@@ -96,7 +96,7 @@ def cli(quiet: bool) -> None:
 @click.option("--seeds", metavar="N", help="Lanes: own weights and batch order each.")
 @click.option("--seed", metavar="N", help="Seed of the first lane.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
-@click.option("--method", default=None, metavar="NAME", help="How to suggest; see `lrfind ls methods`.")
+@click.option("--method", metavar="NAME", help="How to suggest; see `lrfind ls methods`.")
 @click.option("--edge", is_flag=True, help="Also find the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--probe", is_flag=True, help="Also record the loss on a fixed held-out batch.")
@@ -107,71 +107,61 @@ def range_test_command(
     overrides: tuple[str, ...],
     import_root: Path | None,
     out: Path | None,
-    method: str | None,
-    edge: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
     """Ramp the learning rate and watch the loss: a curve, a number, a CSV and a plot."""
-    overrides = (*overrides, *_as_overrides(options))
-    experiment, source = _load(config, overrides, import_root, quiet)
-    from lrfind.suggestions import DEFAULT_METHOD, method_named
+    given = [*map(Override.of, overrides), *_option_overrides(options)]
+    experiment, text = _load(config, given, import_root, quiet)
+    from lrfind.store import Run, default_path
 
-    chosen = method_named(method or DEFAULT_METHOD).name
-    run = _new_run(out, experiment, "range-test", source, overrides)
-    from lrfind.experiments import recorded_range_test
-    from lrfind.plots import range_test_figure, save, view_range_test
+    typed = [override.text for override in given]
+    path = out or default_path(experiment.name, "range-test")
+    run = Run.start(path, "range-test", experiment, text, typed)
+    from lrfind.experiments import run_range_test
+    from lrfind.plots import plot_range_test
     from lrfind.progress import progress
 
     section = experiment.range_test
     try:
         with progress(section.seeds, section.steps, quiet=quiet) as watch:
-            summary = recorded_range_test(experiment, run, method=chosen, edge=edge, watch=watch)
+            summary = run_range_test(experiment, run, watch=watch)
     except (KeyboardInterrupt, Stopped):
-        _note(f"what was measured is kept in {run.path}; `lrfind suggest {run.path}` reads it.")
+        kept = f"what was measured is kept in {path}; `lrfind suggest {path}` reads it."
+        _note(kept if path.exists() else "nothing had been measured yet.")
         raise
-    except UsageError:
-        run.discard_if_empty()
-        raise
-    curves = [lane.curve for lane in run.lanes()]
-    edge_label = "measured edge" if edge else "diverged (upper bound of the edge)"
-    view = view_range_test(curves, summary["suggestion"], summary["edge"], edge_label)
-    save(range_test_figure(view, experiment.name), run.path / "range_test")
+    plot = plot_range_test(run)
     if as_json:
         _print_json(summary)
     else:
         from lrfind.report import range_test_text
 
-        click.echo(range_test_text(summary))
-        click.echo(f"  plot: {run.path / 'range_test.png'}\n  data: {run.path}")
+        click.echo(f"{range_test_text(summary)}\n  plot: {plot}\n  data: {path}")
     return 0 if summary["suggestion"]["lr"] is not None else 3
 
 
 @cli.command()
 @click.argument("source", metavar="FILE_OR_RUN", type=click.Path(path_type=Path))
-@click.option("--method", default=None, metavar="NAME", help="One method's answer alone, or `all`.")
+@click.option("--method", default="all", metavar="NAME", help="One method's answer alone; default: all.")
 @json_option
 @quiet_option
-def suggest(source: Path, method: str | None, as_json: bool, quiet: bool) -> int:
+def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     """Recompute every suggestion from a run directory, or from a CSV with columns lr,loss."""
-    from lrfind.store import read_curves
-    from lrfind.suggestions import DEFAULT_METHOD, method_named
+    from lrfind.curve_files import read_curves
+    from lrfind.suggestions import method_named
     from lrfind.summaries import brief, suggestion_table
 
-    everything = method is None or method == "all"
-    chosen = method_named(DEFAULT_METHOD if method is None or everything else method).name
-    curves, recorded = read_curves(source)
-    methods = suggestion_table(curves, recorded=recorded)
+    curves, raw, default = read_curves(source)
+    chosen = default if method == "all" else method_named(method).name
+    methods = suggestion_table(curves, raw=raw)
     answer = methods[chosen]
     if as_json:
         _print_json({"source": str(source), "suggestion": answer, "methods": brief(methods)})
     else:
         from lrfind.report import headline, methods_text
 
-        click.echo(headline(answer, len(curves)))
-        if everything:
-            click.echo("\n" + methods_text(methods))
+        click.echo(headline(answer) + (f"\n\n{methods_text(methods)}" if method == "all" else ""))
     return 0 if answer["lr"] is not None else 3
 
 
@@ -187,14 +177,14 @@ def check(
     quiet: bool,
 ) -> int:
     """Check a config without running anything: every mistake at once, with line and column."""
-    experiment, source = _load(config, overrides, import_root, quiet=True)
+    experiment, _ = _load(config, overrides, import_root, quiet)
     if imports:
         from lrfind.problem import import_names
 
         import_names(experiment)
     test = experiment.range_test
     click.echo(
-        f"{source}: ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
+        f"ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
     )
@@ -217,7 +207,7 @@ def schema(quiet: bool) -> int:
 @quiet_option
 def init(template: str | None, file: Path | None, quiet: bool) -> int:
     """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
-    from lrfind.config import DEFAULT_FILE, DEFAULT_TEMPLATE, starter
+    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, starter
 
     target = file or Path(DEFAULT_FILE)
     text = starter(template or DEFAULT_TEMPLATE)
@@ -238,8 +228,6 @@ def init(template: str | None, file: Path | None, quiet: bool) -> int:
 @quiet_option
 def ls(what: str, as_json: bool, quiet: bool) -> int:
     """List the names that a config or an option may use."""
-    from lrfind.listing import listing
-
     rows = listing(what)
     if as_json:
         _print_json(rows)
@@ -251,43 +239,30 @@ def ls(what: str, as_json: bool, quiet: bool) -> int:
 
 
 def _load(
-    config: Path | None, overrides: Sequence[str], import_root: Path | None, quiet: bool
-) -> tuple[Experiment, Path]:
-    from lrfind.config import find_config, load
+    config: Path | None, overrides: Sequence[str | Override], import_root: Path | None, quiet: bool
+) -> tuple[Experiment, str]:
+    """The experiment and the text it was read from; says on stderr which config was found by itself."""
+    from lrfind.config import check, read
+    from lrfind.templates import find_config
 
     if import_root is not None:
         sys.path.insert(0, str(import_root.resolve()))
     path, why = find_config(config)
-    experiment = load(path, overrides)
+    text = read(path)
+    experiment = check(text, overrides, str(path))
     if not quiet and config is None:
         _note(f"config: {path}, {why}")
-    return experiment, path
+    return experiment, text
 
 
-def _new_run(
-    out: Path | None, experiment: Experiment, command: str, source: Path, overrides: Sequence[str]
-) -> Run:
-    from lrfind.config import dump, read
-    from lrfind.store import Run, default_path
-
-    given, resolved = read(source), dump(experiment)
-    facts = {"command": command, "name": experiment.name, "config": given, "resolved": resolved}
-    run = Run.create(
-        out or default_path(experiment.name, command),
-        facts | {"overrides": json.dumps(list(overrides))},
-    )
-    run.write("config.yaml", given)
-    run.write("resolved.yaml", resolved)
-    return run
-
-
-_OPTION_KEYS = {"seed": "seed", "device": "device"}
-
-
-def _as_overrides(options: dict[str, Any]) -> list[str]:
-    """Options that stand for a value of the config, as --set would write them."""
+def _option_overrides(options: dict[str, Any]) -> list[Override]:
+    """Options that stand for a value of the config."""
     return [
-        f"{_OPTION_KEYS.get(name, f'range_test.{name}')}={str(value).lower()}"
+        Override.option(
+            f"--{name.replace('_', '-')}",
+            name if name in ("seed", "device") else f"range_test.{name}",
+            "true" if value is True else value,
+        )
         for name, value in options.items()
         if value is not None and value is not False
     ]
@@ -302,13 +277,11 @@ def _print_json(value: Any) -> None:
 
 
 def _on_sigterm(*_: Any) -> NoReturn:
-    raise Stopped("stopped by SIGTERM")
+    raise Stopped("SIGTERM")
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; every foreseen error becomes one message on stderr."""
-    from lrfind.document import ConfigError
-
     try:
         signal.signal(signal.SIGTERM, _on_sigterm)
         return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
@@ -318,6 +291,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except LrfindError as error:
         _note(f"error: {error}")
         return error.exit_code
+    except Stopped as stopped:
+        _note(f"stopped: {stopped}")
+        return STOPPED
     except click.Abort:
         _note("interrupted")
         return INTERRUPTED

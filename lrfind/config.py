@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -20,18 +18,19 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
+from lrfind import document as yaml_document
 from lrfind.arguments import name_mistakes
-from lrfind.document import ConfigError, Mistake, parse
-from lrfind.errors import UsageError, unknown
+from lrfind.document import ConfigError, Mistake, Override, parse
+from lrfind.errors import UsageError
 from lrfind.messages import mistake, say
-
-DEFAULT_FILE = "lrfind.yaml"
-DEFAULT_TEMPLATE = "mnist_cnn"
+from lrfind.schedules import Shape
+from lrfind.suggestions import DEFAULT_METHOD, method_named
 
 
 class Section(BaseModel):
@@ -106,15 +105,25 @@ class RangeTestSection(Section):
     end_lr: float = Field(default=10.0, gt=0)
     steps: int = Field(default=100, ge=2)
     seeds: int = Field(default=3, ge=1, description="independent lanes: own weights and batch order")
-    shape: Literal["exponential", "linear"] = "exponential"
+    shape: Shape = "exponential"
     grad_norm: bool = Field(default=False, description="record the norm of the gradient")
     probe: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
+    edge: bool = Field(default=False, description="also find the real edge of stability, by bisection")
+    method: str = Field(default=DEFAULT_METHOD, description="a name from `lrfind ls methods`")
 
     @model_validator(mode="after")
     def _upwards(self) -> RangeTestSection:
         if self.end_lr <= self.start_lr:
             raise ValueError(f"end_lr ({self.end_lr:g}) must be above start_lr ({self.start_lr:g})")
         return self
+
+    @field_validator("method")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        try:
+            return method_named(name).name
+        except UsageError as error:
+            raise ValueError(str(error)) from None
 
 
 class Experiment(Section):
@@ -131,20 +140,6 @@ class Experiment(Section):
     optimizer: Annotated[OptimizerSection, BeforeValidator(_name_only)]
     training: TrainingSection = TrainingSection(steps=100)
     range_test: RangeTestSection = RangeTestSection()
-
-
-def load(path: Path, overrides: Sequence[str] = ()) -> Experiment:
-    """Read and check an experiment.
-
-    Args:
-        path: the YAML file.
-        overrides: "a.b=VALUE" each, applied in order as if they stood in the file.
-
-    Raises:
-        ConfigError: with every mistake in it.
-        UsageError: if the file cannot be read.
-    """
-    return check(read(path), overrides, str(path))
 
 
 def read(path: Path) -> str:
@@ -171,8 +166,17 @@ def _siblings(path: Path) -> list[Path]:
     return [*path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
 
 
-def check(text: str, overrides: Sequence[str] = (), source: str = "config") -> Experiment:
-    """Check the text of an experiment; see `load`. `source` is what messages call it."""
+def check(text: str, overrides: Sequence[str | Override] = (), source: str = "config") -> Experiment:
+    """Check the text of an experiment.
+
+    Args:
+        text: the YAML.
+        overrides: applied in order as if they stood in the file; a text is "a.b=VALUE", as --set has it.
+        source: what messages call the text, a file's name for example.
+
+    Raises:
+        ConfigError: with every mistake in it.
+    """
     document = parse(text, source)
     if not document.mistakes and not isinstance(document.value, dict):
         what = "is empty" if document.value is None else f"holds a {type(document.value).__name__}"
@@ -182,9 +186,10 @@ def check(text: str, overrides: Sequence[str] = (), source: str = "config") -> E
     if document.mistakes and not isinstance(document.value, dict):
         raise ConfigError(document.mistakes)
     for override in overrides:
-        key = override.partition("=")[0].strip()
+        if isinstance(override, str):
+            override = Override.of(override)
         for one, other in (("steps", "epochs"), ("epochs", "steps")):
-            if key == f"training.{one}":
+            if override.key == f"training.{one}":
                 document.drop(("training", other))
         document.set(override)
     mistakes = [*document.mistakes, *name_mistakes(document)]
@@ -200,7 +205,7 @@ def check(text: str, overrides: Sequence[str] = (), source: str = "config") -> E
 
 def dump(experiment: Experiment) -> str:
     """The YAML of an experiment, with every default written out; reading it gives the same experiment."""
-    return yaml.safe_dump(experiment.model_dump(exclude_none=True), sort_keys=False)
+    return yaml_document.dump(experiment.model_dump(mode="json", exclude_none=True))
 
 
 def range_test_section(**values: Any) -> RangeTestSection:
@@ -215,35 +220,3 @@ def range_test_section(**values: Any) -> RangeTestSection:
         raise UsageError(
             "; ".join(f"{'.'.join(map(str, d['loc'])) or 'range_test'}: {say(d)}" for d in error.errors())
         ) from None
-
-
-def find_config(given: Path | None) -> tuple[Path, str]:
-    """Which config to use: the one given, else lrfind.yaml here, else the packaged MNIST experiment.
-
-    Returns:
-        Its path, and why it was chosen, in words.
-    """
-    if given is not None:
-        return given, "as given"
-    if (here := Path(DEFAULT_FILE)).is_file():
-        return here, f"{DEFAULT_FILE} in this directory"
-    return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
-
-
-def templates() -> dict[str, Path]:
-    """The ready experiments that come with lrfind, by name; from a wheel or from a source tree."""
-    package = Path(str(resources.files("lrfind")))
-    folders = (package / "configs", package.parent / "configs")
-    folder = next(folder for folder in folders if (folder / f"{DEFAULT_TEMPLATE}.yaml").is_file())
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-
-
-def starter(template: str) -> str:
-    """The text of a template.
-
-    Raises:
-        UsageError: if there is none of this name.
-    """
-    if template not in templates():
-        raise unknown("template", template, templates())
-    return read(templates()[template])

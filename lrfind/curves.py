@@ -17,7 +17,7 @@ Array = NDArray[np.float64]
 FACTOR = 2.0  # of the scale above the best loss: the loss has lost all it gained, and as much again
 NOISE = 5.0  # times the median change between two steps: no batch-to-batch noise reaches it
 FIRST_CHECK = 10  # before this step, the median of so few changes says little of the noise
-FLOOR = 0.01  # of the first loss: so that a curve that neither falls nor shakes has a scale too
+FLOOR = 0.001  # of the first loss: so that a curve that neither falls nor shakes has a scale too
 DECAY = 0.7  # of the running average that the rule watches: one wild batch is not a divergence
 
 WINDOWS = (5, 7, 9, 13, 17, 25)  # points of the local fit that `smooth` chooses from
@@ -31,14 +31,15 @@ class DivergenceRule:
     A loss diverges at step t when it is not finite or, from step 10 on, when its running average s_t rises
     above
 
-        best + 2 * max(first - best, 5 * noise, 0.01 * |first|)
+        best + 2 * max(first - best, 5 * noise, 0.001 * |first|)
 
     where `first` is the first loss, `best` the lowest running average so far, and `noise` the median
     absolute change between consecutive losses so far. The scale is the *drop* from the first loss to the
     best, not the best itself as in the peers (`loss > 4 * best`): a drop does not change when a constant is
-    added to the loss, so the rule means the same for negative losses, losses with an offset and losses that
-    reach the rounding floor, where 4 * best stops at once or never. The noise term keeps a flat, noisy start
-    from looking like a divergence; the last term gives a scale to a curve that neither falls nor shakes.
+    added to the loss, so the rule means the same for negative losses, losses with an offset (of up to 1,000
+    times the drop: see the last term) and losses that reach the rounding floor, where 4 * best stops at once
+    or never. The noise term keeps a flat, noisy start from looking like a divergence; the last term gives a
+    scale to a curve that neither falls nor shakes.
     s is debiased: s_t = v_t / (1 - 0.7^(t+1)), v_t = 0.7 v_(t-1) + 0.3 loss_t.
 
     >>> rule = DivergenceRule()
@@ -84,9 +85,6 @@ class Curve:
         lr: (T,) positive and strictly increasing; lr[t] is what the optimizer used at step t.
         loss: (T,) measured at step t *before* the update that uses lr[t]; may end in non-finite values.
         planned: how many points the test would have had without stopping early; T or more.
-
-    Raises:
-        UsageError: if the two do not fit together, or lr is not positive and strictly increasing.
     """
 
     lr: Array
@@ -95,7 +93,11 @@ class Curve:
 
     @classmethod
     def of(cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None) -> Curve:
-        """Build a curve from anything array-like; `planned` is the number of points when omitted."""
+        """Build a curve from anything array-like; `planned` is the number of points when omitted.
+
+        Raises:
+            UsageError: if the two do not fit together, or lr is not positive and strictly increasing.
+        """
         lr, loss = np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64)
         if lr.ndim != 1 or lr.shape != loss.shape:
             raise UsageError(
@@ -126,49 +128,48 @@ class Curve:
     @cached_property
     def smoothed(self) -> Array:
         """(T,) the loss smoothed by `smooth`; NaN from the first non-finite loss on."""
-        return np.concatenate([self._fit.values, np.full(self.loss.size - self.length, np.nan)])
+        return np.concatenate([self._smooth.values, np.full(self.loss.size - self.length, np.nan)])
 
     @property
     def standard_error(self) -> Array:
         """(n,) of the smoothed loss, from the noise around it; n points come before a non-finite loss."""
-        return self._fit.standard_error
+        return self._smooth.standard_error
 
     @cached_property
-    def _fit(self) -> _Fit:
-        return _fit(self.loss[: self.length])
-
-
-def smooth(loss: ArrayLike) -> Array:
-    """Smooth a finite loss without lag, as much as the loss itself calls for.
-
-    At each point, a parabola is fitted to the nearest points with tricube weights (local regression:
-    Cleveland 1979, without its robust pass); the width is the one of `WINDOWS` whose leave-one-out
-    error is least, so a clean curve stays as it is. A running average, as the peers use, lags behind
-    the lr and moves every minimum to the right. Losses above the divergence ceiling are lowered to it
-    first: a blow-up must not leak into the points before it. Fewer than 16 points are left as they are.
-
-    Args:
-        loss: (T,) finite, at evenly spaced steps.
-
-    Returns:
-        (T,) the smoothed loss.
-    """
-    return _fit(np.asarray(loss, dtype=np.float64)).values
+    def _smooth(self) -> Smoothed:
+        return smooth(self.loss[: self.length])
 
 
 @dataclass(frozen=True)
-class _Fit:
-    """A smoothed loss (T,), the standard error of each point (T,), and the mean leave-one-out error."""
+class Smoothed:
+    """A smoothed loss.
+
+    Attributes:
+        values: (T,) the smoothed loss.
+        standard_error: (T,) of each value, from the noise around it.
+        error: mean squared error in predicting each point from the others.
+    """
 
     values: Array
     standard_error: Array
     error: float
 
 
-def _fit(loss: Array) -> _Fit:
-    """The local fit of the window that predicts left-out points best; see `smooth`."""
+def smooth(loss: ArrayLike) -> Smoothed:
+    """Smooth a finite loss without lag, as much as the loss itself calls for.
+
+    At each point, a parabola is fitted to the nearest points with tricube weights (local regression:
+    Cleveland 1979, without its robust pass); the width is the one of `WINDOWS` whose leave-one-out error is
+    least, so a clean curve stays as it is. A running average, as the peers use, lags behind the lr and moves
+    every minimum to the right. Losses above the divergence ceiling are lowered to it first: a blow-up must
+    not leak into the points before it. Fewer than 16 points are left as they are.
+
+    Args:
+        loss: (T,) finite, at evenly spaced steps.
+    """
+    loss = np.asarray(loss, dtype=np.float64)
     if loss.size < FEWEST_TO_SMOOTH:
-        return _Fit(loss.copy(), np.zeros_like(loss), 0.0)
+        return Smoothed(loss.copy(), np.zeros_like(loss), 0.0)
     rule = DivergenceRule()
     for value in loss:
         if rule.diverges(float(value)):
@@ -178,7 +179,7 @@ def _fit(loss: Array) -> _Fit:
     return min(fits, key=lambda fit: fit.error)
 
 
-def _local_parabola(y: Array, window: int) -> _Fit:
+def _local_parabola(y: Array, window: int) -> Smoothed:
     """Fit a weighted parabola around each point of y (T,)."""
     size, half = y.size, window // 2
     start = np.clip(np.arange(size) - half, 0, size - window)
@@ -196,4 +197,4 @@ def _local_parabola(y: Array, window: int) -> _Fit:
     deviation = 1.4826 * np.median(left_out)  # of the noise, were it normal; robust
     passed = np.sqrt(np.sum(row**2, axis=1))  # the share of it that goes through the fit
     inside = np.clip(fit, y[index].min(axis=1), y[index].max(axis=1))  # a cliff makes a parabola overshoot
-    return _Fit(inside, deviation * passed, float(np.mean(left_out**2)))
+    return Smoothed(inside, deviation * passed, float(np.mean(left_out**2)))

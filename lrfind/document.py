@@ -55,6 +55,36 @@ class ConfigError(UsageError):
         super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
 
 
+@dataclass(frozen=True)
+class Override:
+    """A value from the command line, for a key of the config.
+
+    Attributes:
+        key: "a.b".
+        value: YAML.
+        source: the option it came with.
+        text: what was typed, to point at.
+        start: the column where the value starts in it; 0 where there is no value.
+    """
+
+    key: str
+    value: str
+    source: str
+    text: str
+    start: int
+
+    @classmethod
+    def of(cls, argument: str) -> Override:
+        """From the "a.b=VALUE" of --set."""
+        key, equals, value = argument.partition("=")
+        return cls(key.strip(), value, "--set", argument, len(key) + 2 if equals else 0)
+
+    @classmethod
+    def option(cls, name: str, key: str, value: str) -> Override:
+        """From an option of its own, such as `--steps 100`."""
+        return cls(key, value, name, f"{name} {value}", len(name) + 2)
+
+
 @dataclass
 class Document:
     """Plain values (dict, list, str, int, float, bool, None) and the places of their keys and values."""
@@ -72,30 +102,34 @@ class Document:
                 return found
         raise AssertionError("a document has a place for its root")
 
-    def set(self, override: str) -> None:
-        """Apply one `a.b=VALUE` (VALUE is YAML); its place is the argument itself.
+    def set(self, override: Override) -> None:
+        """Apply an override; what is wrong with it is collected like the mistakes of the file."""
+        path: Path = tuple(_index_or_key(part) for part in override.key.split("."))
+        start = override.start
 
-        Raises:
-            ConfigError: if it is not of this form, or VALUE is not YAML.
-        """
-        key, equals, text = override.partition("=")
-        path: Path = tuple(int(p) if p.isdigit() else p for p in key.strip().split("."))
-        if not equals or "" in path:
-            place = Place("--set", 1, 1, override)
-            raise ConfigError([Mistake(place, "expected KEY.KEY=VALUE, e.g. optimizer.lr=1e-3")])
-        new = parse(text, "--set")
+        def at(column: int) -> Place:
+            return Place(override.source, 1, column, override.text)
+
+        if not start or "" in path:
+            self.mistakes.append(Mistake(at(1), "expected KEY.KEY=VALUE, e.g. optimizer.lr=1e-3"))
+            return
+        new = parse(override.value, override.source)
+        for mistake in new.mistakes:
+            self.mistakes.append(Mistake(at(start + mistake.place.column - 1), mistake.message))
         if new.mistakes:
-            raise ConfigError(new.mistakes)
-        here = Place("--set", 1, len(key) + 2, override)
+            return
+        try:
+            self.value = _with(self.value, path, new.value)
+        except IndexError as error:
+            self.mistakes.append(Mistake(at(1), str(error)))
+            return
         self._forget(path)
-        self.value = _with(self.value, path, new.value)
         for end in range(1, len(path) + 1):
-            self.values.setdefault(path[:end], here)
-            self.keys.setdefault(path[:end], Place("--set", 1, 1, override))
-        for inner, place in new.values.items():
-            self.values[path + inner] = Place("--set", 1, place.column + len(key) + 1, override)
-        for inner, place in new.keys.items():
-            self.keys[path + inner] = Place("--set", 1, place.column + len(key) + 1, override)
+            self.values.setdefault(path[:end], at(start))
+            self.keys.setdefault(path[:end], at(1))
+        for places, mine in ((new.values, self.values), (new.keys, self.keys)):
+            for inner, place in places.items():
+                mine[path + inner] = at(start + place.column - 1)
 
     def drop(self, path: Path) -> None:
         """Remove the value at `path`, if there is one."""
@@ -112,12 +146,19 @@ class Document:
                 del places[known]
 
 
+def _index_or_key(part: str) -> str | int:
+    part = part.strip()
+    return int(part) if part.isascii() and part.isdecimal() else part
+
+
 def _with(value: Any, path: Path, new: Any) -> Any:
     """`value` with `new` at `path`; a bare string on the way is short for {name: ...}."""
     if not path:
         return new
     first, rest = path[0], path[1:]
-    if isinstance(value, list) and isinstance(first, int) and first < len(value):
+    if isinstance(value, list):
+        if not (isinstance(first, int) and first < len(value)):
+            raise IndexError(f"there is no item '{first}' in a list of {len(value)}")
         return [*value[:first], _with(value[first], rest, new), *value[first + 1 :]]
     if isinstance(value, str):
         value = {"name": value}
@@ -254,6 +295,11 @@ def _float(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def dump(value: Any) -> str:
+    """Plain values as YAML that `parse` reads back the same, and YAML 1.1 readers too."""
+    return yaml.dump(value, Dumper=_CoreDumper, sort_keys=False)
+
+
 _CORE: dict[str, Any] = {
     "tag:yaml.org,2002:null": lambda text: None,
     "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
@@ -272,3 +318,20 @@ for _tag, _pattern, _starts in (
     ),
 ):
     _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _starts)
+
+
+class _CoreDumper(yaml.SafeDumper):
+    """Quotes every text that the core schema, or YAML 1.1, would read as something else."""
+
+    yaml_implicit_resolvers = {
+        start: [*yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()), *resolvers]
+        for start, resolvers in _CoreLoader.yaml_implicit_resolvers.items()
+    } | {
+        start: resolvers
+        for start, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
+        if start not in _CoreLoader.yaml_implicit_resolvers
+    }
+
+    def ignore_aliases(self, data: Any) -> bool:
+        """Write every value out."""
+        return True

@@ -32,8 +32,8 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
         self.reason = reason
 
 
-class Stopped(LrfindError):  # noqa: N818 - the infrastructure's doing, not a fault of the run
-    """The surroundings ended the run (SIGTERM, a full disk); what was measured is kept."""
+class Stopped(BaseException):
+    """The surroundings ended the run (SIGTERM); like KeyboardInterrupt, no `except Exception` catches it."""
 
     exit_code = 4
 

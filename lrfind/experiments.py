@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -17,9 +18,8 @@ from lrfind.errors import LrfindError, NoSuggestion, Stopped, UsageError
 from lrfind.plan import Lane, LaneResult, Outcome, range_test_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.schedules import ramp
-from lrfind.stability import find_edge
+from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.store import Run
-from lrfind.suggestions import DEFAULT_METHOD
 from lrfind.summaries import range_test_summary
 from lrfind.train import Step, train
 
@@ -137,52 +137,73 @@ def _lane_result(
     )
 
 
-def recorded_range_test(
-    experiment: Experiment,
-    run: Run,
-    *,
-    method: str = DEFAULT_METHOD,
-    edge: bool = False,
-    watch: Watch = _unwatched,
-) -> dict[str, Any]:
+def measure_edge(problem: Problem, seed: int, guess: float, *, watch: Watch = _unwatched) -> tuple[Edge, int]:
+    """Bisect for the real edge of stability, with short lanes at a constant lr from the weights of `seed`.
+
+    Returns:
+        The edge, and the training steps that it took to find.
+
+    Raises:
+        NoSuggestion: if every lr diverges, or none.
+    """
+    cost = 0
+
+    def diverges(lr: float) -> bool:
+        nonlocal cost
+        trial = run_lane(problem, Lane(0, seed, np.full(TRIAL_STEPS, lr)), watch=watch)
+        cost += trial.lr.size
+        return trial.outcome == "diverged"
+
+    return bisect_edge(diverges, guess), cost
+
+
+def run_range_test(experiment: Experiment, run: Run, *, watch: Watch = _unwatched) -> dict[str, Any]:
     """Run a config's range test and keep it: lanes in the database, CSVs and summary.json beside it.
 
-    What was measured is kept and exported also when it is interrupted or fails.
+    What was measured is kept and exported also when it is interrupted or fails; a run in which nothing was
+    measured is discarded.
 
     Args:
         experiment: the config.
         run: a new run directory.
-        method: whose answer is the suggestion.
-        edge: also bisect for the real edge of stability, from the first seed's weights.
         watch: told of every step.
 
     Returns:
         The summary, as in summary.json.
     """
     section = experiment.range_test
-    problem = from_config(experiment, probe=section.probe)
-    run.write_json("environment.json", environment(problem))
-    measured_edge = None
     try:
-        range_test(problem, section, experiment.seed, keep=run.add_lane, watch=watch)
-        if edge:
-            measured_edge = _measure_edge(problem, experiment, run.lanes())
-    finally:
-        run.export()
-        summary = range_test_summary(run.lanes(), str(run.path), method, measured_edge)
-        run.write_json("summary.json", summary)
-    return summary
+        problem = from_config(experiment, probe=section.probe)
+        run.add_fact("environment", environment(problem))
+        results = range_test(problem, section, experiment.seed, keep=run.add_lane, watch=watch)
+        if section.edge:
+            guess = min((float(r.lr[-1]) for r in results if r.outcome == "diverged"), default=section.end_lr)
+            run.add_fact("edge", _edge_fact(problem, experiment.seed, guess, watch))
+    except BaseException:
+        if not run.discard_if_empty():
+            with contextlib.suppress(OSError):
+                _conclude(run, section.method)
+        raise
+    return _conclude(run, section.method)
 
 
-def _measure_edge(problem: Problem, experiment: Experiment, results: Sequence[LaneResult]) -> dict[str, Any]:
-    diverged = [float(r.lr[-1]) for r in results if r.outcome == "diverged"]
-    guess = min(diverged, default=experiment.range_test.end_lr)
+def _edge_fact(problem: Problem, seed: int, guess: float, watch: Watch) -> dict[str, Any]:
     try:
-        found = find_edge(problem, experiment.seed, guess)
+        found, cost = measure_edge(problem, seed, guess, watch=watch)
     except NoSuggestion as refused:
-        return {"lr": None, "is": f"not found: {refused.reason}", "cost": None}
-    text = f"measured by bisection: stable at {found.stable:.4g}, diverging at {found.diverging:.4g}"
-    return {"lr": found.lr, "is": text, "cost": found.cost}
+        return {"lr": None, "is": f"not found by bisection: {refused.reason}"}
+    ends = f"stable at {found.stable:.4g}, diverging at {found.diverging:.4g}"
+    return {"lr": found.lr, "is": f"measured by bisection in {cost} steps: {ends}"}
+
+
+def _conclude(run: Run, method: str) -> dict[str, Any]:
+    """Export the tables and the summary from the database."""
+    run.export()
+    facts = run.facts()
+    summary = range_test_summary(run.lanes(), str(run.path), method, facts.get("edge"))
+    run.write_json("environment.json", facts["environment"])
+    run.write_json("summary.json", summary)
+    return summary
 
 
 def environment(problem: Problem) -> dict[str, Any]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from lrfind.catalog import DATASETS, LOSSES, MODELS, OPTIMIZERS
-from lrfind.registry import summary
+from lrfind.catalog import CATALOGS
+from lrfind.registry import definition
+
+SECTIONS = {"models": "model", "datasets": "data", "losses": "loss", "optimizers": "optimizer"}
+LISTS = (*SECTIONS, "methods", "templates")
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name to summary, for models, datasets, losses, optimizers, methods or templates."""
+    """Name to summary, for one of `LISTS`."""
     if what == "methods":
-        from lrfind.suggestions import METHODS  # numpy and pydantic: half of the time that ls takes
+        from lrfind.suggestions import METHODS  # numpy: half of the time that ls takes
 
         return {name: method.summary for name, method in METHODS.items()}
     if what == "templates":
-        from lrfind.config import read, templates
+        from lrfind.templates import starter, templates
 
-        return {name: read(path).splitlines()[0].lstrip("# ") for name, path in templates().items()}
-    catalogs = {"models": MODELS, "datasets": DATASETS, "losses": LOSSES, "optimizers": OPTIMIZERS}
-    return {name: summary(path) for name, path in catalogs[what].items()}
+        return {name: starter(name).splitlines()[0].lstrip("# ") for name in templates()}
+    names = CATALOGS[SECTIONS[what]]
+    found = {name: definition(path) for name, path in names.items()}
+    return {name: (about.summary if about else "") or names[name] for name, about in found.items()}

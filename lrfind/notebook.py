@@ -17,6 +17,7 @@ from lrfind.curves import Array, Curve
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import from_objects
+from lrfind.schedules import Shape
 from lrfind.suggestions import DEFAULT_METHOD, Suggestion, suggest_over
 from lrfind.summaries import ask
 
@@ -62,15 +63,15 @@ class RangeTest:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
-        from lrfind.plots import draw_range_test, view_range_test
+        from lrfind.plots import UPPER_BOUND, draw_range_test, view_range_test
 
         if ax is None:
             import matplotlib.pyplot as plt
 
             _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
-        answer = ask(self.curves, DEFAULT_METHOD, recorded=True)
-        edge = ask(self.curves, "edge", recorded=True)["lr"]
-        return draw_range_test(view_range_test(self.curves, answer, edge, "diverged at"), ax)
+        answer = ask(self.curves, DEFAULT_METHOD, raw=True)
+        edge = ask(self.curves, "edge", raw=True)["lr"]
+        return draw_range_test(view_range_test(self.curves, answer, edge, UPPER_BOUND), ax)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per lane and step; the columns of steps.csv."""
@@ -88,7 +89,7 @@ def range_test(
     start_lr: float = 1e-6,
     end_lr: float = 10.0,
     steps: int = 100,
-    shape: str = "exponential",
+    shape: Shape = "exponential",
     seeds: int = 1,
     seed: int = 0,
     grad_norm: bool = False,
@@ -102,7 +103,7 @@ def range_test(
     Args:
         model: in train mode, it keeps the mode of every submodule; otherwise it is put in train mode.
         optimizer: over the model's parameters; with several param groups their lrs keep their ratios, and
-            the lr reported is the first group's.
+            the lr reported is that of the first group whose lr is not zero.
         loss_fn: of (output, y), or of (output, batch) for dict batches; None takes the output's `.loss`.
         loader: yields (x, y), (x1, ..., xn, y) or dicts, and can be read again and again.
         start_lr: lr of the first step.

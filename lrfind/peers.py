@@ -1,7 +1,7 @@
 """The suggestion methods of torch-lr-finder, fastai, Lightning and Ignite, re-stated from their behaviour.
 
 Each `*_suggest` function gives the same lr as the peer does on the same arrays, and refuses where the peer
-answers from non-finite values or from too few points. Each `*_record` function turns a raw curve into what
+answers from non-finite values or from too few points. Each `as_*` function turns a raw curve into what
 the peer's own finder would have recorded from it: smoothed its way, and cut where it would have stopped.
 """
 
@@ -19,13 +19,17 @@ from lrfind.errors import NoSuggestion
 Float32 = NDArray[np.float32]
 
 
-def _record(curve: Curve, smoothed: Array, limit: float, first_check: int = 0) -> Curve:
-    """Cut `curve` after the first point whose smoothed loss exceeds `limit` times the best one so far."""
+def _record(curve: Curve, smoothed: Array, limit: float, *, against_earlier: bool = False) -> Curve:
+    """Cut `curve` after the first point whose smoothed loss exceeds `limit` times the best one so far.
+
+    The best one includes the point itself unless `against_earlier`; the two differ on negative losses only.
+    """
     best = math.inf
     for t, value in enumerate(smoothed):
-        best = min(best, value)
-        if t >= first_check and value > limit * best:
+        lowest = min(best, value)
+        if value > limit * (best if against_earlier else lowest):
             return Curve(curve.lr[: t + 1], smoothed[: t + 1], curve.planned)
+        best = lowest
     return Curve(curve.lr, smoothed, curve.planned)
 
 
@@ -46,21 +50,21 @@ def _discounted_sum(loss: Array) -> Array:
     return out
 
 
-def lagging_record(curve: Curve) -> Curve:
+def as_lagging(curve: Curve) -> Curve:
     """As torch-lr-finder and Ignite record: stop above 5 times the best."""
     return _record(curve, _lagging_average(curve.loss), 5.0)
 
 
-def fastai_record(curve: Curve) -> Curve:
+def as_fastai(curve: Curve) -> Curve:
     """As fastai records: debiased average, stop above 4 times the best."""
     debias = 1 - 0.98 ** np.arange(1, curve.loss.size + 1)
     return _record(curve, _discounted_sum(curve.loss) / debias, 4.0)
 
 
-def lightning_record(curve: Curve) -> Curve:
+def as_lightning(curve: Curve) -> Curve:
     """As Lightning records: divided by 1 - .98^(i+2), so that the curve starts at half the truth."""
     debias = 1 - 0.98 ** np.arange(2, curve.loss.size + 2)
-    return _record(curve, _discounted_sum(curve.loss) / debias, 4.0, first_check=1)
+    return _record(curve, _discounted_sum(curve.loss) / debias, 4.0, against_earlier=True)
 
 
 def _refuse_too_few(found: int, needed: int, what: str) -> None:

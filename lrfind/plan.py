@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from lrfind.curves import Array, Curve
@@ -55,7 +56,7 @@ class LaneResult:
     seconds: float = 0.0
     error: str | None = None
 
-    @property
+    @cached_property
     def curve(self) -> Curve:
         """Loss against lr, as the suggestion methods read it."""
         return Curve(self.lr, self.loss, self.planned)

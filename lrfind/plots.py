@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfind.curves import Array, Curve
+from lrfind.store import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; line style and marker differ too.
-BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "#666666"
+BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
+UPPER_BOUND = "diverged (upper bound of the edge)"
 
 
 @dataclass(frozen=True)
@@ -124,6 +126,16 @@ def range_test_figure(view: RangeTestView, title: str) -> Figure:
     ax = draw_range_test(view, figure.add_subplot())
     ax.set_title(title, fontsize="medium", loc="left")
     return figure
+
+
+def plot_range_test(run: Run) -> Path:
+    """Draw a run's range test into its directory, as PNG and SVG; returns the path of the PNG."""
+    summary = run.summary
+    curves = [lane.curve for lane in run.lanes()]
+    label = "measured edge" if "edge" in run.facts() else UPPER_BOUND
+    view = view_range_test(curves, summary["suggestion"], summary["edge"], label)
+    save(range_test_figure(view, run.experiment.name), run.path / "range_test")
+    return run.path / "range_test.png"
 
 
 def save(figure: Figure, stem: Path) -> None:

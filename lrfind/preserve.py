@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import UsageError
+from lrfind.randomness import generators, set_state, state_of
 
 
 class Snapshot:
@@ -40,7 +41,8 @@ class Snapshot:
         self._containers: dict[int, tuple[Any, Any]] = {}
         for root in roots:
             self._capture(root)
-        self._generators = [(found, _random_state(found)) for found in _generators(loader)]
+        self._generators = [(found, state_of(found)) for found in generators(loader)]
+        self._loader = (loader, getattr(loader, "_iterator", None))  # persistent workers live in there
         self._random = (random.getstate(), np.random.get_state(), torch.get_rng_state())
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
         self._mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
@@ -82,7 +84,10 @@ class Snapshot:
                     tensor.requires_grad_(requires_grad)
                     tensor.grad = grad
         for generator, state in self._generators:
-            _set_random_state(generator, state)
+            set_state(generator, state)
+        loader, iterator = self._loader
+        if hasattr(loader, "_iterator"):
+            loader._iterator = iterator
         random.setstate(self._random[0])
         np.random.set_state(self._random[1])
         torch.set_rng_state(self._random[2])
@@ -92,19 +97,6 @@ class Snapshot:
             torch.mps.set_rng_state(self._mps)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
-
-    def reseed(self, seed: int) -> None:
-        """Start every source of randomness anew: the batch order and the dropout masks follow `seed`."""
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
-        torch.manual_seed(seed)
-        for generator, _ in self._generators:
-            if isinstance(generator, torch.Generator):
-                generator.manual_seed(seed)
-            elif isinstance(generator, random.Random):
-                generator.seed(seed)
-            else:
-                generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
 
     def clear_grads(self) -> None:
         """Set every `.grad` to None, so that the gradients captured here are not written into."""
@@ -122,6 +114,7 @@ def preserved(
 ) -> Iterator[Snapshot]:
     """Train as you like inside; afterwards, also after an exception, everything is as it was before."""
     snapshot = Snapshot(model, optimizer, loss_fn, loader)
+    snapshot.clear_grads()
     try:
         with torch.inference_mode(False), torch.enable_grad():
             yield snapshot
@@ -132,34 +125,3 @@ def preserved(
 def _overlaps_itself(tensor: Tensor) -> bool:
     """Whether several elements share memory (an expanded buffer): such a tensor cannot be written to."""
     return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-
-
-def _generators(loader: Any) -> list[Any]:
-    """The random generators held by a loader, its samplers and its data set."""
-    holders = [loader]
-    for name in ("sampler", "batch_sampler", "dataset"):
-        if (holder := getattr(loader, name, None)) is not None:
-            holders += [holder, getattr(holder, "sampler", None)]
-    found: dict[int, Any] = {}
-    for holder in holders:
-        for value in getattr(holder, "__dict__", {}).values():
-            if isinstance(value, torch.Generator | random.Random | np.random.Generator):
-                found[id(value)] = value
-    return list(found.values())
-
-
-def _random_state(generator: Any) -> Any:
-    if isinstance(generator, torch.Generator):
-        return generator.get_state()
-    if isinstance(generator, random.Random):
-        return generator.getstate()
-    return generator.bit_generator.state
-
-
-def _set_random_state(generator: Any, state: Any) -> None:
-    if isinstance(generator, torch.Generator):
-        generator.set_state(state)
-    elif isinstance(generator, random.Random):
-        generator.setstate(state)
-    else:
-        generator.bit_generator.state = state

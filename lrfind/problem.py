@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import inspect
-import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, TensorDataset, random_split
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from lrfind.arguments import SIZES
-from lrfind.batches import LossFn, loader_batches, tensor_batches, to_device
-from lrfind.catalog import CATALOGS, DATASETS, LOSSES, MODELS, OPTIMIZERS
+from lrfind.batches import LossFn, loader_batches, to_device
 from lrfind.config import Component, Experiment
-from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import LrfindError, UsageError
 from lrfind.preserve import Snapshot
+from lrfind.randomness import child_seed, reseed
 from lrfind.registry import import_path, resolve
+from lrfind.streams import stream
 from lrfind.train import Setup
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 """Optimizers made with fused=True: one kernel a step, which saves 0.1 to 0.5 ms on a small model."""
-
-PROBE_ROWS = 256  # of the validation split, for the fixed probe batch
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def from_objects(
 
     Seeds vary the batch order and the dropout; the initial weights are the model's.
     """
-    if iter(loader) is loader:
+    if isinstance(loader, Iterator):
         raise UsageError(
             "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
             " batches) itself."
@@ -65,7 +62,7 @@ def from_objects(
     def setup(seed: int) -> Setup:
         snapshot.restore()
         snapshot.clear_grads()
-        snapshot.reseed(seed)
+        reseed(seed, loader)
         if not model.training:
             model.train()
         batches = loader_batches(loader, device)
@@ -85,21 +82,19 @@ def from_config(experiment: Experiment, *, probe: bool = False) -> Problem:
         UsageError: if a part cannot be made as described.
     """
     device = choose_device(experiment.device)
-    loss_fn = None if experiment.loss is None else _make_loss(experiment.loss, device)
-    stream = _stream(experiment, device)
-    sizes = sizes_of(stream.example)
-    make_model = _resolve("model", experiment.model.name, MODELS)
-    make_optimizer = _resolve("optimizer", experiment.optimizer.name, OPTIMIZERS)
-    probe_batch = stream.probe() if probe else None
+    data = stream(_make_data(experiment.data), experiment.data, experiment.seed, device)
+    make_model = _resolve("model", experiment.model.name)
+    make_optimizer = _resolve("optimizer", experiment.optimizer.name)
+    probe_batch = data.probe() if probe else None
 
     def setup(seed: int) -> Setup:
-        torch.manual_seed(seed)
-        model = make_named_model(experiment.model, make_model, sizes).to(device)
-        if any(isinstance(module, nn.Conv2d) for module in model.modules()):
-            model.to(memory_format=torch.channels_last)
+        reseed(child_seed(seed, "weights"))
+        model = make_named_model(experiment.model, make_model, data.sizes).to(device)
+        loss_fn = None if experiment.loss is None else _make_loss(experiment.loss, device)
         optimizer = _make_optimizer(experiment, make_optimizer, model)
-        torch.manual_seed(seed)  # dropout masks do not depend on how many numbers the model drew
-        return Setup(model, optimizer, loss_fn, stream.batches(seed), probe_batch)
+        batches = data.batches(seed)
+        reseed(child_seed(seed, "masks"))
+        return Setup(model, optimizer, loss_fn, batches, probe_batch)
 
     return Problem(setup, device)
 
@@ -120,24 +115,6 @@ def choose_device(name: str) -> torch.device:
     if not has[name]:
         raise UsageError(f"device: {name} is not available to torch here; use auto or cpu.")
     return torch.device(name)
-
-
-def sizes_of(batch: Any) -> dict[str, Any]:
-    """What a model's sizes would be for this batch: the arguments of `SIZES` that it tells.
-
-    Integer targets are classes; the caller sees to it that the highest one is in the batch.
-    """
-    if not (isinstance(batch, tuple | list) and all(isinstance(part, Tensor) for part in batch)):
-        return {}
-    x, y = batch[0], batch[-1]
-    sizes: dict[str, Any] = {"in_features": math.prod(x.shape[1:])}
-    if x.ndim == 4:
-        sizes |= {"in_channels": x.shape[1], "image_size": tuple(x.shape[2:])}
-    if y.is_floating_point():
-        sizes["out_features"] = math.prod(y.shape[1:])
-    elif y.ndim == 1:
-        sizes["out_features"] = int(y.max()) + 1
-    return sizes
 
 
 def make_named_model(section: Component, make: Callable[..., Any], sizes: dict[str, Any]) -> nn.Module:
@@ -163,6 +140,8 @@ def make_named_model(section: Component, make: Callable[..., Any], sizes: dict[s
     model = _call("model", section.name, make, given | section.args)
     if not isinstance(model, nn.Module):
         raise UsageError(f"model: '{section.name}' gave a {type(model).__name__}, not a torch module.")
+    if ":" not in section.name and any(isinstance(module, nn.Conv2d) for module in model.modules()):
+        model.to(memory_format=torch.channels_last)  # not a user's own: it may call `view`
     return model
 
 
@@ -179,12 +158,22 @@ def import_names(experiment: Experiment) -> None:
         ("optimizer", experiment.optimizer),
     ):
         if part is not None:
-            _resolve(section, part.name, CATALOGS[section])
+            _check_call(section, part, _resolve(section, part.name))
 
 
-def _resolve(section: str, name: str, catalog: dict[str, str]) -> Any:
+def _check_call(section: str, part: Component, made: Any) -> None:
+    """Hold a part's args against the real signature of what was imported."""
     try:
-        return resolve(import_path(section, name, catalog))
+        inspect.signature(made).bind_partial(**part.args)
+    except TypeError as error:
+        raise UsageError(f"{section}: {part.name}: {error}") from None
+    except ValueError:
+        return  # a callable without a signature, in C
+
+
+def _resolve(section: str, name: str) -> Any:
+    try:
+        return resolve(import_path(section, name))
     except UsageError as error:
         raise UsageError(f"{section}: {error}") from error
 
@@ -202,8 +191,15 @@ def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str
         ) from error
 
 
+def _make_data(section: Component) -> Any:
+    made = _resolve("data", section.name)
+    if callable(made) and not isinstance(made, Dataset | DataLoader):
+        made = _call("data", section.name, made, section.args)
+    return made
+
+
 def _make_loss(section: Component, device: torch.device) -> LossFn:
-    loss = _resolve("loss", section.name, LOSSES)
+    loss = _resolve("loss", section.name)
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
     made = _call("loss", section.name, loss, section.args)
@@ -219,83 +215,3 @@ def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torc
     if make in FUSED and not {"foreach", "capturable", "differentiable"} & {*section.args}:
         arguments["fused"] = True
     return cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
-
-
-@dataclass(frozen=True)
-class _Stream:
-    """Training batches by seed, an example of them, and a fixed held-out batch."""
-
-    batches: Callable[[int], Iterator[Any]]
-    example: Any
-    probe: Callable[[], Any]
-
-
-def _stream(experiment: Experiment, device: torch.device) -> _Stream:
-    section = experiment.data
-    made = _resolve("data", section.name, DATASETS)
-    if callable(made) and not isinstance(made, Dataset | DataLoader):
-        made = _call("data", section.name, made, section.args)
-    if isinstance(made, TensorDataset):
-        made = split(made.tensors, section.validation, experiment.seed)
-    if isinstance(made, TensorData):
-        return _tensor_stream(made, section.batch_size, device)
-    if isinstance(made, Dataset):
-        train, held = _random_split(made, section.validation, experiment.seed)
-    elif isinstance(made, DataLoader):
-        train, held = made, None
-    elif isinstance(made, tuple | list) and len(made) == 2:
-        train, held = made
-    else:
-        raise UsageError(
-            f"data: '{section.name}' gave a {type(made).__name__}; expected a Dataset, a pair (train,"
-            " validation) of Datasets, or one or two DataLoaders."
-        )
-    return _loader_stream(train, held, section.batch_size, device)
-
-
-def _random_split(data: Any, validation: float, seed: int) -> Any:
-    try:
-        rows = len(data)
-    except TypeError:
-        return data, None  # an iterable data set has no length: nothing is split off
-    held = max(1, round(rows * validation))
-    return random_split(data, [rows - held, held], torch.Generator().manual_seed(seed))
-
-
-def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device) -> _Stream:
-    data.check()
-    train = tuple(tensor.to(device) for tensor in data.train)
-    rows = len(train[0]) if batch_size == "full" else batch_size
-    if rows > len(train[0]):
-        raise UsageError(
-            f"data.batch_size: {rows} is more than the {len(train[0])} training rows; use at most that, or"
-            " full."
-        )
-    held = tuple(tensor[:PROBE_ROWS].to(device) for tensor in data.validation)
-    return _Stream(lambda seed: tensor_batches(train, rows, seed), train, lambda: held)
-
-
-def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device) -> _Stream:
-    def loader(data: Any, generator: torch.Generator | None) -> Iterable[Any]:
-        if not isinstance(data, Dataset):
-            return data  # type: ignore[no-any-return]
-        rows = len(data) if batch_size == "full" else batch_size  # type: ignore[arg-type]
-        if generator is None or not hasattr(data, "__len__"):
-            return DataLoader(data, batch_size=rows)
-        return DataLoader(data, rows, shuffle=True, drop_last=len(data) >= rows, generator=generator)
-
-    def batches(seed: int) -> Iterator[Any]:
-        own = getattr(train, "generator", None)
-        if isinstance(own, torch.Generator):
-            own.manual_seed(seed)
-        return loader_batches(loader(train, torch.Generator().manual_seed(seed)), device)
-
-    def probe() -> Any:
-        if held is None:
-            raise UsageError(
-                "range_test.probe: the data has no validation part to take a probe batch from; give a pair"
-                " (train, validation)."
-            )
-        return next(loader_batches(loader(held, None), device))
-
-    return _Stream(batches, next(batches(0)), probe)

@@ -1,6 +1,6 @@
 """From a name to an object: "mlp" through the catalog, or "pkg.module:attr" for users' own.
 
-Nothing is imported until `resolve` is called; `signature` reads a function's arguments from its source
+Nothing is imported until `resolve` is called; `definition` reads a function's arguments from its source
 file without importing it, so that a config can be checked in a fraction of the time that torch takes.
 """
 
@@ -13,23 +13,25 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lrfind.catalog import CATALOGS
 from lrfind.errors import UsageError, unknown
 
 
-def import_path(kind: str, name: str, catalog: Mapping[str, str]) -> str:
-    """Turn a name into "pkg.module:attr"; names with a colon are such paths already.
+def import_path(section: str, name: str) -> str:
+    """Turn a name in a section of the config into "pkg.module:attr"; names with a colon are that already.
 
     Raises:
-        UsageError: if the name is not in the catalog.
+        UsageError: if the name is not in the section's catalog.
     """
     if ":" in name:
         return name
-    if name not in catalog:
-        raise UsageError(f"{unknown(kind, name, catalog)} Your own: pkg.module:attr.")
-    return catalog[name]
+    if name not in CATALOGS[section]:
+        raise UsageError(f"{unknown(section, name, CATALOGS[section])} Your own: pkg.module:attr.")
+    return CATALOGS[section][name]
 
 
 def resolve(path: str) -> Any:
@@ -60,15 +62,27 @@ def resolve(path: str) -> Any:
     return found
 
 
-def signature(path: str) -> inspect.Signature | None:
-    """Read the arguments of "pkg.module:attr" from the source, importing nothing.
+@dataclass(frozen=True)
+class Definition:
+    """What the source says of a function or a class.
 
-    Args:
-        path: of a function, or of a class (then of its `__init__`, or its first base's in the same file).
+    Attributes:
+        is_class: or else it is a function.
+        summary: the first line of its docstring; empty where there is none.
+        signature: its arguments (of a class: of its `__init__`, or its base's in the same file), without
+            `self`, annotations as source text; None where the source does not tell.
+    """
+
+    is_class: bool
+    summary: str
+    signature: inspect.Signature | None
+
+
+def definition(path: str) -> Definition | None:
+    """Read what "pkg.module:attr" is from its source, importing nothing.
 
     Returns:
-        The signature without `self`, annotations as source text; None where the source does not tell (a
-        compiled module, a name made at import time).
+        None where the source does not tell: a compiled module, a name made at import time.
     """
     module_name, _, attribute = path.partition(":")
     source = _source_file(module_name)
@@ -78,26 +92,31 @@ def signature(path: str) -> inspect.Signature | None:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None
-    named = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    node: ast.AST | None = named.get(attribute)
-    while isinstance(node, ast.ClassDef):
-        inits = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
-        bases = [named[b.id] for b in node.bases if isinstance(b, ast.Name) and b.id in named]
-        node = (inits or bases or [None])[0]
-        if inits:
-            return _signature_of(inits[0], skip_self=True)
-    return _signature_of(node, skip_self=False) if isinstance(node, ast.FunctionDef) else None
+    named = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    node = named.get(attribute)
+    if node is None:
+        return None
+    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    if isinstance(node, ast.FunctionDef):
+        return Definition(False, summary, None if node.decorator_list else _signature_of(node))
+    init = _init_of(node, named)
+    return Definition(True, summary, None if init is None else _signature_of(init, skip_self=True))
 
 
-def summary(path: str) -> str:
-    """The first line of the docstring of "pkg.module:attr", from the source; the path where there is none."""
-    module_name, _, attribute = path.partition(":")
-    source = _source_file(module_name)
-    tree = ast.parse(source.read_text(encoding="utf-8")) if source else ast.Module([], [])
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and node.name == attribute:
-            return (ast.get_docstring(node) or path).splitlines()[0]
-    return path
+def _init_of(
+    node: ast.ClassDef, named: Mapping[str, ast.FunctionDef | ast.ClassDef]
+) -> ast.FunctionDef | None:
+    """A class's `__init__`, or that of the first base in the same file that has one."""
+    if node.decorator_list or node.keywords:
+        return None
+    for inner in node.body:
+        if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+            return inner
+    for base in node.bases:
+        known = named.get(base.id) if isinstance(base, ast.Name) else None
+        if isinstance(known, ast.ClassDef) and known is not node:
+            return _init_of(known, named)
+    return None
 
 
 def _source_file(module_name: str) -> Path | None:
@@ -117,7 +136,7 @@ def _source_file(module_name: str) -> Path | None:
     return path if path.suffix == ".py" and path.is_file() else None
 
 
-def _signature_of(node: ast.FunctionDef, *, skip_self: bool) -> inspect.Signature:
+def _signature_of(node: ast.FunctionDef, *, skip_self: bool = False) -> inspect.Signature:
     positional = [*node.args.posonlyargs, *node.args.args]
     first_default = len(positional) - len(node.args.defaults)
     parameters = [

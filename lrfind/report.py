@@ -19,19 +19,19 @@ def number(lr: float) -> str:
     return f"{lr:.3g}"
 
 
-def headline(suggestion: dict[str, Any], lanes: int) -> str:
+def headline(suggestion: dict[str, Any]) -> str:
     """The answer in a line or two: the lr and its interval, or why there is none."""
     if suggestion["lr"] is None:
         return f"No suggestion ({suggestion['method']}): {suggestion['reason']}"
     text = f"Suggested learning rate: {number(suggestion['lr'])}"
     if suggestion["low"] is not None:
-        text += f"   [{number(suggestion['low'])} to {number(suggestion['high'])} over {lanes} seeds]"
+        text += f"   [{number(suggestion['low'])} to {number(suggestion['high'])} between seeds]"
     return f"{text}\n  {suggestion['method']}: {suggestion['reason']}"
 
 
 def range_test_text(summary: dict[str, Any]) -> str:
     """A range test's summary."""
-    lines = [headline(summary["suggestion"], len(summary["lanes"]))]
+    lines = [headline(summary["suggestion"])]
     if summary["edge"] is not None:
         lines.append(f"  edge: {number(summary['edge'])}, {summary['edge_is']}")
     outcomes = [lane["outcome"] for lane in summary["lanes"]]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 
 from lrfind.curves import Array
 
+Shape = Literal["exponential", "linear"]
 
-def ramp(start_lr: float, end_lr: float, steps: int, *, shape: str = "exponential") -> Array:
+
+def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Shape = "exponential") -> Array:
     """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
 
     Args:
@@ -23,5 +27,6 @@ def ramp(start_lr: float, end_lr: float, steps: int, *, shape: str = "exponentia
     >>> ramp(1e-3, 1e-1, 3)
     array([0.001, 0.01 , 0.1  ])
     """
-    space = np.geomspace if shape == "exponential" else np.linspace
-    return np.asarray(space(start_lr, end_lr, steps), dtype=np.float64)
+    if shape == "linear":
+        return np.linspace(start_lr, end_lr, steps, dtype=np.float64)
+    return np.geomspace(start_lr, end_lr, steps, dtype=np.float64)

@@ -14,11 +14,12 @@ so that reading them gives the same bits.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
-import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -26,7 +27,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from lrfind.curves import Curve
+from lrfind.config import Experiment, check, dump
 from lrfind.errors import UsageError
 from lrfind.plan import LaneResult, Outcome
 
@@ -42,7 +43,16 @@ CREATE TABLE steps (
 ) WITHOUT ROWID;
 """
 DATABASE = "run.sqlite"
-VERSION = "1"
+VERSION = 1
+FILES = (
+    DATABASE,
+    "config.yaml",
+    "resolved.yaml",
+    "environment.json",
+    "steps.csv",
+    "lanes.csv",
+    "summary.json",
+)
 
 
 class Run:
@@ -52,28 +62,50 @@ class Run:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, facts: dict[str, str]) -> Run:
-        """Make a new run directory; nothing that exists is ever overwritten.
+    def start(
+        cls, path: Path, command: str, experiment: Experiment, config: str, overrides: Sequence[str]
+    ) -> Run:
+        """Make the run directory of an experiment, with the config as given and resolved in it.
 
         Args:
-            path: the directory itself; it may exist if it is empty.
-            facts: what is known of the run before it starts (command, config, ...), as text.
+            path: the directory itself; it must be new or empty.
+            command: range-test, ...
+            experiment: what the config and the overrides make.
+            config: the text of the config.
+            overrides: what was typed beside it.
+
+        Raises:
+            UsageError: as `create`.
+        """
+        resolved = dump(experiment)
+        run = cls.create(path)
+        facts = {"command": command, "config": config, "overrides": [*overrides], "resolved": resolved}
+        for name, value in facts.items():
+            run.add_fact(name, value)
+        run.write("config.yaml", config)
+        run.write("resolved.yaml", resolved)
+        return run
+
+    @classmethod
+    def create(cls, path: Path) -> Run:
+        """Make a new run directory; nothing that exists is ever overwritten.
 
         Raises:
             UsageError: if the directory is taken, or cannot be written to.
         """
+        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise UsageError(f"'{path}' is not empty, and a run never overwrites; give another --out.")
-            run = cls(path)
             with run._connect() as database:
                 database.executescript(SCHEMA)
-                rows = {"version": VERSION, **facts}.items()
-                database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+            run.add_fact("version", VERSION)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
             raise UsageError(
                 f"cannot write to '{path}': {error.strerror}; give --out a directory of yours."
             ) from None
@@ -93,21 +125,44 @@ class Run:
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
             version = run.facts()["version"]
-        except (sqlite3.DatabaseError, KeyError) as error:
+            run.lanes()
+        except (sqlite3.DatabaseError, KeyError, ValueError) as error:
             raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
         if version != VERSION:
             raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
         return run
 
-    def discard_if_empty(self) -> None:
-        """Remove the directory again if no step was ever measured in it."""
-        if not any(lane.lr.size for lane in self.lanes()):
-            shutil.rmtree(self.path)
+    def discard_if_empty(self) -> bool:
+        """Remove what the run wrote, if no step was ever measured in it; True if that was so."""
+        if any(lane.lr.size for lane in self.lanes()):
+            return False
+        for name in FILES:
+            (self.path / name).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # something of the user's is in it, or it is the working directory
+            self.path.rmdir()
+        return True
 
-    def facts(self) -> dict[str, str]:
+    def add_fact(self, name: str, value: Any) -> None:
+        """Keep something that is known of the run besides its lanes, as JSON."""
+        with self._connect() as database:
+            database.execute("INSERT INTO facts VALUES (?, ?)", (name, json.dumps(value, allow_nan=False)))
+
+    def facts(self) -> dict[str, Any]:
         """What is known of the run besides its lanes."""
         with self._connect() as database:
-            return dict(database.execute("SELECT name, value FROM facts").fetchall())
+            rows = database.execute("SELECT name, value FROM facts").fetchall()
+        return {name: json.loads(value) for name, value in rows}
+
+    @property
+    def experiment(self) -> Experiment:
+        """The experiment that the run was started with."""
+        return check(self.facts()["resolved"], source=str(self.path / "resolved.yaml"))
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the run found, from summary.json."""
+        found: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
+        return found
 
     def add_lane(self, result: LaneResult) -> None:
         """Keep a lane and all its steps, in one transaction."""
@@ -177,8 +232,14 @@ class Run:
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
-        with closing(sqlite3.connect(self.path / DATABASE)) as database, database:
-            yield database
+        """One transaction; a full disk is an OSError here too, as everywhere."""
+        try:
+            with closing(sqlite3.connect(self.path / DATABASE)) as database, database:
+                yield database
+        except sqlite3.OperationalError as error:
+            if "full" not in str(error):
+                raise
+            raise OSError(errno.ENOSPC, str(error), str(self.path / DATABASE)) from error
 
 
 def default_path(name: str, command: str) -> Path:
@@ -229,45 +290,3 @@ def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
             for result in lanes
         ]
     )
-
-
-def read_curves(source: Path) -> tuple[list[Curve], bool]:
-    """Read curves to suggest from: a run directory's lanes, or a CSV with columns lr and loss.
-
-    A CSV may have a column `lane`, each lane then being a curve; rows of a curve are sorted by lr.
-
-    Returns:
-        One curve per lane with measurements, and whether the losses are as lrfind's own runs record them.
-
-    Raises:
-        UsageError: if it is neither, or its rows make no curve.
-    """
-    if source.is_dir():
-        return [lane.curve for lane in Run.open(source).lanes() if lane.lr.size], True
-    try:
-        table = pd.read_csv(source, skipinitialspace=True, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise UsageError(f"there is no file or run directory '{source}'.") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
-    missing = [name for name in ("lr", "loss") if name not in table]
-    if missing:
-        raise UsageError(
-            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
-            f" {', '.join(map(str, table.columns))}."
-        )
-    table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
-    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
-    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
-    return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False
-
-
-def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
-    """A column of text as floats, exactly; an empty cell is NaN."""
-    values = []
-    for row, text in enumerate(table[name]):
-        try:
-            values.append(float(text or "nan"))
-        except ValueError:
-            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
-    return values

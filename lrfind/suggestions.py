@@ -18,6 +18,7 @@ from lrfind.errors import NoSuggestion, unknown
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed: the lowest of many points is low by chance
 DEFAULT_METHOD = "consensus"
+RAMP_EDGE = "where the loss diverged: an upper bound of the largest stable lr"
 
 
 @dataclass(frozen=True)
@@ -49,14 +50,16 @@ class Method:
         name: what people type.
         answer: from a curve to (index, lr); raises NoSuggestion.
         summary: what the answer is, in words.
-        record: what the method's own tool would have recorded from a raw curve (smoothed, cut); None for
-            ours, which read the raw curve and smooth it themselves.
+        as_peer: what the method's own tool would have recorded from a raw curve (smoothed its way, cut where
+            it would have stopped); None for ours, which smooth the curve themselves.
+        needs_fall: whether a curve that does not fall, or falls to the end, has no answer for it.
     """
 
     name: str
     answer: Callable[[Curve], tuple[int | None, float]]
     summary: str
-    record: Callable[[Curve], Curve] | None = None
+    as_peer: Callable[[Curve], Curve] | None = None
+    needs_fall: bool = True
 
 
 def steepest(curve: Curve) -> tuple[int, float]:
@@ -109,11 +112,8 @@ def _slope_to_minimum(curve: Curve) -> Array:
     return slope
 
 
-def refusal(curve: Curve) -> str | None:
-    """Why no method can answer from this curve, or None when they can.
-
-    The loss must fall, by more than its noise, and stop falling before the end of the range.
-    """
+def unreadable(curve: Curve) -> str | None:
+    """Why these points are no curve at all, or None when they are one."""
     finite, total = curve.length, curve.loss.size
     if total == 0:
         return "the curve has no points."
@@ -126,6 +126,15 @@ def refusal(curve: Curve) -> str | None:
         )
     if finite < FEWEST_POINTS:
         return f"too few points: {finite}, and {FEWEST_POINTS} are the least; use more steps."
+    return None
+
+
+def no_valley(curve: Curve) -> str | None:
+    """Why the loss does not fall to a lowest point inside the range, or None when it does.
+
+    It must fall by more than its noise, and stop falling before the end.
+    """
+    finite, total = curve.length, curve.loss.size
     smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
     first = float(np.median(smoothed[: max(1, finite // 20)]))
     lowest = int(np.argmin(smoothed))
@@ -147,79 +156,50 @@ def refusal(curve: Curve) -> str | None:
             f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
             " noise; widen the range, use more steps, or check that gradients reach the parameters."
         )
-    if finite == total and curve.divergence is None and lowest >= finite - max(1, finite // 33):
+    ends_low = curve.divergence is None and lowest >= finite - max(1, finite // 33)
+    if ends_low and total < curve.planned:
         return (
-            f"the loss is lowest at the end of the range and still falling; widen end_lr to"
-            f" {lr[-1] * 10:.3g}."
+            f"the test ended after {total} of {curve.planned} points with the loss still falling; run it to"
+            " its end."
         )
+    if ends_low:
+        wider = f"widen end_lr to {lr[-1] * 10:.3g}"
+        return f"the loss is lowest at the end of the range and still falling; {wider}."
     return None
 
 
-def _at(pick: Callable[[Curve], int]) -> Callable[[Curve], tuple[int, float]]:
+def _at(pick: Callable[[Curve], int], factor: float = 1.0) -> Callable[[Curve], tuple[int, float]]:
+    """A method that answers with `factor` times the lr of the point that `pick` picks."""
+
     def answer(curve: Curve) -> tuple[int, float]:
         index = pick(curve)
-        return index, float(curve.lr[index])
+        return index, float(curve.lr[index]) * factor
 
     return answer
 
 
-def _tenth_at(pick: Callable[[Curve], int]) -> Callable[[Curve], tuple[int, float]]:
-    def answer(curve: Curve) -> tuple[int, float]:
-        index = pick(curve)
-        return index, float(curve.lr[index]) / 10
-
-    return answer
-
-
+_PEERS = (
+    ("torch-lr-finder", _at(peers.torch_lr_finder_suggest), "steepest fall per point", peers.as_lagging),
+    ("lightning", _at(peers.lightning_suggest), "steepest fall against linear lr", peers.as_lightning),
+    ("ignite", _at(peers.ignite_suggest), "steepest fall per point before the minimum", peers.as_lagging),
+    ("fastai-steep", _at(peers.fastai_steep), "steepest fall per unit of ln(lr)", peers.as_fastai),
+    (
+        "fastai-minimum",
+        _at(peers.fastai_minimum, 0.1),
+        "a tenth of the lr of the lowest loss",
+        peers.as_fastai,
+    ),
+    ("fastai-valley", _at(peers.fastai_valley), "two thirds into the longest valley", peers.as_fastai),
+    ("fastai-slide", _at(peers.fastai_slide), "a sliding interval, from the right", peers.as_fastai),
+)
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         Method("consensus", consensus, "the middle one of steepest, minimum and a tenth of the edge"),
         Method("steepest", steepest, "where the loss falls fastest per decade of lr"),
         Method("minimum", minimum, "a tenth of the lr of the lowest loss"),
-        Method("edge", edge, "where the loss diverged: an upper bound of the largest stable lr"),
-        Method(
-            "torch-lr-finder",
-            _at(peers.torch_lr_finder_suggest),
-            "torch-lr-finder: steepest fall per point",
-            peers.lagging_record,
-        ),
-        Method(
-            "lightning",
-            _at(peers.lightning_suggest),
-            "Lightning: steepest fall against linear lr",
-            peers.lightning_record,
-        ),
-        Method(
-            "ignite",
-            _at(peers.ignite_suggest),
-            "Ignite: steepest fall per point before the minimum",
-            peers.lagging_record,
-        ),
-        Method(
-            "fastai-steep",
-            _at(peers.fastai_steep),
-            "fastai: steepest fall per unit of ln(lr)",
-            peers.fastai_record,
-        ),
-        Method(
-            "fastai-minimum",
-            _tenth_at(peers.fastai_minimum),
-            "fastai: a tenth of the lr of the lowest loss",
-            peers.fastai_record,
-        ),
-        Method(
-            "fastai-valley",
-            _at(peers.fastai_valley),
-            "fastai: two thirds into the longest valley",
-            peers.fastai_record,
-        ),
-        Method(
-            "fastai-slide",
-            _at(peers.fastai_slide),
-            "fastai: sliding interval from the right",
-            peers.fastai_record,
-        ),
+        Method("edge", edge, RAMP_EDGE, needs_fall=False),
+        *(Method(name, answer, summary, as_peer) for name, answer, summary, as_peer in _PEERS),
     )
 }
 
@@ -235,23 +215,24 @@ def method_named(name: str) -> Method:
     return METHODS[name]
 
 
-def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, recorded: bool = False) -> Suggestion:
+def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False) -> Suggestion:
     """Ask one method about one curve.
 
     Args:
         curve: lr and loss.
         name: a name from `METHODS`.
-        recorded: the loss is raw, as lrfind's own runs record it, so a peer's method is given what that
-            peer would have recorded from it; otherwise it is given the loss as it is.
+        raw: the loss is as lrfind's own runs record it, so a peer's method is given what that peer would
+            have recorded; otherwise it is given the loss as it is.
 
     Raises:
         NoSuggestion: with the reason.
         UsageError: if there is no such method.
     """
     method = method_named(name)
-    if method.answer is not edge and (reason := refusal(curve)):
+    reason = unreadable(curve) or (no_valley(curve) if method.needs_fall else None)
+    if reason:
         raise NoSuggestion(reason)
-    index, lr = method.answer(method.record(curve) if recorded and method.record else curve)
+    index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
     return Suggestion(lr, name, method.summary, index)
 
 
@@ -276,7 +257,7 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Sug
     return suggest_from(Curve.of(lr, loss), method)
 
 
-def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, recorded: bool = True) -> Suggestion:
+def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bool = True) -> Suggestion:
     """Ask one method about several lanes: the median in log lr of those that answer, and their spread.
 
     Raises:
@@ -286,7 +267,7 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, recorde
     reasons: list[str] = []
     for curve in curves:
         try:
-            answers.append(suggest_from(curve, name, recorded=recorded))
+            answers.append(suggest_from(curve, name, raw=raw))
         except NoSuggestion as refused:
             reasons.append(refused.reason)
     if len(answers) <= len(reasons):

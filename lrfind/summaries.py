@@ -8,21 +8,20 @@ from typing import Any
 from lrfind.curves import Curve
 from lrfind.errors import NoSuggestion
 from lrfind.plan import LaneResult
-from lrfind.suggestions import DEFAULT_METHOD, METHODS, suggest_over
+from lrfind.suggestions import DEFAULT_METHOD, METHODS, RAMP_EDGE, suggest_over
 
 SCHEMA = 1
-RAMP_EDGE = "an upper bound of the largest stable lr: where the ramp diverged"
 
 
-def suggestion_table(curves: Sequence[Curve], *, recorded: bool) -> dict[str, dict[str, Any]]:
+def suggestion_table(curves: Sequence[Curve], *, raw: bool) -> dict[str, dict[str, Any]]:
     """What every method says of these lanes: {name: {lr, low, high, reason}}, lr None where it refuses."""
-    return {name: ask(curves, name, recorded=recorded) for name in METHODS}
+    return {name: ask(curves, name, raw=raw) for name in METHODS}
 
 
-def ask(curves: Sequence[Curve], method: str, *, recorded: bool) -> dict[str, Any]:
+def ask(curves: Sequence[Curve], method: str, *, raw: bool) -> dict[str, Any]:
     """One method's answer as plain data; a refusal has lr None and says why in `reason`."""
     try:
-        found = suggest_over(curves, method, recorded=recorded)
+        found = suggest_over(curves, method, raw=raw)
     except NoSuggestion as refused:
         return {"lr": None, "low": None, "high": None, "method": method, "reason": refused.reason}
     return {
@@ -49,7 +48,7 @@ def range_test_summary(
         measured_edge: lr, and what it is in words, where it was bisected for.
     """
     curves = [result.curve for result in results if result.lr.size]
-    methods = suggestion_table(curves, recorded=True)
+    methods = suggestion_table(curves, raw=True)
     chosen = methods[method]
     edge = measured_edge or {"lr": methods["edge"]["lr"], "is": RAMP_EDGE}
     return {
@@ -68,9 +67,12 @@ def range_test_summary(
 
 
 def brief(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A table of `suggestion_table` with lr and reason alone; the reason only where there is no lr."""
+    """A `suggestion_table` with lr and reason alone: why there is no lr, or what must be known of it."""
     return {
-        name: {"lr": answer["lr"], "reason": None if answer["lr"] is not None else answer["reason"]}
+        name: {
+            "lr": answer["lr"],
+            "reason": answer["reason"] if answer["lr"] is None or name == "edge" else None,
+        }
         for name, answer in methods.items()
     }
 
@@ -85,7 +87,11 @@ def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: fl
             " more steps or more seeds."
         )
     if chosen["lr"] and edge_lr and chosen["lr"] > edge_lr / 3:
-        warnings.append(f"the suggestion is close to where the loss diverged ({edge_lr:.2g}); start lower.")
+        warnings.append(f"the suggestion is more than a third of the edge ({edge_lr:.2g}); start lower.")
+    refusing = [r for r in results if ask([r.curve], chosen["method"], raw=True)["lr"] is None]
+    if chosen["lr"] and refusing:
+        seeds = ", ".join(str(r.seed) for r in refusing)
+        warnings.append(f"{len(refusing)} of {len(results)} lanes have no answer (seed {seeds}).")
     outcomes = [r.outcome for r in results]
     if "diverged" in outcomes and "finished" in outcomes:
         warnings.append(f"{outcomes.count('diverged')} of {len(outcomes)} lanes diverged before end_lr.")

@@ -47,7 +47,7 @@ def train(setup: Setup, lr: Array, *, grad_norm: bool = False) -> Iterator[Step]
         grad_norm: also measure the Euclidean norm of the gradient, over all parameters.
 
     Raises:
-        UsageError: if the batches run out, or the loss does not depend on any parameter.
+        UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
     model, optimizer, loss_fn, batches, probe = setup
     ratios = lr_ratios(optimizer)
@@ -70,8 +70,14 @@ def train(setup: Setup, lr: Array, *, grad_norm: bool = False) -> Iterator[Step]
 
 
 def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Each param group's lr as a multiple of the first one that is not zero."""
-    lrs = [float(group["lr"]) for group in optimizer.param_groups]
+    """Each param group's lr as a multiple of the first one that is not zero.
+
+    Where a scheduler is attached, a group's lr is the one that the scheduler started from.
+
+    Raises:
+        UsageError: if every lr is zero.
+    """
+    lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
     base = next((lr for lr in lrs if lr > 0), None)
     if base is None:
         raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")

@@ -43,7 +43,7 @@ def lrfind(capsys: pytest.CaptureFixture[str]) -> Command:
 def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, "--out", "run") == 0
     assert lrfind.out.startswith("Suggested learning rate: ")
-    assert "over 2 seeds]" in lrfind.out
+    assert "between seeds]" in lrfind.out
     assert "upper bound" in lrfind.out
     files = {path.name for path in Path("run").iterdir()}
     assert files == {
@@ -106,7 +106,7 @@ def test_no_usable_lr_is_exit_3_with_the_reason_and_still_json(lrfind: Command, 
         (["nonsense"], "Commands: "),
         (["range-test", "--stepps", "3"], "No such option"),
         (["check", "--set", "optimizer.lr=-1"], "--set:1:14: error: optimizer.lr: must be greater than 0"),
-        (["range-test", "--steps", "many"], "--set:1:18: error: range_test.steps: must be a whole number"),
+        (["range-test", "--steps", "many"], "--steps:1:9: error: range_test.steps: must be a whole number"),
         (["range-test", "--method", "steapest"], "unknown method 'steapest'; did you mean steepest?"),
         (["suggest", "none"], "there is no file or run directory 'none'"),
         (["suggest", "."], "has no run.sqlite"),
@@ -150,7 +150,7 @@ def test_a_config_that_cannot_train_leaves_no_run_behind(lrfind: Command, config
 def test_check_says_ok_and_init_never_overwrites(lrfind: Command) -> None:
     assert lrfind("init") == 0
     assert lrfind("check") == 0
-    assert "lrfind.yaml: ok: mnist-cnn: small_cnn on mnist_mini, sgd" in lrfind.out
+    assert "ok: mnist-cnn: small_cnn on mnist_mini, sgd" in lrfind.out
     Path("lrfind.yaml").write_text("name: mine")
     assert lrfind("init") == 2
     assert "is left as it is" in lrfind.err
@@ -185,9 +185,16 @@ def test_python_m_lrfind_is_the_command() -> None:
     assert done.stdout.startswith("lrfind, version ")
 
 
+def test_python_m_lrfind_does_not_open_the_working_directory_to_a_config(config: Path) -> None:
+    Path("here_for_cli.py").write_text("def net(in_features): ...")
+    call = [sys.executable, "-m", "lrfind", "check", config, "--set", "model='here_for_cli:net'", "--imports"]
+    done = subprocess.run(call, capture_output=True, text=True)
+    assert (done.returncode, "no module 'here_for_cli'" in done.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("number", "code", "message"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 4, "error: stopped by SIGTERM")],
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 4, "stopped: SIGTERM")],
 )
 def test_what_was_measured_is_kept_when_a_signal_ends_the_run(
     lrfind: Command, config: Path, number: int, code: int, message: str
@@ -221,6 +228,6 @@ def test_a_full_disk_is_exit_4(lrfind: Command, config: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "run/steps.csv")
 
-    monkeypatch.setattr("lrfind.store.Run.export", full)
+    monkeypatch.setattr("lrfind.store.Run.add_lane", full)
     assert lrfind("range-test", config) == 4
     assert "the disk is full (run/steps.csv)" in lrfind.err

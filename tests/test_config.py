@@ -5,8 +5,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lrfind import config
+from lrfind import config, templates
 from lrfind.config import Experiment, check
 from lrfind.document import ConfigError, parse
 from lrfind.errors import UsageError
@@ -34,6 +36,13 @@ def test_a_bare_name_is_short_for_a_mapping() -> None:
 def test_what_is_dumped_reads_back_the_same() -> None:
     experiment = check(GOOD, ["range_test.start_lr=1.2345678901234567e-7"])
     assert check(config.dump(experiment)) == experiment
+
+
+@given(st.text(max_size=12))
+def test_any_text_survives_being_dumped(text: str) -> None:
+    experiment = check(GOOD)
+    odd = experiment.model_copy(update={"model": experiment.model.model_copy(update={"args": {"a": text}})})
+    assert parse(config.dump(odd), "f").value["model"]["args"]["a"] == text
 
 
 def test_steps_and_epochs_give_way_to_each_other_in_overrides() -> None:
@@ -105,6 +114,28 @@ def test_an_override_with_a_mistake_is_pointed_at_in_the_argument() -> None:
     ]
 
 
+def test_a_malformed_override_is_told_with_all_the_others() -> None:
+    found = mistakes(GOOD.replace("lr: 0.01", "lr: -1"), "nonsense", "optimizer.lr=[1", "seed=x")
+    assert [m.split(" error")[0] for m in found] == [
+        "--set:1:1:",
+        "--set:1:6:",
+        "--set:1:16:",
+        "f.yaml:5:28:",
+    ]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    ["'Foo'", "int | 'X'", "3", "int | 9**9**9**9", "Callable[[int], int]", "np.ndarray", "x if y else z"],
+)
+def test_an_annotation_that_is_not_plain_is_left_alone(
+    annotation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_for_config.py").write_text(f"def net(a: {annotation}): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check(GOOD, ["model={name: 'odd_for_config:net', args: {a: 1}}"])
+
+
 def test_missing_parts_are_named() -> None:
     assert [m.partition("error: ")[2] for m in mistakes("name: x")] == [
         "'model' is missing",
@@ -150,16 +181,16 @@ def test_without_a_config_the_one_here_is_used_else_the_packaged_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path, why = config.find_config(None)
+    path, why = templates.find_config(None)
     assert path.stem == "mnist_cnn"
     assert "packaged" in why
     Path("lrfind.yaml").write_text(GOOD)
-    assert config.find_config(None)[0] == Path("lrfind.yaml")
+    assert templates.find_config(None)[0] == Path("lrfind.yaml")
 
 
-@pytest.mark.parametrize("template", config.templates())
+@pytest.mark.parametrize("template", templates.templates())
 def test_every_template_is_a_good_config_and_fits_the_schema(template: str) -> None:
-    text = config.starter(template)
+    text = templates.starter(template)
     assert isinstance(check(text), Experiment)
     jsonschema.validate(parse(text, "f").value, Experiment.model_json_schema())
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfind.document import ConfigError, parse
+from lrfind.document import Override, parse
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,8 @@ def test_a_mistake_shows_its_line_with_a_caret_below() -> None:
 
 def test_an_override_replaces_a_value_and_stands_at_the_argument() -> None:
     document = parse("model: mlp\na: {b: 1, c: 2}", "f")
-    document.set("a.b=1e-3")
-    document.set("model.args.hidden=[8, 4]")
-    document.set("new.deep.key=x")
+    for argument in ("a.b=1e-3", "model.args.hidden=[8, 4]", "new.deep.key=x"):
+        document.set(Override.of(argument))
     assert document.value == {
         "model": {"name": "mlp", "args": {"hidden": [8, 4]}},
         "a": {"b": 1e-3, "c": 2},
@@ -99,10 +98,32 @@ def test_an_override_replaces_a_value_and_stands_at_the_argument() -> None:
     assert (place.source, place.column, place.text) == ("--set", 23, "model.args.hidden=[8, 4]")
 
 
-@pytest.mark.parametrize("override", ["a.b", "=3", "a..b=1", "a=[1"])
-def test_an_override_that_is_none_is_refused(override: str) -> None:
-    with pytest.raises(ConfigError, match="--set:1:"):
-        parse("a: 1", "f").set(override)
+@pytest.mark.parametrize(
+    ("argument", "head"),
+    [
+        ("a.b", "--set:1:1: error: expected KEY.KEY=VALUE"),
+        ("=3", "--set:1:1: error: expected KEY.KEY=VALUE"),
+        ("a..b=1", "--set:1:1: error: expected KEY.KEY=VALUE"),
+        ("a.b=[1", "--set:1:7: error: expected ',' or ']'"),
+        ("l.7=1", "--set:1:1: error: there is no item '7' in a list of 2"),
+        ("l.²=1", "--set:1:1: error: there is no item '²' in a list of 2"),
+    ],
+)
+def test_an_override_that_is_none_is_a_mistake_at_the_argument(argument: str, head: str) -> None:
+    document = parse("a: 1\nl: [1, 2]", "f")
+    document.set(Override.of(argument))
+    (mistake,) = document.mistakes
+    assert str(mistake).startswith(head)
+    assert document.value == {"a": 1, "l": [1, 2]}
+
+
+def test_an_item_of_a_list_can_be_overridden_and_an_option_is_pointed_at_as_typed() -> None:
+    document = parse("l: [1, 2]", "f")
+    document.set(Override.of("l.1=5"))
+    document.set(Override.option("--steps", "range_test.steps", "many"))
+    assert document.value == {"l": [1, 5], "range_test": {"steps": "many"}}
+    place = document.place(("range_test", "steps"))
+    assert (place.source, place.column, place.text) == ("--steps", 9, "--steps many")
 
 
 @given(st.text(max_size=60))

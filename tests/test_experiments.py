@@ -9,11 +9,11 @@ import torch
 from lrfind.config import RangeTestSection, check
 from lrfind.curves import DivergenceRule
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
-from lrfind.experiments import range_test, recorded_range_test
+from lrfind.experiments import measure_edge, range_test, run_range_test
 from lrfind.plan import LaneResult
 from lrfind.problem import Problem, from_config
 from lrfind.schedules import ramp
-from lrfind.stability import find_edge
+from lrfind.stability import bisect_edge
 from lrfind.store import Run
 from tests.conftest import LINEAR
 
@@ -62,7 +62,8 @@ def test_the_edge_of_a_ramp_is_that_of_the_recurrence_in_the_hessians_eigenbasis
 
 @pytest.mark.parametrize("condition", [10, 100, 1000])
 def test_bisection_finds_the_real_edge(condition: int) -> None:
-    found = find_edge(least_squares(condition), seed=0, guess=6.0)
+    found, cost = measure_edge(least_squares(condition), seed=0, guess=6.0)
+    assert 100 < cost <= 1500
     assert found.lr == pytest.approx(1.0, rel=0.05)  # 2 / lambda_max
     assert found.stable <= 1.0 <= found.diverging * 1.001
     assert found.diverging / found.stable <= 1.05
@@ -70,13 +71,13 @@ def test_bisection_finds_the_real_edge(condition: int) -> None:
 
 @pytest.mark.parametrize("guess", [1e-3, 1.0, 50.0])
 def test_bisection_finds_the_edge_from_any_guess(guess: float) -> None:
-    assert find_edge(least_squares(10), seed=1, guess=guess).lr == pytest.approx(1.0, rel=0.05)
+    assert measure_edge(least_squares(10), seed=1, guess=guess)[0].lr == pytest.approx(1.0, rel=0.05)
 
 
-def test_bisection_says_when_there_is_no_edge() -> None:
-    flat = from_config(check(LINEAR, ["data.args.noise=0", "optimizer=adagrad", "optimizer.args.eps=1e30"]))
-    with pytest.raises(NoSuggestion, match="diverges at no lr"):
-        find_edge(flat, seed=0, guess=1.0, steps=3)
+@pytest.mark.parametrize(("diverges", "words"), [(True, "at every lr tried"), (False, "at no lr tried")])
+def test_bisection_says_when_there_is_no_edge(diverges: bool, words: str) -> None:
+    with pytest.raises(NoSuggestion, match=words):
+        bisect_edge(lambda lr: diverges, guess=1.0)
 
 
 def test_lanes_are_independent_and_stop_when_they_diverge() -> None:
@@ -123,16 +124,16 @@ def test_a_first_step_that_fails_is_explained() -> None:
 def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
-        run = Run.create(tmp_path / name, {})
-        recorded_range_test(check(LINEAR, ["range_test.grad_norm=true", "range_test.probe=true"]), run)
+        run = Run.create(tmp_path / name)
+        run_range_test(check(LINEAR, ["range_test.grad_norm=true", "range_test.probe=true"]), run)
         texts.append((run.path / "steps.csv").read_text())
     assert texts[0] == texts[1]
     assert texts[0].startswith("lane,seed,step,lr,loss,smoothed_loss,probe_loss,grad_norm\n0,0,0,0.0001,")
 
 
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {})
-    summary = recorded_range_test(check(LINEAR), run, edge=True)
+    run = Run.create(tmp_path / "run")
+    summary = run_range_test(check(LINEAR, ["range_test.edge=true"]), run)
     assert set(summary) == {
         "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings"
     }  # fmt: skip

@@ -117,17 +117,17 @@ def test_a_peer_refuses_when_its_own_slice_leaves_too_little(method: str, fewest
 
 def test_a_constant_loss_is_recorded_as_each_peer_records_it() -> None:
     constant = curve_of([2.0] * 50)
-    np.testing.assert_allclose(peers.lagging_record(constant).loss, 2.0)
-    np.testing.assert_allclose(peers.fastai_record(constant).loss, 2.0)
-    np.testing.assert_allclose(peers.lightning_record(constant).loss[:3], [1.0101, 1.3467, 1.5149], rtol=1e-4)
+    np.testing.assert_allclose(peers.as_lagging(constant).loss, 2.0)
+    np.testing.assert_allclose(peers.as_fastai(constant).loss, 2.0)
+    np.testing.assert_allclose(peers.as_lightning(constant).loss[:3], [1.0101, 1.3467, 1.5149], rtol=1e-4)
 
 
 def test_each_peer_cuts_a_run_where_it_would_have_stopped() -> None:
     exploding = curve_of([1.0] * 20 + [50.0 * 3.0**k for k in range(20)])
-    lagging = peers.lagging_record(exploding)
+    lagging = peers.as_lagging(exploding)
     assert (lagging.loss[:-1] <= 5.0).all()
     assert lagging.loss[-1] > 5.0
-    fastai = peers.fastai_record(exploding)
+    fastai = peers.as_fastai(exploding)
     assert (fastai.loss[:-1] <= 4.0).all()
     assert fastai.loss[-1] > 4.0
     assert fastai.planned == 40
@@ -135,10 +135,10 @@ def test_each_peer_cuts_a_run_where_it_would_have_stopped() -> None:
 
 def test_on_negative_losses_the_peers_stop_at_once_as_their_rule_does() -> None:
     negative = curve_of([-1.0] * 50)
-    assert peers.lagging_record(negative).loss.size == 1
-    assert peers.fastai_record(negative).loss.size == 1
-    assert peers.lightning_record(negative).loss.size == 2
+    assert peers.as_lagging(negative).loss.size == 1
+    assert peers.as_fastai(negative).loss.size == 1
+    assert peers.as_lightning(negative).loss.size == 2
 
 
 def test_the_table_has_all_seven() -> None:
-    assert set(GOLDEN) == {name for name, method in METHODS.items() if method.record}
+    assert set(GOLDEN) == {name for name, method in METHODS.items() if method.as_peer}

@@ -9,26 +9,26 @@ import pytest
 
 from lrfind.catalog import CATALOGS, DATASETS, MODELS, OPTIMIZERS
 from lrfind.errors import UsageError
-from lrfind.registry import import_path, resolve, signature, summary
+from lrfind.registry import definition, import_path, resolve
 
 
 @pytest.mark.parametrize("path", [p for catalog in CATALOGS.values() for p in catalog.values()])
 def test_every_name_resolves_and_its_signature_is_read_without_importing(path: str) -> None:
     real = [p.name for p in inspect.signature(resolve(path)).parameters.values()]
-    read = signature(path)
-    assert read is not None
-    assert list(read.parameters) == real
+    read = definition(path)
+    assert list(read.signature.parameters) == real
+    assert read.is_class == inspect.isclass(resolve(path))
 
 
 @pytest.mark.parametrize("path", [*MODELS.values(), *DATASETS.values()])
 def test_every_built_in_says_what_it_is(path: str) -> None:
-    assert summary(path) == (inspect.getdoc(resolve(path)) or "").splitlines()[0]
+    assert definition(path).summary == inspect.getdoc(resolve(path)).splitlines()[0]
 
 
 def test_reading_a_signature_imports_nothing() -> None:
     code = (
-        "import sys; from lrfind.registry import signature;"
-        f" assert signature({OPTIMIZERS['adam']!r}); assert 'torch' not in sys.modules"
+        "import sys; from lrfind.registry import definition;"
+        f" assert definition({OPTIMIZERS['adam']!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -38,14 +38,27 @@ def test_required_arguments_are_known(tmp_path: Path, monkeypatch: pytest.Monkey
         "class Base:\n    def __init__(self, a, b=1, *rest, c, d=2, **more): ...\nclass Net(Base): ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    parameters = signature("mine_for_registry:Net").parameters
+    parameters = definition("mine_for_registry:Net").signature.parameters
     assert list(parameters) == ["a", "b", "rest", "c", "d", "more"]
     assert [n for n, p in parameters.items() if p.default is p.empty] == ["a", "rest", "c", "more"]
 
 
+def test_what_a_decorator_may_have_changed_is_not_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "wrapped_for_registry.py").write_text(
+        "@wraps\ndef f(a): ...\n@dataclass\nclass D:\n    x: int\nclass E(Elsewhere): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in "fDE":
+        assert definition(f"wrapped_for_registry:{name}").signature is None
+    assert definition("wrapped_for_registry:missing") is None
+    assert definition("no_such_module_at_all:x") is None
+
+
 def test_a_near_miss_is_named() -> None:
     with pytest.raises(UsageError, match="unknown model 'small_cn'; did you mean small_cnn?"):
-        import_path("model", "small_cn", MODELS)
+        import_path("model", "small_cn")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import errno
 import io
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import strategies as st
 
 from lrfind.errors import UsageError
 from lrfind.plan import LaneResult
-from lrfind.store import Run, default_path, lanes_frame, read_curves, steps_frame
+from lrfind.store import Run, default_path, lanes_frame, steps_frame
 
 
 def lane(number: int = 0, **changes: object) -> LaneResult:
@@ -34,7 +36,8 @@ def same(a: LaneResult, b: LaneResult) -> bool:
 
 
 def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", {"name": "x"})
+    run = Run.create(tmp_path / "run")
+    run.add_fact("name", {"deep": [1e-3, None]})
     lanes = [
         lane(),
         lane(1, grad_norm=np.array([1.0, np.inf, 3.0]), probe_loss=np.array([0.1, 0.2, np.nan])),
@@ -44,7 +47,7 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
         run.add_lane(result)
     again = Run.open(run.path)
     assert all(same(a, b) for a, b in zip(again.lanes(), lanes, strict=True))
-    assert again.facts()["name"] == "x"
+    assert again.facts()["name"] == {"deep": [1e-3, None]}
 
 
 @given(st.lists(st.floats(width=64), min_size=1, max_size=8))
@@ -71,14 +74,47 @@ def test_a_row_a_lane_says_how_it_ended() -> None:
 
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
-    Run.create(tmp_path / "run", {})
+    Run.create(tmp_path / "run")
     with pytest.raises(UsageError, match="is not empty, and a run never overwrites; give another --out"):
-        Run.create(tmp_path / "run", {})
+        Run.create(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="a file is in the way"):
-        Run.create(tmp_path / "file", {})
+        Run.create(tmp_path / "file")
     with pytest.raises(UsageError, match="a file is in the way"):
-        Run.create(tmp_path / "file" / "run", {})
+        Run.create(tmp_path / "file" / "run")
+
+
+def test_an_empty_run_is_discarded_and_nothing_else(tmp_path: Path) -> None:
+    made = Run.create(tmp_path / "made")
+    assert made.discard_if_empty()
+    assert not made.path.exists()
+    mine = Run.create(tmp_path / "mine")
+    (mine.path / "notes.txt").write_text("precious")
+    assert mine.discard_if_empty()
+    assert [path.name for path in mine.path.iterdir()] == ["notes.txt"]
+    full = Run.create(tmp_path / "full")
+    full.add_lane(lane())
+    assert not full.discard_if_empty()
+    assert len(full.lanes()) == 1
+
+
+def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run")
+    with run._connect() as database:
+        (size,) = database.execute("PRAGMA page_count").fetchone()
+    connect = sqlite3.connect
+
+    def small(path: Path) -> sqlite3.Connection:
+        database = connect(path)
+        database.execute(f"PRAGMA max_page_count = {size}")
+        return database
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sqlite3.connect", small)
+        with pytest.raises(OSError, match="full") as full:
+            run.add_lane(lane(lr=np.geomspace(1, 2, 5000), loss=np.ones(5000)))
+    assert full.value.errno == errno.ENOSPC
+    assert run.lanes() == []  # the lane was one transaction
 
 
 def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
@@ -96,37 +132,3 @@ def test_a_default_path_that_is_taken_gets_a_number(tmp_path: Path, monkeypatch:
     assert first == Path("runs/exp-grid-now")
     first.mkdir(parents=True)
     assert default_path("exp", "grid") == Path("runs/exp-grid-now-2")
-
-
-def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:
-    path = tmp_path / "curve.csv"
-    path.write_text("step, lr, loss\n0, 0.1, 2\n1, 0.001, 3.5\n2, 0.01, nan\n")
-    ((curve,), recorded) = read_curves(path)
-    assert curve.lr.tolist() == [0.001, 0.01, 0.1]
-    np.testing.assert_array_equal(curve.loss, [3.5, np.nan, 2])
-    assert (curve.planned, recorded) == (3, False)
-    path.write_text("lane,lr,loss\n0,1,2\n0,2,3\n1,1,5\n")
-    assert [c.loss.tolist() for c in read_curves(path)[0]] == [[2, 3], [5]]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("rate,loss\n1,2\n", "no column lr; its columns are: rate, loss"),
-        ("lr,loss\n1,low\n", "line 2: loss is 'low', not a number"),
-        ("lr,loss\n1,2\n1,3\n", "lr must increase"),
-        ("lr,loss\n-1,2\n", "lr 0 is -1"),
-        ("", "cannot be read as CSV"),
-        ('lr,loss\n"1,2\n', "cannot be read as CSV"),
-    ],
-)
-def test_a_csv_without_a_curve_says_why(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "curve.csv"
-    path.write_text(text)
-    with pytest.raises(UsageError, match=message):
-        read_curves(path)
-
-
-def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no file or run directory"):
-        read_curves(tmp_path / "none.csv")

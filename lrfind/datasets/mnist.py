@@ -65,6 +65,8 @@ def _from_torchvision(name: str, root: str, download: bool, scale: tuple[float, 
     if not _files(raw):
         _fetch(name, root, download)
     files = _files(raw)
+    if not files:
+        raise UsageError(f"data: {name} was downloaded, but its four files are not in {raw}.")
 
     def read(split: str) -> tuple[Tensor, Tensor]:
         try:

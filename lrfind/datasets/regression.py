@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from lrfind.datasets.tensors import TensorData
@@ -47,7 +49,7 @@ def regression(
 
     raw = normal(samples, features)
     basis, _ = torch.linalg.qr(raw - raw.mean(dim=0))  # (N, D), orthonormal, each column sums to 0
-    scale = torch.logspace(0, -torch.log10(torch.tensor(condition)).item(), features).double().sqrt()
+    scale = torch.logspace(0, -math.log10(condition), features, dtype=torch.float64).sqrt()
     rotation, _ = torch.linalg.qr(normal(features, features))
     x = samples**0.5 * (basis * scale) @ rotation.T
     held = (normal(validation, features) * scale) @ rotation.T

@@ -1,0 +1,57 @@
+"""Curves to suggest from, wherever they come from: a run directory, or anybody's CSV."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lrfind.curves import Curve
+from lrfind.errors import UsageError
+from lrfind.store import Run
+from lrfind.suggestions import DEFAULT_METHOD
+
+
+def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
+    """Read curves to suggest from: a run directory's lanes, or a CSV with columns lr and loss.
+
+    A CSV may have a column `lane`, each lane then being a curve; rows of a curve are sorted by lr.
+
+    Returns:
+        One curve per lane with measurements; whether the losses are raw, as lrfind's own runs record them;
+        and the method to suggest with when none is asked for.
+
+    Raises:
+        UsageError: if it is neither, or its rows make no curve.
+    """
+    if source.is_dir():
+        run = Run.open(source)
+        curves = [lane.curve for lane in run.lanes() if lane.lr.size]
+        return curves, True, run.experiment.range_test.method
+    try:
+        table = pd.read_csv(source, skipinitialspace=True, dtype=str, keep_default_na=False)
+    except FileNotFoundError:
+        raise UsageError(f"there is no file or run directory '{source}'.") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
+    missing = [name for name in ("lr", "loss") if name not in table]
+    if missing:
+        raise UsageError(
+            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
+            f" {', '.join(map(str, table.columns))}."
+        )
+    table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
+    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
+    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
+    return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False, DEFAULT_METHOD
+
+
+def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
+    """A column of text as floats, exactly; an empty cell is NaN."""
+    values = []
+    for row, text in enumerate(table[name]):
+        try:
+            values.append(float(text or "nan"))
+        except ValueError:
+            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
+    return values

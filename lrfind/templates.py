@@ -1,0 +1,44 @@
+"""The ready experiments that come with lrfind, and which config a command uses when none is named."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+from lrfind.config import read
+from lrfind.errors import unknown
+
+DEFAULT_FILE = "lrfind.yaml"
+DEFAULT_TEMPLATE = "mnist_cnn"
+
+
+def find_config(given: Path | None) -> tuple[Path, str]:
+    """Which config to use: the one given, else lrfind.yaml here, else the packaged MNIST experiment.
+
+    Returns:
+        Its path, and why it was chosen, in words.
+    """
+    if given is not None:
+        return given, "as given"
+    if (here := Path(DEFAULT_FILE)).is_file():
+        return here, f"{DEFAULT_FILE} in this directory"
+    return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
+
+
+def templates() -> dict[str, Path]:
+    """The ready experiments that come with lrfind, by name; from a wheel or from a source tree."""
+    package = Path(str(resources.files("lrfind")))
+    folders = (package / "configs", package.parent / "configs")
+    folder = next(folder for folder in folders if (folder / f"{DEFAULT_TEMPLATE}.yaml").is_file())
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+
+
+def starter(template: str) -> str:
+    """The text of a template.
+
+    Raises:
+        UsageError: if there is none of this name.
+    """
+    if template not in templates():
+        raise unknown("template", template, templates())
+    return read(templates()[template])

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrfind.curve_files import read_curves
+from lrfind.errors import UsageError
+
+
+def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("step, lr, loss\n0, 0.1, 2\n1, 0.001, 3.5\n2, 0.01, nan\n")
+    (curve,), raw, method = read_curves(path)
+    assert curve.lr.tolist() == [0.001, 0.01, 0.1]
+    np.testing.assert_array_equal(curve.loss, [3.5, np.nan, 2])
+    assert (curve.planned, raw, method) == (3, False, "consensus")
+    path.write_text("lane,lr,loss\n0,1,2\n0,2,3\n1,1,5\n")
+    assert [c.loss.tolist() for c in read_curves(path)[0]] == [[2, 3], [5]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rate,loss\n1,2\n", "no column lr; its columns are: rate, loss"),
+        ("lr,loss\n1,low\n", "line 2: loss is 'low', not a number"),
+        ("lr,loss\n1,2\n1,3\n", "lr must increase"),
+        ("lr,loss\n-1,2\n", "lr 0 is -1"),
+        ("", "cannot be read as CSV"),
+        ('lr,loss\n"1,2\n', "cannot be read as CSV"),
+    ],
+)
+def test_a_csv_without_a_curve_says_why(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_curves(path)
+
+
+def test_a_missing_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no file or run directory"):
+        read_curves(tmp_path / "none.csv")
