@@ -41,7 +41,7 @@ def name_mistakes(document: Document) -> list[Mistake]:
         except UsageError as error:
             mistakes.append(Mistake(document.place(at), str(error)))
             continue
-        if not re.fullmatch(r"[\w.]+:[\w.]+", path):
+        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", path):
             mistakes.append(Mistake(document.place(at), f"'{name}' is not of the form pkg.module:attr"))
             continue
         mistakes += _argument_mistakes(document, section, name, path, args)

@@ -61,6 +61,8 @@ def to_device(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor in it (in tuples, lists and dicts too) on `device`."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
+    if hasattr(batch, "to") and not isinstance(batch, Mapping):
+        return batch.to(device)  # a PackedSequence, or something of the user's own
     if isinstance(batch, Mapping):
         moved = {key: to_device(value, device) for key, value in batch.items()}
         if all(moved[key] is value for key, value in batch.items()):

@@ -18,6 +18,7 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -26,6 +27,7 @@ from pydantic_core import CoreSchema
 
 from lrfind import document as yaml_document
 from lrfind.arguments import name_mistakes
+from lrfind.catalog import CATALOGS
 from lrfind.document import ConfigError, Mistake, Override, parse
 from lrfind.errors import UsageError
 from lrfind.messages import mistake, say
@@ -102,20 +104,24 @@ class RangeTestSection(Section):
     """The lr range test: a ramp from start_lr to end_lr, once per seed."""
 
     start_lr: float = Field(default=1e-6, gt=0)
-    end_lr: float = Field(default=10.0, gt=0)
-    steps: int = Field(default=100, ge=2)
-    seeds: int = Field(default=3, ge=1, description="independent lanes: own weights and batch order")
+    end_lr: float = Field(default=10.0, gt=0, validate_default=True)
+    steps: int = Field(default=100, ge=2, le=10_000_000)
+    seeds: int = Field(
+        default=3, ge=1, le=10_000, description="independent lanes: own weights and batch order"
+    )
     shape: Shape = "exponential"
     grad_norm: bool = Field(default=False, description="record the norm of the gradient")
     probe: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
     edge: bool = Field(default=False, description="also find the real edge of stability, by bisection")
     method: str = Field(default=DEFAULT_METHOD, description="a name from `lrfind ls methods`")
 
-    @model_validator(mode="after")
-    def _upwards(self) -> RangeTestSection:
-        if self.end_lr <= self.start_lr:
-            raise ValueError(f"end_lr ({self.end_lr:g}) must be above start_lr ({self.start_lr:g})")
-        return self
+    @field_validator("end_lr")
+    @classmethod
+    def _upwards(cls, end_lr: float, info: ValidationInfo) -> float:
+        start_lr = info.data.get("start_lr", end_lr / 2)
+        if end_lr < 1.01 * start_lr:
+            raise ValueError(f"must be well above start_lr ({start_lr:g}); found {end_lr:g}")
+        return end_lr
 
     @field_validator("method")
     @classmethod
@@ -191,6 +197,9 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         for one, other in (("steps", "epochs"), ("epochs", "steps")):
             if override.key == f"training.{one}":
                 document.drop(("training", other))
+        section, _, key = override.key.partition(".")
+        if key == "name" and section in CATALOGS:
+            document.drop((section, "args"))  # they belong to the name
         document.set(override)
     mistakes = [*document.mistakes, *name_mistakes(document)]
     experiment = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import pandas as pd
@@ -24,26 +25,45 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     Raises:
         UsageError: if it is neither, or its rows make no curve.
     """
-    if source.is_dir():
+    if _is_folder(source):
         run = Run.open(source)
-        curves = [lane.curve for lane in run.lanes() if lane.lr.size]
+        curves = [lane.curve for lane in run.lanes() if lane.complete]
         return curves, True, run.experiment.range_test.method
     try:
-        table = pd.read_csv(source, skipinitialspace=True, dtype=str, keep_default_na=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                source,
+                skipinitialspace=True,
+                skip_blank_lines=False,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            )
+    except pd.errors.ParserWarning:
+        raise UsageError(f"'{source}' has rows with more cells than its first line names.") from None
     except FileNotFoundError:
         raise UsageError(f"there is no file or run directory '{source}'.") from None
     except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
         raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
     missing = [name for name in ("lr", "loss") if name not in table]
     if missing:
         raise UsageError(
             f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
-            f" {', '.join(map(str, table.columns))}."
+            f" {', '.join(table.columns)}. Name them lr and loss, with a comma between."
         )
     table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
     lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
     ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
     return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False, DEFAULT_METHOD
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long to be one
+        return False
 
 
 def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
@@ -54,4 +74,6 @@ def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
             values.append(float(text or "nan"))
         except ValueError:
             raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
+        if name == "lr" and not 0 < values[-1] < float("inf"):
+            raise UsageError(f"'{source}', line {row + 2}: lr is '{text}', not a positive number.")
     return values

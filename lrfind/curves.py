@@ -6,6 +6,7 @@ import math
 from bisect import insort
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,11 +15,12 @@ from lrfind.errors import UsageError
 
 Array = NDArray[np.float64]
 
-FACTOR = 2.0  # of the scale above the best loss: the loss has lost all it gained, and as much again
-NOISE = 5.0  # times the median change between two steps: no batch-to-batch noise reaches it
-FIRST_CHECK = 10  # before this step, the median of so few changes says little of the noise
-FLOOR = 0.001  # of the first loss: so that a curve that neither falls nor shakes has a scale too
-DECAY = 0.7  # of the running average that the rule watches: one wild batch is not a divergence
+ON_A_RAMP = 1.0  # times the drop: the loss has lost all it gained, and the lr still rises
+AT_A_CONSTANT_LR = 2.0  # and as much again: a loss that swings back to where it began may still come down
+NOISE = 4.0  # times the 90th percentile of the changes: 9 deviations, were they normal
+FLOOR = 0.002  # of the first loss: so that a curve that neither falls nor shakes has a scale too
+FIRST_CHECK = 10  # before this step, so few changes say little of the noise
+HUGE = 1e100  # a loss beyond this counts as not finite: its square would be
 
 WINDOWS = (5, 7, 9, 13, 17, 25)  # points of the local fit that `smooth` chooses from
 FEWEST_TO_SMOOTH = 16  # below this every point counts by itself
@@ -28,53 +30,52 @@ FEWEST_TO_SMOOTH = 16  # below this every point counts by itself
 class DivergenceRule:
     """Watches one lane's losses and says when they have diverged.
 
-    A loss diverges at step t when it is not finite or, from step 10 on, when its running average s_t rises
-    above
+    A loss diverges at step t when it is not finite or, from step 10 on, when m_t, the median of the last
+    three losses, rises above
 
-        best + 2 * max(first - best, 5 * noise, 0.001 * |first|)
+        best + max(factor * (first - best), 4 * noise, 0.002 * |first|)
 
-    where `first` is the first loss, `best` the lowest running average so far, and `noise` the median
-    absolute change between consecutive losses so far. The scale is the *drop* from the first loss to the
-    best, not the best itself as in the peers (`loss > 4 * best`): a drop does not change when a constant is
-    added to the loss, so the rule means the same for negative losses, losses with an offset (of up to 1,000
-    times the drop: see the last term) and losses that reach the rounding floor, where 4 * best stops at once
-    or never. The noise term keeps a flat, noisy start from looking like a divergence; the last term gives a
-    scale to a curve that neither falls nor shakes.
-    s is debiased: s_t = v_t / (1 - 0.7^(t+1)), v_t = 0.7 v_(t-1) + 0.3 loss_t.
+    where `first` is the median of the first three losses, `best` the lowest m so far, and `noise` the 90th
+    percentile of the absolute changes between consecutive losses so far; `factor` is 1 on a ramp, 2 at a
+    constant lr. The scale is the *drop* from the first loss to the best, not the best itself as in the peers
+    (`loss > 4 * best`): a drop does not change when a constant is added to the loss, so the rule means the
+    same for negative losses, losses with an offset (of up to 500 times the drop: see the last term) and
+    losses that reach the rounding floor, where 4 * best stops at once or never. The medians let one wild
+    batch pass; the noise term keeps a flat, noisy start from looking like a divergence; the last term gives
+    a scale to a curve that neither falls nor shakes.
 
     >>> rule = DivergenceRule()
-    >>> [rule.diverges(loss) for loss in [1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 9.0]][-3:]
+    >>> losses = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 7.0, 90.0]
+    >>> [rule.diverges(loss) for loss in losses][-3:]
     [False, False, True]
     """
 
+    factor: float = ON_A_RAMP
     first: float = math.nan
     best: float = math.inf
-    _last: float = math.nan
-    _average: float = 0.0
-    _weight: float = 1.0
+    _last: list[float] = field(default_factory=list)  # at most three
     _changes: list[float] = field(default_factory=list)  # sorted
 
     def diverges(self, loss: float) -> bool:
         """Take the next loss; True when the lane has diverged at it."""
-        if not math.isfinite(loss):
+        if not abs(loss) < HUGE:
             return True
-        if math.isnan(self.first):
-            self.first = loss
-        else:
-            insort(self._changes, abs(loss - self._last))
-        self._last = loss
-        self._average = DECAY * self._average + (1 - DECAY) * loss
-        self._weight *= DECAY
-        smoothed = self._average / (1 - self._weight)
-        self.best = min(self.best, smoothed)
-        return len(self._changes) >= FIRST_CHECK and smoothed > self.ceiling
+        if self._last:
+            insort(self._changes, abs(loss - self._last[-1]))
+        self._last = [*self._last[-2:], loss]
+        middle = sorted(self._last)[len(self._last) // 2]
+        if len(self._changes) == 2:
+            self.first = middle
+        if len(self._changes) >= 2:
+            self.best = min(self.best, middle)
+        return len(self._changes) >= FIRST_CHECK and middle > self.ceiling
 
     @property
     def ceiling(self) -> float:
-        """The running average above which the lane counts as diverged."""
-        noise = self._changes[len(self._changes) // 2] if self._changes else 0.0
-        scale = max(self.first - self.best, NOISE * noise, FLOOR * abs(self.first))
-        return self.best + FACTOR * scale
+        """The median of three losses above which the lane counts as diverged."""
+        noise = self._changes[int(0.9 * (len(self._changes) - 1))]
+        drop = self.factor * (self.first - self.best)
+        return self.best + max(drop, NOISE * noise, FLOOR * abs(self.first))
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Curve:
         Raises:
             UsageError: if the two do not fit together, or lr is not positive and strictly increasing.
         """
-        lr, loss = np.asarray(lr, dtype=np.float64), np.asarray(loss, dtype=np.float64)
+        lr, loss = _array("lr", lr), _array("loss", loss)
         if lr.ndim != 1 or lr.shape != loss.shape:
             raise UsageError(
                 f"lr and loss must be two lists of the same length; found shapes {lr.shape} and {loss.shape}."
@@ -116,7 +117,7 @@ class Curve:
     @cached_property
     def length(self) -> int:
         """How many points come before the first non-finite loss."""
-        bad = np.flatnonzero(~np.isfinite(self.loss))
+        bad = np.flatnonzero(~(np.abs(self.loss) < HUGE))
         return int(bad[0]) if bad.size else self.loss.size
 
     @cached_property
@@ -140,6 +141,16 @@ class Curve:
         return smooth(self.loss[: self.length])
 
 
+def _array(name: str, values: Any) -> Array:
+    """Anything array-like, a torch tensor too, as float64."""
+    try:
+        if hasattr(values, "detach"):
+            values = values.detach().cpu().tolist()
+        return np.array([float(value) for value in values] if np.ndim(values) == 1 else values, np.float64)
+    except (TypeError, ValueError, OverflowError, NotImplementedError) as error:
+        raise UsageError(f"{name} must be a list of numbers: {error}.") from None
+
+
 @dataclass(frozen=True)
 class Smoothed:
     """A smoothed loss.
@@ -161,16 +172,18 @@ def smooth(loss: ArrayLike) -> Smoothed:
     At each point, a parabola is fitted to the nearest points with tricube weights (local regression:
     Cleveland 1979, without its robust pass); the width is the one of `WINDOWS` whose leave-one-out error is
     least, so a clean curve stays as it is. A running average, as the peers use, lags behind the lr and moves
-    every minimum to the right. Losses above the divergence ceiling are lowered to it first: a blow-up must
-    not leak into the points before it. Fewer than 16 points are left as they are.
+    every minimum to the right. Losses far above the first one are lowered first: a blow-up must not leak into
+    the points before it. Fewer than 16 points are left as they are.
 
     Args:
         loss: (T,) finite, at evenly spaced steps.
     """
     loss = np.asarray(loss, dtype=np.float64)
     if loss.size < FEWEST_TO_SMOOTH:
-        return Smoothed(loss.copy(), np.zeros_like(loss), 0.0)
-    rule = DivergenceRule()
+        bend = np.abs(np.diff(loss, 2))  # on a straight line, of deviation sqrt(6) times the noise's
+        noise = 1.4826 * float(np.median(bend)) / math.sqrt(6) if bend.size else 0.0
+        return Smoothed(loss.copy(), np.full_like(loss, 2 * noise), 0.0)  # doubled: so few say little of it
+    rule = DivergenceRule(AT_A_CONSTANT_LR)
     for value in loss:
         if rule.diverges(float(value)):
             break

@@ -18,6 +18,9 @@ from lrfind.errors import UsageError
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000  # after aliases are expanded
 MAX_DEPTH = 50
+MAX_DIGITS = 300
+
+LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as PyYAML counts lines
 
 Path = tuple[str | int, ...]
 
@@ -96,6 +99,7 @@ class Document:
 
     def place(self, path: Path, *, of_key: bool = False) -> Place:
         """Where the value (or its key) at `path` stands, or the nearest thing around it that has a place."""
+        path = tuple(map(str, path))
         places = self.keys if of_key else self.values
         for end in range(len(path), -1, -1):
             if (found := places.get(path[:end]) or self.values.get(path[:end])) is not None:
@@ -123,6 +127,8 @@ class Document:
         except IndexError as error:
             self.mistakes.append(Mistake(at(1), str(error)))
             return
+        self._forget(path)
+        path = tuple(map(str, path))  # as places are kept
         self._forget(path)
         for end in range(1, len(path) + 1):
             self.values.setdefault(path[:end], at(start))
@@ -174,13 +180,13 @@ def parse(text: str, source: str) -> Document:
         text: the YAML.
         source: what to call it in messages, a file's name for example.
     """
-    lines = text.split("\n")
+    lines = LINE_BREAK.split(text)
 
     def place(mark: yaml.Mark | None) -> Place:
         line, column = (mark.line, mark.column) if mark else (0, 0)
         return Place(source, line + 1, column + 1, lines[line].rstrip("\r") if line < len(lines) else "")
 
-    if len(text.encode()) > MAX_BYTES:
+    if len(text.encode(errors="replace")) > MAX_BYTES:
         start = Place(source, 1, 1, lines[0])
         return Document(None, mistakes=[Mistake(start, f"larger than {MAX_BYTES:,} bytes")])
     try:
@@ -189,10 +195,9 @@ def parse(text: str, source: str) -> Document:
         mark = error.problem_mark or error.context_mark
         return Document(None, mistakes=[Mistake(place(mark), _say(error, lines))])
     except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position)
-        column = error.position - (text.rfind("\n", 0, error.position) + 1)
+        before = LINE_BREAK.split(text[: error.position])
         bad = text[error.position]
-        where = Place(source, line + 1, column + 1, lines[line].replace(bad, "?"))
+        where = Place(source, len(before), len(before[-1]) + 1, lines[len(before) - 1].replace(bad, "?"))
         return Document(None, mistakes=[Mistake(where, f"the character {bad!r} is not allowed in YAML")])
     except RecursionError:
         return Document(None, mistakes=[Mistake(place(None), "nested too deeply")])
@@ -238,7 +243,7 @@ class _Builder:
         if isinstance(node, yaml.MappingNode):
             return dict(self._items(node, path))
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*path, i)) for i, item in enumerate(node.value)]
+            return [self._value(item, (*path, str(i))) for i, item in enumerate(node.value)]
         return self._scalar(node)
 
     def _items(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
@@ -267,9 +272,11 @@ class _Builder:
             return None
         try:
             return _CORE[node.tag](text)
-        except ValueError:
+        except (ValueError, KeyError):
             self._document.mistakes.append(
-                Mistake(self._place(node.start_mark), f"'{text}' is not a {node.tag.split(':')[-1]}")
+                Mistake(
+                    self._place(node.start_mark), f"'{text[:40]}' is not a valid {node.tag.split(':')[-1]}"
+                )
             )
             return None
 
@@ -285,6 +292,8 @@ class _CoreLoader(yaml.SafeLoader):
 
 
 def _integer(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(text)
     sign = -1 if text.startswith("-") else 1
     digits = text.lstrip("+-")
     base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
@@ -301,8 +310,15 @@ def dump(value: Any) -> str:
 
 
 _CORE: dict[str, Any] = {
-    "tag:yaml.org,2002:null": lambda text: None,
-    "tag:yaml.org,2002:bool": lambda text: text.lower() == "true",
+    "tag:yaml.org,2002:null": {"": None, "~": None, "null": None, "Null": None, "NULL": None}.__getitem__,
+    "tag:yaml.org,2002:bool": {
+        "true": True,
+        "True": True,
+        "TRUE": True,
+        "false": False,
+        "False": False,
+        "FALSE": False,
+    }.__getitem__,
     "tag:yaml.org,2002:int": _integer,
     "tag:yaml.org,2002:float": _float,
     "tag:yaml.org,2002:str": str,

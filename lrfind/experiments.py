@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lrfind.config import Experiment, RangeTestSection
-from lrfind.curves import DivergenceRule
+from lrfind.curves import AT_A_CONSTANT_LR, ON_A_RAMP, DivergenceRule
 from lrfind.errors import LrfindError, NoSuggestion, Stopped, UsageError
 from lrfind.plan import Lane, LaneResult, Outcome, range_test_lanes
 from lrfind.problem import Problem, from_config
@@ -68,16 +68,25 @@ def run_lane(
     lane: Lane,
     *,
     grad_norm: bool = False,
+    factor: float = ON_A_RAMP,
     keep: Callable[[LaneResult], None] = lambda result: None,
     watch: Watch = _unwatched,
 ) -> LaneResult:
-    """Train one lane to its end or its divergence; see `range_test` for the arguments.
+    """Train one lane to its end or its divergence.
+
+    Args:
+        problem: what to train.
+        lane: its seed and lrs.
+        grad_norm: also measure the norm of the gradient.
+        factor: of `DivergenceRule`.
+        keep: as for `range_test`.
+        watch: as for `range_test`.
 
     Raises:
         LrfindError: if training raises; the lane is kept as failed, with what it had measured.
     """
     steps: list[Step] = []
-    rule, began = DivergenceRule(), time.perf_counter()
+    rule, began = DivergenceRule(factor), time.perf_counter()
 
     def result(outcome: Outcome, error: str | None = None) -> LaneResult:
         return _lane_result(lane, steps, outcome, time.perf_counter() - began, error)
@@ -93,7 +102,7 @@ def run_lane(
     except (KeyboardInterrupt, Stopped):
         keep(result("interrupted"))
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         keep(result("failed", f"{type(error).__name__}: {error}"))
         if isinstance(error, LrfindError):
             raise
@@ -103,7 +112,7 @@ def run_lane(
     return done
 
 
-def _training_failed(lane: Lane, step: int, error: Exception) -> LrfindError:
+def _training_failed(lane: Lane, step: int, error: BaseException) -> LrfindError:
     text = " ".join(str(error).split())
     if step == 0:
         return UsageError(
@@ -150,7 +159,8 @@ def measure_edge(problem: Problem, seed: int, guess: float, *, watch: Watch = _u
 
     def diverges(lr: float) -> bool:
         nonlocal cost
-        trial = run_lane(problem, Lane(0, seed, np.full(TRIAL_STEPS, lr)), watch=watch)
+        lane = Lane(0, seed, np.full(TRIAL_STEPS, lr))
+        trial = run_lane(problem, lane, factor=AT_A_CONSTANT_LR, watch=watch)
         cost += trial.lr.size
         return trial.outcome == "diverged"
 

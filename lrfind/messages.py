@@ -70,7 +70,7 @@ def _show(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, str):
-        return f"the text '{value[:60]}'"
+        return f"the text '{' '.join(value.split())[:60]}'"
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     return str(value).lower() if isinstance(value, bool) else f"{value!r}"

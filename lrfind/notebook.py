@@ -16,7 +16,7 @@ from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
-from lrfind.problem import from_objects
+from lrfind.problem import check_objects, from_objects
 from lrfind.schedules import Shape
 from lrfind.suggestions import DEFAULT_METHOD, Suggestion, suggest_over
 from lrfind.summaries import ask
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RangeTest:
     """What a range test measured.
 
@@ -35,6 +35,12 @@ class RangeTest:
     """
 
     lanes: Sequence[LaneResult]
+
+    def __repr__(self) -> str:
+        lr = self.lanes[0].lr
+        return (
+            f"RangeTest({len(self.lanes)} lanes, {len(self.lr)} steps, lr {lr[0]:.3g} to {self.lr[-1]:.3g})"
+        )
 
     @property
     def curves(self) -> list[Curve]:
@@ -63,7 +69,7 @@ class RangeTest:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
-        from lrfind.plots import UPPER_BOUND, draw_range_test, view_range_test
+        from lrfind.plots import draw_range_test, view_range_test
 
         if ax is None:
             import matplotlib.pyplot as plt
@@ -71,7 +77,7 @@ class RangeTest:
             _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         answer = ask(self.curves, DEFAULT_METHOD, raw=True)
         edge = ask(self.curves, "edge", raw=True)["lr"]
-        return draw_range_test(view_range_test(self.curves, answer, edge, UPPER_BOUND), ax)
+        return draw_range_test(view_range_test(self.curves, answer, edge), ax)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per lane and step; the columns of steps.csv."""
@@ -122,6 +128,7 @@ def range_test(
     section = range_test_section(
         start_lr=start_lr, end_lr=end_lr, steps=steps, seeds=seeds, shape=shape, grad_norm=grad_norm
     )
+    check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
         return RangeTest(experiments.range_test(problem, section, seed))

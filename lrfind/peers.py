@@ -92,10 +92,11 @@ def torch_lr_finder_suggest(curve: Curve) -> int:
 
 def lightning_suggest(curve: Curve) -> int:
     """Steepest fall against *linear* lr in float32, without the first 10, the last and non-finite points."""
-    loss, lr = curve.loss[10:-1].astype(np.float32), curve.lr[10:-1].astype(np.float32)
+    loss, lr = _float32(curve.loss[10:-1]), _float32(curve.lr[10:-1])
     kept = np.flatnonzero(np.isfinite(loss))
     _refuse_too_few(kept.size, 2, "dropping the first 10, the last and all non-finite ones")
-    slope = np.gradient(loss[kept], lr[kept])
+    with np.errstate(all="ignore"):
+        slope = np.gradient(loss[kept], lr[kept])
     return 10 + int(kept[np.argmin(slope)])
 
 
@@ -109,10 +110,15 @@ def ignite_suggest(curve: Curve) -> int:
     return 1 + int(np.argmin((loss[2:] - loss[:-2]) / 2))
 
 
+def _float32(values: Array) -> Float32:
+    with np.errstate(over="ignore"):
+        return values.astype(np.float32)
+
+
 def _fastai_slice(curve: Curve, needed: int) -> tuple[int, Float32, Float32]:
     """Fastai's slice [num_it // 10 : -5], cut at the first NaN; its start, lr and loss in float32."""
     start = curve.planned // 10
-    loss, lr = curve.loss[start:-5].astype(np.float32), curve.lr[start:-5].astype(np.float32)
+    loss, lr = _float32(curve.loss[start:-5]), _float32(curve.lr[start:-5])
     nan = np.flatnonzero(np.isnan(loss))
     end = int(nan[0]) if nan.size else loss.size
     _refuse_too_few(end, needed, f"fastai's slice (without the first {start} and the last 5)")
@@ -123,7 +129,8 @@ def fastai_steep(curve: Curve) -> int:
     """Steepest fall per unit of ln(lr), forward difference, left point."""
     start, lr, loss = _fastai_slice(curve, 2)
     _refuse_non_finite(loss, "fastai-steep")
-    return start + int(np.argmin(np.diff(loss) / np.diff(np.log(lr))))
+    with np.errstate(all="ignore"):
+        return start + int(np.argmin(np.diff(loss) / np.diff(np.log(lr))))
 
 
 def fastai_minimum(curve: Curve) -> int:

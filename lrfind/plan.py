@@ -61,6 +61,11 @@ class LaneResult:
         """Loss against lr, as the suggestion methods read it."""
         return Curve(self.lr, self.loss, self.planned)
 
+    @property
+    def complete(self) -> bool:
+        """Whether it came to its end, and was not cut off by force."""
+        return self.outcome in ("finished", "diverged")
+
 
 def range_test_lanes(lr: Array, seed: int, seeds: int) -> list[Lane]:
     """One ramping lane per seed: `seed`, `seed + 1`, ..."""

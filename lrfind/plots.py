@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; line style and marker differ too.
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
-UPPER_BOUND = "diverged (upper bound of the edge)"
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,12 @@ class RangeTestView:
         curves: one per lane.
         lr: (T,) the lrs that every lane reached.
         middle: (T,) median over lanes of the smoothed loss.
-        low: (T,) the lowest lane, high: (T,) the highest.
-        suggestion: lr, low, high, method; lr None where there is none.
-        edge: the lr where the ramp diverged, or the edge measured by bisection; None where there is none.
-        edge_label: what the edge is, in words.
-        bottom: lower end of the loss axis, top: upper end.
+        low: (T,) the lowest lane.
+        high: (T,) the highest lane.
+        suggestion: lr, low, high, method, reason; lr None where there is none.
+        edges: what to call it -> the lr where the ramp diverged, or of the edge measured by bisection.
+        bottom: lower end of the loss axis.
+        top: upper end; losses above it are cut off.
     """
 
     curves: Sequence[Curve]
@@ -42,14 +43,16 @@ class RangeTestView:
     low: Array
     high: Array
     suggestion: dict[str, Any]
-    edge: float | None
-    edge_label: str
+    edges: dict[str, float]
     bottom: float
     top: float
 
 
 def view_range_test(
-    curves: Sequence[Curve], suggestion: dict[str, Any], edge: float | None, edge_label: str
+    curves: Sequence[Curve],
+    suggestion: dict[str, Any],
+    ramp_edge: float | None,
+    measured_edge: float | None = None,
 ) -> RangeTestView:
     """Compute what `draw_range_test` draws."""
     curves = [curve for curve in curves if curve.length]
@@ -58,7 +61,8 @@ def view_range_test(
     finite = np.concatenate([curve.loss[: curve.length] for curve in curves] or [np.array([0.0])])
     start = max((float(curve.loss[0]) for curve in curves), default=1.0)
     best = float(finite.min())
-    drop = max(start - best, 1e-12)
+    drop = max(start - best, 0.01 * abs(start), 1e-12)
+    edges = {"measured edge": measured_edge, "diverged (upper bound of the edge)": ramp_edge}
     return RangeTestView(
         curves=curves,
         lr=curves[0].lr[:shortest] if curves else np.array([]),
@@ -66,8 +70,7 @@ def view_range_test(
         low=table.min(axis=0) if curves else np.array([]),
         high=table.max(axis=0) if curves else np.array([]),
         suggestion=suggestion,
-        edge=edge,
-        edge_label=edge_label,
+        edges={label: lr for label, lr in edges.items() if lr is not None},
         bottom=best - 0.08 * drop,
         top=min(start + 0.6 * drop, max(float(finite.max()), start) + 0.1 * drop),
     )
@@ -87,11 +90,11 @@ def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
     label = "smoothed loss (median)" if several else "smoothed loss"
     ax.plot(view.lr, view.middle, color=BLUE, linewidth=2, zorder=3, label=label)
     _draw_suggestion(view, ax)
-    if view.edge is not None:
-        ax.axvline(
-            view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=3,
-            label=f"{view.edge_label}: {view.edge:.2g}",
-        )  # fmt: skip
+    for (label, lr), style in zip(view.edges.items(), ("-.", "--")[-len(view.edges) :], strict=False):
+        ax.axvline(lr, color=RED, linestyle=style, linewidth=1.2, zorder=3, label=f"{label}: {lr:.3g}")
+    if view.curves:
+        ends = [end for curve in view.curves for end in (curve.lr[0], curve.lr[-1])]
+        ax.set_xlim(min(ends) / 1.5, max(*ends, *view.edges.values()) * 1.5)
     ax.set_ylim(view.bottom, view.top)
     ax.set_xlabel("learning rate")
     ax.set_ylabel("training loss")
@@ -104,12 +107,14 @@ def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
 def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
     lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
     if lr is None:
+        words = textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60)
+        ax.plot([], [], linestyle="none", label=words)
         return
     if low is not None and high > low:
         ax.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0)
-    label = f"suggestion: {lr:.2g}"
+    label = f"suggestion: {lr:.3g}"
     if low is not None:
-        label += f"  [{low:.2g}, {high:.2g}]"
+        label += f"  [{low:.3g}, {high:.3g}]"
     ax.axvline(lr, color=ORANGE, linewidth=1.5, zorder=3)
     height = [float(np.interp(np.log(lr), np.log(view.lr), view.middle))] if view.lr.size else []
     ax.plot(
@@ -130,10 +135,13 @@ def range_test_figure(view: RangeTestView, title: str) -> Figure:
 
 def plot_range_test(run: Run) -> Path:
     """Draw a run's range test into its directory, as PNG and SVG; returns the path of the PNG."""
-    summary = run.summary
-    curves = [lane.curve for lane in run.lanes()]
-    label = "measured edge" if "edge" in run.facts() else UPPER_BOUND
-    view = view_range_test(curves, summary["suggestion"], summary["edge"], label)
+    summary, facts = run.summary, run.facts()
+    view = view_range_test(
+        [lane.curve for lane in run.lanes()],
+        summary["suggestion"],
+        ramp_edge=summary["methods"]["edge"]["lr"],
+        measured_edge=facts["edge"]["lr"] if "edge" in facts else None,
+    )
     save(range_test_figure(view, run.experiment.name), run.path / "range_test")
     return run.path / "range_test.png"
 

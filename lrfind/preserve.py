@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import UsageError
-from lrfind.randomness import generators, set_state, state_of
+from lrfind.errors import LrfindError, UsageError
+from lrfind.randomness import GENERATORS, generators, set_state, state_of
 
 
 class Snapshot:
     """The state of a model, an optimizer and all that they train with, at one moment.
 
-    Captured: the values of all parameters, buffers and other tensors that modules and optimizer hold, their
-    plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval mode, hooks,
-    param groups; the random state of Python, NumPy, torch and every device; the generators of the loader;
-    the thread count. `restore` may be called any number of times. Tensors and containers keep their
-    identity: what the user holds a reference to is what is restored.
+    Captured: the values of all parameters, buffers and other tensors and arrays that modules and optimizer
+    hold, their plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval
+    mode, hooks, param groups, random generators; the random state of Python, NumPy, torch and every device;
+    the generators of the loader; the thread count. `restore` may be called any number of times. Tensors and
+    containers keep their identity: what the user holds a reference to is what is restored.
+
+    Not followed: objects of other classes than these, such as an optimizer inside another one.
     """
 
     def __init__(
@@ -33,15 +36,13 @@ class Snapshot:
         loss_fn: Any = None,
         loader: Any = None,
     ) -> None:
-        roots = [module.__dict__ for module in model.modules()]
-        if isinstance(loss_fn, nn.Module):
-            roots += [module.__dict__ for module in loss_fn.modules()]
-        roots.append(optimizer.__dict__)
         self._tensors: dict[int, tuple[Tensor, Tensor, bool, Tensor | None]] = {}
         self._containers: dict[int, tuple[Any, Any]] = {}
-        for root in roots:
-            self._capture(root)
-        self._generators = [(found, state_of(found)) for found in generators(loader)]
+        self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        self._generators = {id(found): (found, state_of(found)) for found in generators(loader)}
+        for module in [*model.modules(), *(m for held in _modules_of(loss_fn) for m in held.modules())]:
+            self._capture(module.__dict__)
+        self._capture(optimizer.__dict__)
         self._loader = (loader, getattr(loader, "_iterator", None))  # persistent workers live in there
         self._random = (random.getstate(), np.random.get_state(), torch.get_rng_state())
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
@@ -50,7 +51,8 @@ class Snapshot:
 
     def _capture(self, value: Any) -> None:
         """Keep a copy of every tensor and container that is reached from `value` through containers."""
-        if id(value) in self._containers or id(value) in self._tensors:
+        key = id(value)
+        if key in self._containers or key in self._tensors:
             return
         if isinstance(value, Tensor):
             if torch.nn.parameter.is_lazy(value):
@@ -59,32 +61,45 @@ class Snapshot:
                 )
             copy = value.detach().clone(memory_format=torch.preserve_format)
             grad = value.grad if value.is_leaf else None
-            self._tensors[id(value)] = (value, copy, value.requires_grad, grad)
+            self._tensors[key] = (value, copy, value.requires_grad, grad)
         elif isinstance(value, dict | list | set | deque):
-            self._containers[id(value)] = (value, value.copy())
+            self._containers[key] = (value, _plain_copy(value))
             for inner in value.values() if isinstance(value, dict) else value:
                 self._capture(inner)
         elif isinstance(value, tuple):
             for inner in value:
                 self._capture(inner)
+        elif isinstance(value, np.ndarray):
+            self._arrays[key] = (value, value.copy())
+        elif isinstance(value, GENERATORS):
+            self._generators[key] = (value, state_of(value))
 
     def restore(self) -> None:
-        """Put everything back."""
-        for container, copy in self._containers.values():
-            if isinstance(container, list):
-                container[:] = copy
-            else:
-                container.clear()
-                container.extend(copy) if isinstance(container, deque) else container.update(copy)
-        with torch.no_grad():
-            for tensor, copy, requires_grad, grad in self._tensors.values():
-                if not _overlaps_itself(tensor):
-                    tensor.copy_(copy)
-                if tensor.is_leaf:
-                    tensor.requires_grad_(requires_grad)
-                    tensor.grad = grad
-        for generator, state in self._generators:
-            set_state(generator, state)
+        """Put everything back; what is as it was is not touched.
+
+        Raises:
+            LrfindError: if something refuses to be put back, after all the rest has been.
+        """
+        failed: list[str] = []
+        steps: list[Callable[[], None]] = [
+            *(partial(_restore_container, *kept) for kept in self._containers.values()),
+            *(partial(_restore_tensor, *kept) for kept in self._tensors.values()),
+            *(partial(np.copyto, *kept) for kept in self._arrays.values()),
+            *(partial(set_state, *kept) for kept in self._generators.values()),
+            self._restore_surroundings,
+        ]
+        for put_back in steps:
+            try:
+                put_back()
+            except Exception as error:
+                failed.append(f"{type(error).__name__}: {error}")
+        if failed:
+            raise LrfindError(
+                f"{len(failed)} parts of the model's state could not be put back after the test; the first:"
+                f" {failed[0]}"
+            )
+
+    def _restore_surroundings(self) -> None:
         loader, iterator = self._loader
         if hasattr(loader, "_iterator"):
             loader._iterator = iterator
@@ -122,6 +137,52 @@ def preserved(
         snapshot.restore()
 
 
+def _plain_copy(container: Any) -> Any:
+    """A shallow copy by the base class's own means: a subclass may refuse to be copied or changed."""
+    for kind in (dict, list, set):
+        if isinstance(container, kind):
+            return kind(container)
+    return list(container)  # a deque
+
+
+def _restore_container(container: Any, copy: Any) -> None:
+    if isinstance(container, dict):
+        same = list(container) == list(copy) and all(container[key] is copy[key] for key in copy)
+        if not same:
+            dict.clear(container)
+            dict.update(container, copy)
+    elif isinstance(container, list):
+        list.__setitem__(container, slice(None), copy)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, copy)
+    else:
+        container.clear()
+        container.extend(copy)
+
+
+@torch.no_grad()
+def _restore_tensor(tensor: Tensor, copy: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
+    if tensor.shape != copy.shape:  # resized in place
+        tensor.data = copy.clone(memory_format=torch.preserve_format)
+    elif not _overlaps_itself(tensor):
+        tensor.copy_(copy)
+    if tensor.is_leaf:
+        tensor.requires_grad_(requires_grad)
+        tensor.grad = grad
+
+
 def _overlaps_itself(tensor: Tensor) -> bool:
     """Whether several elements share memory (an expanded buffer): such a tensor cannot be written to."""
+    if tensor.layout is not torch.strided:
+        return False
     return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def _modules_of(loss_fn: Any) -> list[nn.Module]:
+    """The modules that a loss function is, is bound to, or encloses."""
+    if isinstance(loss_fn, nn.Module):
+        return [loss_fn]
+    inner: list[Any] = [getattr(loss_fn, "__self__", None), getattr(loss_fn, "func", None)]
+    inner += [cell.cell_contents for cell in getattr(loss_fn, "__closure__", None) or ()]
+    return [module for held in inner if held is not None for module in _modules_of(held)]

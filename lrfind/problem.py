@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrfind.arguments import SIZES
 from lrfind.batches import LossFn, loader_batches, to_device
@@ -19,7 +19,7 @@ from lrfind.errors import LrfindError, UsageError
 from lrfind.preserve import Snapshot
 from lrfind.randomness import child_seed, reseed
 from lrfind.registry import import_path, resolve
-from lrfind.streams import stream
+from lrfind.streams import Stream, stream
 from lrfind.train import Setup
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
@@ -39,6 +39,30 @@ class Problem:
     device: torch.device
 
 
+def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
+    """Refuse what no test can be made of.
+
+    Raises:
+        UsageError: says which of them it is, and what it should be.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch module; found a {type(model).__name__}.")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer must be a torch optimizer; found a {type(optimizer).__name__}.")
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise UsageError("the optimizer has none of the model's parameters; was it made for another model?")
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise UsageError("loader is a Dataset, which yields single rows; wrap it in a DataLoader.")
+    if not isinstance(loader, Iterable):
+        raise UsageError(f"loader must yield batches; found a {type(loader).__name__}.")
+    if isinstance(loader, Iterator):
+        raise UsageError(
+            "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
+            " batches) itself."
+        )
+
+
 def from_objects(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
@@ -51,11 +75,6 @@ def from_objects(
 
     Seeds vary the batch order and the dropout; the initial weights are the model's.
     """
-    if isinstance(loader, Iterator):
-        raise UsageError(
-            "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
-            " batches) itself."
-        )
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
 
@@ -82,7 +101,7 @@ def from_config(experiment: Experiment, *, probe: bool = False) -> Problem:
         UsageError: if a part cannot be made as described.
     """
     device = choose_device(experiment.device)
-    data = stream(_make_data(experiment.data), experiment.data, experiment.seed, device)
+    data = _stream(experiment, device)
     make_model = _resolve("model", experiment.model.name)
     make_optimizer = _resolve("optimizer", experiment.optimizer.name)
     probe_batch = data.probe() if probe else None
@@ -123,6 +142,8 @@ def make_named_model(section: Component, make: Callable[..., Any], sizes: dict[s
     Raises:
         UsageError: if that fails, or does not give a module.
     """
+    if not callable(make):
+        raise UsageError(f"model: '{section.name}' is a {type(make).__name__}; name a class or a function.")
     if isinstance(make, nn.Module):
         raise UsageError(
             f"model: '{section.name}' is a module that exists already; name its class, or a function that"
@@ -179,11 +200,13 @@ def _resolve(section: str, name: str) -> Any:
 
 
 def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    if not callable(make):
+        raise UsageError(f"{section}: '{name}' is a {type(make).__name__}, which makes nothing when called.")
     try:
         return make(**arguments)
     except LrfindError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         plain = {key: value for key, value in arguments.items() if key != "params"}
         shown = ", ".join(f"{key}={value!r}" for key, value in plain.items())
         raise UsageError(
@@ -196,6 +219,19 @@ def _make_data(section: Component) -> Any:
     if callable(made) and not isinstance(made, Dataset | DataLoader):
         made = _call("data", section.name, made, section.args)
     return made
+
+
+def _stream(experiment: Experiment, device: torch.device) -> Stream:
+    section = experiment.data
+    made = _make_data(section)
+    try:
+        return stream(made, section, experiment.seed, device)
+    except LrfindError:
+        raise
+    except Exception as error:  # anything may go wrong in a user's data set
+        raise UsageError(
+            f"data: reading the first batch of '{section.name}' failed: {type(error).__name__}: {error}"
+        ) from error
 
 
 def _make_loss(section: Component, device: torch.device) -> LossFn:

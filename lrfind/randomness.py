@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
 Purpose = Literal["weights", "masks", "order"]
 _STREAMS: dict[Purpose, int] = {"weights": 0, "masks": 1, "order": 2}
 
@@ -25,22 +26,27 @@ def reseed(seed: int, loader: Any = None) -> None:
     for generator in generators(loader):
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
-        elif isinstance(generator, random.Random):
+        elif isinstance(generator, random.Random | np.random.RandomState):
             generator.seed(seed)
         else:
             generator.bit_generator.state = type(generator.bit_generator)(seed).state
 
 
 def generators(loader: Any) -> list[Any]:
-    """The random generators held by a loader, its samplers and its data set."""
-    holders = [loader]
-    for name in ("sampler", "batch_sampler", "dataset"):
-        if (holder := getattr(loader, name, None)) is not None:
-            holders += [holder, getattr(holder, "sampler", None)]
+    """The random generators held by a loader, by its samplers and by its data set and what that wraps."""
     found: dict[int, Any] = {}
-    for holder in holders:
+    seen: set[int] = set()
+    holders = [loader]
+    while holders:
+        holder = holders.pop()
+        if id(holder) in seen:
+            continue
+        seen.add(id(holder))
+        for name in ("sampler", "batch_sampler", "dataset", "datasets"):
+            inner = getattr(holder, name, None)
+            holders += inner if isinstance(inner, list | tuple) else [] if inner is None else [inner]
         for value in getattr(holder, "__dict__", {}).values():
-            if isinstance(value, torch.Generator | random.Random | np.random.Generator):
+            if isinstance(value, GENERATORS):
                 found[id(value)] = value
     return list(found.values())
 
@@ -51,6 +57,8 @@ def state_of(generator: Any) -> Any:
         return generator.get_state()
     if isinstance(generator, random.Random):
         return generator.getstate()
+    if isinstance(generator, np.random.RandomState):
+        return generator.get_state()
     return generator.bit_generator.state
 
 
@@ -60,5 +68,7 @@ def set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
     elif isinstance(generator, random.Random):
         generator.setstate(state)
+    elif isinstance(generator, np.random.RandomState):
+        generator.set_state(state)
     else:
         generator.bit_generator.state = state

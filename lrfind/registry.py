@@ -51,7 +51,10 @@ def resolve(path: str) -> Any:
             f"there is no module '{missing}' on the import path; if it is a file of yours, give its folder"
             " with --import-root DIR."
         ) from error
-    except Exception as error:
+    except SyntaxError as error:
+        where = f"{error.filename}:{error.lineno}"
+        raise UsageError(f"importing '{module_name}' failed: {where}: {error.msg}") from error
+    except (Exception, SystemExit) as error:
         raise UsageError(f"importing '{module_name}' failed: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -127,9 +130,12 @@ def _source_file(module_name: str) -> Path | None:
         spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    if spec is None or spec.origin is None:
+    if spec is None:
         return None
-    path = Path(spec.origin)
+    folders = spec.submodule_search_locations
+    if spec.origin is None and not folders:
+        return None
+    path = Path(spec.origin) if spec.origin else Path(next(iter(folders or ()))) / "__init__.py"
     for part in rest:
         folder = path.parent / part
         path = folder / "__init__.py" if folder.is_dir() else path.parent / f"{part}.py"

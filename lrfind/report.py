@@ -32,8 +32,11 @@ def headline(suggestion: dict[str, Any]) -> str:
 def range_test_text(summary: dict[str, Any]) -> str:
     """A range test's summary."""
     lines = [headline(summary["suggestion"])]
+    ramp_edge = summary["methods"]["edge"]
     if summary["edge"] is not None:
         lines.append(f"  edge: {number(summary['edge'])}, {summary['edge_is']}")
+    if ramp_edge["lr"] not in (None, summary["edge"]):
+        lines.append(f"  edge on the ramp: {number(ramp_edge['lr'])}, {ramp_edge['reason']}")
     outcomes = [lane["outcome"] for lane in summary["lanes"]]
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
     taken = sum(lane["steps"] for lane in summary["lanes"])
@@ -44,10 +47,11 @@ def range_test_text(summary: dict[str, Any]) -> str:
 
 def methods_text(methods: dict[str, dict[str, Any]]) -> str:
     """A table of every method's answer, or its reason for having none."""
-    rows = [
-        (name, "-" if answer["lr"] is None else number(answer["lr"]), answer["reason"] or "")
-        for name, answer in methods.items()
-    ]
+    rows, before = [], None
+    for name, answer in methods.items():
+        words = "(the same)" if answer["reason"] == before else answer["reason"]
+        rows.append((name, "-" if answer["lr"] is None else number(answer["lr"]), words))
+        before = answer["reason"]
     return table_text(("method", "lr", "what it is, or why there is none"), rows)
 
 

@@ -38,8 +38,8 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
     """Turn what a data set's name resolved to into a stream.
 
     Args:
-        made: TensorData, a Dataset (split by `seed`), a pair (train, validation) of Datasets, a DataLoader or
-            a pair of them.
+        made: TensorData, a Dataset or tensors (x, y) (split by `seed`), a pair (train, validation) of
+            Datasets, a DataLoader or a pair of them.
         section: the config of the data.
         seed: of the split.
         device: where the batches shall be.
@@ -48,7 +48,9 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
         UsageError: if it is none of these, or cannot be cut into batches as the section says.
     """
     if isinstance(made, TensorDataset):
-        made = split(made.tensors, section.validation, seed)
+        made = made.tensors
+    if isinstance(made, tuple) and made and all(isinstance(part, Tensor) for part in made):
+        made = split(made, section.validation, seed)
     if isinstance(made, TensorData):
         return _tensor_stream(made, section.batch_size, device)
     if isinstance(made, Dataset):
@@ -57,8 +59,8 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
         made = (made, None)
     if not (isinstance(made, tuple | list) and len(made) == 2):
         raise UsageError(
-            f"data: '{section.name}' gave a {type(made).__name__}; expected a Dataset, a pair (train,"
-            " validation) of Datasets, or one or two DataLoaders."
+            f"data: '{section.name}' gave a {type(made).__name__}; expected a Dataset, tensors (x, y), a pair"
+            " (train, validation) of Datasets, or one or two DataLoaders."
         )
     train, held = made
     if isinstance(train, DataLoader) and "batch_size" in section.model_fields_set:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrfind import peers
-from lrfind.curves import Array, Curve
+from lrfind.curves import HUGE, Array, Curve
 from lrfind.errors import NoSuggestion, unknown
 
 FEWEST_POINTS = 5
@@ -94,12 +94,18 @@ def consensus(curve: Curve) -> tuple[None, float]:
 
     Each of the three has its own way to fail: noise makes a slope steepest where nothing happens yet, a
     broad valley puts the minimum far to the right, a ramp passes the edge before the loss shows it. The
-    middle one is wrong only where two are. A curve that never diverged has its edge above the last lr.
+    middle one is wrong only where two are. A curve that never diverged has its edge above the last lr, which
+    stands in for it.
     Over several lanes: the median, with the lowest and the highest answer as the interval.
     """
     last = curve.loss.size - 1 if curve.divergence is None else curve.divergence
     answers = (steepest(curve)[1], minimum(curve)[1], float(curve.lr[last]) / 10)
-    return None, sorted(answers)[1]
+    lr = sorted(answers)[1]
+    if lr < curve.lr[0]:
+        raise NoSuggestion(
+            f"the answer ({lr:.2g}) lies below the range; lower start_lr to {curve.lr[0] / 1000:.0e}."
+        )
+    return None, lr
 
 
 def _lowest(curve: Curve) -> int:
@@ -117,13 +123,15 @@ def unreadable(curve: Curve) -> str | None:
     finite, total = curve.length, curve.loss.size
     if total == 0:
         return "the curve has no points."
-    if not np.isfinite(curve.loss).any():
+    if finite == 0 and not (np.abs(curve.loss) < HUGE).any():
         return "no loss is finite; check the data and the model for NaN and inf, then try a lower start_lr."
     if finite < total and finite < FEWEST_POINTS:
         return (
             f"the loss stops being finite at point {finite} (lr {curve.lr[finite]:.3g}): it diverges from the"
             f" start; lower start_lr, for example to {curve.lr[0] / 1000:.0e}."
         )
+    if total < curve.planned and curve.divergence is None:
+        return f"the test ended early, after {total} of {curve.planned} points; run it to its end."
     if finite < FEWEST_POINTS:
         return f"too few points: {finite}, and {FEWEST_POINTS} are the least; use more steps."
     return None
@@ -134,7 +142,7 @@ def no_valley(curve: Curve) -> str | None:
 
     It must fall by more than its noise, and stop falling before the end.
     """
-    finite, total = curve.length, curve.loss.size
+    finite = curve.length
     smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
     first = float(np.median(smoothed[: max(1, finite // 20)]))
     lowest = int(np.argmin(smoothed))
@@ -157,11 +165,6 @@ def no_valley(curve: Curve) -> str | None:
             " noise; widen the range, use more steps, or check that gradients reach the parameters."
         )
     ends_low = curve.divergence is None and lowest >= finite - max(1, finite // 33)
-    if ends_low and total < curve.planned:
-        return (
-            f"the test ended after {total} of {curve.planned} points with the loss still falling; run it to"
-            " its end."
-        )
     if ends_low:
         wider = f"widen end_lr to {lr[-1] * 10:.3g}"
         return f"the loss is lowest at the end of the range and still falling; {wider}."
@@ -210,8 +213,8 @@ def method_named(name: str) -> Method:
     Raises:
         UsageError: if there is none of this name; the message has the near misses.
     """
-    if name not in METHODS:
-        raise unknown("method", name, METHODS)
+    if not isinstance(name, str) or name not in METHODS:
+        raise unknown("method", str(name), METHODS)
     return METHODS[name]
 
 
@@ -271,7 +274,7 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bo
         except NoSuggestion as refused:
             reasons.append(refused.reason)
     if len(answers) <= len(reasons):
-        raise NoSuggestion(reasons[0] if reasons else "the run has no lanes with measurements.")
+        raise NoSuggestion(reasons[0] if reasons else "no lane of the run came to its end.")
     if len(answers) == 1:
         return answers[0]
     lrs = np.array([answer.lr for answer in answers])

@@ -47,10 +47,11 @@ def range_test_summary(
         method: whose answer is the suggestion.
         measured_edge: lr, and what it is in words, where it was bisected for.
     """
-    curves = [result.curve for result in results if result.lr.size]
+    curves = [result.curve for result in results if result.complete]
     methods = suggestion_table(curves, raw=True)
     chosen = methods[method]
-    edge = measured_edge or {"lr": methods["edge"]["lr"], "is": RAMP_EDGE}
+    ramp_edge = {"lr": methods["edge"]["lr"], "is": RAMP_EDGE}
+    edge = measured_edge if measured_edge and measured_edge["lr"] else ramp_edge
     return {
         "schema": SCHEMA,
         "command": "range-test",
@@ -88,7 +89,10 @@ def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: fl
         )
     if chosen["lr"] and edge_lr and chosen["lr"] > edge_lr / 3:
         warnings.append(f"the suggestion is more than a third of the edge ({edge_lr:.2g}); start lower.")
-    refusing = [r for r in results if ask([r.curve], chosen["method"], raw=True)["lr"] is None]
+    cut = [r for r in results if not r.complete]
+    if cut:
+        warnings.append(f"{len(cut)} of {len(results)} lanes was cut off ({cut[0].outcome}) and is left out.")
+    refusing = [r for r in results if r.complete and ask([r.curve], chosen["method"], raw=True)["lr"] is None]
     if chosen["lr"] and refusing:
         seeds = ", ".join(str(r.seed) for r in refusing)
         warnings.append(f"{len(refusing)} of {len(results)} lanes have no answer (seed {seeds}).")

@@ -20,8 +20,9 @@ def find_config(given: Path | None) -> tuple[Path, str]:
     """
     if given is not None:
         return given, "as given"
-    if (here := Path(DEFAULT_FILE)).is_file():
-        return here, f"{DEFAULT_FILE} in this directory"
+    for here in (Path(DEFAULT_FILE), Path(DEFAULT_FILE).with_suffix(".yml")):
+        if here.is_file():
+            return here, "found in this directory"
     return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
 
 

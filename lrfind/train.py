@@ -50,6 +50,8 @@ def train(setup: Setup, lr: Array, *, grad_norm: bool = False) -> Iterator[Step]
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
     model, optimizer, loss_fn, batches, probe = setup
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
     ratios = lr_ratios(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step, value in enumerate(lr.tolist()):

@@ -45,6 +45,15 @@ def test_any_text_survives_being_dumped(text: str) -> None:
     assert parse(config.dump(odd), "f").value["model"]["args"]["a"] == text
 
 
+def test_a_name_in_an_override_leaves_the_arguments_of_the_old_name_behind() -> None:
+    assert check(GOOD, ["optimizer.name=adam"]).optimizer.args == {}
+    assert check(GOOD, ["optimizer.name=adam", "optimizer.args.eps=1e-7"]).optimizer.args == {"eps": 1e-7}
+
+
+def test_a_range_that_an_override_turns_around_is_pointed_at_there() -> None:
+    assert mistakes(GOOD, "range_test.start_lr=1", "range_test.end_lr=0.1")[0].startswith("--set:1:19: error")
+
+
 def test_steps_and_epochs_give_way_to_each_other_in_overrides() -> None:
     training = check(GOOD, ["training.steps=7"]).training
     assert (training.steps, training.epochs) == (7, None)
@@ -62,7 +71,7 @@ WRONG = {
     "range_test: {step: 3}": "unknown key 'step'; did you mean steps?",
     "range_test: {steps: 1}": "range_test.steps: must be at least 2; found 1",
     "range_test: {end_lr: .inf}": "range_test.end_lr: must be a finite number; found inf",
-    "range_test: {start_lr: 1, end_lr: 1}": "range_test: end_lr (1) must be above start_lr (1)",
+    "range_test: {start_lr: 1, end_lr: 1}": "range_test.end_lr: must be well above start_lr (1); found 1",
     "range_test: 3": "range_test: must be a mapping of keys to values; found 3",
     "name: a b": "name: must be letters, digits, '.', '_' or '-', starting with a letter or a digit;"
     " found the text 'a b'",

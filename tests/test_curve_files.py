@@ -11,7 +11,7 @@ from lrfind.errors import UsageError
 
 def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
-    path.write_text("step, lr, loss\n0, 0.1, 2\n1, 0.001, 3.5\n2, 0.01, nan\n")
+    path.write_text("Step, LR, Loss\n0, 0.1, 2\n1, 0.001, 3.5\n2, 0.01, nan\n")
     (curve,), raw, method = read_curves(path)
     assert curve.lr.tolist() == [0.001, 0.01, 0.1]
     np.testing.assert_array_equal(curve.loss, [3.5, np.nan, 2])
@@ -26,8 +26,10 @@ def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:
         ("rate,loss\n1,2\n", "no column lr; its columns are: rate, loss"),
         ("lr,loss\n1,low\n", "line 2: loss is 'low', not a number"),
         ("lr,loss\n1,2\n1,3\n", "lr must increase"),
-        ("lr,loss\n-1,2\n", "lr 0 is -1"),
+        ("lr,loss\n1,2\n-1,2\n", "line 3: lr is '-1', not a positive number"),
+        ("lr;loss\n1;2\n", "with a comma between"),
         ("", "cannot be read as CSV"),
+        ("lr,loss\n1,2,3\n2,3,4\n", "rows with more cells than its first line names"),
         ('lr,loss\n"1,2\n', "cannot be read as CSV"),
     ],
 )

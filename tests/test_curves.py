@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -60,18 +62,38 @@ def test_one_wild_batch_is_not_a_divergence() -> None:
 
 def test_the_rule_keeps_to_its_formula() -> None:
     losses = [2.0, 1.0, 1.5, 0.5, 1.0, 0.4, 0.6, 0.5, 0.4, 0.3, 0.2, 0.4, 4.0, 30.0, 300.0]
-    average, best, changes = 0.0, np.inf, []
-    expected = []
-    for t, loss in enumerate(losses):
-        average = 0.7 * average + 0.3 * loss
-        smoothed = average / (1 - 0.7 ** (t + 1))
-        best = min(best, smoothed)
-        changes += [abs(loss - losses[t - 1])] if t else []
-        noise = sorted(changes)[len(changes) // 2] if changes else 0
-        expected.append(t >= 10 and smoothed > best + 2 * max(losses[0] - best, 5 * noise, 0.001 * losses[0]))
+    medians = [float(np.median(losses[t - 2 : t + 1])) for t in range(2, len(losses))]
+    first, expected = medians[0], [False] * 10
+    for t in range(10, len(losses)):
+        changes = sorted(np.abs(np.diff(losses[: t + 1])))
+        noise = changes[int(0.9 * (len(changes) - 1))]
+        best = min(medians[: t - 1])
+        expected.append(medians[t - 2] > best + max(first - best, 4 * noise, 0.002 * first))
     rule = DivergenceRule()
     assert [rule.diverges(loss) for loss in losses] == expected
-    assert expected.index(True) == 13
+    assert expected.index(True) == 14
+
+
+@pytest.mark.parametrize("at", range(0, 80, 3))
+@pytest.mark.parametrize("height", [0.2, 5.0, 1e6])
+def test_a_wild_batch_anywhere_changes_nothing(golden: Callable[..., Curve], at: int, height: float) -> None:
+    curve = golden()
+    loss = curve.loss.copy()
+    loss[at] += height
+    assert Curve.of(curve.lr, loss).divergence in range(curve.divergence - 1, curve.divergence + 2)
+
+
+def test_a_lucky_first_batch_changes_nothing(golden: Callable[..., Curve]) -> None:
+    curve = golden(0.01)
+    loss = curve.loss.copy()
+    loss[0] = 0.01
+    assert Curve.of(curve.lr, loss).divergence == curve.divergence
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_heavy_tails_are_no_divergence(seed: int) -> None:
+    make = np.random.default_rng(seed)
+    assert diverged_at(list(make.lognormal(0, 1.0, 100))) is None
 
 
 def test_smoothing_leaves_a_parabola_as_it_is() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 import lrfind
+from lrfind.config import RangeTestSection
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd with momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),
@@ -204,6 +207,106 @@ def test_several_inputs_dicts_and_data_without_length_work() -> None:
         assert 1e-3 < result.suggest().lr < 1
 
 
+class Stubborn(dict):
+    """A mapping that refuses to be changed, as some libraries' configs do."""
+
+    def update(self, *_: Any, **__: Any) -> None:
+        raise TypeError("frozen")
+
+    clear = update
+
+
+class Odd(nn.Module):
+    """Holds what a module may hold beside parameters, and changes all of it in `forward`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+        self.register_buffer("grown", torch.zeros(2))
+        self.register_buffer("expanded", torch.zeros(1).expand(4))
+        self.config = Stubborn(a=1)
+        self.array = np.zeros(3)
+        self.generator = torch.Generator().manual_seed(4)
+        self.queue = deque([1, 2], maxlen=2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.grown.resize_(len(self.grown) + 1)
+        self.array += 1
+        self.queue.append(3)
+        self.layer.weight.requires_grad_(True)
+        return self.layer(x) + torch.rand(1, generator=self.generator)
+
+
+def test_odd_things_on_a_module_are_put_back_too() -> None:
+    model = Odd()
+    criterion = nn.BatchNorm1d(3)
+    optimizer = torch.optim.SGD([*model.parameters(), *criterion.parameters()], lr=0.1)
+    before = (model.layer.weight.clone(), model.generator.get_state().tolist(), id(model.grown))
+    state = torch.get_rng_state()
+    lrfind.range_test(model, optimizer, lambda o, y: nn.functional.cross_entropy(criterion(o), y),
+                      DataLoader(data(), batch_size=30), steps=8, end_lr=0.1)  # fmt: skip
+    assert torch.equal(model.layer.weight, before[0])
+    assert model.generator.get_state().tolist() == before[1]
+    assert (id(model.grown), model.grown.shape) == (before[2], (2,))
+    assert (dict(model.config), model.array.tolist(), list(model.queue)) == ({"a": 1}, [0, 0, 0], [1, 2])
+    assert criterion.running_mean.tolist() == [0, 0, 0]
+    assert criterion.weight.grad is None
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() -> None:
+    world = World("adam")
+    base = data()
+    base.generator = np.random.Generator(np.random.MT19937(3))
+    loader = DataLoader(Subset(base, range(60)), batch_size=15, num_workers=1, persistent_workers=True)
+    state = base.generator.bit_generator.state["state"]["pos"]
+    result = lrfind.range_test(world.model, world.optimizer, world.loss_fn, loader, steps=6, end_lr=0.1)
+    assert result.loss.size == 6
+    assert base.generator.bit_generator.state["state"]["pos"] == state
+    assert loader._iterator is None
+
+
+def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
+    arguments = inspect.signature(lrfind.range_test).parameters
+    section = RangeTestSection()
+    for name in ("start_lr", "end_lr", "steps", "shape", "grad_norm"):
+        assert arguments[name].default == getattr(section, name)
+    assert (arguments["seeds"].default, section.seeds) == (1, 3)
+
+
+@pytest.mark.parametrize(
+    ("swap", "message"),
+    [
+        ({"model": len}, "model must be a torch module; found a builtin"),
+        ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found a type"),
+        ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, "none of the model's parameters"),
+        ({"loader": data()}, "wrap it in a DataLoader"),
+        ({"loader": 5}, "loader must yield batches; found a int"),
+    ],
+)
+def test_what_no_test_can_be_made_of_is_refused(swap: dict[str, Any], message: str) -> None:
+    world = World("adam")
+    parts = {
+        "model": world.model,
+        "optimizer": world.optimizer,
+        "loss_fn": world.loss_fn,
+        "loader": world.loader,
+    }
+    with pytest.raises(lrfind.UsageError, match=message):
+        lrfind.range_test(**(parts | swap))
+
+
+def test_lbfgs_is_refused() -> None:
+    world = World("adam")
+    optimizer = torch.optim.LBFGS(world.model.parameters())
+    with pytest.raises(lrfind.UsageError, match="LBFGS takes several evaluations"):
+        lrfind.range_test(world.model, optimizer, world.loss_fn, world.loader)
+
+
+def test_its_repr_is_one_line() -> None:
+    assert repr(World("adam").test(steps=5, end_lr=0.1)) == "RangeTest(1 lanes, 5 steps, lr 1e-05 to 0.1)"
+
+
 def test_a_loader_that_can_be_read_only_once_is_refused() -> None:
     world = World("adam")
     with pytest.raises(lrfind.UsageError, match="can be read only once"):
@@ -223,7 +326,7 @@ def test_a_model_with_lazy_layers_is_refused() -> None:
         ({"steps": 1}, "steps: must be at least 2; found 1"),
         ({"start_lr": 0}, "start_lr: must be greater than 0; found 0"),
         ({"shape": "cubic"}, "shape: must be 'exponential' or 'linear'; found the text 'cubic'"),
-        ({"start_lr": 20.0, "end_lr": 1.0}, r"end_lr \(1\) must be above start_lr \(20\)"),
+        ({"start_lr": 20.0, "end_lr": 1.0}, r"end_lr: must be well above start_lr \(20\); found 1"),
     ],
 )
 def test_arguments_out_of_range_are_told(options: dict[str, Any], message: str) -> None:

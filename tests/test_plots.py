@@ -18,7 +18,7 @@ def test_a_view_has_the_median_and_the_range_over_lanes(golden: Callable[..., Cu
     lanes = [
         Curve.of(plain.lr[:n], plain.loss[:n] + shift) for n, shift in ((90, 0.0), (80, 0.1), (100, 0.4))
     ]
-    view = view_range_test(lanes, ANSWER, 0.5, "edge")
+    view = view_range_test(lanes, ANSWER, 0.5)
     assert view.lr.size == view.middle.size == 80
     np.testing.assert_allclose(view.middle[:60], plain.loss[:60] + 0.1, atol=0.01)
     np.testing.assert_allclose((view.high - view.low)[:60], 0.4, atol=0.01)
@@ -26,11 +26,12 @@ def test_a_view_has_the_median_and_the_range_over_lanes(golden: Callable[..., Cu
 
 
 def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve], tmp_path: Path) -> None:
-    figure = range_test_figure(view_range_test([golden(0.05)] * 3, ANSWER, 0.5, "diverged"), "title")
+    figure = range_test_figure(view_range_test([golden(0.05)] * 3, ANSWER, 0.5, 0.2), "title")
     (ax,) = figure.axes
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == [
-        "range of 3 seeds", "smoothed loss (median)", "suggestion: 0.003  [0.002, 0.005]", "diverged: 0.5"
+        "range of 3 seeds", "smoothed loss (median)", "suggestion: 0.003  [0.002, 0.005]",
+        "measured edge: 0.2", "diverged (upper bound of the edge): 0.5",
     ]  # fmt: skip
     assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "learning rate", "training loss")
     save(figure, tmp_path / "plot")
@@ -40,10 +41,10 @@ def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve
 
 @pytest.mark.parametrize(
     "losses",
-    [[2.0] * 30, [np.nan] * 3, [2.0], [2.0, np.nan], [-1.0, -5.0, np.inf], [1e-300] * 20, []],
+    [[2.0] * 30, [np.nan] * 3, [2.0], [2.0, np.nan], [1e300] * 4, [-1.0, -5.0, np.inf], [1e-300] * 20, []],
 )
 def test_any_lane_can_be_drawn(losses: list[float], tmp_path: Path) -> None:
     curve = Curve.of(np.geomspace(1e-3, 1, len(losses)), losses)
     for answer in (NONE, ANSWER):
-        save(range_test_figure(view_range_test([curve], answer, None, "edge"), "t"), tmp_path / "plot")
+        save(range_test_figure(view_range_test([curve], answer, None), "t"), tmp_path / "plot")
     assert (tmp_path / "plot.png").stat().st_size > 1000

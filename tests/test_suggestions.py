@@ -4,6 +4,9 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import lrfind
 from lrfind.curves import Curve
@@ -101,6 +104,59 @@ def test_noise_alone_is_flat_and_a_fall_of_five_deviations_is_not(seed: int) -> 
     assert 1e-4 < lrfind.suggest(LR, fall + 0.1 * noise).lr < 0.1
 
 
+def test_few_noisy_points_are_no_evidence_and_few_clean_ones_are() -> None:
+    for seed in range(20):
+        noise = np.random.default_rng(seed).standard_normal(10)
+        with pytest.raises(NoSuggestion):
+            lrfind.suggest(np.geomspace(1e-6, 1e-3, 10), 1.1 + 0.005 * noise)
+    assert lrfind.suggest(
+        np.geomspace(1e-4, 1, 9), (np.linspace(-4, 0, 9) + 2) ** 2, "minimum"
+    ).lr == pytest.approx(1e-3)
+
+
+def test_a_test_that_was_cut_off_has_no_answer() -> None:
+    with pytest.raises(NoSuggestion, match="ended early, after 60 of 100 points"):
+        suggest_over([Curve(LR[:60], ((X + 2) ** 2)[:60], planned=100)])
+
+
+def test_consensus_does_not_answer_below_the_range() -> None:
+    lr = np.geomspace(1e-2, 1, 60)
+    loss = np.where(np.arange(60) < 3, 5.0, 1.0) + 10.0 ** np.clip(np.arange(60) - 15, -20, 20)
+    with pytest.raises(NoSuggestion, match="below the range; lower start_lr"):
+        lrfind.suggest(lr, loss)
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=60)
+@given(
+    st.lists(st.floats(width=64) | st.integers(-(10**6), 10**6), max_size=60),
+    st.sampled_from([*METHODS]),
+)
+def test_any_loss_gives_an_answer_inside_reason_or_a_refusal(losses: list[float], method: str) -> None:
+    lr = np.geomspace(1e-6, 10, len(losses))
+    try:
+        answer = lrfind.suggest(lr, losses, method)
+    except NoSuggestion as refused:
+        answer = refused
+    assert isinstance(answer, NoSuggestion) or 1e-8 < answer.lr <= 10
+
+
+@pytest.mark.parametrize(
+    ("lr", "loss"),
+    [([1, 2], ["a", "b"]), ([1, 2], [[1], [1, 2]]), ([1, 2], [10**400, 1]), ([1, 2], {1: 2}), ("ab", [1, 2])],
+)
+def test_what_is_no_list_of_numbers_is_refused(lr: object, loss: object) -> None:
+    with pytest.raises(UsageError, match="must be a list of numbers|same length"):
+        lrfind.suggest(lr, loss)
+
+
+def test_tensors_are_taken_too() -> None:
+    loss = torch.tensor((X + 2) ** 2, requires_grad=True)
+    assert (
+        lrfind.suggest(torch.tensor(LR), loss, "minimum").lr == lrfind.suggest(LR, (X + 2) ** 2, "minimum").lr
+    )
+
+
 def test_an_unknown_method_names_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean steepest"):
         lrfind.suggest(LR, X**2, "steapest")
@@ -119,5 +175,5 @@ def test_over_lanes_most_must_answer() -> None:
     assert suggest_over([good, flat, good], "minimum").lr > 0
     with pytest.raises(NoSuggestion, match="flat"):
         suggest_over([good, flat, flat], "minimum")
-    with pytest.raises(NoSuggestion, match="no lanes"):
+    with pytest.raises(NoSuggestion, match="no lane of the run"):
         suggest_over([])

@@ -28,27 +28,39 @@ class TensorData:
         Raises:
             UsageError: for an empty split, columns of different lengths, or values that are not finite.
         """
-        for split, tensors in (("training", self.train), ("validation", self.validation)):
-            rows = [len(tensor) for tensor in tensors]
-            if not rows or min(rows) == 0:
-                raise UsageError(f"data: the {split} split is empty.")
-            if len(set(rows)) > 1:
-                raise UsageError(f"data: the {split} tensors differ in length: {rows}.")
-            for i, tensor in enumerate(tensors):
-                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                    bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
-                    row = int(bad.any(dim=1).nonzero()[0])
-                    raise UsageError(
-                        f"data: tensor {i} of the {split} split holds {int(bad.sum())} values that are NaN"
-                        f" or inf, the first in row {row}; clean or impute them before training."
-                    )
+        for name, tensors in (("training split", self.train), ("validation split", self.validation)):
+            check_tensors(name, tensors)
+
+
+def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:
+    """Refuse tensors that are empty, differ in length, or hold values that are not finite.
+
+    Raises:
+        UsageError: says which of them, and for bad values the first row.
+    """
+    rows = [len(tensor) for tensor in tensors]
+    if not rows or min(rows) == 0:
+        raise UsageError(f"data: the {name} is empty.")
+    if len(set(rows)) > 1:
+        raise UsageError(f"data: the tensors of the {name} differ in length: {rows}.")
+    for i, tensor in enumerate(tensors):
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
+            row = int(bad.any(dim=1).nonzero()[0])
+            raise UsageError(
+                f"data: tensor {i} of the {name} holds NaN or inf ({int(bad.sum())} values, the first in row"
+                f" {row}); clean or impute them before training."
+            )
 
 
 def split(tensors: tuple[Tensor, ...], validation: float, seed: int) -> TensorData:
     """Split rows at random, by `seed`: a share of `validation` (at least one row) is held out."""
+    check_tensors("data set", tensors)
     rows = len(tensors[0])
+    if rows < 2:
+        raise UsageError("data: the data set has one row; at least 2 are needed, one of them held out.")
     order = torch.randperm(rows, generator=torch.Generator().manual_seed(seed))
-    held = max(1, round(rows * validation))
+    held = min(max(1, round(rows * validation)), rows - 1)
     return TensorData(
         tuple(tensor[order[held:]] for tensor in tensors),
         tuple(tensor[order[:held]] for tensor in tensors),
