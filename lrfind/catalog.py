@@ -5,6 +5,8 @@ To add a model, dataset, loss or optimizer: one file (or one class in its family
 
 from __future__ import annotations
 
+from typing import Literal
+
 MODELS = {
     "linear": "lrfind.models.linear:Linear",
     "mlp": "lrfind.models.mlp:MLP",
@@ -34,6 +36,26 @@ OPTIMIZERS = {
     "rmsprop": "torch.optim.rmsprop:RMSprop",
     "sgd": "torch.optim.sgd:SGD",
 }
+
+METHODS = (
+    "consensus",
+    "steepest",
+    "minimum",
+    "edge",
+    "torch-lr-finder",
+    "lightning",
+    "ignite",
+    "fastai-steep",
+    "fastai-minimum",
+    "fastai-valley",
+    "fastai-slide",
+)
+"""The suggestion methods; `lrfind.suggestions` has them. Names alone, so that a config is checked quickly."""
+
+DEFAULT_METHOD = "consensus"
+
+Shape = Literal["exponential", "linear"]
+"""The shapes of a ramp; see `lrfind.schedules.ramp`."""
 
 CATALOGS = {"model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS}
 """By the section of the config that names them."""

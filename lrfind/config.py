@@ -27,12 +27,10 @@ from pydantic_core import CoreSchema
 
 from lrfind import document as yaml_document
 from lrfind.arguments import name_mistakes
-from lrfind.catalog import CATALOGS
+from lrfind.catalog import CATALOGS, DEFAULT_METHOD, METHODS, Shape
 from lrfind.document import ConfigError, Mistake, Override, parse
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, unknown
 from lrfind.messages import mistake, say
-from lrfind.schedules import Shape
-from lrfind.suggestions import DEFAULT_METHOD, method_named
 
 
 class Section(BaseModel):
@@ -126,10 +124,9 @@ class RangeTestSection(Section):
     @field_validator("method")
     @classmethod
     def _known(cls, name: str) -> str:
-        try:
-            return method_named(name).name
-        except UsageError as error:
-            raise ValueError(str(error)) from None
+        if name not in METHODS:
+            raise ValueError(str(unknown("method", name, METHODS)))
+        return name
 
 
 class Experiment(Section):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from lrfind.catalog import DEFAULT_METHOD
 from lrfind.curves import Curve
 from lrfind.errors import UsageError
 from lrfind.store import Run
-from lrfind.suggestions import DEFAULT_METHOD
 
 
 def read_curves(source: Path) -> tuple[list[Curve], bool, str]:

@@ -12,13 +12,13 @@ from torch import nn
 
 from lrfind import experiments
 from lrfind.batches import LossFn
+from lrfind.catalog import DEFAULT_METHOD, Shape
 from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import check_objects, from_objects
-from lrfind.schedules import Shape
-from lrfind.suggestions import DEFAULT_METHOD, Suggestion, suggest_over
+from lrfind.suggestions import Suggestion, suggest_over
 from lrfind.summaries import ask
 
 if TYPE_CHECKING:

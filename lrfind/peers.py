@@ -101,10 +101,11 @@ def lightning_suggest(curve: Curve) -> int:
 
 
 def ignite_suggest(curve: Curve) -> int:
-    """Steepest half difference (s[i+1] - s[i-1]) / 2 over the inner points up to the minimum."""
+    """Steepest half difference (s[i+1] - s[i-1]) / 2, in float32, over the inner points up to the minimum."""
     if np.isnan(curve.loss).any():
         _refuse_non_finite(curve.loss, "ignite")
-    loss = curve.loss[: int(np.argmin(curve.loss)) + 1]
+    whole = _float32(curve.loss)
+    loss = whole[: int(np.argmin(whole)) + 1]
     _refuse_too_few(loss.size, 3, "keeping the points up to the minimum")
     _refuse_non_finite(loss, "ignite")
     return 1 + int(np.argmin((loss[2:] - loss[:-2]) / 2))

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
+from lrfind.catalog import Shape
 from lrfind.curves import Array
-
-Shape = Literal["exponential", "linear"]
 
 
 def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Shape = "exponential") -> Array:

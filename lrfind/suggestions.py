@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrfind import peers
+from lrfind.catalog import DEFAULT_METHOD
 from lrfind.curves import HUGE, Array, Curve
 from lrfind.errors import NoSuggestion, unknown
 
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed: the lowest of many points is low by chance
-DEFAULT_METHOD = "consensus"
 RAMP_EDGE = "where the loss diverged: an upper bound of the largest stable lr"
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lrfind.catalog import DEFAULT_METHOD
 from lrfind.curves import Curve
 from lrfind.errors import NoSuggestion
 from lrfind.plan import LaneResult
-from lrfind.suggestions import DEFAULT_METHOD, METHODS, RAMP_EDGE, suggest_over
+from lrfind.suggestions import METHODS, RAMP_EDGE, suggest_over
 
 SCHEMA = 1
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lrfind
+from lrfind import catalog
 from lrfind.curves import Curve
 from lrfind.errors import NoSuggestion, UsageError
 from lrfind.suggestions import METHODS, suggest_over
@@ -159,6 +160,10 @@ def test_tensors_are_taken_too() -> None:
     assert (
         lrfind.suggest(torch.tensor(LR), loss, "minimum").lr == lrfind.suggest(LR, (X + 2) ** 2, "minimum").lr
     )
+
+
+def test_the_catalog_has_the_names_of_all_methods() -> None:
+    assert tuple(METHODS) == catalog.METHODS
 
 
 def test_an_unknown_method_names_the_nearest() -> None:
