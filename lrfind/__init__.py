@@ -14,12 +14,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from lrfind.version import VERSION
+
 if TYPE_CHECKING:
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
     from lrfind.notebook import RangeTest, range_test
     from lrfind.suggestions import Suggestion, suggest
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "LrfindError",
     "NoSuggestion",

@@ -6,7 +6,6 @@ import contextlib
 import platform
 import time
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +21,7 @@ from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.store import Run
 from lrfind.summaries import range_test_summary
 from lrfind.train import Step, train
+from lrfind.version import VERSION
 
 
 class Watch(Protocol):
@@ -219,7 +219,7 @@ def _conclude(run: Run, method: str) -> dict[str, Any]:
 def environment(problem: Problem) -> dict[str, Any]:
     """What a run ran on, as far as it can change the numbers."""
     return {
-        "lrfind": version("lrfind"),
+        "lrfind": VERSION,
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": np.__version__,
