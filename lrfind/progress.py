@@ -31,12 +31,12 @@ def _bar(lanes: int, steps: int) -> Iterator[Watch]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=lanes * steps)
 
         def watch(lane: Lane, step: Step) -> None:
-            text = f"lane {lane.lane + 1}/{lanes}  lr {step.lr:.1e}  loss {step.loss:.3g}"
+            text = f"lane {lane.lane + 1}/{lanes}  lr {step.lr:.1e}  loss {step.loss:<9.3g}"
             bar.update(task, completed=lane.lane * steps + step.step + 1, description=text)
 
         yield watch
