@@ -114,6 +114,9 @@ class Document:
         def at(column: int) -> Place:
             return Place(override.source, 1, column, override.text)
 
+        if len(path) > MAX_DEPTH:
+            self.mistakes.append(Mistake(at(1), f"nested more than {MAX_DEPTH} levels deep"))
+            return
         if not start or "" in path:
             self.mistakes.append(Mistake(at(1), "expected KEY.KEY=VALUE, e.g. optimizer.lr=1e-3"))
             return
@@ -154,7 +157,7 @@ class Document:
 
 def _index_or_key(part: str) -> str | int:
     part = part.strip()
-    return int(part) if part.isascii() and part.isdecimal() else part
+    return int(part) if part.isascii() and part.isdecimal() and len(part) < 10 else part
 
 
 def _with(value: Any, path: Path, new: Any) -> Any:
@@ -199,6 +202,8 @@ def parse(text: str, source: str) -> Document:
         bad = text[error.position]
         where = Place(source, len(before), len(before[-1]) + 1, lines[len(before) - 1].replace(bad, "?"))
         return Document(None, mistakes=[Mistake(where, f"the character {bad!r} is not allowed in YAML")])
+    except (ValueError, OverflowError):  # an escape such as \UFFFFFFFF
+        return Document(None, mistakes=[Mistake(place(None), "an escape in it is no character")])
     except RecursionError:
         return Document(None, mistakes=[Mistake(place(None), "nested too deeply")])
     if root is None:

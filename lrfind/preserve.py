@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, UsageError
 from lrfind.randomness import GENERATORS, generators, set_state, state_of
+
+MOST_FOLLOWED = 1000  # objects, in search of the modules that a loss function holds
 
 
 class Snapshot:
@@ -59,7 +63,7 @@ class Snapshot:
                 raise UsageError(
                     "the model has lazy layers without a shape yet; run one batch through it first."
                 )
-            copy = value.detach().clone(memory_format=torch.preserve_format)
+            copy = value.detach().clone()  # of the same strides, where they do not overlap
             grad = value.grad if value.is_leaf else None
             self._tensors[key] = (value, copy, value.requires_grad, grad)
         elif isinstance(value, dict | list | set | deque):
@@ -84,7 +88,7 @@ class Snapshot:
         steps: list[Callable[[], None]] = [
             *(partial(_restore_container, *kept) for kept in self._containers.values()),
             *(partial(_restore_tensor, *kept) for kept in self._tensors.values()),
-            *(partial(np.copyto, *kept) for kept in self._arrays.values()),
+            *(partial(_restore_array, *kept) for kept in self._arrays.values()),
             *(partial(set_state, *kept) for kept in self._generators.values()),
             self._restore_surroundings,
         ]
@@ -139,32 +143,42 @@ def preserved(
 
 def _plain_copy(container: Any) -> Any:
     """A shallow copy by the base class's own means: a subclass may refuse to be copied or changed."""
-    for kind in (dict, list, set):
-        if isinstance(container, kind):
-            return kind(container)
-    return list(container)  # a deque
+    if isinstance(container, dict):
+        return dict(dict.items(container))
+    return set(container) if isinstance(container, set) else list(container)
 
 
 def _restore_container(container: Any, copy: Any) -> None:
     if isinstance(container, dict):
-        same = list(container) == list(copy) and all(container[key] is copy[key] for key in copy)
-        if not same:
-            dict.clear(container)
-            dict.update(container, copy)
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict  # which keeps its own order
+        items = list(base.items(container))
+        if len(items) != len(copy) or any(
+            key is not old_key or value is not old
+            for (key, value), (old_key, old) in zip(items, copy.items(), strict=True)
+        ):
+            base.clear(container)
+            base.update(container, copy)
     elif isinstance(container, list):
         list.__setitem__(container, slice(None), copy)
     elif isinstance(container, set):
         set.clear(container)
         set.update(container, copy)
     else:
-        container.clear()
-        container.extend(copy)
+        deque.clear(container)
+        deque.extend(container, copy)
+
+
+def _restore_array(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> None:
+    if array.shape != copy.shape:
+        array.resize(copy.shape, refcheck=False)
+    if array.tobytes() != copy.tobytes():
+        np.copyto(array, copy)
 
 
 @torch.no_grad()
 def _restore_tensor(tensor: Tensor, copy: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
-    if tensor.shape != copy.shape:  # resized in place
-        tensor.data = copy.clone(memory_format=torch.preserve_format)
+    if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):  # resized or replaced in place
+        tensor.data = copy.clone()
     elif not _overlaps_itself(tensor):
         tensor.copy_(copy)
     if tensor.is_leaf:
@@ -180,9 +194,29 @@ def _overlaps_itself(tensor: Tensor) -> bool:
 
 
 def _modules_of(loss_fn: Any) -> list[nn.Module]:
-    """The modules that a loss function is, is bound to, or encloses."""
-    if isinstance(loss_fn, nn.Module):
-        return [loss_fn]
-    inner: list[Any] = [getattr(loss_fn, "__self__", None), getattr(loss_fn, "func", None)]
-    inner += [cell.cell_contents for cell in getattr(loss_fn, "__closure__", None) or ()]
-    return [module for held in inner if held is not None for module in _modules_of(held)]
+    """The modules that a loss function is, is bound to, encloses or holds."""
+    modules: list[nn.Module] = []
+    seen: set[int] = set()
+    left = [loss_fn]
+    while left:
+        value = left.pop()
+        if id(value) in seen or len(seen) > MOST_FOLLOWED:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            modules.append(value)
+        elif isinstance(value, partial):
+            left += [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, MethodType):
+            left.append(value.__self__)
+        elif isinstance(value, FunctionType):
+            left += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            left += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif callable(value) and not isinstance(value, type):
+            with contextlib.suppress(Exception):  # a user's object may refuse to be looked into
+                left += object.__getattribute__(value, "__dict__").values()
+    return modules

@@ -101,10 +101,9 @@ def from_config(experiment: Experiment, *, probe: bool = False) -> Problem:
         UsageError: if a part cannot be made as described.
     """
     device = choose_device(experiment.device)
-    data = _stream(experiment, device)
+    data, probe_batch = _data(experiment, device, probe)
     make_model = _resolve("model", experiment.model.name)
     make_optimizer = _resolve("optimizer", experiment.optimizer.name)
-    probe_batch = data.probe() if probe else None
 
     def setup(seed: int) -> Setup:
         reseed(child_seed(seed, "weights"))
@@ -221,14 +220,16 @@ def _make_data(section: Component) -> Any:
     return made
 
 
-def _stream(experiment: Experiment, device: torch.device) -> Stream:
+def _data(experiment: Experiment, device: torch.device, probe: bool) -> tuple[Stream, Any]:
+    """The stream of the training batches, and the probe batch where it is asked for."""
     section = experiment.data
     made = _make_data(section)
     try:
-        return stream(made, section, experiment.seed, device)
+        found = stream(made, section, experiment.seed, device)
+        return found, found.probe() if probe else None
     except LrfindError:
         raise
-    except Exception as error:  # anything may go wrong in a user's data set
+    except (Exception, SystemExit) as error:  # anything may go wrong in a user's data set
         raise UsageError(
             f"data: reading the first batch of '{section.name}' failed: {type(error).__name__}: {error}"
         ) from error

@@ -125,8 +125,10 @@ class Run:
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
             version = run.facts()["version"]
-            run.lanes()
-        except (sqlite3.DatabaseError, KeyError, ValueError) as error:
+            curves = [lane.curve for lane in run.lanes()]
+            if not all((curve.lr > 0).all() for curve in curves):
+                raise ValueError("it has an lr that is not positive")
+        except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
             raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
         if version != VERSION:
             raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
@@ -156,7 +158,10 @@ class Run:
     @property
     def experiment(self) -> Experiment:
         """The experiment that the run was started with."""
-        return check(self.facts()["resolved"], source=str(self.path / "resolved.yaml"))
+        resolved = self.facts().get("resolved")
+        if not isinstance(resolved, str):
+            raise UsageError(f"'{self.path / DATABASE}' does not say which config it was run with.")
+        return check(resolved, source=str(self.path / "resolved.yaml"))
 
     @property
     def summary(self) -> dict[str, Any]:

@@ -149,7 +149,7 @@ def no_valley(curve: Curve) -> str | None:
     error = float(np.hypot(curve.standard_error[0], curve.standard_error[lowest]))
     significant = max(SIGNIFICANT * error, 1e-6 * float(np.abs(smoothed).max()))
     fall = min(first - smoothed[lowest], float(curve.loss[0] - curve.loss[:finite].min()))
-    if fall <= significant:
+    if lowest == 0 or fall <= significant:
         if curve.divergence is not None and curve.divergence < finite / 4:
             return (
                 f"the loss diverges from the start (at lr {lr[curve.divergence]:.3g}); lower start_lr, for"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -225,6 +226,10 @@ class Odd(nn.Module):
         self.register_buffer("grown", torch.zeros(2))
         self.register_buffer("expanded", torch.zeros(1).expand(4))
         self.config = Stubborn(a=1)
+        self.ordered = OrderedDict(a=1, b=2)
+        self.fixed = np.zeros(2)
+        self.fixed.flags.writeable = False
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
         self.array = np.zeros(3)
         self.generator = torch.Generator().manual_seed(4)
         self.queue = deque([1, 2], maxlen=2)
@@ -233,6 +238,7 @@ class Odd(nn.Module):
         self.grown.resize_(len(self.grown) + 1)
         self.array += 1
         self.queue.append(3)
+        self.ordered["n"] = 1
         self.layer.weight.requires_grad_(True)
         return self.layer(x) + torch.rand(1, generator=self.generator)
 
@@ -249,9 +255,55 @@ def test_odd_things_on_a_module_are_put_back_too() -> None:
     assert model.generator.get_state().tolist() == before[1]
     assert (id(model.grown), model.grown.shape) == (before[2], (2,))
     assert (dict(model.config), model.array.tolist(), list(model.queue)) == ({"a": 1}, [0, 0, 0], [1, 2])
+    assert list(model.ordered.items()) == [("a", 1), ("b", 2)]
     assert criterion.running_mean.tolist() == [0, 0, 0]
     assert criterion.weight.grad is None
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_hook_that_removes_itself_is_there_again() -> None:
+    world, fired = World("adam"), []
+
+    def once(*_: Any) -> None:
+        fired.append(1)
+        handle.remove()
+
+    handle = world.model.register_forward_hook(once)
+    world.test(steps=3, seeds=2, end_lr=0.1)
+    world.model(torch.zeros(2, 6))
+    assert len(fired) == 3  # once in each lane, once more afterwards
+
+
+def held_in(criterion: nn.Module) -> list[Any]:
+    """Loss functions that hold a module in the usual ways."""
+
+    class Holder:
+        def __init__(self) -> None:
+            self.inner, self.itself = criterion, self
+
+        def __call__(self, output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return nn.functional.cross_entropy(self.inner(output), y)
+
+    def loss(output: torch.Tensor, y: torch.Tensor, inner: nn.Module = criterion) -> torch.Tensor:
+        return nn.functional.cross_entropy(inner(output), y)
+
+    return [
+        Holder(),
+        Holder().__call__,
+        loss,
+        partial(loss, inner=criterion),
+        lambda o, y: loss(o, y, criterion),
+    ]
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_modules_that_a_loss_function_holds_are_put_back(which: int) -> None:
+    world, criterion = World("adam"), nn.BatchNorm1d(3)
+    lrfind.range_test(
+        world.model, world.optimizer, held_in(criterion)[which], world.loader, steps=3, end_lr=0.1
+    )
+    assert criterion.running_mean.tolist() == [0, 0, 0]
+    assert criterion.weight.grad is None
 
 
 def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() -> None:

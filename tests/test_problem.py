@@ -41,6 +41,13 @@ def holes():
 def nothing():
     return 3
 
+class Leaving(Rows):
+    def __getitem__(self, i):
+        raise SystemExit(0)
+
+def half_broken():
+    return Rows(24), Leaving(8)
+
 tensors = TensorDataset(torch.randn(30, 2), torch.randn(30, 1))
 net = nn.Linear(2, 1)
 
@@ -134,6 +141,7 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
     ("override", "message"),
     [
         ("data={name: 'own:holes'}", "data set holds NaN or inf .2 values, the first in row 3"),
+        ("data={name: 'own:Leaving', batch_size: 4}", "reading the first batch of .* failed: SystemExit"),
         ("data={name: 'own:nothing'}", "gave a int; expected a Dataset"),
         ("data={name: regression, batch_size: 99, args: {samples: 40}}", "99 is more than the 40 training rows"),
         ("data={name: regression, args: {samples: 2, features: 4}}", "samples > features"),
@@ -149,6 +157,11 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
 def test_a_part_that_cannot_be_made_says_why(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         problem(override).setup(0)
+
+
+def test_held_out_rows_that_cannot_be_read_are_told() -> None:
+    with pytest.raises(UsageError, match="reading the first batch of .* failed"):
+        problem("data={name: 'own:half_broken', batch_size: 4}", probe=True)
 
 
 def test_a_probe_without_validation_data_is_refused() -> None:

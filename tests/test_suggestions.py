@@ -155,6 +155,20 @@ def test_what_is_no_list_of_numbers_is_refused(lr: object, loss: object) -> None
         lrfind.suggest(lr, loss)
 
 
+@pytest.mark.parametrize("seed", [56, 98, 104])
+def test_a_random_walk_is_refused_or_answered(seed: int) -> None:
+    walk = 1 + np.cumsum(0.05 * np.random.default_rng(seed).standard_normal(100))
+    with pytest.raises(NoSuggestion):
+        lrfind.suggest(10 ** np.linspace(-6, 1, 100), walk)
+
+
+@pytest.mark.parametrize("points", [7, 8, 10, 12, 15])
+def test_a_clean_valley_of_few_points_has_an_answer(points: int) -> None:
+    lr = np.geomspace(1e-5, 1, points)
+    loss = np.abs(np.log10(lr) + 2)
+    assert lrfind.suggest(lr, loss, "minimum").lr == pytest.approx(lr[loss.argmin()] / 10)
+
+
 def test_tensors_are_taken_too() -> None:
     loss = torch.tensor((X + 2) ** 2, requires_grad=True)
     assert (
