@@ -25,9 +25,9 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from lrfind import document as yaml_document
 from lrfind.arguments import name_mistakes
 from lrfind.catalog import CATALOGS, DEFAULT_METHOD, METHODS, Shape
+from lrfind.core_schema import dump as yaml_text
 from lrfind.document import ConfigError, Mistake, Override, parse
 from lrfind.errors import UsageError, unknown
 from lrfind.messages import mistake, say
@@ -211,7 +211,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
 
 def dump(experiment: Experiment) -> str:
     """The YAML of an experiment, with every default written out; reading it gives the same experiment."""
-    return yaml_document.dump(experiment.model_dump(mode="json", exclude_none=True))
+    return yaml_text(experiment.model_dump(mode="json", exclude_none=True))
 
 
 def range_test_section(**values: Any) -> RangeTestSection:

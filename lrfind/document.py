@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
+from lrfind.core_schema import CONSTRUCTORS, CoreLoader
 from lrfind.errors import UsageError
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000  # after aliases are expanded
 MAX_DEPTH = 50
-MAX_DIGITS = 300
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as PyYAML counts lines
 
@@ -193,7 +193,7 @@ def parse(text: str, source: str) -> Document:
         start = Place(source, 1, 1, lines[0])
         return Document(None, mistakes=[Mistake(start, f"larger than {MAX_BYTES:,} bytes")])
     try:
-        root = yaml.compose(text, Loader=_CoreLoader)
+        root = yaml.compose(text, Loader=CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return Document(None, mistakes=[Mistake(place(mark), _say(error, lines))])
@@ -270,13 +270,13 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node) -> Any:
         text = str(node.value)
-        if node.tag not in _CORE:
+        if node.tag not in CONSTRUCTORS:
             self._document.mistakes.append(
                 Mistake(self._place(node.start_mark), f"the tag '{node.tag}' is not allowed here")
             )
             return None
         try:
-            return _CORE[node.tag](text)
+            return CONSTRUCTORS[node.tag](text)
         except (ValueError, KeyError):
             self._document.mistakes.append(
                 Mistake(
@@ -288,71 +288,3 @@ class _Builder:
 
 class _TooMuchError(Exception):
     pass
-
-
-class _CoreLoader(yaml.SafeLoader):
-    """Resolves plain scalars by the YAML 1.2 core schema."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
-
-
-def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(text)
-    sign = -1 if text.startswith("-") else 1
-    digits = text.lstrip("+-")
-    base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
-    return sign * int(digits if base == 10 else digits[2:], base)
-
-
-def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-def dump(value: Any) -> str:
-    """Plain values as YAML that `parse` reads back the same, and YAML 1.1 readers too."""
-    return yaml.dump(value, Dumper=_CoreDumper, sort_keys=False)
-
-
-_CORE: dict[str, Any] = {
-    "tag:yaml.org,2002:null": {"": None, "~": None, "null": None, "Null": None, "NULL": None}.__getitem__,
-    "tag:yaml.org,2002:bool": {
-        "true": True,
-        "True": True,
-        "TRUE": True,
-        "false": False,
-        "False": False,
-        "FALSE": False,
-    }.__getitem__,
-    "tag:yaml.org,2002:int": _integer,
-    "tag:yaml.org,2002:float": _float,
-    "tag:yaml.org,2002:str": str,
-}
-for _tag, _pattern, _starts in (
-    ("null", r"~|null|Null|NULL|", [*"~nN", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-):
-    _CoreLoader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _starts)
-
-
-class _CoreDumper(yaml.SafeDumper):
-    """Quotes every text that the core schema, or YAML 1.1, would read as something else."""
-
-    yaml_implicit_resolvers = {
-        start: [*yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()), *resolvers]
-        for start, resolvers in _CoreLoader.yaml_implicit_resolvers.items()
-    } | {
-        start: resolvers
-        for start, resolvers in yaml.SafeDumper.yaml_implicit_resolvers.items()
-        if start not in _CoreLoader.yaml_implicit_resolvers
-    }
-
-    def ignore_aliases(self, data: Any) -> bool:
-        """Write every value out."""
-        return True

@@ -146,7 +146,7 @@ def _lane_result(
     )
 
 
-def measure_edge(problem: Problem, seed: int, guess: float, *, watch: Watch = _unwatched) -> tuple[Edge, int]:
+def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
     """Bisect for the real edge of stability, with short lanes at a constant lr from the weights of `seed`.
 
     Returns:
@@ -160,7 +160,7 @@ def measure_edge(problem: Problem, seed: int, guess: float, *, watch: Watch = _u
     def diverges(lr: float) -> bool:
         nonlocal cost
         lane = Lane(0, seed, np.full(TRIAL_STEPS, lr))
-        trial = run_lane(problem, lane, factor=AT_A_CONSTANT_LR, watch=watch)
+        trial = run_lane(problem, lane, factor=AT_A_CONSTANT_LR)
         cost += trial.lr.size
         return trial.outcome == "diverged"
 
@@ -188,7 +188,7 @@ def run_range_test(experiment: Experiment, run: Run, *, watch: Watch = _unwatche
         results = range_test(problem, section, experiment.seed, keep=run.add_lane, watch=watch)
         if section.edge:
             guess = min((float(r.lr[-1]) for r in results if r.outcome == "diverged"), default=section.end_lr)
-            run.add_fact("edge", _edge_fact(problem, experiment.seed, guess, watch))
+            run.add_fact("edge", _edge_fact(problem, experiment.seed, guess))
     except BaseException:
         if not run.discard_if_empty():
             with contextlib.suppress(OSError):
@@ -197,9 +197,9 @@ def run_range_test(experiment: Experiment, run: Run, *, watch: Watch = _unwatche
     return _conclude(run, section.method)
 
 
-def _edge_fact(problem: Problem, seed: int, guess: float, watch: Watch) -> dict[str, Any]:
+def _edge_fact(problem: Problem, seed: int, guess: float) -> dict[str, Any]:
     try:
-        found, cost = measure_edge(problem, seed, guess, watch=watch)
+        found, cost = measure_edge(problem, seed, guess)
     except NoSuggestion as refused:
         return {"lr": None, "is": f"not found by bisection: {refused.reason}"}
     ends = f"stable at {found.stable:.4g}, diverging at {found.diverging:.4g}"

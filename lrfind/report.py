@@ -57,7 +57,7 @@ def methods_text(methods: dict[str, dict[str, Any]]) -> str:
 
 def table_text(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     """A plain table, as wide as it needs to be, for a terminal or a pipe."""
-    table = Table(box=None, pad_edge=False, header_style="bold", show_header=any(header))
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for title in header:
         table.add_column(title)
     for row in rows:

@@ -64,7 +64,10 @@ def range_test_summary(
         "lanes": [
             {"lane": r.lane, "seed": r.seed, "outcome": r.outcome, "steps": int(r.lr.size)} for r in results
         ],
-        "warnings": _warnings(results, chosen, edge["lr"]),
+        "warnings": [
+            *_warnings(results, chosen, edge["lr"]),
+            *([f"edge {measured_edge['is']}"] if measured_edge and measured_edge["lr"] is None else []),
+        ],
     }
 
 

@@ -91,7 +91,7 @@ def test_a_split_is_seeded_and_keeps_every_row() -> None:
 def test_data_with_holes_is_refused_with_the_row() -> None:
     x = torch.zeros(10, 3)
     x[4, 1] = torch.nan
-    with pytest.raises(UsageError, match="training split holds NaN or inf .1 values, the first in row 4"):
+    with pytest.raises(UsageError, match="training split holds NaN or inf .1 in all, the first in row 4"):
         TensorData((x, torch.zeros(10)), (torch.zeros(1), torch.zeros(1))).check()
     with pytest.raises(UsageError, match="differ in length"):
         TensorData((torch.zeros(3), torch.zeros(4)), (torch.zeros(1),)).check()

@@ -143,3 +143,15 @@ def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) 
     assert summary["edge"] == pytest.approx(1.0, rel=0.05)
     assert "bisection" in summary["edge_is"]
     assert all(set(answer) == {"lr", "reason"} for answer in summary["methods"].values())
+
+
+def test_an_edge_that_bisection_does_not_find_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise NoSuggestion("training diverges at no lr tried")
+
+    monkeypatch.setattr("lrfind.experiments.bisect_edge", refuse)
+    summary = run_range_test(check(LINEAR, ["range_test.edge=true"]), Run.create(tmp_path / "run"))
+    assert "edge not found by bisection: training diverges at no lr tried" in summary["warnings"]
+    assert summary["edge"] == summary["methods"]["edge"]["lr"]

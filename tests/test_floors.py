@@ -14,7 +14,7 @@ import lrfind
 ROOT = Path(lrfind.__file__).parent
 FLOORS = {
     "version": 0, "errors": 0, "catalog": 0, "curves": 0, "schedules": 0, "peers": 0, "suggestions": 0, "plan": 0, "summaries": 0, "stability": 0,
-    "registry": 1, "document": 1, "messages": 1, "arguments": 1, "config": 1, "templates": 1,
+    "registry": 1, "core_schema": 1, "document": 1, "messages": 1, "arguments": 1, "config": 1, "templates": 1,
     "models": 2, "datasets": 2, "batches": 2, "preserve": 2, "train": 2, "problem": 2, "randomness": 2, "streams": 2,
     "store": 3, "curve_files": 3,
     "experiments": 4,

@@ -140,7 +140,7 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("data={name: 'own:holes'}", "data set holds NaN or inf .2 values, the first in row 3"),
+        ("data={name: 'own:holes'}", "data set holds NaN or inf .2 in all, the first in row 3"),
         ("data={name: 'own:Leaving', batch_size: 4}", "reading the first batch of .* failed: SystemExit"),
         ("data={name: 'own:nothing'}", "gave a int; expected a Dataset"),
         ("data={name: regression, batch_size: 99, args: {samples: 40}}", "99 is more than the 40 training rows"),

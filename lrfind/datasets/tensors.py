@@ -48,7 +48,7 @@ def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:
             bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
             row = int(bad.any(dim=1).nonzero()[0])
             raise UsageError(
-                f"data: tensor {i} of the {name} holds NaN or inf ({int(bad.sum())} values, the first in row"
+                f"data: tensor {i} of the {name} holds NaN or inf ({int(bad.sum())} in all, the first in row"
                 f" {row}); clean or impute them before training."
             )
 
