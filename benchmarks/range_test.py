@@ -30,8 +30,8 @@ from torch.utils.data import DataLoader, Dataset
 import lrfind
 from lrfind.config import check
 from lrfind.datasets.mnist import mnist_mini
-from lrfind.experiments import range_test
 from lrfind.problem import from_config
+from lrfind.range_tests import range_test
 
 BATCH = 64
 START, END = 1e-6, 1e-4

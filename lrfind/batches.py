@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lrfind.errors import UsageError
 
@@ -19,8 +19,13 @@ CONTRACT = (
 )
 
 
-def batch_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> Tensor:
-    """The loss of one batch.
+def batch_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> Tensor:
+    """The loss of one batch; see `output_and_loss`."""
+    return output_and_loss(model, loss_fn, batch)[1]
+
+
+def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Any, Tensor]:
+    """What the model makes of one batch, and its loss.
 
     Args:
         model: called with x, with x1, ..., xn, or with the batch's items by keyword if it is a dict.
@@ -29,7 +34,7 @@ def batch_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> Tensor:
         batch: (x, y), (x1, ..., xn, y) or a dict.
 
     Returns:
-        A tensor with one element.
+        The output, and a tensor with one element.
 
     Raises:
         UsageError: if the batch or the loss has none of these forms.
@@ -38,13 +43,14 @@ def batch_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> Tensor:
         output = model(**batch)
         loss = _own_loss(output) if loss_fn is None else loss_fn(output, batch)
     elif isinstance(batch, tuple | list) and len(batch) >= 2:
-        loss = _own_loss(model(*batch)) if loss_fn is None else loss_fn(model(*batch[:-1]), batch[-1])
+        output = model(*batch) if loss_fn is None else model(*batch[:-1])
+        loss = _own_loss(output) if loss_fn is None else loss_fn(output, batch[-1])
     else:
         raise UsageError(f"the data yields a {type(batch).__name__}; {CONTRACT}.")
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise UsageError(f"the loss must be a tensor with one element; found {found}; take its mean.")
-    return loss
+    return output, loss
 
 
 def _own_loss(output: Any) -> Any:
@@ -105,8 +111,14 @@ def loader_batches(loader: Iterable[Any], device: torch.device) -> Iterator[Any]
     """
     while True:
         empty = True
-        for batch in loader:
+        for batch in one_pass(loader, device):
             empty = False
-            yield to_device(batch, device)
+            yield batch
         if empty:
             raise UsageError("the loader yields no batches; is drop_last on with too few rows?")
+
+
+def one_pass(loader: Iterable[Any], device: torch.device) -> Iterator[Any]:
+    """A loader's batches once, on `device`."""
+    for batch in loader:
+        yield to_device(batch, device)

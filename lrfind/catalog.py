@@ -57,5 +57,14 @@ DEFAULT_METHOD = "consensus"
 Shape = Literal["exponential", "linear"]
 """The shapes of a ramp; see `lrfind.schedules.ramp`."""
 
+LaneMode = Literal["auto", "single", "stacked"]
+"""How lanes run: one after another, many as one stacked model, or whichever is measured to be faster."""
+
+Judge = Literal["val_loss", "train_loss"]
+"""The loss that a sweep is judged by."""
+
+Sampler = Literal["random", "sobol", "tpe", "gp"]
+"""What a search proposes lrs with; see `lrfind.samplers`."""
+
 CATALOGS = {"model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS}
 """By the section of the config that names them."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,16 +18,18 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
 from lrfind.arguments import name_mistakes
-from lrfind.catalog import CATALOGS, DEFAULT_METHOD, METHODS, Shape
+from lrfind.catalog import CATALOGS, DEFAULT_METHOD, METHODS, Judge, LaneMode, Sampler, Shape
 from lrfind.core_schema import dump as yaml_text
 from lrfind.document import ConfigError, Mistake, Override, parse
 from lrfind.errors import UsageError, unknown
@@ -88,8 +91,14 @@ class OptimizerSection(Component):
 class TrainingSection(Section):
     """How long a training is: in steps or in epochs, exactly one."""
 
-    steps: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(default=None, gt=0, le=10_000_000)
     epochs: int | None = Field(default=None, gt=0)
+    eval_every: int | None = Field(
+        default=None, gt=0, description="steps between evaluations on the validation split; always at the end"
+    )
+    clip_norm: float | None = Field(
+        default=None, gt=0, description="a gradient with a larger norm is scaled down to it"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> TrainingSection:
@@ -129,6 +138,73 @@ class RangeTestSection(Section):
         return name
 
 
+class SweepSection(Section):
+    """What a grid and a search have in common."""
+
+    low: float = Field(default=1e-4, gt=0, description="the lowest lr")
+    high: float = Field(default=1.0, gt=0, validate_default=True, description="the highest lr")
+    seeds: int = Field(default=3, ge=1, le=10_000, description="lanes per lr: own weights and batch order")
+    lanes: LaneMode = Field(
+        default="auto", description="stacked: lanes train together; single: one after another; auto: measured"
+    )
+    prune: bool = Field(default=False, description="stop lanes that fall behind, by successive halving")
+    judge: Judge = Field(default="val_loss", description="which final loss decides")
+    tolerance: float = Field(
+        default=0.05,
+        gt=0,
+        lt=1,
+        description="an lr is usable if it loses at most this share of the drop from first loss to best",
+    )
+    compile: bool = Field(default=False, description="compile stacks (torch.compile): pays for long sweeps")
+    stack_memory: float = Field(default=2.0, gt=0, description="GiB that one stack may take")
+
+    @field_validator("high")
+    @classmethod
+    def _upwards(cls, high: float, info: ValidationInfo) -> float:
+        if high <= info.data.get("low", 0):
+            raise ValueError(f"must be above low ({info.data['low']:g}); found {high:g}")
+        return high
+
+
+class GridSection(SweepSection):
+    """A grid: the lrs of a list, or points spaced evenly in log lr."""
+
+    lrs: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+        default=None, strict=False, min_length=1, description="instead of low, high and points"
+    )
+    points: int = Field(default=9, ge=2, le=10_000)
+    extend: bool = Field(default=False, description="go on outward while the best lr is at the boundary")
+
+    @field_validator("lrs")
+    @classmethod
+    def _distinct(cls, lrs: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        ordered = sorted(lrs or ())
+        twice = next((a for a, b in pairwise(ordered) if a == b), None)
+        if twice is not None:
+            raise ValueError(f"the lr {twice:g} is there twice")
+        return tuple(ordered) or None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> GridSection:
+        if self.lrs is not None and {"low", "high", "points"} & self.model_fields_set:
+            raise ValueError("give lrs, or low, high and points, not both")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        idle = () if self.lrs is None else ("low", "high", "points")
+        return {key: value for key, value in handler(self).items() if key not in idle}
+
+
+class SearchSection(SweepSection):
+    """A search: lrs proposed one batch after another, by a sampler that learns from those before."""
+
+    sampler: Sampler = "tpe"
+    trials: int = Field(default=16, ge=1, le=10_000, description="lrs to try")
+    batch: int = Field(default=4, ge=1, description="lrs that tpe and gp propose at a time")
+    start: float | None = Field(default=None, gt=0, description="an lr to try first")
+
+
 class Experiment(Section):
     """One experiment, as read from one YAML file."""
 
@@ -143,6 +219,19 @@ class Experiment(Section):
     optimizer: Annotated[OptimizerSection, BeforeValidator(_name_only)]
     training: TrainingSection = TrainingSection(steps=100)
     range_test: RangeTestSection = RangeTestSection()
+    grid: GridSection = GridSection()
+    search: SearchSection = SearchSection()
+
+
+RIVALS = {
+    "training.steps": ("training.epochs",),
+    "training.epochs": ("training.steps",),
+    "grid.lrs": ("grid.low", "grid.high", "grid.points"),
+    "grid.low": ("grid.lrs",),
+    "grid.high": ("grid.lrs",),
+    "grid.points": ("grid.lrs",),
+}
+"""Keys that an override of another one puts out of force."""
 
 
 def read(path: Path) -> str:
@@ -191,9 +280,8 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
     for override in overrides:
         if isinstance(override, str):
             override = Override.of(override)
-        for one, other in (("steps", "epochs"), ("epochs", "steps")):
-            if override.key == f"training.{one}":
-                document.drop(("training", other))
+        for rival in RIVALS.get(override.key, ()):
+            document.drop(tuple(rival.split(".")))
         section, _, key = override.key.partition(".")
         if key == "name" and section in CATALOGS:
             document.drop((section, "args"))  # they belong to the name

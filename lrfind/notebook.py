@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrfind import experiments
+from lrfind import range_tests
 from lrfind.batches import LossFn
 from lrfind.catalog import DEFAULT_METHOD, Shape
 from lrfind.config import range_test_section
@@ -131,4 +131,4 @@ def range_test(
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
-        return RangeTest(experiments.range_test(problem, section, seed))
+        return RangeTest(range_tests.range_test(problem, section, seed))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
+
+import numpy as np
 
 from lrfind.curves import Array, Curve
 
-Outcome = Literal["finished", "diverged", "interrupted", "failed"]
+Outcome = Literal["finished", "diverged", "pruned", "failed", "interrupted"]
+SETTLED: tuple[Outcome, ...] = ("finished", "diverged", "pruned", "failed")
+"""Outcomes that stand; an interrupted lane runs again on resume."""
+TAIL = 0.05  # share of a lane's steps, at its end, that its final training loss is the mean of
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,19 @@ class Lane:
     seed: int
     lr: Array
 
+    @property
+    def peak(self) -> float:
+        """The largest lr planned: for a ramp, its end."""
+        return float(self.lr.max())
+
+
+class Evaluation(NamedTuple):
+    """What the validation split said after `step` updates; metric is None where the task has none."""
+
+    step: int
+    val_loss: float
+    metric: float | None
+
 
 @dataclass(frozen=True)
 class LaneResult:
@@ -35,12 +55,14 @@ class LaneResult:
         seed: its seed.
         planned: T, the steps it would have taken without stopping early.
         peak: the largest lr planned (for a ramp, its end).
-        outcome: finished, diverged (a result, at the last step), interrupted or failed.
+        outcome: finished, diverged (a result, at the last step), pruned, failed or interrupted.
         lr: (t,) the lr that the optimizer used, t <= T.
         loss: (t,) measured before the update that uses lr[t].
         probe_loss: (t,) loss on the fixed probe batch, before the update; None where not asked for.
         grad_norm: (t,) Euclidean norm of the gradient at step t; None where not asked for.
-        seconds: how long it took.
+        evaluations: on the validation split, in order of their steps.
+        rung: at which rung a pruned lane ended, from 0.
+        seconds: how long it took; of lanes that trained together, each its share.
         error: the exception's text, for a failed lane.
     """
 
@@ -53,6 +75,8 @@ class LaneResult:
     loss: Array
     probe_loss: Array | None = None
     grad_norm: Array | None = None
+    evaluations: tuple[Evaluation, ...] = ()
+    rung: int | None = None
     seconds: float = 0.0
     error: str | None = None
 
@@ -66,7 +90,48 @@ class LaneResult:
         """Whether it came to its end, and was not cut off by force."""
         return self.outcome in ("finished", "diverged")
 
+    @property
+    def train_loss(self) -> float | None:
+        """A finished lane's final training loss: the mean over the last twentieth of its steps."""
+        if self.outcome != "finished":
+            return None
+        return float(np.mean(self.loss[-math.ceil(TAIL * self.loss.size) :]))
+
+    @property
+    def val_loss(self) -> float | None:
+        """A finished lane's final loss on the validation split; None without one, or if it is not finite."""
+        return self._final(self.evaluations[-1].val_loss) if self.evaluations else None
+
+    @property
+    def metric(self) -> float | None:
+        """A finished lane's final metric on the validation split."""
+        return self._final(self.evaluations[-1].metric) if self.evaluations else None
+
+    def _final(self, value: float | None) -> float | None:
+        known = self.outcome == "finished" and value is not None and math.isfinite(value)
+        return value if known else None
+
 
 def range_test_lanes(lr: Array, seed: int, seeds: int) -> list[Lane]:
     """One ramping lane per seed: `seed`, `seed + 1`, ..."""
     return [Lane(i, seed + i, lr) for i in range(seeds)]
+
+
+def sweep_lanes(peaks: Sequence[float], steps: int, seed: int, seeds: int, first: int = 0) -> list[Lane]:
+    """One lane at a constant lr per seed and peak: all peaks of `seed`, then of `seed + 1`, ...
+
+    Args:
+        peaks: the lrs.
+        steps: T.
+        seed: of the first lanes.
+        seeds: how many seeds.
+        first: number of the first lane.
+
+    >>> [(lane.lane, lane.seed, lane.peak) for lane in sweep_lanes([0.1, 0.2], steps=9, seed=7, seeds=2)]
+    [(0, 7, 0.1), (1, 7, 0.2), (2, 8, 0.1), (3, 8, 0.2)]
+    """
+    return [
+        Lane(first + i * len(peaks) + k, seed + i, np.full(steps, peak))
+        for i in range(seeds)
+        for k, peak in enumerate(peaks)
+    ]

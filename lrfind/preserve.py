@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, UsageError
-from lrfind.randomness import GENERATORS, generators, set_state, state_of
+from lrfind.randomness import GENERATORS, capture, generators, restore, set_state, state_of
 
 MOST_FOLLOWED = 1000  # objects, in search of the modules that a loss function holds
 
@@ -48,9 +47,7 @@ class Snapshot:
             self._capture(module.__dict__)
         self._capture(optimizer.__dict__)
         self._loader = (loader, getattr(loader, "_iterator", None))  # persistent workers live in there
-        self._random = (random.getstate(), np.random.get_state(), torch.get_rng_state())
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None
-        self._mps = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None
+        self._random = capture()
         self._threads = torch.get_num_threads()
 
     def _capture(self, value: Any) -> None:
@@ -107,13 +104,7 @@ class Snapshot:
         loader, iterator = self._loader
         if hasattr(loader, "_iterator"):
             loader._iterator = iterator
-        random.setstate(self._random[0])
-        np.random.set_state(self._random[1])
-        torch.set_rng_state(self._random[2])
-        if self._cuda is not None:
-            torch.cuda.set_rng_state_all(self._cuda)
-        if self._mps is not None:
-            torch.mps.set_rng_state(self._mps)
+        restore(self._random)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
 

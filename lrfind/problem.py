@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -31,12 +31,19 @@ class Problem:
     """Something to train: from a seed to a lane's parts, always the same ones for the same seed.
 
     Attributes:
-        setup: from a seed to fresh parts. The parts of one lane are used up before the next are made.
+        setup: from a seed to fresh parts. It also starts the global random generators that the lane's
+            dropout draws from, so whoever keeps several lanes going swaps their states.
         device: where it trains.
+        validation: the validation split, once; None where there is none.
+        steps_per_epoch: batches in one pass over the training data; None where the data does not tell.
+        generators: those that the data draws from besides the global ones.
     """
 
     setup: Callable[[int], Setup]
     device: torch.device
+    validation: Callable[[], Iterator[Any]] | None = None
+    steps_per_epoch: int | None = None
+    generators: Sequence[Any] = ()
 
 
 def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
@@ -85,7 +92,7 @@ def from_objects(
         if not model.training:
             model.train()
         batches = loader_batches(loader, device)
-        return Setup(model, optimizer, loss_fn, batches, to_device(probe, device))
+        return Setup(model, optimizer, loss_fn, batches, probe=to_device(probe, device))
 
     return Problem(setup, device)
 
@@ -112,9 +119,9 @@ def from_config(experiment: Experiment, *, probe: bool = False) -> Problem:
         optimizer = _make_optimizer(experiment, make_optimizer, model)
         batches = data.batches(seed)
         reseed(child_seed(seed, "masks"))
-        return Setup(model, optimizer, loss_fn, batches, probe_batch)
+        return Setup(model, optimizer, loss_fn, batches, experiment.training.clip_norm, probe_batch)
 
-    return Problem(setup, device)
+    return Problem(setup, device, data.validation, data.steps_per_epoch, data.generators)
 
 
 def choose_device(name: str) -> torch.device:
@@ -226,13 +233,22 @@ def _data(experiment: Experiment, device: torch.device, probe: bool) -> tuple[St
     made = _make_data(section)
     try:
         found = stream(made, section, experiment.seed, device)
-        return found, found.probe() if probe else None
+        return found, _probe(found) if probe else None
     except LrfindError:
         raise
     except (Exception, SystemExit) as error:  # anything may go wrong in a user's data set
         raise UsageError(
             f"data: reading the first batch of '{section.name}' failed: {type(error).__name__}: {error}"
         ) from error
+
+
+def _probe(data: Stream) -> Any:
+    if data.validation is None:
+        raise UsageError(
+            "range_test.probe: the data has no validation part to take a probe batch from; give a pair"
+            " (train, validation)."
+        )
+    return next(data.validation())
 
 
 def _make_loss(section: Component, device: torch.device) -> LossFn:

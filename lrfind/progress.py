@@ -4,52 +4,65 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import click
 
-from lrfind.experiments import Watch
+from lrfind.lanes import Watch, WatchFor, unwatched
 from lrfind.plan import Lane
-from lrfind.train import Step
 
 EVERY_SECONDS = 5.0
 
 
 @contextmanager
-def progress(lanes: int, steps: int, *, quiet: bool) -> Iterator[Watch]:
-    """Show how far a run is; yields the function to tell of each step."""
+def progress(*, quiet: bool) -> Iterator[WatchFor]:
+    """Show how far a run is; yields a function from (lanes, steps) to what is told of every step."""
     if quiet:
-        yield lambda lane, step: None
+        yield lambda lanes, steps: unwatched
     elif sys.stderr.isatty():
-        yield from _bar(lanes, steps)
+        yield from _bar()
     else:
-        yield _lines(lanes, steps)
+        yield _lines
 
 
-def _bar(lanes: int, steps: int) -> Iterator[Watch]:
+def _bar() -> Iterator[WatchFor]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=lanes * steps)
+        task = bar.add_task("starting", total=None)
 
-        def watch(lane: Lane, step: Step) -> None:
-            text = f"lane {lane.lane + 1}/{lanes}  lr {step.lr:.1e}  loss {step.loss:<9.3g}"
-            bar.update(task, completed=lane.lane * steps + step.step + 1, description=text)
+        def begin(lanes: int, steps: int) -> Watch:
+            def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {min(losses):<9.3g}"
+                done = together[0].lane * steps + (step + 1) * len(together)
+                bar.update(task, total=lanes * steps, completed=done, description=text)
 
-        yield watch
+            return watch
+
+        yield begin
 
 
 def _lines(lanes: int, steps: int) -> Watch:
     last = time.monotonic()
 
-    def watch(lane: Lane, step: Step) -> None:
+    def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
         nonlocal last
         if time.monotonic() - last >= EVERY_SECONDS:
             last = time.monotonic()
-            text = f"lane {lane.lane + 1}/{lanes}, step {step.step + 1}/{steps}"
-            click.echo(f"{text}: lr {step.lr:.2e}, loss {step.loss:.4g}", err=True)
+            text = f"{_which(together, lanes)}, step {step + 1}/{steps}: lr {_lrs(together, step)}"
+            click.echo(f"{text}, loss {min(losses):.4g}", err=True)
 
     return watch
+
+
+def _which(together: Sequence[Lane], lanes: int) -> str:
+    first, last = together[0].lane + 1, together[-1].lane + 1
+    return f"lane {first}/{lanes}" if first == last else f"lanes {first}-{last}/{lanes}"
+
+
+def _lrs(together: Sequence[Lane], step: int) -> str:
+    low, high = together[0].lr[step], together[-1].lr[step]
+    return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"

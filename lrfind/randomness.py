@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -72,3 +74,23 @@ def set_state(generator: Any, state: Any) -> None:
         generator.set_state(state)
     else:
         generator.bit_generator.state = state
+
+
+def capture(held: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
+    """The states of the global generators, and of these, as (how to set it, state)."""
+    states: list[tuple[Any, Any]] = [
+        (random.setstate, random.getstate()),
+        (np.random.set_state, np.random.get_state()),
+        (torch.set_rng_state, torch.get_rng_state()),
+    ]
+    if torch.cuda.is_available():
+        states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
+    if torch.backends.mps.is_available():
+        states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
+    return [*states, *((partial(set_state, generator), state_of(generator)) for generator in held)]
+
+
+def restore(states: Iterable[tuple[Any, Any]]) -> None:
+    """Put back what `capture` gave."""
+    for put_back, state in states:
+        put_back(state)

@@ -29,6 +29,11 @@ def headline(suggestion: dict[str, Any]) -> str:
     return f"{text}\n  {suggestion['method']}: {suggestion['reason']}"
 
 
+def summary_text(summary: dict[str, Any]) -> str:
+    """A run's summary, whatever its command was."""
+    return range_test_text(summary) if summary["command"] == "range-test" else sweep_text(summary)
+
+
 def range_test_text(summary: dict[str, Any]) -> str:
     """A range test's summary."""
     lines = [headline(summary["suggestion"])]
@@ -43,6 +48,115 @@ def range_test_text(summary: dict[str, Any]) -> str:
     lines.append(f"  lanes: {counts}; {taken} training steps")
     lines += [f"warning: {warning}" for warning in summary["warnings"]]
     return "\n".join(lines)
+
+
+def sweep_text(summary: dict[str, Any]) -> str:
+    """A sweep's summary: the best lr, what else would do, a row a rate, the warnings."""
+    best, usable, engine = summary["best"], summary["usable"], summary["engine"]
+    lines = []
+    if best["lr"] is None:
+        lines.append(f"No best learning rate: {best['reason']}")
+    else:
+        between = ""
+        if best["low"] is not None:
+            between = f"   [{number(best['low'])} to {number(best['high'])} between seeds]"
+        lines.append(f"Best learning rate: {number(best['lr'])}{between}")
+        lines.append(
+            f"  usable: {number(usable['low'])} to {number(usable['high'])}, which lose at most"
+            f" {usable['tolerance']:.0%} of the drop"
+        )
+    if summary["edge"] is not None:
+        lines.append(
+            f"  edge: {number(summary['edge'])}, between the last that finished and the first that diverged"
+        )
+    if summary["sensitivity"] is not None:
+        lines.append(
+            f"  lr sensitivity: {number(summary['sensitivity'])}, the loss that a random lr of these costs"
+        )
+    lines += ["", *(f"  {line}" for line in rates_text(summary).splitlines()), ""]
+    lanes = summary["lanes"]
+    lines.append(f"  lanes: {lanes['run']} of {lanes['planned']}, {lanes['steps']} training steps")
+    if summary["pruned"]["lanes"]:
+        pruned = summary["pruned"]
+        lines.append(
+            f"  pruned: {pruned['lanes']} lanes, which saved {pruned['steps_saved']} steps"
+            f" ({pruned['share_saved']:.0%})"
+        )
+    if engine:
+        lines.append(f"  ran {engine['lanes']}: {engine['why']}")
+    lines += [f"warning: {warning}" for warning in summary["warnings"]]
+    return "\n".join(lines)
+
+
+def rates_text(summary: dict[str, Any]) -> str:
+    """A table of a sweep's rates."""
+    metric = summary["metric"]
+    header = ["lr", "outcome", *(["val loss"] if summary["judge"] == "val_loss" else []), "train loss"]
+    header += [metric] if metric else []
+    header += ["between seeds", ""]
+    rows = []
+    for rate in summary["rates"]:
+        outcome = rate["outcome"]
+        if rate["diverged_at"] is not None:
+            outcome += f" at step {rate['diverged_at']}"
+        values = [rate["val_loss"]] if summary["judge"] == "val_loss" else []
+        values += [rate["train_loss"], *([rate["metric"]] if metric else [])]
+        spread = f"{number(rate['spread'][0])} to {number(rate['spread'][1])}" if rate["spread"] else "-"
+        mark = "best" if rate["lr"] == summary["best"]["lr"] else ""
+        mark = "worse" if rate["worse_beyond_noise"] else mark
+        mark = "not beyond noise" if rate["worse_beyond_noise"] is False else mark
+        rows.append(
+            [number(rate["lr"]), outcome, *("-" if v is None else number(v) for v in values), spread, mark]
+        )
+    return table_text(header, rows)
+
+
+def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
+    """What a sweep will take.
+
+    >>> cost_text(9, 100, 8.2, 200_000)
+    '9 lanes x 100 steps, about 8 s and 0.2 MB'
+    """
+    if seconds < 90:
+        time = f"{seconds:.0f} s"
+    else:
+        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{lanes} lanes x {steps} steps, about {time} and {bytes / 1e6:.1f} MB"
+
+
+def status_text(state: dict[str, Any]) -> str:
+    """How far one run is, and what to do next."""
+    lanes = state["lanes"]
+    kinds = ", ".join(
+        f"{count} {kind}" for kind, count in lanes.items() if kind not in ("planned", "settled")
+    )
+    lines = [f"{state['run']}: {state['command']} of {state['name']}, {state['state']}"]
+    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}" + (f" ({kinds})" if kinds else ""))
+    if state["holder"]:
+        holder = state["holder"]
+        lines.append(f"  process {holder['pid']} on {holder['host']} runs it since {holder['since']}")
+    elif state["state"] == "unfinished":
+        lines.append(f"  `lrfind resume {state['run']}` goes on")
+    if state["lr"] is not None:
+        lines.append(
+            f"  learning rate{' so far' if state['state'] != 'finished' else ''}: {number(state['lr'])}"
+        )
+    return "\n".join(lines)
+
+
+def runs_text(states: Iterable[dict[str, Any]]) -> str:
+    """A row a run."""
+    rows = [
+        (
+            state["run"],
+            state["command"],
+            state["state"],
+            f"{state['lanes']['settled']}/{state['lanes']['planned']}",
+            "-" if state["lr"] is None else number(state["lr"]),
+        )
+        for state in states
+    ]
+    return table_text(("run", "command", "state", "lanes", "lr"), rows)
 
 
 def methods_text(methods: dict[str, dict[str, Any]]) -> str:

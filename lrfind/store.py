@@ -7,9 +7,11 @@
 
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
 uses lr), smoothed_loss (see `lrfind.curves.smooth`; nan from the first non-finite loss on), and, where
-asked for, probe_loss and grad_norm. lanes.csv: lane, seed, lr (the peak; a ramp's end), outcome, steps,
-first_loss, best_loss, last_loss, metric (nan where none was measured), train_seconds. Floats are written
-so that reading them gives the same bits.
+asked for, probe_loss and grad_norm. In a sweep also val_loss and metric, on the rows of the steps
+before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
+lanes.csv: lane, seed, lr (the peak; a ramp's end), outcome, steps, first_loss, best_loss, last_loss,
+train_loss (the mean over the last twentieth of the steps), val_loss, metric, rung (of a pruned lane),
+train_seconds; nan where there is none. Floats are written so that reading them gives the same bits.
 """
 
 from __future__ import annotations
@@ -17,35 +19,48 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
+import os
+import platform
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from types import MappingProxyType
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from lrfind.config import Experiment, check, dump
+from lrfind.curves import Array
 from lrfind.errors import UsageError
-from lrfind.plan import LaneResult, Outcome
+from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE plan (lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, lr REAL NOT NULL);
 CREATE TABLE lanes (
     lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, planned INTEGER NOT NULL, lr REAL NOT NULL,
-    outcome TEXT NOT NULL, seconds REAL NOT NULL, error TEXT
+    outcome TEXT NOT NULL, rung INTEGER, seconds REAL NOT NULL, error TEXT
 );
+CREATE TABLE evaluations (
+    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, val_loss REAL, metric REAL,
+    PRIMARY KEY (lane, step)
+) WITHOUT ROWID;
 CREATE TABLE steps (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
     loss REAL, probe_loss REAL, grad_norm REAL, PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
 """
 DATABASE = "run.sqlite"
-VERSION = 1
+LOCK = ".lock"
+VERSION = 2
 FILES = (
     DATABASE,
+    LOCK,
     "config.yaml",
     "resolved.yaml",
     "environment.json",
@@ -53,6 +68,14 @@ FILES = (
     "lanes.csv",
     "summary.json",
 )
+
+
+class PlannedLane(NamedTuple):
+    """A lane that shall be run."""
+
+    lane: int
+    seed: int
+    lr: float
 
 
 class Run:
@@ -78,17 +101,15 @@ class Run:
             UsageError: as `create`.
         """
         resolved = dump(experiment)
-        run = cls.create(path)
         facts = {"command": command, "config": config, "overrides": [*overrides], "resolved": resolved}
-        for name, value in facts.items():
-            run.add_fact(name, value)
+        run = cls.create(path, facts)
         run.write("config.yaml", config)
         run.write("resolved.yaml", resolved)
         return run
 
     @classmethod
-    def create(cls, path: Path) -> Run:
-        """Make a new run directory; nothing that exists is ever overwritten.
+    def create(cls, path: Path, facts: Mapping[str, Any] = MappingProxyType({})) -> Run:
+        """Make a new run directory with these facts in it; nothing that exists is ever overwritten.
 
         Raises:
             UsageError: if the directory is taken, or cannot be written to.
@@ -98,9 +119,12 @@ class Run:
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise UsageError(f"'{path}' is not empty, and a run never overwrites; give another --out.")
-            with run._connect() as database:
+            draft = path / f".{DATABASE}.part"  # whole or not at all: a kill leaves no half a database
+            with closing(sqlite3.connect(draft)) as database, database:
                 database.executescript(SCHEMA)
-            run.add_fact("version", VERSION)
+                rows = [(name, json.dumps(value)) for name, value in {"version": VERSION, **facts}.items()]
+                database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+            draft.replace(path / DATABASE)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
         except OSError as error:
@@ -144,16 +168,22 @@ class Run:
             self.path.rmdir()
         return True
 
-    def add_fact(self, name: str, value: Any) -> None:
+    def set_fact(self, name: str, value: Any) -> None:
         """Keep something that is known of the run besides its lanes, as JSON."""
         with self._connect() as database:
-            database.execute("INSERT INTO facts VALUES (?, ?)", (name, json.dumps(value, allow_nan=False)))
+            row = (name, json.dumps(value, allow_nan=False))
+            database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", row)
 
     def facts(self) -> dict[str, Any]:
         """What is known of the run besides its lanes."""
         with self._connect() as database:
             rows = database.execute("SELECT name, value FROM facts").fetchall()
         return {name: json.loads(value) for name, value in rows}
+
+    @property
+    def concluded(self) -> bool:
+        """Whether everything is done, tables and plots too."""
+        return bool(self.facts().get("concluded", False))
 
     @property
     def experiment(self) -> Experiment:
@@ -163,44 +193,78 @@ class Run:
             raise UsageError(f"'{self.path / DATABASE}' does not say which config it was run with.")
         return check(resolved, source=str(self.path / "resolved.yaml"))
 
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What the run found, from summary.json."""
-        found: dict[str, Any] = json.loads((self.path / "summary.json").read_text(encoding="utf-8"))
-        return found
+    def add_plan(self, lanes: Sequence[Lane]) -> None:
+        """Keep which lanes shall be run, before they are."""
+        with self._connect() as database:
+            rows = [(lane.lane, lane.seed, lane.peak) for lane in lanes]
+            database.executemany("INSERT INTO plan VALUES (?, ?, ?)", rows)
+
+    def plan(self) -> list[PlannedLane]:
+        """The lanes that shall be run, by number."""
+        with self._connect() as database:
+            rows = database.execute("SELECT lane, seed, lr FROM plan ORDER BY lane").fetchall()
+        return [PlannedLane(*row) for row in rows]
 
     def add_lane(self, result: LaneResult) -> None:
-        """Keep a lane and all its steps, in one transaction."""
-        none = [None] * result.lr.size
-        columns = (
-            result.lr,
-            result.loss,
-            none if result.probe_loss is None else result.probe_loss,
-            none if result.grad_norm is None else result.grad_norm,
-        )
-        steps = [
-            (result.lane, t, *(None if value is None else float(value) for value in row))
-            for t, row in enumerate(zip(*columns, strict=True))
-        ]
-        lane = (result.lane, result.seed, result.planned, result.peak, result.outcome)
+        """Keep one lane; see `add_lanes`."""
+        self.add_lanes([result])
+
+    def add_lanes(self, results: Sequence[LaneResult]) -> None:
+        """Keep lanes with all their steps, in one transaction; they replace what was kept of an interruption.
+
+        Raises:
+            sqlite3.IntegrityError: if one of them has settled already.
+        """
         with self._connect() as database:
-            database.execute(
-                "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (*lane, result.seconds, result.error),
-            )
-            database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)", steps)
+            for result in results:
+                self._forget_interrupted(database, result.lane)
+                self._insert(database, result)
+
+    def _forget_interrupted(self, database: sqlite3.Connection, lane: int) -> None:
+        query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
+        if database.execute(query, (lane,)).rowcount:
+            database.execute("DELETE FROM steps WHERE lane = ?", (lane,))
+            database.execute("DELETE FROM evaluations WHERE lane = ?", (lane,))
+
+    def _insert(self, database: sqlite3.Connection, result: LaneResult) -> None:
+        none = [None] * result.lr.size
+        columns = [
+            none if column is None else column.tolist()
+            for column in (result.lr, result.loss, result.probe_loss, result.grad_norm)
+        ]
+        rows = zip([result.lane] * result.lr.size, range(result.lr.size), *columns, strict=True)
+        lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
+        database.execute(
+            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*lane, result.seconds, result.error)
+        )
+        database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)", rows)
+        evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
+        database.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
+
+    def outcomes(self) -> dict[int, Outcome]:
+        """How each lane that was kept ended, by number."""
+        with self._connect() as database:
+            return dict(database.execute("SELECT lane, outcome FROM lanes ORDER BY lane").fetchall())
 
     def lanes(self) -> list[LaneResult]:
         """Every lane that was kept."""
         with self._connect() as database:
-            lanes = database.execute("SELECT * FROM lanes ORDER BY lane").fetchall()
+            lanes = database.execute(
+                "SELECT lane, seed, planned, lr, outcome, rung, seconds, error FROM lanes ORDER BY lane"
+            ).fetchall()
             return [self._lane(database, row) for row in lanes]
 
     def _lane(self, database: sqlite3.Connection, row: tuple[Any, ...]) -> LaneResult:
-        lane, seed, planned, peak, outcome, seconds, error = row
+        lane, seed, planned, peak, outcome, rung, seconds, error = row
         query = "SELECT lr, loss, probe_loss, grad_norm FROM steps WHERE lane = ? ORDER BY step"
         steps = database.execute(query, (lane,)).fetchall()
         table = np.array(steps, dtype=np.float64).reshape(len(steps), 4)  # NULL becomes NaN
+
+        query = "SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step"
+        evaluations = [
+            Evaluation(step, math.nan if val_loss is None else val_loss, metric)
+            for step, val_loss, metric in database.execute(query, (lane,))
+        ]
 
         def asked(column: int) -> Any:
             return table[:, column] if any(step[column] is not None for step in steps) else None
@@ -215,6 +279,8 @@ class Run:
             loss=table[:, 1],
             probe_loss=asked(2),
             grad_norm=asked(3),
+            evaluations=tuple(evaluations),
+            rung=rung,
             seconds=seconds,
             error=error,
         )
@@ -234,6 +300,40 @@ class Run:
     def write_json(self, name: str, value: Any) -> None:
         """Write plain data as JSON; there must be no NaN in it."""
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other process from running this run's lanes; the system lets go when this one dies.
+
+        Raises:
+            UsageError: if another process holds it; says which.
+        """
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            who = self.facts().get("holder", {"pid": "unknown", "host": "unknown", "since": "unknown"})
+            raise UsageError(
+                f"'{self.path}' is being run by process {who['pid']} on {who['host']} since {who['since']};"
+                " wait for it, or stop it."
+            ) from None
+        try:
+            since = time.strftime("%Y-%m-%d %H:%M:%S")
+            self.set_fact("holder", {"pid": os.getpid(), "host": platform.node(), "since": since})
+            yield
+        finally:
+            lock.release()
+
+    @property
+    def holder(self) -> dict[str, Any] | None:
+        """Which process runs it at the moment: pid, host, since; None if none does."""
+        lock = FileLock(self.path / LOCK, timeout=0)
+        try:
+            with lock:
+                return None
+        except Timeout:
+            found: dict[str, Any] = self.facts()["holder"]
+            return found
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:
@@ -256,11 +356,29 @@ def default_path(name: str, command: str) -> Path:
     return path
 
 
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """The runs in a folder, the oldest first, and why others cannot be read.
+
+    Raises:
+        UsageError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory '{folder}'; runs are made in ./runs, or where --out says.")
+    found, unreadable = [], []
+    for database in sorted(folder.glob(f"*/{DATABASE}"), key=lambda file: file.stat().st_ctime):
+        try:
+            found.append(Run.open(database.parent))
+        except UsageError as error:
+            unreadable.append(str(error))
+    return found, unreadable
+
+
 def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
     frames = []
+    evaluated = any(result.evaluations for result in lanes)
     for result in lanes:
-        columns = {
+        columns: dict[str, Any] = {
             "lane": result.lane,
             "seed": result.seed,
             "step": np.arange(result.lr.size),
@@ -272,8 +390,20 @@ def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
             columns["probe_loss"] = result.probe_loss
         if result.grad_norm is not None:
             columns["grad_norm"] = result.grad_norm
+        if evaluated:
+            columns["val_loss"], columns["metric"] = _by_step(result)
         frames.append(pd.DataFrame(columns))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _by_step(result: LaneResult) -> tuple[Array, Array]:
+    """Validation loss and metric (t,), on the steps that an evaluation came before; NaN elsewhere."""
+    val_loss, metric = np.full((2, result.lr.size), np.nan)
+    for evaluation in result.evaluations:
+        if evaluation.step < result.lr.size:
+            val_loss[evaluation.step] = evaluation.val_loss
+            metric[evaluation.step] = np.nan if evaluation.metric is None else evaluation.metric
+    return val_loss, metric
 
 
 def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
@@ -289,9 +419,16 @@ def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
                 "first_loss": result.loss[0] if result.loss.size else np.nan,
                 "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
                 "last_loss": result.loss[-1] if result.loss.size else np.nan,
-                "metric": np.nan,
+                "train_loss": _or_nan(result.train_loss),
+                "val_loss": _or_nan(result.val_loss),
+                "metric": _or_nan(result.metric),
+                "rung": _or_nan(result.rung),
                 "train_seconds": result.seconds,
             }
             for result in lanes
         ]
     )
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
-from lrfind.batches import loader_batches, tensor_batches
+from lrfind.batches import loader_batches, one_pass, tensor_batches
 from lrfind.config import DataSection
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import UsageError
-from lrfind.randomness import child_seed, reseed
+from lrfind.randomness import child_seed, generators, reseed
 
-PROBE_ROWS = 256  # of the validation split, for the fixed probe batch
+HELD_ROWS = 256  # of a validation batch; the first of them is the probe batch
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,16 @@ class Stream:
     Attributes:
         batches: from a seed to batches without end, in an order fixed by the seed.
         sizes: the arguments of `lrfind.arguments.SIZES` that the data tells.
-        probe: makes the fixed held-out batch; raises UsageError where there is no validation data.
+        validation: the validation split, once; None where there is none.
+        steps_per_epoch: batches in one pass; None where the data does not tell.
+        generators: those that a loader or a data set of the user's draws from.
     """
 
     batches: Callable[[int], Iterator[Any]]
     sizes: dict[str, Any]
-    probe: Callable[[], Any]
+    validation: Callable[[], Iterator[Any]] | None
+    steps_per_epoch: int | None
+    generators: Sequence[Any] = ()
 
 
 def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> Stream:
@@ -104,13 +108,14 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device) -> S
     train = tuple(tensor.to(device) for tensor in data.train)
     rows = len(train[0]) if batch_size == "full" else batch_size
     _check_rows(rows, len(train[0]))
-    held = tuple(tensor[:PROBE_ROWS].to(device) for tensor in data.validation)
+    held = tuple(tensor.to(device) for tensor in data.validation)
     y = train[-1]
     classes = int(y.max()) + 1 if y.ndim == 1 and not y.is_floating_point() else None
     return Stream(
         lambda seed: tensor_batches(train, rows, child_seed(seed, "order")),
         sizes_of(train[0], y, classes),
-        lambda: held,
+        lambda: zip(*(torch.split(tensor, HELD_ROWS) for tensor in held), strict=True),
+        len(train[0]) // rows,
     )
 
 
@@ -133,18 +138,22 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
         reseed(order, train)
         return loader_batches(loader(train, torch.Generator().manual_seed(order)), device)
 
-    def probe() -> Any:
-        if held is None:
-            raise UsageError(
-                "range_test.probe: the data has no validation part to take a probe batch from; give a pair"
-                " (train, validation)."
-            )
-        return next(loader_batches(loader(held, None), device))
+    def validation() -> Iterator[Any]:
+        with torch.random.fork_rng():  # an evaluation must not move the dropout masks of the training
+            yield from one_pass(loader(held, None), device)
 
     example = next(batches(0))
     tensors = isinstance(example, tuple | list) and all(isinstance(part, Tensor) for part in example)
     sizes = sizes_of(example[0], example[-1], _classes(train)) if tensors else {}
-    return Stream(batches, sizes, probe)
+    length = _length(loader(train, torch.Generator()))
+    return Stream(batches, sizes, None if held is None else validation, length, generators(train))
+
+
+def _length(loader: Iterable[Any]) -> int | None:
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except TypeError:  # an iterable data set
+        return None
 
 
 def _classes(data: Any) -> int | None:

@@ -1,9 +1,10 @@
-"""One lane at a time: a generator that takes training steps. The only place where an lr is applied."""
+"""One lane at a time: a generator that takes training steps. Only here, and in `stacks`, is an lr applied."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from lrfind.batches import LossFn, batch_loss
 from lrfind.curves import Array
 from lrfind.errors import UsageError
+from lrfind.evaluation import held_loss
 
 
 class Step(NamedTuple):
@@ -20,52 +22,71 @@ class Step(NamedTuple):
     step: int
     lr: float
     loss: float
-    grad_norm: float | None
-    probe_loss: float | None
+    grad_norm: float | None = None
+    probe_loss: float | None = None
 
 
-class Setup(NamedTuple):
-    """The parts of one lane, ready to train."""
+@dataclass(frozen=True)
+class Setup:
+    """The parts of one lane, ready to train.
+
+    Attributes:
+        model: in train mode.
+        optimizer: over its parameters, without state.
+        loss_fn: see `lrfind.batches.output_and_loss`.
+        batches: without end.
+        clip_norm: the norm that a longer gradient is scaled down to; None leaves it.
+        probe: a fixed held-out batch; None where not asked for.
+    """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     loss_fn: LossFn | None
     batches: Iterator[Any]
+    clip_norm: float | None = None
     probe: Any = None
 
+    @cached_property
+    def ratios(self) -> list[float]:
+        """Each param group's lr as a multiple of the first one's; see `lr_ratios`."""
+        return lr_ratios(self.optimizer)
 
-def train(setup: Setup, lr: Array, *, grad_norm: bool = False) -> Iterator[Step]:
+
+def train(setup: Setup, lr: Array, *, start: int = 0, grad_norm: bool = False) -> Iterator[Step]:
     """Take one optimizer step for each lr, and yield each step's measurements before its update.
 
     Whoever iterates decides when to stop: the update of a step is made when the next one is asked for, so
-    stopping at a non-finite loss leaves the weights as they were.
+    stopping at a non-finite loss leaves the weights as they were. A lane may be trained in parts, one call
+    after another on the same setup.
 
     Args:
         setup: the lane's parts. Param groups keep the ratios of their lrs: `lr` is that of the first group
             whose lr is not zero.
         lr: (T,) the lr of each step.
-        grad_norm: also measure the Euclidean norm of the gradient, over all parameters.
+        start: the number of the first step.
+        grad_norm: also measure the Euclidean norm of the gradient, over all parameters, before clipping.
 
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
-    model, optimizer, loss_fn, batches, probe = setup
+    model, optimizer, loss_fn = setup.model, setup.optimizer, setup.loss_fn
     if isinstance(optimizer, torch.optim.LBFGS):
         raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
-    ratios = lr_ratios(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    for step, value in enumerate(lr.tolist()):
-        loss = batch_loss(model, loss_fn, next(batches))
+    for step, value in enumerate(lr.tolist(), start):
+        loss = batch_loss(model, loss_fn, next(setup.batches))
         if not loss.requires_grad:
             raise UsageError(
                 "the loss does not depend on any parameter that requires a gradient; is the whole model"
                 " frozen, or its output detached?"
             )
-        probe_loss = None if probe is None else evaluate(model, loss_fn, probe)
+        probe_loss = None if setup.probe is None else held_loss(model, loss_fn, setup.probe)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = _norm(parameters) if grad_norm else None
-        for group, ratio in zip(optimizer.param_groups, ratios, strict=True):
+        if setup.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, setup.clip_norm)
+        for group, ratio in zip(optimizer.param_groups, setup.ratios, strict=True):
             _set_lr(group, value * ratio)
         yield Step(step, value, loss.item(), norm, probe_loss)
         optimizer.step()
@@ -84,24 +105,6 @@ def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
     if base is None:
         raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
     return [lr / base for lr in lrs]
-
-
-def evaluate(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
-    """The loss of a batch in evaluation mode, without gradients; every module's mode is kept."""
-    with evaluating(model), torch.no_grad():
-        return batch_loss(model, loss_fn, batch).item()
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every submodule's own mode again afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _norm(parameters: list[Tensor]) -> float:

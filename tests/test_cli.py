@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from lrfind import cli
+from lrfind.listing import LISTS
 from lrfind.suggestions import METHODS
 
 
@@ -48,7 +49,7 @@ def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, c
     files = {path.name for path in Path("run").iterdir()}
     assert files == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv",
-        "summary.json", "range_test.png", "range_test.svg",
+        "summary.json", "range_test.png", "range_test.svg", ".lock",
     }  # fmt: skip
     assert Path("run/config.yaml").read_text() == config.read_text()
     assert lrfind("range-test", "run/resolved.yaml", "--out", "again", "-q") == 0
@@ -159,7 +160,7 @@ def test_check_says_ok_and_init_never_overwrites(lrfind: Command) -> None:
     assert lrfind("check", "other.yaml") == 0
 
 
-@pytest.mark.parametrize("what", cli.LISTS)
+@pytest.mark.parametrize("what", LISTS)
 def test_ls_lists_names(lrfind: Command, what: str) -> None:
     assert lrfind("ls", what) == 0
     lines = lrfind.out.splitlines()

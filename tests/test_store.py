@@ -37,7 +37,7 @@ def same(a: LaneResult, b: LaneResult) -> bool:
 
 def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    run.add_fact("name", {"deep": [1e-3, None]})
+    run.set_fact("name", {"deep": [1e-3, None]})
     lanes = [
         lane(),
         lane(1, grad_norm=np.array([1.0, np.inf, 3.0]), probe_loss=np.array([0.1, 0.2, np.nan])),
@@ -61,7 +61,8 @@ def test_floats_survive_the_csv(losses: list[float]) -> None:
 def test_a_row_a_lane_says_how_it_ended() -> None:
     (row,) = lanes_frame([lane()]).to_dict("records")
     assert list(row) == [
-        "lane", "seed", "lr", "outcome", "steps", "first_loss", "best_loss", "last_loss", "metric", "train_seconds"
+        "lane", "seed", "lr", "outcome", "steps", "first_loss", "best_loss", "last_loss", "train_loss", "val_loss",
+        "metric", "rung", "train_seconds"
     ]  # fmt: skip
     assert (row["lr"], row["outcome"], row["steps"], row["first_loss"], row["best_loss"]) == (
         10,

@@ -9,7 +9,8 @@ from torch import nn
 
 from lrfind.batches import loader_batches
 from lrfind.errors import UsageError
-from lrfind.train import Setup, evaluate, lr_ratios, train
+from lrfind.evaluation import held_loss
+from lrfind.train import Setup, lr_ratios, train
 
 CPU = torch.device("cpu")
 LR = np.geomspace(1e-3, 1e-1, 12)
@@ -94,7 +95,7 @@ def test_the_probe_batch_is_measured_in_evaluation_mode_and_changes_nothing() ->
     probe = (torch.randn(5, 4), torch.randn(5, 1))
     before = copy.deepcopy(model.state_dict())
     expected = nn.functional.mse_loss(copy.deepcopy(model).eval()(probe[0]), probe[1]).item()
-    assert evaluate(model, nn.functional.mse_loss, probe) == expected
+    assert held_loss(model, nn.functional.mse_loss, probe) == expected
     assert [m.training for m in model] == [True, False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 

@@ -9,9 +9,9 @@ import torch
 from lrfind.config import RangeTestSection, check
 from lrfind.curves import DivergenceRule
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
-from lrfind.experiments import measure_edge, range_test, run_range_test
 from lrfind.plan import LaneResult
 from lrfind.problem import Problem, from_config
+from lrfind.range_tests import measure_edge, range_test, run_range_test
 from lrfind.schedules import ramp
 from lrfind.stability import bisect_edge
 from lrfind.store import Run
@@ -103,8 +103,8 @@ def test_a_lane_to_the_end_of_a_calm_range_is_finished() -> None:
 def test_what_was_measured_before_an_end_by_force_is_kept(raised: type[BaseException], outcome: str) -> None:
     kept: list[LaneResult] = []
 
-    def watch(lane, step) -> None:
-        if (lane.lane, step.step) == (1, 6):
+    def watch(lanes, step, losses) -> None:
+        if (lanes[0].lane, step) == (1, 6):
             raise raised("on purpose")
 
     expected = KeyboardInterrupt if raised is KeyboardInterrupt else LrfindError
@@ -121,19 +121,22 @@ def test_a_first_step_that_fails_is_explained() -> None:
         range_test(mismatched, RangeTestSection(), seed=0)
 
 
+def start(path: Path, *overrides: str) -> Run:
+    return Run.start(path, "range-test", check(LINEAR, overrides), LINEAR, overrides)
+
+
 def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
-        run = Run.create(tmp_path / name)
-        run_range_test(check(LINEAR, ["range_test.grad_norm=true", "range_test.probe=true"]), run)
+        run = start(tmp_path / name, "range_test.grad_norm=true", "range_test.probe=true")
+        run_range_test(run)
         texts.append((run.path / "steps.csv").read_text())
     assert texts[0] == texts[1]
     assert texts[0].startswith("lane,seed,step,lr,loss,smoothed_loss,probe_loss,grad_norm\n0,0,0,0.0001,")
 
 
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run")
-    summary = run_range_test(check(LINEAR, ["range_test.edge=true"]), run)
+    summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
     assert set(summary) == {
         "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings"
     }  # fmt: skip
@@ -151,7 +154,7 @@ def test_an_edge_that_bisection_does_not_find_is_told(
     def refuse(*_: object) -> None:
         raise NoSuggestion("training diverges at no lr tried")
 
-    monkeypatch.setattr("lrfind.experiments.bisect_edge", refuse)
-    summary = run_range_test(check(LINEAR, ["range_test.edge=true"]), Run.create(tmp_path / "run"))
+    monkeypatch.setattr("lrfind.range_tests.bisect_edge", refuse)
+    summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
     assert "edge not found by bisection: training diverges at no lr tried" in summary["warnings"]
     assert summary["edge"] == summary["methods"]["edge"]["lr"]

@@ -1,0 +1,179 @@
+"""Which way lanes run: checked against a plain lane, and measured on a few steps of the real thing."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfind.batches import batch_loss
+from lrfind.catalog import LaneMode
+from lrfind.curves import Array
+from lrfind.problem import Problem
+from lrfind.stacks import Stack, obstacle
+from lrfind.train import Setup, train
+
+WARM_STEPS, TIMED_STEPS = 3, 10
+CLOSE_LOSS = 1e-4  # relative: a stack sums in another order than a plain lane
+CLOSE_TENSOR = 1e-2  # of its norm; a mistake shows as a difference of the order of 1
+MIB, GIB = 2**20, 2**30
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the lanes of a run are trained. It is stored before the first lane, so that resume does the same.
+
+    Attributes:
+        lanes: one after another, or stacked.
+        why: in words.
+        chunk: the most lanes in one stack; 1 for single lanes.
+        compile: whether stacks are compiled.
+        ratio: how many times as fast as single lanes the stacked ones were; None where not measured.
+        seconds_per_step: of one lane, as measured; in a stack, its share.
+    """
+
+    lanes: Literal["single", "stacked"]
+    why: str
+    chunk: int
+    compile: bool
+    ratio: float | None
+    seconds_per_step: float
+
+
+def calibrate(
+    problem: Problem, mode: LaneMode, lanes: int, lr: float, seed: int, *, memory: float, compile: bool
+) -> Engine:
+    """Choose how to train the lanes of one seed, on about ten steps of each way.
+
+    Args:
+        problem: what to train.
+        mode: as asked for; a stack that cannot be had, or fails its check, gives way to single lanes.
+        lanes: K, of one seed.
+        lr: a calm one, for the steps.
+        seed: of the steps.
+        memory: GiB that one stack may take.
+        compile: whether to compile stacks.
+
+    Raises:
+        LrfindError: if a plain lane cannot take its first steps.
+    """
+    setup = problem.setup(seed)
+    _step(setup, lr, WARM_STEPS)
+    seconds = _seconds(lambda: _step(setup, lr))
+
+    def single(why: str, ratio: float | None = None) -> Engine:
+        return Engine("single", why, 1, False, ratio, seconds)
+
+    if mode == "single":
+        return single("asked for")
+    if lanes < 2:
+        return single("there is one lane a seed, so nothing to stack")
+    reason = obstacle(problem.setup(seed))
+    if reason:
+        return single(f"lanes cannot be stacked: {reason}")
+    size = lane_bytes(problem.setup(seed))
+    most = int(memory * GIB / size)
+    if most < 2:
+        return single(
+            f"one lane of a stack takes {size / MIB:.0f} MiB, and stack_memory allows {memory:g} GiB"
+        )
+    chunk = math.ceil(lanes / math.ceil(lanes / most))
+    try:
+        plain = _first_steps_of_a_lane(_unclipped(problem, seed), lr)
+        stack = Stack(_unclipped(problem, seed), chunk, compile=compile)
+        reason = _difference(_first_steps_of_a_stack(stack, lr), plain)
+        row = np.full((1, chunk), lr)
+        share = _seconds(lambda: stack.train(row)) / chunk
+    except Exception as error:  # whatever vmap, a tracer or a compiler refuses
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if reason:
+        return single(f"stacked lanes fail the check against a plain one: {reason}")
+    ratio = seconds / share
+    measured = f"stacked lanes were measured {ratio:.2f} times as fast as single ones, {chunk} at a time"
+    if mode == "auto" and ratio < 1:
+        return single(measured, ratio)
+    why = f"asked for; {measured}" if mode == "stacked" else measured
+    return Engine("stacked", why, chunk, compile, ratio, share)
+
+
+def lane_bytes(setup: Setup) -> int:
+    """What one lane of a stack takes in memory: weights, gradients, optimizer state and activations.
+
+    The activations are counted on a forward pass, as what autograd keeps of it.
+    """
+    kept: dict[int, int] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    weights = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in setup.model.parameters()}
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        batch_loss(setup.model, setup.loss_fn, next(setup.batches))
+    activations = sum(size for at, size in kept.items() if at not in weights)
+    return activations + 5 * sum(weights.values())  # themselves, a copy, gradients, two moments
+
+
+class _FirstSteps(NamedTuple):
+    """Two steps of a lane, or of each lane of a stack: gradients and buffers are those of the second."""
+
+    losses: Array
+    gradients: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor]
+
+
+def _first_steps_of_a_lane(setup: Setup, lr: float) -> _FirstSteps:
+    losses = []
+    for step in train(setup, np.full(2, lr)):
+        losses.append(step.loss)
+        gradients = {name: p.grad for name, p in setup.model.named_parameters() if p.grad is not None}
+    return _FirstSteps(np.array(losses), gradients, dict(setup.model.named_buffers()))
+
+
+def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
+    first = stack.train(np.full((1, stack.lanes), lr))
+    second, gradients = stack.gradients(next(stack.setup.batches))
+    losses = np.vstack([first, second.double().cpu().numpy()])
+    return _FirstSteps(losses, dict(zip(stack.parameters, gradients, strict=True)), stack.buffers)
+
+
+def _difference(stacked: _FirstSteps, plain: _FirstSteps) -> str | None:
+    """What a stack does differently from a plain lane, or None."""
+    for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
+        if not np.allclose(ours, loss, rtol=CLOSE_LOSS, atol=1e-6, equal_nan=True):
+            other = ours[np.argmax(np.abs(ours - loss))]
+            return f"at step {step} its loss is {loss:.6g}, theirs {other:.6g}"
+    pairs = [("gradient of", stacked.gradients, plain.gradients), ("buffer", stacked.buffers, plain.buffers)]
+    for kind, tensors, expected in pairs:
+        for name, tensor in expected.items():
+            if name not in tensors:
+                return f"there is no {kind} {name}"
+            away = (tensors[name].double() - tensor.double()).flatten(1).norm(dim=1).max()
+            if float(away) > CLOSE_TENSOR * float(tensor.double().norm()) + 1e-6:
+                return f"the {kind} {name} differs after two steps"
+    return None
+
+
+def _unclipped(problem: Problem, seed: int) -> Setup:
+    return replace(problem.setup(seed), clip_norm=None)
+
+
+def _step(setup: Setup, lr: float, steps: int = 1) -> None:
+    for _ in train(setup, np.full(steps, lr)):
+        pass
+
+
+def _seconds(step: Callable[[], object]) -> float:
+    """Median time of a step."""
+    times = []
+    for _ in range(TIMED_STEPS):
+        began = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - began)
+    return float(np.median(times))

@@ -1,0 +1,1 @@
+"""The commands of `lrfind`: each parses, calls one function, and prints."""

@@ -1,0 +1,83 @@
+"""Commands over configs: check, schema, init, ls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lrfind.commands.options import config_options, json_option, load, print_json, quiet_option
+from lrfind.errors import UsageError
+from lrfind.listing import LISTS, listing
+
+
+@click.command()
+@config_options
+@click.option("--imports", is_flag=True, help="Also import what is named (this runs your code).")
+@quiet_option
+def check(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    imports: bool,
+    quiet: bool,
+) -> int:
+    """Check a config without running anything: every mistake at once, with line and column."""
+    experiment, _ = load(config, overrides, quiet)
+    if imports:
+        from lrfind.problem import import_names
+
+        import_names(experiment)
+    test = experiment.range_test
+    click.echo(
+        f"ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
+        f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
+        f" lr {test.start_lr:g} to {test.end_lr:g}"
+    )
+    return 0
+
+
+@click.command()
+@quiet_option
+def schema(quiet: bool) -> int:
+    """Print the JSON Schema of a config, for editors."""
+    from lrfind.config import Experiment
+
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Experiment.model_json_schema())
+    return 0
+
+
+@click.command()
+@click.option("--template", default=None, metavar="NAME", help="See `lrfind ls templates`.")
+@click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
+@quiet_option
+def init(template: str | None, file: Path | None, quiet: bool) -> int:
+    """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
+    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, starter
+
+    target = file or Path(DEFAULT_FILE)
+    text = starter(template or DEFAULT_TEMPLATE)
+    try:
+        with target.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise UsageError(f"'{target}' exists already and is left as it is; name another FILE.") from None
+    except OSError as error:
+        raise UsageError(f"cannot write '{target}': {error.strerror}.") from None
+    click.echo(f"wrote {target}; now: lrfind range-test {target}")
+    return 0
+
+
+@click.command("ls")
+@click.argument("what", type=click.Choice(LISTS))
+@json_option
+@quiet_option
+def ls(what: str, as_json: bool, quiet: bool) -> int:
+    """List the names that a config or an option may use."""
+    rows = listing(what)
+    if as_json:
+        print_json(rows)
+    else:
+        width = max(map(len, rows))
+        for name, summary in rows.items():
+            click.echo(f"{name:{width}}  {summary}")
+    return 0

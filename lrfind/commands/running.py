@@ -1,0 +1,71 @@
+"""From a run directory to its end: train what is lacking, draw, print; for a new run and a resumed one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrfind.commands.options import note, print_json
+from lrfind.errors import Stopped
+
+if TYPE_CHECKING:
+    from lrfind.store import Run
+    from lrfind.sweeps import Prepared
+
+
+def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:
+    """Run what a run still lacks, draw it and print its summary; a concluded run is left as it is.
+
+    Returns:
+        The exit code.
+    """
+    if not run.concluded:
+        _train(run, quiet)
+    from lrfind.conclusions import summarize
+
+    summary = summarize(run)
+    if as_json:
+        print_json(summary)
+    else:
+        from lrfind.report import summary_text
+
+        files = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
+        click.echo(f"{summary_text(summary)}{files}\n  data: {run.path}")
+    return _exit_code(summary)
+
+
+def _train(run: Run, quiet: bool) -> None:
+    if not quiet:
+        note(f"run: {run.path}; if it is interrupted, `lrfind resume {run.path}` goes on")
+    from lrfind.plots import plot_run
+    from lrfind.progress import progress
+    from lrfind.range_tests import run_range_test
+    from lrfind.sweeps import run_sweep
+
+    try:
+        with run.held(), progress(quiet=quiet) as watch:
+            if run.facts()["command"] == "range-test":
+                run_range_test(run, watch=watch)
+            else:
+                run_sweep(run, watch=watch, note=lambda prepared: None if quiet else _tell(prepared))
+            plot_run(run)
+            run.set_fact("concluded", True)
+    except (KeyboardInterrupt, Stopped):
+        note(f"what was measured is kept in {run.path}; `lrfind resume {run.path}` goes on.")
+        raise
+
+
+def _tell(prepared: Prepared) -> None:
+    from lrfind.report import cost_text
+
+    engine = prepared.engine
+    note(f"{cost_text(**vars(prepared.cost))}; {engine.lanes} lanes: {engine.why}")
+
+
+def _exit_code(summary: dict[str, Any]) -> int:
+    """0 with an answer, 3 without, 1 if that is because every lane failed."""
+    answer = summary["suggestion"] if summary["command"] == "range-test" else summary["best"]
+    if answer["lr"] is not None:
+        return 0
+    return 1 if {rate["outcome"] for rate in summary.get("rates", ())} == {"failed"} else 3

@@ -1,0 +1,123 @@
+"""Range tests: plan, run, keep, suggest. Everything that the command does, without its printing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Container
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from lrfind.conclusions import conclude
+from lrfind.config import RangeTestSection
+from lrfind.environment import environment
+from lrfind.errors import NoSuggestion, Stopped
+from lrfind.lanes import ON_A_RAMP, Conditions, Watch, WatchFor, run_lane, unwatched
+from lrfind.plan import SETTLED, Lane, LaneResult, range_test_lanes
+from lrfind.problem import Problem, from_config
+from lrfind.schedules import ramp
+from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
+from lrfind.store import Run
+
+TRIAL = Conditions(evaluated=False)
+"""Of the short lanes that the edge is bisected with."""
+
+
+def range_test(
+    problem: Problem,
+    section: RangeTestSection,
+    seed: int,
+    *,
+    keep: Callable[[LaneResult], None] = lambda result: None,
+    watch: Watch = unwatched,
+    settled: Container[int] = (),
+) -> list[LaneResult]:
+    """Run a range test, lane after lane.
+
+    Args:
+        problem: what to train.
+        section: the ramp and the number of seeds.
+        seed: of the first lane.
+        keep: given each lane's result as soon as the lane ends; also a lane that was interrupted or failed,
+            before the exception goes on.
+        watch: told of every step.
+        settled: numbers of lanes that are left out, because they were run before.
+
+    Returns:
+        One result per lane that was run.
+    """
+    lr = ramp(section.start_lr, section.end_lr, section.steps, shape=section.shape)
+    conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm)
+    return [
+        run_lane(problem, lane, conditions, keep=keep, watch=watch)
+        for lane in range_test_lanes(lr, seed, section.seeds)
+        if lane.lane not in settled
+    ]
+
+
+def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
+    """Bisect for the real edge of stability, with short lanes at a constant lr from the weights of `seed`.
+
+    Returns:
+        The edge, and the training steps that it took to find.
+
+    Raises:
+        NoSuggestion: if every lr diverges, or none.
+    """
+    cost = 0
+
+    def diverges(lr: float) -> bool:
+        nonlocal cost
+        lane = Lane(0, seed, np.full(TRIAL_STEPS, lr))
+        trial = run_lane(problem, lane, TRIAL)
+        cost += trial.lr.size
+        return trial.outcome == "diverged"
+
+    return bisect_edge(diverges, guess), cost
+
+
+def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> dict[str, Any]:
+    """Run a range test, or go on with it: lanes that came to their end are kept, the others are run.
+
+    What was measured is kept and exported also when it is interrupted or fails; a run in which nothing was
+    measured is discarded when it fails.
+
+    Args:
+        run: a run directory, held by this process.
+        watch: makes what is told of every step.
+
+    Returns:
+        The summary, as in summary.json.
+    """
+    experiment = run.experiment
+    section, facts = experiment.range_test, run.facts()
+    told = watch(section.seeds, section.steps)
+    settled = [lane for lane, outcome in run.outcomes().items() if outcome in SETTLED]
+    try:
+        problem = from_config(experiment, probe=section.probe)
+        if "environment" not in facts:
+            run.set_fact("environment", environment(problem.device))
+        range_test(problem, section, experiment.seed, keep=run.add_lane, watch=told, settled=settled)
+        if section.edge and "edge" not in facts:
+            ends = [float(lane.lr[-1]) for lane in run.lanes() if lane.outcome == "diverged"]
+            guess = min(ends, default=section.end_lr)
+            run.set_fact("edge", _edge_fact(problem, experiment.seed, guess))
+    except (KeyboardInterrupt, Stopped):
+        conclude(run)
+        raise
+    except BaseException:
+        if not run.discard_if_empty():
+            with contextlib.suppress(OSError):
+                conclude(run)
+        raise
+    return conclude(run)
+
+
+def _edge_fact(problem: Problem, seed: int, guess: float) -> dict[str, Any]:
+    try:
+        found, cost = measure_edge(problem, seed, guess)
+    except NoSuggestion as refused:
+        return {"lr": None, "is": f"not found by bisection: {refused.reason}"}
+    ends = f"stable at {found.stable:.4g}, diverging at {found.diverging:.4g}"
+    return {"lr": found.lr, "is": f"measured by bisection in {cost} steps: {ends}"}

@@ -1,0 +1,264 @@
+"""Stacks: K lanes of one seed trained together as one model with a leading axis of lanes.
+
+The parameters of the lanes are stacked, `vmap` runs the forward over them on one batch, and one ordinary
+`torch.optim` step is taken at lr 1 on the stacked tensors. Its update is linear in the lr for the optimizers
+in `STACKABLE`, so moving each lane by lr[lane] of the way gives what separate optimizers would. The idea is
+that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more axis, not one more optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn, optim
+from torch.func import functional_call, grad_and_value
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.utils._pytree import tree_flatten, tree_unflatten
+
+from lrfind.batches import batch_loss
+from lrfind.curves import Array
+from lrfind.errors import UsageError
+from lrfind.evaluation import Metric, Score, evaluate, evaluating, score
+from lrfind.train import Setup
+
+STACKABLE = (
+    optim.SGD,
+    optim.Adam,
+    optim.AdamW,
+    optim.NAdam,
+    optim.RAdam,
+    optim.Adamax,
+    optim.RMSprop,
+    optim.Adagrad,
+    optim.Adadelta,
+)
+"""Optimizers that treat every number by itself and whose update is linear in the lr."""
+
+MOST_GRAPHS = 4  # of batch shapes; a loader that yields more of them is not traced
+
+
+def obstacle(setup: Setup) -> str | None:
+    """Why a lane's parts cannot be stacked, or None if they may be."""
+    kind = type(setup.optimizer)
+    if kind not in STACKABLE:
+        return f"{kind.__name__} is not an optimizer whose update is linear in the lr"
+    odd = next((key for key in ("differentiable", "capturable") if setup.optimizer.defaults.get(key)), None)
+    if odd is not None:
+        return f"the optimizer is {odd}"
+    if setup.optimizer.state:
+        return "the optimizer has state from earlier training"
+    own = {id(p) for p in setup.model.parameters()}
+    if any(id(p) not in own for group in setup.optimizer.param_groups for p in group["params"]):
+        return "the optimizer trains parameters that are not the model's"
+    return None
+
+
+class Stack:
+    """K lanes that start from one setup.
+
+    Args:
+        setup: of one lane, fresh: the stack takes it over. The global generators are as `Problem.setup` left
+            them, so that dropout draws the masks that each lane would draw by itself.
+        lanes: K.
+        trace: whether a step may be recorded once as a graph of tensor operations and played again. That is
+            two to three times quicker on small models, and right only where `forward` does the same at every
+            step; see `traceable`.
+        compile: hand the graph to torch.compile.
+    """
+
+    def __init__(self, setup: Setup, lanes: int, *, trace: bool | None = None, compile: bool = False) -> None:
+        self.lanes, self.setup = lanes, setup
+        self._model = setup.model
+        self._trace = traceable(setup) if trace is None else trace
+        self._compile = compile
+        trained = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
+        stacked: dict[int, nn.Parameter] = {}
+        self._parameters: dict[str, Tensor] = {}
+        self._fixed: dict[str, Tensor] = {}
+        for name, parameter in self._model.named_parameters():
+            if id(parameter) in trained and parameter.requires_grad:
+                stacked[id(parameter)] = nn.Parameter(_repeat(parameter.detach(), lanes))
+                self._parameters[name] = stacked[id(parameter)]
+            else:
+                self._fixed[name] = parameter.detach()
+        self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
+        self._optimizer = _at_lr_one(setup, stacked)
+        self._graphs: dict[Any, Callable[..., Any]] = {}
+
+    def train(self, lr: Array) -> Array:
+        """Take one step for each row of lr.
+
+        Args:
+            lr: (T, K).
+
+        Returns:
+            (T, K) the loss of each lane before the update that uses its lr. A lane whose loss is not finite
+            goes on with NaN and leaves the others as they are.
+        """
+        kinds = {parameter.dtype for parameter in self._parameters.values()}
+        tables = {kind: torch.as_tensor(lr, dtype=kind, device=self._device) for kind in kinds}
+        losses = []
+        for step in range(len(lr)):
+            loss, gradients = self.gradients(next(self.setup.batches))
+            self._update(gradients, {kind: table[step] for kind, table in tables.items()})
+            losses.append(loss)
+        found: Array = torch.stack(losses).double().cpu().numpy()
+        return found
+
+    def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
+        """Each lane's loss (K,), and the gradient of each trained parameter (K, ...); buffers move on."""
+        leaves, spec = tree_flatten(batch)
+        key = (self.lanes, spec, *((leaf.shape, leaf.dtype) for leaf in leaves if isinstance(leaf, Tensor)))
+        if self._trace and key not in self._graphs and len(self._graphs) < MOST_GRAPHS:
+            self._graphs[key] = self._record(leaves, spec)
+        if key not in self._graphs:
+            return self._differentiate(batch)
+        loss, *gradients = self._graphs[key](list(self.parameters.values()), self._buffers, leaves)
+        return loss, gradients
+
+    def evaluate(self, batches: Iterable[Any]) -> tuple[Array, Array | None, Metric | None]:
+        """Loss (K,) and metric (K,) of every lane on a validation split; see `lrfind.evaluation.evaluate`."""
+        metric: Metric | None = None
+
+        def scored(batch: Any) -> tuple[Score, Metric | None]:
+            def lane(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Score:
+                nonlocal metric
+                found, metric = score(self._bound(parameters, buffers), self.setup.loss_fn, batch)
+                return found
+
+            return _over_lanes(lane)(self._parameters, self._buffers), metric
+
+        with evaluating(self._model), torch.no_grad():
+            return evaluate(scored, batches)
+
+    def keep(self, index: Sequence[int]) -> None:
+        """Go on with these lanes alone, their optimizer state with them.
+
+        Args:
+            index: their places in the stack.
+        """
+        chosen = torch.as_tensor(list(index), device=self._device)
+        for parameter in self._parameters.values():
+            shape = parameter.shape
+            parameter.data = parameter.data[chosen]
+            state = self._optimizer.state[parameter]
+            for name, value in state.items():
+                if isinstance(value, Tensor) and value.shape == shape:
+                    state[name] = value[chosen]
+        self._buffers = {name: buffer[chosen] for name, buffer in self._buffers.items()}
+        self.lanes = len(chosen)
+
+    @property
+    def parameters(self) -> dict[str, Tensor]:
+        """Every trained parameter (K, ...), by name."""
+        return {name: parameter.detach() for name, parameter in self._parameters.items()}
+
+    @property
+    def buffers(self) -> dict[str, Tensor]:
+        """Every buffer (K, ...), by name."""
+        return dict(self._buffers)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._parameters.values())).device
+
+    def _bound(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Callable[..., Any]:
+        """The model as a function of its inputs, with one lane's parameters and buffers in it."""
+        tensors = {**self._fixed, **parameters, **buffers}
+        return lambda *args, **kwargs: functional_call(self._model, tensors, args, kwargs)
+
+    def _lane_loss(self, batch: Any) -> Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]:
+        """One lane's loss () on a batch, as a function of its parameters and buffers."""
+        return lambda parameters, buffers: batch_loss(
+            self._bound(parameters, buffers), self.setup.loss_fn, batch
+        ).reshape(())
+
+    def _differentiate(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
+        """The losses (K,) and the gradients, by autograd through the stacked forward."""
+        losses = _over_lanes(self._lane_loss(batch))(self._parameters, self._buffers)
+        if not losses.requires_grad:
+            raise UsageError("the loss does not depend on any parameter that requires a gradient.")
+        wanted = list(self._parameters.values())
+        found = torch.autograd.grad(losses.sum(), wanted, allow_unused=True, materialize_grads=True)
+        return losses.detach(), list(found)
+
+    def _record(self, leaves: list[Any], spec: Any) -> Callable[..., list[Tensor]]:
+        """Record the same as one graph of (parameters, buffers, leaves of the batch).
+
+        `torch.func.grad` is the slower of the two to run and leaves the gradients in the layout of the
+        parameters, which the optimizer wants: recorded, it is the faster one.
+        """
+        names = list(self._parameters)
+
+        def step(parameters: list[Tensor], buffers: dict[str, Tensor], leaves: list[Any]) -> list[Tensor]:
+            lane = grad_and_value(self._lane_loss(tree_unflatten(leaves, spec)))
+            gradients, losses = _over_lanes(lane)(dict(zip(names, parameters, strict=True)), buffers)
+            return [losses, *(gradients[name] for name in names)]
+
+        buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        with torch.random.fork_rng():
+            graph = make_fx(step)(list(self.parameters.values()), buffers, leaves)
+        return torch.compile(graph) if self._compile else graph
+
+    def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
+        parameters = [*self._parameters.values()]
+        if self.setup.clip_norm is not None:
+            gradients = _clipped(gradients, self.setup.clip_norm)
+        before = [parameter.detach().clone() for parameter in parameters]
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            as_is = gradient.stride() == parameter.stride()  # a fused optimizer takes that for granted
+            parameter.grad = gradient if as_is else gradient.clone(memory_format=torch.contiguous_format)
+        self._optimizer.step()
+        with torch.no_grad():
+            for parameter, old in zip(parameters, before, strict=True):
+                share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
+                torch.lerp(old, parameter, share, out=parameter)
+
+
+def traceable(setup: Setup) -> bool:
+    """Whether a step may be recorded once: only torch's own modules and lrfind's, which keep no Python state.
+
+    A user's `forward` may count its calls, draw from Python's random, or branch on values.
+    """
+    parts: list[Any] = [*setup.model.modules()]
+    if isinstance(setup.loss_fn, nn.Module):
+        parts += setup.loss_fn.modules()
+    elif setup.loss_fn is not None:
+        parts.append(setup.loss_fn)
+    hooked = any(
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+        for part in parts
+        if isinstance(part, nn.Module)
+    )
+    homes = {(type(part) if isinstance(part, nn.Module) else part).__module__ for part in parts}
+    return not hooked and all(home.startswith(("torch.nn.", "lrfind.models.")) for home in homes)
+
+
+def _over_lanes(lane: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of one lane's (parameters, buffers), over stacked ones; all lanes draw the same masks."""
+    over: Callable[..., Any] = torch.vmap(lane, randomness="same")
+    return over
+
+
+def _repeat(tensor: Tensor, lanes: int) -> Tensor:
+    return tensor.detach().unsqueeze(0).repeat(lanes, *[1] * tensor.ndim)
+
+
+def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimizer:
+    """The setup's optimizer over the stacked parameters, each group's lr its ratio to the first."""
+    groups = [
+        {**group, "params": [stacked[id(p)] for p in group["params"] if id(p) in stacked], "lr": ratio}
+        for group, ratio in zip(setup.optimizer.param_groups, setup.ratios, strict=True)
+    ]
+    kind: Any = type(setup.optimizer)
+    made: optim.Optimizer = kind(groups, lr=1.0)
+    return made
+
+
+def _clipped(gradients: list[Tensor], norm: float) -> list[Tensor]:
+    """Scale each lane's gradient down to a norm, as `torch.nn.utils.clip_grad_norm_` does for one lane."""
+    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
+    factor = (norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)  # (K,)
+    return [gradient * factor.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]
