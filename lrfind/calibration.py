@@ -17,7 +17,7 @@ from lrfind.catalog import LaneMode
 from lrfind.curves import Array
 from lrfind.problem import Problem
 from lrfind.stacks import Stack, obstacle
-from lrfind.train import Setup, train
+from lrfind.train import Setup, first_steps_failed, train
 
 WARM_STEPS, TIMED_STEPS = 3, 10
 CLOSE_LOSS = 1e-4  # relative: a stack sums in another order than a plain lane
@@ -64,7 +64,10 @@ def calibrate(
         LrfindError: if a plain lane cannot take its first steps.
     """
     setup = problem.setup(seed)
-    _step(setup, lr, WARM_STEPS)
+    try:
+        _step(setup, lr, WARM_STEPS)
+    except (Exception, SystemExit) as error:
+        raise first_steps_failed(error) from error
     seconds = _seconds(lambda: _step(setup, lr))
 
     def single(why: str, ratio: float | None = None) -> Engine:

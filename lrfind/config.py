@@ -60,8 +60,11 @@ class Component(Section):
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
 
 
+USUAL_ROWS = 64  # of a batch, where the config does not say and the data is no DataLoader
+
+
 def _rows(value: Any) -> Any:
-    if value == "full" or (type(value) is int and value > 0):
+    if value is None or value == "full" or (type(value) is int and value > 0):
         return value
     raise ValueError("must be a positive whole number, or full (all rows in one batch)")
 
@@ -72,8 +75,11 @@ class DataSection(Component):
     batch_size: Annotated[
         Any,
         BeforeValidator(_rows),
-        Field(json_schema_extra={"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"const": "full"}]}),
-    ] = 64
+        Field(
+            json_schema_extra={"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"const": "full"}]},
+            description=f"rows of a batch, or full; {USUAL_ROWS} when omitted; leave it out for a DataLoader",
+        ),
+    ] = None
     validation: float = Field(
         default=0.1,
         gt=0,

@@ -15,13 +15,13 @@ import torch
 from lrfind import curves, pruning
 from lrfind.calibration import Engine
 from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
-from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.errors import LrfindError, Stopped
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
 from lrfind.problem import Problem
 from lrfind.randomness import capture, restore
 from lrfind.stacks import Stack
-from lrfind.train import Setup, Step, train
+from lrfind.train import Setup, Step, first_steps_failed, train
 
 BLOCK = 16  # steps of a stack between two looks at its losses
 
@@ -232,10 +232,8 @@ def run_lane(
     team = Alone(problem, lane, conditions, watch)
     _train([team], problem, conditions, lambda results: keep(results[0]))
     (record,) = team.records
-    if isinstance(record.failure, LrfindError):
-        raise record.failure
     if record.failure is not None:
-        raise _training_failed(lane, len(record.steps), record.failure) from record.failure
+        raise _explained(record) from record.failure
     return record.result("finished")
 
 
@@ -349,14 +347,13 @@ def _prune(records: Sequence[Record], rung: int) -> None:
             record.outcome, record.rung = "pruned", rung
 
 
-def _training_failed(lane: Lane, step: int, error: BaseException) -> LrfindError:
-    text = " ".join(str(error).split())
-    if step == 0:
-        return UsageError(
-            f"the first training step failed: {type(error).__name__}: {text}\nCheck that model, data and"
-            " loss fit together (shapes, dtypes, number of outputs)."
-        )
+def _explained(record: Record) -> LrfindError:
+    """What to tell when a lane failed."""
+    error, step, lane = record.failure, len(record.steps), record.lane
+    assert error is not None
+    if isinstance(error, LrfindError) or step == 0:
+        return first_steps_failed(error)
     return LrfindError(
         f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lane.lr[step]:.3g}:"
-        f" {type(error).__name__}: {text}"
+        f" {type(error).__name__}: {' '.join(str(error).split())}"
     )

@@ -29,7 +29,7 @@ class Rate:
             finished.
         val_loss: the median on the validation split; None unless finished.
         train_loss: the median of the final training losses; None unless finished.
-        metric: the median; None unless finished, or where the task has none.
+        metric: the median over the lanes that finished; None unless finished, or where the task has none.
     """
 
     lr: float
@@ -79,7 +79,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float) ->
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
     finished = [rate for rate in rates if rate.loss is not None]
     best = min(finished, key=lambda rate: rate.loss or 0.0, default=None)
-    starts = [float(result.loss[0]) for result in results if result.loss.size]
+    starts = [float(result.loss[0]) for result in results if np.isfinite(result.loss[:1]).any()]
     first = float(np.median(starts)) if starts else math.nan
     winners = best_by_seed(finished, judge)
     several = best is not None and len(winners) > 1
@@ -171,8 +171,8 @@ def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
     """How much loss a badly chosen lr costs on average: E[min(loss(lr), first loss)] - lowest loss.
 
     Wortsman et al. 2023 (arXiv:2309.14322), section 2.2. The expectation is over lrs spread evenly in log lr
-    between the lowest and the highest tried: each rate weighs as much as the stretch of log lr that it is
-    nearest to, which for an even grid is the paper's plain mean. A diverged lr counts as the first loss.
+    over the range that was tried: each rate weighs as much as its distance to its neighbours in log lr, which
+    for an even grid is the paper's plain mean. A diverged lr counts as the first loss.
 
     Returns:
         In units of the loss; None with fewer than two rates, or if some were pruned, failed or cut off, so
@@ -182,6 +182,8 @@ def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
     known = [rate for rate in rates if rate.outcome in ("finished", "diverged")]
     losses = [min(first_loss if rate.loss is None else rate.loss, first_loss) for rate in known]
     if len(known) < len(rates) or len(rates) < 2 or all(rate.loss is None for rate in rates):
+        return None
+    if not math.isfinite(first_loss):
         return None
     log = np.log([rate.lr for rate in rates])
     gaps = np.diff(log)

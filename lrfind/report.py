@@ -75,7 +75,7 @@ def sweep_text(summary: dict[str, Any]) -> str:
         )
     lines += ["", *(f"  {line}" for line in rates_text(summary).splitlines()), ""]
     lanes = summary["lanes"]
-    lines.append(f"  lanes: {lanes['run']} of {lanes['planned']}, {lanes['steps']} training steps")
+    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
     if summary["pruned"]["lanes"]:
         pruned = summary["pruned"]
         lines.append(

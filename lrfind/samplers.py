@@ -42,7 +42,8 @@ def grid(low: float, high: float, points: int) -> list[float]:
     >>> grid(1e-3, 1e-1, 3)
     [0.001, 0.01, 0.1]
     """
-    return [float(f"{lr:.12g}") for lr in np.geomspace(low, high, points)]
+    inner = [float(f"{lr:.12g}") for lr in np.geomspace(low, high, points)[1:-1]]
+    return [low, *inner, high]
 
 
 def propose(
@@ -74,8 +75,9 @@ def propose(
     learned = count - len(spread)
     if learned == 0:
         return spread
-    pending = [Trial(lr, math.nan) for lr in spread]
-    return spread + _ask_optuna(sampler, low, high, [*history, *pending], learned, seed)
+    known = [*history, *(Trial(lr, math.nan) for lr in spread)]
+    asked = _ask_optuna(sampler, low, high, known, learned, seed)
+    return spread + _without_repeats(asked, [trial.lr for trial in known], low, high, seed)
 
 
 def startup(trials: int) -> int:
@@ -96,6 +98,17 @@ def sobol(low: float, high: float, count: int, seed: int) -> list[float]:
         warnings.filterwarnings("ignore", "The balance properties", UserWarning)
         engine = qmc.Sobol(d=1, scramble=True, rng=np.random.default_rng(np.random.SeedSequence((seed, 1))))
         return _spread(low, high, engine.random(count)[:, 0])
+
+
+def _without_repeats(
+    lrs: Sequence[float], known: Sequence[float], low: float, high: float, seed: int
+) -> list[float]:
+    """The same lrs, each that is known already replaced: a second training of it would tell nothing new."""
+    seen = list(known)
+    for lr, instead in zip(lrs, random(low, high, len(known) + len(lrs), seed)[-len(lrs) :], strict=True):
+        repeated = any(math.isclose(lr, other, rel_tol=1e-6) for other in seen)
+        seen.append(instead if repeated else lr)
+    return seen[len(known) :]
 
 
 def _spread(low: float, high: float, unit: Any) -> list[float]:

@@ -8,6 +8,7 @@ that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more axis, 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -47,7 +48,8 @@ def obstacle(setup: Setup) -> str | None:
     odd = next((key for key in ("differentiable", "capturable") if setup.optimizer.defaults.get(key)), None)
     if odd is not None:
         return f"the optimizer is {odd}"
-    if setup.optimizer.state:
+    taken = [state.get("step", 1) for state in setup.optimizer.state.values()]  # 0 of a new Adagrad
+    if any(steps > 0 for steps in taken):
         return "the optimizer has state from earlier training"
     own = {id(p) for p in setup.model.parameters()}
     if any(id(p) not in own for group in setup.optimizer.param_groups for p in group["params"]):
@@ -253,7 +255,9 @@ def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimize
         for group, ratio in zip(setup.optimizer.param_groups, setup.ratios, strict=True)
     ]
     kind: Any = type(setup.optimizer)
-    made: optim.Optimizer = kind(groups, lr=1.0)
+    known = inspect.signature(kind).parameters
+    options = {name: value for name, value in setup.optimizer.defaults.items() if name in known}
+    made: optim.Optimizer = kind(groups, **options | {"lr": 1.0})
     return made
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
 from lrfind.batches import loader_batches, one_pass, tensor_batches
-from lrfind.config import DataSection
+from lrfind.config import USUAL_ROWS, DataSection
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import UsageError
 from lrfind.randomness import child_seed, generators, reseed
@@ -56,7 +56,7 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
     if isinstance(made, tuple) and made and all(isinstance(part, Tensor) for part in made):
         made = split(made, section.validation, seed)
     if isinstance(made, TensorData):
-        return _tensor_stream(made, section.batch_size, device)
+        return _tensor_stream(made, section.batch_size or USUAL_ROWS, device)
     if isinstance(made, Dataset):
         made = _random_split(made, section.validation, seed)
     elif isinstance(made, DataLoader):
@@ -67,9 +67,9 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
             " (train, validation) of Datasets, or one or two DataLoaders."
         )
     train, held = made
-    if isinstance(train, DataLoader) and "batch_size" in section.model_fields_set:
+    if isinstance(train, DataLoader) and section.batch_size is not None:
         raise UsageError("data.batch_size: the data is a DataLoader with batches of its own; leave this out.")
-    return _loader_stream(train, held, section.batch_size, device)
+    return _loader_stream(train, held, section.batch_size or USUAL_ROWS, device)
 
 
 def sizes_of(x: Tensor, y: Tensor, classes: int | None) -> dict[str, Any]:

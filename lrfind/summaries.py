@@ -8,7 +8,7 @@ from typing import Any
 from lrfind.catalog import DEFAULT_METHOD, Judge
 from lrfind.curves import Curve
 from lrfind.errors import NoSuggestion
-from lrfind.plan import LaneResult
+from lrfind.plan import SETTLED, LaneResult
 from lrfind.readings import Rate, Reading, beyond_noise, judged, read_sweep
 from lrfind.suggestions import METHODS, RAMP_EDGE, suggest_over
 
@@ -137,6 +137,7 @@ def sweep_summary(
     usable = reading.usable or (None, None)
     steps = sum(int(result.lr.size) for result in results)
     pruned = [result for result in results if result.outcome == "pruned"]
+    settled = sum(result.outcome in SETTLED for result in results)
     saved = sum(result.planned - int(result.lr.size) for result in pruned)
     return {
         "schema": SCHEMA,
@@ -157,10 +158,10 @@ def sweep_summary(
         "edge": reading.edge,
         "sensitivity": reading.sensitivity,
         "rates": [_rate(rate, reading) for rate in reading.rates],
-        "lanes": {"planned": planned, "run": len(results), "steps": steps},
+        "lanes": {"planned": planned, "settled": settled, "steps": steps},
         "pruned": {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)},
         "engine": engine,
-        "warnings": [*_sweep_warnings(reading, judge, planned - len(results)), *notes],
+        "warnings": [*_sweep_warnings(reading, judge, planned - settled), *notes],
     }
 
 
@@ -208,7 +209,7 @@ def _sweep_warnings(reading: Reading, judge: Judge, missing: int) -> list[str]:
     if best and reading.boundary:
         side, way = ("lowest", "lower") if reading.boundary == "low" else ("highest", "higher")
         warnings.append(f"the best lr is the {side} one tried; {way} ones may be better (--extend goes on).")
-    if best and len(best.lanes) == 1 and len(rates) > 1:
+    if best and len(best.lanes) == 1 and len(rates) > 1 and not missing:
         warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
     ties = [rate for rate in rates if best and rate is not best and _tied(rate, best, reading.judge)]
     if ties:

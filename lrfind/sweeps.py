@@ -21,7 +21,7 @@ from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.lanes import Conditions, WatchFor, run_lanes, unwatched
 from lrfind.plan import SETTLED, Lane, LaneResult, sweep_lanes
 from lrfind.problem import Problem, from_config
-from lrfind.readings import by_lr, rate_of, read_sweep
+from lrfind.readings import read_sweep
 from lrfind.store import Run
 
 LOWEST, HIGHEST = 1e-9, 1e4
@@ -215,8 +215,8 @@ def next_peaks(
     if isinstance(section, GridSection):
         return outward(section, results) if section.extend else []
     assert isinstance(section, SearchSection)
-    rates = {lanes[0].peak: rate_of(lanes, section.judge) for lanes in by_lr(results)}
-    losses = {lr: math.inf if rate.loss is None else rate.loss for lr, rate in rates.items()}
+    rates = read_sweep(results, section.judge, section.tolerance).rates
+    losses = {rate.lr: math.inf if rate.loss is None else rate.loss for rate in rates}
     history = [samplers.Trial(lr, losses[lr]) for lr in dict.fromkeys(planned)]
     return _proposed(section, history, min(section.batch, section.trials - len(history)), seed)
 

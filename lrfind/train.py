@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrfind.batches import LossFn, batch_loss
 from lrfind.curves import Array
-from lrfind.errors import UsageError
+from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
 
 
@@ -105,6 +105,16 @@ def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
     if base is None:
         raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
     return [lr / base for lr in lrs]
+
+
+def first_steps_failed(error: BaseException) -> LrfindError:
+    """What to tell when a training cannot even take its first steps."""
+    if isinstance(error, LrfindError):
+        return error
+    return UsageError(
+        f"the first training step failed: {type(error).__name__}: {' '.join(str(error).split())}\nCheck that"
+        " model, data and loss fit together (shapes, dtypes, number of outputs)."
+    )
 
 
 def _norm(parameters: list[Tensor]) -> float:

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from lrfind.calibration import MIB, Engine, calibrate, lane_bytes
+from lrfind.config import check
+from lrfind.problem import from_config
+from tests.conftest import LINEAR
+
+OWN = """
+import torch
+from torch import nn
+
+class Reassigning(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+        self.register_buffer("mean", torch.zeros(in_features))
+    def forward(self, x):
+        self.mean = 0.5 * self.mean + x.square().mean(0)
+        return self.layer(x - self.mean)
+
+class Branching(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+    def forward(self, x):
+        y = self.layer(x)
+        return y if y.mean() > 0 else 2 * y
+
+class Reading(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+        self.calls = 0
+    def forward(self, x):
+        self.calls += 1
+        return self.layer(x) * self.calls
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_for_calibration.py").write_text(OWN)
+    sys.path.insert(0, str(folder))
+
+
+def engine(*overrides: str, mode: str = "stacked", lanes: int = 3, memory: float = 2.0) -> Engine:
+    problem = from_config(check(LINEAR, overrides))
+    return calibrate(problem, mode, lanes, 1e-3, 0, memory=memory, compile=False)
+
+
+def test_a_small_model_is_stacked_because_that_is_faster() -> None:
+    found = engine(mode="auto", lanes=32)
+    assert found.lanes == "stacked"
+    assert found.ratio is not None
+    assert found.ratio > 1
+    assert f"measured {found.ratio:.2f} times as fast" in found.why
+    assert found.chunk == 32
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["optimizer='torch.optim:ASGD'"], "ASGD is not an optimizer whose update is linear in the lr"),
+        (["model='own_for_calibration:Reassigning'"], "the buffer mean differs|its loss is"),
+        (["model='own_for_calibration:Branching'"], "data-dependent control flow|vmap"),
+    ],
+)
+def test_what_stacks_wrongly_runs_single_and_says_why(overrides: list[str], words: str) -> None:
+    found = engine(*overrides)
+    assert (found.lanes, found.chunk) == ("single", 1)
+    assert any(word in found.why for word in words.split("|")), found.why
+
+
+def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:
+    assert engine("model='own_for_calibration:Reading'").lanes == "stacked"
+
+
+def test_what_is_asked_for_is_done() -> None:
+    assert engine(mode="single").why == "asked for"
+    assert engine(mode="stacked").why.startswith("asked for; ")
+    assert "nothing to stack" in engine(lanes=1).why
+
+
+def test_the_memory_cap_cuts_a_stack_into_even_chunks() -> None:
+    wide = "model={name: mlp, args: {hidden: [300, 300]}}"
+    size = lane_bytes(from_config(check(LINEAR, [wide])).setup(0))
+    weights = 4 * (4 * 300 + 300 + 300 * 300 + 300 + 300 + 1)
+    assert size > 5 * weights
+    assert size == pytest.approx(5 * weights + 64 * 4 * 600, rel=0.1)  # activations of 64 rows
+    assert engine(wide, lanes=10, memory=4.5 * size / MIB / 1024).chunk == 4  # 4, 4 and 2
+    assert "stack_memory allows" in engine(wide, memory=1.5 * size / MIB / 1024).why
+
+
+def test_a_problem_that_cannot_train_is_told_before_the_first_lane() -> None:
+    from lrfind.errors import UsageError
+
+    with pytest.raises(UsageError, match="the first training step failed"):
+        engine("model.args.out_features=3", "loss=cross_entropy")

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import contextlib
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lrfind.errors import UsageError
+from lrfind.evaluation import evaluate, evaluating, metric_of, score
+
+LINEAR = nn.Linear(2, 1)
+X = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+
+
+def evaluated(model: nn.Module, loss_fn: object, batches: list[object]):
+    with torch.no_grad():
+        return evaluate(lambda batch: score(model, loss_fn, batch), batches)
+
+
+def test_accuracy_and_loss_count_rows_not_batches() -> None:
+    logits = torch.tensor([[2.0, 0.0], [0.0, 1.0], [3.0, 0.0], [0.0, 5.0], [1.0, 0.0]])
+    y = torch.tensor([0, 1, 1, 1, 1])
+    loss, metric, name = evaluated(
+        nn.Identity(), nn.CrossEntropyLoss(), [(logits[:4], y[:4]), (logits[4:], y[4:])]
+    )
+    assert (name, metric.item()) == ("accuracy", pytest.approx(3 / 5))
+    assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-6)
+
+
+def test_r_squared_is_one_minus_the_unexplained_share_of_the_variance() -> None:
+    y = X @ torch.tensor([[1.0], [2.0]]) + 100 + torch.arange(7.0)[:, None]
+    loss, metric, name = evaluated(LINEAR, nn.MSELoss(), [(X[:5], y[:5]), (X[5:], y[5:])])
+    residual = (y - LINEAR(X).detach()).double().numpy()
+    assert name == "R^2"
+    assert metric.item() == pytest.approx(1 - (residual**2).mean() / y.double().numpy().var(), rel=1e-6)
+    assert loss.item() == pytest.approx((residual**2).mean(), rel=1e-6)
+
+
+def test_perplexity_is_the_exponential_of_the_loss() -> None:
+    logits, y = torch.randn(3, 4, 6), torch.randint(0, 4, (3, 6))
+    loss, metric, name = evaluated(nn.Identity(), nn.CrossEntropyLoss(), [(logits, y)])
+    assert (name, metric.item()) == ("perplexity", pytest.approx(np.exp(loss.item())))
+
+
+def test_the_metric_fits_the_task() -> None:
+    numbers, classes = torch.zeros(5, 1), torch.zeros(5, dtype=torch.int64)
+    assert metric_of(nn.BCEWithLogitsLoss(), numbers, numbers) == "accuracy"
+    assert metric_of(None, {"loss": 1}, classes) is None
+    assert metric_of(nn.MSELoss(), numbers, torch.zeros(5)) is None
+    assert metric_of(nn.NLLLoss(), torch.zeros(5, 3, 2), torch.zeros(5, 2, dtype=torch.int64)) is None
+
+
+def test_a_binary_task_is_right_on_the_right_side_of_zero() -> None:
+    logits, y = torch.tensor([[-1.0], [2.0], [3.0]]), torch.tensor([[0.0], [1.0], [0.0]])
+    assert evaluated(nn.Identity(), nn.BCEWithLogitsLoss(), [(logits, y)])[1].item() == pytest.approx(2 / 3)
+
+
+def test_an_empty_split_is_refused() -> None:
+    with pytest.raises(UsageError, match="validation split yields no batches"):
+        evaluated(nn.Identity(), None, [])
+
+
+def test_every_module_gets_its_own_mode_back() -> None:
+    model = nn.Sequential(nn.Dropout(), nn.BatchNorm1d(2))
+    model[1].eval()
+    with contextlib.suppress(ZeroDivisionError), evaluating(model):
+        assert not model[0].training
+        raise ZeroDivisionError
+    assert (model.training, model[0].training, model[1].training) == (True, True, False)

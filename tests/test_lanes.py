@@ -1,0 +1,168 @@
+"""Lanes to results: alone, stacked and pruned give the same; what goes wrong in one stays there."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lrfind.calibration import Engine
+from lrfind.config import check
+from lrfind.lanes import Conditions, run_lanes
+from lrfind.plan import LaneResult, sweep_lanes
+from lrfind.problem import Problem, from_config
+from lrfind.train import train
+from tests.conftest import LINEAR
+
+SINGLE = Engine("single", "asked for", 1, False, None, 0.0)
+STACKED = replace(SINGLE, lanes="stacked", chunk=99)
+LRS = (1e-3, 1e-2, 0.1, 0.5, 3.0)
+PLAIN = Conditions()
+MLP = ["model={name: mlp, args: {hidden: [8], dropout: 0.3}}", "data.batch_size=16"]
+
+
+def results(
+    *overrides: str, engine: Engine = SINGLE, steps: int = 40, seeds: int = 2, conditions: Conditions = PLAIN,
+    lrs: tuple[float, ...] = LRS, **options: Any,
+) -> list[LaneResult]:  # fmt: skip
+    kept: list[LaneResult] = []
+    problem: Problem = from_config(check(LINEAR, overrides))
+    lanes = sweep_lanes(lrs, steps, 3, seeds)
+    run_lanes(problem, lanes, conditions, engine, keep=kept.extend, **options)
+    return sorted(kept, key=lambda result: result.lane)
+
+
+def assert_same(a: list[LaneResult], b: list[LaneResult], rtol: float = 1e-4) -> None:
+    for one, other in zip(a, b, strict=True):
+        assert (one.lane, one.seed, one.peak, one.outcome, one.rung) == (
+            other.lane, other.seed, other.peak, other.outcome, other.rung
+        )  # fmt: skip
+        assert one.lr.size == other.lr.size
+        np.testing.assert_allclose(one.loss, other.loss, rtol=rtol)
+        np.testing.assert_allclose(one.evaluations, other.evaluations, rtol=rtol)
+
+
+@pytest.mark.parametrize("overrides", [[], [*MLP, "optimizer=adam"]], ids=str)
+@pytest.mark.parametrize("conditions", [PLAIN, Conditions(eval_every=9, rungs=(10, 20))])
+def test_stacked_lanes_end_as_single_ones_do(overrides: list[str], conditions: Conditions) -> None:
+    lrs = LRS if not overrides else (1e-4, 1e-3, 1e-2)
+    one = results(*overrides, conditions=conditions, lrs=lrs)
+    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, engine=STACKED))
+    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, engine=replace(STACKED, chunk=2)))
+
+
+def test_for_one_seed_every_lr_sees_the_same_weights_batches_and_masks() -> None:
+    lanes = results(*MLP, lrs=(1e-9, 2e-9, 3e-9))
+    for a, b in pairwise(lanes[:3]):
+        np.testing.assert_allclose(a.loss, b.loss, rtol=1e-5)
+    assert abs(lanes[0].loss - lanes[3].loss).max() > 1e-3
+
+
+def test_a_lane_trained_in_parts_is_the_lane_trained_at_once() -> None:
+    whole, parts = results(*MLP), results(*MLP, conditions=Conditions(eval_every=3))
+    for a, b in zip(whole, parts, strict=True):
+        np.testing.assert_array_equal(a.loss, b.loss)
+        assert a.val_loss == b.val_loss
+    assert [e.step for e in parts[0].evaluations] == [*range(3, 40, 3), 40]
+
+
+def test_lanes_that_are_pruned_against_each_other_keep_their_own_dropout_masks() -> None:
+    whole = results(*MLP, lrs=(1e-3, 1e-2, 0.1))
+    pruned = results(*MLP, lrs=(1e-3, 1e-2, 0.1), conditions=Conditions(rungs=(10, 20)))
+    assert [result.outcome for result in pruned].count("finished") == 2
+    for a, b in zip(whole, pruned, strict=True):
+        np.testing.assert_array_equal(a.loss[: b.loss.size], b.loss)
+        if b.outcome == "pruned":
+            assert b.loss.size == (10, 20)[b.rung]
+            assert b.val_loss is None
+
+
+@pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+def test_a_diverged_lane_ends_at_its_step_and_is_not_evaluated(engine: Engine) -> None:
+    last = results(engine=engine, conditions=Conditions(eval_every=5))[-1]
+    assert last.outcome == "diverged"
+    assert 10 < last.lr.size < 40
+    assert last.loss[-1] > last.loss[0]
+    assert last.val_loss is last.train_loss is last.metric is None
+    assert {e.step for e in last.evaluations} <= {5, 10}
+
+
+FAILING = """
+import torch
+from torch import nn
+
+def fails_when_large(output, y):
+    loss = nn.functional.mse_loss(output, y)
+    if torch.is_grad_enabled() and loss.item() > 50:
+        raise FloatingPointError("too large for me")
+    return loss
+
+class Late(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+        self.calls = 0
+    def forward(self, x):
+        self.calls += 1
+        if self.calls > 5 and torch._C._functorch.maybe_current_level() is not None:
+            raise RuntimeError("no more stacking")
+        return self.layer(x)
+"""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = tmp_path_factory.mktemp("own")
+    (folder / "own_for_lanes.py").write_text(FAILING)
+    sys.path.insert(0, str(folder))
+
+
+def test_a_lane_that_fails_does_not_stop_the_others() -> None:
+    found = results("loss='own_for_lanes:fails_when_large'", lrs=(1e-2, 1.5, 0.1))
+    assert [result.outcome for result in found] == ["finished", "failed", "finished"] * 2
+    assert found[1].error == "FloatingPointError: too large for me"
+    assert found[1].loss.size > 0
+
+
+def test_a_stack_that_fails_on_the_way_is_run_again_lane_by_lane() -> None:
+    notes: list[str] = []
+    model = "model='own_for_lanes:Late'"
+    found = results(model, engine=STACKED, note=notes.append)
+    assert_same(found, results(model))
+    assert len(notes) == 2
+    assert notes[0].startswith(
+        "lanes 0 to 4 ran one after another: as a stack they failed (RuntimeError: no more"
+    )
+
+
+@pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
+    kept: list[LaneResult] = []
+
+    def watch(lanes: Any, step: int, losses: Any) -> None:
+        if lanes[0].seed == 4 and step == 20:
+            raise KeyboardInterrupt
+
+    problem = from_config(check(LINEAR))
+    with pytest.raises(KeyboardInterrupt):
+        run_lanes(problem, sweep_lanes(LRS, 40, 3, 2), Conditions(), engine, keep=kept.extend, watch=watch)
+    outcomes = [result.outcome for result in sorted(kept, key=lambda r: r.lane)]
+    assert outcomes[:5] == ["finished"] * 4 + ["diverged"]
+    assert "interrupted" in outcomes[5:]
+    assert "finished" not in outcomes[5:]
+
+
+def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it() -> None:
+    clip = "training={steps: 9, clip_norm: 0.01}"
+    found = results(clip, lrs=(1.0, 100.0), steps=9, seeds=1)
+    assert_same(found, results(clip, lrs=(1.0, 100.0), steps=9, seeds=1, engine=STACKED))
+    setup = from_config(check(LINEAR, [clip])).setup(3)
+    before = torch.cat([p.detach().flatten() for p in setup.model.parameters()])
+    list(train(setup, np.full(1, 1.0)))
+    after = torch.cat([p.detach().flatten() for p in setup.model.parameters()])
+    assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
