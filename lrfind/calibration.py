@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from lrfind.batches import batch_loss
-from lrfind.catalog import LaneMode
+from lrfind.config import SweepSection
 from lrfind.curves import Array
 from lrfind.problem import Problem
 from lrfind.stacks import Stack, obstacle
@@ -34,6 +35,7 @@ class Engine:
         why: in words.
         chunk: the most lanes in one stack; 1 for single lanes.
         compile: whether stacks are compiled.
+        threads: that torch computes with.
         ratio: how many times as fast as single lanes the stacked ones were; None where not measured.
         seconds_per_step: of one lane, as measured; in a stack, its share.
     """
@@ -42,38 +44,40 @@ class Engine:
     why: str
     chunk: int
     compile: bool
+    threads: int
     ratio: float | None
     seconds_per_step: float
 
 
-def calibrate(
-    problem: Problem, mode: LaneMode, lanes: int, lr: float, seed: int, *, memory: float, compile: bool
-) -> Engine:
+def calibrate(problem: Problem, section: SweepSection, lanes: int, lr: float, seed: int) -> Engine:
     """Choose how to train the lanes of one seed, on about ten steps of each way.
 
     Args:
         problem: what to train.
-        mode: as asked for; a stack that cannot be had, or fails its check, gives way to single lanes.
+        section: what is asked for. With `lanes: auto`, single and stacked lanes are timed, on one thread and
+            on as many as torch has; small tensors, or a busy machine, want one. With a way that is named,
+            and then `threads` or torch's own number of them, two runs give the same to the last digit. A
+            stack that cannot be had, or fails its check, gives way to single lanes.
         lanes: K, of one seed.
         lr: a calm one, for the steps.
         seed: of the steps.
-        memory: GiB that one stack may take.
-        compile: whether to compile stacks.
 
     Raises:
         LrfindError: if a plain lane cannot take its first steps.
     """
+    own = section.threads or torch.get_num_threads()
+    choices = (own,) if section.threads or section.lanes != "auto" else tuple(dict.fromkeys((1, own)))
     setup = problem.setup(seed)
     try:
         _step(setup, lr, WARM_STEPS)
     except (Exception, SystemExit) as error:
         raise first_steps_failed(error) from error
-    seconds = _seconds(lambda: _step(setup, lr))
+    seconds, threads = _fastest(choices, lambda: _step(setup, lr))
 
     def single(why: str, ratio: float | None = None) -> Engine:
-        return Engine("single", why, 1, False, ratio, seconds)
+        return Engine("single", why, 1, False, threads, ratio, seconds)
 
-    if mode == "single":
+    if section.lanes == "single":
         return single("asked for")
     if lanes < 2:
         return single("there is one lane a seed, so nothing to stack")
@@ -81,28 +85,38 @@ def calibrate(
     if reason:
         return single(f"lanes cannot be stacked: {reason}")
     size = lane_bytes(problem.setup(seed))
-    most = int(memory * GIB / size)
+    most = int(section.stack_memory * GIB / size)
     if most < 2:
-        return single(
-            f"one lane of a stack takes {size / MIB:.0f} MiB, and stack_memory allows {memory:g} GiB"
-        )
+        cap = f"stack_memory allows {section.stack_memory:g} GiB"
+        return single(f"one lane of a stack takes {size / MIB:.0f} MiB, and {cap}")
     chunk = math.ceil(lanes / math.ceil(lanes / most))
     try:
         plain = _first_steps_of_a_lane(_unclipped(problem, seed), lr)
-        stack = Stack(_unclipped(problem, seed), chunk, compile=compile)
+        stack = Stack(_unclipped(problem, seed), chunk, compile=section.compile)
         reason = _difference(_first_steps_of_a_stack(stack, lr), plain)
         row = np.full((1, chunk), lr)
-        share = _seconds(lambda: stack.train(row)) / chunk
+        whole, stack_threads = _fastest(choices, lambda: stack.train(row))
     except Exception as error:  # whatever vmap, a tracer or a compiler refuses
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if reason:
         return single(f"stacked lanes fail the check against a plain one: {reason}")
-    ratio = seconds / share
+    ratio = seconds * chunk / whole
     measured = f"stacked lanes were measured {ratio:.2f} times as fast as single ones, {chunk} at a time"
-    if mode == "auto" and ratio < 1:
+    if section.lanes == "auto" and ratio < 1:
         return single(measured, ratio)
-    why = f"asked for; {measured}" if mode == "stacked" else measured
-    return Engine("stacked", why, chunk, compile, ratio, share)
+    why = f"asked for; {measured}" if section.lanes == "stacked" else measured
+    return Engine("stacked", why, chunk, section.compile, stack_threads, ratio, whole / chunk)
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """So many threads for torch inside, as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def lane_bytes(setup: Setup) -> int:
@@ -170,6 +184,16 @@ def _unclipped(problem: Problem, seed: int) -> Setup:
 def _step(setup: Setup, lr: float, steps: int = 1) -> None:
     for _ in train(setup, np.full(steps, lr)):
         pass
+
+
+def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float, int]:
+    """The median time of a step, with the number of threads that makes it least, and that number."""
+    times = []
+    for threads in choices:
+        with computing_with(threads):
+            step()
+            times.append((_seconds(step), threads))
+    return min(times)
 
 
 def _seconds(step: Callable[[], object]) -> float:

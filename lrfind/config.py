@@ -153,6 +153,9 @@ class SweepSection(Section):
     lanes: LaneMode = Field(
         default="auto", description="stacked: lanes train together; single: one after another; auto: measured"
     )
+    threads: int | None = Field(
+        default=None, ge=1, description="of torch; when omitted, its own number, or measured if lanes is auto"
+    )
     prune: bool = Field(default=False, description="stop lanes that fall behind, by successive halving")
     judge: Judge = Field(default="val_loss", description="which final loss decides")
     tolerance: float = Field(

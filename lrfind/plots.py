@@ -406,6 +406,9 @@ def _figure(draw: Callable[[Axes], Axes], title: str) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as stem.png, at print resolution, and stem.svg."""
+    """Write a figure as stem.png, at print resolution, and stem.svg; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
     figure.savefig(stem.with_suffix(".png"), dpi=200)
-    figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+    with rc_context({"svg.hashsalt": "lrfind"}):
+        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})

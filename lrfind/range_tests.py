@@ -12,7 +12,7 @@ import numpy as np
 from lrfind.conclusions import conclude
 from lrfind.config import RangeTestSection
 from lrfind.environment import environment
-from lrfind.errors import NoSuggestion, Stopped
+from lrfind.errors import NoSuggestion
 from lrfind.lanes import ON_A_RAMP, Conditions, Watch, WatchFor, run_lane, unwatched
 from lrfind.plan import SETTLED, Lane, LaneResult, range_test_lanes
 from lrfind.problem import Problem, from_config
@@ -80,8 +80,7 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
 def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> dict[str, Any]:
     """Run a range test, or go on with it: lanes that came to their end are kept, the others are run.
 
-    What was measured is kept and exported also when it is interrupted or fails; a run in which nothing was
-    measured is discarded when it fails.
+    What was measured is kept and exported also when it is interrupted or fails.
 
     Args:
         run: a run directory, held by this process.
@@ -103,13 +102,9 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
             ends = [float(lane.lr[-1]) for lane in run.lanes() if lane.outcome == "diverged"]
             guess = min(ends, default=section.end_lr)
             run.set_fact("edge", _edge_fact(problem, experiment.seed, guess))
-    except (KeyboardInterrupt, Stopped):
-        conclude(run)
-        raise
     except BaseException:
-        if not run.discard_if_empty():
-            with contextlib.suppress(OSError):
-                conclude(run)
+        with contextlib.suppress(OSError):
+            conclude(run)
         raise
     return conclude(run)
 

@@ -83,7 +83,8 @@ def sweep_text(summary: dict[str, Any]) -> str:
             f" ({pruned['share_saved']:.0%})"
         )
     if engine:
-        lines.append(f"  ran {engine['lanes']}: {engine['why']}")
+        threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
+        lines.append(f"  ran {engine['lanes']}, on {threads}: {engine['why']}")
     lines += [f"warning: {warning}" for warning in summary["warnings"]]
     return "\n".join(lines)
 

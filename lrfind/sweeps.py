@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from lrfind import pruning, samplers
-from lrfind.calibration import Engine, calibrate
+from lrfind.calibration import Engine, calibrate, computing_with
 from lrfind.conclusions import conclude, sweep_section
 from lrfind.config import Experiment, GridSection, SearchSection, SweepSection, TrainingSection
 from lrfind.environment import environment
-from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.errors import Stopped, UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.lanes import Conditions, WatchFor, run_lanes, unwatched
 from lrfind.plan import SETTLED, Lane, LaneResult, sweep_lanes
@@ -78,15 +78,7 @@ def prepare(experiment: Experiment, section: SweepSection, engine: Engine | None
     steps = budget(experiment.training, problem)
     peaks = first_peaks(section, experiment.seed)
     if engine is None:
-        engine = calibrate(
-            problem,
-            section.lanes,
-            len(peaks),
-            min(peaks),
-            experiment.seed,
-            memory=section.stack_memory,
-            compile=section.compile,
-        )
+        engine = calibrate(problem, section, len(peaks), min(peaks), experiment.seed)
     conditions = Conditions(
         eval_every=experiment.training.eval_every, rungs=pruning.rungs(steps) if section.prune else ()
     )
@@ -140,8 +132,7 @@ def run_sweep(
         The summary, as in summary.json.
 
     Raises:
-        LrfindError: if the model or the data cannot be made or trained as described; a run in which nothing
-            was measured is discarded then.
+        LrfindError: if the model or the data cannot be made or trained as described.
     """
     experiment, facts = run.experiment, run.facts()
     section = sweep_section(experiment, facts["command"])
@@ -154,20 +145,18 @@ def run_sweep(
             run.set_fact("engine", asdict(prepared.engine))
         note(prepared)
         while lanes := next_lanes(run, experiment, section, prepared.steps):
-            run_lanes(
-                prepared.problem,
-                lanes,
-                prepared.conditions,
-                prepared.engine,
-                keep=run.add_lanes,
-                watch=watch(max(prepared.cost.lanes, lanes[-1].lane + 1), prepared.steps),
-                note=lambda text: run.set_fact("notes", [*run.facts().get("notes", ()), text]),
-            )
+            with computing_with(prepared.engine.threads):
+                run_lanes(
+                    prepared.problem,
+                    lanes,
+                    prepared.conditions,
+                    prepared.engine,
+                    keep=run.add_lanes,
+                    watch=watch(max(prepared.cost.lanes, lanes[-1].lane + 1), prepared.steps),
+                    note=lambda text: run.set_fact("notes", [*run.facts().get("notes", ()), text]),
+                )
     except (KeyboardInterrupt, Stopped):
         conclude(run)
-        raise
-    except LrfindError:
-        run.discard_if_empty()
         raise
     return conclude(run)
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lrfind import cli
 from lrfind.curves import Curve
 
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
 
 LINEAR = """
 name: tiny
@@ -41,3 +43,29 @@ def golden() -> Callable[..., Curve]:
         return Curve.of(lr, loss + noise * np.random.default_rng(0).standard_normal(100))
 
     return make
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Command:
+    """Runs `lrfind` in this process and keeps what it printed."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+        self.out = self.err = ""
+
+    def __call__(self, *arguments: object) -> int:
+        code = cli.run([str(argument) for argument in arguments])
+        self.out, self.err = self._capsys.readouterr()
+        return code
+
+
+@pytest.fixture
+def lrfind(capsys: pytest.CaptureFixture[str], here: Path) -> Command:
+    """The command line, in an empty working directory."""
+    return Command(capsys)

@@ -3,8 +3,9 @@ from __future__ import annotations
 import sys
 
 import pytest
+import torch
 
-from lrfind.calibration import MIB, Engine, calibrate, lane_bytes
+from lrfind.calibration import MIB, Engine, calibrate, computing_with, lane_bytes
 from lrfind.config import check
 from lrfind.problem import from_config
 from tests.conftest import LINEAR
@@ -48,9 +49,12 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> None:
     sys.path.insert(0, str(folder))
 
 
-def engine(*overrides: str, mode: str = "stacked", lanes: int = 3, memory: float = 2.0) -> Engine:
-    problem = from_config(check(LINEAR, overrides))
-    return calibrate(problem, mode, lanes, 1e-3, 0, memory=memory, compile=False)
+def engine(
+    *overrides: str, mode: str = "stacked", lanes: int = 3, memory: float = 2.0, **more: object
+) -> Engine:
+    options = {"grid.lanes": mode, "grid.stack_memory": memory} | {f"grid.{key}": more[key] for key in more}
+    experiment = check(LINEAR, [*overrides, *(f"{key}={value}" for key, value in options.items())])
+    return calibrate(from_config(experiment), experiment.grid, lanes, 1e-3, 0)
 
 
 def test_a_small_model_is_stacked_because_that_is_faster() -> None:
@@ -84,6 +88,15 @@ def test_what_is_asked_for_is_done() -> None:
     assert engine(mode="single").why == "asked for"
     assert engine(mode="stacked").why.startswith("asked for; ")
     assert "nothing to stack" in engine(lanes=1).why
+
+
+def test_only_auto_chooses_the_number_of_threads() -> None:
+    with computing_with(2):
+        assert engine().threads == engine(mode="single").threads == 2
+        assert engine(mode="auto").threads in (1, 2)
+        assert engine(mode="auto", threads=3).threads == 3
+        assert torch.get_num_threads() == 2
+    assert torch.get_num_threads() == 1
 
 
 def test_the_memory_cap_cuts_a_stack_into_even_chunks() -> None:

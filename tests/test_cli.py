@@ -12,33 +12,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lrfind import cli
 from lrfind.listing import LISTS
 from lrfind.suggestions import METHODS
+from tests.conftest import Command
 
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-class Command:
-    """Runs `lrfind` in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: object) -> int:
-        code = cli.run([str(argument) for argument in arguments])
-        self.out, self.err = self._capsys.readouterr()
-        return code
-
-
-@pytest.fixture
-def lrfind(capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(capsys)
+pytestmark = pytest.mark.usefixtures("here")
 
 
 def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, config: Path) -> None:

@@ -19,7 +19,7 @@ from lrfind.problem import Problem, from_config
 from lrfind.train import train
 from tests.conftest import LINEAR
 
-SINGLE = Engine("single", "asked for", 1, False, None, 0.0)
+SINGLE = Engine("single", "asked for", 1, False, 1, None, 0.0)
 STACKED = replace(SINGLE, lanes="stacked", chunk=99)
 LRS = (1e-3, 1e-2, 0.1, 0.5, 3.0)
 PLAIN = Conditions()

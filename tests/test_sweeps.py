@@ -271,12 +271,6 @@ def test_data_without_a_validation_part_is_judged_by_the_training_loss(tmp_path:
     assert pd.read_csv(tmp_path / "run/lanes.csv").steps.unique().tolist() == [10]
 
 
-def test_what_cannot_train_leaves_no_run_behind(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="first training step failed"):
-        sweep(tmp_path / "run", "grid", "model.args.out_features=3", "loss=cross_entropy")
-    assert not (tmp_path / "run").exists()
-
-
 def test_a_copied_run_goes_on_by_itself(tmp_path: Path) -> None:
     run = start(tmp_path / "run", *WAYS["single"])
     with pytest.raises(Crash):

@@ -16,7 +16,7 @@ from lrfind.commands.options import (
     print_json,
     quiet_option,
 )
-from lrfind.commands.running import go_on
+from lrfind.commands.running import begin
 from lrfind.document import Override
 
 KEYS = {
@@ -59,7 +59,7 @@ def range_test(
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in given])
-    return go_on(run, as_json=as_json, quiet=quiet)
+    return begin(run, as_json=as_json, quiet=quiet)
 
 
 @click.command()

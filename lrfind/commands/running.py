@@ -7,11 +7,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.commands.options import note, print_json
-from lrfind.errors import Stopped
+from lrfind.errors import LrfindError, Stopped
 
 if TYPE_CHECKING:
     from lrfind.store import Run
     from lrfind.sweeps import Prepared
+
+
+def begin(run: Run, *, as_json: bool, quiet: bool) -> int:
+    """`go_on` with a new run; one that fails before anything is measured is removed again."""
+    try:
+        return go_on(run, as_json=as_json, quiet=quiet)
+    except LrfindError:
+        run.discard_if_empty()
+        raise
 
 
 def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:

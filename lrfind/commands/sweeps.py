@@ -17,14 +17,14 @@ from lrfind.commands.options import (
     print_json,
     quiet_option,
 )
-from lrfind.commands.running import go_on
+from lrfind.commands.running import begin
 from lrfind.document import Override
 from lrfind.errors import UsageError
 
 if TYPE_CHECKING:
     from lrfind.config import Experiment
 
-COMMON = ("low", "high", "seeds", "lanes", "prune", "judge", "compile")
+COMMON = ("low", "high", "seeds", "lanes", "threads", "prune", "judge", "compile")
 KEYS = {
     "seed": "seed",
     "device": "device",
@@ -52,6 +52,7 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--judge", metavar="LOSS", help="val_loss or train_loss: which final loss decides."),
             click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
             click.option("--lanes", metavar="WAY", help="auto, single or stacked: how lanes are trained."),
+            click.option("--threads", metavar="N", help="Threads of torch; measured if --lanes is auto."),
             click.option("--prune", is_flag=True, help="Stop lanes that fall behind, by successive halving."),
             click.option("--compile", is_flag=True, help="Compile stacked lanes; pays for long sweeps."),
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, and train nothing."),
@@ -115,7 +116,7 @@ def _start(command: str, options: dict[str, Any], own: tuple[str, ...]) -> int:
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in given])
-    return go_on(run, as_json=as_json, quiet=quiet)
+    return begin(run, as_json=as_json, quiet=quiet)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -1,0 +1,273 @@
+"""Sweeps and run directories from the command line: what is printed, where, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import Command
+
+QUICK = ("--seeds", 2, "--lanes", "single", "--steps", 20)
+
+
+def files(path: str) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in Path(path).iterdir()}
+
+
+def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
+    assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  usable: ")
+    assert "lanes: 6 of 6, 120 training steps" in lrfind.out
+    assert "ran single, on 1 thread: asked for" in lrfind.out
+    assert "warning: the best lr is the highest one tried; higher ones may be better (--extend" in lrfind.out
+    assert "6 lanes x 20 steps, about " in lrfind.err
+    assert set(files("run")) == {
+        "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
+        "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", ".lock",
+    }  # fmt: skip
+    assert lrfind("range-test", "run/best.yaml", "--out", "test", "-q") == 0
+
+
+def test_json_is_the_summary(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "[1e-3, 30]", "--out", "run", *QUICK, "--json", "-q") == 0
+    assert lrfind.err == ""
+    summary = json.loads(lrfind.out)
+    assert summary == json.loads(Path("run/summary.json").read_text())
+    assert set(summary["best"]) >= {"lr", "low", "high", "val_loss", "metric"}
+    assert [(rate["lr"], rate["outcome"]) for rate in summary["rates"]] == [
+        (1e-3, "finished"),
+        (30, "diverged"),
+    ]
+    assert summary["rates"][1]["val_loss"] is None
+    assert {"edge", "sensitivity", "engine", "warnings"} <= set(summary)
+
+
+def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_others(
+    lrfind: Command, config: Path
+) -> None:
+    config.write_text(config.read_text() + "grid: {lrs: [1e-3, 1e-2], seeds: 1}\n")
+    assert lrfind("grid", config, "--dry-run", "-q") == 0
+    assert [line.split() for line in lrfind.out.splitlines()[:3]] == [
+        ["lane", "seed", "lr"], ["0", "0", "0.001"], ["1", "0", "0.01"]
+    ]  # fmt: skip
+    assert (
+        lrfind("grid", config, "--low", 1e-2, "--high", 1, "--points", 3, "--seeds", 2, "--dry-run", "--json")
+        == 0
+    )
+    plan = json.loads(lrfind.out)
+    assert [(lane["seed"], lane["lr"]) for lane in plan["lanes"]] == [
+        (s, lr) for s in (0, 1) for lr in (0.01, 0.1, 1)
+    ]
+    assert plan["cost"]["lanes"] == 6
+    assert plan["cost"]["steps"] == 20
+    assert not Path("runs").exists()
+
+
+def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, "--out", "test", "--json", "-q") == 0
+    answer = json.loads(lrfind.out)["suggestion"]["lr"]
+    call = (
+        "search",
+        config,
+        "--sampler",
+        "sobol",
+        "--trials",
+        4,
+        "--low",
+        1e-3,
+        "--high",
+        1,
+        "--from",
+        "test",
+    )
+    assert lrfind(*call, "--out", "run", *QUICK) == 0
+    assert pd.read_csv("run/lanes.csv").lr[0] == answer
+    assert len(pd.read_csv("run/lanes.csv")) == 8
+    assert lrfind("search", config, "--from", "run") == 2
+    assert "--from: 'run' has no suggestion" in lrfind.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["grid", "--lrs", "1e-3,ten"], "--lrs:1:13: error: grid.lrs.1: must be a number"),
+        (["grid", "--lrs", "1e-3,-1"], "must be greater than 0; found -1"),
+        (["grid", "--lrs", ""], "grid.lrs: "),
+        (["grid", "--lrs", "1,1"], "the lr 1 is there twice"),
+        (["grid", "--low", "2"], "grid.high: must be above low (2)"),
+        (["grid", "--lanes", "stack"], "must be 'auto', 'single' or 'stacked'"),
+        (["search", "--sampler", "cma"], "search.sampler: must be 'random', 'sobol', 'tpe' or 'gp'"),
+        (["search", "--trials", "0"], "search.trials: must be at least 1"),
+        (["grid", "--steps", "0"], "training.steps: must be greater than 0"),
+        (["resume", "none"], "'none' is not a run directory: it has no run.sqlite"),
+        (["plot", "none"], "'none' is not a run directory"),
+        (["status"], "Missing argument 'RUN'"),
+        (["runs"], "there is no directory 'runs'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_exit_2_with_a_message(
+    lrfind: Command, arguments: list[str], message: str, here: Path
+) -> None:
+    assert lrfind(*arguments) == 2
+    assert message in lrfind.err
+    assert "Traceback" not in lrfind.err
+    assert list(here.iterdir()) == []
+
+
+def test_no_finished_lr_is_exit_3_and_a_failure_of_all_is_exit_1(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "30,100", *QUICK, "--json") == 3
+    assert json.loads(lrfind.out)["best"]["lr"] is None
+    Path("own_for_cli_sweeps.py").write_text(
+        "from torch import nn\ncalls = 0\n"
+        "def loss(output, y):\n"
+        "    global calls\n"
+        "    calls += 1\n"
+        "    if calls > 40: raise FloatingPointError('worn out')\n"
+        "    return nn.functional.mse_loss(output, y)\n"
+    )
+    own = ("--set", "loss='own_for_cli_sweeps:loss'", "--import-root", ".")
+    assert (
+        lrfind("grid", config, "--lrs", "0.1,0.2", "--steps", 60, "--lanes", "single", "--seeds", 1, *own)
+        == 1
+    )
+    assert "No best learning rate: no lane finished; FloatingPointError: worn out" in lrfind.out
+
+
+def test_what_cannot_train_leaves_no_run_behind(lrfind: Command, config: Path) -> None:
+    broken = ("--set", "model.args.out_features=3", "--set", "loss=cross_entropy")
+    assert lrfind("grid", config, *broken) == 2
+    assert "the first training step failed" in lrfind.err
+    assert list(Path("runs").iterdir()) == []
+
+
+def test_resuming_a_finished_run_changes_nothing(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.1", "--out", "run", *QUICK) == 0
+    before, said = files("run"), lrfind.out
+    assert lrfind("resume", "run") == 0
+    assert (files("run"), lrfind.out) == (before, said)
+
+
+def test_a_run_whose_config_was_changed_is_refused_with_the_difference(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.1", "--out", "run", *QUICK) == 0
+    resolved = Path("run/resolved.yaml")
+    resolved.write_text(resolved.read_text().replace("steps: 20", "steps: 30"))
+    assert lrfind("resume", "run") == 2
+    assert "the config has changed since the run began" in lrfind.err
+    assert "-  steps: 20\n+  steps: 30" in lrfind.err
+    resolved.unlink()
+    assert lrfind("resume", "run") == 0
+    assert "steps: 20" in resolved.read_text()
+
+
+def test_a_second_process_is_refused_and_told_who_holds_the_run(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.1", "--out", "run", *QUICK) == 0
+    with sqlite3.connect("run/run.sqlite") as database:
+        database.execute("DELETE FROM facts WHERE name = 'concluded'")
+    from lrfind.store import Run
+
+    with Run.open(Path("run")).held():
+        assert lrfind("status", "run") == 0
+        assert f"process {os.getpid()} on " in lrfind.out
+        assert lrfind("resume", "run") == 2
+        assert f"'run' is being run by process {os.getpid()} on " in lrfind.err
+    assert lrfind("resume", "run") == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 4)]
+)
+def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
+    lrfind: Command, config: Path, number: int, code: int
+) -> None:
+    # The loss sends the signal to its own process, in the middle of the fourth lane.
+    name = f"signal_for_sweeps_{int(number)}"
+    Path(f"{name}.py").write_text(
+        "import os, sys\nfrom torch import nn\ncalls = 0\n"
+        "def loss(output, y):\n"
+        "    global calls\n"
+        "    calls += output.requires_grad\n"
+        f"    if calls == 90 and os.environ.get('SIGNAL'): os.kill(os.getpid(), {int(number)})\n"
+        "    return nn.functional.mse_loss(output, y)\n"
+    )
+    own = ("--set", f"loss='{name}:loss'", "--import-root", ".")
+    call = [
+        sys.executable,
+        "-m",
+        "lrfind",
+        "grid",
+        config,
+        "--out",
+        "run",
+        "--lrs",
+        "1e-3,1e-2,0.1",
+        *QUICK,
+        *own,
+    ]
+    done = subprocess.run(
+        list(map(str, call)), capture_output=True, text=True, env=os.environ | {"SIGNAL": "1"}
+    )
+    assert done.returncode == code, done.stderr
+    assert "if it is interrupted, `lrfind resume run` goes on" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert lrfind("status", "run") == 0
+    assert "grid of tiny, unfinished" in lrfind.out
+    assert "lanes: 3 of 6" in lrfind.out
+    assert lrfind("resume", "run") == 2  # the import path is not kept
+    assert f"no module '{name}' on the import path" in lrfind.err
+    assert lrfind("resume", "run", "--import-root", ".") == 0
+    assert lrfind("grid", config, "--out", "calm", "--lrs", "1e-3,1e-2,0.1", *QUICK, *own) == 0
+    assert Path("run/steps.csv").read_text() == Path("calm/steps.csv").read_text()
+
+
+def test_runs_lists_what_stands_where(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.01,0.1", *QUICK) == 0
+    assert lrfind("range-test", config) == 0
+    Path("runs/broken").mkdir()
+    Path("runs/broken/run.sqlite").write_text("no database" * 50)
+    assert lrfind("runs") == 0
+    header, *rows = [line.split() for line in lrfind.out.splitlines()]
+    assert header == ["run", "command", "state", "lanes", "lr"]
+    assert [row[1:4] for row in rows] == [["grid", "finished", "4/4"], ["range-test", "finished", "2/2"]]
+    assert "left out: 'runs/broken/run.sqlite' cannot be read" in lrfind.err
+    assert lrfind("runs", "--json", "-q") == 0
+    assert [state["command"] for state in json.loads(lrfind.out)] == ["grid", "range-test"]
+
+
+def test_plot_draws_again_and_overlays_several_runs(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.01,0.1,30", "--out", "run", *QUICK) == 0
+    assert lrfind("range-test", config, "--out", "test") == 0
+    before = files("run")
+    Path("run/sweep.png").unlink()
+    assert lrfind("plot", "run") == 0
+    assert lrfind.out == "wrote run/sweep.png\nwrote run/curves.png\n"
+    assert files("run") == before
+    assert lrfind("plot", "run", "test", "--out", "both.png") == 0
+    assert lrfind.out == "wrote both.png\nwrote both.svg\n"
+    assert Path("both.png").read_bytes().startswith(b"\x89PNG")
+    svg = Path("both.svg").read_text()
+    assert "<svg" in svg
+
+
+def test_export_writes_a_study_that_optuna_reads(lrfind: Command, config: Path) -> None:
+    import optuna
+
+    assert lrfind("grid", config, "--lrs", "0.01,0.1,30", "--out", "run", *QUICK) == 0
+    assert lrfind("export", "run", "--optuna", "study.db") == 0
+    (name,) = optuna.get_all_study_names("sqlite:///study.db")
+    study = optuna.load_study(study_name=name, storage="sqlite:///study.db")
+    lanes = pd.read_csv("run/lanes.csv")
+    assert [trial.params["lr"] for trial in study.trials] == lanes.lr.tolist()
+    assert study.best_value == pytest.approx(lanes.val_loss.min())
+    assert {trial.state.name for trial in study.trials} == {"COMPLETE", "FAIL"}
+    assert lrfind("export", "run", "--optuna", "study.db") == 2
+    assert "exists already and is left as it is" in lrfind.err
+    assert lrfind("range-test", config, "--out", "test") == 0
+    assert lrfind("export", "test", "--optuna", "other.db") == 2
