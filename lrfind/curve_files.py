@@ -27,6 +27,12 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     """
     if _is_folder(source):
         run = Run.open(source)
+        command = run.facts()["command"]
+        if command != "range-test":
+            raise UsageError(
+                f"'{source}' is a {command}, whose best lr is measured: `lrfind resume {source}` prints it"
+                " again. Suggestions are read from a range test or a CSV."
+            )
         curves = [lane.curve for lane in run.lanes() if lane.complete]
         return curves, True, run.experiment.range_test.method
     try:

@@ -69,7 +69,7 @@ class RangeTest:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
-        from lrfind.plots import draw_range_test, view_range_test
+        from lrfind.range_test_plots import draw_range_test, view_range_test
 
         if ax is None:
             import matplotlib.pyplot as plt
@@ -81,7 +81,7 @@ class RangeTest:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per lane and step; the columns of steps.csv."""
-        from lrfind.store import steps_frame
+        from lrfind.tables import steps_frame
 
         return steps_frame(list(self.lanes))
 

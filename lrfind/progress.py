@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import click
 
-from lrfind.lanes import Watch, WatchFor, unwatched
 from lrfind.plan import Lane
+from lrfind.teams import Watch, WatchFor, unwatched
 
 EVERY_SECONDS = 5.0
 

@@ -13,12 +13,13 @@ from lrfind.conclusions import conclude
 from lrfind.config import RangeTestSection
 from lrfind.environment import environment
 from lrfind.errors import NoSuggestion
-from lrfind.lanes import ON_A_RAMP, Conditions, Watch, WatchFor, run_lane, unwatched
+from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Lane, LaneResult, range_test_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.schedules import ramp
 from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.store import Run
+from lrfind.teams import ON_A_RAMP, Conditions, Watch, WatchFor, unwatched
 
 TRIAL = Conditions(evaluated=False)
 """Of the short lanes that the edge is bisected with."""

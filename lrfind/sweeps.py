@@ -18,11 +18,12 @@ from lrfind.config import Experiment, GridSection, SearchSection, SweepSection, 
 from lrfind.environment import environment
 from lrfind.errors import Stopped, UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
-from lrfind.lanes import Conditions, WatchFor, run_lanes, unwatched
+from lrfind.lanes import run_lanes
 from lrfind.plan import SETTLED, Lane, LaneResult, sweep_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.readings import read_sweep
 from lrfind.store import Run
+from lrfind.teams import Conditions, WatchFor, unwatched
 
 LOWEST, HIGHEST = 1e-9, 1e4
 """How far `extend` goes."""

@@ -13,9 +13,10 @@ import torch
 
 from lrfind.calibration import Engine
 from lrfind.config import check
-from lrfind.lanes import Conditions, run_lanes
+from lrfind.lanes import run_lanes
 from lrfind.plan import LaneResult, sweep_lanes
 from lrfind.problem import Problem, from_config
+from lrfind.teams import Conditions
 from lrfind.train import train
 from tests.conftest import LINEAR
 

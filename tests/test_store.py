@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from lrfind.errors import UsageError
 from lrfind.plan import LaneResult
-from lrfind.store import Run, default_path, lanes_frame, steps_frame
+from lrfind.store import Run, default_path
+from lrfind.tables import lanes_frame, steps_frame
 
 
 def lane(number: int = 0, **changes: object) -> LaneResult:

@@ -1,0 +1,203 @@
+"""Teams: lanes of one seed that take their steps together, one alone or a stack, and what they measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from lrfind import curves
+from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
+from lrfind.evaluation import Metric, evaluate, evaluating, score
+from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
+from lrfind.problem import Problem
+from lrfind.stacks import Stack
+from lrfind.train import Setup, Step, train
+
+BLOCK = 16  # steps of a stack between two looks at its losses
+
+Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
+"""Told of every step that lanes took together: (lanes, step, losses before the update); must be quick."""
+
+
+WatchFor = Callable[[int, int], Watch]
+"""From the numbers of lanes and steps of a run to its watch."""
+
+
+def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+    """A watch that takes no note."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all lanes of a run have in common, besides the problem.
+
+    Attributes:
+        factor: of `DivergenceRule`.
+        eval_every: steps between evaluations; None evaluates at the end alone.
+        evaluated: whether lanes are evaluated at all.
+        rungs: after how many steps lanes are pruned; empty for never.
+        grad_norm: also measure the norm of the gradient; of single lanes only.
+    """
+
+    factor: float = AT_A_CONSTANT_LR
+    eval_every: int | None = None
+    evaluated: bool = True
+    rungs: tuple[int, ...] = ()
+    grad_norm: bool = False
+
+    def stops(self, steps: int) -> list[int]:
+        """After how many steps training pauses: for evaluations, for rungs and at the end."""
+        every = range(self.eval_every, steps, self.eval_every) if self.eval_every else ()
+        return sorted({*every, *self.rungs, steps})
+
+    def evaluated_at(self, step: int, steps: int) -> bool:
+        """Whether lanes are evaluated after so many steps."""
+        return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
+
+
+ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
+
+
+@dataclass
+class Record:
+    """One lane while it is measured; `outcome` is None until it ends."""
+
+    lane: Lane
+    rule: DivergenceRule
+    steps: list[Step] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    outcome: Outcome | None = None
+    rung: int | None = None
+    seconds: float = 0.0
+    failure: BaseException | None = None
+
+    def take(self, step: Step) -> None:
+        """Take the next step's measurements."""
+        self.steps.append(step)
+        if self.rule.diverges(step.loss):
+            self.outcome = "diverged"
+
+    def result(self, outcome: Outcome) -> LaneResult:
+        """What was measured, with this outcome unless it has one."""
+
+        def column(values: list[Any]) -> Any:
+            return None if not values or values[0] is None else np.array(values, dtype=np.float64)
+
+        return LaneResult(
+            lane=self.lane.lane,
+            seed=self.lane.seed,
+            planned=self.lane.lr.size,
+            peak=self.lane.peak,
+            outcome=self.outcome or outcome,
+            lr=np.array([step.lr for step in self.steps], dtype=np.float64),
+            loss=np.array([step.loss for step in self.steps], dtype=np.float64),
+            probe_loss=column([step.probe_loss for step in self.steps]),
+            grad_norm=column([step.grad_norm for step in self.steps]),
+            evaluations=tuple(self.evaluations),
+            rung=self.rung,
+            seconds=self.seconds,
+            error=None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}",
+        )
+
+
+class Team(Protocol):
+    """Lanes of one seed that take their steps together: one alone, or a stack of them."""
+
+    records: list[Record]
+
+    def advance(self, until: int) -> None:
+        """Train every lane that has not ended up to step `until`, or to its divergence."""
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate every lane that has not ended."""
+
+
+class Alone:
+    """A team of one lane. An exception ends the lane as failed."""
+
+    def __init__(self, problem: Problem, lane: Lane, conditions: Conditions, watch: Watch) -> None:
+        self.records = [Record(lane, DivergenceRule(conditions.factor))]
+        self._problem, self._watch, self._grad_norm = problem, watch, conditions.grad_norm
+        self._setup: Setup | None = None
+
+    def advance(self, until: int) -> None:
+        """Train up to step `until`."""
+        (record,) = self.records
+        at = len(record.steps)
+        with self._failure_noted():
+            self._setup = self._setup or self._problem.setup(record.lane.seed)
+            lr = record.lane.lr[at:until]
+            for step in train(self._setup, lr, start=at, grad_norm=self._grad_norm):
+                record.take(step)
+                self._watch((record.lane,), step.step, (step.loss,))
+                if record.outcome:
+                    break
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the lane."""
+        if self._setup is None or self._problem.validation is None:
+            return
+        model, loss_fn = self._setup.model, self._setup.loss_fn
+        with self._failure_noted(), evaluating(model), torch.no_grad():
+            found = evaluate(partial(score, model, loss_fn), self._problem.validation())
+            _note_evaluations(self.records, step, *found)
+
+    @contextmanager
+    def _failure_noted(self) -> Iterator[None]:
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            (record,) = self.records
+            record.outcome, record.failure = "failed", error
+
+
+class Stacked:
+    """A team whose lanes are one stack. An exception is raised: it may be one lane's or the stack's."""
+
+    def __init__(
+        self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
+    ) -> None:
+        self.records = [Record(lane, DivergenceRule(conditions.factor)) for lane in lanes]
+        self._problem, self._watch, self._compile = problem, watch, compile
+        self._stack: Stack | None = None
+        self._inside = self.records  # the records of the stack's lanes, some of which may have ended
+
+    def advance(self, until: int) -> None:
+        """Train up to step `until`, and leave lanes that have ended out where that pays."""
+        if self._stack is None:
+            setup = self._problem.setup(self.records[0].lane.seed)
+            self._stack = Stack(setup, len(self.records), compile=self._compile)
+        while live := [record for record in self._inside if not record.outcome]:
+            at = len(live[0].steps)
+            if at >= until:
+                return
+            if len(live) <= len(self._inside) // 2:  # a smaller stack is recorded anew, which takes a while
+                self._stack.keep([i for i, record in enumerate(self._inside) if not record.outcome])
+                self._inside = live
+            ahead = slice(at, min(at + BLOCK, until))
+            lr = np.stack([record.lane.lr[ahead] for record in self._inside], axis=1)  # (T, K)
+            for i, losses in enumerate(self._stack.train(lr).tolist()):
+                for record, loss, rate in zip(self._inside, losses, lr[i].tolist(), strict=True):
+                    if not record.outcome:
+                        record.take(Step(at + i, rate, loss))
+                self._watch([record.lane for record in self._inside], at + i, losses)
+
+    def evaluate(self, step: int) -> None:
+        """Evaluate the stack."""
+        if self._stack is not None and self._problem.validation is not None:
+            _note_evaluations(self._inside, step, *self._stack.evaluate(self._problem.validation()))
+
+
+def _note_evaluations(
+    records: Sequence[Record], step: int, val_loss: Array, metric: Array | None, name: Metric | None
+) -> None:
+    metrics = [None] * len(records) if metric is None else metric.tolist()
+    for record, loss, value in zip(records, val_loss.tolist(), metrics, strict=True):
+        if not record.outcome:
+            record.evaluations.append(Evaluation(step, loss, value))

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lrfind.drawing import save
+from lrfind.plan import Evaluation, LaneResult, Outcome
+from lrfind.readings import Reading, read_sweep
+from lrfind.sweep_plots import curves_figure, sweep_figure, view_curves, view_sweep
+
+
+def lane(lr: float, end: float, outcome: Outcome = "finished", seed: int = 0, steps: int = 30) -> LaneResult:
+    loss = np.linspace(2.0, end, steps)
+    evaluations = (Evaluation(steps, end, None),) if outcome == "finished" else ()
+    return LaneResult(0, seed, 30, lr, outcome, np.full(steps, lr), loss, evaluations=evaluations)
+
+
+def reading(*lanes: LaneResult) -> Reading:
+    return read_sweep(lanes, "val_loss", 0.1)
+
+
+FULL = [
+    *(
+        lane(lr, end + seed / 10, seed=seed)
+        for lr, end in ((1e-3, 1.5), (1e-2, 0.5), (0.1, 0.4))
+        for seed in (0, 1)
+    ),
+    *(lane(1.0, 50.0, "diverged", seed, steps=12) for seed in (0, 1)),
+    lane(3e-4, 1.9, "pruned", steps=8),
+]
+
+
+def test_a_sweep_shows_the_median_every_seed_the_usable_range_the_edge_and_what_was_lost(
+    tmp_path: Path,
+) -> None:
+    view = view_sweep(reading(*FULL))
+    np.testing.assert_allclose(view.middle, [1.55, 0.55, 0.45])
+    assert view.lost == {"pruned": [3e-4], "diverged": [1.0]}
+    assert len(view.lanes) == 6
+    figure = sweep_figure(view, "title")
+    (ax,) = figure.axes
+    labels = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert labels == [
+        "usable: 0.01 to 0.1", "each seed", "median of 2 seeds", "loss at the start", "edge: 0.316", "best: 0.1",
+        "pruned", "diverged",
+    ]  # fmt: skip
+    assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylabel()) == ("log", "linear", "validation loss")
+    for name in ("a", "b"):
+        save(figure, tmp_path / name)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_curves_have_a_line_an_lr_and_a_cross_where_one_diverged() -> None:
+    view = view_curves(reading(*FULL))
+    assert {lr: curve.size for lr, curve in view.curves.items()} == {
+        3e-4: 8,
+        1e-3: 30,
+        1e-2: 30,
+        0.1: 30,
+        1.0: 12,
+    }
+    assert view.diverged == {1.0}
+    assert view.bottom < 0.4 < 2.0 < view.top < 50
+    ax, bar = curves_figure(view, "title").axes
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best: 0.1", "diverged"]
+    assert bar.get_ylabel() == "learning rate"
+
+
+def test_losses_that_span_decades_are_drawn_on_a_log_axis() -> None:
+    assert view_sweep(reading(lane(0.1, 1e-4), lane(0.01, 1.0))).log
+    assert not view_sweep(reading(lane(0.1, -1e-4), lane(0.01, 1.0))).log
+
+
+@pytest.mark.parametrize(
+    "lanes",
+    [
+        [],
+        [lane(0.1, 0.5)],
+        [lane(0.1, math.nan, "diverged")],
+        [lane(0.1, 9.0, "diverged"), lane(0.2, 9.0, "diverged")],
+        [lane(0.1, 0.0), lane(0.2, 0.0)],
+        [lane(0.1, 1e-300), lane(0.2, 1e30)],
+        [lane(0.1, 2.0, "failed", steps=0), lane(0.2, 2.0, "interrupted", steps=1)],
+        [lane(0.1, 1e300), lane(0.1, -1e300, seed=1)],
+    ],
+)  # fmt: skip
+def test_any_sweep_can_be_drawn(lanes: list[LaneResult], tmp_path: Path) -> None:
+    save(sweep_figure(view_sweep(reading(*lanes)), "t"), tmp_path / "sweep")
+    save(curves_figure(view_curves(reading(*lanes)), "t"), tmp_path / "curves")
+    assert (tmp_path / "curves.png").stat().st_size > 1000
