@@ -33,6 +33,7 @@ lint: $(VENV)/.ready
 
 bench: $(VENV)/.ready-bench  ## speed beside the peers
 	$(BIN)/python benchmarks/range_test.py
+	$(BIN)/python benchmarks/sweep.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """How long a whole sweep over learning rates takes, beside loops as they are usually written.
 
-    python benchmarks/sweep.py [--turns 5] [--threads N]        (from the root; needs the extra `search`)
+    python benchmarks/sweep.py [--turns 5] [--threads N] [--ray]     (from the root; needs the extra bench)
 
 Three cases, each in one process with one seed: the same model, rates, steps, batch size and optimizer for
 everybody, rates at which nothing diverges, and one evaluation on the validation split at the end of a rate.
@@ -14,11 +14,13 @@ DataLoader loop    the usual: a Dataset (images as torchvision.datasets.MNIST se
                    Normalize; numbers in a TensorDataset), DataLoader(shuffle=True) without workers
 Optuna             a study with an objective as in Optuna's PyTorch example, over the same rates, with the
                    loaders of the DataLoader loop made in the objective
+Ray Tune           with --ray: the same loop as a trainable, in as many processes as there are cores; Ray
+                   itself is started before the clock
 
 All but `lrfind sweep` find their files read before the clock. The preloaded loop starts from lrfind's weights
 and takes lrfind's batches, so that it must end at lrfind's losses; the loaders shuffle for themselves.
 Ways are taken in turns, after one turn that does not count. Seconds are medians over the turns; ratios are
-taken turn by turn. Ray Tune is not measured: it trains in processes of its own.
+taken turn by turn.
 """
 
 from __future__ import annotations
@@ -189,7 +191,7 @@ Losses = dict[float, float]
 Timed = tuple[float, Losses]
 
 
-def held_score(case: Case, model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
+def held_score(loss_fn: nn.Module, model: nn.Module, batches: Iterable[Any]) -> tuple[float, float]:
     """Loss and, where there are classes, accuracy on the validation split."""
     model.eval()
     loss = right = 0.0
@@ -197,7 +199,7 @@ def held_score(case: Case, model: nn.Module, batches: Iterable[Any]) -> tuple[fl
     with torch.no_grad():
         for x, y in batches:
             output = model(x)
-            loss += case.loss_fn(output, y).item() * len(x)
+            loss += loss_fn(output, y).item() * len(x)
             if not y.is_floating_point():
                 right += (output.argmax(1) == y).sum().item()
             rows += len(x)
@@ -260,7 +262,7 @@ def preloaded_loop(case: Case) -> Timed:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        found[lr], _ = held_score(case, model, [case.tensors.validation])
+        found[lr], _ = held_score(case.loss_fn, model, [case.tensors.validation])
     return time.perf_counter() - began, found
 
 
@@ -285,7 +287,7 @@ def dataloader_loop(case: Case) -> Timed:
             loss.backward()
             optimizer.step()
             losses.append(loss.item())
-        found[lr], _ = held_score(case, model, held)
+        found[lr], _ = held_score(case.loss_fn, model, held)
     return time.perf_counter() - began, found
 
 
@@ -305,7 +307,7 @@ def optuna_study(case: Case) -> Timed:
             loss = case.loss_fn(model(x), y)
             loss.backward()
             optimizer.step()
-        found[lr], accuracy = held_score(case, model, held)
+        found[lr], accuracy = held_score(case.loss_fn, model, held)
         value = accuracy if classes else found[lr]
         trial.report(value, case.steps)
         return value
@@ -315,6 +317,47 @@ def optuna_study(case: Case) -> Timed:
     study = optuna.create_study(direction="maximize" if classes else "minimize", sampler=sampler)
     study.optimize(objective, n_trials=len(case.rates))
     return time.perf_counter() - began, found
+
+
+def ray_tune(case: Case) -> Timed:
+    """A grid of Ray Tune: as many trials at a time as there are cores, each in a process of its own."""
+    from ray import tune
+
+    setting, loaders = case.setting, case.loaders()
+
+    def objective(config: dict[str, float]) -> None:
+        train, held = loaders
+        model = setting.make_model()
+        optimizer = torch.optim.SGD(model.parameters(), lr=config["lr"], momentum=setting.momentum)
+        batches = endless(train)
+        for _ in range(setting.steps):
+            x, y = next(batches)
+            optimizer.zero_grad()
+            loss = setting.loss_fn(model(x), y)
+            loss.backward()
+            optimizer.step()
+        loss, accuracy = held_score(setting.loss_fn, model, held)
+        tune.report({"loss": loss, "accuracy": accuracy})
+
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        tuner = tune.Tuner(
+            objective,
+            param_space={"lr": tune.grid_search(case.rates)},
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        results = tuner.fit()
+        seconds = time.perf_counter() - began
+    return seconds, {result.config["lr"]: result.metrics["loss"] for result in results}
+
+
+def start_ray() -> str:
+    """Start Ray outside the clock and add its way; says which it is."""
+    import ray
+
+    ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    WAYS["Ray Tune"] = ray_tune
+    return f"ray {ray.__version__}"
 
 
 BASE = "lrfind lanes"
@@ -380,15 +423,16 @@ def report_agreement(case: Case, losses: dict[str, Losses]) -> None:
 @click.command()
 @click.option("--turns", default=5, type=click.IntRange(min=1), help="How often each is measured.")
 @click.option("--threads", type=click.IntRange(min=1), help="Of torch; its own default when omitted.")
+@click.option("--ray", is_flag=True, help="Ray Tune too, which takes a minute a turn.")
 @click.option("--case", "names", type=click.Choice([*SETTINGS]), multiple=True, help="Only these cases.")
-def main(turns: int, threads: int | None, names: tuple[str, ...]) -> None:
+def main(turns: int, threads: int | None, ray: bool, names: tuple[str, ...]) -> None:
     """Print how long a sweep takes, for a linear regression, an MLP and a CNN."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     if threads is not None:
         torch.set_num_threads(threads)
     click.echo(
         f"torch {torch.__version__}, optuna {optuna.__version__}, {torch.get_num_threads()} threads,"
-        f" batch {BATCH}, seed {SEED}; Ray Tune is not measured"
+        f" batch {BATCH}, seed {SEED}" + (f", {start_ray()}" if ray else "")
     )
     for name in names or SETTINGS:
         case = Case(name)

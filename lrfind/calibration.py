@@ -92,7 +92,8 @@ def calibrate(problem: Problem, section: SweepSection, lanes: int, lr: float, se
     chunk = math.ceil(lanes / math.ceil(lanes / most))
     try:
         plain = _first_steps_of_a_lane(_unclipped(problem, seed), lr)
-        stack = Stack(_unclipped(problem, seed), chunk, compile=section.compile)
+        unclipped = _unclipped(problem, seed)
+        stack = Stack(unclipped, chunk, compile=section.compile, graphs=problem.graphs)
         reason = _difference(_first_steps_of_a_stack(stack, lr), plain)
         row = np.full((1, chunk), lr)
         whole, stack_threads = _fastest(choices, lambda: stack.train(row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from lrfind.config import Experiment, SweepSection, dump
@@ -67,7 +68,9 @@ def with_lr(experiment: Experiment, lr: float) -> Experiment:
 def state(run: Run) -> dict[str, Any]:
     """How far a run is, and what it found so far."""
     facts, outcomes = run.facts(), list(run.outcomes().values())
-    summary = summarize(run)
+    exported = run.path / "summary.json"
+    known = run.concluded and exported.is_file()  # it would be the same, and takes a while to make again
+    summary = json.loads(exported.read_text(encoding="utf-8")) if known else summarize(run)
     answer = summary["suggestion"] if facts["command"] == "range-test" else summary["best"]
     planned = planned_lanes(run)
     settled = sum(outcome in SETTLED for outcome in outcomes)

@@ -53,22 +53,27 @@ class DivergenceRule:
     factor: float = ON_A_RAMP
     first: float = math.nan
     best: float = math.inf
-    _last: list[float] = field(default_factory=list)  # at most three
+    _last: tuple[float, float] = (math.nan, math.nan)  # the two losses before
     _changes: list[float] = field(default_factory=list)  # sorted
 
     def diverges(self, loss: float) -> bool:
         """Take the next loss; True when the lane has diverged at it."""
-        if not abs(loss) < HUGE:
+        if not -HUGE < loss < HUGE:
             return True
-        if self._last:
-            insort(self._changes, abs(loss - self._last[-1]))
-        self._last = [*self._last[-2:], loss]
-        middle = sorted(self._last)[len(self._last) // 2]
+        before, last = self._last
+        self._last = last, loss
+        if last == last:
+            insort(self._changes, abs(loss - last))
+        if before != before:
+            return False  # fewer than three losses have no median
+        middle = max(min(before, last), min(max(before, last), loss))
         if len(self._changes) == 2:
             self.first = middle
-        if len(self._changes) >= 2:
-            self.best = min(self.best, middle)
-        return len(self._changes) >= FIRST_CHECK and middle > self.ceiling
+        if middle < self.best:
+            self.best = middle
+        if middle <= self.first or len(self._changes) < FIRST_CHECK:
+            return False  # the ceiling is never below the first
+        return middle > self.ceiling
 
     @property
     def ceiling(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -37,6 +37,7 @@ class Problem:
         validation: the validation split, once; None where there is none.
         steps_per_epoch: batches in one pass over the training data; None where the data does not tell.
         generators: those that the data draws from besides the global ones.
+        graphs: what stacks of its lanes have recorded; see `lrfind.stacks.Stack`.
     """
 
     setup: Callable[[int], Setup]
@@ -44,6 +45,7 @@ class Problem:
     validation: Callable[[], Iterator[Any]] | None = None
     steps_per_epoch: int | None = None
     generators: Sequence[Any] = ()
+    graphs: dict[Any, Any] = field(default_factory=dict)
 
 
 def check_objects(model: Any, optimizer: Any, loader: Any) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from itertools import chain
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn, optim
 from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from lrfind.batches import batch_loss
 from lrfind.curves import Array
@@ -68,9 +68,18 @@ class Stack:
             two to three times quicker on small models, and right only where `forward` does the same at every
             step; see `traceable`.
         compile: hand the graph to torch.compile.
+        graphs: what other stacks of the same problem recorded; this one adds to it.
     """
 
-    def __init__(self, setup: Setup, lanes: int, *, trace: bool | None = None, compile: bool = False) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        lanes: int,
+        *,
+        trace: bool | None = None,
+        compile: bool = False,
+        graphs: dict[Any, Callable[..., list[Tensor]]] | None = None,
+    ) -> None:
         self.lanes, self.setup = lanes, setup
         self._model = setup.model
         self._trace = traceable(setup) if trace is None else trace
@@ -87,7 +96,7 @@ class Stack:
                 self._fixed[name] = parameter.detach()
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
         self._optimizer = _at_lr_one(setup, stacked)
-        self._graphs: dict[Any, Callable[..., Any]] = {}
+        self._graphs = {} if graphs is None else graphs
 
     def train(self, lr: Array) -> Array:
         """Take one step for each row of lr.
@@ -111,13 +120,16 @@ class Stack:
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """Each lane's loss (K,), and the gradient of each trained parameter (K, ...); buffers move on."""
-        leaves, spec = tree_flatten(batch)
-        key = (self.lanes, spec, *((leaf.shape, leaf.dtype) for leaf in leaves if isinstance(leaf, Tensor)))
-        if self._trace and key not in self._graphs and len(self._graphs) < MOST_GRAPHS:
-            self._graphs[key] = self._record(leaves, spec)
-        if key not in self._graphs:
+        if not (self._trace and type(batch) is tuple and all(isinstance(part, Tensor) for part in batch)):
             return self._differentiate(batch)
-        loss, *gradients = self._graphs[key](list(self.parameters.values()), self._buffers, leaves)
+        key = (self.lanes, *(part.shape for part in batch))
+        if key not in self._graphs:
+            if sum(lanes == self.lanes for lanes, *_ in self._graphs) >= MOST_GRAPHS:
+                return self._differentiate(batch)
+            self._graphs[key] = self._record(batch)
+        tensors = self._parameters.values(), self._buffers.values(), self._fixed.values(), batch
+        with torch.inference_mode():  # the graph has its own backward: autograd need not watch
+            loss, *gradients = self._graphs[key](*chain.from_iterable(tensors))
         return loss, gradients
 
     def evaluate(self, batches: Iterable[Any]) -> tuple[Array, Array | None, Metric | None]:
@@ -166,15 +178,22 @@ class Stack:
     def _device(self) -> torch.device:
         return next(iter(self._parameters.values())).device
 
-    def _bound(self, parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Callable[..., Any]:
+    def _bound(
+        self,
+        parameters: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        fixed: dict[str, Tensor] | None = None,
+    ) -> Callable[..., Any]:
         """The model as a function of its inputs, with one lane's parameters and buffers in it."""
-        tensors = {**self._fixed, **parameters, **buffers}
+        tensors = {**(self._fixed if fixed is None else fixed), **parameters, **buffers}
         return lambda *args, **kwargs: functional_call(self._model, tensors, args, kwargs)
 
-    def _lane_loss(self, batch: Any) -> Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]:
+    def _lane_loss(
+        self, batch: Any, fixed: dict[str, Tensor] | None = None
+    ) -> Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]:
         """One lane's loss () on a batch, as a function of its parameters and buffers."""
         return lambda parameters, buffers: batch_loss(
-            self._bound(parameters, buffers), self.setup.loss_fn, batch
+            self._bound(parameters, buffers, fixed), self.setup.loss_fn, batch
         ).reshape(())
 
     def _differentiate(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
@@ -186,23 +205,27 @@ class Stack:
         found = torch.autograd.grad(losses.sum(), wanted, allow_unused=True, materialize_grads=True)
         return losses.detach(), list(found)
 
-    def _record(self, leaves: list[Any], spec: Any) -> Callable[..., list[Tensor]]:
-        """Record the same as one graph of (parameters, buffers, leaves of the batch).
+    def _record(self, batch: tuple[Tensor, ...]) -> Callable[..., list[Tensor]]:
+        """Record the same as one graph of (*parameters, *buffers, *fixed, *batch), a flat list of tensors.
 
         `torch.func.grad` is the slower of the two to run and leaves the gradients in the layout of the
         parameters, which the optimizer wants: recorded, it is the faster one.
         """
         names = list(self._parameters)
 
-        def step(parameters: list[Tensor], buffers: dict[str, Tensor], leaves: list[Any]) -> list[Tensor]:
-            lane = grad_and_value(self._lane_loss(tree_unflatten(leaves, spec)))
-            gradients, losses = _over_lanes(lane)(dict(zip(names, parameters, strict=True)), buffers)
+        def step(*tensors: Tensor) -> list[Tensor]:
+            given = iter(tensors)
+            parameters, buffers, fixed = (
+                dict(zip(kind, given, strict=False)) for kind in (names, self._buffers, self._fixed)
+            )
+            lane = grad_and_value(self._lane_loss(tuple(given), fixed))
+            gradients, losses = _over_lanes(lane)(parameters, buffers)
             return [losses, *(gradients[name] for name in names)]
 
-        buffers = {name: buffer.clone() for name, buffer in self._buffers.items()}
+        spare = [buffer.clone() for buffer in self._buffers.values()]
         with torch.random.fork_rng():
-            graph = make_fx(step)(list(self.parameters.values()), buffers, leaves)
-        return torch.compile(graph) if self._compile else graph
+            graph = make_fx(step)(*self.parameters.values(), *spare, *self._fixed.values(), *batch)
+        return torch.compile(graph) if self._compile else cast(Callable[..., list[Tensor]], graph.forward)
 
     def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
         parameters = [*self._parameters.values()]

@@ -172,7 +172,8 @@ class Stacked:
         """Train up to step `until`, and leave lanes that have ended out where that pays."""
         if self._stack is None:
             setup = self._problem.setup(self.records[0].lane.seed)
-            self._stack = Stack(setup, len(self.records), compile=self._compile)
+            graphs = self._problem.graphs
+            self._stack = Stack(setup, len(self.records), compile=self._compile, graphs=graphs)
         while live := [record for record in self._inside if not record.outcome]:
             at = len(live[0].steps)
             if at >= until:
