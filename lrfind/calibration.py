@@ -20,7 +20,8 @@ from lrfind.problem import Problem
 from lrfind.stacks import Stack, obstacle
 from lrfind.train import Setup, first_steps_failed, train
 
-WARM_STEPS, TIMED_STEPS = 3, 10
+WARM_STEPS = 3
+FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 3, 10, 0.25
 CLOSE_LOSS = 1e-4  # relative: a stack sums in another order than a plain lane
 CLOSE_TENSOR = 1e-2  # of its norm; a mistake shows as a difference of the order of 1
 MIB, GIB = 2**20, 2**30
@@ -198,9 +199,9 @@ def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float,
 
 
 def _seconds(step: Callable[[], object]) -> float:
-    """Median time of a step."""
-    times = []
-    for _ in range(TIMED_STEPS):
+    """Median time of a step; of fewer steps where each takes long."""
+    times: list[float] = []
+    while len(times) < FEWEST_TIMED or (len(times) < MOST_TIMED and sum(times) < ENOUGH_SECONDS):
         began = time.perf_counter()
         step()
         times.append(time.perf_counter() - began)

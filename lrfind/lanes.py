@@ -39,12 +39,18 @@ def run_lane(
     Raises:
         LrfindError: if training raises; the lane is kept as failed, with what it had measured.
     """
+
+    def interrupted(results: Sequence[LaneResult]) -> None:
+        for result in results:  # none before the first step
+            keep(result)
+
     team = Alone(problem, lane, conditions, watch)
-    _train([team], problem, conditions, lambda results: keep(results[0]))
+    (result,) = _train([team], problem, conditions, interrupted=interrupted)
+    keep(result)
     (record,) = team.records
     if record.failure is not None:
         raise _explained(record) from record.failure
-    return record.result("finished")
+    return result
 
 
 def run_lanes(
@@ -69,59 +75,61 @@ def run_lanes(
         watch: told of every step.
         note: told when a stack failed and its lanes were run alone instead.
     """
+
+    def together(chunks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
+        teams: list[Team] = [
+            Alone(problem, chunk[0], conditions, watch)
+            if len(chunk) == 1
+            else Stacked(problem, chunk, conditions, watch, compile=engine.compile)
+            for chunk in chunks
+        ]
+        return _train(teams, problem, conditions, interrupted=keep)
+
+    def one_by_one(group: Sequence[Lane]) -> list[LaneResult]:
+        if conditions.rungs:  # then they are compared on the way
+            return together([[lane] for lane in group])
+        done: list[LaneResult] = []
+        try:
+            for lane in group:
+                done += together([[lane]])
+        except (KeyboardInterrupt, Stopped):
+            keep([replace(result, outcome="interrupted") for result in done])
+            raise
+        return done
+
     for _, of_one_seed in groupby(lanes, key=lambda lane: lane.seed):
         seed = list(of_one_seed)
         chunks = [seed[at : at + engine.chunk] for at in range(0, len(seed), engine.chunk)]
         for group in [chunks] if conditions.rungs else [[chunk] for chunk in chunks]:
-            if any(len(chunk) > 1 for chunk in group):
-                try:
-                    _train(_teams(group, problem, conditions, watch, engine), problem, conditions, keep)
-                    continue
-                except Exception as error:
-                    reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                    first, last = group[0][0].lane, group[-1][-1].lane
-                    note(f"lanes {first} to {last} ran one after another: as a stack they failed ({reason}).")
-            _run_single(problem, [lane for chunk in group for lane in chunk], conditions, engine, keep, watch)
-
-
-def _run_single(
-    problem: Problem,
-    lanes: Sequence[Lane],
-    conditions: Conditions,
-    engine: Engine,
-    keep: Callable[[Sequence[LaneResult]], None],
-    watch: Watch,
-) -> None:
-    """Run lanes that are kept together, each by itself; together only where they are pruned."""
-    together = [[[lane] for lane in lanes]] if conditions.rungs else [[[lane]] for lane in lanes]
-    done: list[LaneResult] = []
-    try:
-        for group in together:
-            _train(_teams(group, problem, conditions, watch, engine), problem, conditions, done.extend)
-    except (KeyboardInterrupt, Stopped):
-        keep([replace(result, outcome="interrupted") for result in done])
-        raise
-    keep(done)
-
-
-def _teams(
-    chunks: Sequence[Sequence[Lane]], problem: Problem, conditions: Conditions, watch: Watch, engine: Engine
-) -> list[Team]:
-    return [
-        Alone(problem, chunk[0], conditions, watch)
-        if len(chunk) == 1
-        else Stacked(problem, chunk, conditions, watch, compile=engine.compile)
-        for chunk in chunks
-    ]
+            members = [lane for chunk in group for lane in chunk]
+            try:
+                results = together(group)
+            except Exception as error:  # of a stack: a lane alone notes its own
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+                which = f"lanes {members[0].lane} to {members[-1].lane}"
+                note(f"{which} ran one after another: as a stack they failed ({reason}).")
+                results = one_by_one(members)
+            keep(results)
 
 
 def _train(
     teams: Sequence[Team],
     problem: Problem,
     conditions: Conditions,
-    keep: Callable[[Sequence[LaneResult]], None],
-) -> None:
-    """Train teams of one seed side by side, from one stop to the next, and keep their results."""
+    *,
+    interrupted: Callable[[Sequence[LaneResult]], None],
+) -> list[LaneResult]:
+    """Train teams of one seed side by side, from one stop to the next.
+
+    Args:
+        teams: of lanes of one seed.
+        problem: what to train.
+        conditions: what the lanes have in common.
+        interrupted: given what was measured when an interruption goes through.
+
+    Returns:
+        A result a lane.
+    """
     records = [record for team in teams for record in team.records]
     steps = records[0].lane.lr.size
     generators: dict[int, Any] = {}  # by team: what its dropout and its loader draw from
@@ -143,9 +151,9 @@ def _train(
             if stop in conditions.rungs:
                 _prune(records, conditions.rungs.index(stop))
     except (KeyboardInterrupt, Stopped):
-        keep([record.result("interrupted") for record in records if record.steps])
+        interrupted([record.result("interrupted") for record in records if record.steps])
         raise
-    keep([record.result("finished") for record in records])
+    return [record.result("finished") for record in records]
 
 
 def _prune(records: Sequence[Record], rung: int) -> None:

@@ -61,6 +61,11 @@ def sweep_text(summary: dict[str, Any]) -> str:
         if best["low"] is not None:
             between = f"   [{number(best['low'])} to {number(best['high'])} between seeds]"
         lines.append(f"Best learning rate: {number(best['lr'])}{between}")
+        by = "validation loss" if summary["judge"] == "val_loss" else "final training loss"
+        reached = f"{by} {number(best[summary['judge']])}"
+        if best["metric"] is not None:
+            reached += f", {summary['metric']} {number(best['metric'])}"
+        lines.append(f"  {reached}")
         lines.append(
             f"  usable: {number(usable['low'])} to {number(usable['high'])}, which lose at most"
             f" {usable['tolerance']:.0%} of the drop"
@@ -103,13 +108,22 @@ def rates_text(summary: dict[str, Any]) -> str:
         values = [rate["val_loss"]] if summary["judge"] == "val_loss" else []
         values += [rate["train_loss"], *([rate["metric"]] if metric else [])]
         spread = f"{number(rate['spread'][0])} to {number(rate['spread'][1])}" if rate["spread"] else "-"
-        mark = "best" if rate["lr"] == summary["best"]["lr"] else ""
-        mark = "worse" if rate["worse_beyond_noise"] else mark
-        mark = "not beyond noise" if rate["worse_beyond_noise"] is False else mark
-        rows.append(
-            [number(rate["lr"]), outcome, *("-" if v is None else number(v) for v in values), spread, mark]
-        )
+        shown = ["-" if value is None else number(value) for value in values]
+        rows.append([number(rate["lr"]), outcome, *shown, spread, _standing(rate, summary)])
     return table_text(header, rows)
+
+
+def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
+    """How a rate stands beside the best."""
+    usable = summary["usable"]
+    if rate["lr"] == summary["best"]["lr"]:
+        return "best"
+    if rate["outcome"] != "finished" or usable["low"] is None:
+        return ""
+    words = ["usable"] if usable["low"] <= rate["lr"] <= usable["high"] else []
+    if rate["worse_beyond_noise"] is not None:
+        words.append("worse" if rate["worse_beyond_noise"] else "worse by noise alone?")
+    return ", ".join(words)
 
 
 def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:

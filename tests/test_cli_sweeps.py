@@ -24,7 +24,7 @@ def files(path: str) -> dict[str, bytes]:
 
 def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
-    assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  usable: ")
+    assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
     assert "lanes: 6 of 6, 120 training steps" in lrfind.out
     assert "ran single, on 1 thread: asked for" in lrfind.out
     assert "warning: the best lr is the highest one tried; higher ones may be better (--extend" in lrfind.out
