@@ -1,4 +1,4 @@
-"""Which learning rate should I use? Range tests for PyTorch, with the uncertainty and the evidence.
+"""Which learning rate should I use? Range tests and sweeps for PyTorch, with their uncertainty.
 
 In a notebook:
 

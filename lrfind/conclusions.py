@@ -79,7 +79,7 @@ def state(run: Run) -> dict[str, Any]:
         "run": str(run.path),
         "name": run.experiment.name,
         "command": facts["command"],
-        "state": "running" if holder else "finished" if settled >= planned > 0 else "unfinished",
+        "state": "running" if holder else "finished" if run.concluded else "unfinished",
         "lanes": {"planned": planned, "settled": settled}
         | {kind: outcomes.count(kind) for kind in dict.fromkeys(outcomes)},
         "lr": answer["lr"],

@@ -38,6 +38,6 @@ def save(figure: Figure, stem: Path) -> None:
     """Write a figure as stem.png, at print resolution, and stem.svg; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
-    figure.savefig(stem.with_suffix(".png"), dpi=200)
+    figure.savefig(f"{stem}.png", dpi=200)
     with rc_context({"svg.hashsalt": "lrfind"}):
-        figure.savefig(stem.with_suffix(".svg"), metadata={"Date": None})
+        figure.savefig(f"{stem}.svg", metadata={"Date": None})

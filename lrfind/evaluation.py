@@ -86,12 +86,12 @@ def evaluate(
         parts.append(part.detach().reshape(-1))
         rows.append(_rows(batch))
         if metric == "R^2":
-            targets.append(_target(batch).detach().double().cpu().numpy().reshape(rows[-1], -1))
+            targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
     if not rows:
         raise UsageError("data: the validation split yields no batches.")
     weights = np.array(rows) / sum(rows)
-    val_loss = weights @ torch.stack(losses).double().cpu().numpy()
-    mean = weights @ torch.stack(parts).double().cpu().numpy()
+    val_loss = weights @ torch.stack(losses).cpu().double().numpy()
+    mean = weights @ torch.stack(parts).cpu().double().numpy()
     if metric is None:
         return val_loss, None, None
     if metric == "R^2":

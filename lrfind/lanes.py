@@ -98,8 +98,8 @@ def run_lanes(
         return done
 
     for _, of_one_seed in groupby(lanes, key=lambda lane: lane.seed):
-        seed = list(of_one_seed)
-        chunks = [seed[at : at + engine.chunk] for at in range(0, len(seed), engine.chunk)]
+        queue = list(of_one_seed)
+        chunks = [queue[at : at + engine.chunk] for at in range(0, len(queue), engine.chunk)]
         for group in [chunks] if conditions.rungs else [[chunk] for chunk in chunks]:
             members = [lane for chunk in group for lane in chunk]
             try:
@@ -151,7 +151,9 @@ def _train(
             if stop in conditions.rungs:
                 _prune(records, conditions.rungs.index(stop))
     except (KeyboardInterrupt, Stopped):
-        interrupted([record.result("interrupted") for record in records if record.steps])
+        # All of them, also those that had ended: on resume they must be trained, and pruned, together again.
+        cut = [record.result("interrupted") for record in records if record.steps]
+        interrupted([replace(result, outcome="interrupted", rung=None) for result in cut])
         raise
     return [record.result("finished") for record in records]
 
@@ -171,7 +173,8 @@ def _explained(record: Record) -> LrfindError:
     assert error is not None
     if isinstance(error, LrfindError) or step == 0:
         return first_steps_failed(error)
+    lr = lane.lr[min(step, lane.lr.size - 1)]  # the last update comes after the last step
     return LrfindError(
-        f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lane.lr[step]:.3g}:"
+        f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lr:.3g}:"
         f" {type(error).__name__}: {' '.join(str(error).split())}"
     )

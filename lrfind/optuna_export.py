@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 from lrfind.conclusions import summarize
 from lrfind.errors import UsageError
+from lrfind.readings import judged
 from lrfind.samplers import import_optional
 from lrfind.store import Run
 
@@ -14,8 +16,8 @@ from lrfind.store import Run
 def export_study(run: Run, file: Path) -> int:
     """Write a sweep's lanes as the trials of an Optuna study, in a new SQLite file.
 
-    A trial is a lane: its lr and seed as parameters, its judged loss as value, its training loss at up to a
-    hundred steps as intermediate values. Diverged lanes are told as failed, pruned ones as pruned.
+    A trial is a lane: its lr as parameter, its seed as attribute, its judged loss as value, its training loss
+    at up to a hundred steps as intermediate values. Diverged lanes are told as failed, pruned ones as pruned.
 
     Returns:
         How many trials were written.
@@ -28,6 +30,8 @@ def export_study(run: Run, file: Path) -> int:
         raise UsageError(f"'{run.path}' is a range test; only a grid or a search is a study.")
     if file.exists():
         raise UsageError(f"'{file}' exists already and is left as it is; name another file.")
+    if not file.parent.is_dir():
+        raise UsageError(f"there is no directory '{file.parent}' to write '{file.name}' to.")
     optuna = import_optional("optuna", "export --optuna")
     summary = summarize(run)
     lanes = run.lanes()
@@ -36,7 +40,7 @@ def export_study(run: Run, file: Path) -> int:
     known = {"finished": states.COMPLETE, "pruned": states.PRUNED}
     trials = []
     for lane in lanes:
-        value = lane.val_loss if summary["judge"] == "val_loss" else lane.train_loss
+        value = judged(lane, summary["judge"])
         state = known.get(lane.outcome, states.FAIL)
         if state == states.COMPLETE and value is None:
             state = states.FAIL
@@ -75,7 +79,9 @@ def _write(optuna: Any, name: str, file: Path, trials: list[Any]) -> None:
         optuna.create_study(storage=storage, study_name=name).add_trials(trials)
         storage.engine.dispose()
         draft.replace(file)
-    except OSError as error:
-        raise UsageError(f"cannot write '{file}': {error.strerror}.") from None
+    except (OSError, optuna.exceptions.StorageInternalError) as error:
+        raise UsageError(f"cannot write '{file}': {error}.") from None
     finally:
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         optuna.logging.set_verbosity(level)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrfind.conclusions import summarize, sweep_section
 from lrfind.drawing import BLUE, RED, figure_of, finish, save
+from lrfind.errors import UsageError
 from lrfind.range_test_plots import RangeTestView, range_test_figure, view_range_test
 from lrfind.readings import Reading, read_sweep
 from lrfind.store import Run
@@ -37,10 +39,18 @@ def plot_run(run: Run) -> list[Path]:
 
 
 def plot_overlay(runs: Sequence[Run], path: Path) -> list[Path]:
-    """Draw loss against lr of several runs on one axis; writes PNG and SVG and returns their paths."""
+    """Draw loss against lr of several runs on one axis; writes PNG and SVG and returns their paths.
+
+    Raises:
+        UsageError: if the folder of `path` does not exist, or cannot be written to.
+    """
+    stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
     figure = figure_of(lambda ax: _draw_overlay(runs, ax), "")
-    save(figure, path)
-    return [path.with_suffix(".png"), path.with_suffix(".svg")]
+    try:
+        save(figure, stem)
+    except OSError as error:
+        raise UsageError(f"cannot write '{stem}.png': {error.strerror}.") from None
+    return [Path(f"{stem}.png"), Path(f"{stem}.svg")]
 
 
 def _draw_overlay(runs: Sequence[Run], ax: Axes) -> Axes:
@@ -64,10 +74,12 @@ def _draw_overlay(runs: Sequence[Run], ax: Axes) -> Axes:
             ax.plot(
                 lost, [0.96] * len(lost), "x", color=color, transform=ax.get_xaxis_transform(), clip_on=False
             )
-            span = [*sweep.middle.tolist(), sweep.first_loss]
-            tops.append(max(span) + 0.1 * (max(span) - min(span)))
-            bottoms.append(min(span) - 0.05 * (max(span) - min(span)))
-    ax.set_ylim(min(bottoms), max(tops))
+            span = [loss for loss in (*sweep.middle.tolist(), sweep.first_loss) if math.isfinite(loss)]
+            if span:
+                tops.append(max(span) + 0.1 * (max(span) - min(span)))
+                bottoms.append(min(span) - 0.05 * (max(span) - min(span)))
+    if tops and max(tops) > min(bottoms):
+        ax.set_ylim(min(bottoms), max(tops))
     return finish(ax, "learning rate", "loss")
 
 

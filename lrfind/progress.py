@@ -35,10 +35,14 @@ def _bar() -> Iterator[WatchFor]:
         task = bar.add_task("starting", total=None)
 
         def begin(lanes: int, steps: int) -> Watch:
+            furthest = 0
+
             def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
-                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {min(losses):<9.3g}"
+                nonlocal furthest
+                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
                 done = together[0].lane * steps + (step + 1) * len(together)
-                bar.update(task, total=lanes * steps, completed=done, description=text)
+                furthest = max(furthest, done)  # lanes that are pruned side by side start again and again
+                bar.update(task, total=lanes * steps, completed=furthest, description=text)
 
             return watch
 
@@ -53,7 +57,7 @@ def _lines(lanes: int, steps: int) -> Watch:
         if time.monotonic() - last >= EVERY_SECONDS:
             last = time.monotonic()
             text = f"{_which(together, lanes)}, step {step + 1}/{steps}: lr {_lrs(together, step)}"
-            click.echo(f"{text}, loss {min(losses):.4g}", err=True)
+            click.echo(f"{text}, loss {_lowest(losses):.4g}", err=True)
 
     return watch
 
@@ -63,6 +67,11 @@ def _which(together: Sequence[Lane], lanes: int) -> str:
     return f"lane {first}/{lanes}" if first == last else f"lanes {first}-{last}/{lanes}"
 
 
+def _lowest(losses: Sequence[float]) -> float:
+    return min((loss for loss in losses if loss == loss), default=losses[0])
+
+
 def _lrs(together: Sequence[Lane], step: int) -> str:
-    low, high = together[0].lr[step], together[-1].lr[step]
+    lrs = [float(lane.lr[step]) for lane in together]
+    low, high = min(lrs), max(lrs)
     return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"

@@ -89,7 +89,8 @@ def sweep_text(summary: dict[str, Any]) -> str:
         )
     if engine:
         threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
-        lines.append(f"  ran {engine['lanes']}, on {threads}: {engine['why']}")
+        way = "stacked" if engine["lanes"] == "stacked" else "one after another"
+        lines.append(f"  lanes ran {way}, on {threads}: {engine['why']}")
     lines += [f"warning: {warning}" for warning in summary["warnings"]]
     return "\n".join(lines)
 

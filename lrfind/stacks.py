@@ -115,7 +115,7 @@ class Stack:
             loss, gradients = self.gradients(next(self.setup.batches))
             self._update(gradients, {kind: table[step] for kind, table in tables.items()})
             losses.append(loss)
-        found: Array = torch.stack(losses).double().cpu().numpy()
+        found: Array = torch.stack(losses).cpu().double().numpy()
         return found
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
@@ -286,6 +286,6 @@ def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimize
 
 def _clipped(gradients: list[Tensor], norm: float) -> list[Tensor]:
     """Scale each lane's gradient down to a norm, as `torch.nn.utils.clip_grad_norm_` does for one lane."""
-    squares = torch.stack([gradient.flatten(1).square().sum(1) for gradient in gradients])
+    squares = torch.stack([gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients])
     factor = (norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)  # (K,)
     return [gradient * factor.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]

@@ -46,8 +46,10 @@ CREATE TABLE steps (
     loss REAL, probe_loss REAL, grad_norm REAL, PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
 """
+NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr > 0"
 DATABASE = "run.sqlite"
 LOCK = ".lock"
+UNKNOWN_HOLDER = {"pid": "unknown", "host": "unknown", "since": "unknown"}
 VERSION = 2
 FILES = (
     DATABASE,
@@ -140,13 +142,14 @@ class Run:
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
             version = run.facts()["version"]
-            curves = [lane.curve for lane in run.lanes()]
-            if not all((curve.lr > 0).all() for curve in curves):
-                raise ValueError("it has an lr that is not positive")
+            if version != VERSION:
+                raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
+            with run._connect() as database:
+                (bad,) = database.execute(NOT_AN_LR).fetchone()
+            if bad:
+                raise ValueError("it has an lr that is not a positive number")
         except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
             raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
-        if version != VERSION:
-            raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
         return run
 
     def discard_if_empty(self) -> bool:
@@ -299,11 +302,11 @@ class Run:
         Raises:
             UsageError: if another process holds it; says which.
         """
-        lock = FileLock(self.path / LOCK, timeout=0)
+        lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have it for a moment
         try:
             lock.acquire()
         except Timeout:
-            who = self.facts().get("holder", {"pid": "unknown", "host": "unknown", "since": "unknown"})
+            who = self.facts().get("holder", UNKNOWN_HOLDER)
             raise UsageError(
                 f"'{self.path}' is being run by process {who['pid']} on {who['host']} since {who['since']};"
                 " wait for it, or stop it."
@@ -323,7 +326,7 @@ class Run:
             with lock:
                 return None
         except Timeout:
-            found: dict[str, Any] = self.facts()["holder"]
+            found: dict[str, Any] = self.facts().get("holder", UNKNOWN_HOLDER)
             return found
 
     @contextmanager

@@ -14,7 +14,7 @@ from lrfind.batches import loader_batches, one_pass, tensor_batches
 from lrfind.config import USUAL_ROWS, DataSection
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import UsageError
-from lrfind.randomness import child_seed, generators, reseed
+from lrfind.randomness import capture, child_seed, generators, reseed, restore
 
 HELD_ROWS = 256  # of a validation batch; the first of them is the probe batch
 
@@ -139,8 +139,11 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
         return loader_batches(loader(train, torch.Generator().manual_seed(order)), device)
 
     def validation() -> Iterator[Any]:
-        with torch.random.fork_rng():  # an evaluation must not move the dropout masks of the training
+        states = capture(generators(held))  # an evaluation must not move what the training draws
+        try:
             yield from one_pass(loader(held, None), device)
+        finally:
+            restore(states)
 
     example = next(batches(0))
     tensors = isinstance(example, tuple | list) and all(isinstance(part, Tensor) for part in example)

@@ -161,7 +161,7 @@ def sweep_summary(
         "lanes": {"planned": planned, "settled": settled, "steps": steps},
         "pruned": {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)},
         "engine": engine,
-        "warnings": [*_sweep_warnings(reading, judge, planned - settled), *notes],
+        "warnings": [*_sweep_warnings(reading, judge, planned - settled, run, command), *notes],
     }
 
 
@@ -199,16 +199,17 @@ def _no_best(reading: Reading) -> str:
     return "no lane finished yet." if reading.rates else "no lane has run yet."
 
 
-def _sweep_warnings(reading: Reading, judge: Judge, missing: int) -> list[str]:
+def _sweep_warnings(reading: Reading, judge: Judge, missing: int, run: str, command: str) -> list[str]:
     warnings = []
     best, rates = reading.best, reading.rates
     if missing > 0:
-        warnings.append(f"{missing} lanes have not run yet; `lrfind resume` goes on with them.")
+        warnings.append(f"{missing} lanes have not run yet; `lrfind resume {run}` goes on with them.")
     if judge != reading.judge and best:
         warnings.append("there is no validation loss, so the final training loss decides.")
     if best and reading.boundary:
         side, way = ("lowest", "lower") if reading.boundary == "low" else ("highest", "higher")
-        warnings.append(f"the best lr is the {side} one tried; {way} ones may be better (--extend goes on).")
+        more = "--extend goes on" if command == "grid" else "widen --low and --high"
+        warnings.append(f"the best lr is the {side} one tried; {way} ones may be better ({more}).")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not missing:
         warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
     ties = [rate for rate in rates if best and rate is not best and _tied(rate, best, reading.judge)]

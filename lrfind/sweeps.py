@@ -187,7 +187,7 @@ def first_peaks(section: SweepSection, seed: int) -> list[float]:
     if section.sampler in ("tpe", "gp"):
         count = min(count, samplers.startup(section.trials))
     return given + _proposed(
-        section, [samplers.Trial(lr, math.inf) for lr in given], count - len(given), seed
+        section, [samplers.Trial(lr, math.nan) for lr in given], count - len(given), seed
     )
 
 

@@ -141,7 +141,7 @@ class Alone:
 
     def evaluate(self, step: int) -> None:
         """Evaluate the lane."""
-        if self._setup is None or self._problem.validation is None:
+        if self._setup is None or self._problem.validation is None or self.records[0].outcome:
             return
         model, loss_fn = self._setup.model, self._setup.loss_fn
         with self._failure_noted(), evaluating(model), torch.no_grad():
@@ -184,10 +184,13 @@ class Stacked:
             ahead = slice(at, min(at + BLOCK, until))
             lr = np.stack([record.lane.lr[ahead] for record in self._inside], axis=1)  # (T, K)
             for i, losses in enumerate(self._stack.train(lr).tolist()):
-                for record, loss, rate in zip(self._inside, losses, lr[i].tolist(), strict=True):
+                taken: list[tuple[Lane, float]] = []
+                for record, loss, lane_lr in zip(self._inside, losses, lr[i].tolist(), strict=True):
                     if not record.outcome:
-                        record.take(Step(at + i, rate, loss))
-                self._watch([record.lane for record in self._inside], at + i, losses)
+                        record.take(Step(at + i, lane_lr, loss))
+                        taken.append((record.lane, loss))
+                if taken:
+                    self._watch([lane for lane, _ in taken], at + i, [loss for _, loss in taken])
 
     def evaluate(self, step: int) -> None:
         """Evaluate the stack."""

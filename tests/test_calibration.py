@@ -31,6 +31,10 @@ class Branching(nn.Module):
         y = self.layer(x)
         return y if y.mean() > 0 else 2 * y
 
+class Normed(nn.Sequential):
+    def __init__(self, in_features, out_features):
+        super().__init__(nn.Linear(in_features, 3), nn.BatchNorm1d(3), nn.Linear(3, out_features))
+
 class Reading(nn.Module):
     def __init__(self, in_features, out_features):
         super().__init__()
@@ -78,6 +82,10 @@ def test_what_stacks_wrongly_runs_single_and_says_why(overrides: list[str], word
     found = engine(*overrides)
     assert (found.lanes, found.chunk) == ("single", 1)
     assert any(word in found.why for word in words.split("|")), found.why
+
+
+def test_batch_norm_is_no_obstacle() -> None:
+    assert engine("model='own_for_calibration:Normed'").lanes == "stacked"
 
 
 def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:

@@ -26,7 +26,7 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
     assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
     assert "lanes: 6 of 6, 120 training steps" in lrfind.out
-    assert "ran single, on 1 thread: asked for" in lrfind.out
+    assert "lanes ran one after another, on 1 thread: asked for" in lrfind.out
     assert "warning: the best lr is the highest one tried; higher ones may be better (--extend" in lrfind.out
     assert "6 lanes x 20 steps, about " in lrfind.err
     assert set(files("run")) == {

@@ -158,7 +158,9 @@ def test_an_interrupted_sweep_keeps_its_half_lane_until_it_is_run_again(tmp_path
         run_sweep(run, watch=interrupt)
     assert list(run.outcomes().values()) == [*["finished"] * 4, "interrupted"]
     found = json.loads((run.path / "summary.json").read_text())
-    assert "4 lanes have not run yet; `lrfind resume` goes on with them." in " ".join(found["warnings"])
+    assert f"4 lanes have not run yet; `lrfind resume {run.path}` goes on with them." in " ".join(
+        found["warnings"]
+    )
     run_sweep(run)
     assert_same_tables(tmp_path / "calm", run.path)
 
@@ -171,6 +173,24 @@ def assert_same_tables(calm: Path, other: Path) -> None:
     for summary in summaries:
         del summary["run"], summary["engine"]
     assert summaries[0] == summaries[1]
+
+
+def test_lanes_that_were_interrupted_while_pruned_are_pruned_together_again(tmp_path: Path) -> None:
+    def interrupt(count: int, steps: int) -> Any:
+        def watch(lanes: list[Lane], at: int, losses: list[float]) -> None:
+            if (lanes[0].lane, at) == (6, 12):
+                raise KeyboardInterrupt
+
+        return watch
+
+    way = ("grid", "grid.lanes=single", "grid.prune=true", "grid.low=1e-3", "grid.high=0.5", "grid.points=8")
+    sweep(tmp_path / "calm", *way)
+    run = start(tmp_path / "run", *way)
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(run, watch=interrupt)
+    assert "pruned" not in run.outcomes().values()
+    run_sweep(run)
+    assert_same_tables(tmp_path / "calm", run.path)
 
 
 def test_resuming_uses_the_stored_engine_and_never_recalibrates(
