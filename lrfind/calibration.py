@@ -85,20 +85,20 @@ def calibrate(problem: Problem, section: SweepSection, lanes: int, lr: float, se
     reason = obstacle(problem.setup(seed))
     if reason:
         return single(f"lanes cannot be stacked: {reason}")
-    size = lane_bytes(problem.setup(seed))
-    most = int(section.stack_memory * GIB / size)
-    if most < 2:
-        cap = f"stack_memory allows {section.stack_memory:g} GiB"
-        return single(f"one lane of a stack takes {size / MIB:.0f} MiB, and {cap}")
-    chunk = math.ceil(lanes / math.ceil(lanes / most))
     try:
+        size = lane_bytes(problem.setup(seed))
+        most = int(section.stack_memory * GIB / size)
+        if most < 2:
+            cap = f"stack_memory allows {section.stack_memory:g} GiB"
+            return single(f"one lane of a stack takes {size / MIB:.0f} MiB, and {cap}")
+        chunk = math.ceil(lanes / math.ceil(lanes / most))
         plain = _first_steps_of_a_lane(_unclipped(problem, seed), lr)
         unclipped = _unclipped(problem, seed)
         stack = Stack(unclipped, chunk, compile=section.compile, graphs=problem.graphs)
         reason = _difference(_first_steps_of_a_stack(stack, lr), plain)
         row = np.full((1, chunk), lr)
         whole, stack_threads = _fastest(choices, lambda: stack.train(row))
-    except Exception as error:  # whatever vmap, a tracer or a compiler refuses
+    except (Exception, SystemExit) as error:  # whatever vmap, a tracer or a compiler refuses
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     if reason:
         return single(f"stacked lanes fail the check against a plain one: {reason}")
@@ -140,19 +140,26 @@ def lane_bytes(setup: Setup) -> int:
 
 
 class _FirstSteps(NamedTuple):
-    """Two steps of a lane, or of each lane of a stack: gradients and buffers are those of the second."""
+    """Two steps of a lane, or of each lane of a stack: gradients and buffers are those of the second.
+
+    `reassigned` are buffers that forward gave a new tensor, which a stack would not see.
+    """
 
     losses: Array
     gradients: Mapping[str, Tensor]
     buffers: Mapping[str, Tensor]
+    reassigned: Sequence[str] = ()
 
 
 def _first_steps_of_a_lane(setup: Setup, lr: float) -> _FirstSteps:
     losses = []
+    before = dict(setup.model.named_buffers())
     for step in train(setup, np.full(2, lr)):
         losses.append(step.loss)
         gradients = {name: p.grad for name, p in setup.model.named_parameters() if p.grad is not None}
-    return _FirstSteps(np.array(losses), gradients, dict(setup.model.named_buffers()))
+    buffers = dict(setup.model.named_buffers())
+    reassigned = [name for name, buffer in buffers.items() if buffer is not before.get(name)]
+    return _FirstSteps(np.array(losses), gradients, buffers, reassigned)
 
 
 def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
@@ -164,6 +171,8 @@ def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
 
 def _difference(stacked: _FirstSteps, plain: _FirstSteps) -> str | None:
     """What a stack does differently from a plain lane, or None."""
+    if plain.reassigned:
+        return f"forward gives the buffer {plain.reassigned[0]} a new tensor instead of changing it in place"
     for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
         if not np.allclose(ours, loss, rtol=CLOSE_LOSS, atol=1e-6, equal_nan=True):
             other = ours[np.argmax(np.abs(ours - loss))]

@@ -15,7 +15,7 @@ import lrfind
 from lrfind.commands import configs, range_tests, runs, sweeps
 from lrfind.commands.options import note, quiet_option
 from lrfind.document import ConfigError
-from lrfind.errors import LrfindError, Stopped
+from lrfind.errors import LrfindError, Stopped, UsageError
 
 INTERRUPTED = 130
 STOPPED = 4
@@ -92,6 +92,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         error.show()
         return error.exit_code
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            note(f"error: '{error.filename}' is not ours to use: {error.strerror}.")
+            return UsageError.exit_code
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         note(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again.")

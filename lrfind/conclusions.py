@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from lrfind.config import Experiment, SweepSection, dump
@@ -39,8 +38,8 @@ def conclude(run: Run) -> dict[str, Any]:
     if "environment" in facts:
         run.write_json("environment.json", facts["environment"])
     run.write_json("summary.json", summary)
-    best = summary.get("best", {}).get("lr")
-    if best is not None:
+    best, lanes = summary.get("best", {}).get("lr"), summary["lanes"]
+    if best is not None and lanes["settled"] == lanes["planned"]:
         run.write("best.yaml", dump(with_lr(run.experiment, best)))
     return summary
 
@@ -68,9 +67,7 @@ def with_lr(experiment: Experiment, lr: float) -> Experiment:
 def state(run: Run) -> dict[str, Any]:
     """How far a run is, and what it found so far."""
     facts, outcomes = run.facts(), list(run.outcomes().values())
-    exported = run.path / "summary.json"
-    known = run.concluded and exported.is_file()  # it would be the same, and takes a while to make again
-    summary = json.loads(exported.read_text(encoding="utf-8")) if known else summarize(run)
+    summary = summarize(run)
     answer = summary["suggestion"] if facts["command"] == "range-test" else summary["best"]
     planned = planned_lanes(run)
     settled = sum(outcome in SETTLED for outcome in outcomes)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -144,11 +145,21 @@ class RangeTestSection(Section):
         return name
 
 
+def _not_tiny(lr: float) -> float:
+    if lr < 1e-30:
+        raise ValueError(f"must be at least 1e-30; found {lr:g}")
+    return lr
+
+
+Lr = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]
+"""Beyond, their ratios overflow; and no training wants them."""
+
+
 class SweepSection(Section):
     """What a grid and a search have in common."""
 
-    low: float = Field(default=1e-4, gt=0, description="the lowest lr")
-    high: float = Field(default=1.0, gt=0, validate_default=True, description="the highest lr")
+    low: Lr = Field(default=1e-4, description="the lowest lr")
+    high: Lr = Field(default=1.0, validate_default=True, description="the highest lr")
     seeds: int = Field(default=3, ge=1, le=10_000, description="lanes per lr: own weights and batch order")
     lanes: LaneMode = Field(
         default="auto", description="stacked: lanes train together; single: one after another; auto: measured"
@@ -170,15 +181,16 @@ class SweepSection(Section):
     @field_validator("high")
     @classmethod
     def _upwards(cls, high: float, info: ValidationInfo) -> float:
-        if high <= info.data.get("low", 0):
-            raise ValueError(f"must be above low ({info.data['low']:g}); found {high:g}")
+        low = info.data.get("low", high / 2)
+        if high < 1.01 * low:
+            raise ValueError(f"must be well above low ({low:g}); found {high:g}")
         return high
 
 
 class GridSection(SweepSection):
     """A grid: the lrs of a list, or points spaced evenly in log lr."""
 
-    lrs: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
+    lrs: tuple[Lr, ...] | None = Field(
         default=None, strict=False, min_length=1, description="instead of low, high and points"
     )
     points: int = Field(default=9, ge=2, le=10_000)
@@ -211,7 +223,7 @@ class SearchSection(SweepSection):
     sampler: Sampler = "tpe"
     trials: int = Field(default=16, ge=1, le=10_000, description="lrs to try")
     batch: int = Field(default=4, ge=1, description="lrs that tpe and gp propose at a time")
-    start: float | None = Field(default=None, gt=0, description="an lr to try first")
+    start: Lr | None = Field(default=None, description="an lr to try first")
 
 
 class Experiment(Section):

@@ -104,7 +104,7 @@ def run_lanes(
             members = [lane for chunk in group for lane in chunk]
             try:
                 results = together(group)
-            except Exception as error:  # of a stack: a lane alone notes its own
+            except (Exception, SystemExit) as error:  # of a stack: a lane alone notes its own
                 reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
                 which = f"lanes {members[0].lane} to {members[-1].lane}"
                 note(f"{which} ran one after another: as a stack they failed ({reason}).")

@@ -79,8 +79,9 @@ def _write(optuna: Any, name: str, file: Path, trials: list[Any]) -> None:
         optuna.create_study(storage=storage, study_name=name).add_trials(trials)
         storage.engine.dispose()
         draft.replace(file)
-    except (OSError, optuna.exceptions.StorageInternalError) as error:
-        raise UsageError(f"cannot write '{file}': {error}.") from None
+    except Exception as error:  # SQLAlchemy's have many names
+        first = str(error).partition("\n")[0]
+        raise UsageError(f"cannot write '{file}': {first}; name a file in a folder of yours.") from error
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.catalog import Judge
-from lrfind.plan import LaneResult, Outcome
+from lrfind.plan import SETTLED, LaneResult, Outcome
 
 T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; beyond, 2.2 is close enough."""
@@ -73,7 +73,8 @@ class Reading:
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float) -> Reading:
-    """Read a sweep's lanes; any of them may be missing or cut off."""
+    """Read a sweep's lanes; any of them may be missing or cut off, see `comparable`."""
+    results = comparable(results)
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
@@ -97,6 +98,22 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float) ->
         edge=sweep_edge(rates),
         boundary=_boundary(rates, best),
     )
+
+
+def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
+    """The lanes of an unfinished sweep that may be held against each other.
+
+    These are the settled lanes of the seeds for which every lr has settled; without such a seed, all that
+    have settled; without any, all.
+    """
+    settled = [result for result in results if result.outcome in SETTLED]
+    lrs = {result.peak for result in results}
+    done = {
+        seed
+        for seed in {result.seed for result in settled}
+        if {result.peak for result in settled if result.seed == seed} == lrs
+    }
+    return [result for result in settled if result.seed in done] or settled or list(results)
 
 
 def by_lr(results: Sequence[LaneResult]) -> list[list[LaneResult]]:
@@ -188,6 +205,8 @@ def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
     log = np.log([rate.lr for rate in rates])
     gaps = np.diff(log)
     width = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
+    if not width.sum() > 0:  # lrs that cannot be told apart
+        return None
     return float(np.average(losses, weights=width) - min(losses))
 
 

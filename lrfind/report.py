@@ -66,10 +66,10 @@ def sweep_text(summary: dict[str, Any]) -> str:
         if best["metric"] is not None:
             reached += f", {summary['metric']} {number(best['metric'])}"
         lines.append(f"  {reached}")
-        lines.append(
-            f"  usable: {number(usable['low'])} to {number(usable['high'])}, which lose at most"
-            f" {usable['tolerance']:.0%} of the drop"
-        )
+        lost = f"at most {usable['tolerance']:.0%} of the drop from the first loss"
+        stretch = f"{number(usable['low'])} to {number(usable['high'])}, which lose {lost}"
+        alone = f"no other of these: all lose more than {lost.removeprefix('at most ')}"
+        lines.append(f"  usable: {stretch if usable['low'] < usable['high'] else alone}")
     if summary["edge"] is not None:
         lines.append(
             f"  edge: {number(summary['edge'])}, between the last that finished and the first that diverged"
@@ -100,7 +100,7 @@ def rates_text(summary: dict[str, Any]) -> str:
     metric = summary["metric"]
     header = ["lr", "outcome", *(["val loss"] if summary["judge"] == "val_loss" else []), "train loss"]
     header += [metric] if metric else []
-    header += ["between seeds", ""]
+    header += ["between seeds", "beside the best"]
     rows = []
     for rate in summary["rates"]:
         outcome = rate["outcome"]
@@ -121,10 +121,9 @@ def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
         return "best"
     if rate["outcome"] != "finished" or usable["low"] is None:
         return ""
-    words = ["usable"] if usable["low"] <= rate["lr"] <= usable["high"] else []
-    if rate["worse_beyond_noise"] is not None:
-        words.append("worse" if rate["worse_beyond_noise"] else "worse by noise alone?")
-    return ", ".join(words)
+    if usable["low"] <= rate["lr"] <= usable["high"]:
+        return "usable"
+    return "maybe worse" if rate["worse_beyond_noise"] is False else "worse"
 
 
 def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:

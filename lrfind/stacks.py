@@ -68,7 +68,8 @@ class Stack:
             two to three times quicker on small models, and right only where `forward` does the same at every
             step; see `traceable`.
         compile: hand the graph to torch.compile.
-        graphs: what other stacks of the same problem recorded; this one adds to it.
+        graphs: what other stacks of the same problem recorded, for lrfind's own models: one of the user's may
+            have numbers in it that differ between seeds.
     """
 
     def __init__(
@@ -96,7 +97,8 @@ class Stack:
                 self._fixed[name] = parameter.detach()
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
         self._optimizer = _at_lr_one(setup, stacked)
-        self._graphs = {} if graphs is None else graphs
+        own = type(setup.model).__module__.startswith("lrfind.models.")
+        self._graphs = graphs if own and graphs is not None else {}
 
     def train(self, lr: Array) -> Array:
         """Take one step for each row of lr.

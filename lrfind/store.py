@@ -328,6 +328,8 @@ class Run:
         except Timeout:
             found: dict[str, Any] = self.facts().get("holder", UNKNOWN_HOLDER)
             return found
+        except OSError:  # not ours to lock
+            return None
 
     @contextmanager
     def _connect(self) -> Iterator[sqlite3.Connection]:

@@ -13,6 +13,7 @@ from lrfind.readings import Rate, Reading, beyond_noise, judged, read_sweep
 from lrfind.suggestions import METHODS, RAMP_EDGE, suggest_over
 
 SCHEMA = 1
+HARDLY = 0.05  # of the first loss: a smaller fall tells little of an lr
 
 
 def suggestion_table(curves: Sequence[Curve], *, raw: bool) -> dict[str, dict[str, Any]]:
@@ -215,7 +216,10 @@ def _sweep_warnings(reading: Reading, judge: Judge, missing: int, run: str, comm
     ties = [rate for rate in rates if best and rate is not best and _tied(rate, best, reading.judge)]
     if ties:
         lrs = ", ".join(f"{rate.lr:.3g}" for rate in ties)
-        warnings.append(f"not worse than the best beyond the noise between seeds: {lrs}.")
+        warnings.append(f"so few seeds do not show that these are worse than the best: lr {lrs}.")
+    first, last = reading.first_loss, best.loss if best else None
+    if last is not None and first - last < HARDLY * abs(first):
+        warnings.append(f"the loss hardly fell (from {first:.3g} to {last:.3g}); train longer to tell.")
     for rate in rates:
         part = [lane for lane in rate.lanes.values() if lane.outcome == "diverged"]
         if 0 < len(part) < len(rate.lanes):
@@ -223,10 +227,10 @@ def _sweep_warnings(reading: Reading, judge: Judge, missing: int, run: str, comm
         failed = next((lane for lane in rate.lanes.values() if lane.outcome == "failed"), None)
         if failed is not None:
             warnings.append(f"lr {rate.lr:.3g} failed (seed {failed.seed}): {failed.error}")
-    first = next((rate.lr for rate in rates if rate.outcome == "diverged"), None)
-    above = [rate.lr for rate in rates if first and rate.outcome == "finished" and rate.lr > first]
-    if first and above:
-        warnings.append(f"lr {first:.3g} diverged, but {above[0]:.3g} finished: the edge is not sharp.")
+    diverged = next((rate.lr for rate in rates if rate.outcome == "diverged"), None)
+    above = [rate.lr for rate in rates if diverged and rate.outcome == "finished" and rate.lr > diverged]
+    if diverged and above:
+        warnings.append(f"lr {diverged:.3g} diverged, but {above[0]:.3g} finished: the edge is not sharp.")
     return warnings
 
 

@@ -102,8 +102,13 @@ class Record:
             evaluations=tuple(self.evaluations),
             rung=self.rung,
             seconds=self.seconds,
-            error=None if self.failure is None else f"{type(self.failure).__name__}: {self.failure}",
+            error=None if self.failure is None else _storable(self.failure),
         )
+
+
+def _storable(error: BaseException) -> str:
+    """An exception's type and text, without what no file can hold (lone surrogates)."""
+    return f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
 
 
 class Team(Protocol):

@@ -106,7 +106,7 @@ def test_trying_one_place_often_does_not_change_the_sensitivity() -> None:
     assert weighted == pytest.approx(plain, rel=0.02)
 
 
-@pytest.mark.parametrize("ending", ["pruned", "failed", "interrupted"])
+@pytest.mark.parametrize("ending", ["pruned", "failed"])
 def test_there_is_no_sensitivity_when_a_loss_is_not_known(ending: Outcome) -> None:
     assert read(sweep([1, ending, 3])).sensitivity is None
     assert read(sweep([1, 2, 3])).sensitivity == 1
@@ -159,10 +159,17 @@ def test_beyond_noise_pairs_by_seed_and_needs_two() -> None:
     assert beyond_noise(rate, best, "train_loss") is None
 
 
+def test_an_unfinished_sweep_compares_the_seeds_that_every_lr_has() -> None:
+    cut = LaneResult(0, 1, 2, 4.0, "interrupted", np.array([9.0]), np.array([9.0]))
+    found = read([lane(2, 2.0, 0), lane(4, 1.0, 0), lane(2, 0.1, 1), cut])
+    assert found.best.lr == 4
+    assert [len(rate.lanes) for rate in found.rates] == [1, 1]
+
+
 def test_a_sweep_that_was_cut_off_is_read_as_far_as_it_went() -> None:
     nothing = np.array([])
     cut = LaneResult(0, 0, 2, 4.0, "interrupted", nothing, nothing)
     found = read([lane(1, 2.0, 0), lane(2, 1.0, 0), cut, lane(1, 2.0, 1), lane(8, "failed", 1)])
-    assert [rate.outcome for rate in found.rates] == ["finished", "finished", "interrupted", "failed"]
+    assert [rate.outcome for rate in found.rates] == ["finished", "finished", "failed"]
     assert (found.best.lr, found.first_loss, found.boundary) == (2, FIRST, None)
     assert (read([cut]).best, read([]).best, read([]).usable) == (None, None, None)

@@ -69,7 +69,8 @@ def _tell(prepared: Prepared) -> None:
     from lrfind.report import cost_text
 
     engine = prepared.engine
-    note(f"{cost_text(**vars(prepared.cost))}; {engine.lanes} lanes: {engine.why}")
+    way = "stacked" if engine.lanes == "stacked" else "one after another"
+    note(f"{cost_text(**vars(prepared.cost))}; lanes run {way}: {engine.why}")
 
 
 def _exit_code(summary: dict[str, Any]) -> int:

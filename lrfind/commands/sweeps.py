@@ -107,6 +107,10 @@ def _start(command: str, options: dict[str, Any], own: tuple[str, ...]) -> int:
     """Start a sweep; `own` are the options that this command alone has."""
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     as_json, quiet, dry_run = options.pop("as_json"), options.pop("quiet"), options.pop("dry_run")
+    for one, *others in (("steps", "epochs"), ("lrs", "low", "high", "points")):
+        rival = next((name for name in others if options.get(name) is not None), None)
+        if options.get(one) is not None and rival:
+            raise UsageError(f"give --{one} or --{rival}, not both.")
     keys = KEYS | {name: f"{command}.{name}" for name in (*COMMON, *own)}
     given = [*map(Override.of, overrides), *option_overrides(options, keys)]
     experiment, text = load(config, given, quiet)
@@ -123,6 +127,7 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
     from lrfind.conclusions import sweep_section
+    from lrfind.config import GridSection
     from lrfind.plan import sweep_lanes
     from lrfind.report import cost_text, table_text
     from lrfind.sweeps import first_peaks, prepare
@@ -140,5 +145,8 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     )
     if cost.lanes > len(lanes):
         click.echo(f"... and {cost.lanes - len(lanes)} more, which {section.sampler} proposes later")  # type: ignore[attr-defined]
-    click.echo(f"{cost_text(**vars(cost))}; {engine.lanes} lanes: {engine.why}")
+    if isinstance(section, GridSection) and section.extend:
+        click.echo("... and more outward, while the best lr is the lowest or the highest (--extend)")
+    way = "stacked" if engine.lanes == "stacked" else "one after another"
+    click.echo(f"{cost_text(**vars(cost))}; lanes run {way}: {engine.why}")
     return 0
