@@ -29,7 +29,7 @@ FULL = [
         for seed in (0, 1)
     ),
     *(lane(1.0, 50.0, "diverged", seed, steps=12) for seed in (0, 1)),
-    lane(3e-4, 1.9, "pruned", steps=8),
+    *(lane(3e-4, 1.9, "pruned", seed, steps=8) for seed in (0, 1)),
 ]
 
 
