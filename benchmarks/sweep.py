@@ -247,21 +247,26 @@ def index_batches(case: Case) -> Iterator[tuple[Tensor, Tensor]]:
             yield x[chosen], y[chosen]
 
 
+def trained(case: Case, lr: float, batches: Iterator[Any]) -> nn.Module:
+    """A model trained as people write it, with the loss of each step on record."""
+    model = case.model()
+    optimizer = case.optimizer(model, lr)
+    losses = []
+    for _ in range(case.steps):
+        x, y = next(batches)
+        optimizer.zero_grad()
+        loss = case.loss_fn(model(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return model
+
+
 def preloaded_loop(case: Case) -> Timed:
     found: Losses = {}
     began = time.perf_counter()
     for lr in case.rates:
-        model = case.model()
-        optimizer = case.optimizer(model, lr)
-        batches = index_batches(case)
-        losses = []
-        for _ in range(case.steps):
-            x, y = next(batches)
-            optimizer.zero_grad()
-            loss = case.loss_fn(model(x), y)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        model = trained(case, lr, index_batches(case))
         found[lr], _ = held_score(case.loss_fn, model, [case.tensors.validation])
     return time.perf_counter() - began, found
 
@@ -276,17 +281,7 @@ def dataloader_loop(case: Case) -> Timed:
     began = time.perf_counter()
     train, held = case.loaders()
     for lr in case.rates:
-        model = case.model()
-        optimizer = case.optimizer(model, lr)
-        batches = endless(train)
-        losses = []
-        for _ in range(case.steps):
-            x, y = next(batches)
-            optimizer.zero_grad()
-            loss = case.loss_fn(model(x), y)
-            loss.backward()
-            optimizer.step()
-            losses.append(loss.item())
+        model = trained(case, lr, endless(train))
         found[lr], _ = held_score(case.loss_fn, model, held)
     return time.perf_counter() - began, found
 

@@ -98,15 +98,17 @@ OPTIONS: list[dict[str, Any]] = [
 @settings(max_examples=4, deadline=None, phases=[Phase.generate])
 @given(lrs=st.lists(st.floats(1e-5, 1e-2), min_size=2, max_size=4), falling=st.booleans())
 def test_stacked_lanes_are_lanes_one_by_one(options: dict[str, Any], lrs: list[float], falling: bool) -> None:
-    compare(np.outer(np.linspace(1, 0.2, STEPS) if falling else np.ones(STEPS), lrs), options, trace=False)
+    assert_stacked_as_alone(
+        np.outer(np.linspace(1, 0.2, STEPS) if falling else np.ones(STEPS), lrs), options, trace=False
+    )
 
 
 @pytest.mark.parametrize("options", OPTIONS[::4], ids=str)
 def test_recorded_steps_are_steps(options: dict[str, Any]) -> None:
-    compare(np.full((STEPS, 3), [1e-4, 1e-3, 1e-2]), options, trace=True)
+    assert_stacked_as_alone(np.full((STEPS, 3), [1e-4, 1e-3, 1e-2]), options, trace=True)
 
 
-def compare(lr: np.ndarray, options: dict[str, Any], trace: bool) -> None:
+def assert_stacked_as_alone(lr: np.ndarray, options: dict[str, Any], trace: bool) -> None:
     losses, models = alone(lr, **options)
     stack = Stack(setup(**options), lr.shape[1], trace=trace)
     np.testing.assert_allclose(stack.train(lr), losses, rtol=1e-10)
