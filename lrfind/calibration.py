@@ -14,15 +14,15 @@ import torch
 from torch import Tensor
 
 from lrfind.batches import batch_loss
-from lrfind.config import SweepSection
+from lrfind.config import LanesSection
 from lrfind.curves import Array
 from lrfind.problem import Problem
 from lrfind.stacks import Stack, obstacle
-from lrfind.train import Setup, first_steps_failed, train
+from lrfind.train import Recipe, Setup, first_steps_failed, train
 
 WARM_STEPS = 3
 FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 3, 10, 0.25
-CLOSE_LOSS = 1e-4  # relative: a stack sums in another order than a plain lane
+CLOSE_LOSS = {"float32": 1e-4, "bfloat16": 1e-2}  # relative: a stack sums in another order than a plain lane
 CLOSE_TENSOR = 1e-2  # of its norm; a mistake shows as a difference of the order of 1
 MIB, GIB = 2**20, 2**30
 
@@ -50,7 +50,7 @@ class Engine:
     seconds_per_step: float
 
 
-def calibrate(problem: Problem, section: SweepSection, lanes: int, lr: float, seed: int) -> Engine:
+def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, seed: int) -> Engine:
     """Choose how to train the lanes of one seed, on about ten steps of each way.
 
     Args:
@@ -92,10 +92,11 @@ def calibrate(problem: Problem, section: SweepSection, lanes: int, lr: float, se
             cap = f"stack_memory allows {section.stack_memory:g} GiB"
             return single(f"one lane of a stack takes {size / MIB:.0f} MiB, and {cap}")
         chunk = math.ceil(lanes / math.ceil(lanes / most))
-        plain = _first_steps_of_a_lane(_unclipped(problem, seed), lr)
-        unclipped = _unclipped(problem, seed)
-        stack = Stack(unclipped, chunk, compile=section.compile, graphs=problem.graphs)
-        reason = _difference(_first_steps_of_a_stack(stack, lr), plain)
+        plain = _first_steps_of_a_lane(_bare(problem, seed), lr)
+        bare = _bare(problem, seed)
+        stack = Stack(bare, chunk, compile=section.compile, graphs=problem.graphs)
+        close = CLOSE_LOSS[bare.recipe.precision]
+        reason = _difference(_first_steps_of_a_stack(stack, lr), plain, close)
         row = np.full((1, chunk), lr)
         whole, stack_threads = _fastest(choices, lambda: stack.train(row))
     except (Exception, SystemExit) as error:  # whatever vmap, a tracer or a compiler refuses
@@ -169,12 +170,12 @@ def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
     return _FirstSteps(losses, dict(zip(stack.parameters, gradients, strict=True)), stack.buffers)
 
 
-def _difference(stacked: _FirstSteps, plain: _FirstSteps) -> str | None:
+def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> str | None:
     """What a stack does differently from a plain lane, or None."""
     if plain.reassigned:
         return f"forward gives the buffer {plain.reassigned[0]} a new tensor instead of changing it in place"
     for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
-        if not np.allclose(ours, loss, rtol=CLOSE_LOSS, atol=1e-6, equal_nan=True):
+        if not np.allclose(ours, loss, rtol=close_loss, atol=1e-6, equal_nan=True):
             other = ours[np.argmax(np.abs(ours - loss))]
             return f"at step {step} its loss is {loss:.6g}, theirs {other:.6g}"
     pairs = [("gradient of", stacked.gradients, plain.gradients), ("buffer", stacked.buffers, plain.buffers)]
@@ -190,8 +191,10 @@ def _difference(stacked: _FirstSteps, plain: _FirstSteps) -> str | None:
     return None
 
 
-def _unclipped(problem: Problem, seed: int) -> Setup:
-    return replace(problem.setup(seed), clip_norm=None)
+def _bare(problem: Problem, seed: int) -> Setup:
+    """A lane's parts whose steps are made of one batch and its gradient, as it is."""
+    setup = problem.setup(seed)
+    return replace(setup, recipe=Recipe(precision=setup.recipe.precision))
 
 
 def _step(setup: Setup, lr: float, steps: int = 1) -> None:

@@ -1,6 +1,7 @@
 """Every built-in name and the import path behind it, on one page. Nothing here is imported until used.
 
-To add a model, dataset, loss or optimizer: one file (or one class in its family's file), one line here.
+To add a model, dataset, loss, optimizer or schedule: one file (or one class or function in its family's), one
+line here.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 MODELS = {
+    "lenet": "lrfind.models.lenet:LeNet",
     "linear": "lrfind.models.linear:Linear",
     "mlp": "lrfind.models.mlp:MLP",
     "small_cnn": "lrfind.models.small_cnn:SmallCNN",
@@ -37,6 +39,27 @@ OPTIMIZERS = {
     "sgd": "torch.optim.sgd:SGD",
 }
 
+SCHEDULES = {
+    "constant": "lrfind.schedules:constant",
+    "linear_warmup": "lrfind.schedules:linear_warmup",
+    "linear": "lrfind.schedules:linear",
+    "polynomial": "lrfind.schedules:polynomial",
+    "cosine": "lrfind.schedules:cosine",
+    "cosine_restarts": "lrfind.schedules:cosine_restarts",
+    "step_decay": "lrfind.schedules:step_decay",
+    "multi_step": "lrfind.schedules:multi_step",
+    "exponential": "lrfind.schedules:exponential",
+    "inverse_time": "lrfind.schedules:inverse_time",
+    "inverse_sqrt": "lrfind.schedules:inverse_sqrt",
+    "cyclic": "lrfind.schedules:cyclic",
+    "one_cycle": "lrfind.schedules:one_cycle",
+    "wsd": "lrfind.schedules:wsd",
+    "join": "lrfind.schedules:join",
+    "reduce_on_plateau": "lrfind.reactions:reduce_on_plateau",
+    "grad_norm": "lrfind.reactions:grad_norm",
+}
+"""Each is a function of the step; those of `lrfind.reactions` are functions of what was measured so far."""
+
 METHODS = (
     "consensus",
     "steepest",
@@ -60,11 +83,23 @@ Shape = Literal["exponential", "linear"]
 LaneMode = Literal["auto", "single", "stacked"]
 """How lanes run: one after another, many as one stacked model, or whichever is measured to be faster."""
 
+Precision = Literal["float32", "bfloat16", "float16"]
+"""What forward and backward compute in; the weights and their updates stay as they are."""
+
+Over = Literal["lr", "momentum", "weight_decay"]
+"""What range tests are held side by side over: nothing but the lr, or a setting of the optimizer."""
+
 Judge = Literal["val_loss", "train_loss"]
 """The loss that a sweep is judged by."""
 
 Sampler = Literal["random", "sobol", "tpe", "gp"]
 """What a search proposes lrs with; see `lrfind.samplers`."""
 
-CATALOGS = {"model": MODELS, "data": DATASETS, "loss": LOSSES, "optimizer": OPTIMIZERS}
-"""By the section of the config that names them."""
+CATALOGS = {
+    "model": MODELS,
+    "data": DATASETS,
+    "loss": LOSSES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+"""By what the config calls the thing that is named."""

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import lrfind
-from lrfind.commands import configs, range_tests, runs, sweeps
+from lrfind.commands import configs, range_tests, runs, scaling, schedules, sweeps, trainings
 from lrfind.commands.options import note, quiet_option
 from lrfind.document import ConfigError
 from lrfind.errors import LrfindError, Stopped, UsageError
@@ -53,7 +53,11 @@ for command in (
     range_tests.range_test,
     sweeps.grid,
     sweeps.search,
+    sweeps.compare,
+    trainings.train,
     range_tests.suggest,
+    scaling.scale,
+    schedules.schedules,
     runs.resume,
     runs.status,
     runs.runs,

@@ -2,74 +2,165 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from lrfind.config import Experiment, SweepSection, dump
+from lrfind.comparisons import comparison_summary
+from lrfind.config import Experiment, GridSection, LanesSection, SearchSection, dump
+from lrfind.errors import UsageError
 from lrfind.plan import SETTLED
 from lrfind.store import Run
-from lrfind.summaries import range_test_summary, sweep_summary
+from lrfind.summaries import (
+    answer,
+    over_summary,
+    range_test_summary,
+    sweep_summary,
+    training_summary,
+)
+from lrfind.variants import variants_of, with_lr
 
 
 def summarize(run: Run) -> dict[str, Any]:
     """What a run found so far, from its database; the content of summary.json."""
-    facts, experiment = run.facts(), run.experiment
-    command = facts["command"]
-    if command == "range-test":
-        method = experiment.range_test.method
-        return range_test_summary(run.lanes(), str(run.path), method, facts.get("edge"))
-    section = sweep_section(experiment, command)
-    return sweep_summary(
-        run.lanes(),
-        str(run.path),
-        command,
-        judge=section.judge,
-        tolerance=section.tolerance,
-        planned=planned_lanes(run),
-        engine=facts.get("engine"),
-        metric=facts.get("metric"),
-        notes=facts.get("notes", ()),
-    )
+    return SUMMARIES[run.facts()["command"]](run)
 
 
 def conclude(run: Run) -> dict[str, Any]:
-    """Export tables, summary and, of a sweep that has a best lr, the config with it; returns the summary."""
+    """Export tables, summary and, where lrs were tried and one is best, the config with it.
+
+    Returns:
+        The summary.
+    """
     run.export()
     summary, facts = summarize(run), run.facts()
     if "environment" in facts:
         run.write_json("environment.json", facts["environment"])
     run.write_json("summary.json", summary)
-    best, lanes = summary.get("best", {}).get("lr"), summary["lanes"]
-    if best is not None and lanes["settled"] == lanes["planned"]:
-        run.write("best.yaml", dump(with_lr(run.experiment, best)))
+    best = best_experiment(run, summary)
+    if best is not None:
+        run.write("best.yaml", dump(best))
     return summary
 
 
-def sweep_section(experiment: Experiment, command: str) -> SweepSection:
-    """The section of the config that a sweep's command reads."""
-    return experiment.grid if command == "grid" else experiment.search
+def best_experiment(run: Run, summary: dict[str, Any]) -> Experiment | None:
+    """The experiment with what a finished sweep or comparison found best; None where there is none."""
+    lanes = summary["lanes"]
+    done = summary["command"] in SECTIONS and lanes["settled"] == lanes["planned"]
+    return found_experiment(run) if done and answer(summary)["lr"] is not None else None
 
 
-def planned_lanes(run: Run) -> int:
+def found_experiment(run: Run) -> Experiment:
+    """A run's experiment with what the run found in it.
+
+    Raises:
+        UsageError: if it found no lr, or one that is of a part of the model.
+    """
+    experiment, command = run.experiment, run.facts()["command"]
+    if command == "range-test" and experiment.range_test.group is not None:
+        group = experiment.range_test.group
+        raise UsageError(
+            f"'{run.path}' tested the param group '{group}' alone; put what it found into the config, as this"
+            " group's lr_multiplier."
+        )
+    summary = summarize(run)
+    found = answer(summary)
+    if found["lr"] is None:
+        raise UsageError(f"'{run.path}' found no learning rate: {found['reason']}")
+    variants = variants_of(experiment, command)
+    (chosen,) = [each.experiment for each in variants if each.name == found.get("variant", "")]
+    return with_lr(chosen, found["lr"])
+
+
+SECTIONS: Mapping[str, Callable[[Experiment], LanesSection]] = {
+    "grid": lambda experiment: experiment.grid,
+    "search": lambda experiment: experiment.search,
+    "compare": lambda experiment: experiment.compare,
+}
+"""The section of the config that each command over trainings side by side reads."""
+
+
+def lanes_section(experiment: Experiment, command: str) -> LanesSection:
+    """The section of such a command."""
+    return SECTIONS[command](experiment)
+
+
+def count_planned(run: Run) -> int:
     """How many lanes a run shall have, also those of a search that are not proposed yet."""
     experiment, command = run.experiment, run.facts()["command"]
     if command == "range-test":
-        return experiment.range_test.seeds
+        return experiment.range_test.seeds * len(variants_of(experiment, command))
+    if command == "train":
+        return experiment.training.seeds
     known = len(run.plan())
     return max(known, experiment.search.trials * experiment.search.seeds) if command == "search" else known
 
 
-def with_lr(experiment: Experiment, lr: float) -> Experiment:
-    """The same experiment with this lr in its optimizer."""
-    optimizer = experiment.optimizer.model_copy(update={"lr": lr})
-    return experiment.model_copy(update={"optimizer": optimizer})
+def _range_test(run: Run) -> dict[str, Any]:
+    facts, section = run.facts(), run.experiment.range_test
+    if section.over != "lr":
+        names = [variant.name for variant in variants_of(run.experiment, "range-test")]
+        return over_summary(run.lanes(), str(run.path), names, section.method, section.over)
+    return range_test_summary(run.lanes(), str(run.path), section.method, facts.get("edge"))
+
+
+def _sweep(run: Run) -> dict[str, Any]:
+    facts = run.facts()
+    section = lanes_section(run.experiment, facts["command"])
+    assert isinstance(section, GridSection | SearchSection)
+    return sweep_summary(
+        run.lanes(),
+        str(run.path),
+        facts["command"],
+        judge=section.judge,
+        tolerance=section.tolerance,
+        planned=count_planned(run),
+        engine=next(iter(facts.get("engines", ())), None),
+        metric=facts.get("metric"),
+        notes=facts.get("notes", ()),
+    )
+
+
+def _comparison(run: Run) -> dict[str, Any]:
+    facts, section = run.facts(), run.experiment.compare
+    return comparison_summary(
+        run.lanes(),
+        str(run.path),
+        [variant.name for variant in variants_of(run.experiment, "compare")],
+        judge=section.judge,
+        common_peak=section.common_peak,
+        planned=count_planned(run),
+        engines=facts.get("engines", ()),
+        metric=facts.get("metric"),
+        notes=facts.get("notes", ()),
+    )
+
+
+def _training(run: Run) -> dict[str, Any]:
+    facts, experiment = run.facts(), run.experiment
+    return training_summary(
+        run.lanes(),
+        str(run.path),
+        lr=experiment.optimizer.lr,
+        schedule=experiment.training.schedule.name,
+        planned=count_planned(run),
+        metric=facts.get("metric"),
+        notes=facts.get("notes", ()),
+    )
+
+
+SUMMARIES: Mapping[str, Callable[[Run], dict[str, Any]]] = {
+    "range-test": _range_test,
+    "grid": _sweep,
+    "search": _sweep,
+    "compare": _comparison,
+    "train": _training,
+}
 
 
 def state(run: Run) -> dict[str, Any]:
     """How far a run is, and what it found so far."""
     facts, outcomes = run.facts(), list(run.outcomes().values())
-    summary = summarize(run)
-    answer = summary["suggestion"] if facts["command"] == "range-test" else summary["best"]
-    planned = planned_lanes(run)
+    planned = count_planned(run)
     settled = sum(outcome in SETTLED for outcome in outcomes)
     holder = run.holder
     return {
@@ -79,6 +170,6 @@ def state(run: Run) -> dict[str, Any]:
         "state": "running" if holder else "finished" if run.concluded else "unfinished",
         "lanes": {"planned": planned, "settled": settled}
         | {kind: outcomes.count(kind) for kind in dict.fromkeys(outcomes)},
-        "lr": answer["lr"],
+        "lr": answer(summarize(run))["lr"],
         "holder": holder,
     }

@@ -32,9 +32,15 @@ def _float(text: str) -> float:
     return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
 
 
-def dump(value: Any) -> str:
-    """Plain values as YAML that `lrfind.document.parse` reads back the same, and YAML 1.1 readers too."""
-    return yaml.dump(value, Dumper=CoreDumper, sort_keys=False)
+def dump(value: Any, *, flow: bool = False) -> str:
+    """Plain values as YAML that `lrfind.document.parse` reads back the same, and YAML 1.1 readers too.
+
+    Args:
+        value: of dicts, lists, texts, numbers, booleans and None.
+        flow: on one line, in braces and brackets.
+    """
+    wide = float("inf") if flow else None
+    return yaml.dump(value, Dumper=CoreDumper, sort_keys=False, default_flow_style=flow, width=wide)
 
 
 CONSTRUCTORS: dict[str, Any] = {

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's colours, which colour-blind people can tell apart; line style and marker differ too.
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
+SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
 
 def finish(ax: Axes, x: str, y: str) -> Axes:

@@ -25,6 +25,8 @@ def run_lane(
     *,
     keep: Callable[[LaneResult], None] = lambda result: None,
     watch: Watch = unwatched,
+    begin: Callable[[Alone], None] = lambda alone: None,
+    paused: Callable[[Alone], None] = lambda alone: None,
 ) -> LaneResult:
     """Train one lane to its end or its divergence.
 
@@ -35,6 +37,8 @@ def run_lane(
         keep: given the lane's result as soon as it ends; also when it was interrupted or failed, before the
             exception goes on.
         watch: told of every step.
+        begin: given the lane before its first step, to put it where an earlier run of it has come to.
+        paused: given the lane at every stop of the conditions, with all that belongs to that stop done.
 
     Raises:
         LrfindError: if training raises; the lane is kept as failed, with what it had measured.
@@ -45,7 +49,8 @@ def run_lane(
             keep(result)
 
     team = Alone(problem, lane, conditions, watch)
-    (result,) = _train([team], problem, conditions, interrupted=interrupted)
+    begin(team)
+    (result,) = _train([team], problem, conditions, interrupted=interrupted, paused=lambda: paused(team))
     keep(result)
     (record,) = team.records
     if record.failure is not None:
@@ -67,7 +72,8 @@ def run_lanes(
 
     Args:
         problem: what to train.
-        lanes: all of the same length; those of one seed stand together.
+        lanes: all of the same length; those of one seed stand together, and of these, those whose schedule
+            moves the momentum alike.
         conditions: what they have in common.
         engine: how to train them.
         keep: given the results of lanes that were trained together (as a stack, or pruned against each
@@ -97,9 +103,10 @@ def run_lanes(
             raise
         return done
 
-    for _, of_one_seed in groupby(lanes, key=lambda lane: lane.seed):
-        queue = list(of_one_seed)
-        chunks = [queue[at : at + engine.chunk] for at in range(0, len(queue), engine.chunk)]
+    for _, alike in groupby(lanes, key=_company):
+        queue = list(alike)
+        size = 1 if any(lane.reaction and lane.reaction.to == "grad_norm" for lane in queue) else engine.chunk
+        chunks = [queue[at : at + size] for at in range(0, len(queue), size)]
         for group in [chunks] if conditions.rungs else [[chunk] for chunk in chunks]:
             members = [lane for chunk in group for lane in chunk]
             try:
@@ -118,6 +125,7 @@ def _train(
     conditions: Conditions,
     *,
     interrupted: Callable[[Sequence[LaneResult]], None],
+    paused: Callable[[], None] = lambda: None,
 ) -> list[LaneResult]:
     """Train teams of one seed side by side, from one stop to the next.
 
@@ -126,15 +134,16 @@ def _train(
         problem: what to train.
         conditions: what the lanes have in common.
         interrupted: given what was measured when an interruption goes through.
+        paused: called after every stop.
 
     Returns:
         A result a lane.
     """
     records = [record for team in teams for record in team.records]
-    steps = records[0].lane.lr.size
+    steps, done = records[0].lane.lr.size, len(records[0].steps)
     generators: dict[int, Any] = {}  # by team: what its dropout and its loader draw from
     try:
-        for stop in conditions.stops(steps):
+        for stop in (each for each in conditions.stops(steps) if each > done):
             for number, team in enumerate(teams):
                 live = [record for record in team.records if not record.outcome]
                 began = time.perf_counter()
@@ -150,12 +159,18 @@ def _train(
                     record.seconds += (time.perf_counter() - began) / len(live)
             if stop in conditions.rungs:
                 _prune(records, conditions.rungs.index(stop))
+            paused()
     except (KeyboardInterrupt, Stopped):
         # All of them, also those that had ended: on resume they must be trained, and pruned, together again.
         cut = [record.result("interrupted") for record in records if record.steps]
         interrupted([replace(result, outcome="interrupted", rung=None) for result in cut])
         raise
     return [record.result("finished") for record in records]
+
+
+def _company(lane: Lane) -> tuple[Any, ...]:
+    """Lanes next to each other of which this is the same may train as one stack."""
+    return lane.seed, None if lane.momentum is None else lane.variant
 
 
 def _prune(records: Sequence[Record], rung: int) -> None:

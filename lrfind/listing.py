@@ -5,7 +5,13 @@ from __future__ import annotations
 from lrfind.catalog import CATALOGS
 from lrfind.registry import definition
 
-SECTIONS = {"models": "model", "datasets": "data", "losses": "loss", "optimizers": "optimizer"}
+SECTIONS = {
+    "models": "model",
+    "datasets": "data",
+    "losses": "loss",
+    "optimizers": "optimizer",
+    "schedules": "schedule",
+}
 LISTS = (*SECTIONS, "methods", "templates")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
@@ -18,6 +18,33 @@ SETTLED: tuple[Outcome, ...] = ("finished", "diverged", "pruned", "failed")
 TAIL = 0.05  # share of a lane's steps, at its end, that its final training loss is the mean of
 
 
+class Reaction(NamedTuple):
+    """A part of the lr that depends on how the training goes.
+
+    Attributes:
+        to: what it watches: the validation losses so far, or the norms of the gradient so far.
+        multiplier: of the planned lr, from these and the peak; see `lrfind.reactions`.
+    """
+
+    to: Literal["val_loss", "grad_norm"]
+    multiplier: Callable[[Sequence[float], float], float]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a schedule makes of T steps, whatever its peak is.
+
+    Attributes:
+        multiplier: (T,) of the peak; 0 or more.
+        momentum: (T,) of the optimizer, where the schedule moves it too.
+        reaction: what else the lr is multiplied with on the way.
+    """
+
+    multiplier: Array
+    momentum: Array | None = None
+    reaction: Reaction | None = None
+
+
 @dataclass(frozen=True)
 class Lane:
     """One training run.
@@ -25,17 +52,25 @@ class Lane:
     Attributes:
         lane: its number in the run, from 0.
         seed: of the initial weights, the batch order and the dropout masks.
-        lr: (T,) the lr of each step.
+        lr: (T,) the lr of each step; with a reaction, before that.
+        peak: what the schedule's multipliers are multiples of; the largest lr when omitted: for a ramp, its
+            end.
+        variant: what it is a variant of, where a run compares several: a schedule, an optimizer.
+        momentum: (T,) of the optimizer at each step, where the schedule moves it.
+        reaction: what the lr is multiplied with on the way.
     """
 
     lane: int
     seed: int
     lr: Array
+    peak: float = math.nan
+    variant: str = ""
+    momentum: Array | None = None
+    reaction: Reaction | None = None
 
-    @property
-    def peak(self) -> float:
-        """The largest lr planned: for a ramp, its end."""
-        return float(self.lr.max())
+    def __post_init__(self) -> None:
+        if math.isnan(self.peak):
+            object.__setattr__(self, "peak", float(self.lr.max()))
 
 
 class Evaluation(NamedTuple):
@@ -54,7 +89,7 @@ class LaneResult:
         lane: the lane's number.
         seed: its seed.
         planned: T, the steps it would have taken without stopping early.
-        peak: the largest lr planned (for a ramp, its end).
+        peak: of its schedule; the largest lr planned (for a ramp, its end).
         outcome: finished, diverged (a result, at the last step), pruned, failed or interrupted.
         lr: (t,) the lr that the optimizer used, t <= T.
         loss: (t,) measured before the update that uses lr[t].
@@ -64,6 +99,9 @@ class LaneResult:
         rung: at which rung a pruned lane ended, from 0.
         seconds: how long it took; of lanes that trained together, each its share.
         error: the exception's text, for a failed lane.
+        variant: see `Lane`.
+        momentum: (t,) of the optimizer, where the schedule moves it.
+        skipped: (t,) 1 where the step was not taken, since float16 overflowed; None in other precisions.
     """
 
     lane: int
@@ -79,6 +117,9 @@ class LaneResult:
     rung: int | None = None
     seconds: float = 0.0
     error: str | None = None
+    variant: str = ""
+    momentum: Array | None = None
+    skipped: Array | None = None
 
     @cached_property
     def curve(self) -> Curve:
@@ -112,26 +153,42 @@ class LaneResult:
         return value if known else None
 
 
-def range_test_lanes(lr: Array, seed: int, seeds: int) -> list[Lane]:
-    """One ramping lane per seed: `seed`, `seed + 1`, ..."""
-    return [Lane(i, seed + i, lr) for i in range(seeds)]
+def range_test_lanes(lr: Array, seed: int, seeds: int, first: int = 0, variant: str = "") -> list[Lane]:
+    """One ramping lane per seed: `seed`, `seed + 1`, ..., numbered from `first`."""
+    return [Lane(first + i, seed + i, lr, variant=variant) for i in range(seeds)]
 
 
-def sweep_lanes(peaks: Sequence[float], steps: int, seed: int, seeds: int, first: int = 0) -> list[Lane]:
-    """One lane at a constant lr per seed and peak: all peaks of `seed`, then of `seed + 1`, ...
+class PlannedLane(NamedTuple):
+    """A lane that shall be run, without its lrs: these follow from its peak and the shape of its variant."""
+
+    lane: int
+    seed: int
+    peak: float
+    variant: str = ""
+
+    def shaped(self, shape: Shape) -> Lane:
+        """The lane itself."""
+        lr = self.peak * shape.multiplier
+        return Lane(self.lane, self.seed, lr, self.peak, self.variant, shape.momentum, shape.reaction)
+
+
+def planned_lanes(
+    peaks: Mapping[str, Sequence[float]], seed: int, seeds: int, first: int = 0
+) -> list[PlannedLane]:
+    """One lane per seed, variant and peak: all those of `seed`, then of `seed + 1`, ...
 
     Args:
-        peaks: the lrs.
-        steps: T.
+        peaks: of each variant.
         seed: of the first lanes.
         seeds: how many seeds.
         first: number of the first lane.
 
-    >>> [(lane.lane, lane.seed, lane.peak) for lane in sweep_lanes([0.1, 0.2], steps=9, seed=7, seeds=2)]
+    >>> [(lane.lane, lane.seed, lane.peak) for lane in planned_lanes({"": [0.1, 0.2]}, seed=7, seeds=2)]
     [(0, 7, 0.1), (1, 7, 0.2), (2, 8, 0.1), (3, 8, 0.2)]
     """
+    each = [(variant, peak) for variant, of_it in peaks.items() for peak in of_it]
     return [
-        Lane(first + i * len(peaks) + k, seed + i, np.full(steps, peak))
+        PlannedLane(first + i * len(each) + k, seed + i, peak, variant)
         for i in range(seeds)
-        for k, peak in enumerate(peaks)
+        for k, (variant, peak) in enumerate(each)
     ]

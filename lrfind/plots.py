@@ -4,35 +4,36 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lrfind.conclusions import summarize, sweep_section
-from lrfind.drawing import BLUE, RED, figure_of, finish, save
+from lrfind.comparisons import standings
+from lrfind.conclusions import lanes_section, summarize
+from lrfind.config import GridSection, SearchSection
+from lrfind.course_plots import comparison_figure, course_of, training_figure, view_courses, view_gaps
+from lrfind.drawing import SEVERAL, figure_of, finish, save
 from lrfind.errors import UsageError
-from lrfind.range_test_plots import RangeTestView, range_test_figure, view_range_test
+from lrfind.range_test_plots import (
+    RangeTestView,
+    over_figure,
+    range_test_figure,
+    view_over,
+    view_range_test,
+)
 from lrfind.readings import Reading, read_sweep
 from lrfind.store import Run
 from lrfind.sweep_plots import curves_figure, sweep_figure, view_curves, view_sweep
+from lrfind.variants import variants_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
+    from matplotlib.figure import Figure
 
 
 def plot_run(run: Run) -> list[Path]:
     """Draw a run into its directory, each plot as PNG and SVG; returns the paths of the PNGs."""
-    name, command = run.experiment.name, run.facts()["command"]
-    if command == "range-test":
-        figures = {"range_test": range_test_figure(_range_test_view(run), name)}
-    else:
-        reading = _reading(run)
-        figures = {
-            "sweep": sweep_figure(view_sweep(reading), name),
-            "curves": curves_figure(view_curves(reading), name),
-        }
+    figures = FIGURES[run.facts()["command"]](run)
     for stem, figure in figures.items():
         save(figure, run.path / stem)
     return [run.path / f"{stem}.png" for stem in figures]
@@ -58,6 +59,8 @@ def _draw_overlay(runs: Sequence[Run], ax: Axes) -> Axes:
     tops, bottoms = [], []
     for run, color in zip(runs, itertools.cycle(SEVERAL), strict=False):
         command = run.facts()["command"]
+        if command not in ("range-test", "grid", "search"):
+            raise UsageError(f"'{run.path}' has no loss against lr to lay over others: it is of {command}.")
         label = f"{run.path.name} ({command})"
         if command == "range-test":
             view = _range_test_view(run)
@@ -94,5 +97,48 @@ def _range_test_view(run: Run) -> RangeTestView:
 
 
 def _reading(run: Run) -> Reading:
-    section = sweep_section(run.experiment, run.facts()["command"])
+    section = lanes_section(run.experiment, run.facts()["command"])
+    assert isinstance(section, GridSection | SearchSection)
     return read_sweep(run.lanes(), section.judge, section.tolerance)
+
+
+def _range_test_figures(run: Run) -> dict[str, Figure]:
+    over = run.experiment.range_test.over
+    if over == "lr":
+        return {"range_test": range_test_figure(_range_test_view(run), run.experiment.name)}
+    view = view_over(run.lanes(), summarize(run))
+    return {"range_test": over_figure(view, f"{run.experiment.name}, over {over}")}
+
+
+def _sweep_figures(run: Run) -> dict[str, Figure]:
+    name, reading = run.experiment.name, _reading(run)
+    return {
+        "sweep": sweep_figure(view_sweep(reading), name),
+        "curves": curves_figure(view_curves(reading), name),
+    }
+
+
+def _comparison_figures(run: Run) -> dict[str, Figure]:
+    names = [variant.name for variant in variants_of(run.experiment, "compare")]
+    ranking = standings(run.lanes(), names, run.experiment.compare.judge)
+    courses = [
+        course_of(f"{each.variant}, peak {each.best.lr:.3g}", list(each.best.lanes.values()))
+        for each in ranking
+        if each.best
+    ]
+    figure = comparison_figure(view_courses(courses), view_gaps(ranking), run.experiment.name)
+    return {"comparison": figure}
+
+
+def _training_figures(run: Run) -> dict[str, Figure]:
+    courses = [course_of(f"seed {lane.seed}", [lane]) for lane in run.lanes()]
+    return {"training": training_figure(view_courses(courses), run.experiment.name)}
+
+
+FIGURES: Mapping[str, Callable[[Run], dict[str, Figure]]] = {
+    "range-test": _range_test_figures,
+    "grid": _sweep_figures,
+    "search": _sweep_figures,
+    "compare": _comparison_figures,
+    "train": _training_figures,
+}

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -14,13 +15,15 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrfind.arguments import SIZES
 from lrfind.batches import LossFn, loader_batches, to_device
-from lrfind.config import Component, Experiment
+from lrfind.config import Component, Experiment, TrainingSection
 from lrfind.errors import LrfindError, UsageError
+from lrfind.param_groups import group_number, param_groups
 from lrfind.preserve import Snapshot
 from lrfind.randomness import child_seed, reseed
 from lrfind.registry import import_path, resolve
 from lrfind.streams import Stream, stream
-from lrfind.train import Setup
+from lrfind.train import Recipe, Setup
+from lrfind.weights import load_weights, read_weights
 
 FUSED = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 """Optimizers made with fused=True: one kernel a step, which saves 0.1 to 0.5 ms on a small model."""
@@ -38,6 +41,7 @@ class Problem:
         steps_per_epoch: batches in one pass over the training data; None where the data does not tell.
         generators: those that the data draws from besides the global ones.
         graphs: what stacks of its lanes have recorded; see `lrfind.stacks.Stack`.
+        notes: what should be known of it, in sentences; filled by `setup`.
     """
 
     setup: Callable[[int], Setup]
@@ -46,6 +50,7 @@ class Problem:
     steps_per_epoch: int | None = None
     generators: Sequence[Any] = ()
     graphs: dict[Any, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
@@ -99,31 +104,63 @@ def from_objects(
     return Problem(setup, device)
 
 
-def from_config(experiment: Experiment, *, probe: bool = False) -> Problem:
-    """The problem that a config describes; its data is loaded here, once for all lanes.
+def from_config(experiment: Experiment, *, probe: bool = False, group: str | None = None) -> Problem:
+    """The problem that a config describes; see `from_configs`."""
+    (problem,) = from_configs([experiment], probe=probe, group=group)
+    return problem
+
+
+def from_configs(
+    experiments: Sequence[Experiment], *, probe: bool = False, group: str | None = None
+) -> list[Problem]:
+    """Problems that differ in their optimizers alone; the data is loaded here, once for all.
 
     Args:
-        experiment: the config.
+        experiments: the configs.
         probe: also set a fixed batch of held-out rows aside.
+        group: the one param group whose lr moves.
 
     Raises:
         UsageError: if a part cannot be made as described.
     """
-    device = choose_device(experiment.device)
-    data, probe_batch = _data(experiment, device, probe)
-    make_model = _resolve("model", experiment.model.name)
-    make_optimizer = _resolve("optimizer", experiment.optimizer.name)
+    first = experiments[0]
+    device = choose_device(first.device)
+    data, probe_batch = _data(first, device, probe)
+    make_model = _resolve("model", first.model.name)
+    weights = (
+        None if first.model.init_from is None else read_weights(Path(first.model.init_from).expanduser())
+    )
+    recipe, notes = recipe_of(first.training), list[str]()
 
-    def setup(seed: int) -> Setup:
-        reseed(child_seed(seed, "weights"))
-        model = make_named_model(experiment.model, make_model, data.sizes).to(device)
-        loss_fn = None if experiment.loss is None else _make_loss(experiment.loss, device)
-        optimizer = _make_optimizer(experiment, make_optimizer, model)
-        batches = data.batches(seed)
-        reseed(child_seed(seed, "masks"))
-        return Setup(model, optimizer, loss_fn, batches, experiment.training.clip_norm, probe_batch)
+    def problem(experiment: Experiment) -> Problem:
+        section = experiment.optimizer
+        make_optimizer = _resolve("optimizer", section.name)
 
-    return Problem(setup, device, data.validation, data.steps_per_epoch, data.generators)
+        def setup(seed: int) -> Setup:
+            reseed(child_seed(seed, "weights"))
+            model = make_named_model(first.model, make_model, data.sizes)
+            if weights is not None:
+                notes[:] = [load_weights(model, weights, first.model)]
+            model.to(device)
+            loss_fn = None if first.loss is None else _make_loss(first.loss, device)
+            optimizer = _make_optimizer(experiment, make_optimizer, model)
+            number = None if group is None else group_number(optimizer.param_groups, group)
+            batches = data.batches(seed)
+            reseed(child_seed(seed, "masks"))
+            return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, section.lr, number)
+
+        steps = data.steps_per_epoch and max(1, data.steps_per_epoch // recipe.accumulate)
+        return Problem(setup, device, data.validation, steps, data.generators, graphs, notes)
+
+    graphs: dict[Any, Any] = {}
+    return [problem(experiment) for experiment in experiments]
+
+
+def recipe_of(training: TrainingSection) -> Recipe:
+    """How the steps of a training are taken."""
+    return Recipe(
+        training.accumulate, training.precision, training.l1, training.clip_value, training.clip_norm
+    )
 
 
 def choose_device(name: str) -> torch.device:
@@ -263,10 +300,9 @@ def _make_loss(section: Component, device: torch.device) -> LossFn:
 
 def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torch.optim.Optimizer:
     section = experiment.optimizer
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not parameters:
+    if not any(p.requires_grad for p in model.parameters()):
         raise UsageError(f"model: '{experiment.model.name}' has no parameters to train.")
-    arguments: dict[str, Any] = {"params": parameters, "lr": section.lr}
+    arguments: dict[str, Any] = {"params": param_groups(section, model), "lr": section.lr}
     if make in FUSED and not {"foreach", "capturable", "differentiable"} & {*section.args}:
         arguments["fused"] = True
     return cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))

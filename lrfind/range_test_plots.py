@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfind.curves import Array, Curve
-from lrfind.drawing import BLUE, ORANGE, RED, figure_of, finish
+from lrfind.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
+from lrfind.plan import LaneResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -117,3 +119,65 @@ def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
 def range_test_figure(view: RangeTestView, title: str) -> Figure:
     """A figure of its own with one range test in it; needs no display."""
     return figure_of(lambda ax: draw_range_test(view, ax), title)
+
+
+@dataclass(frozen=True)
+class OverView:
+    """What a plot of range tests over another setting shows.
+
+    Attributes:
+        ramps: name -> (lr (t,), smoothed loss (t,), the median over seeds), up to the shortest lane.
+        suggestions: name -> its suggestion, where there is one.
+        best: whose ramp reaches the lowest loss.
+        bottom: lower end of the loss axis.
+        top: upper end.
+    """
+
+    ramps: dict[str, tuple[Array, Array]]
+    suggestions: dict[str, float]
+    best: str
+    bottom: float
+    top: float
+
+
+def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverView:
+    """Compute what `draw_over` draws."""
+    ramps = {}
+    for row in summary["variants"]:
+        curves = [each.curve for each in results if each.variant == row["variant"] and each.curve.length]
+        if curves:
+            view = view_range_test(curves, row, None)
+            ramps[row["variant"]] = (view.lr, view.middle)
+    starts = [float(loss[0]) for _, loss in ramps.values()] or [1.0]
+    lowest = min((float(loss.min()) for _, loss in ramps.values()), default=0.0)
+    drop = max(max(starts) - lowest, 1e-12)
+    return OverView(
+        ramps=ramps,
+        suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
+        best=summary["suggestion"]["variant"],
+        bottom=lowest - 0.08 * drop,
+        top=max(starts) + 0.2 * drop,
+    )
+
+
+def draw_over(view: OverView, ax: Axes) -> Axes:
+    """Draw smoothed loss against lr, one line a value; the best one bold, a dot at each suggestion."""
+    ax.set_xscale("log")
+    ax.set_ylim(view.bottom, view.top)
+    for (name, (lr, loss)), color in zip(view.ramps.items(), itertools.cycle(SEVERAL), strict=False):
+        best = name == view.best
+        label = f"{name} (lowest)" if best else name
+        ax.plot(lr, loss, color=color, linewidth=2.6 if best else 1.4, label=label, zorder=3 if best else 2)
+        if name in view.suggestions and lr.size:
+            height = np.interp(np.log(view.suggestions[name]), np.log(lr), loss)
+            ax.plot(
+                [view.suggestions[name]], [height], "o", color=color, markersize=7, markeredgecolor="white",
+                zorder=4,
+            )  # fmt: skip
+    ax.plot([], [], "o", color="0.4", markersize=6, linestyle="none", label="suggestion")
+    return finish(ax, "learning rate", "training loss")
+
+
+def over_figure(view: OverView, title: str) -> Figure:
+    """A figure of its own with range tests over another setting in it; needs no display."""
+    return figure_of(lambda ax: draw_over(view, ax), title)

@@ -15,11 +15,12 @@ from lrfind.environment import environment
 from lrfind.errors import NoSuggestion
 from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Lane, LaneResult, range_test_lanes
-from lrfind.problem import Problem, from_config
+from lrfind.problem import Problem, from_configs
 from lrfind.schedules import ramp
 from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.store import Run
 from lrfind.teams import ON_A_RAMP, Conditions, Watch, WatchFor, unwatched
+from lrfind.variants import variants_of
 
 TRIAL = Conditions(evaluated=False)
 """Of the short lanes that the edge is bisected with."""
@@ -33,6 +34,8 @@ def range_test(
     keep: Callable[[LaneResult], None] = lambda result: None,
     watch: Watch = unwatched,
     settled: Container[int] = (),
+    first: int = 0,
+    variant: str = "",
 ) -> list[LaneResult]:
     """Run a range test, lane after lane.
 
@@ -44,6 +47,8 @@ def range_test(
             before the exception goes on.
         watch: told of every step.
         settled: numbers of lanes that are left out, because they were run before.
+        first: number of the first lane.
+        variant: what the lanes are a variant of.
 
     Returns:
         One result per lane that was run.
@@ -52,7 +57,7 @@ def range_test(
     conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm)
     return [
         run_lane(problem, lane, conditions, keep=keep, watch=watch)
-        for lane in range_test_lanes(lr, seed, section.seeds)
+        for lane in range_test_lanes(lr, seed, section.seeds, first, variant)
         if lane.lane not in settled
     ]
 
@@ -92,13 +97,27 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
     """
     experiment = run.experiment
     section, facts = experiment.range_test, run.facts()
-    told = watch(section.seeds, section.steps)
     settled = [lane for lane, outcome in run.outcomes().items() if outcome in SETTLED]
     try:
-        problem = from_config(experiment, probe=section.probe)
+        variants = variants_of(experiment, "range-test")
+        problems = from_configs(
+            [variant.experiment for variant in variants], probe=section.probe, group=section.group
+        )
+        problem = problems[0]
         if "environment" not in facts:
             run.set_fact("environment", environment(problem.device))
-        range_test(problem, section, experiment.seed, keep=run.add_lane, watch=told, settled=settled)
+        told = watch(section.seeds * len(variants), section.steps)
+        for number, (variant, of_it) in enumerate(zip(variants, problems, strict=True)):
+            range_test(
+                of_it,
+                section,
+                experiment.seed,
+                keep=run.add_lane,
+                watch=told,
+                settled=settled,
+                first=number * section.seeds,
+                variant=variant.name,
+            )
         if section.edge and "edge" not in facts:
             ends = [float(lane.lr[-1]) for lane in run.lanes() if lane.outcome == "diverged"]
             guess = min(ends, default=section.end_lr)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.catalog import Judge
+from lrfind.curves import Array
 from lrfind.plan import SETTLED, LaneResult, Outcome
 
 T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
@@ -52,7 +53,6 @@ class Reading:
         low: lowest of the lrs that are best for one seed; None with one seed.
         high: highest of them.
         usable: (lowest, highest) lr around the best that loses at most `tolerance` of the drop.
-        tolerance: see `SweepSection`.
         first_loss: median over lanes of the loss at step 0.
         sensitivity: see `lr_sensitivity`.
         edge: see `sweep_edge`.
@@ -65,15 +65,20 @@ class Reading:
     low: float | None
     high: float | None
     usable: tuple[float, float] | None
-    tolerance: float
     first_loss: float
     sensitivity: float | None
     edge: float | None
     boundary: Literal["low", "high"] | None
 
 
-def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float) -> Reading:
-    """Read a sweep's lanes; any of them may be missing or cut off, see `comparable`."""
+def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> Reading:
+    """Read a sweep's lanes; any of them may be missing or cut off, see `comparable`.
+
+    Args:
+        results: the lanes.
+        judge: the loss that decides; the training loss does where no lane has a validation loss.
+        tolerance: of the usable range; see `SweepSection`.
+    """
     results = comparable(results)
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
@@ -92,7 +97,6 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float) ->
         low=min(around) if several else None,
         high=max(around) if several else None,
         usable=usable_range(rates, best, first, tolerance) if best else None,
-        tolerance=tolerance,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
         edge=sweep_edge(rates),
@@ -240,11 +244,23 @@ def beyond_noise(rate: Rate, best: Rate, judge: Judge) -> bool | None:
     Returns:
         None with fewer than two seeds that both finished.
     """
+    gaps = paired_gaps(rate, best, judge)
+    width = half_width(gaps)
+    return None if width is None else bool(gaps.mean() > width)
+
+
+def paired_gaps(rate: Rate, best: Rate, judge: Judge) -> Array:
+    """How much more loss a rate ended with than the best did, for each seed that both finished."""
     pairs = [
         (judged(rate.lanes[s], judge), judged(best.lanes[s], judge)) for s in rate.lanes if s in best.lanes
     ]
-    gaps = np.array([worse - loss for worse, loss in pairs if worse is not None and loss is not None])
+    gaps: Array = np.array([worse - loss for worse, loss in pairs if worse is not None and loss is not None])
+    return gaps
+
+
+def half_width(gaps: Array) -> float | None:
+    """Half of the 95 % interval of the mean of these, by Student's t; None of fewer than two."""
     if gaps.size < 2:
         return None
     quantile = T_95[gaps.size - 2] if gaps.size - 2 < len(T_95) else 2.2
-    return bool(gaps.mean() > quantile * gaps.std(ddof=1) / math.sqrt(gaps.size))
+    return float(quantile * gaps.std(ddof=1) / math.sqrt(gaps.size))

@@ -31,7 +31,123 @@ def headline(suggestion: dict[str, Any]) -> str:
 
 def summary_text(summary: dict[str, Any]) -> str:
     """A run's summary, whatever its command was."""
-    return range_test_text(summary) if summary["command"] == "range-test" else sweep_text(summary)
+    if summary["command"] == "range-test":
+        return over_text(summary) if "over" in summary else range_test_text(summary)
+    texts = {"compare": comparison_text, "train": training_text}
+    return texts.get(summary["command"], sweep_text)(summary)
+
+
+def over_text(summary: dict[str, Any]) -> str:
+    """The summary of range tests over another setting: a row a value."""
+    best, over = summary["suggestion"], summary["over"]
+    rows = [
+        [
+            row["variant"],
+            _or_dash(row["lr"]),
+            "-" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}",
+            _or_dash(row["edge"]),
+            _or_dash(row["lowest_loss"]),
+            "lowest" if row is best or row["variant"] == best["variant"] else "",
+        ]
+        for row in summary["variants"]
+    ]
+    lines = [f"No suggestion with any {over}: {best['reason']}"]
+    if best["lr"] is not None:
+        lines = [f"Suggested: {best['variant']} with learning rate {number(best['lr'])}"]
+    lines.append(f"  the {over} whose ramp reaches the lowest loss; what a whole training wants may differ")
+    header = [over, "lr", "between seeds", "diverged at", "lowest loss", ""]
+    lines += ["", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+    lines.append(
+        f"  lanes: {len(summary['lanes'])}, {sum(n['steps'] for n in summary['lanes'])} training steps"
+    )
+    return "\n".join([*lines, *_warnings(summary)])
+
+
+def comparison_text(summary: dict[str, Any]) -> str:
+    """A comparison's summary: who won and how surely, a row a variant, the warnings."""
+    metric = summary["metric"]
+    if summary["best"]["lr"] is None:
+        lines = [f"Nothing to rank: {summary['best']['reason']}"]
+    else:
+        verdict = summary["verdict"]
+        lines = [f"{verdict[0].upper()}{verdict[1:]}"]
+        each = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
+        by = "validation loss" if summary["judge"] == "val_loss" else "final training loss"
+        lines.append(f"  by {by}, {each}; same budget, same weights and batches for a seed")
+    header = ["", "", "peak lr", "early", "middle", "final", "area"]
+    header += [*(["val loss"] if summary["judge"] == "val_loss" else []), *([metric] if metric else [])]
+    rows = []
+    for row in summary["standings"]:
+        values = [row["lr"], row["early"], row["middle"], row["train_loss"], row["area"]]
+        values += [row["val_loss"]] if summary["judge"] == "val_loss" else []
+        values += [row["metric"]] if metric else []
+        standing = {True: "worse", False: "not told apart", None: ""}[row["worse_beyond_noise"]]
+        spread = f"{number(row['spread'][0])} to {number(row['spread'][1])}" if row["spread"] else "-"
+        rank = "-" if row["rank"] is None else str(row["rank"])
+        first = "lowest" if row["rank"] == 1 else standing
+        rows.append([rank, row["variant"], *map(_or_dash, values), spread, first])
+    header += ["between seeds", "beside the first"]
+    lines += ["", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+    lines.append(
+        "  early, middle, final: training loss at a tenth, at half, over the last twentieth of the steps"
+    )
+    lanes = summary["lanes"]
+    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
+    lines += [f"  {engine_text(summary['engines'])}"] if summary["engines"] else []
+    return "\n".join([*lines, *_warnings(summary)])
+
+
+def training_text(summary: dict[str, Any]) -> str:
+    """A final training's summary: what it reached, seed by seed."""
+    best, metric = summary["best"], summary["metric"]
+    if best["lr"] is None:
+        lines = [f"No trained model: {best['reason']}"]
+    else:
+        lines = [f"Trained at learning rate {number(best['lr'])}, schedule {summary['schedule']}"]
+        reached = [("validation loss", summary["val_loss"]), (metric, summary["score"])]
+        lines += [f"  {name}: {_mean_text(found)}" for name, found in reached if name and found]
+        lines.append(f"  training loss: {_mean_text(summary['train_loss'])}")
+    header = [
+        "seed",
+        "outcome",
+        "steps",
+        "train loss",
+        "val loss",
+        *([metric] if metric else []),
+        "lowest val loss",
+    ]
+    rows = []
+    for each in summary["trainings"]:
+        values = [each["train_loss"], each["val_loss"], *([each["metric"]] if metric else [])]
+        lowest = each["best_evaluation"]
+        at = "-" if lowest is None else f"{number(lowest['val_loss'])} at step {lowest['step']}"
+        rows.append([str(each["seed"]), each["outcome"], str(each["steps"]), *map(_or_dash, values), at])
+    lines += ["", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+    return "\n".join([*lines, *_warnings(summary)]).rstrip()
+
+
+def engine_text(engines: Iterable[Any]) -> str:
+    """How lanes are run and why; `engines` are `lrfind.calibration.Engine`s, or these as plain data."""
+    texts = []
+    for engine in engines:
+        told = engine if isinstance(engine, dict) else vars(engine)
+        threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
+        way = "stacked" if told["lanes"] == "stacked" else "one after another"
+        texts.append(f"lanes run {way}, on {threads}: {told['why']}")
+    return "; ".join(dict.fromkeys(texts))
+
+
+def _warnings(summary: dict[str, Any]) -> list[str]:
+    return [f"warning: {warning}" for warning in summary["warnings"]]
+
+
+def _or_dash(value: float | None) -> str:
+    return "-" if value is None else number(value)
+
+
+def _mean_text(found: dict[str, float]) -> str:
+    mean, deviation = found["mean"], found["deviation"]
+    return f"{mean:.4g} +- {deviation:.2g} between seeds" if deviation else f"{mean:.4g}"
 
 
 def range_test_text(summary: dict[str, Any]) -> str:
@@ -46,8 +162,7 @@ def range_test_text(summary: dict[str, Any]) -> str:
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
     taken = sum(lane["steps"] for lane in summary["lanes"])
     lines.append(f"  lanes: {counts}; {taken} training steps")
-    lines += [f"warning: {warning}" for warning in summary["warnings"]]
-    return "\n".join(lines)
+    return "\n".join([*lines, *_warnings(summary)])
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
@@ -88,11 +203,8 @@ def sweep_text(summary: dict[str, Any]) -> str:
             f" ({pruned['share_saved']:.0%})"
         )
     if engine:
-        threads = f"{engine['threads']} thread{'s' if engine['threads'] > 1 else ''}"
-        way = "stacked" if engine["lanes"] == "stacked" else "one after another"
-        lines.append(f"  lanes ran {way}, on {threads}: {engine['why']}")
-    lines += [f"warning: {warning}" for warning in summary["warnings"]]
-    return "\n".join(lines)
+        lines.append(f"  {engine_text([engine])}")
+    return "\n".join([*lines, *_warnings(summary)])
 
 
 def rates_text(summary: dict[str, Any]) -> str:

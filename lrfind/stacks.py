@@ -22,7 +22,7 @@ from lrfind.batches import batch_loss
 from lrfind.curves import Array
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, Score, evaluate, evaluating, score
-from lrfind.train import Setup
+from lrfind.train import Recipe, Setup, set_momentum
 
 STACKABLE = (
     optim.SGD,
@@ -51,6 +51,10 @@ def obstacle(setup: Setup) -> str | None:
     taken = [state.get("step", 1) for state in setup.optimizer.state.values()]  # 0 of a new Adagrad
     if any(steps > 0 for steps in taken):
         return "the optimizer has state from earlier training"
+    if setup.recipe.precision == "float16":
+        return "float16 scales the loss of each lane by itself"
+    if setup.group is not None:
+        return "only one param group moves"
     own = {id(p) for p in setup.model.parameters()}
     if any(id(p) not in own for group in setup.optimizer.param_groups for p in group["params"]):
         return "the optimizer trains parameters that are not the model's"
@@ -100,11 +104,12 @@ class Stack:
         own = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if own and graphs is not None else {}
 
-    def train(self, lr: Array) -> Array:
+    def train(self, lr: Array, momentum: Array | None = None) -> Array:
         """Take one step for each row of lr.
 
         Args:
             lr: (T, K).
+            momentum: (T,) of all lanes; the optimizer's own when omitted.
 
         Returns:
             (T, K) the loss of each lane before the update that uses its lr. A lane whose loss is not finite
@@ -114,11 +119,22 @@ class Stack:
         tables = {kind: torch.as_tensor(lr, dtype=kind, device=self._device) for kind in kinds}
         losses = []
         for step in range(len(lr)):
-            loss, gradients = self.gradients(next(self.setup.batches))
+            if momentum is not None:
+                set_momentum(self._optimizer, float(momentum[step]))
+            loss, gradients = self._accumulated()
             self._update(gradients, {kind: table[step] for kind, table in tables.items()})
             losses.append(loss)
         found: Array = torch.stack(losses).cpu().double().numpy()
         return found
+
+    def _accumulated(self) -> tuple[Tensor, list[Tensor]]:
+        """Loss (K,) and gradients (K, ...) of the next step: the mean over its batches."""
+        loss, gradients = self.gradients(next(self.setup.batches))
+        count = self.setup.recipe.accumulate
+        for _ in range(count - 1):
+            more, further = self.gradients(next(self.setup.batches))
+            loss, gradients = loss + more, [a + b for a, b in zip(gradients, further, strict=True)]
+        return (loss, gradients) if count == 1 else (loss / count, [part / count for part in gradients])
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """Each lane's loss (K,), and the gradient of each trained parameter (K, ...); buffers move on."""
@@ -194,9 +210,13 @@ class Stack:
         self, batch: Any, fixed: dict[str, Tensor] | None = None
     ) -> Callable[[dict[str, Tensor], dict[str, Tensor]], Tensor]:
         """One lane's loss () on a batch, as a function of its parameters and buffers."""
-        return lambda parameters, buffers: batch_loss(
-            self._bound(parameters, buffers, fixed), self.setup.loss_fn, batch
-        ).reshape(())
+
+        def loss(parameters: dict[str, Tensor], buffers: dict[str, Tensor]) -> Tensor:
+            with self.setup.casting():
+                found = batch_loss(self._bound(parameters, buffers, fixed), self.setup.loss_fn, batch)
+            return found.reshape(())
+
+        return loss
 
     def _differentiate(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """The losses (K,) and the gradients, by autograd through the stacked forward."""
@@ -231,8 +251,7 @@ class Stack:
 
     def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
         parameters = [*self._parameters.values()]
-        if self.setup.clip_norm is not None:
-            gradients = _clipped(gradients, self.setup.clip_norm)
+        gradients = _adjusted(gradients, parameters, self.setup.recipe)
         before = [parameter.detach().clone() for parameter in parameters]
         for parameter, gradient in zip(parameters, gradients, strict=True):
             as_is = gradient.stride() == parameter.stride()  # a fused optimizer takes that for granted
@@ -284,6 +303,18 @@ def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimize
     options = {name: value for name, value in setup.optimizer.defaults.items() if name in known}
     made: optim.Optimizer = kind(groups, **options | {"lr": 1.0})
     return made
+
+
+def _adjusted(gradients: list[Tensor], parameters: list[Tensor], recipe: Recipe) -> list[Tensor]:
+    """The gradients (K, ...) as the recipe changes them, each lane's by itself."""
+    if recipe.l1:
+        gradients = [
+            gradient + recipe.l1 * parameter.detach().sign() if parameter.ndim > 2 else gradient
+            for gradient, parameter in zip(gradients, parameters, strict=True)
+        ]
+    if recipe.clip_value is not None:
+        gradients = [gradient.clamp(-recipe.clip_value, recipe.clip_value) for gradient in gradients]
+    return gradients if recipe.clip_norm is None else _clipped(gradients, recipe.clip_norm)
 
 
 def _clipped(gradients: list[Tensor], norm: float) -> list[Tensor]:

@@ -20,22 +20,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from lrfind.config import Experiment, check, dump
 from lrfind.errors import UsageError
-from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
+from lrfind.plan import Evaluation, LaneResult, Outcome, PlannedLane
 from lrfind.tables import lanes_frame, steps_frame
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE plan (lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, lr REAL NOT NULL);
+CREATE TABLE plan (
+    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, lr REAL NOT NULL, variant TEXT NOT NULL
+);
 CREATE TABLE lanes (
     lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, planned INTEGER NOT NULL, lr REAL NOT NULL,
-    outcome TEXT NOT NULL, rung INTEGER, seconds REAL NOT NULL, error TEXT
+    outcome TEXT NOT NULL, rung INTEGER, seconds REAL NOT NULL, error TEXT, variant TEXT NOT NULL
 );
 CREATE TABLE evaluations (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, val_loss REAL, metric REAL,
@@ -43,14 +45,16 @@ CREATE TABLE evaluations (
 ) WITHOUT ROWID;
 CREATE TABLE steps (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
-    loss REAL, probe_loss REAL, grad_norm REAL, PRIMARY KEY (lane, step)
+    loss REAL, probe_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
 """
-NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr > 0"
+NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr >= 0"
 DATABASE = "run.sqlite"
 LOCK = ".lock"
 UNKNOWN_HOLDER = {"pid": "unknown", "host": "unknown", "since": "unknown"}
-VERSION = 2
+VERSION = 3
+ASKED_FOR = ("probe_loss", "grad_norm", "momentum", "skipped")
+"""Columns of a step that only some runs have."""
 FILES = (
     DATABASE,
     LOCK,
@@ -61,14 +65,6 @@ FILES = (
     "lanes.csv",
     "summary.json",
 )
-
-
-class PlannedLane(NamedTuple):
-    """A lane that shall be run."""
-
-    lane: int
-    seed: int
-    lr: float
 
 
 class Run:
@@ -147,7 +143,7 @@ class Run:
             with run._connect() as database:
                 (bad,) = database.execute(NOT_AN_LR).fetchone()
             if bad:
-                raise ValueError("it has an lr that is not a positive number")
+                raise ValueError("it has an lr that is no number, or negative")
         except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
             raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
         return run
@@ -187,16 +183,15 @@ class Run:
             raise UsageError(f"'{self.path / DATABASE}' does not say which config it was run with.")
         return check(resolved, source=str(self.path / "resolved.yaml"))
 
-    def add_plan(self, lanes: Sequence[Lane]) -> None:
+    def add_plan(self, lanes: Sequence[PlannedLane]) -> None:
         """Keep which lanes shall be run, before they are."""
         with self._connect() as database:
-            rows = [(lane.lane, lane.seed, lane.peak) for lane in lanes]
-            database.executemany("INSERT INTO plan VALUES (?, ?, ?)", rows)
+            database.executemany("INSERT INTO plan VALUES (?, ?, ?, ?)", lanes)
 
     def plan(self) -> list[PlannedLane]:
         """The lanes that shall be run, by number."""
         with self._connect() as database:
-            rows = database.execute("SELECT lane, seed, lr FROM plan ORDER BY lane").fetchall()
+            rows = database.execute("SELECT lane, seed, lr, variant FROM plan ORDER BY lane").fetchall()
         return [PlannedLane(*row) for row in rows]
 
     def add_lane(self, result: LaneResult) -> None:
@@ -224,14 +219,15 @@ class Run:
         none = [None] * result.lr.size
         columns = [
             none if column is None else column.tolist()
-            for column in (result.lr, result.loss, result.probe_loss, result.grad_norm)
+            for column in (result.lr, result.loss, *(getattr(result, name) for name in ASKED_FOR))
         ]
         rows = zip([result.lane] * result.lr.size, range(result.lr.size), *columns, strict=True)
         lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
         database.execute(
-            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (*lane, result.seconds, result.error)
+            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*lane, result.seconds, result.error, result.variant),
         )
-        database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?)", rows)
+        database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
         database.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
 
@@ -244,15 +240,17 @@ class Run:
         """Every lane that was kept."""
         with self._connect() as database:
             lanes = database.execute(
-                "SELECT lane, seed, planned, lr, outcome, rung, seconds, error FROM lanes ORDER BY lane"
+                "SELECT lane, seed, planned, lr, outcome, rung, seconds, error, variant FROM lanes"
+                " ORDER BY lane"
             ).fetchall()
             return [self._lane(database, row) for row in lanes]
 
     def _lane(self, database: sqlite3.Connection, row: tuple[Any, ...]) -> LaneResult:
-        lane, seed, planned, peak, outcome, rung, seconds, error = row
-        query = "SELECT lr, loss, probe_loss, grad_norm FROM steps WHERE lane = ? ORDER BY step"
+        lane, seed, planned, peak, outcome, rung, seconds, error, variant = row
+        columns = ("lr", "loss", *ASKED_FOR)
+        query = f"SELECT {', '.join(columns)} FROM steps WHERE lane = ? ORDER BY step"
         steps = database.execute(query, (lane,)).fetchall()
-        table = np.array(steps, dtype=np.float64).reshape(len(steps), 4)  # NULL becomes NaN
+        table = np.array(steps, dtype=np.float64).reshape(len(steps), len(columns))  # NULL becomes NaN
 
         query = "SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step"
         evaluations = [
@@ -260,7 +258,8 @@ class Run:
             for step, val_loss, metric in database.execute(query, (lane,))
         ]
 
-        def asked(column: int) -> Any:
+        def asked(name: str) -> Any:
+            column = columns.index(name)
             return table[:, column] if any(step[column] is not None for step in steps) else None
 
         return LaneResult(
@@ -271,12 +270,12 @@ class Run:
             outcome=cast(Outcome, outcome),
             lr=table[:, 0],
             loss=table[:, 1],
-            probe_loss=asked(2),
-            grad_norm=asked(3),
             evaluations=tuple(evaluations),
             rung=rung,
             seconds=seconds,
             error=error,
+            variant=variant,
+            **{name: asked(name) for name in ASKED_FOR},
         )
 
     def export(self) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from lrfind.catalog import DEFAULT_METHOD, Judge
 from lrfind.curves import Curve
@@ -14,6 +17,12 @@ from lrfind.suggestions import METHODS, RAMP_EDGE, suggest_over
 
 SCHEMA = 1
 HARDLY = 0.05  # of the first loss: a smaller fall tells little of an lr
+
+
+def answer(summary: dict[str, Any]) -> dict[str, Any]:
+    """What a run found, whatever its command: a mapping with lr, which is None where there is none."""
+    found: dict[str, Any] = summary["suggestion" if "suggestion" in summary else "best"]
+    return found
 
 
 def suggestion_table(curves: Sequence[Curve], *, raw: bool) -> dict[str, dict[str, Any]]:
@@ -63,9 +72,7 @@ def range_test_summary(
         "methods": brief(methods),
         "edge": edge["lr"],
         "edge_is": edge["is"],
-        "lanes": [
-            {"lane": r.lane, "seed": r.seed, "outcome": r.outcome, "steps": int(r.lr.size)} for r in results
-        ],
+        "lanes": [_brief_lane(result) for result in results],
         "warnings": [
             *_warnings(results, chosen, edge["lr"]),
             *([f"edge {measured_edge['is']}"] if measured_edge and measured_edge["lr"] is None else []),
@@ -106,6 +113,142 @@ def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: fl
     if "diverged" in outcomes and "finished" in outcomes:
         warnings.append(f"{outcomes.count('diverged')} of {len(outcomes)} lanes diverged before end_lr.")
     return warnings
+
+
+def over_summary(
+    results: Sequence[LaneResult], run: str, variants: Sequence[str], method: str, over: str
+) -> dict[str, Any]:
+    """What range tests side by side over another setting found: each value's suggestion and lowest loss.
+
+    The value whose ramp reaches the lowest loss is the best one (Smith 2018, arXiv:1803.09820, who compares
+    weight decays so; ramping the setting itself tells little, since the lr that goes with it moves too).
+
+    Args:
+        results: lanes of all values.
+        run: the run directory.
+        variants: of `LaneResult.variant`, in order.
+        method: whose answer is the suggestion.
+        over: the setting.
+    """
+    rows = []
+    for variant in variants:
+        curves = [result.curve for result in results if result.variant == variant and result.complete]
+        lows = [float(curve.smoothed[: curve.length].min()) for curve in curves if curve.length]
+        edge = ask(curves, "edge", raw=True)["lr"] if curves else None
+        nothing = {"lr": None, "low": None, "high": None, "method": method, "reason": "no lane ended."}
+        found = ask(curves, method, raw=True) if curves else nothing
+        lowest = float(np.median(lows)) if lows else None
+        rows.append({"variant": variant, **found, "edge": edge, "lowest_loss": lowest})
+    known = [row for row in rows if row["lr"] is not None and row["lowest_loss"] is not None]
+    best = min(known, key=lambda row: row["lowest_loss"], default=rows[0])
+    return {
+        "schema": SCHEMA,
+        "command": "range-test",
+        "over": over,
+        "run": run,
+        "suggestion": best,
+        "variants": rows,
+        "lanes": [_brief_lane(result) for result in results],
+        "warnings": [
+            f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best
+        ],
+    }
+
+
+def training_summary(
+    results: Sequence[LaneResult],
+    run: str,
+    *,
+    lr: float,
+    schedule: str,
+    planned: int,
+    metric: str | None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What a final training came to.
+
+    Args:
+        results: its lanes so far, one a seed.
+        run: the run directory.
+        lr: the peak.
+        schedule: its name.
+        planned: how many lanes it shall have.
+        metric: what the task's metric is called.
+        notes: what happened on the way and should be known.
+    """
+    finished = [result for result in results if result.outcome == "finished"]
+    settled = sum(result.outcome in SETTLED for result in results)
+    early = [result for result in finished if result.lr.size < result.planned]
+    skipped = sum(int(result.skipped.sum()) for result in results if result.skipped is not None)
+    warnings = [
+        f"seed {result.seed} {result.outcome} at step {result.lr.size - 1}"
+        f"{f': {result.error}' if result.error else '; try a lower lr.'}"
+        for result in results
+        if result.outcome in ("diverged", "failed")
+    ]
+    if planned > settled:
+        left = planned - settled
+        warnings.append(f"{left} trainings are not done; `lrfind resume {run}` goes on with them.")
+    if early:
+        warnings.append(
+            f"stopped early, at step {', '.join(str(result.lr.size) for result in early)} of"
+            f" {early[0].planned}: the validation loss no longer fell."
+        )
+    if skipped:
+        warnings.append(f"{skipped} steps were skipped, because float16 overflowed (see steps.csv).")
+    return {
+        "schema": SCHEMA,
+        "command": "train",
+        "run": run,
+        "best": {
+            "lr": lr if finished else None,
+            "reason": None if finished else "no training finished.",
+        },
+        "schedule": schedule,
+        "metric": metric,
+        "train_loss": mean_and_deviation([result.train_loss for result in finished]),
+        "val_loss": mean_and_deviation([result.val_loss for result in finished]),
+        "score": mean_and_deviation([result.metric for result in finished]),
+        "trainings": [
+            {
+                **_brief_lane(result),
+                "train_loss": result.train_loss,
+                "val_loss": result.val_loss,
+                "metric": result.metric,
+                "best_evaluation": _best_evaluation(result),
+                "seconds": result.seconds,
+            }
+            for result in results
+        ],
+        "lanes": {
+            "planned": planned,
+            "settled": settled,
+            "steps": sum(int(result.lr.size) for result in results),
+        },
+        "warnings": [*warnings, *notes],
+    }
+
+
+def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float] | None:
+    """The mean over seeds, and the standard deviation between them (0 of one seed); None without a value."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    return {"mean": float(np.mean(known)), "deviation": float(np.std(known, ddof=min(1, len(known) - 1)))}
+
+
+def _best_evaluation(result: LaneResult) -> dict[str, Any] | None:
+    known = [each for each in result.evaluations if math.isfinite(each.val_loss)]
+    return min(known, key=lambda each: each.val_loss)._asdict() if known else None
+
+
+def _brief_lane(result: LaneResult) -> dict[str, Any]:
+    return {
+        "lane": result.lane,
+        "seed": result.seed,
+        "outcome": result.outcome,
+        "steps": int(result.lr.size),
+    } | ({"variant": result.variant} if result.variant else {})
 
 
 def sweep_summary(

@@ -2,11 +2,13 @@
 
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
 uses lr), smoothed_loss (see `lrfind.curves.smooth`; nan from the first non-finite loss on), and, where
-asked for, probe_loss and grad_norm. In a sweep also val_loss and metric, on the rows of the steps
-before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
-lanes.csv: lane, seed, lr (the peak; a ramp's end), outcome, steps, first_loss, best_loss, last_loss,
-train_loss (the mean over the last twentieth of the steps), val_loss, metric, rung (of a pruned lane),
-train_seconds; nan where there is none. Floats are written so that reading them gives the same bits.
+there are any, probe_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped (1
+where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
+steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
+lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
+first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,
+metric, rung (of a pruned lane), train_seconds; nan where there is none. Floats are written so that reading
+them gives the same bits.
 """
 
 from __future__ import annotations
@@ -34,10 +36,9 @@ def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
             "loss": result.loss,
             "smoothed_loss": result.curve.smoothed,
         }
-        if result.probe_loss is not None:
-            columns["probe_loss"] = result.probe_loss
-        if result.grad_norm is not None:
-            columns["grad_norm"] = result.grad_norm
+        for name in ("probe_loss", "grad_norm", "momentum", "skipped"):
+            if getattr(result, name) is not None:
+                columns[name] = getattr(result, name)
         if evaluated:
             columns["val_loss"], columns["metric"] = _by_step(result)
         frames.append(pd.DataFrame(columns))
@@ -60,6 +61,7 @@ def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
         [
             {
                 "lane": result.lane,
+                **({"variant": result.variant} if result.variant else {}),
                 "seed": result.seed,
                 "lr": result.peak,
                 "outcome": result.outcome,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,10 +13,12 @@ import numpy as np
 import torch
 
 from lrfind import curves
+from lrfind.config import EarlyStop
 from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
 from lrfind.problem import Problem
+from lrfind.reactions import plateaued
 from lrfind.stacks import Stack
 from lrfind.train import Setup, Step, train
 
@@ -43,6 +46,8 @@ class Conditions:
         evaluated: whether lanes are evaluated at all.
         rungs: after how many steps lanes are pruned; empty for never.
         grad_norm: also measure the norm of the gradient; of single lanes only.
+        early_stop: when a lane ends before its last step; None for never.
+        pause_every: steps between other pauses, in which a lane's state may be kept.
     """
 
     factor: float = AT_A_CONSTANT_LR
@@ -50,11 +55,13 @@ class Conditions:
     evaluated: bool = True
     rungs: tuple[int, ...] = ()
     grad_norm: bool = False
+    early_stop: EarlyStop | None = None
+    pause_every: int | None = None
 
     def stops(self, steps: int) -> list[int]:
         """After how many steps training pauses: for evaluations, for rungs and at the end."""
-        every = range(self.eval_every, steps, self.eval_every) if self.eval_every else ()
-        return sorted({*every, *self.rungs, steps})
+        every = [range(n, steps, n) for n in (self.eval_every, self.pause_every) if n]
+        return sorted({*itertools.chain(*every), *self.rungs, steps})
 
     def evaluated_at(self, step: int, steps: int) -> bool:
         """Whether lanes are evaluated after so many steps."""
@@ -69,7 +76,8 @@ class Record:
     """One lane while it is measured; `outcome` is None until it ends."""
 
     lane: Lane
-    rule: DivergenceRule
+    conditions: Conditions
+    rule: DivergenceRule = field(init=False)
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -77,11 +85,47 @@ class Record:
     seconds: float = 0.0
     failure: BaseException | None = None
 
+    def __post_init__(self) -> None:
+        self.rule = DivergenceRule(self.conditions.factor)
+
     def take(self, step: Step) -> None:
         """Take the next step's measurements."""
         self.steps.append(step)
         if self.rule.diverges(step.loss):
             self.outcome = "diverged"
+
+    def evaluated(self, evaluation: Evaluation) -> None:
+        """Take an evaluation, which may end the lane."""
+        self.evaluations.append(evaluation)
+        early, losses = self.conditions.early_stop, [each.val_loss for each in self.evaluations]
+        if early and plateaued(losses, patience=early.patience, threshold=early.threshold):
+            self.outcome = "finished"
+
+    def lr(self, ahead: slice) -> Array:
+        """The lrs of the next steps, as far as they follow from the evaluations so far."""
+        lr, reaction = self.lane.lr[ahead], self.lane.reaction
+        if reaction is None or reaction.to != "val_loss":
+            return lr
+        return lr * reaction.multiplier([each.val_loss for each in self.evaluations], self.lane.peak)
+
+    def momentum(self, ahead: slice) -> Array | None:
+        """The momentum of the next steps; None leaves the optimizer's own."""
+        return None if self.lane.momentum is None else self.lane.momentum[ahead]
+
+    @property
+    def damping(self) -> Callable[[float], float] | None:
+        """What the next step's lr is multiplied with, from the norm of its gradient."""
+        reaction = self.lane.reaction
+        if reaction is None or reaction.to != "grad_norm":
+            return None
+        multiplier = reaction.multiplier
+        norms = [step.grad_norm for step in self.steps if step.grad_norm is not None]
+
+        def damp(norm: float) -> float:
+            norms.append(norm)
+            return multiplier(norms, self.lane.peak)
+
+        return damp
 
     def result(self, outcome: Outcome) -> LaneResult:
         """What was measured, with this outcome unless it has one."""
@@ -103,6 +147,9 @@ class Record:
             rung=self.rung,
             seconds=self.seconds,
             error=None if self.failure is None else _storable(self.failure),
+            variant=self.lane.variant,
+            momentum=self.momentum(slice(len(self.steps))),
+            skipped=column([step.skipped for step in self.steps]),
         )
 
 
@@ -127,18 +174,31 @@ class Alone:
     """A team of one lane. An exception ends the lane as failed."""
 
     def __init__(self, problem: Problem, lane: Lane, conditions: Conditions, watch: Watch) -> None:
-        self.records = [Record(lane, DivergenceRule(conditions.factor))]
+        self.records = [Record(lane, conditions)]
         self._problem, self._watch, self._grad_norm = problem, watch, conditions.grad_norm
         self._setup: Setup | None = None
 
+    @property
+    def record(self) -> Record:
+        """Of its lane."""
+        return self.records[0]
+
+    @property
+    def setup(self) -> Setup:
+        """The parts of its lane; made when first asked for."""
+        if self._setup is None:
+            self._setup = self._problem.setup(self.record.lane.seed)
+        return self._setup
+
     def advance(self, until: int) -> None:
         """Train up to step `until`."""
-        (record,) = self.records
+        record = self.record
         at = len(record.steps)
         with self._failure_noted():
-            self._setup = self._setup or self._problem.setup(record.lane.seed)
-            lr = record.lane.lr[at:until]
-            for step in train(self._setup, lr, start=at, grad_norm=self._grad_norm):
+            setup = self.setup
+            lr, momentum = record.lr(slice(at, until)), record.momentum(slice(at, until))
+            damping, norm = record.damping, self._grad_norm
+            for step in train(setup, lr, start=at, grad_norm=norm, momentum=momentum, damping=damping):
                 record.take(step)
                 self._watch((record.lane,), step.step, (step.loss,))
                 if record.outcome:
@@ -158,8 +218,7 @@ class Alone:
         try:
             yield
         except (Exception, SystemExit) as error:
-            (record,) = self.records
-            record.outcome, record.failure = "failed", error
+            self.record.outcome, self.record.failure = "failed", error
 
 
 class Stacked:
@@ -168,7 +227,7 @@ class Stacked:
     def __init__(
         self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
     ) -> None:
-        self.records = [Record(lane, DivergenceRule(conditions.factor)) for lane in lanes]
+        self.records = [Record(lane, conditions) for lane in lanes]
         self._problem, self._watch, self._compile = problem, watch, compile
         self._stack: Stack | None = None
         self._inside = self.records  # the records of the stack's lanes, some of which may have ended
@@ -187,8 +246,9 @@ class Stacked:
                 self._stack.keep([i for i, record in enumerate(self._inside) if not record.outcome])
                 self._inside = live
             ahead = slice(at, min(at + BLOCK, until))
-            lr = np.stack([record.lane.lr[ahead] for record in self._inside], axis=1)  # (T, K)
-            for i, losses in enumerate(self._stack.train(lr).tolist()):
+            lr = np.stack([record.lr(ahead) for record in self._inside], axis=1)  # (T, K)
+            momentum = self._inside[0].momentum(ahead)  # lanes of a stack have it in common
+            for i, losses in enumerate(self._stack.train(lr, momentum).tolist()):
                 taken: list[tuple[Lane, float]] = []
                 for record, loss, lane_lr in zip(self._inside, losses, lr[i].tolist(), strict=True):
                     if not record.outcome:
@@ -209,4 +269,4 @@ def _note_evaluations(
     metrics = [None] * len(records) if metric is None else metric.tolist()
     for record, loss, value in zip(records, val_loss.tolist(), metrics, strict=True):
         if not record.outcome:
-            record.evaluations.append(Evaluation(step, loss, value))
+            record.evaluated(Evaluation(step, loss, value))

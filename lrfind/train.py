@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.batches import LossFn, batch_loss
+from lrfind.catalog import Precision
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
@@ -24,6 +27,31 @@ class Step(NamedTuple):
     loss: float
     grad_norm: float | None = None
     probe_loss: float | None = None
+    skipped: bool | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step is made of batches and their gradients, in this order.
+
+    Attributes:
+        accumulate: batches whose mean loss the step descends.
+        precision: that autocast lets forward and backward compute in. In float16 the loss is scaled, and a
+            step whose gradient overflows is skipped; the scale is torch's own affair (`GradScaler`).
+        l1: this times the sign of each weight is added to its gradient, biases and norms (parameters of fewer
+            than two axes) left out; the losses that are reported do not contain it.
+        clip_value: what every number of the gradient is cut to.
+        clip_norm: the norm that a longer gradient is scaled down to.
+    """
+
+    accumulate: int = 1
+    precision: Precision = "float32"
+    l1: float = 0.0
+    clip_value: float | None = None
+    clip_norm: float | None = None
+
+
+AS_IT_IS = Recipe()
 
 
 @dataclass(frozen=True)
@@ -35,24 +63,59 @@ class Setup:
         optimizer: over its parameters, without state.
         loss_fn: see `lrfind.batches.output_and_loss`.
         batches: without end.
-        clip_norm: the norm that a longer gradient is scaled down to; None leaves it.
+        recipe: how a step is made of them.
         probe: a fixed held-out batch; None where not asked for.
+        base_lr: the optimizer's lr that the param groups' lrs are multiples of; None takes that of the first
+            group whose lr is not zero.
+        group: number of the one param group whose lr moves, the others' being held; None moves all.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     loss_fn: LossFn | None
     batches: Iterator[Any]
-    clip_norm: float | None = None
+    recipe: Recipe = AS_IT_IS
     probe: Any = None
+    base_lr: float | None = None
+    group: int | None = None
 
     @cached_property
     def ratios(self) -> list[float]:
-        """Each param group's lr as a multiple of the first one's; see `lr_ratios`."""
-        return lr_ratios(self.optimizer)
+        """What each param group's lr is a multiple of `lr` by; 0 where it is held."""
+        if self.group is not None:
+            return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
+        return lr_ratios(self.optimizer, self.base_lr)
+
+    @cached_property
+    def held(self) -> list[float]:
+        """The lr that each param group keeps; 0 where it moves."""
+        if self.group is None:
+            return [0.0] * len(self.optimizer.param_groups)
+        return [0.0 if n == self.group else lr for n, lr in enumerate(_group_lrs(self.optimizer))]
+
+    @cached_property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Scales the loss, so that small gradients survive in float16; None in other precisions."""
+        kind = next(self.model.parameters()).device.type
+        return torch.amp.GradScaler(kind) if self.recipe.precision == "float16" else None
+
+    def casting(self) -> AbstractContextManager[Any]:
+        """What forward and loss run in."""
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        kind = next(self.model.parameters()).device.type
+        return torch.autocast(kind, getattr(torch, self.recipe.precision), cache_enabled=False)
 
 
-def train(setup: Setup, lr: Array, *, start: int = 0, grad_norm: bool = False) -> Iterator[Step]:
+def train(
+    setup: Setup,
+    lr: Array,
+    *,
+    start: int = 0,
+    grad_norm: bool = False,
+    momentum: Array | None = None,
+    damping: Callable[[float], float] | None = None,
+) -> Iterator[Step]:
     """Take one optimizer step for each lr, and yield each step's measurements before its update.
 
     Whoever iterates decides when to stop: the update of a step is made when the next one is asked for, so
@@ -60,51 +123,113 @@ def train(setup: Setup, lr: Array, *, start: int = 0, grad_norm: bool = False) -
     after another on the same setup.
 
     Args:
-        setup: the lane's parts. Param groups keep the ratios of their lrs: `lr` is that of the first group
-            whose lr is not zero.
+        setup: the lane's parts. Param groups keep the ratios of their lrs.
         lr: (T,) the lr of each step.
         start: the number of the first step.
         grad_norm: also measure the Euclidean norm of the gradient, over all parameters, before clipping.
+        momentum: (T,) of each step; the optimizer's own when omitted.
+        damping: from the norm of a step's gradient to what its lr is multiplied with.
 
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
-    model, optimizer, loss_fn = setup.model, setup.optimizer, setup.loss_fn
+    model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
     if isinstance(optimizer, torch.optim.LBFGS):
         raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for step, value in enumerate(lr.tolist(), start):
-        loss = batch_loss(model, loss_fn, next(setup.batches))
+        probe_loss = None if setup.probe is None else held_loss(model, setup.loss_fn, setup.probe)
+        optimizer.zero_grad(set_to_none=True)
+        loss = _backward(setup)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
+        skipped = None if scaler is None or norm is None else not math.isfinite(norm)
+        _adjust(parameters, setup.recipe)
+        if damping is not None and norm is not None:
+            value *= damping(norm)
+        for group, ratio, held in zip(optimizer.param_groups, setup.ratios, setup.held, strict=True):
+            _set_lr(group, value * ratio + held)
+        if momentum is not None:
+            set_momentum(optimizer, float(momentum[step - start]))
+        yield Step(step, value, loss, norm if grad_norm or damping else None, probe_loss, skipped)
+        if scaler is None:
+            optimizer.step()
+        else:
+            scaler.step(optimizer)
+            scaler.update()
+
+
+def _backward(setup: Setup) -> float:
+    """Add the gradient of the next step's loss, and return that: the mean over its batches."""
+    losses = []
+    for _ in range(setup.recipe.accumulate):
+        with setup.casting():
+            loss = batch_loss(setup.model, setup.loss_fn, next(setup.batches))
         if not loss.requires_grad:
             raise UsageError(
                 "the loss does not depend on any parameter that requires a gradient; is the whole model"
                 " frozen, or its output detached?"
             )
-        probe_loss = None if setup.probe is None else held_loss(model, loss_fn, setup.probe)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = _norm(parameters) if grad_norm else None
-        if setup.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(parameters, setup.clip_norm)
-        for group, ratio in zip(optimizer.param_groups, setup.ratios, strict=True):
-            _set_lr(group, value * ratio)
-        yield Step(step, value, loss.item(), norm, probe_loss)
-        optimizer.step()
+        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
+        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss)
+    return losses[0].item() if len(losses) == 1 else torch.stack([x.detach() for x in losses]).mean().item()
 
 
-def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Each param group's lr as a multiple of the first one that is not zero.
+def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:
+    """Change the gradients as the recipe says."""
+    if recipe.l1:
+        for parameter in parameters:
+            if parameter.grad is not None and parameter.ndim > 1:
+                parameter.grad.add_(parameter.detach().sign(), alpha=recipe.l1)
+    if recipe.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, recipe.clip_value)
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give every param group this momentum: `momentum`, or the first of `betas`.
+
+    Raises:
+        UsageError: if the optimizer has neither.
+    """
+    for group in optimizer.param_groups:
+        if "momentum" in group:
+            group["momentum"] = value
+        elif "betas" in group:
+            group["betas"] = (value, *group["betas"][1:])
+        else:
+            raise UsageError(
+                f"{type(optimizer).__name__} has no momentum to move; give the schedule `momentum: null`, or"
+                " use sgd, rmsprop or one of the Adam family."
+            )
+
+
+def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer uses a momentum that a schedule can move."""
+    return all("betas" in group or group.get("momentum", 0) > 0 for group in optimizer.param_groups)
+
+
+def lr_ratios(optimizer: torch.optim.Optimizer, base_lr: float | None = None) -> list[float]:
+    """Each param group's lr as a multiple of `base_lr`, or else of the first one that is not zero.
 
     Where a scheduler is attached, a group's lr is the one that the scheduler started from.
 
     Raises:
         UsageError: if every lr is zero.
     """
-    lrs = [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-    base = next((lr for lr in lrs if lr > 0), None)
+    lrs = _group_lrs(optimizer)
+    base = base_lr or next((lr for lr in lrs if lr > 0), None)
     if base is None:
         raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
     return [lr / base for lr in lrs]
+
+
+def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
+    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
 
 
 def first_steps_failed(error: BaseException) -> LrfindError:

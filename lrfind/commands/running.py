@@ -10,8 +10,8 @@ from lrfind.commands.options import note, print_json
 from lrfind.errors import LrfindError, Stopped
 
 if TYPE_CHECKING:
+    from lrfind.preparation import Prepared
     from lrfind.store import Run
-    from lrfind.sweeps import Prepared
 
 
 def begin(run: Run, *, as_json: bool, quiet: bool) -> int:
@@ -51,11 +51,15 @@ def _train(run: Run, quiet: bool) -> None:
     from lrfind.progress import progress
     from lrfind.range_tests import run_range_test
     from lrfind.sweeps import run_sweep
+    from lrfind.trainings import run_training
 
+    command = run.facts()["command"]
     try:
         with run.held(), progress(quiet=quiet) as watch:
-            if run.facts()["command"] == "range-test":
+            if command == "range-test":
                 run_range_test(run, watch=watch)
+            elif command == "train":
+                run_training(run, watch=watch)
             else:
                 run_sweep(run, watch=watch, note=lambda prepared: None if quiet else _tell(prepared))
             plot_run(run)
@@ -66,16 +70,16 @@ def _train(run: Run, quiet: bool) -> None:
 
 
 def _tell(prepared: Prepared) -> None:
-    from lrfind.report import cost_text
+    from lrfind.report import cost_text, engine_text
 
-    engine = prepared.engine
-    way = "stacked" if engine.lanes == "stacked" else "one after another"
-    note(f"{cost_text(**vars(prepared.cost))}; lanes run {way}: {engine.why}")
+    note(f"{cost_text(**vars(prepared.cost))}; {engine_text(prepared.engines)}")
 
 
 def _exit_code(summary: dict[str, Any]) -> int:
     """0 with an answer, 3 without, 1 if that is because every lane failed."""
-    answer = summary["suggestion"] if summary["command"] == "range-test" else summary["best"]
-    if answer["lr"] is not None:
+    from lrfind.summaries import answer
+
+    if answer(summary)["lr"] is not None:
         return 0
-    return 1 if {rate["outcome"] for rate in summary.get("rates", ())} == {"failed"} else 3
+    tried = [*summary.get("rates", ()), *summary.get("trainings", ())]
+    return 1 if tried and {each["outcome"] for each in tried} == {"failed"} else 3

@@ -1,4 +1,4 @@
-"""Commands over sweeps: grid, search."""
+"""Commands over trainings side by side: grid, search, compare."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ from lrfind.errors import UsageError
 if TYPE_CHECKING:
     from lrfind.config import Experiment
 
-COMMON = ("low", "high", "seeds", "lanes", "threads", "prune", "judge", "compile")
+COMMON = ("seeds", "lanes", "threads", "judge", "compile")
+SWEEP = ("low", "high", "prune")
 KEYS = {
     "seed": "seed",
     "device": "device",
@@ -34,14 +35,25 @@ KEYS = {
 }
 
 
-def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What a grid and a search have in common."""
+def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What a grid and a search have in common, besides `lane_options`."""
+    for decorate in reversed(
+        (
+            click.option("--low", metavar="LR", help="The lowest lr."),
+            click.option("--high", metavar="LR", help="The highest lr."),
+            click.option("--prune", is_flag=True, help="Stop lanes that fall behind, by successive halving."),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all of these commands have in common."""
     for decorate in reversed(
         (
             config_options,
             out_option,
-            click.option("--low", metavar="LR", help="The lowest lr."),
-            click.option("--high", metavar="LR", help="The highest lr."),
             click.option("--seeds", metavar="N", help="Lanes per lr: own weights and batch order each."),
             click.option("--seed", metavar="N", help="The first seed."),
             click.option("--steps", metavar="N", help="Training steps of a lane."),
@@ -53,7 +65,6 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
             click.option("--lanes", metavar="WAY", help="auto, single or stacked: how lanes are trained."),
             click.option("--threads", metavar="N", help="Threads of torch; measured if --lanes is auto."),
-            click.option("--prune", is_flag=True, help="Stop lanes that fall behind, by successive halving."),
             click.option("--compile", is_flag=True, help="Compile stacked lanes; pays for long sweeps."),
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, and train nothing."),
             json_option,
@@ -65,18 +76,20 @@ def sweep_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command()
-@sweep_options
+@lane_options
+@range_options
 @click.option("--lrs", metavar="A,B,C", help="The lrs, instead of --low, --high and --points.")
 @click.option("--points", metavar="N", help="How many lrs, spaced evenly in log lr.")
 @click.option("--extend", is_flag=True, help="Go on outward while the best lr is the lowest or the highest.")
 def grid(lrs: str | None, **options: Any) -> int:
     """Train with every lr of a grid, from the same weights on the same batches, and compare."""
-    listed = None if lrs is None else f"[{lrs.strip('[]')}]"
-    return _start("grid", {"lrs": listed, **options}, ("lrs", "points", "extend"))
+    listed = None if lrs is None else _as_list(lrs)
+    return _start("grid", {"lrs": listed, **options}, (*SWEEP, "lrs", "points", "extend"))
 
 
 @click.command()
-@sweep_options
+@lane_options
+@range_options
 @click.option("--sampler", metavar="NAME", help="random, sobol, tpe or gp.")
 @click.option("--trials", metavar="N", help="How many lrs to try.")
 @click.option("--batch", metavar="N", help="lrs that tpe and gp propose at a time.")
@@ -90,7 +103,29 @@ def grid(lrs: str | None, **options: Any) -> int:
 def search(start_run: Path | None, **options: Any) -> int:
     """Search for the best lr: log-uniform, Sobol, or learning from what was tried (TPE, Gaussian process)."""
     start = None if start_run is None else repr(_suggestion_of(start_run))
-    return _start("search", {"start": start, **options}, ("sampler", "trials", "batch", "start"))
+    return _start("search", {"start": start, **options}, (*SWEEP, "sampler", "trials", "batch", "start"))
+
+
+@click.command()
+@lane_options
+@click.option("--schedules", metavar="A,B,C", help="What to compare; see `lrfind ls schedules`.")
+@click.option("--optimizers", metavar="A,B,C", help="What to compare instead; see `lrfind ls optimizers`.")
+@click.option("--peaks", metavar="A,B,C", help="The peak lrs that each is tried with.")
+@click.option("--common-peak", metavar="LR", help="One peak for all; fair only to those that it suits.")
+def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **options: Any) -> int:
+    """Compare schedules, or optimizers: same budget, weights and batches, each at its own best peak."""
+    lists = {"schedules": schedules, "optimizers": optimizers, "peaks": peaks}
+    for one, other in (("schedules", "optimizers"), ("peaks", "common_peak")):
+        if lists[one] is not None and (lists | options).get(other) is not None:
+            raise UsageError(f"give --{one} or --{other.replace('_', '-')}, not both.")
+    listed = {name: None if text is None else _as_list(text) for name, text in lists.items()}
+    return _start("compare", {**listed, **options}, (*lists, "common_peak"))
+
+
+def _as_list(text: str) -> str:
+    """A list as YAML has it, from one that was typed with or without its brackets."""
+    inner = text.strip()
+    return inner if inner.startswith("[") else f"[{inner}]"
 
 
 def _suggestion_of(path: Path) -> float:
@@ -126,27 +161,30 @@ def _start(command: str, options: dict[str, Any], own: tuple[str, ...]) -> int:
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from lrfind.conclusions import sweep_section
-    from lrfind.config import GridSection
-    from lrfind.plan import sweep_lanes
-    from lrfind.report import cost_text, table_text
-    from lrfind.sweeps import first_peaks, prepare
+    from lrfind.conclusions import lanes_section
+    from lrfind.config import CompareSection, GridSection, SearchSection
+    from lrfind.peaks import first_peaks
+    from lrfind.plan import planned_lanes
+    from lrfind.preparation import prepare
+    from lrfind.report import cost_text, engine_text, table_text
 
-    section = sweep_section(experiment, command)
-    prepared = prepare(experiment, section)
-    cost, engine = prepared.cost, prepared.engine
-    lanes = sweep_lanes(first_peaks(section, experiment.seed), 1, experiment.seed, section.seeds)
+    section = lanes_section(experiment, command)
+    prepared = prepare(experiment, command)
+    cost, engines = prepared.cost, prepared.engines
+    peaks = {variant.name: first_peaks(section, variant) for variant in prepared.variants}
+    lanes = planned_lanes(peaks, experiment.seed, section.seeds)
     if as_json:
-        rows = [{"lane": lane.lane, "seed": lane.seed, "lr": lane.peak} for lane in lanes]
-        print_json({"command": command, "lanes": rows, "cost": asdict(cost), "engine": asdict(engine)})
+        rows = [{"lane": n.lane, "variant": n.variant, "seed": n.seed, "lr": n.peak} for n in lanes]
+        ways = [asdict(engine) for engine in engines]
+        print_json({"command": command, "lanes": rows, "cost": asdict(cost), "engines": ways})
         return 0
-    click.echo(
-        table_text(("lane", "seed", "lr"), [(str(n.lane), str(n.seed), f"{n.peak:.6g}") for n in lanes])
-    )
-    if cost.lanes > len(lanes):
-        click.echo(f"... and {cost.lanes - len(lanes)} more, which {section.sampler} proposes later")  # type: ignore[attr-defined]
+    shown = [(str(n.lane), n.variant, str(n.seed), f"{n.peak:.6g}") for n in lanes]
+    click.echo(table_text(("lane", "", "seed", "lr"), shown))
+    if isinstance(section, SearchSection) and cost.lanes > len(lanes):
+        click.echo(f"... and {cost.lanes - len(lanes)} more, which {section.sampler} proposes later")
     if isinstance(section, GridSection) and section.extend:
         click.echo("... and more outward, while the best lr is the lowest or the highest (--extend)")
-    way = "stacked" if engine.lanes == "stacked" else "one after another"
-    click.echo(f"{cost_text(**vars(cost))}; lanes run {way}: {engine.why}")
+    if isinstance(section, CompareSection) and section.peaks is None and section.common_peak is None:
+        click.echo("... and more outward, while the best peak of one is its lowest or its highest")
+    click.echo(f"{cost_text(**vars(cost))}; {engine_text(engines)}")
     return 0

@@ -1,0 +1,151 @@
+"""What trainings side by side begin with: problems, shapes, the way to run them, and what it will cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from lrfind import pruning
+from lrfind.calibration import Engine, calibrate
+from lrfind.conclusions import lanes_section
+from lrfind.config import Experiment, SearchSection, SweepSection, TrainingSection
+from lrfind.errors import UsageError
+from lrfind.evaluation import Metric, evaluate, evaluating, score
+from lrfind.peaks import first_peaks
+from lrfind.plan import Shape
+from lrfind.problem import Problem, from_configs
+from lrfind.shapes import shape_of
+from lrfind.teams import Conditions
+from lrfind.train import has_momentum
+from lrfind.variants import Variant, variants_of
+
+BYTES_PER_STEP = 170
+"""What a step of a lane takes on the disk, in the database and in steps.csv together, about."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a sweep will take, about.
+
+    Attributes:
+        lanes: how many.
+        steps: T of each.
+        seconds: in all, if no lane stops early.
+        bytes: on the disk.
+    """
+
+    lanes: int
+    steps: int
+    seconds: float
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Trainings that are ready to run.
+
+    Attributes:
+        variants: what is compared; one where nothing is.
+        problems: what they train: one for all, or where optimizers are compared, one for each.
+        engines: how the lanes of each problem are trained.
+        shapes: of each variant.
+        steps: T.
+        conditions: of all lanes.
+        metric: what the task's metric is called.
+        cost: of the whole.
+        notes: what should be known, in sentences.
+    """
+
+    variants: Sequence[Variant]
+    problems: Sequence[Problem]
+    engines: Sequence[Engine]
+    shapes: Mapping[str, Shape]
+    steps: int
+    conditions: Conditions
+    metric: Metric | None
+    cost: Cost
+    notes: Sequence[str] = field(default=())
+
+    def place(self, variant: str) -> int:
+        """Which of the problems a variant trains."""
+        return [each.name for each in self.variants].index(variant) if len(self.problems) > 1 else 0
+
+
+def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()) -> Prepared:
+    """Load the data, choose the engines unless they are given, and estimate the cost.
+
+    Raises:
+        LrfindError: if a part cannot be made as described, or a lane cannot take its first steps.
+    """
+    variants, section = variants_of(experiment, command), lanes_section(experiment, command)
+    optimizers = {id(variant.experiment.optimizer): variant.experiment for variant in variants}
+    problems = from_configs([*optimizers.values()])
+    steps = budget(experiment.training, problems[0])
+    by_variant = problems if len(problems) > 1 else problems * len(variants)
+    shapes = {v.name: variant_shape(v, p, steps) for v, p in zip(variants, by_variant, strict=True)}
+    peaks = [first_peaks(section, variant) for variant in variants]
+    if not engines:
+        lrs = peaks if len(problems) > 1 else [[lr for of_one in peaks for lr in of_one]]
+        engines = [
+            calibrate(problem, section, len(of_one), min(of_one), experiment.seed)
+            for problem, of_one in zip(problems, lrs, strict=True)
+        ]
+    conditions = training_conditions(experiment.training)
+    if isinstance(section, SweepSection) and section.prune:
+        conditions = replace(conditions, rungs=pruning.rungs(steps))
+    metric, seconds = evaluation_cost(problems[0], experiment.seed)
+    trials = section.trials if isinstance(section, SearchSection) else sum(map(len, peaks))
+    evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
+    slowest = max(engine.seconds_per_step for engine in engines)
+    count = trials * section.seeds
+    time_in_all = count * (steps * slowest + evaluations * seconds)
+    cost = Cost(count, steps, time_in_all, count * steps * BYTES_PER_STEP)
+    notes = [note for problem in problems for note in problem.notes][:1]
+    return Prepared(variants, problems, engines, shapes, steps, conditions, metric, cost, notes)
+
+
+def training_conditions(training: TrainingSection, pause_every: int | None = None) -> Conditions:
+    """What the lanes of whole trainings have in common."""
+    early = training.early_stop
+    return Conditions(eval_every=training.eval_every, early_stop=early, pause_every=pause_every)
+
+
+def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
+    """The shape of a variant's schedule.
+
+    A momentum that the schedule moves unasked stays where it is if the optimizer uses none.
+    """
+    schedule = variant.experiment.training.schedule
+    shape = shape_of(schedule, steps, problem.steps_per_epoch)
+    if shape.momentum is None or "momentum" in schedule.args:
+        return shape
+    optimizer = problem.setup(variant.experiment.seed).optimizer
+    return shape if has_momentum(optimizer) else replace(shape, momentum=None)
+
+
+def budget(training: TrainingSection, problem: Problem) -> int:
+    """T, the steps of a training.
+
+    Raises:
+        UsageError: if it is given in epochs and the data does not tell how long one is.
+    """
+    if training.steps is not None:
+        return training.steps
+    assert training.epochs is not None  # the config has exactly one of them
+    if problem.steps_per_epoch is None:
+        raise UsageError("training.epochs: the data has no length; give training.steps instead.")
+    return training.epochs * problem.steps_per_epoch
+
+
+def evaluation_cost(problem: Problem, seed: int) -> tuple[Metric | None, float]:
+    """The name of the task's metric, and the seconds that one evaluation of a lane takes."""
+    if problem.validation is None:
+        return None, 0.0
+    setup = problem.setup(seed)
+    began = time.perf_counter()
+    with evaluating(setup.model), torch.no_grad():
+        _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
+    return metric, time.perf_counter() - began
