@@ -53,10 +53,12 @@ from lrfind.lanes import run_lanes
 from lrfind.models.linear import Linear
 from lrfind.models.mlp import MLP
 from lrfind.models.small_cnn import SmallCNN
-from lrfind.plan import LaneResult, sweep_lanes
+from lrfind.peaks import first_peaks
+from lrfind.plan import LaneResult, Shape, planned_lanes
+from lrfind.preparation import prepare
 from lrfind.randomness import child_seed
 from lrfind.store import Run
-from lrfind.sweeps import first_peaks, prepare, run_sweep
+from lrfind.sweeps import run_sweep
 
 SEED = 0
 BATCH, HELD_BATCH = 64, 1000
@@ -159,10 +161,10 @@ class Case:
         self.steps, self.loss_fn = self.setting.steps, self.setting.loss_fn
         self.config = CONFIG.format(seed=SEED, low=LOW, high=HIGH, **vars(self.setting))
         self.experiment = check(self.config)
-        self.rates = first_peaks(self.experiment.grid, SEED)
+        self.rates = first_peaks(self.experiment.grid, self.experiment.optimizer.lr, SEED)
         self.tensors = self.setting.load()
         self.raw = raw_images() if self.setting.data == MNIST else None
-        self.prepared = prepare(self.experiment, self.experiment.grid)
+        self.prepared = prepare(self.experiment, "grid")
         self.engines: list[dict[str, Any]] = []  # that `lrfind sweep` chose, each time anew
 
     def model(self) -> nn.Module:
@@ -220,9 +222,14 @@ def lrfind_lanes(case: Case) -> Timed:
     prepared = case.prepared
     results: list[LaneResult] = []
     began = time.perf_counter()
-    lanes = sweep_lanes(case.rates, case.steps, SEED, seeds=1)
-    with computing_with(prepared.engine.threads):
-        run_lanes(prepared.problem, lanes, prepared.conditions, prepared.engine, keep=results.extend)
+    planned, (problem,), (engine,) = (
+        planned_lanes({"": case.rates}, SEED, 1),
+        prepared.problems,
+        prepared.engines,
+    )
+    lanes = [lane.shaped(Shape(np.ones(case.steps))) for lane in planned]
+    with computing_with(engine.threads):
+        run_lanes(problem, lanes, prepared.conditions, engine, keep=results.extend)
     return time.perf_counter() - began, check_finished(results, case)
 
 
@@ -233,7 +240,7 @@ def lrfind_sweep(case: Case) -> Timed:
         with run.held():
             run_sweep(run)
         seconds = time.perf_counter() - began
-        case.engines.append(run.facts()["engine"])
+        case.engines += run.facts()["engines"]
         return seconds, check_finished(run.lanes(), case)
 
 
@@ -394,7 +401,7 @@ def report_times(case: Case, times: dict[str, list[float]]) -> None:
 
 
 def report_engines(case: Case) -> None:
-    engine = case.prepared.engine
+    (engine,) = case.prepared.engines
     click.echo(f"  engine of {BASE}: {engine.lanes}, threads {engine.threads} ({engine.why})")
     chosen = [f"{found['lanes']} with threads {found['threads']}" for found in case.engines]
     ratios = [found["ratio"] for found in case.engines if found["ratio"] is not None]

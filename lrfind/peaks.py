@@ -9,7 +9,6 @@ from lrfind import samplers
 from lrfind.config import CompareSection, GridSection, LanesSection, SearchSection
 from lrfind.plan import LaneResult
 from lrfind.readings import Reading, read_sweep
-from lrfind.variants import Variant
 
 LOWEST, HIGHEST = 1e-9, 1e4
 """How far `outward` goes."""
@@ -19,9 +18,14 @@ MOST_PEAKS = 7
 """Of a variant in such a comparison."""
 
 
-def first_peaks(section: LanesSection, variant: Variant) -> list[float]:
-    """The lrs of a variant's first round."""
-    lr, seed = variant.experiment.optimizer.lr, variant.experiment.seed
+def first_peaks(section: LanesSection, lr: float, seed: int) -> list[float]:
+    """The lrs of the first round.
+
+    Args:
+        section: of the config.
+        lr: the optimizer's, which the peaks of a comparison lie around.
+        seed: of a search.
+    """
     if isinstance(section, CompareSection):
         if section.common_peak is not None:
             return [section.common_peak]

@@ -86,7 +86,7 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     steps = budget(experiment.training, problems[0])
     by_variant = problems if len(problems) > 1 else problems * len(variants)
     shapes = {v.name: variant_shape(v, p, steps) for v, p in zip(variants, by_variant, strict=True)}
-    peaks = [first_peaks(section, variant) for variant in variants]
+    peaks = [first_peaks(section, each.experiment.optimizer.lr, experiment.seed) for each in variants]
     if not engines:
         lrs = peaks if len(problems) > 1 else [[lr for of_one in peaks for lr in of_one]]
         engines = [

@@ -84,9 +84,9 @@ def next_lanes(
     for variant in variants:
         before = [lane.peak for lane in plan if lane.variant == variant.name]
         of_it = [result for result in results if result.variant == variant.name]
-        peaks[variant.name] = (
-            next_peaks(section, before, of_it, experiment.seed) if plan else first_peaks(section, variant)
-        )
+        lr, seed = variant.experiment.optimizer.lr, experiment.seed
+        found = next_peaks(section, before, of_it, seed) if plan else first_peaks(section, lr, seed)
+        peaks[variant.name] = found
     lanes = planned_lanes(peaks, experiment.seed, section.seeds, first=len(plan))
     run.add_plan(lanes)
     return lanes

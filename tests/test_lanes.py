@@ -14,7 +14,7 @@ import torch
 from lrfind.calibration import Engine
 from lrfind.config import check
 from lrfind.lanes import run_lanes
-from lrfind.plan import LaneResult, sweep_lanes
+from lrfind.plan import Lane, LaneResult, Shape, planned_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.teams import Conditions
 from lrfind.train import train
@@ -27,13 +27,17 @@ PLAIN = Conditions()
 MLP = ["model={name: mlp, args: {hidden: [8], dropout: 0.3}}", "data.batch_size=16"]
 
 
+def constant_lanes(steps: int, seeds: int, lrs: tuple[float, ...] = LRS) -> list[Lane]:
+    return [lane.shaped(Shape(np.ones(steps))) for lane in planned_lanes({"": lrs}, 3, seeds)]
+
+
 def results(
     *overrides: str, engine: Engine = SINGLE, steps: int = 40, seeds: int = 2, conditions: Conditions = PLAIN,
     lrs: tuple[float, ...] = LRS, **options: Any,
 ) -> list[LaneResult]:  # fmt: skip
     kept: list[LaneResult] = []
     problem: Problem = from_config(check(LINEAR, overrides))
-    lanes = sweep_lanes(lrs, steps, 3, seeds)
+    lanes = constant_lanes(steps, seeds, lrs)
     run_lanes(problem, lanes, conditions, engine, keep=kept.extend, **options)
     return sorted(kept, key=lambda result: result.lane)
 
@@ -151,7 +155,7 @@ def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
 
     problem = from_config(check(LINEAR))
     with pytest.raises(KeyboardInterrupt):
-        run_lanes(problem, sweep_lanes(LRS, 40, 3, 2), Conditions(), engine, keep=kept.extend, watch=watch)
+        run_lanes(problem, constant_lanes(40, 2), Conditions(), engine, keep=kept.extend, watch=watch)
     outcomes = [result.outcome for result in sorted(kept, key=lambda r: r.lane)]
     assert outcomes[:5] == ["finished"] * 4 + ["diverged"]
     assert "interrupted" in outcomes[5:]

@@ -17,7 +17,7 @@ from torch import Tensor, nn, optim
 from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.models.mlp import MLP
 from lrfind.stacks import STACKABLE, Stack, obstacle, traceable
-from lrfind.train import Setup, train
+from lrfind.train import Recipe, Setup, train
 
 STEPS, ROWS = 8, 8
 
@@ -59,7 +59,7 @@ def setup(
     model = net().double()
     made = optimizer([p for p in model.parameters() if p.requires_grad], lr=1e-3, **args)
     torch.manual_seed(1)
-    return Setup(model, made, nn.functional.cross_entropy, batches(2), clip_norm=clip)
+    return Setup(model, made, nn.functional.cross_entropy, batches(2), Recipe(clip_norm=clip))
 
 
 def alone(lr: np.ndarray, **args: Any) -> tuple[np.ndarray, list[nn.Module]]:

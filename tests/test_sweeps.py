@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import pytest
 
 from lrfind.config import check
 from lrfind.errors import UsageError
+from lrfind.peaks import first_peaks, next_peaks
 from lrfind.plan import Lane, LaneResult
+from lrfind.preparation import budget, prepare
 from lrfind.store import Run
-from lrfind.sweeps import budget, first_peaks, next_peaks, prepare, run_sweep
+from lrfind.sweeps import run_sweep
 from tests.conftest import LINEAR
 
 NOISELESS = "data.args={samples: 128, features: 6, noise: 0, condition: %d, seed: 1}"
@@ -93,13 +96,11 @@ def test_the_same_sweep_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> N
 
 def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: Path) -> None:
     experiment = check(LINEAR, ["training.epochs=3", "data.batch_size=10"])
-    prepared = prepare(experiment, experiment.grid)
+    prepared = prepare(experiment, "grid")
     assert prepared.steps == 3 * 6  # 64 rows
     assert prepared.cost.lanes == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
-        budget(
-            experiment.training, prepared.problem.__class__(prepared.problem.setup, prepared.problem.device)
-        )
+        budget(experiment.training, replace(prepared.problems[0], steps_per_epoch=None))
 
 
 class Crash(BaseException):
@@ -199,7 +200,7 @@ def test_resuming_uses_the_stored_engine_and_never_recalibrates(
     run = start(tmp_path / "run", *WAYS["stacked"])
     with pytest.raises(Crash):
         run_sweep(run, watch=crash_at(5, 2))
-    monkeypatch.setattr("lrfind.sweeps.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
+    monkeypatch.setattr("lrfind.preparation.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
     assert run_sweep(run)["engine"]["lanes"] == "stacked"
 
 
@@ -242,7 +243,7 @@ def test_a_search_ends_and_repeats_nothing_when_the_best_lr_lies_at_the_end_of_t
     section = check(
         LINEAR, ["search={sampler: gp, trials: 9, batch: 2, low: 1e-3, high: 0.1, seeds: 1}"]
     ).search
-    lrs = first_peaks(section, 0)
+    lrs = first_peaks(section, 0.1, 0)
     while proposed := next_peaks(section, lrs, [finished(lr, -math.log(lr)) for lr in lrs], 0):
         lrs += proposed
     assert len(set(lrs)) == len(lrs) == 9
@@ -250,7 +251,7 @@ def test_a_search_ends_and_repeats_nothing_when_the_best_lr_lies_at_the_end_of_t
 
 def test_a_search_without_a_validation_loss_learns_from_the_training_loss() -> None:
     section = check(LINEAR, ["search={sampler: tpe, low: 1e-4, high: 1}"]).search
-    lrs = first_peaks(section, 0)
+    lrs = first_peaks(section, 0.1, 0)
     up, down = (
         next_peaks(section, lrs, [finished(lr, sign * math.log(lr)) for lr in lrs], 0) for sign in (1, -1)
     )
@@ -304,6 +305,6 @@ def test_a_copied_run_goes_on_by_itself(tmp_path: Path) -> None:
 
 def test_lanes_of_a_grid_are_spread_evenly_and_read_cleanly(tmp_path: Path) -> None:
     experiment = check(LINEAR, ["grid.low=1e-3", "grid.high=1e-1", "grid.points=5"])
-    peaks = first_peaks(experiment.grid, 0)
+    peaks = first_peaks(experiment.grid, 0.1, 0)
     assert peaks[::2] == [1e-3, 1e-2, 1e-1]
     np.testing.assert_allclose(np.diff(np.log10(peaks)), 0.5, rtol=1e-9)

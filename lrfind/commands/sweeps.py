@@ -171,7 +171,10 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     section = lanes_section(experiment, command)
     prepared = prepare(experiment, command)
     cost, engines = prepared.cost, prepared.engines
-    peaks = {variant.name: first_peaks(section, variant) for variant in prepared.variants}
+    peaks = {
+        variant.name: first_peaks(section, variant.experiment.optimizer.lr, experiment.seed)
+        for variant in prepared.variants
+    }
     lanes = planned_lanes(peaks, experiment.seed, section.seeds)
     if as_json:
         rows = [{"lane": n.lane, "variant": n.variant, "seed": n.seed, "lr": n.peak} for n in lanes]
