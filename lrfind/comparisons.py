@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from lrfind.catalog import Judge
 from lrfind.curves import Array
 from lrfind.plan import SETTLED, LaneResult
-from lrfind.readings import Rate, Reading, beyond_noise, judged, paired_gaps, read_sweep
+from lrfind.readings import Rate, Reading, beyond_noise, judged, paired_gaps, rate_of, read_sweep
 from lrfind.summaries import SCHEMA
 
 EARLY, MIDDLE = 0.1, 0.5  # shares of the steps
@@ -24,8 +24,12 @@ class Standing:
 
     Attributes:
         variant: its name.
-        reading: of all its peaks.
-        rank: from 1; None if no peak of it finished.
+        peaks: what its lanes came to at each peak, those that chose it where there were several.
+        best: its lanes at the best peak, of the seeds that are compared; None if no peak finished, or these
+            have not run yet.
+        boundary: the end of the peaks that the best sits at, if it does.
+        judge: the loss that decides.
+        rank: from 1; None unless the lanes at the best peak finished.
         early: smoothed training loss after a tenth of the steps, the median over seeds, as all losses here.
         middle: after half of them.
         area: mean training loss over the steps: the area under its curve, per step.
@@ -36,7 +40,10 @@ class Standing:
     """
 
     variant: str
-    reading: Reading
+    peaks: Sequence[Rate]
+    best: Rate | None
+    boundary: Literal["low", "high"] | None
+    judge: Judge
     rank: int | None
     early: float | None
     middle: float | None
@@ -45,38 +52,68 @@ class Standing:
     worse: bool | None
     gaps: Array
 
-    @property
-    def best(self) -> Rate | None:
-        """Its best peak."""
-        return self.reading.best
+
+def tuning(results: Sequence[LaneResult], variant: str, first_tuning_seed: int) -> list[LaneResult]:
+    """The lanes of a variant that choose its peak: of the seeds from `first_tuning_seed` on, or else all."""
+    of_it = [result for result in results if result.variant == variant]
+    return [result for result in of_it if result.seed >= first_tuning_seed] or of_it
 
 
-def standings(results: Sequence[LaneResult], variants: Sequence[str], judge: Judge) -> list[Standing]:
+def at_best_peak(lanes: Sequence[LaneResult], judge: Judge) -> Rate | None:
+    """The best peak of these lanes; None if none finished."""
+    return read_sweep(lanes, judge).best
+
+
+def standings(
+    results: Sequence[LaneResult], variants: Sequence[str], judge: Judge, first_tuning_seed: int
+) -> list[Standing]:
     """Where each variant stands, the best first, those of which nothing finished last.
 
     Args:
-        results: lanes of all variants; of a variant that is not done, see `lrfind.readings.comparable`.
+        results: lanes of all variants.
         variants: their names.
-        judge: the loss that decides; the training loss does where a variant has no validation loss.
+        judge: the loss that decides; the training loss does where there is no validation loss.
+        first_tuning_seed: lanes of smaller seeds are compared, the others choose the peaks.
     """
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
-    readings = {
-        name: read_sweep([result for result in results if result.variant == name], judge) for name in variants
-    }
-    order = sorted(variants, key=lambda name: _loss(readings[name]))
-    first = readings[order[0]].best
-    return [_standing(name, readings[name], rank, first, judge) for rank, name in enumerate(order, 1)]
+    found = {}
+    for name in variants:
+        reading = read_sweep(tuning(results, name, first_tuning_seed), judge)
+        found[name] = reading, _compared(reading, results, name, first_tuning_seed, judge)
+    order = sorted(variants, key=lambda name: _loss(found[name][1]))
+    first = found[order[0]][1]
+    return [_standing(name, *found[name], rank, first, judge) for rank, name in enumerate(order, 1)]
 
 
-def _loss(reading: Reading) -> float:
-    return math.inf if reading.best is None or reading.best.loss is None else reading.best.loss
+def _compared(
+    reading: Reading, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
+) -> Rate | None:
+    """The lanes of a variant at its best peak, of the seeds that are compared."""
+    if reading.best is None:
+        return None
+    lanes = [
+        result
+        for result in results
+        if result.variant == variant
+        and result.seed < first_tuning_seed
+        and result.peak == reading.best.lr
+        and result.outcome in SETTLED
+    ]
+    return rate_of(lanes, judge) if lanes else None
 
 
-def _standing(name: str, reading: Reading, rank: int, first: Rate | None, judge: Judge) -> Standing:
-    best = reading.best
-    if best is None or first is None:
-        return Standing(name, reading, None, None, None, None, None, None, np.empty(0))
+def _loss(best: Rate | None) -> float:
+    return math.inf if best is None or best.loss is None else best.loss
+
+
+def _standing(
+    name: str, reading: Reading, best: Rate | None, rank: int, first: Rate | None, judge: Judge
+) -> Standing:
+    peaks, boundary = reading.rates, reading.boundary
+    if best is None or first is None or best.loss is None:
+        nothing = (None,) * 6
+        return Standing(name, peaks, best, boundary, judge, *nothing, np.empty(0))
     lanes = [lane for lane in best.lanes.values() if lane.outcome == "finished"]
 
     def median(value: Callable[[LaneResult], float]) -> float:
@@ -85,7 +122,10 @@ def _standing(name: str, reading: Reading, rank: int, first: Rate | None, judge:
     losses = [loss for lane in lanes if (loss := judged(lane, judge)) is not None]
     return Standing(
         variant=name,
-        reading=reading,
+        peaks=peaks,
+        best=best,
+        boundary=boundary,
+        judge=judge,
         rank=rank,
         early=median(lambda lane: smoothed_at(lane, EARLY)),
         middle=median(lambda lane: smoothed_at(lane, MIDDLE)),
@@ -145,10 +185,9 @@ def plain(standing: Standing) -> dict[str, Any]:
         "area": standing.area,
         "spread": list(standing.spread) if standing.spread else None,
         "worse_beyond_noise": standing.worse,
-        "peaks": [
-            {"lr": rate.lr, "outcome": rate.outcome, "loss": rate.loss} for rate in standing.reading.rates
-        ],
-        "boundary": standing.reading.boundary,
+        "outcome": best.outcome if best else None,
+        "peaks": [{"lr": rate.lr, "outcome": rate.outcome, "loss": rate.loss} for rate in standing.peaks],
+        "boundary": standing.boundary,
     }
 
 
@@ -158,6 +197,7 @@ def comparison_summary(
     variants: Sequence[str],
     *,
     judge: Judge,
+    first_tuning_seed: int,
     common_peak: float | None,
     planned: int,
     engines: Sequence[dict[str, Any]],
@@ -171,16 +211,16 @@ def comparison_summary(
         run: the run directory.
         variants: their names.
         judge: the loss that decides.
+        first_tuning_seed: lanes of smaller seeds are compared, the others choose the peaks.
         common_peak: the one peak of all, where that was asked for.
         planned: how many lanes it shall have so far.
         engines: how lanes were trained.
         metric: what the task's metric is called.
         notes: what happened on the way and should be known.
     """
-    ranking = standings(results, variants, judge)
-    first = ranking[0].best
+    ranking = standings(results, variants, judge, first_tuning_seed)
+    first = ranking[0].best if ranking[0].rank else None
     settled = sum(result.outcome in SETTLED for result in results)
-    used = ranking[0].reading.judge
     return {
         "schema": SCHEMA,
         "command": "compare",
@@ -188,10 +228,10 @@ def comparison_summary(
         "best": {
             "variant": ranking[0].variant if first else None,
             "lr": first.lr if first else None,
-            "reason": None if first else "no lane of any variant finished; try lower peaks.",
+            "reason": None if first else _nothing(results, planned > settled),
         },
         "verdict": verdict(ranking),
-        "judge": used,
+        "judge": ranking[0].judge,
         "metric": metric,
         "common_peak": common_peak,
         "standings": [plain(standing) for standing in ranking],
@@ -216,20 +256,29 @@ def _warnings(
             f"all at the one peak {common_peak:.3g}, which favours those that it suits; without --common-peak"
             " each has its own best."
         )
-    if judge != ranking[0].reading.judge and ranking[0].best:
+    if judge != ranking[0].judge and ranking[0].best:
         warnings.append("there is no validation loss, so the final training loss decides.")
     for each in ranking:
-        if each.reading.boundary and common_peak is None:
-            side = "lowest" if each.reading.boundary == "low" else "highest"
+        if each.boundary and len(each.peaks) > 1:
+            side = "lowest" if each.boundary == "low" else "highest"
             warnings.append(f"the best peak of {each.variant} is the {side} tried; give --peaks further out.")
-        lanes = [lane for rate in each.reading.rates for lane in rate.lanes.values()]
+        rates = [*each.peaks, *([each.best] if each.best else [])]
+        lanes = [lane for rate in rates for lane in rate.lanes.values()]
         failed = next((lane for lane in lanes if lane.error), None)
         if failed is not None:
             where = f"lr {failed.peak:.3g} (seed {failed.seed})"
             warnings.append(f"{each.variant} failed at {where}: {failed.error}")
-        if each.best is None and not failed:
-            outcomes = ", ".join(sorted({rate.outcome for rate in each.reading.rates})) or "not run yet"
+        elif each.best is not None and each.rank is None:
+            warnings.append(f"{each.variant} {each.best.outcome} at its best peak, {each.best.lr:.3g}.")
+        elif each.best is None and not missing:
+            outcomes = ", ".join(sorted({rate.outcome for rate in rates})) or "not run"
             warnings.append(f"no peak of {each.variant} finished ({outcomes}).")
     if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
         warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
     return warnings
+
+
+def _nothing(results: Sequence[LaneResult], unfinished: bool) -> str:
+    if unfinished or not results:
+        return "not enough lanes have run yet."
+    return "no variant finished at any peak; try lower --peaks."

@@ -91,8 +91,13 @@ def count_planned(run: Run) -> int:
         return experiment.range_test.seeds * len(variants_of(experiment, command))
     if command == "train":
         return experiment.training.seeds
-    known = len(run.plan())
-    return max(known, experiment.search.trials * experiment.search.seeds) if command == "search" else known
+    plan = run.plan()
+    if command == "search":
+        return max(len(plan), experiment.search.trials * experiment.search.seeds)
+    compared = experiment.seed + experiment.compare.seeds
+    if command == "compare" and not any(lane.seed < compared for lane in plan):
+        return len(plan) + experiment.compare.seeds * len({lane.variant for lane in plan})
+    return len(plan)
 
 
 def _range_test(run: Run) -> dict[str, Any]:
@@ -127,6 +132,7 @@ def _comparison(run: Run) -> dict[str, Any]:
         str(run.path),
         [variant.name for variant in variants_of(run.experiment, "compare")],
         judge=section.judge,
+        first_tuning_seed=run.experiment.seed + section.seeds,
         common_peak=section.common_peak,
         planned=count_planned(run),
         engines=facts.get("engines", ()),

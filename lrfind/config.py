@@ -351,7 +351,13 @@ class Rival(Component):
 
 
 class CompareSection(LanesSection):
-    """Schedules or optimizers side by side: each at its own best of a few peaks, or all at one."""
+    """Schedules or optimizers side by side: each at its own best of a few peaks, or all at one.
+
+    The peaks are chosen on seeds of their own, so that what is compared was not chosen for being lucky.
+    """
+
+    seeds: int = Field(default=5, ge=1, le=10_000, description="trainings of each that are compared")
+    tuning_seeds: int = Field(default=2, ge=1, le=10_000, description="others, which choose its best peak")
 
     schedules: tuple[Annotated[Component, BeforeValidator(_name_only)], ...] = Field(
         default=tuple(Component(name=name) for name in ("constant", "linear", "cosine", "one_cycle")),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = ("-", "--", "-.", ":")
-WRAP = 92  # characters of a title's line
+WRAP = 120  # characters of a title's line
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
         middle = float(each.gaps.mean()) if each.gaps.size else math.nan
         intervals.append(None if width is None else (middle - width, middle + width))
     words = {None: "", True: "worse", False: "not told apart"}
-    judge = known[0].reading.judge if known else "val_loss"
+    judge = known[0].judge if known else "val_loss"
     return GapsView(
         names=[each.variant for each in known],
         gaps=[each.gaps for each in known],
@@ -154,9 +154,10 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
         ax.plot(step, course.loss, color=color, linestyle=line, linewidth=1.8, label=course.name)
         if len(course.val) > 1:
             ax.plot(*zip(*course.val, strict=True), "o", color=color, markersize=4, linestyle="none")
-    if any(len(course.val) > 1 for course in view.courses):
+    evaluated = any(len(course.val) > 1 for course in view.courses)
+    if evaluated:
         ax.plot([], [], "o", color="0.4", markersize=4, linestyle="none", label="validation loss")
-    return finish(ax, "step", "training loss (smoothed)")
+    return finish(ax, "step", "loss (training: smoothed)" if evaluated else "training loss (smoothed)")
 
 
 def draw_gaps(view: GapsView, ax: Axes) -> Axes:
@@ -175,8 +176,7 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
         [f"{name}\n{word}" if word else name for name, word in zip(view.names, view.standing, strict=True)],
     )
     ax.set_ylim(len(view.names) - 0.5, -0.5)
-    finish(ax, view.label, "")
-    return ax
+    return finish(ax, view.label, "")
 
 
 def training_figure(view: CoursesView, title: str) -> Figure:

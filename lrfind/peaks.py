@@ -1,13 +1,14 @@
-"""Which peaks a sweep or a comparison tries next, from what all rounds before found."""
+"""Which lanes a sweep or a comparison runs next, from what all rounds before found."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lrfind import samplers
+from lrfind.comparisons import at_best_peak, tuning
 from lrfind.config import CompareSection, GridSection, LanesSection, SearchSection
-from lrfind.plan import LaneResult
+from lrfind.plan import LaneResult, PlannedLane, planned_lanes
 from lrfind.readings import Reading, read_sweep
 
 LOWEST, HIGHEST = 1e-9, 1e4
@@ -18,18 +19,55 @@ MOST_PEAKS = 7
 """Of a variant in such a comparison."""
 
 
-def first_peaks(section: LanesSection, lr: float, seed: int) -> list[float]:
-    """The lrs of the first round.
+def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> list[PlannedLane]:
+    """The lanes that a sweep or a comparison begins with.
 
     Args:
         section: of the config.
-        lr: the optimizer's, which the peaks of a comparison lie around.
-        seed: of a search.
+        lrs: the optimizer's lr of each variant, which the peaks of a comparison lie around.
+        seed: the experiment's.
     """
-    if isinstance(section, CompareSection):
-        if section.common_peak is not None:
-            return [section.common_peak]
-        return list(section.peaks or (_rounded(lr / AROUND), lr, _rounded(lr * AROUND)))
+    if not isinstance(section, CompareSection):
+        return planned_lanes(dict.fromkeys(lrs, first_peaks(section, seed)), seed, section.seeds)
+    if one_peak(section):
+        peaks = [section.common_peak] if section.common_peak is not None else list(section.peaks or ())
+        return planned_lanes(dict.fromkeys(lrs, peaks), seed, section.seeds)
+    peaks_of = {name: list(section.peaks or _around(lr, (-1, 0, 1))) for name, lr in lrs.items()}
+    return planned_lanes(peaks_of, seed + section.seeds, section.tuning_seeds)
+
+
+def next_round(
+    section: LanesSection, plan: Sequence[PlannedLane], results: Sequence[LaneResult], seed: int
+) -> list[PlannedLane]:
+    """The lanes of another round, from what all rounds before found; empty when all is done.
+
+    Args:
+        section: of the config.
+        plan: every lane so far, in order.
+        results: of every lane so far.
+        seed: the experiment's.
+    """
+    if not isinstance(section, CompareSection):
+        lrs = next_peaks(section, [lane.peak for lane in plan], results, seed)
+        return planned_lanes({"": lrs}, seed, section.seeds, first=len(plan))
+    if any(lane.seed < seed + section.seeds for lane in plan):
+        return []
+    tried = {name: [lane.peak for lane in plan if lane.variant == name] for name in _variants(plan)}
+    further = {name: _further(section, lrs, results, name) for name, lrs in tried.items()}
+    if any(further.values()):
+        return planned_lanes(further, seed + section.seeds, section.tuning_seeds, first=len(plan))
+    best = {name: at_best_peak(tuning(results, name, seed + section.seeds), section.judge) for name in tried}
+    peaks = {name: [] if rate is None else [rate.lr] for name, rate in best.items()}
+    return planned_lanes(peaks, seed, section.seeds, first=len(plan))
+
+
+def one_peak(section: CompareSection) -> bool:
+    """Whether there is nothing to tune."""
+    return section.common_peak is not None or (section.peaks is not None and len(section.peaks) == 1)
+
+
+def first_peaks(section: LanesSection, seed: int) -> list[float]:
+    """The lrs of a sweep's first round."""
     if isinstance(section, GridSection):
         return list(section.lrs or samplers.grid(section.low, section.high, section.points))
     assert isinstance(section, SearchSection)
@@ -45,7 +83,7 @@ def first_peaks(section: LanesSection, lr: float, seed: int) -> list[float]:
 def next_peaks(
     section: LanesSection, planned: Sequence[float], results: Sequence[LaneResult], seed: int
 ) -> list[float]:
-    """The lrs of another round of a variant, from what all rounds before found; empty when it is done.
+    """The lrs of a sweep's next round, from what all rounds before found; empty when it is done.
 
     Args:
         section: of the config.
@@ -55,16 +93,32 @@ def next_peaks(
     """
     if isinstance(section, GridSection):
         return outward(read_sweep(results, section.judge, section.tolerance)) if section.extend else []
-    if isinstance(section, CompareSection):
-        given = section.peaks is not None or section.common_peak is not None
-        if given or len({*planned}) >= MOST_PEAKS:
-            return []
-        return outward(read_sweep(results, section.judge))
     assert isinstance(section, SearchSection)
     rates = read_sweep(results, section.judge, section.tolerance).rates
     losses = {rate.lr: math.inf if rate.loss is None else rate.loss for rate in rates}
     history = [samplers.Trial(lr, losses[lr]) for lr in dict.fromkeys(planned)]
     return _proposed(section, history, min(section.batch, section.trials - len(history)), seed)
+
+
+def _further(
+    section: CompareSection, tried: Sequence[float], results: Sequence[LaneResult], variant: str
+) -> list[float]:
+    """The next peak outward of one variant of a comparison; none if they are given, or enough were tried."""
+    if section.peaks is not None or len({*tried}) >= MOST_PEAKS:
+        return []
+    reading = read_sweep([result for result in results if result.variant == variant], section.judge)
+    middle = sorted({*tried[:3]})[1]
+    return [
+        lr for near in outward(reading) for lr in _around(middle, [round(math.log(near / middle, AROUND))])
+    ]
+
+
+def _around(lr: float, places: Sequence[int]) -> list[float]:
+    return [lr if place == 0 else float(f"{lr * AROUND**place:.3g}") for place in places]
+
+
+def _variants(plan: Sequence[PlannedLane]) -> list[str]:
+    return list(dict.fromkeys(lane.variant for lane in plan))
 
 
 def _proposed(
@@ -87,7 +141,3 @@ def outward(reading: Reading) -> list[float]:
     else:
         return []
     return [float(f"{further:.12g}")] if LOWEST <= further <= HIGHEST else []
-
-
-def _rounded(lr: float) -> float:
-    return float(f"{lr:.3g}")

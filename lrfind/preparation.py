@@ -11,10 +11,10 @@ import torch
 from lrfind import pruning
 from lrfind.calibration import Engine, calibrate
 from lrfind.conclusions import lanes_section
-from lrfind.config import Experiment, SearchSection, SweepSection, TrainingSection
+from lrfind.config import CompareSection, Experiment, SearchSection, SweepSection, TrainingSection
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
-from lrfind.peaks import first_peaks
+from lrfind.peaks import first_round, one_peak
 from lrfind.plan import Shape
 from lrfind.problem import Problem, from_configs
 from lrfind.shapes import shape_of
@@ -86,21 +86,28 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     steps = budget(experiment.training, problems[0])
     by_variant = problems if len(problems) > 1 else problems * len(variants)
     shapes = {v.name: variant_shape(v, p, steps) for v, p in zip(variants, by_variant, strict=True)}
-    peaks = [first_peaks(section, each.experiment.optimizer.lr, experiment.seed) for each in variants]
+    lanes = first_round(section, {v.name: v.experiment.optimizer.lr for v in variants}, experiment.seed)
+    together = [lane for lane in lanes if lane.seed == lanes[0].seed]
     if not engines:
-        lrs = peaks if len(problems) > 1 else [[lr for of_one in peaks for lr in of_one]]
+        peaks = [
+            [lane.peak for lane in together if len(problems) == 1 or lane.variant == variant.name]
+            for variant, _ in zip(variants, problems, strict=False)
+        ]
         engines = [
             calibrate(problem, section, len(of_one), min(of_one), experiment.seed)
-            for problem, of_one in zip(problems, lrs, strict=True)
+            for problem, of_one in zip(problems, peaks, strict=True)
         ]
     conditions = training_conditions(experiment.training)
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=pruning.rungs(steps))
     metric, seconds = evaluation_cost(problems[0], experiment.seed)
-    trials = section.trials if isinstance(section, SearchSection) else sum(map(len, peaks))
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
     slowest = max(engine.seconds_per_step for engine in engines)
-    count = trials * section.seeds
+    count = len(lanes)
+    if isinstance(section, SearchSection):
+        count = section.trials * section.seeds
+    elif isinstance(section, CompareSection) and not one_peak(section):
+        count += len(variants) * section.seeds
     time_in_all = count * (steps * slowest + evaluations * seconds)
     cost = Cost(count, steps, time_in_all, count * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]

@@ -87,9 +87,9 @@ def comparison_text(summary: dict[str, Any]) -> str:
         first = "lowest" if row["rank"] == 1 else standing
         rows.append([rank, row["variant"], *map(_or_dash, values), spread, first])
     header += ["between seeds", "beside the first"]
-    lines += ["", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+    lines += ["", *(f"  {line}" for line in table_text(header, rows, width=130).splitlines()), ""]
     lines.append(
-        "  early, middle, final: training loss at a tenth, at half, over the last twentieth of the steps"
+        "  early, middle, final: training loss at a tenth, at half, over the last twentieth; area: its mean"
     )
     lanes = summary["lanes"]
     lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
@@ -296,14 +296,14 @@ def methods_text(methods: dict[str, dict[str, Any]]) -> str:
     return table_text(("method", "lr", "what it is, or why there is none"), rows)
 
 
-def table_text(header: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = 100) -> str:
     """A plain table, as wide as it needs to be, for a terminal or a pipe."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in header:
         table.add_column(title)
     for row in rows:
         table.add_row(*row)
-    console = Console(file=io.StringIO(), width=100)
+    console = Console(file=io.StringIO(), width=width)
     with console.capture() as capture:
         console.print(table, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())

@@ -13,8 +13,8 @@ from lrfind.config import Experiment
 from lrfind.environment import environment
 from lrfind.errors import Stopped
 from lrfind.lanes import run_lanes
-from lrfind.peaks import first_peaks, next_peaks
-from lrfind.plan import SETTLED, PlannedLane, planned_lanes
+from lrfind.peaks import first_round, next_round
+from lrfind.plan import SETTLED, PlannedLane
 from lrfind.preparation import Prepared, prepare
 from lrfind.store import Run
 from lrfind.teams import WatchFor, unwatched
@@ -79,14 +79,10 @@ def next_lanes(
     pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
     if pending:
         return pending
-    section, peaks = lanes_section(experiment, command), {}
-    results = run.lanes() if plan else []
-    for variant in variants:
-        before = [lane.peak for lane in plan if lane.variant == variant.name]
-        of_it = [result for result in results if result.variant == variant.name]
-        lr, seed = variant.experiment.optimizer.lr, experiment.seed
-        found = next_peaks(section, before, of_it, seed) if plan else first_peaks(section, lr, seed)
-        peaks[variant.name] = found
-    lanes = planned_lanes(peaks, experiment.seed, section.seeds, first=len(plan))
+    section, seed = lanes_section(experiment, command), experiment.seed
+    if plan:
+        lanes = next_round(section, plan, run.lanes(), seed)
+    else:
+        lanes = first_round(section, {each.name: each.experiment.optimizer.lr for each in variants}, seed)
     run.add_plan(lanes)
     return lanes

@@ -87,6 +87,12 @@ def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> lis
     ]
 
 
+def as_list(text: str) -> str:
+    """A list as YAML has it, from one that was typed with or without its brackets."""
+    inner = text.strip()
+    return inner if inner.startswith("[") else f"[{inner}]"
+
+
 def note(text: str) -> None:
     """Say something on stderr."""
     click.echo(text, err=True)

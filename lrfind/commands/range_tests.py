@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from lrfind.commands.options import (
+    as_list,
     config_options,
     json_option,
     load,
@@ -24,7 +25,19 @@ KEYS = {
     "device": "device",
     **{
         name: f"range_test.{name}"
-        for name in ("start_lr", "end_lr", "steps", "seeds", "method", "edge", "grad_norm", "probe")
+        for name in (
+            "start_lr",
+            "end_lr",
+            "steps",
+            "seeds",
+            "method",
+            "edge",
+            "grad_norm",
+            "probe",
+            "group",
+            "over",
+            "values",
+        )
     },
 }
 
@@ -39,6 +52,11 @@ KEYS = {
 @click.option("--seed", metavar="N", help="Seed of the first lane.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @click.option("--method", metavar="NAME", help="How to suggest; see `lrfind ls methods`.")
+@click.option(
+    "--group", metavar="NAME", help="Ramp this param group's lr alone; the others keep theirs."
+)
+@click.option("--over", metavar="SETTING", help="momentum or weight_decay: one ramp for each of its values.")
+@click.option("--values", metavar="A,B,C", help="Of momentum or weight_decay; usual ones when omitted.")
 @click.option("--edge", is_flag=True, help="Also find the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--probe", is_flag=True, help="Also record the loss on a fixed held-out batch.")
@@ -53,6 +71,7 @@ def range_test(
     **options: Any,
 ) -> int:
     """Ramp the learning rate and watch the loss: a curve, a number, a CSV and a plot."""
+    options["values"] = None if options["values"] is None else as_list(options["values"])
     given = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
     experiment, text = load(config, given, quiet)
     from lrfind.store import Run, default_path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.commands.options import (
+    as_list,
     config_options,
     json_option,
     load,
@@ -83,7 +84,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--extend", is_flag=True, help="Go on outward while the best lr is the lowest or the highest.")
 def grid(lrs: str | None, **options: Any) -> int:
     """Train with every lr of a grid, from the same weights on the same batches, and compare."""
-    listed = None if lrs is None else _as_list(lrs)
+    listed = None if lrs is None else as_list(lrs)
     return _start("grid", {"lrs": listed, **options}, (*SWEEP, "lrs", "points", "extend"))
 
 
@@ -118,14 +119,8 @@ def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **
     for one, other in (("schedules", "optimizers"), ("peaks", "common_peak")):
         if lists[one] is not None and (lists | options).get(other) is not None:
             raise UsageError(f"give --{one} or --{other.replace('_', '-')}, not both.")
-    listed = {name: None if text is None else _as_list(text) for name, text in lists.items()}
+    listed = {name: None if text is None else as_list(text) for name, text in lists.items()}
     return _start("compare", {**listed, **options}, (*lists, "common_peak"))
-
-
-def _as_list(text: str) -> str:
-    """A list as YAML has it, from one that was typed with or without its brackets."""
-    inner = text.strip()
-    return inner if inner.startswith("[") else f"[{inner}]"
 
 
 def _suggestion_of(path: Path) -> float:
@@ -163,19 +158,15 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
 
     from lrfind.conclusions import lanes_section
     from lrfind.config import CompareSection, GridSection, SearchSection
-    from lrfind.peaks import first_peaks
-    from lrfind.plan import planned_lanes
+    from lrfind.peaks import first_round, one_peak
     from lrfind.preparation import prepare
     from lrfind.report import cost_text, engine_text, table_text
 
     section = lanes_section(experiment, command)
     prepared = prepare(experiment, command)
     cost, engines = prepared.cost, prepared.engines
-    peaks = {
-        variant.name: first_peaks(section, variant.experiment.optimizer.lr, experiment.seed)
-        for variant in prepared.variants
-    }
-    lanes = planned_lanes(peaks, experiment.seed, section.seeds)
+    lrs = {variant.name: variant.experiment.optimizer.lr for variant in prepared.variants}
+    lanes = first_round(section, lrs, experiment.seed)
     if as_json:
         rows = [{"lane": n.lane, "variant": n.variant, "seed": n.seed, "lr": n.peak} for n in lanes]
         ways = [asdict(engine) for engine in engines]
@@ -187,7 +178,9 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
         click.echo(f"... and {cost.lanes - len(lanes)} more, which {section.sampler} proposes later")
     if isinstance(section, GridSection) and section.extend:
         click.echo("... and more outward, while the best lr is the lowest or the highest (--extend)")
-    if isinstance(section, CompareSection) and section.peaks is None and section.common_peak is None:
-        click.echo("... and more outward, while the best peak of one is its lowest or its highest")
+    if isinstance(section, CompareSection) and not one_peak(section):
+        if section.peaks is None:
+            click.echo("... and more outward, while the best peak of one is its lowest or its highest")
+        click.echo(f"... and then {section.seeds} other seeds of each at its best peak, which are compared")
     click.echo(f"{cost_text(**vars(cost))}; {engine_text(engines)}")
     return 0
