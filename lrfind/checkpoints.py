@@ -66,7 +66,10 @@ def load_checkpoint(alone: Alone, path: Path) -> None:
     for _ in range(len(rows) * setup.recipe.accumulate):
         next(setup.batches)
     setup.model.load_state_dict(held["model"])
+    lrs = [group["lr"] for group in setup.optimizer.param_groups]  # as made: their ratios come from these
     setup.optimizer.load_state_dict(held["optimizer"])
+    for group, lr in zip(setup.optimizer.param_groups, lrs, strict=True):
+        group["lr"] = lr
     if setup.scaler is not None:
         setup.scaler.load_state_dict(held["scaler"])
     for row in rows:

@@ -12,10 +12,13 @@ import pytest
 import torch
 
 from lrfind.calibration import Engine
-from lrfind.config import check
+from lrfind.config import Component, EarlyStop, check
 from lrfind.lanes import run_lanes
-from lrfind.plan import Lane, LaneResult, Shape, planned_lanes
+from lrfind.plan import Lane, LaneResult, planned_lanes
 from lrfind.problem import Problem, from_config
+from lrfind.reactions import plateaued
+from lrfind.schedules import one_cycle, one_cycle_momentum
+from lrfind.shapes import shape_of
 from lrfind.teams import Conditions
 from lrfind.train import train
 from tests.conftest import LINEAR
@@ -27,17 +30,23 @@ PLAIN = Conditions()
 MLP = ["model={name: mlp, args: {hidden: [8], dropout: 0.3}}", "data.batch_size=16"]
 
 
-def constant_lanes(steps: int, seeds: int, lrs: tuple[float, ...] = LRS) -> list[Lane]:
-    return [lane.shaped(Shape(np.ones(steps))) for lane in planned_lanes({"": lrs}, 3, seeds)]
+ENGINES = pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+
+
+def lanes_of(
+    steps: int, seeds: int, lrs: tuple[float, ...] = LRS, schedule: str = "constant", **args: Any
+) -> list[Lane]:
+    shape = shape_of(Component(name=schedule, args=args), steps)
+    return [lane.shaped(shape) for lane in planned_lanes({"": lrs}, 3, seeds)]
 
 
 def results(
     *overrides: str, engine: Engine = SINGLE, steps: int = 40, seeds: int = 2, conditions: Conditions = PLAIN,
-    lrs: tuple[float, ...] = LRS, **options: Any,
+    lrs: tuple[float, ...] = LRS, lanes: list[Lane] | None = None, **options: Any,
 ) -> list[LaneResult]:  # fmt: skip
     kept: list[LaneResult] = []
     problem: Problem = from_config(check(LINEAR, overrides))
-    lanes = constant_lanes(steps, seeds, lrs)
+    lanes = lanes_of(steps, seeds, lrs) if lanes is None else lanes
     run_lanes(problem, lanes, conditions, engine, keep=kept.extend, **options)
     return sorted(kept, key=lambda result: result.lane)
 
@@ -87,7 +96,7 @@ def test_lanes_that_are_pruned_against_each_other_keep_their_own_dropout_masks()
             assert b.val_loss is None
 
 
-@pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+@ENGINES
 def test_a_diverged_lane_ends_at_its_step_and_is_not_evaluated(engine: Engine) -> None:
     last = results(engine=engine, conditions=Conditions(eval_every=5))[-1]
     assert last.outcome == "diverged"
@@ -145,7 +154,7 @@ def test_a_stack_that_fails_on_the_way_is_run_again_lane_by_lane() -> None:
     )
 
 
-@pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+@ENGINES
 def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
     kept: list[LaneResult] = []
 
@@ -155,7 +164,7 @@ def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
 
     problem = from_config(check(LINEAR))
     with pytest.raises(KeyboardInterrupt):
-        run_lanes(problem, constant_lanes(40, 2), Conditions(), engine, keep=kept.extend, watch=watch)
+        run_lanes(problem, lanes_of(40, 2), Conditions(), engine, keep=kept.extend, watch=watch)
     outcomes = [result.outcome for result in sorted(kept, key=lambda r: r.lane)]
     assert outcomes[:5] == ["finished"] * 4 + ["diverged"]
     assert "interrupted" in outcomes[5:]
@@ -171,3 +180,103 @@ def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it() -> None:
     list(train(setup, np.full(1, 1.0)))
     after = torch.cat([p.detach().flatten() for p in setup.model.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+@ENGINES
+def test_a_plateau_lowers_each_lanes_lr_as_torchs_scheduler_does(engine: Engine) -> None:
+    args = {"factor": 0.5, "patience": 1, "cooldown": 1, "threshold": 0.02}
+    lanes = lanes_of(40, 1, (1e-3, 0.1, 0.4, 3.0), "reduce_on_plateau", **args)
+    found = results("data.batch_size=16", lanes=lanes, engine=engine, conditions=Conditions(eval_every=3))
+    problem = from_config(check(LINEAR, ["data.batch_size=16"]))
+    for result in found:
+        optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=result.peak)
+        scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, **args)
+        val_loss = {each.step: each.val_loss for each in result.evaluations if each.step % 3 == 0}
+        lrs = []
+        for step in range(1, result.lr.size + 1):
+            lrs.append(optimizer.param_groups[0]["lr"])
+            if step in val_loss:
+                scheduler.step(val_loss[step])
+        np.testing.assert_allclose(result.lr, lrs, rtol=1e-12)
+        again = [step.loss for step in train(problem.setup(3), result.lr)]
+        np.testing.assert_allclose(result.loss, again, rtol=1e-4)  # they were used, too
+    reductions = [len(set(result.lr)) - 1 for result in found[:3]]
+    assert len(set(reductions)) > 1, reductions
+    assert [result.outcome for result in found] == ["finished"] * 3 + ["diverged"]
+
+
+@ENGINES
+def test_a_grad_norm_schedule_clips_as_autoclip_and_trains_every_lane_alone(engine: Engine) -> None:
+    lrs, notes = (0.03, 0.3), list[str]()
+    rows = "data.batch_size=8"
+    found = results(
+        rows, lanes=lanes_of(40, 1, lrs, "grad_norm", percentile=30), engine=engine, note=notes.append,
+        conditions=Conditions(eval_every=7),
+    )  # fmt: skip
+    assert notes == []
+    for lr, result in zip(lrs, found, strict=True):
+        setup = from_config(check(LINEAR, [rows])).setup(3)
+        parameters, norms, losses, factors = [*setup.model.parameters()], [], [], []
+        for x, y in (next(setup.batches) for _ in range(40)):
+            loss = torch.nn.functional.mse_loss(setup.model(x), y)
+            gradients = torch.autograd.grad(loss, parameters)
+            losses.append(loss.item())
+            norms.append(torch.cat([part.flatten() for part in gradients]).norm().item())
+            factors.append(min(1.0, np.percentile(norms, 30) / norms[-1]))
+            with torch.no_grad():
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter -= lr * factors[-1] * gradient
+        np.testing.assert_allclose(result.loss, losses, rtol=1e-4)
+        np.testing.assert_allclose(result.lr, lr * np.array(factors), rtol=1e-4)
+        np.testing.assert_allclose(result.grad_norm, norms, rtol=1e-4)  # a stack would have none
+        assert min(factors) < 0.5
+
+
+@ENGINES
+def test_a_lane_stops_early_at_the_evaluation_where_its_loss_has_levelled_out(engine: Engine) -> None:
+    early = EarlyStop(patience=2, threshold=0.01)
+    options = {"lrs": (1e-3, 0.05, 0.3, 0.5, 3.0), "seeds": 1, "engine": engine}
+    whole = results(**options, conditions=Conditions(eval_every=2))
+    found = results(**options, conditions=Conditions(eval_every=2, early_stop=early))
+    ends = []
+    for full, result in zip(whole, found, strict=True):
+        losses = [each.val_loss for each in full.evaluations]
+        seen = (n for n in range(1, 21) if plateaued(losses[:n], patience=2, threshold=0.01))
+        ends.append(min(2 * next(seen, 20), full.lr.size))
+        assert (result.outcome, result.lr.size, result.planned) == (full.outcome, ends[-1], 40)
+        np.testing.assert_allclose(result.loss, full.loss[: ends[-1]], rtol=1e-4)
+        np.testing.assert_allclose(result.evaluations, full.evaluations[: len(result.evaluations)], rtol=1e-4)
+        if result.outcome == "finished":
+            assert result.evaluations[-1].step == ends[-1]
+            assert result.val_loss == result.evaluations[-1].val_loss
+    assert [result.outcome for result in found] == ["finished"] * 4 + ["diverged"]
+    assert len(set(ends)) > 3, ends
+
+
+def test_lanes_whose_momentum_moves_are_stacked_apart_from_the_others() -> None:
+    kinds = ("constant", "one_cycle")
+    lrs, sgd = (1e-2, 0.1), "optimizer={name: sgd, args: {momentum: 0.9}}"
+    shapes = {kind: shape_of(Component(name=kind), 40) for kind in kinds}
+    plan = planned_lanes(dict.fromkeys(kinds, lrs), 3, 2)
+    lanes = [lane.shaped(shapes[lane.variant]) for lane in plan]
+    together: set[tuple[str, ...]] = set()
+    one = results(sgd, lanes=lanes)
+    found = results(
+        sgd, lanes=lanes, engine=STACKED, conditions=Conditions(eval_every=15),
+        watch=lambda lanes, step, losses: together.add(tuple(lane.variant for lane in lanes)),
+    )  # fmt: skip
+    assert together == {("constant",) * 2, ("one_cycle",) * 2}
+    t = np.arange(40.0)
+    for result, single in zip(found, one, strict=True):
+        assert result.variant == single.variant
+        np.testing.assert_allclose(result.loss, single.loss, rtol=1e-4)
+        assert result.val_loss == pytest.approx(single.val_loss, rel=1e-4)
+        if result.variant == "constant":
+            assert result.momentum is None
+        else:
+            np.testing.assert_array_equal(result.momentum, one_cycle_momentum(t, 40))
+            np.testing.assert_array_equal(result.lr, result.peak * one_cycle(t, 40))
+    by_themselves = results(sgd, lanes=[lane for lane in lanes if lane.momentum is None])
+    constant = [result for result in one if result.variant == "constant"]
+    for result, expected in zip(constant, by_themselves, strict=True):
+        np.testing.assert_array_equal(result.loss, expected.loss)  # at the optimizer's own momentum

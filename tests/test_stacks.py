@@ -14,10 +14,11 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
+from lrfind.catalog import Precision
 from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.models.mlp import MLP
 from lrfind.stacks import STACKABLE, Stack, obstacle, traceable
-from lrfind.train import Recipe, Setup, train
+from lrfind.train import AS_IT_IS, Recipe, Setup, train
 
 STEPS, ROWS = 8, 8
 
@@ -52,21 +53,23 @@ def setup(
     optimizer: type[optim.Optimizer] = optim.SGD,
     *,
     net: type[nn.Module] = Net,
-    clip: float | None = None,
+    recipe: Recipe = AS_IT_IS,
     **args: Any,
 ) -> Setup:
     torch.manual_seed(0)
     model = net().double()
     made = optimizer([p for p in model.parameters() if p.requires_grad], lr=1e-3, **args)
     torch.manual_seed(1)
-    return Setup(model, made, nn.functional.cross_entropy, batches(2), Recipe(clip_norm=clip))
+    return Setup(model, made, nn.functional.cross_entropy, batches(2), recipe)
 
 
-def alone(lr: np.ndarray, **args: Any) -> tuple[np.ndarray, list[nn.Module]]:
+def alone(
+    lr: np.ndarray, momentum: np.ndarray | None = None, **args: Any
+) -> tuple[np.ndarray, list[nn.Module]]:
     losses, models = [], []
     for lane in range(lr.shape[1]):
         parts = setup(**args)
-        losses.append([step.loss for step in train(parts, lr[:, lane])])
+        losses.append([step.loss for step in train(parts, lr[:, lane], momentum=momentum)])
         models.append(parts.model)
     return np.array(losses).T, models
 
@@ -90,7 +93,10 @@ OPTIONS: list[dict[str, Any]] = [
     {"optimizer": optim.AdamW, "weight_decay": 0.3, "foreach": False},
     {"optimizer": optim.RMSprop, "momentum": 0.5, "centered": True},
     {"optimizer": optim.Adagrad, "lr_decay": 0.1, "initial_accumulator_value": 0.1},
-    {"optimizer": optim.SGD, "clip": 0.05},
+    {"optimizer": optim.SGD, "recipe": Recipe(clip_norm=0.05)},
+    {"optimizer": optim.Adam, "recipe": Recipe(clip_value=0.02), "fused": True},
+    {"optimizer": optim.SGD, "recipe": Recipe(accumulate=2, l1=0.03), "momentum": 0.9},
+    {"optimizer": optim.AdamW, "recipe": Recipe(2, l1=0.03, clip_value=0.02, clip_norm=0.05)},
 ]
 
 
@@ -116,12 +122,28 @@ def assert_stacked_as_alone(lr: np.ndarray, options: dict[str, Any], trace: bool
     assert obstacle(setup(**options)) is None
 
 
-def test_param_groups_keep_the_ratios_of_their_lrs() -> None:
+@pytest.mark.parametrize("trace", [False, True])
+@pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.RMSprop])
+def test_a_momentum_that_moves_does_so_in_every_lane(kind: type[optim.Optimizer], trace: bool) -> None:
+    lr, momentum = np.full((STEPS, 3), [1e-4, 1e-3, 1e-2]), np.linspace(0.95, 0.5, STEPS)
+    losses, models = alone(lr, momentum, optimizer=kind)
+    stack = Stack(setup(kind), 3, trace=trace)
+    found = [stack.train(lr[part], momentum[part]) for part in (slice(3), slice(3, STEPS))]
+    np.testing.assert_allclose(np.concatenate(found), losses, rtol=1e-10)
+    assert_same(stack, models)
+
+
+@pytest.mark.parametrize("base_lr", [None, 5e-3])
+def test_param_groups_keep_the_ratios_of_their_lrs(base_lr: float | None) -> None:
     def grouped() -> Setup:
         parts = setup()
-        layers = [*parts.model.children()]
-        groups = [{"params": layers[0].parameters()}, {"params": layers[-1].parameters(), "lr": 1e-2}]
-        return replace(parts, optimizer=optim.SGD(groups, lr=1e-3, momentum=0.9))
+        layers = dict(parts.model.named_children())
+        groups = [
+            {"params": layers["first"].parameters()},
+            {"params": layers["frozen"].parameters(), "lr": 1e-1},  # none of them requires a gradient
+            {"params": layers["last"].parameters(), "lr": 1e-2},
+        ]
+        return replace(parts, optimizer=optim.SGD(groups, lr=1e-3, momentum=0.9), base_lr=base_lr)
 
     lr = np.full((STEPS, 2), [1e-3, 3e-3])
     models = []
@@ -224,6 +246,34 @@ def test_what_cannot_be_stacked_is_said(options: dict[str, Any], words: str) -> 
     found = obstacle(setup(**options))
     assert found is not None
     assert words in found
+
+
+def test_float16_and_a_param_group_that_moves_alone_are_not_stacked() -> None:
+    assert "float16 scales the loss" in str(obstacle(setup(recipe=Recipe(precision="float16"))))
+    assert "only one param group moves" in str(obstacle(replace(setup(), group=0)))
+    assert obstacle(setup(recipe=Recipe(2, "bfloat16", 0.1, 1.0, 1.0))) is None
+
+
+@pytest.mark.parametrize("trace", [False, True])
+def test_stacked_lanes_in_bfloat16_are_lanes_one_by_one(trace: bool) -> None:
+    def parts(precision: Precision) -> Setup:
+        torch.manual_seed(0)
+        model = MLP(5, 3)
+        low = ((x.float(), y) for x, y in batches(2))
+        optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+        return Setup(model, optimizer, nn.functional.cross_entropy, low, Recipe(2, precision))
+
+    lr = np.full((STEPS, 2), [1e-3, 1e-1])
+    stack = Stack(parts("bfloat16"), 2, trace=trace)
+    found = stack.train(lr)
+    for lane in range(2):
+        own, exact = parts("bfloat16"), parts("float32")
+        losses = np.array([step.loss for step in train(own, lr[:, lane])])
+        apart = abs(losses - [step.loss for step in train(exact, lr[:, lane])]).max()
+        assert abs(found[:, lane] - losses).max() < apart / 4  # as far as rounding goes, it is bfloat16
+        for name, parameter in own.model.named_parameters():
+            assert stack.parameters[name].dtype == torch.float32
+            torch.testing.assert_close(stack.parameters[name][lane], parameter.detach(), rtol=0, atol=3e-3)
 
 
 def test_an_optimizer_with_a_past_is_not_stacked() -> None:
