@@ -1,9 +1,9 @@
-"""Kill a sweep without warning at random moments, resume it, and hold its tables against an undisturbed run.
+"""Kill runs without warning at random moments, resume them, and hold them against undisturbed runs.
 
     python benchmarks/kill_and_resume.py [KILLS] [SEED]
 
-Every kill is SIGKILL, after a random time between the start of the process and its end. Prints a line a kill
-and fails if a finished table differs from the undisturbed one by anything but times.
+Every kill is SIGKILL, after a random time between the start of the process and its end. Prints a line a way
+and fails if a finished table differs from the undisturbed one by anything but times, or a weight by one bit.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 import pandas as pd
+import torch
 
 CONFIG = """
 name: killed
@@ -33,6 +34,8 @@ WAYS = (
     ("grid", "--lanes", "stacked", "--set", "grid.stack_memory=0.006"),
     ("grid", "--lanes", "single", "--prune"),
     ("search", "--lanes", "stacked"),
+    ("compare", "--lanes", "stacked", "--schedules", "constant,one_cycle", "--seeds", "2"),
+    ("train", "--schedule", "one_cycle", "--steps", "2500", "--seeds", "2", "--checkpoint-every", "40"),
 )
 
 
@@ -43,6 +46,15 @@ def lrfind(*arguments: object) -> subprocess.Popen[bytes]:
 
 def tables(run: Path) -> tuple[pd.DataFrame, str]:
     return pd.read_csv(run / "lanes.csv").drop(columns="train_seconds"), (run / "steps.csv").read_text()
+
+
+def weights(run: Path) -> dict[str, bytes]:
+    """The bits of every weight that a training left."""
+    return {
+        f"{file.name} {name}": value.numpy().tobytes()
+        for file in sorted(run.glob("*.pt"))
+        for name, value in torch.load(file, weights_only=True).items()
+    }
 
 
 def start(way: tuple[str, ...], config: Path, run: Path) -> subprocess.Popen[bytes]:
@@ -88,10 +100,11 @@ def main(kills: int, seed: int) -> None:
                 (lanes, steps), (expected, expected_steps) = tables(run), tables(calm)
                 pd.testing.assert_frame_equal(lanes, expected)
                 assert steps == expected_steps
+                assert weights(run) == weights(calm)
             total += here
             click.echo(
                 f"{' '.join(way)}: {len(expected)} lanes in {seconds:.0f} s; {here} kills in {runs} runs,"
-                " the same tables"
+                " the same tables and weights"
             )
     click.echo(f"{total} kills: no lane lost, none twice")
 

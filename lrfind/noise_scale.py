@@ -69,9 +69,9 @@ def measure(
 ) -> list[NoiseScale]:
     """Measure the noise scale at several moments of a training at a constant lr; see `estimate`.
 
-    The gradients are those of the training itself: in train mode, with dropout, before any clipping. They
-    are taken on batches of another seed's order, the same ones at every moment, so that moments compare
-    well. Weights, buffers, optimizer and random generators are put back after each, so the training is the
+    The gradients are those of the training itself: in train mode, with dropout, before any clipping; of
+    single batches also where a step accumulates several; in float32. They are taken on batches of another
+    seed's order, the same ones at every moment, so that moments compare well. Weights, buffers, optimizer and random generators are put back after each, so the training is the
     one that it is without. A batch counts by its rows, and the loss must be a mean over them. Needs
     memory for `batches` gradients, on the CPU.
 
@@ -203,7 +203,9 @@ def _flat_gradient(parameter: Tensor) -> Tensor:
 
 def _batches(problem: Problem, seed: int, count: int) -> tuple[list[Any], int]:
     """Batches of another order than the training's, and their rows; shorter ones are passed over."""
-    epoch = problem.steps_per_epoch
+    setup = problem.setup(seed ^ 1)
+    steps = problem.steps_per_epoch
+    epoch = None if steps is None else steps * setup.recipe.accumulate
     if epoch == 1:
         raise UsageError(f"an epoch is a single batch: {WHOLE}.")
     if epoch is not None and epoch < FEWEST:
@@ -214,7 +216,7 @@ def _batches(problem: Problem, seed: int, count: int) -> tuple[list[Any], int]:
     count = count if epoch is None else min(count, epoch)
     chosen: list[Any] = []
     rows = None
-    for batch in islice(problem.setup(seed ^ 1).batches, 4 * count):
+    for batch in islice(setup.batches, 4 * count):
         found = rows_of(batch)
         if found is None:
             raise UsageError(

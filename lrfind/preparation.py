@@ -19,7 +19,7 @@ from lrfind.plan import Shape
 from lrfind.problem import Problem, from_configs
 from lrfind.shapes import shape_of
 from lrfind.teams import Conditions
-from lrfind.train import has_momentum
+from lrfind.train import has_momentum, set_momentum
 from lrfind.variants import Variant, variants_of
 
 BYTES_PER_STEP = 170
@@ -124,12 +124,24 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
     """The shape of a variant's schedule.
 
     A momentum that the schedule moves unasked stays where it is if the optimizer uses none.
+
+    Raises:
+        UsageError: if the schedule does not fit the training, the optimizer or the data.
     """
-    schedule = variant.experiment.training.schedule
-    shape = shape_of(schedule, steps, problem.steps_per_epoch)
-    if shape.momentum is None or "momentum" in schedule.args:
+    training = variant.experiment.training
+    shape = shape_of(training.schedule, steps, problem.steps_per_epoch)
+    watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
+    watching += ["early_stop"] if training.early_stop else []
+    if watching and training.eval_every is None:
+        raise UsageError(f"{watching[0]} watches the validation loss: give training.eval_every, in steps.")
+    if watching and problem.validation is None:
+        raise UsageError(f"{watching[0]} watches the validation loss, and the data has no validation part.")
+    if shape.momentum is None:
         return shape
     optimizer = problem.setup(variant.experiment.seed).optimizer
+    if "momentum" in training.schedule.args:
+        set_momentum(optimizer, float(shape.momentum[0]))  # or say why not
+        return shape
     return shape if has_momentum(optimizer) else replace(shape, momentum=None)
 
 

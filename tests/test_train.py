@@ -233,7 +233,7 @@ def test_a_float16_step_that_overflows_is_skipped_as_torchs_scaler_skips_it(
     kind: type, arguments: dict[str, Any]
 ) -> None:
     model, batches = parts()
-    batches[2][1].mul_(300)  # times the first scale of 65536, its gradient is more than float16 holds
+    batches[2][1].mul_(3000)  # times the first scale of 65536, its gradient is more than float16 holds
     plain = copy.deepcopy(model)
     setup = Setup(
         model,

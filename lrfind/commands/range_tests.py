@@ -52,9 +52,7 @@ KEYS = {
 @click.option("--seed", metavar="N", help="Seed of the first lane.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @click.option("--method", metavar="NAME", help="How to suggest; see `lrfind ls methods`.")
-@click.option(
-    "--group", metavar="NAME", help="Ramp this param group's lr alone; the others keep theirs."
-)
+@click.option("--group", metavar="NAME", help="Ramp this param group's lr alone; the others keep theirs.")
 @click.option("--over", metavar="SETTING", help="momentum or weight_decay: one ramp for each of its values.")
 @click.option("--values", metavar="A,B,C", help="Of momentum or weight_decay; usual ones when omitted.")
 @click.option("--edge", is_flag=True, help="Also find the real edge of stability, by bisection.")

@@ -69,7 +69,8 @@ def scale(
         rows = 1 if from_batch is None else from_batch  # what cannot be scaled is said before the training
         _scaled(lr, rows, to_batch, workers=workers, rule=rule, optimizer=optimizer)
         measured = _measure(experiment, lr, steps, 16 if batches is None else batches, quiet)
-        from_batch = measured[0].rows if from_batch is None else from_batch
+        if from_batch is None:
+            from_batch = measured[0].rows * experiment.training.accumulate
         known["noise_scale"] = next((at.scale for at in reversed(measured) if at.scale is not None), None)
     else:
         _check_arithmetic(

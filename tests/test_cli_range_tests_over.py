@@ -1,0 +1,110 @@
+"""`lrfind range-test --over`: ramps side by side over another setting of the optimizer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lrfind.config import check
+from lrfind.range_tests import run_range_test
+from lrfind.store import Run
+from tests.conftest import LINEAR, Command
+
+OVER = ("--over", "momentum", "--values", "0,0.9")
+
+
+def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "--json", "-q", "--out", "run") == 0
+    summary = json.loads(lrfind.out)
+    assert summary == json.loads(Path("run/summary.json").read_text())
+    assert set(summary) == {"schema", "command", "over", "run", "suggestion", "variants", "lanes", "warnings"}
+    assert (summary["command"], summary["over"]) == ("range-test", "momentum")
+    rows = summary["variants"]
+    assert [row["variant"] for row in rows] == ["momentum 0", "momentum 0.9"]
+    assert all(row["low"] <= row["lr"] <= row["high"] < row["edge"] for row in rows)
+    assert summary["suggestion"] == min(rows, key=lambda row: row["lowest_loss"])
+    lanes = pd.read_csv("run/lanes.csv")
+    assert lanes.variant.tolist() == ["momentum 0"] * 2 + ["momentum 0.9"] * 2
+    assert lanes.seed.tolist() == [0, 1, 0, 1]
+    assert Path("run/range_test.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in Path("run/range_test.svg").read_text()
+
+
+def test_each_value_is_the_range_test_of_a_config_with_that_value(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "-q", "--out", "run") == 0
+    assert lrfind.out.startswith("Suggested: momentum ")
+    assert lrfind("range-test", config, "--set", "optimizer.args.momentum=0.9", "-q", "--out", "alone") == 0
+    both, alone = pd.read_csv("run/steps.csv"), pd.read_csv("alone/steps.csv")
+    mine = both[both.lane >= 2].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine.assign(lane=mine.lane - 2), alone)
+
+
+def test_a_training_takes_the_best_value_with_its_lr(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "--json", "-q", "--out", "run") == 0
+    best = json.loads(lrfind.out)["suggestion"]
+    assert lrfind("train", "--from", "run", "-q", "--out", "trained") == 0
+    optimizer = check(Path("trained/resolved.yaml").read_text()).optimizer
+    assert f"momentum {optimizer.args['momentum']:g}" == best["variant"]
+    assert optimizer.lr == best["lr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--over", "momentum", "--values", "0,1"], "--values:1:10: error: range_test.values: a momentum is at least 0 and below 1; found 1"),
+        (["--over", "momentum", "--values", "-0.1"], "a momentum is at least 0 and below 1; found -0.1"),
+        (["--over", "weight_decay", "--values", "1,-1"], "a weight_decay is at least 0; found -1"),
+        (["--over", "momentum", "--values", "0.9,0.9"], "0.9 is there twice"),
+        (["--over", "momentum", "--values", "high"], "range_test.values.0: must be a number"),
+        (["--values", "0,0.9"], "are of `over: momentum` or `over: weight_decay`; give one of these"),
+        (["--over", "momentum", "--edge"], "edge is of a range test over the lr; leave it out"),
+        (["--over", "momentum", "--group", "rest"], "group is of a range test over the lr; leave it out"),
+        (["--over", "momentun"], "range_test.over: must be 'lr', 'momentum' or 'weight_decay'"),
+    ],
+)  # fmt: skip
+def test_a_wrong_call_is_exit_2_with_a_message_and_no_run(
+    lrfind: Command, config: Path, arguments: list[str], message: str
+) -> None:
+    assert lrfind("range-test", config, *arguments) == 2
+    assert message in lrfind.err
+    assert "Traceback" not in lrfind.err
+    assert not Path("runs").exists()
+
+
+def test_an_optimizer_without_the_setting_leaves_no_run_behind(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "--set", "optimizer.name=adagrad") == 2
+    assert "error: range_test.over: adagrad has no momentum" in lrfind.err
+    assert list(Path("runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemError])
+@pytest.mark.parametrize("cut", [(0, 5), (2, 0), (3, 7)], ids=str)
+def test_a_run_that_was_interrupted_and_resumed_has_the_same_steps(
+    lrfind: Command, tmp_path: Path, cut: tuple[int, int], raised: type[BaseException]
+) -> None:
+    overrides = ["range_test.over=momentum", "range_test.values=[0, 0.9]"]
+
+    def start(name: str) -> Run:
+        return Run.start(tmp_path / name, "range-test", check(LINEAR, overrides), LINEAR, overrides)
+
+    def watch(lanes: Any, step: int, losses: Any) -> None:
+        if (lanes[0].lane, step) == cut:
+            raise Cut
+
+    class Cut(raised):  # type: ignore[misc, valid-type]
+        """On purpose."""
+
+    calm, died = start("calm"), start("died")
+    run_range_test(calm)
+    with pytest.raises(BaseException):  # noqa: B017, PT011 - an error is explained, an interruption goes through
+        run_range_test(died, watch=lambda lanes, steps: watch)
+    assert sum(outcome == "diverged" for outcome in died.outcomes().values()) == cut[0]
+    assert lrfind("resume", "died") in (0, 3), lrfind.err
+    if raised is KeyboardInterrupt:
+        assert (died.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
+        lanes = [pd.read_csv(run.path / "lanes.csv").drop(columns="train_seconds") for run in (calm, died)]
+        pd.testing.assert_frame_equal(*lanes)

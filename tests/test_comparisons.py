@@ -1,0 +1,219 @@
+"""Comparisons: who stands where, on seeds that did not choose the peaks, and over whom that is sure."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from lrfind.catalog import OPTIMIZERS
+from lrfind.comparisons import comparison_summary, standings, verdict
+from lrfind.config import check, dump
+from lrfind.peaks import first_round, next_round
+from lrfind.plan import Evaluation, LaneResult, PlannedLane
+from lrfind.store import Run
+from lrfind.sweeps import run_sweep
+from tests.conftest import LINEAR, Command
+
+
+def result(
+    lane: PlannedLane, loss: float, outcome: Any = "finished", train_loss: float | None = None
+) -> LaneResult:
+    curve = np.linspace(2.0, loss if train_loss is None else train_loss, 40)
+    return LaneResult(
+        lane.lane, lane.seed, 40, lane.peak, outcome, np.full(40, lane.peak), curve,
+        evaluations=(Evaluation(40, loss, None),), variant=lane.variant,
+    )  # fmt: skip
+
+
+def finished(variant: str, losses: list[float], peak: float = 0.1) -> list[LaneResult]:
+    return [result(PlannedLane(i, i, peak, variant), loss) for i, loss in enumerate(losses)]
+
+
+def test_the_ranking_is_by_the_median_and_the_noise_is_that_of_a_paired_t_test() -> None:
+    rng = np.random.default_rng(1)
+    seeds = rng.normal(1.0, 0.3, 5)  # what a seed does to all variants alike
+    losses = {
+        "a": seeds,
+        "b": seeds + 0.05 + rng.normal(0, 0.01, 5),  # small beside the spread, and sure
+        "c": seeds + 0.10 + rng.normal(0, 0.20, 5),  # not sure
+    }
+    lanes = [lane for name, values in losses.items() for lane in finished(name, values.tolist())]
+    found = {each.variant: each for each in standings(lanes, list(losses), "val_loss", 5)}
+    order = sorted(losses, key=lambda name: np.median(losses[name]))
+    first = losses[order[0]]
+    assert [found[name].rank for name in order] == [1, 2, 3]
+    for name in order[1:]:
+        test = stats.ttest_rel(losses[name], first)
+        assert found[name].worse is bool(test.pvalue < 0.05 and test.statistic > 0)
+        np.testing.assert_allclose(found[name].gaps, losses[name] - first)
+    assert (order[0], found["b"].worse, found["c"].worse) == ("a", True, False)
+
+
+def test_the_verdict_says_who_is_beaten_and_who_is_not_told_apart() -> None:
+    noise = [0.0, 0.01, -0.01, 0.005, 0.0]
+    a = [0.5 + n for n in (0.1, -0.1, 0.0, 0.2, 0.0)]
+    b = [loss + 0.3 + n for loss, n in zip(a, noise, strict=True)]
+    c = [loss + 10 * n for loss, n in zip(a, noise, strict=True)]
+    lanes = [*finished("constant", b), *finished("cosine", a), *finished("linear", c)]
+    ranking = standings(lanes, ["constant", "cosine", "linear"], "val_loss", 5)
+    assert verdict(ranking) == (
+        f"{ranking[0].variant} ended lowest; beyond the noise between seeds below constant; not told apart"
+        f" from {ranking[1].variant} by 5 seeds."
+    )
+
+
+def test_a_variant_that_diverged_at_its_best_peak_stands_last_and_is_told() -> None:
+    lanes = [*finished("good", [0.5, 0.6]), *finished("bad", [0.1, 0.2])]
+    lanes[2] = result(PlannedLane(2, 0, 0.1, "bad"), math.nan, "diverged")
+    tuning = [result(PlannedLane(9, 2, 0.1, "bad"), 0.1)]
+    found = comparison_summary(
+        [*lanes, *tuning], "run", ["bad", "good"], judge="val_loss", first_tuning_seed=2, common_peak=None,
+        planned=5, engines=[], metric=None,
+    )  # fmt: skip
+    assert [row["variant"] for row in found["standings"]] == ["good", "bad"]
+    assert found["standings"][1]["rank"] is None
+    assert found["best"]["variant"] == "good"
+    assert "bad diverged at its best peak, 0.1." in found["warnings"]
+
+
+def test_peaks_are_chosen_on_other_seeds_than_those_that_are_compared() -> None:
+    """Round after round against a known loss: a parabola in log lr, whose minimum lies outside of the start."""
+    section = check(LINEAR, ["compare={seeds: 3, tuning_seeds: 2}"]).compare
+    best = {"near": 0.1, "far": 3.0}
+    plan = first_round(section, dict.fromkeys(best, 0.1), 7)
+    assert {lane.peak for lane in plan} == {0.0316, 0.1, 0.316}
+    assert {lane.seed for lane in plan} == {10, 11}
+    while True:
+        results = [result(lane, 0.1 + math.log10(lane.peak / best[lane.variant]) ** 2) for lane in plan]
+        more = next_round(section, plan, results, 7)
+        if not more:
+            break
+        assert more[0].lane == len(plan)
+        plan = [*plan, *more]
+    tuned = [lane for lane in plan if lane.seed >= 10]
+    assert {lane.peak for lane in tuned if lane.variant == "near"} == {0.0316, 0.1, 0.316}
+    assert {lane.peak for lane in tuned if lane.variant == "far"} == {0.0316, 0.1, 0.316, 1.0, 3.16, 10.0}
+    compared = [(lane.variant, lane.seed, lane.peak) for lane in plan if lane.seed < 10]
+    assert compared == [
+        (name, seed, peak) for seed in (7, 8, 9) for name, peak in (("near", 0.1), ("far", 3.16))
+    ]
+
+
+@pytest.mark.parametrize("given", ["compare.common_peak=0.2", "compare.peaks=[0.2]"])
+def test_one_peak_for_all_needs_no_tuning(given: str) -> None:
+    section = check(LINEAR, [given]).compare
+    plan = first_round(section, {"a": 0.1, "b": 0.1}, 0)
+    assert {lane.peak for lane in plan} == {0.2}
+    assert [lane.seed for lane in plan] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+    assert next_round(section, plan, [result(lane, 1.0) for lane in plan], 0) == []
+
+
+def compare(path: Path, *overrides: str) -> dict[str, Any]:
+    experiment = check(LINEAR, overrides)
+    return run_sweep(Run.start(path, "compare", experiment, dump(experiment), []))
+
+
+def test_for_one_seed_all_schedules_begin_with_the_same_weights_and_batches(tmp_path: Path) -> None:
+    way = "compare={schedules: [constant, cosine, one_cycle], seeds: 2, tuning_seeds: 1, lanes: single}"
+    compare(tmp_path / "run", way, "data.batch_size=8", "optimizer.args.momentum=0.9")
+    steps = pd.read_csv(tmp_path / "run/steps.csv")
+    lanes = pd.read_csv(tmp_path / "run/lanes.csv")
+    first = steps[steps.step == 0].merge(lanes[["lane", "variant"]])
+    assert (first.groupby("seed").loss.nunique() == 1).all()
+    assert set(first.variant) == {"constant", "cosine", "one_cycle"}
+    moved = steps.merge(lanes[["lane", "variant"]]).groupby("variant").momentum.nunique()
+    assert moved["one_cycle"] > 1
+    assert moved[["constant", "cosine"]].tolist() == [0, 0]
+
+
+def test_stacked_and_single_lanes_give_the_same_comparison(tmp_path: Path) -> None:
+    way = "compare={schedules: [constant, cosine, one_cycle], seeds: 2, tuning_seeds: 1, peaks: [0.03, 0.1]}"
+    tables = []
+    for lanes in ("single", "stacked"):
+        compare(tmp_path / lanes, way, f"compare.lanes={lanes}", "optimizer.args.momentum=0.9")
+        tables.append(pd.read_csv(tmp_path / lanes / "lanes.csv").drop(columns="train_seconds"))
+    pd.testing.assert_frame_equal(*tables, rtol=1e-4)
+
+
+def test_every_optimizer_of_the_catalog_is_compared_at_its_own_lr(tmp_path: Path) -> None:
+    names = ", ".join([*OPTIMIZERS, "'torch.optim:ASGD'"])
+    found = compare(
+        tmp_path / "run", f"compare={{optimizers: [{names}], seeds: 1, tuning_seeds: 1}}", "training.steps=8"
+    )
+    assert {row["variant"] for row in found["standings"]} == {*OPTIMIZERS, "ASGD"}
+    assert all(row["lr"] is not None for row in found["standings"])
+    tried = {row["variant"]: [peak["lr"] for peak in row["peaks"]] for row in found["standings"]}
+    assert 0.1 in tried["sgd"]  # the config's own
+    assert 1.0 in tried["adadelta"]  # its default
+    assert 1e-3 in tried["adam"]
+
+
+def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: Command, config: Path) -> None:
+    way = ("--schedules", "constant, {name: cosine, args: {warmup: 2}}", "--seeds", 3, "--lanes", "single")
+    assert lrfind("compare", config, *way, "--out", "run", "--eval-every", 5) == 0
+    best = check(Path("run/best.yaml").read_text())
+    summary = json.loads(Path("run/summary.json").read_text())
+    assert lrfind.out.startswith(summary["verdict"].capitalize()[:5])
+    assert "each at its own best peak" in lrfind.out
+    assert best.training.schedule.name == summary["best"]["variant"]
+    assert best.optimizer.lr == summary["best"]["lr"]
+    assert Path("run/comparison.png").read_bytes().startswith(b"\x89PNG")
+    rows = summary["standings"]
+    assert {"early", "middle", "train_loss", "val_loss", "metric", "area", "rank", "spread"} <= set(rows[0])
+    assert lrfind("train", "--from", "run", "--out", "trained", "-q") == 0
+    assert check(Path("trained/resolved.yaml").read_text()).training.schedule == best.training.schedule
+    assert lrfind("train", config, "--from", "run", "--out", "also", "-q") == 0
+    assert check(Path("also/resolved.yaml").read_text()).training.schedule == best.training.schedule
+
+
+def test_one_common_peak_is_called_unfair(lrfind: Command, config: Path) -> None:
+    way = ("--schedules", "constant,linear", "--common-peak", 0.1, "--lanes", "single", "--seeds", 2)
+    assert lrfind("compare", config, *way) == 0
+    assert "all at one peak" in lrfind.out
+    assert "all at the one peak 0.1, which favours those that it suits" in lrfind.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--schedules", "cosin"], "unknown schedule 'cosin'; did you mean cosine"),
+        (["--schedules", "cosine", "--optimizers", "sgd"], "give --schedules or --optimizers, not both"),
+        (["--peaks", "0.1", "--common-peak", "0.1"], "give --peaks or --common-peak, not both"),
+        (["--schedules", "cosine,cosine"], "'cosine' is there twice"),
+        (["--schedules", "{name: cosine, args: {warmup: 30}}"], "cosine: warmup must be"),
+        (["--schedules", "reduce_on_plateau"], "eval_every"),
+        (["--optimizers", "adagrad,sgd", "--set", "training.schedule={name: one_cycle, args: {momentum: [0.9, 0.8]}}"], "has no momentum to move"),
+    ],
+)  # fmt: skip
+def test_a_wrong_comparison_is_exit_2_with_a_message(
+    options: list[str], message: str, lrfind: Command, config: Path
+) -> None:
+    assert lrfind("compare", config, *options, "--lanes", "single") == 2
+    assert message in lrfind.err
+    assert not Path("runs").is_dir() or not list(Path("runs").iterdir())
+
+
+def test_an_interrupted_comparison_goes_on_to_the_same_tables(tmp_path: Path) -> None:
+    way = ("compare={schedules: [constant, cosine], seeds: 2, tuning_seeds: 1, lanes: single}",)
+
+    def interrupt(lanes: int, steps: int) -> Any:
+        def watch(together: Any, step: int, losses: Any) -> None:
+            if (together[0].lane, step) == (7, 3):
+                raise KeyboardInterrupt
+
+        return watch
+
+    compare(tmp_path / "calm", *way)
+    experiment = check(LINEAR, way)
+    run = Run.start(tmp_path / "run", "compare", experiment, dump(experiment), [])
+    with pytest.raises(KeyboardInterrupt):
+        run_sweep(run, watch=interrupt)
+    run_sweep(run)
+    assert (tmp_path / "run/steps.csv").read_text() == (tmp_path / "calm/steps.csv").read_text()
