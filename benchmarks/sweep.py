@@ -161,7 +161,7 @@ class Case:
         self.steps, self.loss_fn = self.setting.steps, self.setting.loss_fn
         self.config = CONFIG.format(seed=SEED, low=LOW, high=HIGH, **vars(self.setting))
         self.experiment = check(self.config)
-        self.rates = first_peaks(self.experiment.grid, self.experiment.optimizer.lr, SEED)
+        self.rates = first_peaks(self.experiment.grid, SEED)
         self.tensors = self.setting.load()
         self.raw = raw_images() if self.setting.data == MNIST else None
         self.prepared = prepare(self.experiment, "grid")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
@@ -58,6 +59,12 @@ def name_mistakes(document: Document) -> list[Mistake]:
             mistakes.append(Mistake(document.place(name_at), f"'{name}' is not of the form pkg.module:attr"))
             continue
         mistakes += _argument_mistakes(document, kind, at, name, path, args)
+        groups = value.get("param_groups") if kind == "optimizer" and isinstance(value, dict) else None
+        for i, group in enumerate(groups if isinstance(groups, list) else ()):
+            settings = group.get("args") if isinstance(group, dict) else None
+            if isinstance(settings, dict):
+                of_it = (*at, "param_groups", i)
+                mistakes += _argument_mistakes(document, kind, of_it, name, path, settings)
     return mistakes
 
 
@@ -91,7 +98,10 @@ def _argument_mistakes(
     mistakes: list[Mistake] = []
     if kind == "optimizer" and "lr" in args:
         place = document.place((*at, "args", "lr"), of_key=True)
-        mistakes.append(Mistake(place, "the learning rate lives in optimizer.lr alone; move it there"))
+        home = "optimizer.lr alone; move it there"
+        if "param_groups" in at:
+            home = "optimizer.lr and each group's lr_multiplier; say it there"
+        mistakes.append(Mistake(place, f"the learning rate lives in {home}"))
         args = {key: value for key, value in args.items() if key != "lr"}
     found = definition(path)
     if found is None or found.signature is None:
@@ -134,7 +144,9 @@ def _type_mistakes(
         return []
     annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # plain: checked above
     try:
-        TypeAdapter(annotation).validate_python(value, strict=True)
+        TypeAdapter(annotation).validate_json(
+            json.dumps(value, default=str), strict=True
+        )  # a list is a tuple
     except ValidationError as error:
         return [mistake(document, error.errors()[0] | {"loc": ()}, prefix=path)]
     return []

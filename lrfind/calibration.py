@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from lrfind.batches import batch_loss
-from lrfind.config import LanesSection
 from lrfind.curves import Array
 from lrfind.problem import Problem
+from lrfind.sections import LanesSection
 from lrfind.stacks import Stack, obstacle
 from lrfind.train import Recipe, Setup, first_steps_failed, train
 
@@ -178,6 +178,11 @@ def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> 
         if not np.allclose(ours, loss, rtol=close_loss, atol=1e-6, equal_nan=True):
             other = ours[np.argmax(np.abs(ours - loss))]
             return f"at step {step} its loss is {loss:.6g}, theirs {other:.6g}"
+    unused = next((name for name in stacked.gradients if name not in plain.gradients), None)
+    if unused is not None:
+        return (
+            f"{unused} takes no part in the loss, so that weight decay and l1 leave it alone in a plain lane"
+        )
     pairs = [("gradient of", stacked.gradients, plain.gradients), ("buffer", stacked.buffers, plain.buffers)]
     for kind, tensors, expected in pairs:
         for name, tensor in expected.items():

@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrfind.comparisons import comparison_summary
-from lrfind.config import Experiment, GridSection, LanesSection, SearchSection, dump
+from lrfind.config import Experiment, dump
 from lrfind.errors import UsageError
 from lrfind.plan import SETTLED
+from lrfind.sections import GridSection, LanesSection, SearchSection
 from lrfind.store import Run
 from lrfind.summaries import (
     answer,
@@ -104,8 +105,12 @@ def _range_test(run: Run) -> dict[str, Any]:
     facts, section = run.facts(), run.experiment.range_test
     if section.over != "lr":
         names = [variant.name for variant in variants_of(run.experiment, "range-test")]
-        return over_summary(run.lanes(), str(run.path), names, section.method, section.over)
-    return range_test_summary(run.lanes(), str(run.path), section.method, facts.get("edge"))
+        return over_summary(
+            run.lanes(), str(run.path), names, section.method, section.over, facts.get("notes", ())
+        )
+    return range_test_summary(
+        run.lanes(), str(run.path), section.method, facts.get("edge"), facts.get("notes", ())
+    )
 
 
 def _sweep(run: Run) -> dict[str, Any]:

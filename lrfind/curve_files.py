@@ -33,6 +33,11 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
                 f"'{source}' is a {command}, whose best lr is measured: `lrfind resume {source}` prints it"
                 " again. Suggestions are read from a range test or a CSV."
             )
+        if (over := run.experiment.range_test.over) != "lr":
+            raise UsageError(
+                f"'{source}' holds range tests with several values of {over}: `lrfind resume {source}` prints"
+                " what each suggests again."
+            )
         curves = [lane.curve for lane in run.lanes() if lane.complete]
         return curves, True, run.experiment.range_test.method
     try:

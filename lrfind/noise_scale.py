@@ -71,9 +71,10 @@ def measure(
 
     The gradients are those of the training itself: in train mode, with dropout, before any clipping; of
     single batches also where a step accumulates several; in float32. They are taken on batches of another
-    seed's order, the same ones at every moment, so that moments compare well. Weights, buffers, optimizer and random generators are put back after each, so the training is the
-    one that it is without. A batch counts by its rows, and the loss must be a mean over them. Needs
-    memory for `batches` gradients, on the CPU.
+    seed's order, the same ones at every moment, so that moments compare well. Weights, buffers, optimizer
+    and random generators are put back after each, so the training is the one that it is without. A batch
+    counts by its rows, and the loss must be a mean over them. Needs memory for `batches` gradients, on the
+    CPU.
 
     Args:
         problem: what to train.

@@ -8,8 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from lrfind.config import REST, OptimizerSection, ParamGroup
 from lrfind.errors import UsageError, unknown
+from lrfind.sections import REST, OptimizerSection, ParamGroup
 
 SHOWN = 8  # names of parameters in a message
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from lrfind import samplers
 from lrfind.comparisons import at_best_peak, tuning
-from lrfind.config import CompareSection, GridSection, LanesSection, SearchSection
 from lrfind.plan import LaneResult, PlannedLane, planned_lanes
 from lrfind.readings import Reading, read_sweep
+from lrfind.sections import CompareSection, GridSection, LanesSection, SearchSection
 
 LOWEST, HIGHEST = 1e-9, 1e4
 """How far `outward` goes."""

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from lrfind.comparisons import standings
 from lrfind.conclusions import lanes_section, summarize
-from lrfind.config import GridSection, SearchSection
 from lrfind.course_plots import comparison_figure, course_of, training_figure, view_courses, view_gaps
 from lrfind.drawing import SEVERAL, figure_of, finish, save
 from lrfind.errors import UsageError
@@ -22,6 +21,7 @@ from lrfind.range_test_plots import (
     view_range_test,
 )
 from lrfind.readings import Reading, read_sweep
+from lrfind.sections import GridSection, SearchSection
 from lrfind.store import Run
 from lrfind.sweep_plots import curves_figure, sweep_figure, view_curves, view_sweep
 from lrfind.variants import variants_of

@@ -11,12 +11,13 @@ import torch
 from lrfind import pruning
 from lrfind.calibration import Engine, calibrate
 from lrfind.conclusions import lanes_section
-from lrfind.config import CompareSection, Experiment, SearchSection, SweepSection, TrainingSection
+from lrfind.config import Experiment
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.peaks import first_round, one_peak
 from lrfind.plan import Shape
 from lrfind.problem import Problem, from_configs
+from lrfind.sections import CompareSection, SearchSection, SweepSection, TrainingSection
 from lrfind.shapes import shape_of
 from lrfind.teams import Conditions
 from lrfind.train import has_momentum, set_momentum

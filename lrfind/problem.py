@@ -15,12 +15,13 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrfind.arguments import SIZES
 from lrfind.batches import LossFn, loader_batches, to_device
-from lrfind.config import Component, Experiment, TrainingSection
+from lrfind.config import Experiment
 from lrfind.errors import LrfindError, UsageError
 from lrfind.param_groups import group_number, param_groups
 from lrfind.preserve import Snapshot
 from lrfind.randomness import child_seed, reseed
 from lrfind.registry import import_path, resolve
+from lrfind.sections import Component, TrainingSection
 from lrfind.streams import Stream, stream
 from lrfind.train import Recipe, Setup
 from lrfind.weights import load_weights, read_weights
@@ -217,11 +218,15 @@ def import_names(experiment: Experiment) -> None:
     Raises:
         UsageError: for the first name that cannot be imported.
     """
+    comparison = experiment.compare
     for section, part in (
         ("model", experiment.model),
         ("data", experiment.data),
         ("loss", experiment.loss),
         ("optimizer", experiment.optimizer),
+        ("schedule", experiment.training.schedule),
+        *(("schedule", schedule) for schedule in comparison.schedules),
+        *(("optimizer", optimizer) for optimizer in comparison.optimizers),
     ):
         if part is not None:
             _check_call(section, part, _resolve(section, part.name))

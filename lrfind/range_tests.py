@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from lrfind.conclusions import conclude
-from lrfind.config import RangeTestSection
 from lrfind.environment import environment
 from lrfind.errors import NoSuggestion
 from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Lane, LaneResult, range_test_lanes
 from lrfind.problem import Problem, from_configs
 from lrfind.schedules import ramp
+from lrfind.sections import RangeTestSection
 from lrfind.stability import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.store import Run
 from lrfind.teams import ON_A_RAMP, Conditions, Watch, WatchFor, unwatched
@@ -118,6 +118,7 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
                 first=number * section.seeds,
                 variant=variant.name,
             )
+        run.set_fact("notes", [*problem.notes])
         if section.edge and "edge" not in facts:
             ends = [float(lane.lr[-1]) for lane in run.lanes() if lane.outcome == "diverged"]
             guess = min(ends, default=section.end_lr)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lrfind.config import Component
 from lrfind.curves import Array
 from lrfind.drawing import BLUE, ORANGE, RED, finish
 from lrfind.errors import UsageError
+from lrfind.sections import Component
 from lrfind.shapes import WATCHED, shape_of
 from lrfind.variants import labels
 

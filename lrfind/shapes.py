@@ -8,15 +8,17 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import ValidationError
 
 from lrfind.arguments import is_epochs
 from lrfind.catalog import SCHEDULES
-from lrfind.config import Component
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
+from lrfind.messages import say
 from lrfind.plan import Reaction, Shape
 from lrfind.registry import import_path, resolve
 from lrfind.schedules import MOMENTUM, join
+from lrfind.sections import Component, name_only
 
 Watched = Literal["val_loss", "grad_norm"]
 WATCHED: dict[str, Watched] = {"reduce_on_plateau": "val_loss", "grad_norm": "grad_norm"}
@@ -58,8 +60,7 @@ def function_of(schedule: Component, steps_per_epoch: int | None) -> Callable[[A
         raise UsageError(f"schedule: {schedule.name} reacts to the training, so it cannot be joined.")
     args = {key: _steps(value, steps_per_epoch) for key, value in schedule.args.items()}
     if schedule.name == "join":
-        parts = [Component.model_validate(_named(part)) for part in args.pop("parts", ())]
-        joined = [function_of(part, steps_per_epoch) for part in parts]
+        joined = [function_of(part, steps_per_epoch) for part in _parts(args.pop("parts", ()))]
         return partial(join, parts=joined, **args)
     found = _found(schedule)
     if schedule.name in SCHEDULES:
@@ -71,8 +72,18 @@ def function_of(schedule: Component, steps_per_epoch: int | None) -> Callable[[A
     return of_each
 
 
-def _named(part: Any) -> Any:
-    return {"name": part} if isinstance(part, str) else part
+def _parts(parts: Any) -> list[Component]:
+    """The schedules that one joins."""
+    if not isinstance(parts, list | tuple):
+        raise UsageError(f"schedule: join: parts must be a list of schedules; found {parts!r}.")
+    made = []
+    for part in parts:
+        try:
+            made.append(Component.model_validate(name_only(part)))
+        except ValidationError as error:
+            said = "; ".join(say(details) for details in error.errors())
+            raise UsageError(f"schedule: join: the part {part!r} is no schedule: {said}.") from None
+    return made
 
 
 def _steps(value: Any, steps_per_epoch: int | None) -> Any:

@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
 from lrfind.batches import loader_batches, one_pass, tensor_batches
-from lrfind.config import USUAL_ROWS, DataSection
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import UsageError
 from lrfind.randomness import capture, child_seed, generators, reseed, restore
+from lrfind.sections import USUAL_ROWS, DataSection
 
 HELD_ROWS = 256  # of a validation batch; the first of them is the probe batch
 

@@ -50,6 +50,7 @@ def range_test_summary(
     run: str,
     method: str = DEFAULT_METHOD,
     measured_edge: dict[str, Any] | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What a range test found.
 
@@ -58,6 +59,7 @@ def range_test_summary(
         run: the run directory.
         method: whose answer is the suggestion.
         measured_edge: lr, and what it is in words, where it was bisected for.
+        notes: what should be known of it.
     """
     curves = [result.curve for result in results if result.complete]
     methods = suggestion_table(curves, raw=True)
@@ -75,6 +77,7 @@ def range_test_summary(
         "lanes": [_brief_lane(result) for result in results],
         "warnings": [
             *_warnings(results, chosen, edge["lr"]),
+            *notes,
             *([f"edge {measured_edge['is']}"] if measured_edge and measured_edge["lr"] is None else []),
         ],
     }
@@ -116,7 +119,12 @@ def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: fl
 
 
 def over_summary(
-    results: Sequence[LaneResult], run: str, variants: Sequence[str], method: str, over: str
+    results: Sequence[LaneResult],
+    run: str,
+    variants: Sequence[str],
+    method: str,
+    over: str,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """What range tests side by side over another setting found: each value's suggestion and lowest loss.
 
@@ -129,6 +137,7 @@ def over_summary(
         variants: of `LaneResult.variant`, in order.
         method: whose answer is the suggestion.
         over: the setting.
+        notes: what should be known of it.
     """
     rows = []
     for variant in variants:
@@ -139,6 +148,10 @@ def over_summary(
         found = ask(curves, method, raw=True) if curves else nothing
         lowest = float(np.median(lows)) if lows else None
         rows.append({"variant": variant, **found, "edge": edge, "lowest_loss": lowest})
+    cut = sum(not result.complete for result in results)
+    warnings = [f"{cut} of {len(results)} lanes were cut off and are left out."] if cut else []
+    if len({result.seed for result in results}) == 1:
+        warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
     known = [row for row in rows if row["lr"] is not None and row["lowest_loss"] is not None]
     best = min(known, key=lambda row: row["lowest_loss"], default=rows[0])
     return {
@@ -150,7 +163,9 @@ def over_summary(
         "variants": rows,
         "lanes": [_brief_lane(result) for result in results],
         "warnings": [
-            f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best
+            *(f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best),
+            *warnings,
+            *notes,
         ],
     }
 

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 
 from lrfind import curves
-from lrfind.config import EarlyStop
 from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
 from lrfind.problem import Problem
 from lrfind.reactions import plateaued
+from lrfind.sections import EarlyStop
 from lrfind.stacks import Stack
 from lrfind.train import Setup, Step, train
 

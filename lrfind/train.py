@@ -156,7 +156,8 @@ def train(
         if scaler is None:
             optimizer.step()
         else:
-            scaler.step(optimizer)
+            if not skipped:  # a fused SGD that is skipped at its first step keeps an unwritten momentum
+                scaler.step(optimizer)
             scaler.update()
 
 

@@ -83,6 +83,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
 def _note_facts(run: Run, experiment: Experiment, problem: Problem) -> None:
     """Keep what a resumed run must do alike, and what should be known of it."""
     if "threads" not in run.facts():
+        problem.setup(experiment.seed)  # which makes the notes
         metric, _ = evaluation_cost(problem, experiment.seed)
         run.set_fact("environment", environment(problem.device))
         run.set_fact("metric", metric)

@@ -6,9 +6,10 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrfind.config import Component, Experiment, OptimizerSection, Rival
+from lrfind.config import Experiment
 from lrfind.errors import UsageError
 from lrfind.registry import import_path, resolve
+from lrfind.sections import Component, OptimizerSection, Rival
 
 OVER: dict[str, tuple[float, ...]] = {
     "momentum": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99),
@@ -60,7 +61,10 @@ def labels(parts: Sequence[Component]) -> list[str]:
     >>> labels([Component(name="cosine", args={"warmup": 5}), Component(name="cosine")])
     ['cosine (warmup 5)', 'cosine']
     """
-    names = [part.name.rpartition(":")[2] for part in parts]
+    short = {part.name: part.name.rpartition(":")[2] for part in parts}
+    names = [
+        short[part.name] if [*short.values()].count(short[part.name]) == 1 else part.name for part in parts
+    ]
     return [
         f"{name} ({', '.join(f'{key} {value}' for key, value in part.args.items())})"
         if part.args and names.count(name) > 1
@@ -113,5 +117,6 @@ def _of_settings(experiment: Experiment) -> list[Variant]:
             if over == "momentum" and value == 0:
                 args.pop("nesterov", None)  # which needs a momentum
         changed = optimizer.model_copy(update={"args": args})
-        made.append(Variant(f"{over} {value:g}", experiment.model_copy(update={"optimizer": changed})))
+        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        made.append(Variant(f"{over} {shown}", experiment.model_copy(update={"optimizer": changed})))
     return made

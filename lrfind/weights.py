@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lrfind.config import ModelSection
 from lrfind.errors import UsageError
+from lrfind.sections import ModelSection
 
 LISTED = 5  # names in a message
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -25,15 +26,16 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UsageError: if the file cannot be read, or holds no state dict.
     """
     try:
-        held: Any = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch has some for bytes that are none of its own
+            held: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"model.init_from: there is no file '{path}'.") from None
     except OSError as error:
         raise UsageError(f"model.init_from: cannot read '{path}': {error.strerror}.") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        first = str(error).strip().partition("\n")[0][:120]
+    except Exception as error:  # torch lets many kinds through
+        what = "it holds objects" if isinstance(error, pickle.UnpicklingError) else type(error).__name__
         raise UsageError(
-            f"model.init_from: '{path}' is not a file of weights alone ({first}); save one with"
+            f"model.init_from: '{path}' is not a file of weights alone ({what}); save one with"
             " torch.save(model.state_dict(), path)."
         ) from None
     if isinstance(held, dict):
@@ -58,6 +60,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
         UsageError: if not all fit and they must, or none does.
     """
     own = model.state_dict()
+    lazy = next((name for name, value in own.items() if nn.parameter.is_lazy(value)), None)
+    if lazy is not None:
+        raise UsageError(f"model.init_from: {lazy} is of a lazy layer, which has no shape yet; give it one.")
     fitting = {n: value for n, value in weights.items() if n in own and own[n].shape == value.shape}
     missing = [name for name in own if name not in weights]
     foreign = [name for name in weights if name not in own]

@@ -39,6 +39,13 @@ class Normed(nn.Sequential):
     def __init__(self, in_features, out_features):
         super().__init__(nn.Linear(in_features, 3), nn.BatchNorm1d(3), nn.Linear(3, out_features))
 
+class Spare(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.used, self.spare = nn.Linear(in_features, out_features), nn.Linear(2, 2)
+    def forward(self, x):
+        return self.used(x)
+
 class Reading(nn.Module):
     def __init__(self, in_features, out_features):
         super().__init__()
@@ -80,6 +87,8 @@ def test_a_small_model_is_stacked_because_that_is_faster() -> None:
         (["optimizer='torch.optim:ASGD'"], "ASGD is not an optimizer whose update is linear in the lr"),
         (["model='own_for_calibration:Reassigning'"], "gives the buffer mean a new tensor"),
         (["model='own_for_calibration:Lazy'"], "uninitialized"),
+        (["model='own_for_calibration:Spare'"], "spare.weight takes no part in the loss"),
+        (["training.precision=float16"], "float16 scales the loss of each lane"),
         (["model='own_for_calibration:Branching'"], "data-dependent control flow|vmap"),
     ],
 )

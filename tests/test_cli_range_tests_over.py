@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from lrfind.config import check
+from lrfind.plan import Lane
 from lrfind.range_tests import run_range_test
 from lrfind.store import Run
 from tests.conftest import LINEAR, Command
@@ -81,30 +83,40 @@ def test_an_optimizer_without_the_setting_leaves_no_run_behind(lrfind: Command, 
     assert list(Path("runs").iterdir()) == []
 
 
-@pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemError])
-@pytest.mark.parametrize("cut", [(0, 5), (2, 0), (3, 7)], ids=str)
-def test_a_run_that_was_interrupted_and_resumed_has_the_same_steps(
-    lrfind: Command, tmp_path: Path, cut: tuple[int, int], raised: type[BaseException]
+class Crash(BaseException):
+    """What no handler of ours sees: as if the process had died."""
+
+
+@pytest.mark.parametrize(
+    ("raised", "cut"),
+    [(KeyboardInterrupt, (0, 5)), (KeyboardInterrupt, (3, 7)), (Crash, (2, 0)), (Crash, (3, 7))],
+)
+def test_a_run_that_was_cut_off_and_resumed_has_the_same_steps(
+    tmp_path: Path, raised: type[BaseException], cut: tuple[int, int]
 ) -> None:
     overrides = ["range_test.over=momentum", "range_test.values=[0, 0.9]"]
 
     def start(name: str) -> Run:
         return Run.start(tmp_path / name, "range-test", check(LINEAR, overrides), LINEAR, overrides)
 
-    def watch(lanes: Any, step: int, losses: Any) -> None:
+    def watch(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
         if (lanes[0].lane, step) == cut:
-            raise Cut
-
-    class Cut(raised):  # type: ignore[misc, valid-type]
-        """On purpose."""
+            raise raised
 
     calm, died = start("calm"), start("died")
-    run_range_test(calm)
-    with pytest.raises(BaseException):  # noqa: B017, PT011 - an error is explained, an interruption goes through
+    expected = run_range_test(calm)
+    with pytest.raises(raised):
         run_range_test(died, watch=lambda lanes, steps: watch)
-    assert sum(outcome == "diverged" for outcome in died.outcomes().values()) == cut[0]
-    assert lrfind("resume", "died") in (0, 3), lrfind.err
-    if raised is KeyboardInterrupt:
-        assert (died.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
-        lanes = [pd.read_csv(run.path / "lanes.csv").drop(columns="train_seconds") for run in (calm, died)]
-        pd.testing.assert_frame_equal(*lanes)
+    assert [*died.outcomes().values()].count("diverged") == cut[0]
+    assert run_range_test(Run.open(died.path)) == expected | {"run": str(died.path)}
+    assert (died.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
+
+
+def test_resume_goes_on_with_what_is_lacking(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "-q", "--out", "run") == 0
+    before = Path("run/steps.csv").read_text()
+    with sqlite3.connect("run/run.sqlite") as database:
+        database.execute("DELETE FROM facts WHERE name = 'concluded'")
+        database.execute("UPDATE lanes SET outcome = 'interrupted' WHERE lane = 2")
+    assert lrfind("resume", "run", "-q") == 0
+    assert Path("run/steps.csv").read_text() == before

@@ -13,10 +13,10 @@ import pandas as pd
 import pytest
 
 from lrfind.commands.schedules import schedules
-from lrfind.config import Component
 from lrfind.document import ConfigError
 from lrfind.errors import UsageError
 from lrfind.schedule_plots import draw_lr, schedules_figure, view_schedules
+from lrfind.sections import Component
 from lrfind.shapes import shape_of
 
 pytestmark = pytest.mark.usefixtures("here")

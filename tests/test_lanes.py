@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from lrfind.calibration import Engine
-from lrfind.config import Component, EarlyStop, check
+from lrfind.config import check
 from lrfind.lanes import run_lanes
 from lrfind.plan import Lane, LaneResult, planned_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.reactions import plateaued
 from lrfind.schedules import one_cycle, one_cycle_momentum
+from lrfind.sections import Component, EarlyStop
 from lrfind.shapes import shape_of
 from lrfind.teams import Conditions
 from lrfind.train import train

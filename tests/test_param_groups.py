@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.calibration import calibrate
-from lrfind.config import OptimizerSection, RangeTestSection, check
+from lrfind.config import check
 from lrfind.document import ConfigError
 from lrfind.errors import UsageError
 from lrfind.models.mlp import MLP
 from lrfind.param_groups import param_groups
 from lrfind.problem import from_config
-from lrfind.range_tests import range_test
+from lrfind.range_tests import range_test, run_range_test
 from lrfind.schedules import ramp
+from lrfind.sections import OptimizerSection, RangeTestSection
 from lrfind.stacks import Stack
+from lrfind.store import Run
+from lrfind.sweeps import run_sweep
 from lrfind.train import train
+from lrfind.trainings import run_training
 from tests.conftest import LINEAR, Command
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
@@ -119,45 +124,48 @@ class Recording(torch.optim.SGD):
         USED.append([(group["name"], group["lr"]) for group in self.param_groups])
         return super().step(closure)
 """
+Used = list[list[tuple[str, float]]]
 BY_RECORDING = "optimizer={name: 'recording_for_groups:Recording', lr: 0.1}"
 
 
 @pytest.fixture
-def used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[str, float]]]:
+def used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Used:
     """For each step of each lane, the names and lrs of the groups."""
     (tmp_path / "recording_for_groups.py").write_text(RECORDING)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "recording_for_groups", raising=False)
     import recording_for_groups
 
-    found: list[list[tuple[str, float]]] = recording_for_groups.USED
+    found: Used = recording_for_groups.USED
     return found
 
 
-COMMANDS = {
-    "range-test": (("--seeds", 1, "--end-lr", 1), 1.0),
-    "grid": (("--lrs", "0.01,0.2", "--seeds", 1, "--lanes", "single"), 0.2),
-    "search": (("--trials", 2, "--start", 0.2, "--high", 0.2, "--seeds", 1, "--lanes", "single"), 0.2),
-    "compare": (("--schedules", "constant,cosine", "--common-peak", 0.2, "--seeds", 1, "--lanes", "single"), 0.2),
-    "train": (("--lr", 0.2), 0.2),
-}  # fmt: skip
+SINGLE = ("lanes=single", "seeds=1")
+COMMANDS: dict[str, tuple[Callable[[Run], object], tuple[str, ...], set[float]]] = {
+    "range-test": (run_range_test, ("seeds=1", "end_lr=1.0"), {1e-4, 1.0}),
+    "grid": (run_sweep, ("lrs=[0.01, 0.2]", *SINGLE), {0.01, 0.2}),
+    "search": (run_sweep, ("trials=1", "start=0.2", *SINGLE), {0.2}),
+    "compare": (run_sweep, ("schedules=[constant, step_decay]", "common_peak=0.2", *SINGLE), {0.2, 0.02}),
+    "train": (run_training, (), {0.1}),
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_keeps_the_ratio_to_the_peak_although_the_slow_group_is_the_first(
-    lrfind: Command, config: Path, used: list[list[tuple[str, float]]], command: str
+    tmp_path: Path, used: Used, command: str
 ) -> None:
-    options, highest = COMMANDS[command]
-    call = ("--set", NET, "--set", BY_RECORDING, "--set", SLOW_FIRST, "-q", "--out", "run")
-    assert lrfind(command, config, *options, *call) in (0, 3), lrfind.err
+    run, options, lrs = COMMANDS[command]
+    section = command.replace("-", "_")
+    overrides = [NET, BY_RECORDING, SLOW_FIRST, *(f"{section}.{option}" for option in options)]
+    run(Run.start(tmp_path / "run", command, check(LINEAR, overrides), LINEAR, overrides))
     assert {tuple(name for name, _ in step) for step in used} == {("slow", "rest")}
     slow, rest = np.array([[lr for _, lr in step] for step in used]).T
     np.testing.assert_allclose(slow, 0.1 * rest, rtol=1e-12)
-    assert rest.max() == pytest.approx(highest, rel=1e-12)
+    assert lrs <= {*rest.round(12)}
 
 
 def test_a_range_test_of_one_group_ramps_it_and_holds_the_others(
-    lrfind: Command, config: Path, used: list[list[tuple[str, float]]]
+    lrfind: Command, config: Path, used: Used
 ) -> None:
     groups = f"{SLOW_FIRST[:-1]}, {{name: bias, match: '*.bias', lr_multiplier: 3}}]"
     call = ("--set", NET, "--set", BY_RECORDING, "--set", groups, "-q", "--out", "run")
@@ -208,7 +216,8 @@ def test_ramping_a_group_alone_is_not_ramping_all() -> None:
     section = RangeTestSection(start_lr=1e-3, end_lr=0.5, steps=20, seeds=1)
     experiment = check(LINEAR, [NET, SLOW_FIRST])
     losses = [
-        range_test(from_config(experiment, group=group), section, 0)[0].loss for group in (None, "slow", "rest")
+        range_test(from_config(experiment, group=group), section, 0)[0].loss
+        for group in (None, "slow", "rest")
     ]
     assert losses[0][0] == losses[1][0] == losses[2][0]
     assert len({loss[-1] for loss in losses}) == 3

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from lrfind.config import RangeTestSection, check
+from lrfind.config import check
 from lrfind.curves import DivergenceRule
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
 from lrfind.plan import LaneResult
 from lrfind.problem import Problem, from_config
 from lrfind.range_tests import measure_edge, range_test, run_range_test
 from lrfind.schedules import ramp
+from lrfind.sections import RangeTestSection
 from lrfind.stability import bisect_edge
 from lrfind.store import Run
 from tests.conftest import LINEAR

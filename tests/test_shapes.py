@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lrfind.config import Component
 from lrfind.errors import UsageError
 from lrfind.plan import Shape
 from lrfind.reactions import grad_norm, reduce_on_plateau
@@ -21,6 +20,7 @@ from lrfind.schedules import (
     one_cycle,
     one_cycle_momentum,
 )
+from lrfind.sections import Component
 from lrfind.shapes import shape_of
 
 STEPS = 40

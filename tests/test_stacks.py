@@ -14,6 +14,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
+from lrfind.catalog import Precision
 from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.models.mlp import MLP
 from lrfind.stacks import STACKABLE, Stack, obstacle, traceable
@@ -255,30 +256,24 @@ def test_float16_and_a_param_group_that_moves_alone_are_not_stacked() -> None:
 
 @pytest.mark.parametrize("trace", [False, True])
 def test_stacked_lanes_in_bfloat16_are_lanes_one_by_one(trace: bool) -> None:
-    seen: set[torch.dtype] = set()
-
-    def loss_fn(output: Tensor, y: Tensor) -> Tensor:
-        seen.add(output.dtype)
-        return nn.functional.cross_entropy(output, y)
-
-    def parts() -> Setup:
+    def parts(precision: Precision) -> Setup:
         torch.manual_seed(0)
         model = MLP(5, 3)
-        low = ((x.float(), y) for x, y in batches(2))
+        single = ((x.float(), y) for x, y in batches(2))
         optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-        return Setup(model, optimizer, loss_fn, low, Recipe(2, "bfloat16"))
+        return Setup(model, optimizer, nn.functional.cross_entropy, single, Recipe(2, precision))
 
-    lr = np.full((STEPS, 2), [1e-3, 1e-1])
-    stack = Stack(parts(), 2, trace=trace)
+    lr = np.full((STEPS, 2), [1e-3, 3e-2])
+    stack = Stack(parts("bfloat16"), 2, trace=trace)
     found = stack.train(lr)
-    assert seen == {torch.bfloat16}
+    assert (found != Stack(parts("float32"), 2, trace=trace).train(lr)).all()
     for lane in range(2):
-        own = parts()
+        own = parts("bfloat16")
         losses = [step.loss for step in train(own, lr[:, lane])]
-        np.testing.assert_allclose(found[:, lane], losses, rtol=1e-3)
+        np.testing.assert_allclose(found[:, lane], losses, rtol=3e-3)
         for name, parameter in own.model.named_parameters():
             assert stack.parameters[name].dtype == torch.float32
-            torch.testing.assert_close(stack.parameters[name][lane], parameter.detach(), rtol=0, atol=3e-3)
+            torch.testing.assert_close(stack.parameters[name][lane], parameter.detach(), rtol=0, atol=5e-3)
 
 
 def test_an_optimizer_with_a_past_is_not_stacked() -> None:

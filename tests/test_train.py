@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import cycle
 from typing import Any
 
@@ -267,6 +267,40 @@ def test_a_float16_step_that_overflows_is_skipped_as_torchs_scaler_skips_it(
     assert_same_weights(model, plain, rtol=0, atol=0)
     skipped = [step.skipped for step in steps]
     assert skipped[:4] == [False, False, True, False]  # and the lane goes on
+
+
+@pytest.fixture
+def unwritten_memory_is_nan() -> Iterator[None]:
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.usefixtures("unwritten_memory_is_nan")
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (torch.optim.SGD, {"momentum": 0.9}),
+        (
+            torch.optim.SGD,
+            {"momentum": 0.9, "fused": True},
+        ),  # torch's keeps an unwritten momentum when skipped
+        (torch.optim.Adam, {"fused": True}),
+    ],
+)
+def test_a_float16_overflow_at_the_first_step_leaves_no_trace(kind: type, arguments: dict[str, Any]) -> None:
+    model, batches = parts()
+    spared = copy.deepcopy(model)
+    x, y = batches[0]
+
+    def run(model: nn.Module, batches: list[Batch]) -> list[bool | None]:
+        optimizer = kind(model.parameters(), lr=1.0, **arguments)
+        setup = Setup(model, optimizer, nn.functional.mse_loss, iter(batches), Recipe(precision="float16"))
+        return [step.skipped for step in train(setup, np.full(len(batches), 1e-2))]
+
+    assert run(model, [(x, 1e4 * y), *batches]) == [True, False, False, False]
+    assert run(spared, batches) == [False, False, False]
+    assert_same_weights(model, spared, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import inspect
 from typing import Any
 
 import pytest
+import torch
 
 from lrfind.catalog import OPTIMIZERS
-from lrfind.config import check
+from lrfind.config import check, dump
 from lrfind.errors import UsageError
 from lrfind.registry import resolve
 from lrfind.variants import OVER, Variant, variants_of
@@ -42,7 +43,11 @@ def test_schedules_differ_in_nothing_else_and_are_called_by_what_tells_them_apar
     listed = "[cosine, {name: cosine, args: {warmup: 5}}, {name: linear, args: {end: 0.1}}]"
     made = variants("compare", f"compare.schedules={listed}", "training.schedule=constant")
     assert [variant.name for variant in made] == ["cosine", "cosine (warmup 5)", "linear"]
-    assert [variant.experiment.training.schedule.args for variant in made] == [{}, {"warmup": 5}, {"end": 0.1}]
+    assert [variant.experiment.training.schedule.args for variant in made] == [
+        {},
+        {"warmup": 5},
+        {"end": 0.1},
+    ]
     back = [v.experiment.model_copy(update={"training": made[0].experiment.training}) for v in made]
     assert all(experiment == made[0].experiment for experiment in back)
 
@@ -58,7 +63,7 @@ def test_the_configs_own_optimizer_keeps_its_args_and_lr_and_another_takes_its_o
 def test_an_lr_that_is_given_wins_and_args_that_are_given_are_all() -> None:
     listed = "[{name: sgd, lr: 0.3}, {name: adam, lr: 0.02, args: {eps: 1e-6}}, {name: sgd, args: {momentum: 0.5}}]"
     assert optimizers(OWN, f"compare.optimizers={listed}") == {
-        "sgd": ("sgd", 0.3, {"momentum": 0.9, "nesterov": True}),
+        "sgd (momentum 0.9, nesterov True)": ("sgd", 0.3, {"momentum": 0.9, "nesterov": True}),
         "adam": ("adam", 0.02, {"eps": 1e-6}),
         "sgd (momentum 0.5)": ("sgd", 1e-3, {"momentum": 0.5}),
     }
@@ -75,7 +80,9 @@ def test_every_optimizer_has_a_default_lr_of_its_own_and_keeps_the_param_groups(
 
 @pytest.mark.parametrize("listed", ["[adam, sgd, adam]", "[sgd, {name: sgd, lr: 1.0}]"])
 def test_two_of_one_name_and_args_are_refused(listed: str) -> None:
-    with pytest.raises(UsageError, match=r"compare: '(adam|sgd)' is there twice; what is compared must differ"):
+    with pytest.raises(
+        UsageError, match=r"compare: '(adam|sgd)' is there twice; what is compared must differ"
+    ):
         variants("compare", f"compare.optimizers={listed}")
     with pytest.raises(UsageError, match="compare: 'linear' is there twice"):
         variants("compare", "compare.schedules=[linear, cosine, linear]")
@@ -95,7 +102,7 @@ def test_the_momentum_of_adam_is_its_first_beta() -> None:
         "momentum 0": {"betas": [0.0, 0.999]},
         "momentum 0.5": {"betas": [0.5, 0.999]},
     }
-    own = over("momentum", "optimizer={name: nadam, args: {betas: [0.8, 0.9], eps: 1e-7}}", values="[0.3]")
+    own = over("momentum", "optimizer={name: adamw, args: {betas: [0.8, 0.9], eps: 1e-7}}", values="[0.3]")
     assert own == {"momentum 0.3": {"betas": [0.3, 0.9], "eps": 1e-7}}
 
 
@@ -112,12 +119,19 @@ def test_what_a_range_test_varies_reaches_every_optimizer_that_has_it(name: str)
     for setting in OVER:
         if setting == "momentum" and name in ("adagrad", "adadelta"):
             with pytest.raises(
-                UsageError, match=f"range_test.over: {name} has no momentum; use an optimizer that has it"
+                UsageError, match=f"range_test.over: {name} has no momentum; use an optimizer"
             ):
                 over(setting, f"optimizer={{name: {name}}}")
             continue
-        args = over(setting, f"optimizer={{name: {name}}}", values="[0.25]")[f"{setting} 0.25"]
-        import torch
+        (args,) = over(setting, f"optimizer={{name: {name}}}", values="[0.25]").values()
+        optimizer = resolve(OPTIMIZERS[name])([torch.nn.Parameter(torch.zeros(1))], **args)
+        assert 0.25 in (optimizer.defaults.get(setting), optimizer.defaults.get("betas", [None])[0])
 
-        (group,) = resolve(OPTIMIZERS[name])([torch.nn.Parameter(torch.zeros(1))], **args).param_groups
-        assert 0.25 in (group.get(setting), group.get("betas", [None])[0])
+
+@pytest.mark.parametrize(
+    "name",
+    ["adam", "rmsprop", "sgd", "adamax", "nadam", "radam"],
+)
+def test_a_variant_is_an_experiment_that_a_config_can_hold(name: str) -> None:
+    for variant in variants("range-test", f"optimizer={{name: {name}}}", "range_test.over=momentum"):
+        assert check(dump(variant.experiment)) == variant.experiment

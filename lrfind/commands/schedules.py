@@ -15,8 +15,8 @@ from lrfind.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
 
 if TYPE_CHECKING:
-    from lrfind.config import Component
     from lrfind.schedule_plots import SchedulesView
+    from lrfind.sections import Component
 
 SUFFIXES = (".png", ".svg", ".csv")
 ROWS = 11
@@ -83,8 +83,8 @@ def _components(texts: tuple[str, ...]) -> list[Component]:
     """
     from pydantic import ValidationError
 
-    from lrfind.config import Component
     from lrfind.messages import mistake
+    from lrfind.sections import Component
 
     parts: list[Component] = []
     mistakes: list[Mistake] = []

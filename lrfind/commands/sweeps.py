@@ -157,10 +157,10 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
     from lrfind.conclusions import lanes_section
-    from lrfind.config import CompareSection, GridSection, SearchSection
     from lrfind.peaks import first_round, one_peak
     from lrfind.preparation import prepare
     from lrfind.report import cost_text, engine_text, table_text
+    from lrfind.sections import CompareSection, GridSection, SearchSection
 
     section = lanes_section(experiment, command)
     prepared = prepare(experiment, command)
