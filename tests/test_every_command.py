@@ -1,0 +1,66 @@
+"""What a config may say holds in every command: optimizers, and how steps are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from lrfind.catalog import OPTIMIZERS
+from lrfind.config import check, dump
+from lrfind.range_tests import run_range_test
+from lrfind.store import Run
+from lrfind.sweeps import run_sweep
+from lrfind.trainings import run_training
+from tests.conftest import LINEAR
+
+COMMANDS: dict[str, tuple[Callable[[Run], dict[str, Any]], str]] = {
+    "range-test": (run_range_test, "range_test={steps: 30, seeds: 1, start_lr: 1e-5, end_lr: 1}"),
+    "grid": (run_sweep, "grid={lrs: [1e-4, 1e-3], seeds: 1}"),
+    "search": (run_sweep, "search={sampler: random, trials: 2, low: 1e-4, high: 1e-2, seeds: 1}"),
+    "compare": (run_sweep, "compare={schedules: [constant, cosine], peaks: [1e-3], seeds: 1}"),
+    "train": (run_training, "optimizer.lr=1e-3"),
+}
+
+
+def run(command: str, path: Path, *overrides: str) -> dict[str, Any]:
+    made, section = COMMANDS[command]
+    experiment = check(LINEAR, [*overrides, "training.steps=6", section])
+    return made(Run.start(path, command, experiment, dump(experiment), []))
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_optimizer_runs_in_every_command(command: str, tmp_path: Path) -> None:
+    for name in (*OPTIMIZERS, "torch.optim:ASGD"):
+        run(command, tmp_path / name.rpartition(":")[2], f"optimizer={{name: '{name}'}}")
+        lanes = pd.read_csv(tmp_path / name.rpartition(":")[2] / "lanes.csv")
+        assert set(lanes.outcome) <= {"finished", "diverged"}, name
+        assert (lanes.steps >= 6).all()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("overrides", "changes"),
+    [
+        (("data.batch_size=8", "training.accumulate=2"), True),
+        (("training.precision=bfloat16",), True),
+        (("training.precision=float16",), True),
+        (("training.l1=0.05",), True),
+        (("training.clip_norm=0.01",), True),
+        (("training.clip_value=0.001",), True),
+        (("optimizer.args.weight_decay=0.1",), True),
+        (("optimizer.param_groups=[{name: weights, match: '*weight', lr_multiplier: 0.1}]",), True),
+        (("training.clip_norm=1e9",), False),
+    ],
+    ids=lambda value: value[-1].partition("=")[0].rpartition(".")[2] if isinstance(value, tuple) else None,
+)
+def test_how_steps_are_taken_holds_in_every_command(
+    command: str, overrides: tuple[str, ...], changes: bool, tmp_path: Path
+) -> None:
+    run(command, tmp_path / "plain", *(part for part in overrides if part.startswith("data.")))
+    run(command, tmp_path / "run", *overrides)
+    losses = [pd.read_csv(tmp_path / name / "steps.csv").loss for name in ("plain", "run")]
+    assert losses[0].equals(losses[1]) is not changes
