@@ -8,27 +8,42 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from lrfind.errors import UsageError
 from lrfind.plan import Evaluation
-from lrfind.randomness import plain_state, set_plain_state
+from lrfind.randomness import (
+    GENERATORS,
+    as_plain,
+    from_plain,
+    plain_state,
+    set_plain_state,
+    set_state,
+    state_of,
+)
 from lrfind.teams import Alone
-from lrfind.train import Step
+from lrfind.train import Setup, Step
 
 VERSION = 1
 
 
-def save_checkpoint(alone: Alone, path: Path) -> None:
+def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
     """Write where a lane stands: weights, optimizer, scale of the loss, randomness, and all measurements.
 
     The file holds tensors and plain values, so `torch.load(path, weights_only=True)` reads it. It is written
     whole or not at all.
+
+    Args:
+        alone: the lane.
+        path: of the file.
+        identity: of what is trained; `load_checkpoint` accepts no other.
     """
     record, setup = alone.record, alone.setup
     scaler = setup.scaler
     state = {
         "version": VERSION,
-        "model": setup.model.state_dict(),
+        "identity": identity,
+        "modules": [_module_state(module) for module in _modules(setup)],
         "optimizer": setup.optimizer.state_dict(),
         "scaler": {} if scaler is None else scaler.state_dict(),
         "randomness": plain_state(),
@@ -38,45 +53,92 @@ def save_checkpoint(alone: Alone, path: Path) -> None:
         ),
         "measured": [value is not None for value in record.steps[0]] if record.steps else [],
         "evaluations": [list(evaluation) for evaluation in record.evaluations],
-        "outcome": record.outcome,
         "seconds": record.seconds,
     }
     write_tensors(state, path)
 
 
-def load_checkpoint(alone: Alone, path: Path) -> None:
+def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
     """Put a lane where the checkpoint was taken: what comes next is what came then.
 
-    The batches up to there are drawn again and passed over, so that the loader stands where it stood.
+    The batches up to there are drawn again and passed over, so that the loader stands where it stood. State
+    that is neither in a tensor, nor in a random generator, nor in a plain attribute of a module is lost.
 
     Raises:
-        UsageError: if the file cannot be read.
+        UsageError: if the file cannot be read, or is of another training.
     """
     try:
         held: Any = torch.load(path, weights_only=True)
-        version = held["version"]
+        version, whose, rows, measured = (held[key] for key in ("version", "identity", "steps", "measured"))
     except Exception as error:  # torch raises many kinds
-        first = str(error).strip().partition("\n")[0][:120]
-        what = f"the checkpoint '{path}' cannot be read ({first})"
-        raise UsageError(f"{what}; delete it to start again.") from None
-    if version != VERSION:
-        raise UsageError(f"the checkpoint '{path}' was written by another lrfind; delete it to start again.")
+        raise _unreadable(path, error) from None
+    if version != VERSION or whose != identity:
+        what = "another version of lrfind" if version != VERSION else "another training or seed"
+        raise UsageError(f"the checkpoint '{path}' is of {what}; delete it to start this seed again.")
     setup, record = alone.setup, alone.record
-    rows, measured = held["steps"].tolist(), held["measured"]
     for _ in range(len(rows) * setup.recipe.accumulate):
         next(setup.batches)
-    setup.model.load_state_dict(held["model"])
-    lrs = [group["lr"] for group in setup.optimizer.param_groups]  # as made: their ratios come from these
-    setup.optimizer.load_state_dict(held["optimizer"])
-    for group, lr in zip(setup.optimizer.param_groups, lrs, strict=True):
-        group["lr"] = lr
-    if setup.scaler is not None:
-        setup.scaler.load_state_dict(held["scaler"])
-    for row in rows:
-        record.take(_step(row, measured))
-    record.evaluations = [Evaluation(int(step), *values) for step, *values in held["evaluations"]]
-    record.outcome, record.seconds = held["outcome"], held["seconds"]
-    set_plain_state(held["randomness"])
+    try:
+        for module, state in zip(_modules(setup), held["modules"], strict=True):
+            _set_module_state(module, state)
+        lrs = [group["lr"] for group in setup.optimizer.param_groups]  # as made: their ratios come from these
+        setup.optimizer.load_state_dict(held["optimizer"])
+        for group, lr in zip(setup.optimizer.param_groups, lrs, strict=True):
+            group["lr"] = lr
+        if setup.scaler is not None:
+            setup.scaler.load_state_dict(held["scaler"])
+        for row in rows.tolist():
+            record.take(_step(row, measured))
+        record.evaluations = [Evaluation(int(step), *values) for step, *values in held["evaluations"]]
+        record.seconds = held["seconds"]
+        set_plain_state(held["randomness"])
+    except Exception as error:
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    first = str(error).strip().partition("\n")[0][:120]
+    return UsageError(
+        f"the checkpoint '{path}' cannot be read ({type(error).__name__}: {first}); delete it to start this"
+        " seed again."
+    )
+
+
+def _modules(setup: Setup) -> list[nn.Module]:
+    """What a lane trains with: its model, and its loss where that is a module."""
+    return [part for part in (setup.model, setup.loss_fn) if isinstance(part, nn.Module)]
+
+
+def _module_state(module: nn.Module) -> dict[str, Any]:
+    """Parameters, all buffers, plain attributes and random generators, of a module and all inside it."""
+    inside = dict(module.named_modules())
+    return {
+        "tensors": {name: tensor.detach() for name, tensor in _tensors(module)},
+        "attributes": {name: _plain_attributes(part) for name, part in inside.items()},
+        "generators": {name: [as_plain(state_of(g)) for g in _held(part)] for name, part in inside.items()},
+    }
+
+
+def _set_module_state(module: nn.Module, state: dict[str, Any]) -> None:
+    with torch.no_grad():
+        for name, tensor in _tensors(module):
+            tensor.copy_(state["tensors"][name])
+    for name, part in module.named_modules():
+        vars(part).update(state["attributes"][name])
+        for generator, kept in zip(_held(part), state["generators"][name], strict=True):
+            set_state(generator, from_plain(kept))
+
+
+def _tensors(module: nn.Module) -> list[tuple[str, Tensor]]:
+    return [*module.named_parameters(), *module.named_buffers()]
+
+
+def _plain_attributes(module: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(module).items() if type(value) in (bool, int, float, str)}
+
+
+def _held(module: nn.Module) -> list[Any]:
+    return [value for value in vars(module).values() if isinstance(value, GENERATORS)]
 
 
 def write_tensors(value: Any, path: Path) -> None:

@@ -30,9 +30,14 @@ class Standing:
         boundary: the end of the peaks that the best sits at, if it does.
         judge: the loss that decides.
         rank: from 1; None unless the lanes at the best peak finished.
-        early: smoothed training loss after a tenth of the steps, the median over seeds, as all losses here.
+        loss: the judged loss at the end, the mean over seeds, as all numbers here: the gaps that the noise is
+            held against are differences of means too.
+        val_loss: on the validation split; None without one.
+        train_loss: over the last twentieth of the steps.
+        metric: on the validation split; None where the task has none.
+        early: smoothed training loss after a tenth of the steps.
         middle: after half of them.
-        area: mean training loss over the steps: the area under its curve, per step.
+        area: training loss over all steps: the area under its curve, per step.
         spread: lowest and highest judged loss of a seed; None with one seed.
         gaps: by seed, how much more judged loss than the first it ended with; empty for the first.
         worse: whether it is worse than the first by more than the noise between seeds (a paired t-test at
@@ -45,6 +50,10 @@ class Standing:
     boundary: Literal["low", "high"] | None
     judge: Judge
     rank: int | None
+    loss: float | None
+    val_loss: float | None
+    train_loss: float | None
+    metric: float | None
     early: float | None
     middle: float | None
     area: float | None
@@ -81,7 +90,7 @@ def standings(
     for name in variants:
         reading = read_sweep(tuning(results, name, first_tuning_seed), judge)
         found[name] = reading, _compared(reading, results, name, first_tuning_seed, judge)
-    order = sorted(variants, key=lambda name: _loss(found[name][1]))
+    order = sorted(variants, key=lambda name: _loss(found[name][1], judge))
     first = found[order[0]][1]
     return [_standing(name, *found[name], rank, first, judge) for rank, name in enumerate(order, 1)]
 
@@ -103,21 +112,27 @@ def _compared(
     return rate_of(lanes, judge) if lanes else None
 
 
-def _loss(best: Rate | None) -> float:
-    return math.inf if best is None or best.loss is None else best.loss
+def _loss(best: Rate | None, judge: Judge) -> float:
+    """The mean over seeds of the judged loss; infinite unless all of them finished with one."""
+    if best is None or best.outcome != "finished":
+        return math.inf
+    losses = [judged(lane, judge) for lane in best.lanes.values()]
+    return float(np.mean([math.inf if loss is None else loss for loss in losses]))
 
 
 def _standing(
     name: str, reading: Reading, best: Rate | None, rank: int, first: Rate | None, judge: Judge
 ) -> Standing:
     peaks, boundary = reading.rates, reading.boundary
-    if best is None or first is None or best.loss is None:
-        nothing = (None,) * 6
+    loss: float | None = _loss(best, judge)
+    if best is None or loss is None or first is None or not math.isfinite(loss):
+        nothing = (None,) * 10
         return Standing(name, peaks, best, boundary, judge, *nothing, np.empty(0))
-    lanes = [lane for lane in best.lanes.values() if lane.outcome == "finished"]
+    lanes = [*best.lanes.values()]
 
-    def median(value: Callable[[LaneResult], float]) -> float:
-        return float(np.median([value(lane) for lane in lanes]))
+    def mean(value: Callable[[LaneResult], float | None]) -> float | None:
+        known = [found for lane in lanes if (found := value(lane)) is not None]
+        return float(np.mean(known)) if known else None
 
     losses = [loss for lane in lanes if (loss := judged(lane, judge)) is not None]
     return Standing(
@@ -127,9 +142,13 @@ def _standing(
         boundary=boundary,
         judge=judge,
         rank=rank,
-        early=median(lambda lane: smoothed_at(lane, EARLY)),
-        middle=median(lambda lane: smoothed_at(lane, MIDDLE)),
-        area=median(lambda lane: float(np.mean(lane.loss))),
+        loss=loss,
+        val_loss=mean(lambda lane: lane.val_loss),
+        train_loss=mean(lambda lane: lane.train_loss),
+        metric=mean(lambda lane: lane.metric),
+        early=mean(lambda lane: smoothed_at(lane, EARLY)),
+        middle=mean(lambda lane: smoothed_at(lane, MIDDLE)),
+        area=mean(lambda lane: float(np.mean(lane.loss))),
         spread=(min(losses), max(losses)) if len(losses) > 1 else None,
         worse=None if best is first else beyond_noise(best, first, judge),
         gaps=np.empty(0) if best is first else paired_gaps(best, first, judge),
@@ -151,6 +170,7 @@ def verdict(ranking: Sequence[Standing]) -> str:
     beaten = [each.variant for each in others if each.worse]
     tied = [each.variant for each in others if each.worse is False]
     unknown = [each.variant for each in others if each.worse is None]
+    untuned = [each.variant for each in done if each.boundary and len(each.peaks) > 1]
     said = [f"{first.variant} ended lowest"]
     if beaten:
         said.append(f"beyond the noise between seeds below {_and(beaten)}")
@@ -158,6 +178,8 @@ def verdict(ranking: Sequence[Standing]) -> str:
         said.append(f"not told apart from {_and(tied)} by {_seeds(first)}")
     if unknown:
         said.append(f"with one seed, so nothing is known of the noise against {_and(unknown)}")
+    if untuned:
+        said.append(f"{_and(untuned)} may do better at peaks further out, which were not tried")
     return "; ".join(said) + "."
 
 
@@ -179,9 +201,9 @@ def plain(standing: Standing) -> dict[str, Any]:
         "lr": best.lr if best else None,
         "early": standing.early,
         "middle": standing.middle,
-        "train_loss": best.train_loss if best else None,
-        "val_loss": best.val_loss if best else None,
-        "metric": best.metric if best else None,
+        "train_loss": standing.train_loss,
+        "val_loss": standing.val_loss,
+        "metric": standing.metric,
         "area": standing.area,
         "spread": list(standing.spread) if standing.spread else None,
         "worse_beyond_noise": standing.worse,
@@ -241,7 +263,8 @@ def comparison_summary(
             "steps": sum(int(result.lr.size) for result in results),
         },
         "engines": [*engines],
-        "warnings": [*_warnings(ranking, judge, planned - settled, run, common_peak), *notes],
+        "warnings": _warnings(ranking, judge, planned - settled, run, common_peak),
+        "notes": [*notes],
     }
 
 
@@ -269,12 +292,14 @@ def _warnings(
             where = f"lr {failed.peak:.3g} (seed {failed.seed})"
             warnings.append(f"{each.variant} failed at {where}: {failed.error}")
         elif each.best is not None and each.rank is None:
-            warnings.append(f"{each.variant} {each.best.outcome} at its best peak, {each.best.lr:.3g}.")
+            nan = "ended with a loss that is not finite, for one seed or more,"
+            what = nan if each.best.outcome == "finished" else each.best.outcome
+            warnings.append(f"{each.variant} {what} at its best peak, {each.best.lr:.3g}; so it has no rank.")
         elif each.best is None and not missing:
             outcomes = ", ".join(sorted({rate.outcome for rate in rates})) or "not run"
-            warnings.append(f"no peak of {each.variant} finished ({outcomes}).")
+            warnings.append(f"no peak of {each.variant} finished with a finite loss ({outcomes}).")
     if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
-        warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
+        warnings.append("one seed only, so nothing is known of the noise; use --seeds 5.")
     return warnings
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from lrfind.comparisons import comparison_summary
 from lrfind.config import Experiment, dump
 from lrfind.errors import UsageError
+from lrfind.peaks import next_round
 from lrfind.plan import SETTLED
 from lrfind.sections import GridSection, LanesSection, SearchSection
 from lrfind.store import Run
@@ -66,7 +67,8 @@ def found_experiment(run: Run) -> Experiment:
     summary = summarize(run)
     found = answer(summary)
     if found["lr"] is None:
-        raise UsageError(f"'{run.path}' found no learning rate: {found['reason']}")
+        way = "" if run.concluded else f" `lrfind resume {run.path}` goes on with it."
+        raise UsageError(f"'{run.path}' found no learning rate: {found['reason']}{way}")
     variants = variants_of(experiment, command)
     (chosen,) = [each.experiment for each in variants if each.name == found.get("variant", "")]
     return with_lr(chosen, found["lr"])
@@ -95,10 +97,11 @@ def count_planned(run: Run) -> int:
     plan = run.plan()
     if command == "search":
         return max(len(plan), experiment.search.trials * experiment.search.seeds)
-    compared = experiment.seed + experiment.compare.seeds
-    if command == "compare" and not any(lane.seed < compared for lane in plan):
-        return len(plan) + experiment.compare.seeds * len({lane.variant for lane in plan})
-    return len(plan)
+    if command != "compare" or any(lane.seed < experiment.seed + experiment.compare.seeds for lane in plan):
+        return len(plan)
+    if len(run.outcomes()) == len(plan) and "interrupted" not in run.outcomes().values():
+        return len(plan) + len(next_round(experiment.compare, plan, run.lanes(), experiment.seed))
+    return len(plan) + experiment.compare.seeds * len({lane.variant for lane in plan})
 
 
 def _range_test(run: Run) -> dict[str, Any]:
@@ -108,8 +111,9 @@ def _range_test(run: Run) -> dict[str, Any]:
         return over_summary(
             run.lanes(), str(run.path), names, section.method, section.over, facts.get("notes", ())
         )
+    group = section.group and {"name": section.group, "optimizer_lr": run.experiment.optimizer.lr}
     return range_test_summary(
-        run.lanes(), str(run.path), section.method, facts.get("edge"), facts.get("notes", ())
+        run.lanes(), str(run.path), section.method, facts.get("edge"), facts.get("notes", ()), group or None
     )
 
 
@@ -171,7 +175,7 @@ SUMMARIES: Mapping[str, Callable[[Run], dict[str, Any]]] = {
 def state(run: Run) -> dict[str, Any]:
     """How far a run is, and what it found so far."""
     facts, outcomes = run.facts(), list(run.outcomes().values())
-    planned = count_planned(run)
+    planned, found = count_planned(run), answer(summarize(run))
     settled = sum(outcome in SETTLED for outcome in outcomes)
     holder = run.holder
     return {
@@ -181,6 +185,7 @@ def state(run: Run) -> dict[str, Any]:
         "state": "running" if holder else "finished" if run.concluded else "unfinished",
         "lanes": {"planned": planned, "settled": settled}
         | {kind: outcomes.count(kind) for kind in dict.fromkeys(outcomes)},
-        "lr": answer(summarize(run))["lr"],
+        "lr": found["lr"],
+        "variant": found.get("variant"),
         "holder": holder,
     }

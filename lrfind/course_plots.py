@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = ("-", "--", "-.", ":")
-WRAP = 120  # characters of a title's line
+WRAP = 140  # characters of a title's line
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,14 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
 
 def draw_lr(view: CoursesView, ax: Axes) -> Axes:
     """Draw lr against step."""
+    peaks = [float(course.lr.max()) for course in view.courses if course.lr.size] or [1.0]
+    if max(peaks) > 10 * min(peaks):  # or the small ones would lie on the axis
+        ax.set_yscale("log")
+        ax.set_ylim(min(peaks) / 30, max(peaks) * 1.5)
+    else:
+        ax.set_ylim(0, max(peaks) * 1.05)
     for course, color, line in _styled(view):
         ax.plot(course.lr, color=color, linestyle=line, linewidth=1.8)
-    ax.set_ylim(bottom=0)
     return finish(ax, "", "learning rate")
 
 
@@ -175,7 +180,7 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
         range(len(view.names)),
         [f"{name}\n{word}" if word else name for name, word in zip(view.names, view.standing, strict=True)],
     )
-    ax.set_ylim(len(view.names) - 0.5, -0.5)
+    ax.set_ylim(max(1, len(view.names)) - 0.5, -0.5)
     return finish(ax, view.label, "")
 
 

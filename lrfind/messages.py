@@ -30,6 +30,8 @@ _MESSAGES = {
     "literal_error": "must be {expected}; found {found}",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', starting with a letter or a"
     " digit; found {found}",
+    "too_short": "must not be empty",
+    "string_too_short": "must not be empty",
     "value_error": "{error}",
 }
 

@@ -26,8 +26,8 @@ def export_study(run: Run, file: Path) -> int:
         UsageError: if the run is no sweep, the file exists, or Optuna is not installed.
     """
     command = run.facts()["command"]
-    if command == "range-test":
-        raise UsageError(f"'{run.path}' is a range test; only a grid or a search is a study.")
+    if command not in ("grid", "search"):
+        raise UsageError(f"'{run.path}' is of {command}; only a grid or a search is a study.")
     if file.exists():
         raise UsageError(f"'{file}' exists already and is left as it is; name another file.")
     if not file.parent.is_dir():

@@ -15,7 +15,7 @@ LOWEST, HIGHEST = 1e-9, 1e4
 """How far `outward` goes."""
 AROUND = 10**0.5
 """Peaks of a comparison that are not given lie half a decade apart, around the optimizer's lr."""
-MOST_PEAKS = 7
+MOST_PEAKS = 11
 """Of a variant in such a comparison."""
 
 

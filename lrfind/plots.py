@@ -40,13 +40,20 @@ def plot_run(run: Run) -> list[Path]:
 
 
 def plot_overlay(runs: Sequence[Run], path: Path) -> list[Path]:
-    """Draw loss against lr of several runs on one axis; writes PNG and SVG and returns their paths.
+    """Draw loss against lr of several runs, or of several trainings against step; writes PNG and SVG.
+
+    Returns:
+        Their paths.
 
     Raises:
         UsageError: if the folder of `path` does not exist, or cannot be written to.
     """
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    figure = figure_of(lambda ax: _draw_overlay(runs, ax), "")
+    if {run.facts()["command"] for run in runs} == {"train"}:
+        courses = [course_of(f"{run.path.name}: {run_title(run)}", run.lanes()) for run in runs]
+        figure = training_figure(view_courses(courses), "")
+    else:
+        figure = figure_of(lambda ax: _draw_overlay(runs, ax), "")
     try:
         save(figure, stem)
     except OSError as error:
@@ -60,7 +67,10 @@ def _draw_overlay(runs: Sequence[Run], ax: Axes) -> Axes:
     for run, color in zip(runs, itertools.cycle(SEVERAL), strict=False):
         command = run.facts()["command"]
         if command not in ("range-test", "grid", "search"):
-            raise UsageError(f"'{run.path}' has no loss against lr to lay over others: it is of {command}.")
+            raise UsageError(
+                f"'{run.path}' is of {command}, which has no loss against lr to lay over others; range tests,"
+                " grids and searches have one, and trainings can be laid over each other."
+            )
         label = f"{run.path.name} ({command})"
         if command == "range-test":
             view = _range_test_view(run)
@@ -133,7 +143,14 @@ def _comparison_figures(run: Run) -> dict[str, Figure]:
 
 def _training_figures(run: Run) -> dict[str, Figure]:
     courses = [course_of(f"seed {lane.seed}", [lane]) for lane in run.lanes()]
-    return {"training": training_figure(view_courses(courses), run.experiment.name)}
+    title = f"{run.experiment.name}: {run_title(run)}"
+    return {"training": training_figure(view_courses(courses), title)}
+
+
+def run_title(run: Run) -> str:
+    """What a training is of: its peak and its schedule."""
+    experiment = run.experiment
+    return f"lr {experiment.optimizer.lr:.3g}, {experiment.training.schedule.name}"
 
 
 FIGURES: Mapping[str, Callable[[Run], dict[str, Figure]]] = {

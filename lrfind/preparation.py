@@ -112,6 +112,7 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     time_in_all = count * (steps * slowest + evaluations * seconds)
     cost = Cost(count, steps, time_in_all, count * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
+    notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
     return Prepared(variants, problems, engines, shapes, steps, conditions, metric, cost, notes)
 
 
@@ -144,6 +145,21 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
         set_momentum(optimizer, float(shape.momentum[0]))  # or say why not
         return shape
     return shape if has_momentum(optimizer) else replace(shape, momentum=None)
+
+
+def idle_watches(training: TrainingSection, steps: int) -> list[str]:
+    """What watches the validation loss, but cannot have seen enough of it before the end; in sentences."""
+    schedule, early = training.schedule, training.early_stop
+    looks = steps // (training.eval_every or steps)
+    patience = {"early_stop": early.patience} if early else {}
+    if schedule.name == "reduce_on_plateau":
+        patience[schedule.name] = schedule.args.get("patience", 10)
+    return [
+        f"{name} can do nothing here: its patience is {least} evaluations, and {steps} steps have {looks} of"
+        " them; evaluate more often (eval_every), or give it less patience."
+        for name, least in patience.items()
+        if looks <= least
+    ]
 
 
 def budget(training: TrainingSection, problem: Problem) -> int:

@@ -98,11 +98,9 @@ def restore(states: Iterable[tuple[Any, Any]]) -> None:
 
 def plain_state() -> dict[str, Any]:
     """The states of the global generators as tensors and plain values, which any file can hold."""
-    kind, keys, *rest = np.random.get_state()
-    version, internal, gauss = random.getstate()
     state: dict[str, Any] = {
-        "python": [version, list(internal), gauss],
-        "numpy": [kind, torch.from_numpy(np.asarray(keys, dtype=np.int64)), *rest],
+        "python": as_plain(random.getstate()),
+        "numpy": as_plain(np.random.get_state()),
         "torch": torch.get_rng_state(),
     }
     if torch.cuda.is_available():
@@ -114,12 +112,28 @@ def plain_state() -> dict[str, Any]:
 
 def set_plain_state(state: dict[str, Any]) -> None:
     """Put back what `plain_state` gave."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    kind, keys, *rest = state["numpy"]
-    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    random.setstate(from_plain(state["python"]))
+    np.random.set_state(from_plain(state["numpy"]))
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
     if "mps" in state and torch.backends.mps.is_available():
         torch.mps.set_rng_state(state["mps"])
+
+
+def as_plain(state: Any) -> Any:
+    """A generator's state without arrays: each is {"array": its values, "dtype": their type}."""
+    if isinstance(state, np.ndarray):
+        return {"array": state.tolist(), "dtype": str(state.dtype)}
+    if isinstance(state, tuple):
+        return tuple(map(as_plain, state))
+    return {key: as_plain(value) for key, value in state.items()} if isinstance(state, dict) else state
+
+
+def from_plain(state: Any) -> Any:
+    """What `as_plain` was given."""
+    if isinstance(state, dict) and state.keys() == {"array", "dtype"}:
+        return np.array(state["array"], dtype=state["dtype"])
+    if isinstance(state, tuple):
+        return tuple(map(from_plain, state))
+    return {key: from_plain(value) for key, value in state.items()} if isinstance(state, dict) else state

@@ -69,8 +69,7 @@ def comparison_text(summary: dict[str, Any]) -> str:
     if summary["best"]["lr"] is None:
         lines = [f"Nothing to rank: {summary['best']['reason']}"]
     else:
-        verdict = summary["verdict"]
-        lines = [f"{verdict[0].upper()}{verdict[1:]}"]
+        lines = [summary["verdict"]]
         each = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
         by = "validation loss" if summary["judge"] == "val_loss" else "final training loss"
         lines.append(f"  by {by}, {each}; same budget, same weights and batches for a seed")
@@ -123,6 +122,11 @@ def training_text(summary: dict[str, Any]) -> str:
         at = "-" if lowest is None else f"{number(lowest['val_loss'])} at step {lowest['step']}"
         rows.append([str(each["seed"]), each["outcome"], str(each["steps"]), *map(_or_dash, values), at])
     lines += ["", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+    if best["lr"] is not None:
+        lowest = any(each["best_evaluation"] for each in summary["trainings"])
+        lines.append(
+            "  weights: model.seedN.pt" + (", of the lowest val loss best.seedN.pt" if lowest else "")
+        )
     return "\n".join([*lines, *_warnings(summary)]).rstrip()
 
 
@@ -138,7 +142,9 @@ def engine_text(engines: Iterable[Any]) -> str:
 
 
 def _warnings(summary: dict[str, Any]) -> list[str]:
-    return [f"warning: {warning}" for warning in summary["warnings"]]
+    """What must be known of a run, each in a line."""
+    notes = [f"note: {note}" for note in summary["notes"]]
+    return [*notes, *(f"warning: {warning}" for warning in summary["warnings"])]
 
 
 def _or_dash(value: float | None) -> str:
@@ -153,6 +159,10 @@ def _mean_text(found: dict[str, float]) -> str:
 def range_test_text(summary: dict[str, Any]) -> str:
     """A range test's summary."""
     lines = [headline(summary["suggestion"])]
+    lr, group = summary["suggestion"]["lr"], summary["group"]
+    if group and lr is not None:
+        times = f"{lr / group['optimizer_lr']:.3g} at the optimizer's {number(group['optimizer_lr'])}"
+        lines.append(f"  of the param group '{group['name']}' alone: an lr_multiplier of {times}")
     ramp_edge = summary["methods"]["edge"]
     if summary["edge"] is not None:
         lines.append(f"  edge: {number(summary['edge'])}, {summary['edge_is']}")
@@ -265,9 +275,9 @@ def status_text(state: dict[str, Any]) -> str:
     elif state["state"] == "unfinished":
         lines.append(f"  `lrfind resume {state['run']}` goes on")
     if state["lr"] is not None:
-        lines.append(
-            f"  learning rate{' so far' if state['state'] != 'finished' else ''}: {number(state['lr'])}"
-        )
+        so_far = " so far" if state["state"] != "finished" else ""
+        of = f", {state['variant']}" if state["variant"] else ""
+        lines.append(f"  learning rate{so_far}: {number(state['lr'])}{of}")
     return "\n".join(lines)
 
 
@@ -279,11 +289,15 @@ def runs_text(states: Iterable[dict[str, Any]]) -> str:
             state["command"],
             state["state"],
             f"{state['lanes']['settled']}/{state['lanes']['planned']}",
-            "-" if state["lr"] is None else number(state["lr"]),
+            "-" if state["lr"] is None else number(state["lr"]) + _of(state["variant"]),
         )
         for state in states
     ]
     return table_text(("run", "command", "state", "lanes", "lr"), rows)
+
+
+def _of(variant: str | None) -> str:
+    return f" ({variant})" if variant else ""
 
 
 def methods_text(methods: dict[str, dict[str, Any]]) -> str:

@@ -31,6 +31,7 @@ SETTINGS: Mapping[str, Mapping[str, Any]] = {
 
 DERIVED = ("adam", "adamw", "rmsprop")  # what Malladi et al. derive their rule for; others by analogy
 LARGEST_SHOWN = 8192  # images in a batch, up to which Goyal et al. lost no accuracy on ImageNet
+MOST_ROWS = 10**12  # no batch is larger
 WELL_BELOW_ONE = 0.3  # for 1 - beta: beyond it, an average is over some three steps
 
 
@@ -126,6 +127,10 @@ def scale_lr(
         *_size_notes(applied, total, kappa, noise_scale),
         *_training_notes(kind, factor, kappa),
     ]
+    if not 0 < lr * factor < math.inf:
+        raise UsageError(
+            f"lr {lr:g} times {factor:.3g} is no number that a computer holds; check the inputs."
+        )
     warmup = None
     if applied != "sqrt" and factor > 1:
         warmup = f"raise the lr evenly from {lr:.3g} to {lr * factor:.3g} over the first 5 epochs or so"
@@ -150,10 +155,12 @@ def known_optimizer(name: str) -> str | None:
 
 def _check_positive(**values: float) -> None:
     for name, value in values.items():
-        if not 0 < value < math.inf:
+        if not value > 0 or value == math.inf:
             raise UsageError(f"{name} must be a positive number; found {value:g}.")
-        if name in ("from_batch", "to_batch", "workers") and value != int(value):
-            raise UsageError(f"{name} must be a whole number; found {value:g}.")
+        if name in ("from_batch", "to_batch", "workers") and (value > MOST_ROWS or value != int(value)):
+            raise UsageError(
+                f"{name} must be a whole number, at most {MOST_ROWS:g}; found {str(value)[:20]}."
+            )
 
 
 def _applied(rule: str, kind: str | None, noise_scale: float | None) -> str:

@@ -112,5 +112,5 @@ def _asked(schedule: Component, compute: Callable[[], Any]) -> Any:
         raise UsageError(f"schedule: {schedule.name}: {str(error).removeprefix('schedule: ')}") from error
     except LrfindError:
         raise
-    except Exception as error:  # anything may go wrong in a user's function
+    except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
         raise UsageError(f"schedule: {schedule.name} failed: {type(error).__name__}: {error}") from error

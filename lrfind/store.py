@@ -18,6 +18,7 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, cast
@@ -175,7 +176,7 @@ class Run:
         """Whether everything is done, tables and plots too."""
         return bool(self.facts().get("concluded", False))
 
-    @property
+    @cached_property
     def experiment(self) -> Experiment:
         """The experiment that the run was started with."""
         resolved = self.facts().get("resolved")

@@ -51,6 +51,7 @@ def range_test_summary(
     method: str = DEFAULT_METHOD,
     measured_edge: dict[str, Any] | None = None,
     notes: Sequence[str] = (),
+    group: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What a range test found.
 
@@ -60,6 +61,7 @@ def range_test_summary(
         method: whose answer is the suggestion.
         measured_edge: lr, and what it is in words, where it was bisected for.
         notes: what should be known of it.
+        group: name of the one param group whose lr was ramped, and the optimizer's lr; None for all.
     """
     curves = [result.curve for result in results if result.complete]
     methods = suggestion_table(curves, raw=True)
@@ -71,15 +73,16 @@ def range_test_summary(
         "command": "range-test",
         "run": run,
         "suggestion": chosen,
+        "group": group,
         "methods": brief(methods),
         "edge": edge["lr"],
         "edge_is": edge["is"],
         "lanes": [_brief_lane(result) for result in results],
         "warnings": [
             *_warnings(results, chosen, edge["lr"]),
-            *notes,
             *([f"edge {measured_edge['is']}"] if measured_edge and measured_edge["lr"] is None else []),
         ],
+        "notes": [*notes],
     }
 
 
@@ -165,8 +168,8 @@ def over_summary(
         "warnings": [
             *(f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best),
             *warnings,
-            *notes,
         ],
+        "notes": [*notes],
     }
 
 
@@ -240,7 +243,8 @@ def training_summary(
             "settled": settled,
             "steps": sum(int(result.lr.size) for result in results),
         },
-        "warnings": [*warnings, *notes],
+        "warnings": warnings,
+        "notes": [*notes],
     }
 
 
@@ -320,7 +324,8 @@ def sweep_summary(
         "lanes": {"planned": planned, "settled": settled, "steps": steps},
         "pruned": {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)},
         "engine": engine,
-        "warnings": [*_sweep_warnings(reading, judge, planned - settled, run, command), *notes],
+        "warnings": _sweep_warnings(reading, judge, planned - settled, run, command),
+        "notes": [*notes],
     }
 
 

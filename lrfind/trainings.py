@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +18,13 @@ from lrfind.environment import environment
 from lrfind.errors import LrfindError, Stopped
 from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Evaluation, planned_lanes
-from lrfind.preparation import budget, evaluation_cost, training_conditions, variant_shape
+from lrfind.preparation import (
+    budget,
+    evaluation_cost,
+    idle_watches,
+    training_conditions,
+    variant_shape,
+)
 from lrfind.problem import Problem, from_config
 from lrfind.store import Run
 from lrfind.teams import Alone, WatchFor, unwatched
@@ -50,7 +56,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     problem = from_config(experiment)
     steps = budget(training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
-    _note_facts(run, experiment, problem)
+    _note_facts(run, experiment, problem, steps)
     pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
     conditions = training_conditions(training, pause_every=pause)
     told = watch(training.seeds, steps)
@@ -59,7 +65,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
             for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
                 if run.outcomes().get(planned.lane) in SETTLED:
                     continue
-                files = _Files(run.path, planned.seed, training.checkpoint_every)
+                files = _Files(run, planned.seed, training.checkpoint_every)
                 try:
                     run_lane(
                         problem,
@@ -71,8 +77,9 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
                         paused=files.paused,
                     )
                 except LrfindError:
-                    if not any(lane.lr.size for lane in run.lanes()):
-                        raise  # it cannot train at all
+                    failed_on_the_way = run.outcomes().get(planned.lane) in SETTLED
+                    if not (failed_on_the_way and any(lane.lr.size for lane in run.lanes())):
+                        raise
                 files.checkpoint.unlink(missing_ok=True)
     except (KeyboardInterrupt, Stopped):
         conclude(run)
@@ -80,21 +87,23 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     return conclude(run)
 
 
-def _note_facts(run: Run, experiment: Experiment, problem: Problem) -> None:
+def _note_facts(run: Run, experiment: Experiment, problem: Problem, steps: int) -> None:
     """Keep what a resumed run must do alike, and what should be known of it."""
     if "threads" not in run.facts():
         problem.setup(experiment.seed)  # which makes the notes
         metric, _ = evaluation_cost(problem, experiment.seed)
         run.set_fact("environment", environment(problem.device))
         run.set_fact("metric", metric)
-        run.set_fact("notes", [*problem.notes])
+        run.set_fact("notes", [*problem.notes, *idle_watches(experiment.training, steps)])
         run.set_fact("threads", torch.get_num_threads())
 
 
 class _Files:
     """The files of one seed's training."""
 
-    def __init__(self, folder: Path, seed: int, every: int | None) -> None:
+    def __init__(self, run: Run, seed: int, every: int | None) -> None:
+        folder, config = run.path, run.facts()["resolved"]
+        self._identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
         self.checkpoint = folder / f"checkpoint.seed{seed}.pt"
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"
         self._every, self._last, self._done = every, time.monotonic(), False
@@ -102,7 +111,7 @@ class _Files:
     def begin(self, alone: Alone) -> None:
         """Put a lane where its checkpoint was taken, if there is one."""
         if self.checkpoint.is_file():
-            load_checkpoint(alone, self.checkpoint)
+            load_checkpoint(alone, self.checkpoint, self._identity)
 
     def paused(self, alone: Alone) -> None:
         """Write what is due at this step."""
@@ -115,7 +124,7 @@ class _Files:
         if self._done:
             write_tensors(alone.setup.model.state_dict(), self._model)
         elif self._due(step):
-            save_checkpoint(alone, self.checkpoint)
+            save_checkpoint(alone, self.checkpoint, self._identity)
             self._last = time.monotonic()
 
     def _due(self, step: int) -> bool:

@@ -48,6 +48,8 @@ def variants_of(experiment: Experiment, command: str) -> list[Variant]:
     else:
         parts = list(section.schedules)
         made = [with_schedule(experiment, schedule) for schedule in parts]
+    if len(parts) < 2:
+        raise UsageError(f"compare: there is only {parts[0].name}; name at least two that differ.")
     names = labels(parts)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -107,6 +109,12 @@ def _of_settings(experiment: Experiment) -> list[Variant]:
     by_betas = over == "momentum" and over not in known and "betas" in known
     if over not in known and not by_betas:
         raise UsageError(f"range_test.over: {optimizer.name} has no {over}; use an optimizer that has it.")
+    keys = {over, "betas"} if over == "momentum" else {over}
+    clash = next((group.name for group in optimizer.param_groups if keys & {*group.args}), None)
+    if clash is not None:
+        raise UsageError(
+            f"range_test.over: the param group '{clash}' sets its own {over}; leave it out there."
+        )
     made = []
     for value in experiment.range_test.values or OVER[over]:
         if by_betas:

@@ -63,18 +63,23 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
     lazy = next((name for name, value in own.items() if nn.parameter.is_lazy(value)), None)
     if lazy is not None:
         raise UsageError(f"model.init_from: {lazy} is of a lazy layer, which has no shape yet; give it one.")
-    fitting = {n: value for n, value in weights.items() if n in own and own[n].shape == value.shape}
+    fitting = {name: value for name, value in weights.items() if name in own and _fits(value, own[name])}
+    wild = next((name for name, value in fitting.items() if not bool(value.isfinite().all())), None)
+    if wild is not None:
+        raise UsageError(
+            f"model.init_from: '{section.init_from}' has numbers that are not finite, in {wild}."
+        )
     missing = [name for name in own if name not in weights]
     foreign = [name for name in weights if name not in own]
     misshapen = [
-        f"{name} {tuple(weights[name].shape)} where the model has {tuple(own[name].shape)}"
+        f"{name} {' where the model has '.join(_forms(weights[name], own[name]))}"
         for name in own
         if name in weights and name not in fitting
     ]
     left = [
         f"{len(names)} {what}: {_listed(names)}"
         for what, names in (
-            ("of another shape", misshapen),
+            ("of another shape or type", misshapen),
             ("missing in the file", missing),
             ("not in the model", foreign),
         )
@@ -83,7 +88,9 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
     if left and (section.init_strict or not fitting):
         near = difflib.get_close_matches(missing[0], foreign, n=1, cutoff=0.5) if missing else []
         hint = f" ('{missing[0]}' may be '{near[0]}' there.)" if near else ""
-        way = " With model.init_strict: false, what fits is loaded and the rest is new." if fitting else ""
+        way = " With model.init_strict: false, what fits is loaded and the rest is new."
+        if not fitting:
+            way = " Nothing in it fits, so that init_strict: false would load nothing."
         raise UsageError(
             f"model.init_from: '{section.init_from}' does not fit {section.name}: {'; '.join(left)}."
             f"{hint}{way}"
@@ -91,6 +98,18 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
     model.load_state_dict(fitting, strict=False)
     rest = f"; left as they were made: {'; '.join(left)}" if left else ""
     return f"{len(fitting)} of {len(own)} weights were loaded from '{section.init_from}'{rest}."
+
+
+def _fits(value: Tensor, own: Tensor) -> bool:
+    kinds = (Tensor.is_floating_point, Tensor.is_complex)
+    same = all(kind(value) == kind(own) for kind in kinds)
+    return same and value.shape == own.shape and value.layout == own.layout
+
+
+def _forms(*tensors: Tensor) -> list[str]:
+    """What tells two tensors apart: their shapes, or else their types."""
+    shapes = [str(tuple(tensor.shape)) for tensor in tensors]
+    return shapes if len({*shapes}) > 1 else [f"{tensor.dtype}, {tensor.layout}" for tensor in tensors]
 
 
 def _listed(names: list[str]) -> str:

@@ -23,7 +23,17 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
     assert lrfind("range-test", config, *OVER, "--json", "-q", "--out", "run") == 0
     summary = json.loads(lrfind.out)
     assert summary == json.loads(Path("run/summary.json").read_text())
-    assert set(summary) == {"schema", "command", "over", "run", "suggestion", "variants", "lanes", "warnings"}
+    assert set(summary) == {
+        "schema",
+        "command",
+        "over",
+        "run",
+        "suggestion",
+        "variants",
+        "lanes",
+        "warnings",
+        "notes",
+    }
     assert (summary["command"], summary["over"]) == ("range-test", "momentum")
     rows = summary["variants"]
     assert [row["variant"] for row in rows] == ["momentum 0", "momentum 0.9"]

@@ -204,8 +204,72 @@ def test_a_broken_checkpoint_is_named_with_what_would_do(tmp_path: Path) -> None
     with pytest.raises(Crash):
         run_training(run, watch=crash_at(0, 20))
     (run.path / "checkpoint.seed0.pt").write_bytes(b"half a file")
-    with pytest.raises(UsageError, match=r"checkpoint.seed0.pt' cannot be read .*; delete it to start again"):
+    with pytest.raises(
+        UsageError, match=r"checkpoint.seed0.pt' cannot be read .*; delete it to start this seed again"
+    ):
         run_training(run)
+
+
+def test_a_checkpoint_of_another_seed_is_refused_and_nothing_is_concluded(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", *WAYS["adam"])
+    with pytest.raises(Crash):
+        run_training(run, watch=crash_at(0, 20))
+    kept = (run.path / "checkpoint.seed0.pt").read_bytes()
+    with pytest.raises(Crash):
+        run_training(run, watch=crash_at(1, 20))
+    (run.path / "checkpoint.seed1.pt").write_bytes(kept)
+    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' is of another training or seed"):
+        run_training(run)
+    assert (run.path / "checkpoint.seed1.pt").is_file()
+    assert not run.concluded
+
+
+OWN = """
+import torch
+from torch import nn
+
+class Odd(nn.Module):
+    def __init__(self, in_features, out_features):
+        super().__init__()
+        self.layer = nn.Linear(in_features, out_features)
+        self.register_buffer("seen", torch.zeros(()), persistent=False)
+        self.generator = torch.Generator().manual_seed(5)
+        self.calls = 0
+
+    def forward(self, x):
+        if self.training:
+            self.calls += 1
+            self.seen += x.mean().abs()
+        noise = torch.rand(1, generator=self.generator)
+        return self.layer(x) * (1 + 0.01 * self.calls) + self.seen * noise
+
+class Running(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("level", torch.ones(()))
+
+    def forward(self, output, y):
+        loss = (output - y).square().mean()
+        if output.requires_grad:
+            self.level.lerp_(loss.detach(), 0.1)
+        return loss / self.level
+"""
+
+
+def test_state_beside_the_weights_is_in_a_checkpoint_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd_for_trainings.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    way = ("model='odd_for_trainings:Odd'", "loss='odd_for_trainings:Running'", "data.batch_size=16", "training={steps: 24, checkpoint_every: 5}")  # fmt: skip
+    calm = start(tmp_path / "calm", *way)
+    run_training(calm)
+    run = start(tmp_path / "run", *way)
+    with pytest.raises(Crash):
+        run_training(run, watch=crash_at(0, 17))
+    run_training(run)
+    assert weights(run.path) == weights(calm.path)
+    assert (run.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
 
 
 def test_checkpoints_are_written_by_the_clock_unless_steps_are_given(

@@ -68,7 +68,7 @@ def test_a_partial_load_takes_what_fits_and_says_what_it_left(file: Path, weight
     assert model.affine.bias.item() == 5
     assert torch.equal(model.affine.weight, fresh.affine.weight)
     assert made.notes == [
-        f"1 of 2 weights were loaded from '{file}'; left as they were made: 1 of another shape: affine.weight"
+        f"1 of 2 weights were loaded from '{file}'; left as they were made: 1 of another shape or type: affine.weight"
         " (1, 5) where the model has (1, 4); 1 not in the model: head."
     ]
 
@@ -78,7 +78,7 @@ def test_weights_that_do_not_all_fit_are_listed_with_the_way_out(
 ) -> None:
     weights["affine.weight"] = torch.zeros(3, 4)
     message = refusal(weights, file)
-    assert f"model.init_from: '{file}' does not fit linear: 1 of another shape: " in message
+    assert f"model.init_from: '{file}' does not fit linear: 1 of another shape or type: " in message
     assert "affine.weight (3, 4) where the model has (1, 4)." in message
     assert "With model.init_strict: false, what fits is loaded" in message
 
@@ -91,7 +91,19 @@ def test_a_file_of_which_nothing_fits_is_refused_also_when_not_strict(
     assert "2 missing in the file: affine.weight, affine.bias" in message
     assert "2 not in the model: module.affine.weight, module.affine.bias" in message
     assert "('affine.weight' may be 'module.affine.weight' there.)" in message
-    assert "init_strict" not in message
+    assert "Nothing in it fits, so that init_strict: false would load nothing." in message
+
+
+def test_weights_of_another_kind_are_not_cast_and_wild_ones_are_refused(
+    file: Path, weights: dict[str, Tensor]
+) -> None:
+    odd = weights | {"affine.weight": torch.zeros(1, 4, dtype=torch.complex64)}
+    assert "affine.weight torch.complex64, torch.strided where the model has torch.float32" in refusal(
+        odd, file
+    )
+    assert "torch.sparse_coo" in refusal(weights | {"affine.weight": torch.zeros(1, 4).to_sparse()}, file)
+    wild = weights | {"affine.bias": torch.tensor([float("nan")])}
+    assert "has numbers that are not finite, in affine.bias" in refusal(wild, file)
 
 
 def test_long_lists_of_names_are_cut(file: Path, weights: dict[str, Tensor]) -> None:
@@ -171,14 +183,14 @@ def test_a_command_starts_its_lanes_from_the_file(
         ("train", run_training),
     ],
 )  # fmt: skip
-def test_a_commands_warnings_tell_what_a_partial_load_left(
+def test_a_commands_notes_tell_what_a_partial_load_left(
     tmp_path: Path, file: Path, weights: dict[str, Tensor], command: str, run: Callable[[Run], dict[str, Any]]
 ) -> None:
     torch.save({"affine.weight": weights["affine.weight"]}, file)
     overrides = [f"model.init_from='{file}'", "model.init_strict=false", "grid.points=2", "grid.lanes=single"]
     summary = run(Run.start(tmp_path / "run", command, check(LINEAR, overrides), LINEAR, overrides))
     told = "2 weights were loaded from '.*'; left as they were made: 1 missing in the file: affine.bias."
-    assert [text for text in summary["warnings"] if re.fullmatch(f"1 of {told}", text)]
+    assert [text for text in summary["notes"] if re.fullmatch(f"1 of {told}", text)]
 
 
 def test_a_file_that_does_not_fit_leaves_no_run_behind(

@@ -12,6 +12,7 @@ from lrfind.errors import LrfindError, Stopped
 if TYPE_CHECKING:
     from lrfind.preparation import Prepared
     from lrfind.store import Run
+    from lrfind.teams import Watch
 
 
 def begin(run: Run, *, as_json: bool, quiet: bool) -> int:
@@ -45,8 +46,6 @@ def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:
 
 
 def _train(run: Run, quiet: bool) -> None:
-    if not quiet:
-        note(f"run: {run.path}; if it is interrupted, `lrfind resume {run.path}` goes on")
     from lrfind.plots import plot_run
     from lrfind.progress import progress
     from lrfind.range_tests import run_range_test
@@ -55,7 +54,16 @@ def _train(run: Run, quiet: bool) -> None:
 
     command = run.facts()["command"]
     try:
-        with run.held(), progress(quiet=quiet) as watch:
+        with run.held(), progress(quiet=quiet) as shown:
+            told = False
+
+            def watch(lanes: int, steps: int) -> Watch:
+                nonlocal told
+                if not (quiet or told):
+                    note(f"run: {run.path}; if it is interrupted, `lrfind resume {run.path}` goes on")
+                told = True
+                return shown(lanes, steps)
+
             if command == "range-test":
                 run_range_test(run, watch=watch)
             elif command == "train":
@@ -81,5 +89,6 @@ def _exit_code(summary: dict[str, Any]) -> int:
 
     if answer(summary)["lr"] is not None:
         return 0
-    tried = [*summary.get("rates", ()), *summary.get("trainings", ())]
+    peaks = [peak for standing in summary.get("standings", ()) for peak in standing["peaks"]]
+    tried = [*summary.get("rates", ()), *summary.get("trainings", ()), *peaks]
     return 1 if tried and {each["outcome"] for each in tried} == {"failed"} else 3

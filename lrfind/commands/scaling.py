@@ -123,7 +123,7 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     """What a config says of the settings that the rules change."""
     args = experiment.optimizer.args
     known: dict[str, Any] = {"eps": args.get("eps")}
-    if "betas" in args:
+    if isinstance(args.get("betas"), list):  # or else the optimizer says what is wrong
         known["betas"] = tuple(args["betas"])
     elif "alpha" in args:
         known["betas"] = (0.0, args["alpha"])
@@ -153,7 +153,9 @@ def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> li
     from lrfind.noise_scale import implication
 
     last = next((at for at in reversed(measured) if at.scale is not None), measured[-1])
-    return implication(last, batch, to_batch)
+    ended = measured[-1]
+    cut = [f"{ended.note[0].upper()}{ended.note[1:]}."] if ended.note and ended is not last else []
+    return [*cut, *implication(last, batch, to_batch)]
 
 
 def _measured_text(measured: list[NoiseScale]) -> str:
