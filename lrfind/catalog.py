@@ -77,8 +77,8 @@ METHODS = (
 
 DEFAULT_METHOD = "consensus"
 
-Shape = Literal["exponential", "linear"]
-"""The shapes of a ramp; see `lrfind.schedules.ramp`."""
+Spacing = Literal["exponential", "linear"]
+"""How a ramp spaces its lrs; see `lrfind.schedules.ramp`."""
 
 LaneMode = Literal["auto", "single", "stacked"]
 """How lanes run: one after another, many as one stacked model, or whichever is measured to be faster."""

@@ -81,10 +81,7 @@ def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
     try:
         for module, state in zip(_modules(setup), held["modules"], strict=True):
             _set_module_state(module, state)
-        lrs = [group["lr"] for group in setup.optimizer.param_groups]  # as made: their ratios come from these
         setup.optimizer.load_state_dict(held["optimizer"])
-        for group, lr in zip(setup.optimizer.param_groups, lrs, strict=True):
-            group["lr"] = lr
         if setup.scaler is not None:
             setup.scaler.load_state_dict(held["scaler"])
         for row in rows.tolist():
@@ -144,11 +141,14 @@ def _held(module: nn.Module) -> list[Any]:
 def write_tensors(value: Any, path: Path) -> None:
     """`torch.save`, whole or not at all, and on the disk when it returns."""
     draft = path.with_name(f".{path.name}.part")
-    with draft.open("wb") as file:
-        torch.save(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    try:
+        with draft.open("wb") as file:
+            torch.save(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)  # of a write that failed: the disk may be full
 
 
 def _step(row: list[float], measured: list[bool]) -> Step:

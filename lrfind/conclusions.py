@@ -97,7 +97,9 @@ def count_planned(run: Run) -> int:
     plan = run.plan()
     if command == "search":
         return max(len(plan), experiment.search.trials * experiment.search.seeds)
-    if command != "compare" or any(lane.seed < experiment.seed + experiment.compare.seeds for lane in plan):
+    if command != "compare" or any(
+        lane.seed < experiment.compare.first_tuning_seed(experiment.seed) for lane in plan
+    ):
         return len(plan)
     if len(run.outcomes()) == len(plan) and "interrupted" not in run.outcomes().values():
         return len(plan) + len(next_round(experiment.compare, plan, run.lanes(), experiment.seed))
@@ -141,8 +143,8 @@ def _comparison(run: Run) -> dict[str, Any]:
         str(run.path),
         [variant.name for variant in variants_of(run.experiment, "compare")],
         judge=section.judge,
-        first_tuning_seed=run.experiment.seed + section.seeds,
-        common_peak=section.common_peak,
+        first_tuning_seed=section.first_tuning_seed(run.experiment.seed),
+        common_peak=section.one_peak,
         planned=count_planned(run),
         engines=facts.get("engines", ()),
         metric=facts.get("metric"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 from lrfind import pruning
@@ -72,8 +71,7 @@ def run_lanes(
 
     Args:
         problem: what to train.
-        lanes: all of the same length; those of one seed stand together, and of these, those whose schedule
-            moves the momentum alike.
+        lanes: all of the same length.
         conditions: what they have in common.
         engine: how to train them.
         keep: given the results of lanes that were trained together (as a stack, or pruned against each
@@ -103,9 +101,8 @@ def run_lanes(
             raise
         return done
 
-    for _, alike in groupby(lanes, key=_company):
-        queue = list(alike)
-        size = 1 if any(lane.reaction and lane.reaction.to == "grad_norm" for lane in queue) else engine.chunk
+    for queue in companies(lanes):
+        size = 1 if _reacts_to_gradients(queue[0]) else engine.chunk
         chunks = [queue[at : at + size] for at in range(0, len(queue), size)]
         for group in [chunks] if conditions.rungs else [[chunk] for chunk in chunks]:
             members = [lane for chunk in group for lane in chunk]
@@ -168,9 +165,21 @@ def _train(
     return [record.result("finished") for record in records]
 
 
-def _company(lane: Lane) -> tuple[Any, ...]:
-    """Lanes next to each other of which this is the same may train as one stack."""
-    return lane.seed, None if lane.momentum is None else lane.variant
+def companies(lanes: Sequence[Lane]) -> list[list[Lane]]:
+    """The lanes that may train as one stack, seed after seed.
+
+    They have the seed in common and a momentum, where their schedules move it; and those whose lr follows
+    the norm of their gradient, which a stack does not measure, are apart.
+    """
+    found: dict[tuple[Any, ...], list[Lane]] = {}
+    for lane in sorted(lanes, key=lambda lane: lane.seed):
+        momentum = None if lane.momentum is None else lane.variant
+        found.setdefault((lane.seed, momentum, _reacts_to_gradients(lane)), []).append(lane)
+    return list(found.values())
+
+
+def _reacts_to_gradients(lane: Lane) -> bool:
+    return lane.reaction is not None and lane.reaction.to == "grad_norm"
 
 
 def _prune(records: Sequence[Record], rung: int) -> None:

@@ -18,7 +18,7 @@ from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.errors import LrfindError, UsageError
 from lrfind.preserve import preserved
 from lrfind.problem import Problem
-from lrfind.readings import T_95
+from lrfind.readings import t_95
 from lrfind.train import Setup, Step, first_steps_failed, train
 
 FEWEST = 4  # batches: of fewer, an interval says nothing
@@ -155,7 +155,7 @@ def estimate(products: Array, rows: int, step: int = 0) -> NoiseScale:
     kept = [np.delete(np.arange(n), i) for i in range(n)]
     without = np.array([np.divide(*_moments(products[np.ix_(rest, rest)], rows)) for rest in kept])
     error = math.sqrt((n - 1) * float(np.var(without)))
-    reach = T_95[min(n - 1, len(T_95)) - 1] * error
+    reach = t_95(n - 1) * error
     inverse = gradient / trace
     low = 1 / (inverse + reach) if inverse + reach > 0 else None
     high = 1 / (inverse - reach) if inverse - reach > 0 else None
@@ -205,8 +205,7 @@ def _flat_gradient(parameter: Tensor) -> Tensor:
 def _batches(problem: Problem, seed: int, count: int) -> tuple[list[Any], int]:
     """Batches of another order than the training's, and their rows; shorter ones are passed over."""
     setup = problem.setup(seed ^ 1)
-    steps = problem.steps_per_epoch
-    epoch = None if steps is None else steps * setup.recipe.accumulate
+    epoch = problem.batches_per_epoch
     if epoch == 1:
         raise UsageError(f"an epoch is a single batch: {WHOLE}.")
     if epoch is not None and epoch < FEWEST:

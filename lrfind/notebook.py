@@ -12,7 +12,7 @@ from torch import nn
 
 from lrfind import range_tests
 from lrfind.batches import LossFn
-from lrfind.catalog import DEFAULT_METHOD, Shape
+from lrfind.catalog import DEFAULT_METHOD, Spacing
 from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
 from lrfind.plan import LaneResult
@@ -95,7 +95,7 @@ def range_test(
     start_lr: float = 1e-6,
     end_lr: float = 10.0,
     steps: int = 100,
-    shape: Shape = "exponential",
+    shape: Spacing = "exponential",
     seeds: int = 1,
     seed: int = 0,
     grad_norm: bool = False,

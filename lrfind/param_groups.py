@@ -11,6 +11,8 @@ from torch import nn
 from lrfind.errors import UsageError, unknown
 from lrfind.sections import REST, OptimizerSection, ParamGroup
 
+MULTIPLIER = "lr_multiplier"
+"""The key of an optimizer's group that says what its lr is a multiple of the lane's by."""
 SHOWN = 8  # names of parameters in a message
 
 
@@ -47,9 +49,11 @@ def param_groups(section: OptimizerSection, model: nn.Module) -> list[dict[str, 
             for parameter in found[group.name]:
                 parameter.requires_grad_(False)
         else:
-            settings = {"name": group.name, "lr": section.lr * group.lr_multiplier} | group.args
+            lr = section.lr * group.lr_multiplier
+            settings = {"name": group.name, "lr": lr, MULTIPLIER: group.lr_multiplier} | group.args
             made.append(settings | {"params": [p for p in found[group.name] if p.requires_grad]})
-    made.append({"name": REST, "lr": section.lr, "params": [p for p in found[REST] if p.requires_grad]})
+    rest = [p for p in found[REST] if p.requires_grad]
+    made.append({"name": REST, "lr": section.lr, MULTIPLIER: 1.0, "params": rest})
     made = [group for group in made if group["params"]]
     if not made:
         raise UsageError("optimizer.param_groups: nothing is left to train; leave a part unfrozen.")

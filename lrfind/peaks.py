@@ -29,11 +29,10 @@ def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> l
     """
     if not isinstance(section, CompareSection):
         return planned_lanes(dict.fromkeys(lrs, first_peaks(section, seed)), seed, section.seeds)
-    if one_peak(section):
-        peaks = [section.common_peak] if section.common_peak is not None else list(section.peaks or ())
-        return planned_lanes(dict.fromkeys(lrs, peaks), seed, section.seeds)
+    if section.one_peak is not None:
+        return planned_lanes({name: [section.one_peak] for name in lrs}, seed, section.seeds)
     peaks_of = {name: list(section.peaks or _around(lr, (-1, 0, 1))) for name, lr in lrs.items()}
-    return planned_lanes(peaks_of, seed + section.seeds, section.tuning_seeds)
+    return planned_lanes(peaks_of, section.first_tuning_seed(seed), section.tuning_seeds)
 
 
 def next_round(
@@ -50,20 +49,16 @@ def next_round(
     if not isinstance(section, CompareSection):
         lrs = next_peaks(section, [lane.peak for lane in plan], results, seed)
         return planned_lanes({"": lrs}, seed, section.seeds, first=len(plan))
-    if any(lane.seed < seed + section.seeds for lane in plan):
+    first = section.first_tuning_seed(seed)
+    if any(lane.seed < first for lane in plan):
         return []
     tried = {name: [lane.peak for lane in plan if lane.variant == name] for name in _variants(plan)}
     further = {name: _further(section, lrs, results, name) for name, lrs in tried.items()}
     if any(further.values()):
-        return planned_lanes(further, seed + section.seeds, section.tuning_seeds, first=len(plan))
-    best = {name: at_best_peak(tuning(results, name, seed + section.seeds), section.judge) for name in tried}
+        return planned_lanes(further, first, section.tuning_seeds, first=len(plan))
+    best = {name: at_best_peak(tuning(results, name, first), section.judge) for name in tried}
     peaks = {name: [] if rate is None else [rate.lr] for name, rate in best.items()}
     return planned_lanes(peaks, seed, section.seeds, first=len(plan))
-
-
-def one_peak(section: CompareSection) -> bool:
-    """Whether there is nothing to tune."""
-    return section.common_peak is not None or (section.peaks is not None and len(section.peaks) == 1)
 
 
 def first_peaks(section: LanesSection, seed: int) -> list[float]:

@@ -131,7 +131,7 @@ def _sweep_figures(run: Run) -> dict[str, Figure]:
 def _comparison_figures(run: Run) -> dict[str, Figure]:
     names = [variant.name for variant in variants_of(run.experiment, "compare")]
     section = run.experiment.compare
-    ranking = standings(run.lanes(), names, section.judge, run.experiment.seed + section.seeds)
+    ranking = standings(run.lanes(), names, section.judge, section.first_tuning_seed(run.experiment.seed))
     courses = [
         course_of(f"{each.variant}, peak {each.best.lr:.3g}", list(each.best.lanes.values()))
         for each in ranking

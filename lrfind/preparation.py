@@ -14,7 +14,7 @@ from lrfind.conclusions import lanes_section
 from lrfind.config import Experiment
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
-from lrfind.peaks import first_round, one_peak
+from lrfind.peaks import first_round
 from lrfind.plan import Shape
 from lrfind.problem import Problem, from_configs
 from lrfind.sections import CompareSection, SearchSection, SweepSection, TrainingSection
@@ -103,14 +103,18 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
         conditions = replace(conditions, rungs=pruning.rungs(steps))
     metric, seconds = evaluation_cost(problems[0], experiment.seed)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
-    slowest = max(engine.seconds_per_step for engine in engines)
-    count = len(lanes)
+    counts = {variant.name: sum(lane.variant == variant.name for lane in lanes) for variant in variants}
     if isinstance(section, SearchSection):
-        count = section.trials * section.seeds
-    elif isinstance(section, CompareSection) and not one_peak(section):
-        count += len(variants) * section.seeds
-    time_in_all = count * (steps * slowest + evaluations * seconds)
-    cost = Cost(count, steps, time_in_all, count * steps * BYTES_PER_STEP)
+        counts = {"": section.trials * section.seeds}
+    elif isinstance(section, CompareSection) and section.one_peak is None:
+        counts = {name: count + section.seeds for name, count in counts.items()}
+    count = sum(counts.values())
+    of_variant = engines if len(engines) > 1 else [*engines] * len(variants)
+    training = sum(
+        steps * engine.seconds_per_step * counts[variant.name]
+        for variant, engine in zip(variants, of_variant, strict=True)
+    )
+    cost = Cost(count, steps, training + count * evaluations * seconds, count * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
     return Prepared(variants, problems, engines, shapes, steps, conditions, metric, cost, notes)
@@ -131,7 +135,8 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
         UsageError: if the schedule does not fit the training, the optimizer or the data.
     """
     training = variant.experiment.training
-    shape = shape_of(training.schedule, steps, problem.steps_per_epoch)
+    batches = problem.batches_per_epoch
+    shape = shape_of(training.schedule, steps, None if batches is None else batches / training.accumulate)
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
     watching += ["early_stop"] if training.early_stop else []
     if watching and training.eval_every is None:
@@ -166,14 +171,21 @@ def budget(training: TrainingSection, problem: Problem) -> int:
     """T, the steps of a training.
 
     Raises:
-        UsageError: if it is given in epochs and the data does not tell how long one is.
+        UsageError: if it is given in epochs and the data does not tell how long one is, or they are too few
+            batches for a step.
     """
     if training.steps is not None:
         return training.steps
     assert training.epochs is not None  # the config has exactly one of them
-    if problem.steps_per_epoch is None:
+    if problem.batches_per_epoch is None:
         raise UsageError("training.epochs: the data has no length; give training.steps instead.")
-    return training.epochs * problem.steps_per_epoch
+    batches = training.epochs * problem.batches_per_epoch
+    if batches < training.accumulate:
+        raise UsageError(
+            f"training.accumulate: a step takes {training.accumulate} batches, and {training.epochs} epochs"
+            f" have {batches}; train longer, or accumulate less."
+        )
+    return batches // training.accumulate
 
 
 def evaluation_cost(problem: Problem, seed: int) -> tuple[Metric | None, float]:

@@ -39,7 +39,7 @@ class Problem:
             dropout draws from, so whoever keeps several lanes going swaps their states.
         device: where it trains.
         validation: the validation split, once; None where there is none.
-        steps_per_epoch: batches in one pass over the training data; None where the data does not tell.
+        batches_per_epoch: batches in one pass over the training data; None where the data does not tell.
         generators: those that the data draws from besides the global ones.
         graphs: what stacks of its lanes have recorded; see `lrfind.stacks.Stack`.
         notes: what should be known of it, in sentences; filled by `setup`.
@@ -48,7 +48,7 @@ class Problem:
     setup: Callable[[int], Setup]
     device: torch.device
     validation: Callable[[], Iterator[Any]] | None = None
-    steps_per_epoch: int | None = None
+    batches_per_epoch: int | None = None
     generators: Sequence[Any] = ()
     graphs: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -148,10 +148,9 @@ def from_configs(
             number = None if group is None else group_number(optimizer.param_groups, group)
             batches = data.batches(seed)
             reseed(child_seed(seed, "masks"))
-            return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, section.lr, number)
+            return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, number)
 
-        steps = data.steps_per_epoch and max(1, data.steps_per_epoch // recipe.accumulate)
-        return Problem(setup, device, data.validation, steps, data.generators, graphs, notes)
+        return Problem(setup, device, data.validation, data.batches_per_epoch, data.generators, graphs, notes)
 
     graphs: dict[Any, Any] = {}
     return [problem(experiment) for experiment in experiments]

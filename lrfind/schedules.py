@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lrfind.catalog import Shape
+from lrfind.catalog import Spacing
 from lrfind.curves import Array
 from lrfind.errors import UsageError, unknown
 
@@ -32,7 +32,7 @@ Length = int | float
 """A number of steps, or a share of them strictly between 0 and 1."""
 
 
-def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Shape = "exponential") -> Array:
+def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Spacing = "exponential") -> Array:
     """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
 
     Args:

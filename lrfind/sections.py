@@ -24,7 +24,7 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from lrfind.catalog import DEFAULT_METHOD, METHODS, Judge, LaneMode, Over, Precision, Sampler, Shape
+from lrfind.catalog import DEFAULT_METHOD, METHODS, Judge, LaneMode, Over, Precision, Sampler, Spacing
 from lrfind.errors import unknown
 
 
@@ -194,7 +194,7 @@ class RangeTestSection(Section):
     seeds: int = Field(
         default=3, ge=1, le=10_000, description="independent lanes: own weights and batch order"
     )
-    shape: Shape = "exponential"
+    shape: Spacing = "exponential"
     grad_norm: bool = Field(default=False, description="record the norm of the gradient")
     probe: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
     group: str | None = Field(
@@ -366,6 +366,15 @@ class CompareSection(LanesSection):
     common_peak: Lr | None = Field(
         default=None, description="one peak for all, which favours whom it suits; instead of peaks"
     )
+
+    @property
+    def one_peak(self) -> float | None:
+        """The one peak of all, where there is no choice."""
+        return self.peaks[0] if self.peaks is not None and len(self.peaks) == 1 else self.common_peak
+
+    def first_tuning_seed(self, seed: int) -> int:
+        """The first of the seeds that choose the peaks; smaller ones, from `seed` on, are compared."""
+        return seed + self.seeds
 
     @field_validator("peaks")
     @classmethod

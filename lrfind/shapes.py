@@ -25,7 +25,7 @@ WATCHED: dict[str, Watched] = {"reduce_on_plateau": "val_loss", "grad_norm": "gr
 """What the schedules that react watch."""
 
 
-def shape_of(schedule: Component, steps: int, steps_per_epoch: int | None = None) -> Shape:
+def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = None) -> Shape:
     """The shape of a schedule.
 
     Args:
@@ -54,7 +54,7 @@ def shape_of(schedule: Component, steps: int, steps_per_epoch: int | None = None
     return Shape(multiplier, None if move is None else _asked(schedule, lambda: move(step, steps, **args)))
 
 
-def function_of(schedule: Component, steps_per_epoch: int | None) -> Callable[[Array, int], Array]:
+def function_of(schedule: Component, steps_per_epoch: float | None) -> Callable[[Array, int], Array]:
     """A schedule as a function of (step (N,), steps), its args filled in."""
     if schedule.name in WATCHED:
         raise UsageError(f"schedule: {schedule.name} reacts to the training, so it cannot be joined.")
@@ -86,7 +86,7 @@ def _parts(parts: Any) -> list[Component]:
     return made
 
 
-def _steps(value: Any, steps_per_epoch: int | None) -> Any:
+def _steps(value: Any, steps_per_epoch: float | None) -> Any:
     """Lengths in epochs as steps, also in lists; all else as it is."""
     if isinstance(value, list | tuple):
         return [_steps(each, steps_per_epoch) for each in value]

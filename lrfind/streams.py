@@ -27,14 +27,14 @@ class Stream:
         batches: from a seed to batches without end, in an order fixed by the seed.
         sizes: the arguments of `lrfind.arguments.SIZES` that the data tells.
         validation: the validation split, once; None where there is none.
-        steps_per_epoch: batches in one pass; None where the data does not tell.
+        batches_per_epoch: batches in one pass; None where the data does not tell.
         generators: those that a loader or a data set of the user's draws from.
     """
 
     batches: Callable[[int], Iterator[Any]]
     sizes: dict[str, Any]
     validation: Callable[[], Iterator[Any]] | None
-    steps_per_epoch: int | None
+    batches_per_epoch: int | None
     generators: Sequence[Any] = ()
 
 

@@ -17,6 +17,7 @@ from lrfind.catalog import Precision
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
+from lrfind.param_groups import MULTIPLIER
 
 
 class Step(NamedTuple):
@@ -65,8 +66,6 @@ class Setup:
         batches: without end.
         recipe: how a step is made of them.
         probe: a fixed held-out batch; None where not asked for.
-        base_lr: the optimizer's lr that the param groups' lrs are multiples of; None takes that of the first
-            group whose lr is not zero.
         group: number of the one param group whose lr moves, the others' being held; None moves all.
     """
 
@@ -76,7 +75,6 @@ class Setup:
     batches: Iterator[Any]
     recipe: Recipe = AS_IT_IS
     probe: Any = None
-    base_lr: float | None = None
     group: int | None = None
 
     @cached_property
@@ -84,7 +82,10 @@ class Setup:
         """What each param group's lr is a multiple of `lr` by; 0 where it is held."""
         if self.group is not None:
             return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
-        return lr_ratios(self.optimizer, self.base_lr)
+        groups = self.optimizer.param_groups
+        if all(MULTIPLIER in group for group in groups):
+            return [float(group[MULTIPLIER]) for group in groups]
+        return lr_ratios(self.optimizer)
 
     @cached_property
     def held(self) -> list[float]:
@@ -198,9 +199,9 @@ def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
         UsageError: if the optimizer has neither.
     """
     for group in optimizer.param_groups:
-        if "momentum" in group:
+        if "momentum" in optimizer.defaults:
             group["momentum"] = value
-        elif "betas" in group:
+        elif "betas" in optimizer.defaults:
             group["betas"] = (value, *group["betas"][1:])
         else:
             raise UsageError(
@@ -211,11 +212,13 @@ def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
 
 def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
     """Whether an optimizer uses a momentum that a schedule can move."""
-    return all("betas" in group or group.get("momentum", 0) > 0 for group in optimizer.param_groups)
+    if "betas" in optimizer.defaults:
+        return True
+    return "momentum" in optimizer.defaults and all(g["momentum"] > 0 for g in optimizer.param_groups)
 
 
-def lr_ratios(optimizer: torch.optim.Optimizer, base_lr: float | None = None) -> list[float]:
-    """Each param group's lr as a multiple of `base_lr`, or else of the first one that is not zero.
+def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Each param group's lr as a multiple of the first one that is not zero.
 
     Where a scheduler is attached, a group's lr is the one that the scheduler started from.
 
@@ -223,7 +226,7 @@ def lr_ratios(optimizer: torch.optim.Optimizer, base_lr: float | None = None) ->
         UsageError: if every lr is zero.
     """
     lrs = _group_lrs(optimizer)
-    base = base_lr or next((lr for lr in lrs if lr > 0), None)
+    base = next((lr for lr in lrs if lr > 0), None)
     if base is None:
         raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
     return [lr / base for lr in lrs]

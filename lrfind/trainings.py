@@ -38,8 +38,8 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     """Run a final training, or go on with it from its checkpoint, one seed after another.
 
     Beside what every run has, the directory gets, for each seed S that finishes, model.seedS.pt: the weights
-    at the end; best.seedS.pt: those of the lowest validation loss, where there is a validation split and it
-    was evaluated on the way. While a seed trains, checkpoint.seedS.pt.
+    at the end; best.seedS.pt: those of the lowest validation loss of all evaluations, where there is a
+    validation split. While a seed trains, checkpoint.seedS.pt.
 
     Args:
         run: a run directory, held by this process.
@@ -63,9 +63,10 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     try:
         with computing_with(run.facts()["threads"]):
             for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
-                if run.outcomes().get(planned.lane) in SETTLED:
-                    continue
                 files = _Files(run, planned.seed, training.checkpoint_every)
+                if run.outcomes().get(planned.lane) in SETTLED:
+                    files.checkpoint.unlink(missing_ok=True)
+                    continue
                 try:
                     run_lane(
                         problem,

@@ -91,8 +91,12 @@ def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
     own = experiment.optimizer
     if rival.name == own.name and not rival.args:
         return experiment if rival.lr is None else with_lr(experiment, rival.lr)
-    groups = own.param_groups
-    lr = rival.lr or _usual_lr(rival.name) or own.lr
+    known = inspect.signature(resolve(import_path("optimizer", rival.name))).parameters
+    groups = tuple(
+        group.model_copy(update={"args": {key: value for key, value in group.args.items() if key in known}})
+        for group in own.param_groups
+    )  # what this optimizer does not know, such as a momentum, it would ignore without a word
+    lr = rival.lr or (own.lr if rival.name == own.name else _usual_lr(rival.name)) or own.lr
     optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
     return experiment.model_copy(update={"optimizer": optimizer})
 

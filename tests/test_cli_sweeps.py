@@ -92,7 +92,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     assert pd.read_csv("run/lanes.csv").lr[0] == answer
     assert len(pd.read_csv("run/lanes.csv")) == 8
     assert lrfind("search", config, "--from", "run") == 2
-    assert "--from: 'run' has no suggestion" in lrfind.err
+    assert "--from: 'run' is no range test over the lr alone" in lrfind.err
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def test_probing_does_not_change_the_training() -> None:
         return setups[-1]
 
     steps: list[Step] = []
-    found = measure(Problem(setup, CPU, steps_per_epoch=16), 7, 0.02, steps=30, watch=steps.append)
+    found = measure(Problem(setup, CPU, batches_per_epoch=16), 7, 0.02, steps=30, watch=steps.append)
     assert [at.step for at in found] == [0, 8, 15, 30]
     plain = restless(7)
     assert steps == list(train(plain, np.full(30, 0.02)))
@@ -122,7 +122,7 @@ def of(make: Callable[[], Iterator[Any]], *, lr: float = 0.01, epoch: int | None
         model = nn.Linear(3, 1)
         return Setup(model, torch.optim.SGD(model.parameters(), lr=lr), nn.functional.mse_loss, make())
 
-    return Problem(setup, CPU, steps_per_epoch=epoch)
+    return Problem(setup, CPU, batches_per_epoch=epoch)
 
 
 def random_batches(sizes: tuple[int, ...] = (8,)) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn, optim
 from lrfind.catalog import Precision
 from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.models.mlp import MLP
+from lrfind.param_groups import MULTIPLIER
 from lrfind.stacks import STACKABLE, Stack, obstacle, traceable
 from lrfind.train import AS_IT_IS, Recipe, Setup, train
 
@@ -133,8 +134,8 @@ def test_a_momentum_that_moves_does_so_in_every_lane(kind: type[optim.Optimizer]
     assert_same(stack, models)
 
 
-@pytest.mark.parametrize("base_lr", [None, 5e-3])
-def test_param_groups_keep_the_ratios_of_their_lrs(base_lr: float | None) -> None:
+@pytest.mark.parametrize("multipliers", [None, (0.2, 20, 2)])
+def test_param_groups_keep_the_ratios_of_their_lrs(multipliers: tuple[float, ...] | None) -> None:
     def grouped() -> Setup:
         parts = setup()
         layers = dict(parts.model.named_children())
@@ -143,7 +144,9 @@ def test_param_groups_keep_the_ratios_of_their_lrs(base_lr: float | None) -> Non
             {"params": layers["frozen"].parameters(), "lr": 1e-1},  # none of them requires a gradient
             {"params": layers["last"].parameters(), "lr": 1e-2},
         ]
-        return replace(parts, optimizer=optim.SGD(groups, lr=1e-3, momentum=0.9), base_lr=base_lr)
+        for group, multiplier in zip(groups, multipliers or (), strict=multipliers is not None):
+            group[MULTIPLIER] = multiplier
+        return replace(parts, optimizer=optim.SGD(groups, lr=1e-3, momentum=0.9))
 
     lr = np.full((STEPS, 2), [1e-3, 3e-3])
     models = []

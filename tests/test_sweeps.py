@@ -100,7 +100,7 @@ def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: P
     assert prepared.steps == 3 * 6  # 64 rows
     assert prepared.cost.lanes == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
-        budget(experiment.training, replace(prepared.problems[0], steps_per_epoch=None))
+        budget(experiment.training, replace(prepared.problems[0], batches_per_epoch=None))
 
 
 class Crash(BaseException):

@@ -13,6 +13,7 @@ from torch import nn
 from lrfind.batches import loader_batches
 from lrfind.errors import UsageError
 from lrfind.evaluation import held_loss
+from lrfind.param_groups import MULTIPLIER
 from lrfind.schedules import one_cycle, one_cycle_momentum
 from lrfind.train import Recipe, Setup, lr_ratios, train
 
@@ -352,23 +353,27 @@ def test_damping_multiplies_the_lr_that_is_used_and_recorded() -> None:
 @pytest.mark.parametrize(
     ("options", "used"),
     [
-        ({"group": 1}, lambda lr: [0.3, lr, 0.2]),
-        ({"group": 1, "base_lr": 0.1}, lambda lr: [0.3, lr, 0.2]),
-        ({"base_lr": 0.1}, lambda lr: [3 * lr, 0.0, 2 * lr]),
+        (({"group": 1}, False), lambda lr: [0.3, lr, 0.2]),
+        (({}, False), lambda lr: [lr, 0.0, 2 / 3 * lr]),
+        (({}, True), lambda lr: [3 * lr, 0.5 * lr, 2 * lr]),
     ],
-    ids=["one group", "one group and a base", "a base"],
+    ids=["one group", "ratios of their lrs", "multipliers"],
 )
-def test_one_param_group_moves_alone_and_all_move_in_ratio_to_a_base(
-    options: dict[str, Any], used: Callable[[float], list[float]]
+def test_param_groups_move_alone_or_together_by_their_ratios_or_multipliers(
+    options: tuple[dict[str, Any], bool], used: Callable[[float], list[float]]
 ) -> None:
     model, batches = parts()
-    groups = [
+    how, told = options
+    groups: list[dict[str, Any]] = [
         {"params": [model[0].weight], "lr": 0.3},
         {"params": [model[0].bias], "lr": 0.0},
         {"params": model[2].parameters(), "lr": 0.2},
     ]
+    if told:
+        for group, multiplier in zip(groups, (3.0, 0.5, 2.0), strict=True):
+            group[MULTIPLIER] = multiplier
     optimizer = torch.optim.SGD(groups, lr=7.0)
-    setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU), **options)
+    setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU), **how)
     for lr, step in zip(LR, train(setup, LR), strict=True):
         assert step.lr == lr
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(used(lr), rel=1e-12)

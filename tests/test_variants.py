@@ -65,7 +65,7 @@ def test_an_lr_that_is_given_wins_and_args_that_are_given_are_all() -> None:
     assert optimizers(OWN, f"compare.optimizers={listed}") == {
         "sgd (momentum 0.9, nesterov True)": ("sgd", 0.3, {"momentum": 0.9, "nesterov": True}),
         "adam": ("adam", 0.02, {"eps": 1e-6}),
-        "sgd (momentum 0.5)": ("sgd", 1e-3, {"momentum": 0.5}),
+        "sgd (momentum 0.5)": ("sgd", 0.1, {"momentum": 0.5}),  # around the config's lr, as its other self
     }
 
 

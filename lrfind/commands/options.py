@@ -67,10 +67,19 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
 
     path, why = find_config(config)
     text = read(path)
-    experiment = check(text, overrides, str(path))
+    experiment = _anchored(check(text, overrides, str(path)))
     if not quiet and config is None:
         note(f"config: {path}, {why}")
     return experiment, text
+
+
+def _anchored(experiment: Experiment) -> Experiment:
+    """With the file of starting weights named from the root, so that a run can be resumed from anywhere."""
+    file = experiment.model.init_from
+    if file is None:
+        return experiment
+    model = experiment.model.model_copy(update={"init_from": str(Path(file).expanduser().absolute())})
+    return experiment.model_copy(update={"model": model})
 
 
 def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:

@@ -55,7 +55,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
         (
             config_options,
             out_option,
-            click.option("--seeds", metavar="N", help="Lanes per lr: own weights and batch order each."),
+            click.option("--seeds", metavar="N", help="How many seeds: own weights and batch order each."),
             click.option("--seed", metavar="N", help="The first seed."),
             click.option("--steps", metavar="N", help="Training steps of a lane."),
             click.option("--epochs", metavar="N", help="The same in epochs."),
@@ -112,6 +112,7 @@ def search(start_run: Path | None, **options: Any) -> int:
 @click.option("--schedules", metavar="A,B,C", help="What to compare; see `lrfind ls schedules`.")
 @click.option("--optimizers", metavar="A,B,C", help="What to compare instead; see `lrfind ls optimizers`.")
 @click.option("--peaks", metavar="A,B,C", help="The peak lrs that each is tried with.")
+@click.option("--tuning-seeds", metavar="N", help="How many other seeds choose each one's best peak.")
 @click.option("--common-peak", metavar="LR", help="One peak for all; fair only to those that it suits.")
 def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **options: Any) -> int:
     """Compare schedules, or optimizers: same budget, weights and batches, each at its own best peak."""
@@ -120,17 +121,19 @@ def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **
         if lists[one] is not None and (lists | options).get(other) is not None:
             raise UsageError(f"give --{one} or --{other.replace('_', '-')}, not both.")
     listed = {name: None if text is None else as_list(text) for name, text in lists.items()}
-    return _start("compare", {**listed, **options}, (*lists, "common_peak"))
+    return _start("compare", {**listed, **options}, (*lists, "common_peak", "tuning_seeds"))
 
 
 def _suggestion_of(path: Path) -> float:
-    from lrfind.conclusions import summarize
+    from lrfind.conclusions import found_experiment
     from lrfind.store import Run
+    from lrfind.variants import variants_of
 
-    lr = summarize(Run.open(path)).get("suggestion", {}).get("lr")
-    if lr is None:
-        raise UsageError(f"--from: '{path}' has no suggestion; give a range test that has one.")
-    return float(lr)
+    run = Run.open(path)
+    command = run.facts()["command"]
+    if command != "range-test" or len(variants_of(run.experiment, command)) > 1:
+        raise UsageError(f"--from: '{path}' is no range test over the lr alone; give one of these.")
+    return found_experiment(run).optimizer.lr
 
 
 def _start(command: str, options: dict[str, Any], own: tuple[str, ...]) -> int:
@@ -157,7 +160,7 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
     from lrfind.conclusions import lanes_section
-    from lrfind.peaks import first_round, one_peak
+    from lrfind.peaks import first_round
     from lrfind.preparation import prepare
     from lrfind.report import cost_text, engine_text, table_text
     from lrfind.sections import CompareSection, GridSection, SearchSection
@@ -178,7 +181,7 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
         click.echo(f"... and {cost.lanes - len(lanes)} more, which {section.sampler} proposes later")
     if isinstance(section, GridSection) and section.extend:
         click.echo("... and more outward, while the best lr is the lowest or the highest (--extend)")
-    if isinstance(section, CompareSection) and not one_peak(section):
+    if isinstance(section, CompareSection) and section.one_peak is None:
         if section.peaks is None:
             click.echo("... and more outward, while the best peak of one is its lowest or its highest")
         click.echo(f"... and then {section.seeds} other seeds of each at its best peak, which are compared")

@@ -95,6 +95,7 @@ def _as_found(
     from lrfind.config import check, dump
     from lrfind.core_schema import dump as yaml_text
     from lrfind.store import Run
+    from lrfind.variants import variants_of
 
     run = Run.open(found_by)
     found = found_experiment(run)
@@ -102,7 +103,9 @@ def _as_found(
         text = dump(found)
         return check(text, given, f"{found_by} (its config)"), text
     overrides = [Override.option("--from", "optimizer.lr", repr(found.optimizer.lr))]
-    if run.facts()["command"] == "compare":  # then that is what was found
+    if (
+        len(variants_of(run.experiment, run.facts()["command"])) > 1
+    ):  # then the lr alone is half of the answer
         plain = found.model_dump(mode="json", exclude_none=True)
         parts = {"optimizer": plain["optimizer"], "training.schedule": plain["training"]["schedule"]}
         overrides = [
