@@ -107,9 +107,10 @@ class Run:
         run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
+            draft = path / f".{DATABASE}.part"  # whole or not at all: a kill leaves no half a database
+            draft.unlink(missing_ok=True)  # of a run that was killed as it began
             if any(path.iterdir()):
                 raise UsageError(f"'{path}' is not empty, and a run never overwrites; give another --out.")
-            draft = path / f".{DATABASE}.part"  # whole or not at all: a kill leaves no half a database
             with closing(sqlite3.connect(draft)) as database, database:
                 database.executescript(SCHEMA)
                 rows = [(name, json.dumps(value)) for name, value in {"version": VERSION, **facts}.items()]

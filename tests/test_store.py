@@ -51,6 +51,12 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert again.facts()["name"] == {"deep": [1e-3, None]}
 
 
+def test_what_a_run_left_that_was_killed_as_it_began_is_in_nobodys_way(tmp_path: Path) -> None:
+    (tmp_path / ".run.sqlite.part").write_text("half a database")
+    Run.create(tmp_path)
+    assert Run.open(tmp_path).lanes() == []
+
+
 @given(st.lists(st.floats(width=64), min_size=1, max_size=8))
 def test_floats_survive_the_csv(losses: list[float]) -> None:
     result = lane(lr=np.geomspace(1e-9, 1 / 3, len(losses)), loss=np.array(losses))
