@@ -115,7 +115,9 @@ def _reading(run: Run) -> Reading:
 def _range_test_figures(run: Run) -> dict[str, Figure]:
     over = run.experiment.range_test.over
     if over == "lr":
-        return {"range_test": range_test_figure(_range_test_view(run), run.experiment.name)}
+        group = run.experiment.range_test.group
+        title = run.experiment.name + (f", the param group '{group}' alone" if group else "")
+        return {"range_test": range_test_figure(_range_test_view(run), title)}
     view = view_over(run.lanes(), summarize(run))
     return {"range_test": over_figure(view, f"{run.experiment.name}, over {over}")}
 

@@ -130,3 +130,17 @@ def test_resume_goes_on_with_what_is_lacking(lrfind: Command, config: Path) -> N
         database.execute("UPDATE lanes SET outcome = 'interrupted' WHERE lane = 2")
     assert lrfind("resume", "run", "-q") == 0
     assert Path("run/steps.csv").read_text() == before
+
+
+def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, *OVER, "-q", "--out", "run") == 0
+    found = json.loads(Path("run/summary.json").read_text())["suggestion"]
+    for number, given in enumerate([(), (config,)]):
+        assert (
+            lrfind("train", *given, "--from", "run", "--steps", "3", "-q", "--out", f"trained{number}") == 0
+        )
+        optimizer = check(Path(f"trained{number}/resolved.yaml").read_text()).optimizer
+        assert optimizer.lr == found["lr"]
+        assert f"momentum {optimizer.args['momentum']:g}" == found["variant"]
+    assert lrfind("search", config, "--from", "run") == 2
+    assert "is no range test over the lr alone" in lrfind.err

@@ -193,8 +193,9 @@ def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: C
     assert check(Path("also/resolved.yaml").read_text()).training.schedule == best.training.schedule
 
 
-def test_one_common_peak_is_called_unfair(lrfind: Command, config: Path) -> None:
-    way = ("--schedules", "constant,linear", "--common-peak", 0.1, "--lanes", "single", "--seeds", 2)
+@pytest.mark.parametrize("option", ["--common-peak", "--peaks"])
+def test_one_common_peak_is_called_unfair(option: str, lrfind: Command, config: Path) -> None:
+    way = ("--schedules", "constant,linear", option, 0.1, "--lanes", "single", "--seeds", 2)
     assert lrfind("compare", config, *way) == 0
     assert "all at one peak" in lrfind.out
     assert "all at the one peak 0.1, which favours those that it suits" in lrfind.out

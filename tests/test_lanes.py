@@ -13,8 +13,8 @@ import torch
 
 from lrfind.calibration import Engine
 from lrfind.config import check
-from lrfind.lanes import run_lanes
-from lrfind.plan import Lane, LaneResult, planned_lanes
+from lrfind.lanes import companies, run_lanes
+from lrfind.plan import Lane, LaneResult, Reaction, Shape, planned_lanes
 from lrfind.problem import Problem, from_config
 from lrfind.reactions import plateaued
 from lrfind.schedules import one_cycle, one_cycle_momentum
@@ -281,3 +281,16 @@ def test_lanes_whose_momentum_moves_are_stacked_apart_from_the_others() -> None:
     constant = [result for result in one if result.variant == "constant"]
     for result, expected in zip(constant, by_themselves, strict=True):
         np.testing.assert_array_equal(result.loss, expected.loss)  # at the optimizer's own momentum
+
+
+def test_lanes_that_may_be_one_stack_are_brought_together_wherever_they_stand() -> None:
+    moved = Shape(np.ones(4), momentum=np.full(4, 0.9))
+    reacting = Shape(np.ones(4), reaction=Reaction("grad_norm", lambda norms, peak: 1.0))
+    shapes = {"a": Shape(np.ones(4)), "b": moved, "c": reacting, "d": Shape(np.ones(4)), "e": moved}
+    planned = planned_lanes(dict.fromkeys(shapes, (0.1, 0.2)), 3, 2)
+    found = companies([lane.shaped(shapes[lane.variant]) for lane in planned])
+    assert [[(lane.seed, lane.variant) for lane in company] for company in found] == [
+        [(seed, name) for name in names for _ in range(2)]
+        for seed in (3, 4)
+        for names in ("ad", "b", "c", "e")
+    ]
