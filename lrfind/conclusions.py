@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from lrfind.comparisons import comparison_summary
-from lrfind.config import Experiment, dump
+from lrfind.config import SIDE_BY_SIDE, Experiment, dump, lanes_section
 from lrfind.errors import UsageError
 from lrfind.peaks import next_round
 from lrfind.plan import SETTLED
-from lrfind.sections import GridSection, LanesSection, SearchSection
+from lrfind.sections import GridSection, SearchSection
 from lrfind.store import Run
 from lrfind.summaries import (
     answer,
@@ -47,7 +47,7 @@ def conclude(run: Run) -> dict[str, Any]:
 def best_experiment(run: Run, summary: dict[str, Any]) -> Experiment | None:
     """The experiment with what a finished sweep or comparison found best; None where there is none."""
     lanes = summary["lanes"]
-    done = summary["command"] in SECTIONS and lanes["settled"] == lanes["planned"]
+    done = summary["command"] in SIDE_BY_SIDE and lanes["settled"] == lanes["planned"]
     return found_experiment(run) if done and answer(summary)["lr"] is not None else None
 
 
@@ -72,19 +72,6 @@ def found_experiment(run: Run) -> Experiment:
     variants = variants_of(experiment, command)
     (chosen,) = [each.experiment for each in variants if each.name == found.get("variant", "")]
     return with_lr(chosen, found["lr"])
-
-
-SECTIONS: Mapping[str, Callable[[Experiment], LanesSection]] = {
-    "grid": lambda experiment: experiment.grid,
-    "search": lambda experiment: experiment.search,
-    "compare": lambda experiment: experiment.compare,
-}
-"""The section of the config that each command over trainings side by side reads."""
-
-
-def lanes_section(experiment: Experiment, command: str) -> LanesSection:
-    """The section of such a command."""
-    return SECTIONS[command](experiment)
 
 
 def count_planned(run: Run) -> int:

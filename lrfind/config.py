@@ -23,6 +23,7 @@ from lrfind.sections import (
     Component,
     DataSection,
     GridSection,
+    LanesSection,
     ModelSection,
     OptimizerSection,
     RangeTestSection,
@@ -50,6 +51,16 @@ class Experiment(Section):
     grid: GridSection = GridSection()
     search: SearchSection = SearchSection()
     compare: CompareSection = CompareSection()
+
+
+SIDE_BY_SIDE = ("grid", "search", "compare")
+"""The commands over whole trainings side by side, each with a section of its name."""
+
+
+def lanes_section(experiment: Experiment, command: str) -> LanesSection:
+    """The section that one of `SIDE_BY_SIDE` reads."""
+    section: LanesSection = getattr(experiment, command)
+    return section
 
 
 NAMED = ("model", "data", "loss", "optimizer", "training.schedule")

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrfind.comparisons import standings
-from lrfind.conclusions import lanes_section, summarize
+from lrfind.conclusions import summarize
+from lrfind.config import lanes_section
 from lrfind.course_plots import comparison_figure, course_of, training_figure, view_courses, view_gaps
 from lrfind.drawing import SEVERAL, figure_of, finish, save
 from lrfind.errors import UsageError

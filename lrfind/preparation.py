@@ -10,8 +10,7 @@ import torch
 
 from lrfind import pruning
 from lrfind.calibration import Engine, calibrate
-from lrfind.conclusions import lanes_section
-from lrfind.config import Experiment
+from lrfind.config import Experiment, lanes_section
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, evaluate, evaluating, score
 from lrfind.peaks import first_round
@@ -101,7 +100,7 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     conditions = training_conditions(experiment.training)
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=pruning.rungs(steps))
-    metric, seconds = evaluation_cost(problems[0], experiment.seed)
+    metric, seconds = evaluate_once(problems[0], experiment.seed)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
     counts = {variant.name: sum(lane.variant == variant.name for lane in lanes) for variant in variants}
     if isinstance(section, SearchSection):
@@ -188,7 +187,7 @@ def budget(training: TrainingSection, problem: Problem) -> int:
     return batches // training.accumulate
 
 
-def evaluation_cost(problem: Problem, seed: int) -> tuple[Metric | None, float]:
+def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
     """The name of the task's metric, and the seconds that one evaluation of a lane takes."""
     if problem.validation is None:
         return None, 0.0

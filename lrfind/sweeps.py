@@ -8,8 +8,8 @@ from itertools import groupby
 from typing import Any
 
 from lrfind.calibration import Engine, computing_with
-from lrfind.conclusions import conclude, lanes_section
-from lrfind.config import Experiment
+from lrfind.conclusions import conclude
+from lrfind.config import Experiment, lanes_section
 from lrfind.environment import environment
 from lrfind.errors import Stopped
 from lrfind.lanes import run_lanes

@@ -20,7 +20,7 @@ from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Evaluation, planned_lanes
 from lrfind.preparation import (
     budget,
-    evaluation_cost,
+    evaluate_once,
     idle_watches,
     training_conditions,
     variant_shape,
@@ -92,7 +92,7 @@ def _note_facts(run: Run, experiment: Experiment, problem: Problem, steps: int) 
     """Keep what a resumed run must do alike, and what should be known of it."""
     if "threads" not in run.facts():
         problem.setup(experiment.seed)  # which makes the notes
-        metric, _ = evaluation_cost(problem, experiment.seed)
+        metric, _ = evaluate_once(problem, experiment.seed)
         run.set_fact("environment", environment(problem.device))
         run.set_fact("metric", metric)
         run.set_fact("notes", [*problem.notes, *idle_watches(experiment.training, steps)])

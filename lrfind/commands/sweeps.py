@@ -159,7 +159,7 @@ def _start(command: str, options: dict[str, Any], own: tuple[str, ...]) -> int:
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
-    from lrfind.conclusions import lanes_section
+    from lrfind.config import lanes_section
     from lrfind.peaks import first_round
     from lrfind.preparation import prepare
     from lrfind.report import cost_text, engine_text, table_text
