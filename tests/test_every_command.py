@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config import check, dump
+from lrfind.problem import from_config
 from lrfind.range_tests import run_range_test
 from lrfind.store import Run
 from lrfind.sweeps import run_sweep
+from lrfind.train import train
 from lrfind.trainings import run_training
 from tests.conftest import LINEAR
 
@@ -64,3 +68,14 @@ def test_how_steps_are_taken_holds_in_every_command(
     run(command, tmp_path / "run", *overrides)
     losses = [pd.read_csv(tmp_path / name / "steps.csv").loss for name in ("plain", "run")]
     assert losses[0].equals(losses[1]) is not changes
+
+
+def test_label_smoothing_is_an_argument_of_the_loss() -> None:
+    classes = "data={name: mnist_mini, batch_size: 8}"
+    smooth = "loss={name: cross_entropy, args: {label_smoothing: 0.2}}"
+    setup = from_config(check(LINEAR, [classes, smooth])).setup(0)
+    step = next(train(setup, np.full(1, 0.1)))
+    again = from_config(check(LINEAR, [classes, smooth])).setup(0)
+    x, y = next(again.batches)
+    expected = nn.functional.cross_entropy(again.model(x), y, label_smoothing=0.2).item()
+    assert step.loss == pytest.approx(expected, rel=1e-6)
