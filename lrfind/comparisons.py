@@ -13,7 +13,7 @@ from lrfind.catalog import Judge
 from lrfind.curves import Array
 from lrfind.plan import SETTLED, LaneResult
 from lrfind.readings import Rate, Reading, beyond_noise, judged, paired_gaps, rate_of, read_sweep
-from lrfind.summaries import SCHEMA
+from lrfind.summaries import SCHEMA, count_lanes
 
 EARLY, MIDDLE = 0.1, 0.5  # shares of the steps
 
@@ -242,7 +242,8 @@ def comparison_summary(
     """
     ranking = standings(results, variants, judge, first_tuning_seed)
     first = ranking[0].best if ranking[0].rank else None
-    settled = sum(result.outcome in SETTLED for result in results)
+    lanes = count_lanes(results, planned)
+    missing = planned - lanes["settled"]
     return {
         "schema": SCHEMA,
         "command": "compare",
@@ -250,20 +251,16 @@ def comparison_summary(
         "best": {
             "variant": ranking[0].variant if first else None,
             "lr": first.lr if first else None,
-            "reason": None if first else _nothing(results, planned > settled),
+            "reason": None if first else _nothing(results, missing > 0),
         },
         "verdict": verdict(ranking),
         "judge": ranking[0].judge,
         "metric": metric,
         "common_peak": common_peak,
         "standings": [plain(standing) for standing in ranking],
-        "lanes": {
-            "planned": planned,
-            "settled": settled,
-            "steps": sum(int(result.lr.size) for result in results),
-        },
+        "lanes": lanes,
         "engines": [*engines],
-        "warnings": _warnings(ranking, judge, planned - settled, run, common_peak),
+        "warnings": _warnings(ranking, judge, missing, run, common_peak),
         "notes": [*notes],
     }
 

@@ -25,6 +25,15 @@ def answer(summary: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, int]:
+    """How many lanes a run shall have, how many have settled, and the training steps that all took."""
+    return {
+        "planned": planned,
+        "settled": sum(result.outcome in SETTLED for result in results),
+        "steps": sum(int(result.lr.size) for result in results),
+    }
+
+
 def suggestion_table(curves: Sequence[Curve], *, raw: bool) -> dict[str, dict[str, Any]]:
     """What every method says of these lanes: {name: {lr, low, high, reason}}, lr None where it refuses."""
     return {name: ask(curves, name, raw=raw) for name in METHODS}
@@ -195,7 +204,7 @@ def training_summary(
         notes: what happened on the way and should be known.
     """
     finished = [result for result in results if result.outcome == "finished"]
-    settled = sum(result.outcome in SETTLED for result in results)
+    lanes = count_lanes(results, planned)
     early = [result for result in finished if result.lr.size < result.planned]
     skipped = sum(int(result.skipped.sum()) for result in results if result.skipped is not None)
     warnings = [
@@ -204,8 +213,7 @@ def training_summary(
         for result in results
         if result.outcome in ("diverged", "failed")
     ]
-    if planned > settled:
-        left = planned - settled
+    if left := planned - lanes["settled"]:
         warnings.append(f"{left} trainings are not done; `lrfind resume {run}` goes on with them.")
     if early:
         warnings.append(
@@ -238,11 +246,7 @@ def training_summary(
             }
             for result in results
         ],
-        "lanes": {
-            "planned": planned,
-            "settled": settled,
-            "steps": sum(int(result.lr.size) for result in results),
-        },
+        "lanes": lanes,
         "warnings": warnings,
         "notes": [*notes],
     }
@@ -298,9 +302,9 @@ def sweep_summary(
     reading = read_sweep(results, judge, tolerance)
     best = reading.best
     usable = reading.usable or (None, None)
-    steps = sum(int(result.lr.size) for result in results)
+    lanes = count_lanes(results, planned)
+    steps, settled = lanes["steps"], lanes["settled"]
     pruned = [result for result in results if result.outcome == "pruned"]
-    settled = sum(result.outcome in SETTLED for result in results)
     saved = sum(result.planned - int(result.lr.size) for result in pruned)
     return {
         "schema": SCHEMA,
@@ -321,7 +325,7 @@ def sweep_summary(
         "edge": reading.edge,
         "sensitivity": reading.sensitivity,
         "rates": [_rate(rate, reading) for rate in reading.rates],
-        "lanes": {"planned": planned, "settled": settled, "steps": steps},
+        "lanes": lanes,
         "pruned": {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)},
         "engine": engine,
         "warnings": _sweep_warnings(reading, judge, planned - settled, run, command),

@@ -97,15 +97,18 @@ class Setup:
     @cached_property
     def scaler(self) -> torch.amp.GradScaler | None:
         """Scales the loss, so that small gradients survive in float16; None in other precisions."""
-        kind = next(self.model.parameters()).device.type
-        return torch.amp.GradScaler(kind) if self.recipe.precision == "float16" else None
+        return torch.amp.GradScaler(self._device_type) if self.recipe.precision == "float16" else None
 
     def casting(self) -> AbstractContextManager[Any]:
         """What forward and loss run in."""
         if self.recipe.precision == "float32":
             return nullcontext()
-        kind = next(self.model.parameters()).device.type
-        return torch.autocast(kind, getattr(torch, self.recipe.precision), cache_enabled=False)
+        kind = getattr(torch, self.recipe.precision)
+        return torch.autocast(self._device_type, kind, cache_enabled=False)
+
+    @property
+    def _device_type(self) -> str:
+        return next(self.model.parameters()).device.type
 
 
 def train(
@@ -176,8 +179,8 @@ def _backward(setup: Setup) -> float:
         share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
         scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
         scaled.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss)
-    return losses[0].item() if len(losses) == 1 else torch.stack([x.detach() for x in losses]).mean().item()
+        losses.append(loss.detach())
+    return losses[0].item() if len(losses) == 1 else torch.stack(losses).mean().item()
 
 
 def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:

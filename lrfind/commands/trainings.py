@@ -103,9 +103,8 @@ def _as_found(
         text = dump(found)
         return check(text, given, f"{found_by} (its config)"), text
     overrides = [Override.option("--from", "optimizer.lr", repr(found.optimizer.lr))]
-    if (
-        len(variants_of(run.experiment, run.facts()["command"])) > 1
-    ):  # then the lr alone is half of the answer
+    compared = variants_of(run.experiment, run.facts()["command"])
+    if len(compared) > 1:  # then the lr alone is half of the answer
         plain = found.model_dump(mode="json", exclude_none=True)
         parts = {"optimizer": plain["optimizer"], "training.schedule": plain["training"]["schedule"]}
         overrides = [
