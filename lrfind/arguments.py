@@ -14,13 +14,22 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
+from lrfind.catalog import Activation, Init, Norm
 from lrfind.document import Document, Mistake
 from lrfind.document import Path as KeyPath
 from lrfind.errors import UsageError, unknown
 from lrfind.messages import mistake
 from lrfind.registry import definition, import_path
 
-SIZES = ("in_features", "out_features", "in_channels", "image_size")
+SIZES = (
+    "in_features",
+    "out_features",
+    "in_channels",
+    "image_size",
+    "step_features",
+    "sequence_length",
+    "vocabulary",
+)
 """Arguments of a model that come from the data when `args` omit them."""
 
 
@@ -133,6 +142,9 @@ _PLAIN_TYPES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, dict, float, int, list, str, tuple)},
     "Literal": Literal,
     "Sequence": Sequence,
+    "Activation": Activation,
+    "Init": Init,
+    "Norm": Norm,
 }
 
 

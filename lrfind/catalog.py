@@ -23,7 +23,10 @@ DATASETS = {
 }
 
 LOSSES = {
+    "bce_with_logits": "torch.nn.modules.loss:BCEWithLogitsLoss",
     "cross_entropy": "torch.nn.modules.loss:CrossEntropyLoss",
+    "huber": "torch.nn.modules.loss:HuberLoss",
+    "mae": "torch.nn.modules.loss:L1Loss",
     "mse": "torch.nn.modules.loss:MSELoss",
 }
 
@@ -76,6 +79,15 @@ METHODS = (
 """The suggestion methods; `lrfind.suggestions` has them. Names alone, so that a config is checked quickly."""
 
 DEFAULT_METHOD = "consensus"
+
+Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "identity"]
+"""What a model has between its layers; see `lrfind.models.parts`."""
+
+Norm = Literal["none", "batch", "layer", "group"]
+"""What a model normalises its layers' outputs with, before the activation."""
+
+Init = Literal["default", "he", "xavier", "orthogonal", "small"]
+"""How a model's weights are drawn; `default` leaves torch's own."""
 
 Spacing = Literal["exponential", "linear"]
 """How a ramp spaces its lrs; see `lrfind.schedules.ramp`."""

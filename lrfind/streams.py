@@ -73,10 +73,17 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
 
 
 def sizes_of(x: Tensor, y: Tensor, classes: int | None) -> dict[str, Any]:
-    """The sizes of a model for inputs x (B, ...) and targets y (B, ...); integer targets are of `classes`."""
+    """The sizes of a model for inputs x (B, ...) and targets y (B, ...); integer targets are of `classes`.
+
+    Integers x (B, T) are tokens, of as many kinds as there are classes; numbers x (B, T, F) are T steps of F.
+    """
     sizes: dict[str, Any] = {"in_features": x[0].numel()}
     if x.ndim == 4:
         sizes |= {"in_channels": x.shape[1], "image_size": tuple(x.shape[2:])}
+    elif x.ndim == 3 and x.is_floating_point():
+        sizes |= {"sequence_length": x.shape[1], "step_features": x.shape[2]}
+    elif x.ndim == 2 and not x.is_floating_point():
+        sizes |= {"sequence_length": x.shape[1]} | ({} if classes is None else {"vocabulary": classes})
     if y.is_floating_point():
         sizes["out_features"] = y[0].numel()
     elif classes is not None:
@@ -110,7 +117,9 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device) -> S
     _check_rows(rows, len(train[0]))
     held = tuple(tensor.to(device) for tensor in data.validation)
     y = train[-1]
-    classes = int(y.max()) + 1 if y.ndim == 1 and not y.is_floating_point() else None
+    classes = data.classes
+    if classes is None and y.ndim == 1 and not y.is_floating_point():
+        classes = int(y.max()) + 1
     return Stream(
         lambda seed: tensor_batches(train, rows, child_seed(seed, "order")),
         sizes_of(train[0], y, classes),

@@ -17,10 +17,14 @@ class TensorData:
     Attributes:
         train: (x, y) or (x1, ..., xn, y), each (N, ...).
         validation: the same for the held-out rows, each (M, ...).
+        classes: how many classes y has, or how many tokens x and y have; None reads it off y.
+        transforms: what was done to the data to make these, in sentences.
     """
 
     train: tuple[Tensor, ...]
     validation: tuple[Tensor, ...]
+    classes: int | None = None
+    transforms: tuple[str, ...] = ()
 
     def check(self) -> None:
         """Refuse data that no training could use.
