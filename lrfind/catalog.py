@@ -9,17 +9,35 @@ from __future__ import annotations
 from typing import Literal
 
 MODELS = {
-    "lenet": "lrfind.models.lenet:LeNet",
     "linear": "lrfind.models.linear:Linear",
+    "logistic": "lrfind.models.linear:Logistic",
     "mlp": "lrfind.models.mlp:MLP",
+    "deep_mlp": "lrfind.models.mlp:DeepMLP",
+    "lenet": "lrfind.models.lenet:LeNet",
     "small_cnn": "lrfind.models.small_cnn:SmallCNN",
+    "small_resnet": "lrfind.models.resnet:ResNet",
+    "torchvision": "lrfind.models.torchvision_models:torchvision_model",
+    "rnn": "lrfind.models.recurrent:RNN",
+    "lstm": "lrfind.models.recurrent:LSTM",
+    "gru": "lrfind.models.recurrent:GRU",
+    "transformer": "lrfind.models.transformer:Transformer",
 }
 
 DATASETS = {
-    "mnist": "lrfind.datasets.mnist:mnist",
+    "breast_cancer": "lrfind.datasets.sklearn_sets:breast_cancer",
+    "csv": "lrfind.datasets.csv_file:csv",
+    "diabetes": "lrfind.datasets.sklearn_sets:diabetes",
+    "digits": "lrfind.datasets.sklearn_sets:digits",
     "fashion_mnist": "lrfind.datasets.mnist:fashion_mnist",
+    "image_folder": "lrfind.datasets.images:image_folder",
+    "make_classification": "lrfind.datasets.sklearn_sets:make_classification",
+    "make_regression": "lrfind.datasets.sklearn_sets:make_regression",
+    "mnist": "lrfind.datasets.mnist:mnist",
     "mnist_mini": "lrfind.datasets.mnist:mnist_mini",
+    "mnist_rows": "lrfind.datasets.mnist:mnist_rows",
     "regression": "lrfind.datasets.regression:regression",
+    "text": "lrfind.datasets.text:text",
+    "wine": "lrfind.datasets.sklearn_sets:wine",
 }
 
 LOSSES = {

@@ -1,4 +1,4 @@
-"""Linear regression, or the logits of a logistic regression: one affine map."""
+"""One affine map: linear regression, and the logits of a logistic regression."""
 
 from __future__ import annotations
 
@@ -22,3 +22,21 @@ class Linear(nn.Module):
         """Map a batch."""
         out: Tensor = self.affine(x.flatten(1))
         return out
+
+
+class Logistic(Linear):
+    """The logits of a (multinomial) logistic regression, which begins at W = 0 and b = 0.
+
+    With cross-entropy its loss is convex and begins at log(classes), every class being as likely as another,
+    so that seeds differ in the order of their batches alone.
+
+    Args:
+        in_features: numbers in one input; from the data when omitted.
+        out_features: classes, or 1 for `bce_with_logits`; from the data when omitted.
+        bias: whether there is a b.
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
+        super().__init__(in_features, out_features, bias)
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""A multi-layer perceptron."""
+"""Multi-layer perceptrons, wide and deep."""
 
 from __future__ import annotations
 
@@ -7,15 +7,21 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from lrfind.catalog import Activation, Init, Norm
+from lrfind.models import parts
+
 
 class MLP(nn.Module):
-    """Affine maps with ReLU (and dropout) between them, on the flattened input.
+    """Affine maps with an activation (a norm, dropout) between them, on the flattened input.
 
     Args:
         in_features: numbers in one input; from the data when omitted.
         out_features: numbers in one output; from the data when omitted.
         hidden: width of each hidden layer.
         dropout: share of hidden units dropped in training.
+        activation: of the hidden layers.
+        norm: of the hidden layers, before their activation.
+        init: of the weights; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -24,16 +30,51 @@ class MLP(nn.Module):
         out_features: int,
         hidden: Sequence[int] = (128, 64),
         dropout: float = 0.0,
+        activation: Activation = "relu",
+        norm: Norm = "none",
+        init: Init = "default",
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in pairwise([in_features, *hidden]):
-            layers += [nn.Linear(before, after), nn.ReLU()]
+            layers += [nn.Linear(before, after), *parts.norm(norm, after, 1), parts.activation(activation)]
             if dropout:
                 layers.append(nn.Dropout(dropout))
         self.layers = nn.Sequential(*layers, nn.Linear([in_features, *hidden][-1], out_features))
+        parts.initialise(self, init, activation)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, ...) -> (B, out_features)
         """Map a batch."""
         out: Tensor = self.layers(x.flatten(1))
         return out
+
+
+class DeepMLP(MLP):
+    """A deep plain chain of tanh layers, the classical case in which gradients vanish.
+
+    Glorot and Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks") show
+    how; their answer is `init: xavier`, that of others `norm: batch` or another activation.
+
+    Args:
+        in_features: numbers in one input; from the data when omitted.
+        out_features: numbers in one output; from the data when omitted.
+        depth: number of hidden layers.
+        width: of each hidden layer.
+        activation: of the hidden layers.
+        norm: of the hidden layers, before their activation.
+        init: of the weights; see `lrfind.models.parts.initialise`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        depth: int = 12,
+        width: int = 64,
+        activation: Activation = "tanh",
+        norm: Norm = "none",
+        init: Init = "default",
+    ) -> None:
+        super().__init__(
+            in_features, out_features, [width] * depth, activation=activation, norm=norm, init=init
+        )

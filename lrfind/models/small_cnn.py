@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
+
+from lrfind.catalog import Activation, Init, Norm
+from lrfind.models import parts
 
 
 class SmallCNN(nn.Module):
-    """3x3 convolutions with ReLU, 2x2 max-pooling between them, then one hidden layer.
+    """3x3 convolutions with 2x2 max-pooling between them, then one hidden layer.
 
     With channels (32, 64, 64) on 28x28 images this is conv32-pool-conv64-pool-conv64-dense64-dense10.
 
@@ -20,6 +22,9 @@ class SmallCNN(nn.Module):
         channels: of each convolution.
         hidden: width of the dense layer.
         dropout: share of its units dropped in training.
+        activation: of the convolutions and of the dense layer.
+        norm: of their outputs, before the activation.
+        init: of the weights; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -30,33 +35,34 @@ class SmallCNN(nn.Module):
         channels: Sequence[int] = (32, 64, 64),
         hidden: int = 64,
         dropout: float = 0.0,
+        activation: Activation = "relu",
+        norm: Norm = "none",
+        init: Init = "default",
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
-        before = in_channels
+        before, (height, width) = in_channels, image_size
         for i, after in enumerate(channels):
             if i > 0:
                 layers.append(nn.MaxPool2d(2))
-            layers += [nn.Conv2d(before, after, kernel_size=3), nn.ReLU()]
-            before = after
+                height, width = height // 2, width // 2
+            layers += [nn.Conv2d(before, after, kernel_size=3), *parts.norm(norm, after, 2)]
+            layers.append(parts.activation(activation))
+            before, height, width = after, height - 2, width - 2
+        if min(height, width) < 1:
+            size = "x".join(str(n) for n in image_size)
+            raise ValueError(
+                f"{len(channels)} convolutions leave nothing of a {size} image; use fewer channels"
+            )
         self.features = nn.Sequential(*layers, nn.Flatten())
-        width = self._width(in_channels, image_size, len(channels))
         self.head = nn.Sequential(
-            nn.Linear(width, hidden),
-            nn.ReLU(),
+            nn.Linear(before * height * width, hidden),
+            *parts.norm(norm, hidden, 1),
+            parts.activation(activation),
             nn.Dropout(dropout),
             nn.Linear(hidden, out_features),
         )
-
-    def _width(self, in_channels: int, image_size: Sequence[int], depth: int) -> int:
-        try:
-            with torch.no_grad():
-                return int(self.features(torch.zeros(1, in_channels, *image_size)).shape[1])
-        except RuntimeError as error:
-            size = "x".join(str(n) for n in image_size)
-            raise ValueError(
-                f"{depth} convolutions leave nothing of a {size} image; use fewer channels"
-            ) from error
+        parts.initialise(self, init, activation)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, C, H, W) -> (B, out_features)
         """Map a batch."""
