@@ -43,6 +43,7 @@ class Problem:
         generators: those that the data draws from besides the global ones.
         graphs: what stacks of its lanes have recorded; see `lrfind.stacks.Stack`.
         notes: what should be known of it, in sentences; filled by `setup`.
+        data: what is known of the data; see `lrfind.streams.Stream.facts`. Empty for a user's own objects.
     """
 
     setup: Callable[[int], Setup]
@@ -52,6 +53,7 @@ class Problem:
     generators: Sequence[Any] = ()
     graphs: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
@@ -150,7 +152,16 @@ def from_configs(
             reseed(child_seed(seed, "masks"))
             return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, number)
 
-        return Problem(setup, device, data.validation, data.batches_per_epoch, data.generators, graphs, notes)
+        return Problem(
+            setup,
+            device,
+            data.validation,
+            data.batches_per_epoch,
+            data.generators,
+            graphs,
+            notes,
+            data.facts,
+        )
 
     graphs: dict[Any, Any] = {}
     return [problem(experiment) for experiment in experiments]

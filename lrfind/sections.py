@@ -90,6 +90,9 @@ class DataSection(Component):
         lt=1,
         description="share split off for validation, from a Dataset that has no split of its own",
     )
+    memory: float = Field(
+        default=2.0, gt=0, description="GiB that the data may take on the device; more is loaded by batches"
+    )
 
 
 def _texts(value: Any) -> Any:

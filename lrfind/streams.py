@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
-from lrfind.batches import loader_batches, one_pass, tensor_batches
+from lrfind.batches import loader_batches, one_pass, tensor_batches, to_device
+from lrfind.datasets.images import ImageFiles, loaded
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.errors import UsageError
 from lrfind.randomness import capture, child_seed, generators, reseed, restore
@@ -29,6 +30,9 @@ class Stream:
         validation: the validation split, once; None where there is none.
         batches_per_epoch: batches in one pass; None where the data does not tell.
         generators: those that a loader or a data set of the user's draws from.
+        facts: what a run tells of its data: "rows" of "train" and "validation", the shape and type of each
+            tensor of a "batch", the "transforms" in sentences, and why data of a built-in kind is "streamed"
+            (None: it is kept on the device). None also stands for what cannot be known.
     """
 
     batches: Callable[[int], Iterator[Any]]
@@ -36,6 +40,7 @@ class Stream:
     validation: Callable[[], Iterator[Any]] | None
     batches_per_epoch: int | None
     generators: Sequence[Any] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> Stream:
@@ -43,7 +48,8 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
 
     Args:
         made: TensorData, a Dataset or tensors (x, y) (split by `seed`), a pair (train, validation) of
-            Datasets, a DataLoader or a pair of them.
+            Datasets, a DataLoader or a pair of them. TensorData is kept on the device if it fits into
+            `memory`, and so is a pair of ImageFiles; else its batches go there one by one, in the same order.
         section: the config of the data.
         seed: of the split.
         device: where the batches shall be.
@@ -55,8 +61,15 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
         made = made.tensors
     if isinstance(made, tuple) and made and all(isinstance(part, Tensor) for part in made):
         made = split(made, section.validation, seed)
+    batch_size = section.batch_size or USUAL_ROWS
+    if isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, ImageFiles) for part in made):
+        streamed = _too_large(sum(part.bytes for part in made), section.memory)
+        if streamed is not None:
+            return _image_stream(*made, batch_size, device, streamed)
+        made = loaded(*made)
     if isinstance(made, TensorData):
-        return _tensor_stream(made, section.batch_size or USUAL_ROWS, device)
+        size = sum(tensor.nbytes for tensor in (*made.train, *made.validation))
+        return _tensor_stream(made, batch_size, device, _too_large(size, section.memory))
     if isinstance(made, Dataset):
         made = _random_split(made, section.validation, seed)
     elif isinstance(made, DataLoader):
@@ -69,7 +82,7 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
     train, held = made
     if isinstance(train, DataLoader) and section.batch_size is not None:
         raise UsageError("data.batch_size: the data is a DataLoader with batches of its own; leave this out.")
-    return _loader_stream(train, held, section.batch_size or USUAL_ROWS, device)
+    return _loader_stream(train, held, batch_size, device)
 
 
 def sizes_of(x: Tensor, y: Tensor, classes: int | None) -> dict[str, Any]:
@@ -110,21 +123,84 @@ def _check_rows(rows: int, total: int) -> None:
         )
 
 
-def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device) -> Stream:
+def _too_large(size: int, memory: float) -> str | None:
+    """Why data of `size` bytes is not kept on the device; None if it is."""
+    if size <= memory * 2**30:
+        return None
+    return (
+        f"the data takes {size / 2**30:.3g} GiB and data.memory allows {memory:g}: it is loaded batch by"
+        " batch"
+    )
+
+
+def _facts(
+    train: int | None,
+    validation: int | None,
+    batch: Sequence[Tensor] | None,
+    transforms: Sequence[str] | None,
+    streamed: str | None = None,
+) -> dict[str, Any]:
+    """See `Stream.facts`; `batch` is an example of one."""
+    shapes = None
+    if batch is not None:
+        shapes = [[[*part.shape], str(part.dtype).removeprefix("torch.")] for part in batch]
+    return {
+        "rows": {"train": train, "validation": validation},
+        "batch": shapes,
+        "transforms": None if transforms is None else [*transforms],
+        "streamed": streamed,
+    }
+
+
+def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, streamed: str | None) -> Stream:
     data.check()
-    train = tuple(tensor.to(device) for tensor in data.train)
-    rows = len(train[0]) if batch_size == "full" else batch_size
-    _check_rows(rows, len(train[0]))
-    held = tuple(tensor.to(device) for tensor in data.validation)
+    home = device if streamed is None else torch.device("cpu")
+    train = tuple(tensor.to(home) for tensor in data.train)
+    total = len(train[0])
+    rows = total if batch_size == "full" else batch_size
+    _check_rows(rows, total)
+    held = tuple(tensor.to(home) for tensor in data.validation)
     y = train[-1]
     classes = data.classes
     if classes is None and y.ndim == 1 and not y.is_floating_point():
         classes = int(y.max()) + 1
+
+    def batches(seed: int) -> Iterator[Any]:
+        found = tensor_batches(train, rows, child_seed(seed, "order"))
+        return found if streamed is None else one_pass(found, device)
+
     return Stream(
-        lambda seed: tensor_batches(train, rows, child_seed(seed, "order")),
+        batches,
         sizes_of(train[0], y, classes),
-        lambda: zip(*(torch.split(tensor, HELD_ROWS) for tensor in held), strict=True),
-        len(train[0]) // rows,
+        lambda: one_pass(zip(*(torch.split(tensor, HELD_ROWS) for tensor in held), strict=True), device),
+        total // rows,
+        facts=_facts(total, len(held[0]), [part[:rows] for part in train], data.transforms, streamed),
+    )
+
+
+def _image_stream(
+    train: ImageFiles, held: ImageFiles, batch_size: Any, device: torch.device, streamed: str
+) -> Stream:
+    """Images that stay in their files, in the order that they would have as tensors."""
+    total = len(train)
+    rows = total if batch_size == "full" else batch_size
+    _check_rows(rows, total)
+
+    def batches(seed: int) -> Iterator[Any]:
+        order = tensor_batches((torch.arange(total),), rows, child_seed(seed, "order"))
+        return (to_device(train.rows(index.tolist()), device) for (index,) in order)
+
+    def validation() -> Iterator[Any]:
+        order = torch.split(torch.arange(len(held)), HELD_ROWS)
+        return (to_device(held.rows(index.tolist()), device) for index in order)
+
+    x, y = (part.expand(rows, *part.shape[1:]) for part in train.rows([0]))
+    return Stream(
+        batches,
+        sizes_of(x, y, len(train.classes)),
+        validation,
+        total // rows,
+        facts=_facts(total, len(held), (x, y), train.transforms, streamed),
     )
 
 
@@ -158,14 +234,21 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
     tensors = isinstance(example, tuple | list) and all(isinstance(part, Tensor) for part in example)
     sizes = sizes_of(example[0], example[-1], _classes(train)) if tensors else {}
     length = _length(loader(train, torch.Generator()))
-    return Stream(batches, sizes, None if held is None else validation, length, generators(train))
+    facts = _facts(_count(train), _count(held), example if tensors else None, None)
+    return Stream(batches, sizes, None if held is None else validation, length, generators(train), facts)
 
 
-def _length(loader: Iterable[Any]) -> int | None:
+def _length(data: Any) -> int | None:
     try:
-        return len(loader)  # type: ignore[arg-type]
+        return len(data)
     except TypeError:  # an iterable data set
         return None
+
+
+def _count(data: Any) -> int | None:
+    """The rows of a data set, or of what a loader loads."""
+    data = data.dataset if isinstance(data, DataLoader) else data
+    return _length(data) if isinstance(data, Dataset) else None
 
 
 def _classes(data: Any) -> int | None:

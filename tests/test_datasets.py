@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import gzip
 import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from sklearn import datasets
+from sklearn.model_selection import StratifiedShuffleSplit
+from sklearn.preprocessing import StandardScaler
 
-from lrfind.datasets.mnist import fashion_mnist, mnist, mnist_mini
+from lrfind.datasets import sklearn_sets
+from lrfind.datasets.mnist import fashion_mnist, mnist, mnist_mini, mnist_rows
 from lrfind.datasets.regression import regression
+from lrfind.datasets.rows import held_out, standardised
 from lrfind.datasets.tensors import TensorData, split
+from lrfind.datasets.text import text
 from lrfind.errors import UsageError
 
 
@@ -97,3 +105,176 @@ def test_data_with_holes_is_refused_with_the_row() -> None:
         TensorData((torch.zeros(3), torch.zeros(4)), (torch.zeros(1),)).check()
     with pytest.raises(UsageError, match="validation split is empty"):
         TensorData((torch.zeros(3),), (torch.zeros(0),)).check()
+
+
+def test_rows_of_images_are_the_images() -> None:
+    assert torch.equal(mnist_rows().train[0], mnist_mini().train[0][:, 0])
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+def test_every_class_gives_its_share(share: float) -> None:
+    labels = np.random.default_rng(0).choice(4, 203, p=[0.5, 0.3, 0.15, 0.05])
+    train, held = held_out(203, share, 0, labels)
+    assert sorted([*train, *held]) == list(range(203))
+    ((_, reference),) = StratifiedShuffleSplit(1, test_size=round(203 * share), random_state=0).split(
+        labels, labels
+    )
+    assert np.abs(np.bincount(labels[held]) - np.bincount(labels[reference])).max() <= 1
+    assert len(held) == len(reference)
+    assert np.array_equal(held, held_out(203, share, 0, labels)[1])
+    assert not np.array_equal(held, held_out(203, share, 1, labels)[1])
+
+
+def test_a_class_with_one_row_is_trained_on() -> None:
+    labels = np.array([0] * 5 + [1] + [2] * 5)
+    assert all(5 in held_out(11, 0.5, seed, labels)[0] for seed in range(20))
+
+
+@pytest.mark.parametrize(
+    ("rows", "share", "labels", "message"),
+    [
+        (1, 0.5, None, "has one row"),
+        (9, 1.0, None, "validation is a share between 0 and 1; found 1"),
+        (3, 0.5, np.arange(3), "every row is of a class of its own"),
+    ],
+)
+def test_a_split_that_cannot_be_is_refused(
+    rows: int, share: float, labels: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        held_out(rows, share, 0, labels)
+
+
+@pytest.mark.parametrize("name", ["diabetes", "breast_cancer", "wine"])
+def test_tables_of_sklearn_are_standardised_by_the_training_rows_alone(name: str) -> None:
+    arguments = {"scaled": False} if name == "diabetes" else {}
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **arguments)
+    data = getattr(sklearn_sets, name)(seed=2)
+    rows = held_out(len(y), 0.2, 2, None if name == "diabetes" else y)
+    scaler = StandardScaler().fit(x[rows[0]])
+    for (found, target), chosen in ((data.train, rows[0]), (data.validation, rows[1])):
+        np.testing.assert_allclose(found, scaler.transform(x[chosen]), atol=1e-5)
+        if name == "diabetes":
+            expected = StandardScaler().fit(y[rows[0], None]).transform(y[chosen, None])
+            np.testing.assert_allclose(target, expected, atol=1e-5)
+        else:
+            assert target.tolist() == y[chosen].tolist()
+    assert data.classes == {"diabetes": None, "breast_cancer": 2, "wine": 3}[name]
+
+
+def test_digits_are_images_of_mean_0_and_deviation_1() -> None:
+    data = sklearn_sets.digits()
+    assert data.train[0].shape == (1438, 1, 8, 8)
+    assert data.train[0].mean().abs() < 1e-5
+    assert data.train[0].std(correction=0) == pytest.approx(1, abs=1e-5)
+    assert (torch.bincount(data.validation[1]) - 36).abs().max() <= 1
+
+
+def test_a_constant_column_becomes_zeros() -> None:
+    values = np.column_stack([np.full(9, 0.1), np.arange(9.0), np.zeros(9)])
+    found = standardised(values, np.arange(6))
+    np.testing.assert_allclose(found[:, [0, 2]], 0, atol=1e-12)
+    np.testing.assert_allclose(found[:, 1], StandardScaler().fit(values[:6]).transform(values)[:, 1])
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_the_noise_of_make_regression_is_what_no_model_can_go_below(noise: float) -> None:
+    x, y = (
+        part.double()
+        for part in sklearn_sets.make_regression(samples=5000, features=5, informative=3, noise=noise).train
+    )
+    weight = torch.linalg.lstsq(x, y).solution
+    assert (y - x @ weight).square().mean() == pytest.approx(noise**2 / (1 + noise**2), rel=0.05, abs=1e-9)
+    assert (weight.abs() > 0.05).sum() == 3
+
+
+def test_drawn_classes_are_what_was_asked_for() -> None:
+    data = sklearn_sets.make_classification(samples=400, features=6, informative=3, classes=4, separation=3)
+    assert data.classes == 4
+    assert torch.bincount(data.train[1]).tolist() == [80] * 4
+    assert torch.equal(
+        data.train[0],
+        sklearn_sets.make_classification(
+            samples=400, features=6, informative=3, classes=4, separation=3
+        ).train[0],
+    )
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sklearn_sets.make_regression(informative=30), "features >= informative >= 1"),
+        (lambda: sklearn_sets.make_classification(classes=9, informative=3), r"classes <= 2\^informative"),
+        (lambda: sklearn_sets.make_classification(noise=2), "noise from 0 to 1"),
+    ],
+)
+def test_drawn_data_that_cannot_be_is_refused(call: Callable[[], object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        call()
+
+
+def test_a_missing_sklearn_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("sklearn", "sklearn.datasets"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UsageError, match=r"wine needs scikit-learn.* pip install 'lrfind\[sklearn\]'"):
+        sklearn_sets.wine()
+
+
+def decoded(ids: torch.Tensor, whole: str) -> str:
+    return "".join(np.array(sorted(set(whole)))[ids.flatten()])
+
+
+def test_windows_of_text_give_back_the_text_and_its_end_is_held_out(tmp_path: Path) -> None:
+    whole = "".join(np.random.default_rng(0).choice(list("abcdé \n"), 1000))
+    (tmp_path / "own.txt").write_text(whole, encoding="utf-8")
+    data = text(str(tmp_path / "own.txt"), length=16)
+    assert data.classes == 7
+    for (x, y), part in ((data.train, whole[:900]), (data.validation, whole[900:])):
+        covered = (len(part) - 1) // 16 * 16
+        assert x.shape == y.shape == (covered // 16, 16)
+        assert decoded(x, whole) == part[:covered]
+        assert decoded(y, whole) == part[1 : covered + 1]
+
+
+def test_windows_may_overlap_but_not_with_what_is_held_out(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("".join(map(chr, range(256, 356))), encoding="utf-8")
+    data = text(str(tmp_path / "own.txt"), length=4, stride=1, validation=0.2)
+    assert data.train[0][:, 0].tolist() == list(range(76))
+    assert data.train[1].max() == 79
+    assert data.validation[0].min() == 80
+
+
+def test_the_sonnets_come_along() -> None:
+    data = text(length=14)
+    assert data.classes == 59
+    whole = "".join(sorted("\n !',-.:;?ABCDEFGHIJKLMNOPRSTUVWYabcdefghijklmnopqrstuvwxyz"))
+    assert decoded(data.train[0][:2], whole) == "From fairest creatures we de"
+
+
+@pytest.mark.parametrize(
+    ("content", "length", "message"),
+    [
+        (b"short", 64, "5 characters, 0 of them held out, are too few .*more of it is needed"),
+        (b"x" * 100, 64, "too few for windows of 64 .*length at most 9, or more of it"),
+        (b"caf\xe9" * 99, 4, "is not UTF-8 text .byte 3 is 0xe9"),
+        (b"x" * 100, 0, "length >= 1"),
+    ],
+)
+def test_a_text_that_cannot_be_used_says_why(
+    tmp_path: Path, content: bytes, length: int, message: str
+) -> None:
+    (tmp_path / "own.txt").write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        text(str(tmp_path / "own.txt"), length=length)
+    with pytest.raises(UsageError, match=r"no file owm.txt in .*did you mean own.txt\?"):
+        text(str(tmp_path / "owm.txt"))
+
+
+@pytest.mark.parametrize(
+    "make", [mnist_mini, mnist_rows, regression, text, sklearn_sets.digits, sklearn_sets.diabetes]
+)
+def test_every_data_set_says_what_was_done_to_it(make: Callable[[], TensorData]) -> None:
+    data = make()
+    data.check()
+    assert all(len(sentence) > 20 for sentence in data.transforms)
+    assert data.transforms

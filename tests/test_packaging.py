@@ -67,4 +67,4 @@ def test_an_installed_copy_has_its_configs_and_its_data(
 
 def test_the_wheel_has_the_licences(built: dict[str, Path]) -> None:
     names = {path.name for path in built["wheel"].glob("lrfind-*.dist-info/licenses/**/*") if path.is_file()}
-    assert names == {"LICENSE", "MNIST_MINI.md"}
+    assert names == {"LICENSE", "MNIST_MINI.md", "SONNETS.md"}

@@ -30,7 +30,21 @@ def mnist_mini() -> TensorData:
     return TensorData(
         _scaled(arrays["train_images"], arrays["train_labels"], MNIST_SCALE),
         _scaled(arrays["validation_images"], arrays["validation_labels"], MNIST_SCALE),
+        10,
+        _told(MNIST_SCALE),
     )
+
+
+def mnist_rows() -> TensorData:
+    """The images of `mnist_mini` as sequences: 28 steps, each a row of 28 pixels from top to bottom.
+
+    Returns:
+        x (N, 28, 28) float32 with mean 0 and deviation 1, y (N,) int64 in 0..9.
+    """
+    images = mnist_mini()
+    (x, y), (held, held_y) = images.train, images.validation
+    told = (*images.transforms, "each image is a sequence of its 28 rows")
+    return TensorData((x.squeeze(1), y), (held.squeeze(1), held_y), images.classes, told)
 
 
 def mnist(root: str = "data", download: bool = True) -> TensorData:
@@ -60,6 +74,14 @@ def _scaled(images: Tensor, labels: Tensor, scale: tuple[float, float]) -> tuple
     return pixels.unsqueeze(1), labels.to(torch.int64)
 
 
+def _told(scale: tuple[float, float]) -> tuple[str, ...]:
+    mean, deviation = scale
+    return (
+        f"pixels scaled to 0 to 1, minus {mean:g}, over {deviation:g}: mean and deviation of the full"
+        " training split",
+    )
+
+
 def _from_torchvision(name: str, root: str, download: bool, scale: tuple[float, float]) -> TensorData:
     raw = Path(root).expanduser() / name / "raw"
     if not _files(raw):
@@ -79,7 +101,7 @@ def _from_torchvision(name: str, root: str, download: bool, scale: tuple[float, 
             ) from error
         return _scaled(images, labels, scale)
 
-    return TensorData(read("train"), read("t10k"))
+    return TensorData(read("train"), read("t10k"), 10, _told(scale))
 
 
 def _files(raw: Path) -> dict[str, Path]:

@@ -1,0 +1,205 @@
+"""Images in folders, one folder a class, read when they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from lrfind.datasets.files import existing_folder
+from lrfind.datasets.rows import held_out
+from lrfind.datasets.tensors import TensorData
+from lrfind.errors import UsageError, unknown
+
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+HELD_FOLDERS = ("val", "valid", "validation", "test")  # beside `train`: the first that is there
+MEASURED = 2000  # images whose pixels are looked at for the mean and the deviation
+
+Scale = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
+    """Images made one size, each read from its file when it is asked for.
+
+    Attributes:
+        files: N paths.
+        labels: (N,) int64.
+        classes: the names of the classes.
+        shape: (C, H, W) of every image.
+        scale: mean and deviation, (C, 1, 1) each, of pixels from 0 to 1; an image is given minus the one and
+            over the other.
+        transforms: what was done to the data, in sentences.
+    """
+
+    files: Sequence[Path]
+    labels: Tensor
+    classes: Sequence[str]
+    shape: tuple[int, int, int]
+    scale: Scale
+    transforms: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
+        """The image (C, H, W) in float32, and its class.
+
+        Raises:
+            UsageError: if the file cannot be read.
+        """
+        mean, deviation = self.scale
+        return (_pixels(self.files[row], self.shape) - mean) / deviation, self.labels[row]
+
+    @property
+    def bytes(self) -> int:
+        """What all rows would take as tensors."""
+        return len(self) * (4 * prod(self.shape) + 8)
+
+    def rows(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Several rows at once: x (B, C, H, W) and y (B,)."""
+        x = torch.empty(len(chosen), *self.shape)
+        for image, row in zip(x, chosen, strict=True):
+            image[:] = self[row][0]
+        return x, self.labels[list(chosen)]
+
+
+def loaded(train: ImageFiles, held: ImageFiles) -> TensorData:
+    """All rows of both splits, as tensors."""
+    parts = [split.rows(range(len(split))) for split in (train, held)]
+    return TensorData(parts[0], parts[1], len(train.classes), train.transforms)
+
+
+def image_folder(
+    path: str,
+    size: int | Sequence[int] = 64,
+    channels: Literal[1, 3] = 3,
+    validation: float = 0.2,
+    seed: int = 0,
+) -> tuple[ImageFiles, ImageFiles]:
+    """Images of your own: a folder for each class, in train/ and val/ or split here; resized, scaled.
+
+    Args:
+        path: the folder with a sub-folder for each class; or with train/ and val/ (also valid/, validation/
+            or test/), which have those.
+        size: height and width, or one number for both; images of another shape are stretched.
+        channels: 3 for colour, 1 for grey.
+        validation: share of each class that is held out, where the folders do not say.
+        seed: of that split.
+
+    Returns:
+        The training and the held-out images, with mean 0 and deviation 1 in each channel by the training
+        images. They are read when they are asked for.
+
+    Raises:
+        UsageError: if the folders are not like that, or an image cannot be read.
+    """
+    sides = [size, size] if isinstance(size, int) else [*size]
+    if len(sides) != 2 or min(sides) < 1:
+        raise UsageError(f"data: size is one positive number, or [height, width]; found {size}.")
+    height, width = sides
+    shape = (channels, height, width)
+    folder = existing_folder(path)
+    held_folder = next((folder / name for name in HELD_FOLDERS if (folder / name).is_dir()), None)
+    if held_folder is not None and (folder / "train").is_dir():
+        classes, files, labels = _labelled(folder / "train")
+        _, held_files, held_labels = _labelled(held_folder, classes)
+        told = f"split by folder: train/ and {held_folder.name}/"
+    else:
+        classes, every, kinds = _labelled(folder)
+        train, held = held_out(len(every), validation, seed, kinds.numpy())
+        files, labels = [every[i] for i in train], kinds[train]
+        held_files, held_labels = [every[i] for i in held], kinds[held]
+        told = f"split at random: {validation:.4g} of each class held out"
+    scale, measured = _measure(files, shape, seed)
+    transforms = (
+        told,
+        f"images resized to {height} x {width}, {'in colour' if channels == 3 else 'in grey'}",
+        f"pixels scaled to 0 to 1, minus {_shown(scale[0])}, over {_shown(scale[1])}: mean and deviation of"
+        f" {measured}",
+    )
+    return (
+        ImageFiles(files, labels, classes, shape, scale, transforms),
+        ImageFiles(held_files, held_labels, classes, shape, scale, transforms),
+    )
+
+
+def _labelled(folder: Path, known: list[str] | None = None) -> tuple[list[str], list[Path], Tensor]:
+    """The classes in a folder (or those that are known), its images, and the class (N,) of each."""
+    names = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+    if not names:
+        count = len(_images(folder))
+        what = f"has {count} images but no sub-folders" if count else "has no sub-folders with images"
+        raise UsageError(f"data: {folder} {what}; put the images of each class into a sub-folder.")
+    if known is None and len(names) == 1:
+        raise UsageError(f"data: {folder} has one class, {names[0]}/; at least two sub-folders are needed.")
+    classes = names if known is None else known
+    files: list[Path] = []
+    labels: list[int] = []
+    for name in names:
+        if name not in classes:
+            raise UsageError(f"data: {folder}: {unknown('class', name, classes)} The training images say.")
+        found = _images(folder / name)
+        if not found:
+            raise UsageError(
+                f"data: there is no image in {folder / name} ({', '.join(SUFFIXES)}); remove the folder, or"
+                " fill it."
+            )
+        files += found
+        labels += [classes.index(name)] * len(found)
+    return classes, files, torch.tensor(labels)
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+    )
+
+
+def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
+    """An image file as (C, H, W) float32 from 0 to 1, upright as its camera noted."""
+    from PIL import Image, ImageOps  # comes with torchvision, and is needed for images alone
+
+    channels, height, width = shape
+    try:
+        with Image.open(path) as file:
+            image: Image.Image = ImageOps.exif_transpose(file)
+            if image.mode.startswith("I;16"):
+                image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))  # `convert` would clip
+            image = image.convert("RGB" if channels == 3 else "L")
+            resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UsageError(
+            f"data: {path} cannot be read as an image ({error}); repair or remove it."
+        ) from error
+    pixels = torch.from_numpy(np.array(resized)).reshape(height, width, channels)
+    return pixels.permute(2, 0, 1).to(torch.float32) / 255
+
+
+def _measure(files: Sequence[Path], shape: tuple[int, int, int], seed: int) -> tuple[Scale, str]:
+    """Mean and deviation of each channel, (C, 1, 1), and of what they are."""
+    chosen = np.random.default_rng(seed).permutation(len(files))[:MEASURED]
+    sums = torch.zeros(2, shape[0], dtype=torch.float64)
+    for i in chosen:
+        pixels = _pixels(files[i], shape).to(torch.float64)
+        sums += torch.stack([pixels.mean(dim=(1, 2)), pixels.square().mean(dim=(1, 2))])
+    mean, square = sums / len(chosen)
+    deviation = (square - mean.square()).clamp(min=0).sqrt()
+    deviation[deviation < 1e-6] = 1  # every pixel is the same
+    whole = len(chosen) == len(files)
+    of = "all" if whole else f"{len(chosen):,} of the"
+    return (
+        (mean.float().reshape(-1, 1, 1), deviation.float().reshape(-1, 1, 1)),
+        f"{of} {len(files):,} training images",
+    )
+
+
+def _shown(values: Tensor) -> str:
+    return ", ".join(f"{value:.3f}" for value in values.flatten().tolist())

@@ -1,0 +1,71 @@
+"""Text, character by character: predict the next one."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lrfind.datasets.files import existing_file, read_text
+from lrfind.datasets.tensors import TensorData
+from lrfind.errors import UsageError
+
+
+def text(
+    path: str | None = None, length: int = 64, stride: int | None = None, validation: float = 0.1
+) -> TensorData:
+    """A text as windows of characters, each to predict the next; without a path, 36 Shakespeare sonnets.
+
+    The characters are numbered in their sorted order. The windows to train on are cut from the first part of
+    the text, the held-out ones from the rest, so they have no character in common.
+
+    Args:
+        path: a file of UTF-8 text; None for the sonnets that come with lrfind (see SONNETS.md).
+        length: T, characters in a window.
+        stride: characters from the start of a window to that of the next; None for `length`.
+        validation: share of the text, its last part, that is held out.
+
+    Returns:
+        x (N, T) and y (N, T) int64: y is what follows each character of x.
+
+    Raises:
+        UsageError: if there is no such text, or too little of it.
+    """
+    if length < 1 or (stride is not None and stride < 1) or not 0 < validation < 1:
+        raise UsageError(
+            "data: text needs length >= 1, stride >= 1 and validation between 0 and 1; found length"
+            f" {length}, stride {stride}, validation {validation:g}."
+        )
+    if path is None:
+        name, whole = "the sonnets", (resources.files("lrfind.datasets") / "sonnets.txt").read_text("utf-8")
+    else:
+        file = existing_file(path)
+        name, whole = str(file), read_text(file)
+    held = round(len(whole) * validation)
+    longest = min(held, len(whole) - held) - 1
+    if longest < length:
+        advice = f"length at most {longest}, or more of it" if longest > 0 else "more of it is needed"
+        raise UsageError(
+            f"data: {name}: {len(whole):,} characters, {held:,} of them held out, are too few for windows of"
+            f" {length} and the character after; {advice}."
+        )
+    points = np.frombuffer(whole.encode("utf-32-le"), np.uint32)
+    characters, numbers = np.unique(points, return_inverse=True)
+    ids = torch.from_numpy(numbers)
+    step = stride or length
+    return TensorData(
+        _windows(ids[: len(ids) - held], length, step),
+        _windows(ids[len(ids) - held :], length, step),
+        len(characters),
+        (
+            f"{len(whole):,} characters of {len(characters)} kinds, numbered in sorted order",
+            f"cut into windows of {length}, one every {step}; the last {held:,} characters are held out",
+        ),
+    )
+
+
+def _windows(ids: Tensor, length: int, stride: int) -> tuple[Tensor, Tensor]:
+    windows = ids.unfold(0, length + 1, stride)  # (N, T + 1)
+    return windows[:, :-1].contiguous(), windows[:, 1:].contiguous()
