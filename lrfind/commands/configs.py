@@ -14,15 +14,28 @@ from lrfind.listing import LISTS, listing
 @click.command()
 @config_options
 @click.option("--imports", is_flag=True, help="Also import what is named (this runs your code).")
+@click.option(
+    "--batch", is_flag=True, help="Also take one batch through model, loss and gradient; implies --imports."
+)
 @quiet_option
 def check(
     config: Path | None,
     overrides: tuple[str, ...],
     imports: bool,
+    batch: bool,
     quiet: bool,
 ) -> int:
-    """Check a config without running anything: every mistake at once, with line and column."""
+    """Check a config without training: every mistake at once, with line and column.
+
+    With --batch, also whether data, model and loss fit together: what does not is named, with what would do.
+    """
     experiment, _ = load(config, overrides, quiet)
+    if batch:
+        from lrfind.fitting import fitting
+
+        for line in fitting(experiment):
+            click.echo(line)
+        return 0
     if imports:
         from lrfind.problem import import_names
 
