@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import UsageError
+from lrfind.health import LayerHealth
 from lrfind.plan import Evaluation
 from lrfind.randomness import (
     GENERATORS,
@@ -24,7 +25,7 @@ from lrfind.randomness import (
 from lrfind.teams import Alone
 from lrfind.train import Setup, Step
 
-VERSION = 1
+VERSION = 2
 
 
 def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
@@ -53,6 +54,8 @@ def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
         ),
         "measured": [value is not None for value in record.steps[0]] if record.steps else [],
         "evaluations": [list(evaluation) for evaluation in record.evaluations],
+        "health": [list(row) for row in record.health],
+        "awake": alone.gauge.awake,
         "seconds": record.seconds,
     }
     write_tensors(state, path)
@@ -87,6 +90,8 @@ def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
         for row in rows.tolist():
             record.take(_step(row, measured))
         record.evaluations = [Evaluation(int(step), *values) for step, *values in held["evaluations"]]
+        record.health = [LayerHealth(*row) for row in held["health"]]
+        alone.gauge.awake = held["awake"]
         record.seconds = held["seconds"]
         set_plain_state(held["randomness"])
     except Exception as error:

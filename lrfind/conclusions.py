@@ -7,6 +7,7 @@ from typing import Any
 
 from lrfind.comparisons import comparison_summary
 from lrfind.config import SIDE_BY_SIDE, Experiment, dump, lanes_section
+from lrfind.diagnosis import diagnosis
 from lrfind.errors import UsageError
 from lrfind.peaks import next_round
 from lrfind.plan import SETTLED
@@ -24,7 +25,9 @@ from lrfind.variants import variants_of, with_lr
 
 def summarize(run: Run) -> dict[str, Any]:
     """What a run found so far, from its database; the content of summary.json."""
-    return SUMMARIES[run.facts()["command"]](run)
+    facts = run.facts()
+    summary = SUMMARIES[facts["command"]](run)
+    return summary | {"data": facts.get("data"), "health": diagnosis(run.lanes(), summary)}
 
 
 def conclude(run: Run) -> dict[str, Any]:

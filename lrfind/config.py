@@ -47,6 +47,12 @@ class Experiment(Section):
     )
     optimizer: Annotated[OptimizerSection, BeforeValidator(name_only)]
     training: TrainingSection = TrainingSection(steps=100)
+    health: int = Field(
+        default=10,
+        ge=0,
+        le=1000,
+        description="looks at every layer's gradient in a lane, at most one in 30 steps; 0 for never",
+    )
     range_test: RangeTestSection = RangeTestSection()
     grid: GridSection = GridSection()
     search: SearchSection = SearchSection()
@@ -143,6 +149,34 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
+
+
+FILE_ARGS = ("path", "root")
+"""Arguments of built-in data sets that name a file or a folder."""
+
+
+def anchored(experiment: Experiment, folder: Path) -> Experiment:
+    """The experiment with its files named from the root, so that a run can be resumed from anywhere.
+
+    These are `model.init_from`, and `FILE_ARGS` of built-in data. A relative path is one from the working
+    directory, or, if there is nothing, from the config's.
+
+    Args:
+        experiment: as read from a config.
+        folder: where the config is.
+    """
+
+    def found(file: str) -> str:
+        here, beside = Path(file).expanduser().absolute(), (folder / file).absolute()
+        return str(beside if beside.exists() and not here.exists() else here)
+
+    model, data = experiment.model, experiment.data
+    if model.init_from is not None:
+        model = model.model_copy(update={"init_from": found(model.init_from)})
+    if ":" not in data.name:
+        args = {k: found(v) if k in FILE_ARGS and isinstance(v, str) else v for k, v in data.args.items()}
+        data = data.model_copy(update={"args": args})
+    return experiment.model_copy(update={"model": model, "data": data})
 
 
 def dump(experiment: Experiment) -> str:

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from lrfind.curves import Array, Curve
+from lrfind.health import LayerHealth
 
 Outcome = Literal["finished", "diverged", "pruned", "failed", "interrupted"]
 SETTLED: tuple[Outcome, ...] = ("finished", "diverged", "pruned", "failed")
@@ -102,6 +103,7 @@ class LaneResult:
         variant: see `Lane`.
         momentum: (t,) of the optimizer, where the schedule moves it.
         skipped: (t,) 1 where the step was not taken, since float16 overflowed; None in other precisions.
+        health: looks at its layers, in order of their steps, and of the layers within.
     """
 
     lane: int
@@ -120,6 +122,7 @@ class LaneResult:
     variant: str = ""
     momentum: Array | None = None
     skipped: Array | None = None
+    health: tuple[LayerHealth, ...] = ()
 
     @cached_property
     def curve(self) -> Curve:

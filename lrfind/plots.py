@@ -12,8 +12,10 @@ from lrfind.comparisons import standings
 from lrfind.conclusions import summarize
 from lrfind.config import lanes_section
 from lrfind.course_plots import comparison_figure, course_of, training_figure, view_courses, view_gaps
+from lrfind.diagnosis import calm_looks, judged_lanes
 from lrfind.drawing import SEVERAL, figure_of, finish, save
 from lrfind.errors import UsageError
+from lrfind.health_plots import health_figure, view_health
 from lrfind.range_test_plots import (
     RangeTestView,
     over_figure,
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
 
 def plot_run(run: Run) -> list[Path]:
     """Draw a run into its directory, each plot as PNG and SVG; returns the paths of the PNGs."""
-    figures = FIGURES[run.facts()["command"]](run)
+    figures = FIGURES[run.facts()["command"]](run) | _health_figures(run)
     for stem, figure in figures.items():
         save(figure, run.path / stem)
     return [run.path / f"{stem}.png" for stem in figures]
@@ -148,6 +150,17 @@ def _training_figures(run: Run) -> dict[str, Figure]:
     courses = [course_of(f"seed {lane.seed}", [lane]) for lane in run.lanes()]
     title = f"{run.experiment.name}: {run_title(run)}"
     return {"training": training_figure(view_courses(courses), title)}
+
+
+def _health_figures(run: Run) -> dict[str, Figure]:
+    summary = summarize(run)
+    if summary["health"] is None:
+        return {}
+    lane, *_ = judged_lanes(run.lanes(), summary)
+    on_a_ramp = summary["command"] == "range-test"
+    calm = len({row.step for row in calm_looks(lane, on_a_ramp=on_a_ramp)})
+    view = view_health(lane, calm, summary["health"], on_a_ramp)
+    return {"health": health_figure(view, run.experiment.name)}
 
 
 def run_title(run: Run) -> str:

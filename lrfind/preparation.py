@@ -97,7 +97,7 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
             calibrate(problem, section, len(of_one), min(of_one), experiment.seed)
             for problem, of_one in zip(problems, peaks, strict=True)
         ]
-    conditions = training_conditions(experiment.training)
+    conditions = training_conditions(experiment)
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=pruning.rungs(steps))
     metric, seconds = evaluate_once(problems[0], experiment.seed)
@@ -119,10 +119,15 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     return Prepared(variants, problems, engines, shapes, steps, conditions, metric, cost, notes)
 
 
-def training_conditions(training: TrainingSection, pause_every: int | None = None) -> Conditions:
+def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:
     """What the lanes of whole trainings have in common."""
-    early = training.early_stop
-    return Conditions(eval_every=training.eval_every, early_stop=early, pause_every=pause_every)
+    training = experiment.training
+    return Conditions(
+        eval_every=training.eval_every,
+        early_stop=training.early_stop,
+        pause_every=pause_every,
+        looks=experiment.health,
+    )
 
 
 def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:

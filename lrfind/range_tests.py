@@ -36,6 +36,7 @@ def range_test(
     settled: Container[int] = (),
     first: int = 0,
     variant: str = "",
+    looks: int = 0,
 ) -> list[LaneResult]:
     """Run a range test, lane after lane.
 
@@ -49,12 +50,13 @@ def range_test(
         settled: numbers of lanes that are left out, because they were run before.
         first: number of the first lane.
         variant: what the lanes are a variant of.
+        looks: how often the layers of a lane are looked at.
 
     Returns:
         One result per lane that was run.
     """
     lr = ramp(section.start_lr, section.end_lr, section.steps, shape=section.shape)
-    conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm)
+    conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm, looks=looks)
     return [
         run_lane(problem, lane, conditions, keep=keep, watch=watch)
         for lane in range_test_lanes(lr, seed, section.seeds, first, variant)
@@ -106,6 +108,7 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
         problem = problems[0]
         if "environment" not in facts:
             run.set_fact("environment", environment(problem.device))
+            run.set_fact("data", problem.data)
         told = watch(section.seeds * len(variants), section.steps)
         for number, (variant, of_it) in enumerate(zip(variants, problems, strict=True)):
             range_test(
@@ -117,6 +120,7 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
                 settled=settled,
                 first=number * section.seeds,
                 variant=variant.name,
+                looks=experiment.health,
             )
         run.set_fact("notes", [*problem.notes])
         if section.edge and "edge" not in facts:

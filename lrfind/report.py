@@ -144,7 +144,20 @@ def engine_text(engines: Iterable[Any]) -> str:
 def _warnings(summary: dict[str, Any]) -> list[str]:
     """What must be known of a run, each in a line."""
     notes = [f"note: {note}" for note in summary["notes"]]
-    return [*notes, *(f"warning: {warning}" for warning in summary["warnings"])]
+    return [*notes, *(f"warning: {warning}" for warning in summary["warnings"]), *_health(summary["health"])]
+
+
+def _health(found: dict[str, Any] | None) -> list[str]:
+    """How the gradients are: what is wrong with them and what to try, or that nothing is."""
+    if found is None:
+        return []
+    layers = "1 layer" if found["layers"] == 1 else f"{found['layers']} layers"
+    if not found["findings"]:
+        return [f"  gradients: healthy in {layers}, at {found['looks']} looks"]
+    return [
+        f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
+        for finding in found["findings"]
+    ]
 
 
 def _or_dash(value: float | None) -> str:

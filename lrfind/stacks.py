@@ -9,6 +9,7 @@ that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more axis, 
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from typing import Any, cast
@@ -22,6 +23,7 @@ from lrfind.batches import batch_loss
 from lrfind.curves import Array
 from lrfind.errors import UsageError
 from lrfind.evaluation import Metric, Score, evaluate, evaluating, score
+from lrfind.gauge import Gauge
 from lrfind.train import Recipe, Setup, set_momentum
 
 STACKABLE = (
@@ -55,6 +57,8 @@ def obstacle(setup: Setup) -> str | None:
         return "float16 scales the loss of each lane by itself"
     if setup.group is not None:
         return "only one param group moves"
+    if any(isinstance(module, nn.RNNBase) for module in setup.model.modules()):
+        return "torch cannot run recurrent layers of several lanes at once"
     own = {id(p) for p in setup.model.parameters()}
     if any(id(p) not in own for group in setup.optimizer.param_groups for p in group["params"]):
         return "the optimizer trains parameters that are not the model's"
@@ -104,12 +108,16 @@ class Stack:
         own = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if own and graphs is not None else {}
 
-    def train(self, lr: Array, momentum: Array | None = None) -> Array:
+    def train(
+        self, lr: Array, momentum: Array | None = None, *, start: int = 0, gauge: Gauge | None = None
+    ) -> Array:
         """Take one step for each row of lr.
 
         Args:
             lr: (T, K).
             momentum: (T,) of all lanes; the optimizer's own when omitted.
+            start: the number of the first step.
+            gauge: looks at the layers of every lane, at the steps that it wants.
 
         Returns:
             (T, K) the loss of each lane before the update that uses its lr. A lane whose loss is not finite
@@ -122,7 +130,11 @@ class Stack:
             if momentum is not None:
                 set_momentum(self._optimizer, float(momentum[step]))
             loss, gradients = self._accumulated()
+            if gauge is not None and start + step in gauge.steps:
+                gauge.look(start + step, self.parameters, dict(zip(self._parameters, gradients, strict=True)))
             self._update(gradients, {kind: table[step] for kind, table in tables.items()})
+            if gauge is not None and gauge.awaits:
+                gauge.updated(self.parameters)
             losses.append(loss)
         found: Array = torch.stack(losses).cpu().double().numpy()
         return found
@@ -285,7 +297,13 @@ def traceable(setup: Setup) -> bool:
 def _over_lanes(lane: Callable[..., Any]) -> Callable[..., Any]:
     """A function of one lane's (parameters, buffers), over stacked ones; all lanes draw the same masks."""
     over: Callable[..., Any] = torch.vmap(lane, randomness="same")
-    return over
+
+    def quietly(*stacked: Any) -> Any:
+        with warnings.catch_warnings():  # that some operation is not batched: whether it pays is measured
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            return over(*stacked)
+
+    return quietly
 
 
 def _repeat(tensor: Tensor, lanes: int) -> Tensor:

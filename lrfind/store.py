@@ -2,6 +2,7 @@
 
 config.yaml       the config as given          resolved.yaml   with every default and override
 environment.json  versions, device, threads    run.sqlite      the truth
+health.csv        a row a look at a layer
 steps.csv         a row a step                 lanes.csv       a row a lane
 summary.json      what --json prints           *.png, *.svg    plots
 """
@@ -28,8 +29,9 @@ from filelock import FileLock, Timeout
 
 from lrfind.config import Experiment, check, dump
 from lrfind.errors import UsageError
+from lrfind.health import LayerHealth
 from lrfind.plan import Evaluation, LaneResult, Outcome, PlannedLane
-from lrfind.tables import lanes_frame, steps_frame
+from lrfind.tables import health_frame, lanes_frame, steps_frame
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -48,12 +50,18 @@ CREATE TABLE steps (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
     loss REAL, probe_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
+CREATE TABLE health (
+    lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
+    layer TEXT NOT NULL, weights INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
+    grad_norm REAL, weight_norm REAL, update_ratio REAL, zero_share REAL, nonfinite_share REAL,
+    dead_share REAL, clipped_share REAL, PRIMARY KEY (lane, place)
+) WITHOUT ROWID;
 """
 NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr >= 0"
 DATABASE = "run.sqlite"
 LOCK = ".lock"
 UNKNOWN_HOLDER = {"pid": "unknown", "host": "unknown", "since": "unknown"}
-VERSION = 3
+VERSION = 4
 ASKED_FOR = ("probe_loss", "grad_norm", "momentum", "skipped")
 """Columns of a step that only some runs have."""
 FILES = (
@@ -64,6 +72,7 @@ FILES = (
     "environment.json",
     "steps.csv",
     "lanes.csv",
+    "health.csv",
     "summary.json",
 )
 
@@ -214,8 +223,8 @@ class Run:
     def _forget_interrupted(self, database: sqlite3.Connection, lane: int) -> None:
         query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
         if database.execute(query, (lane,)).rowcount:
-            database.execute("DELETE FROM steps WHERE lane = ?", (lane,))
-            database.execute("DELETE FROM evaluations WHERE lane = ?", (lane,))
+            for table in ("steps", "evaluations", "health"):
+                database.execute(f"DELETE FROM {table} WHERE lane = ?", (lane,))
 
     def _insert(self, database: sqlite3.Connection, result: LaneResult) -> None:
         none = [None] * result.lr.size
@@ -232,6 +241,9 @@ class Run:
         database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
         evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
         database.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
+        looks = [(result.lane, place, *row) for place, row in enumerate(result.health)]
+        marks = ", ".join("?" * (2 + len(LayerHealth._fields)))
+        database.executemany(f"INSERT INTO health VALUES ({marks})", looks)
 
     def outcomes(self) -> dict[int, Outcome]:
         """How each lane that was kept ended, by number."""
@@ -260,6 +272,12 @@ class Run:
             for step, val_loss, metric in database.execute(query, (lane,))
         ]
 
+        query = f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place"
+        health = [
+            LayerHealth(step, layer, weights, bool(trained), bool(matrix), *measured)
+            for step, layer, weights, trained, matrix, *measured in database.execute(query, (lane,))
+        ]
+
         def asked(name: str) -> Any:
             column = columns.index(name)
             return table[:, column] if any(step[column] is not None for step in steps) else None
@@ -277,14 +295,17 @@ class Run:
             seconds=seconds,
             error=error,
             variant=variant,
+            health=tuple(health),
             **{name: asked(name) for name in ASKED_FOR},
         )
 
     def export(self) -> None:
-        """Write steps.csv and lanes.csv from the database."""
+        """Write steps.csv, lanes.csv and, where layers were looked at, health.csv from the database."""
         lanes = self.lanes()
         self.write("steps.csv", steps_frame(lanes).to_csv(index=False, na_rep="nan"))
         self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False, na_rep="nan"))
+        if any(lane.health for lane in lanes):
+            self.write("health.csv", health_frame(lanes).to_csv(index=False, na_rep="nan"))
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""

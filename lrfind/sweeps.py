@@ -47,6 +47,7 @@ def run_sweep(
         prepared = prepare(experiment, command, stored)
         if not stored:
             run.set_fact("environment", environment(prepared.problems[0].device))
+            run.set_fact("data", prepared.problems[0].data)
             run.set_fact("metric", prepared.metric)
             run.set_fact("engines", [asdict(engine) for engine in prepared.engines])
             run.set_fact("notes", [*prepared.notes])

@@ -7,8 +7,9 @@ where float16 overflowed, so that no step was taken). In a sweep also val_loss a
 steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
 lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
 first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,
-metric, rung (of a pruned lane), train_seconds; nan where there is none. Floats are written so that reading
-them gives the same bits.
+metric, rung (of a pruned lane), train_seconds; nan where there is none.
+health.csv: lane, variant, seed and peak lr, then the fields of `lrfind.health.LayerHealth`; a row a look at a
+layer.
 """
 
 from __future__ import annotations
@@ -78,6 +79,17 @@ def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
             for result in lanes
         ]
     )
+
+
+def health_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane, look and layer; the columns of health.csv."""
+    rows = []
+    for result in lanes:
+        which: dict[str, Any] = {"lane": result.lane}
+        which |= {"variant": result.variant} if result.variant else {}
+        which |= {"seed": result.seed, "lr": result.peak}
+        rows += [which | row._asdict() for row in result.health]
+    return pd.DataFrame(rows)
 
 
 def _or_nan(value: float | None) -> float:

@@ -15,12 +15,14 @@ import torch
 from lrfind import curves
 from lrfind.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.evaluation import Metric, evaluate, evaluating, score
+from lrfind.gauge import Gauge
+from lrfind.health import LayerHealth, look_steps
 from lrfind.plan import Evaluation, Lane, LaneResult, Outcome
 from lrfind.problem import Problem
 from lrfind.reactions import plateaued
 from lrfind.sections import EarlyStop
 from lrfind.stacks import Stack
-from lrfind.train import Setup, Step, train
+from lrfind.train import Setup, Step, gauge_of, train
 
 BLOCK = 16  # steps of a stack between two looks at its losses
 
@@ -48,6 +50,7 @@ class Conditions:
         grad_norm: also measure the norm of the gradient; of single lanes only.
         early_stop: when a lane ends before its last step; None for never.
         pause_every: steps between other pauses, in which a lane's state may be kept.
+        looks: how often, evenly over a lane's steps, its layers are looked at; see `lrfind.health`.
     """
 
     factor: float = AT_A_CONSTANT_LR
@@ -57,6 +60,7 @@ class Conditions:
     grad_norm: bool = False
     early_stop: EarlyStop | None = None
     pause_every: int | None = None
+    looks: int = 0
 
     def stops(self, steps: int) -> list[int]:
         """After how many steps training pauses: for evaluations, for rungs and at the end."""
@@ -69,6 +73,7 @@ class Conditions:
 
 
 ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
+"""Of range tests."""
 
 
 @dataclass
@@ -80,6 +85,7 @@ class Record:
     rule: DivergenceRule = field(init=False)
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
+    health: list[LayerHealth] = field(default_factory=list)
     outcome: Outcome | None = None
     rung: int | None = None
     seconds: float = 0.0
@@ -93,6 +99,15 @@ class Record:
         self.steps.append(step)
         if self.rule.diverges(step.loss):
             self.outcome = "diverged"
+
+    def saw(self, rows: Sequence[LayerHealth]) -> None:
+        """Take looks at the layers, up to the last step: lanes of a stack go on while others need them."""
+        last = len(self.steps) - 1
+        for row in rows:
+            if row.step < last or (row.step == last and not self.outcome):
+                self.health.append(row)
+            elif row.step == last:  # where it diverged, its last update counts for nothing
+                self.health.append(row._replace(update_ratio=None))
 
     def evaluated(self, evaluation: Evaluation) -> None:
         """Take an evaluation, which may end the lane."""
@@ -150,6 +165,7 @@ class Record:
             variant=self.lane.variant,
             momentum=self.momentum(slice(len(self.steps))),
             skipped=column([step.skipped for step in self.steps]),
+            health=tuple(self.health),
         )
 
 
@@ -177,6 +193,7 @@ class Alone:
         self.records = [Record(lane, conditions)]
         self._problem, self._watch, self._grad_norm = problem, watch, conditions.grad_norm
         self._setup: Setup | None = None
+        self._gauge: Gauge | None = None
 
     @property
     def record(self) -> Record:
@@ -190,6 +207,15 @@ class Alone:
             self._setup = self._problem.setup(self.record.lane.seed)
         return self._setup
 
+    @property
+    def gauge(self) -> Gauge:
+        """Looks at its layers."""
+        if self._gauge is None:
+            record = self.record
+            looks = look_steps(record.lane.lr.size, record.conditions.looks)
+            self._gauge = gauge_of(self.setup, looks)
+        return self._gauge
+
     def advance(self, until: int) -> None:
         """Train up to step `until`."""
         record = self.record
@@ -197,12 +223,24 @@ class Alone:
         with self._failure_noted():
             setup = self.setup
             lr, momentum = record.lr(slice(at, until)), record.momentum(slice(at, until))
-            damping, norm = record.damping, self._grad_norm
-            for step in train(setup, lr, start=at, grad_norm=norm, momentum=momentum, damping=damping):
-                record.take(step)
-                self._watch((record.lane,), step.step, (step.loss,))
-                if record.outcome:
-                    break
+            steps = train(
+                setup,
+                lr,
+                start=at,
+                grad_norm=self._grad_norm,
+                momentum=momentum,
+                damping=record.damping,
+                gauge=self.gauge,
+            )
+            try:
+                for step in steps:
+                    record.take(step)
+                    self._watch((record.lane,), step.step, (step.loss,))
+                    if record.outcome:
+                        break
+            finally:
+                for rows in self.gauge.take():
+                    record.saw(rows)
 
     def evaluate(self, step: int) -> None:
         """Evaluate the lane."""
@@ -230,6 +268,7 @@ class Stacked:
         self.records = [Record(lane, conditions) for lane in lanes]
         self._problem, self._watch, self._compile = problem, watch, compile
         self._stack: Stack | None = None
+        self._gauge: Gauge | None = None
         self._inside = self.records  # the records of the stack's lanes, some of which may have ended
 
     def advance(self, until: int) -> None:
@@ -238,17 +277,23 @@ class Stacked:
             setup = self._problem.setup(self.records[0].lane.seed)
             graphs = self._problem.graphs
             self._stack = Stack(setup, len(self.records), compile=self._compile, graphs=graphs)
+            record = self.records[0]
+            self._gauge = gauge_of(setup, look_steps(record.lane.lr.size, record.conditions.looks))
+        assert self._gauge is not None  # it came with the stack
         while live := [record for record in self._inside if not record.outcome]:
             at = len(live[0].steps)
             if at >= until:
                 return
             if len(live) <= len(self._inside) // 2:  # a smaller stack is recorded anew, which takes a while
-                self._stack.keep([i for i, record in enumerate(self._inside) if not record.outcome])
+                staying = [i for i, record in enumerate(self._inside) if not record.outcome]
+                self._stack.keep(staying)
+                self._gauge.keep(staying)
                 self._inside = live
             ahead = slice(at, min(at + BLOCK, until))
             lr = np.stack([record.lr(ahead) for record in self._inside], axis=1)  # (T, K)
             momentum = self._inside[0].momentum(ahead)  # lanes of a stack have it in common
-            for i, losses in enumerate(self._stack.train(lr, momentum).tolist()):
+            table = self._stack.train(lr, momentum, start=at, gauge=self._gauge)
+            for i, losses in enumerate(table.tolist()):
                 taken: list[tuple[Lane, float]] = []
                 for record, loss, lane_lr in zip(self._inside, losses, lr[i].tolist(), strict=True):
                     if not record.outcome:
@@ -256,6 +301,9 @@ class Stacked:
                         taken.append((record.lane, loss))
                 if taken:
                     self._watch([lane for lane, _ in taken], at + i, [loss for _, loss in taken])
+            for record, rows in zip(self._inside, self._gauge.take(), strict=False):
+                if record in live:
+                    record.saw(rows)
 
     def evaluate(self, step: int) -> None:
         """Evaluate the stack."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +17,8 @@ from lrfind.catalog import Precision
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
+from lrfind.explanations import explain, in_its_own_words
+from lrfind.gauge import Gauge
 from lrfind.param_groups import MULTIPLIER
 
 
@@ -119,6 +121,7 @@ def train(
     grad_norm: bool = False,
     momentum: Array | None = None,
     damping: Callable[[float], float] | None = None,
+    gauge: Gauge | None = None,
 ) -> Iterator[Step]:
     """Take one optimizer step for each lr, and yield each step's measurements before its update.
 
@@ -133,6 +136,7 @@ def train(
         grad_norm: also measure the Euclidean norm of the gradient, over all parameters, before clipping.
         momentum: (T,) of each step; the optimizer's own when omitted.
         damping: from the norm of a step's gradient to what its lr is multiplied with.
+        gauge: looks at the layers, at the steps that it wants.
 
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
@@ -149,6 +153,8 @@ def train(
             scaler.unscale_(optimizer)
         norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
         skipped = None if scaler is None or norm is None else not math.isfinite(norm)
+        if gauge is not None and step in gauge.steps:
+            gauge.look(step, _weights(model), _gradients(model))
         _adjust(parameters, setup.recipe)
         if damping is not None and norm is not None:
             value *= damping(norm)
@@ -163,6 +169,8 @@ def train(
             if not skipped:  # a fused SGD that is skipped at its first step keeps an unwritten momentum
                 scaler.step(optimizer)
             scaler.update()
+        if gauge is not None and gauge.awaits:
+            gauge.updated(_weights(model))
 
 
 def _backward(setup: Setup) -> float:
@@ -193,6 +201,23 @@ def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:
         torch.nn.utils.clip_grad_value_(parameters, recipe.clip_value)
     if recipe.clip_norm is not None:
         torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+
+
+def gauge_of(setup: Setup, steps: Container[int]) -> Gauge:
+    """A gauge of a lane's layers, that looks at these steps."""
+    held = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
+    named = setup.model.named_parameters()
+    trained = {name for name, p in named if id(p) in held and p.requires_grad}
+    return Gauge(setup.model, trained, steps, setup.recipe.clip_norm, setup.recipe.clip_value)
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters (1, ...), as a gauge wants them."""
+    return {name: parameter.detach()[None] for name, parameter in model.named_parameters()}
+
+
+def _gradients(model: nn.Module) -> dict[str, Tensor | None]:
+    return {name: None if p.grad is None else p.grad[None] for name, p in model.named_parameters()}
 
 
 def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
@@ -241,11 +266,12 @@ def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
 
 def first_steps_failed(error: BaseException) -> LrfindError:
     """What to tell when a training cannot even take its first steps."""
+    told = explain(error)
     if isinstance(error, LrfindError):
-        return error
+        return UsageError(told) if isinstance(error, UsageError) else error
     return UsageError(
-        f"the first training step failed: {type(error).__name__}: {' '.join(str(error).split())}\nCheck that"
-        " model, data and loss fit together (shapes, dtypes, number of outputs)."
+        f"the first training step failed: {in_its_own_words(error)}\nCheck that model, data and loss fit"
+        f" together{f': {told}' if told else ' (shapes, dtypes, number of outputs).'}"
     )
 
 

@@ -58,7 +58,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     shape = variant_shape(Variant("", experiment), problem, steps)
     _note_facts(run, experiment, problem, steps)
     pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
-    conditions = training_conditions(training, pause_every=pause)
+    conditions = training_conditions(experiment, pause_every=pause)
     told = watch(training.seeds, steps)
     try:
         with computing_with(run.facts()["threads"]):
@@ -94,6 +94,7 @@ def _note_facts(run: Run, experiment: Experiment, problem: Problem, steps: int) 
         problem.setup(experiment.seed)  # which makes the notes
         metric, _ = evaluate_once(problem, experiment.seed)
         run.set_fact("environment", environment(problem.device))
+        run.set_fact("data", problem.data)
         run.set_fact("metric", metric)
         run.set_fact("notes", [*problem.notes, *idle_watches(experiment.training, steps)])
         run.set_fact("threads", torch.get_num_threads())

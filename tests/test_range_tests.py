@@ -139,7 +139,7 @@ def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
     summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
     assert set(summary) == {
-        "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings", "notes", "group"
+        "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings", "notes", "group", "data", "health"
     }  # fmt: skip
     assert set(summary["suggestion"]) == {"lr", "low", "high", "method", "reason"}
     assert summary["suggestion"]["low"] <= summary["suggestion"]["lr"] <= summary["suggestion"]["high"]

@@ -62,24 +62,15 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:
     """The experiment and the text it was read from; says on stderr which config was found by itself."""
-    from lrfind.config import check, read
+    from lrfind.config import anchored, check, read
     from lrfind.templates import find_config
 
     path, why = find_config(config)
     text = read(path)
-    experiment = _anchored(check(text, overrides, str(path)))
+    experiment = anchored(check(text, overrides, str(path)), path.parent)
     if not quiet and config is None:
         note(f"config: {path}, {why}")
     return experiment, text
-
-
-def _anchored(experiment: Experiment) -> Experiment:
-    """With the file of starting weights named from the root, so that a run can be resumed from anywhere."""
-    file = experiment.model.init_from
-    if file is None:
-        return experiment
-    model = experiment.model.model_copy(update={"init_from": str(Path(file).expanduser().absolute())})
-    return experiment.model_copy(update={"model": model})
 
 
 def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:

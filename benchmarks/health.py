@@ -1,0 +1,71 @@
+"""What looking at the layers costs: lanes with the default number of looks beside the same lanes without.
+
+    python benchmarks/health.py [TURNS]
+
+Everything runs in one process, in turns (with, without, with, without, ...), each way a whole range test of
+one lane, or a stack of nine lanes, of the packaged experiment with its own number of steps. The figure is the
+median over the turns of the ratio of a turn's two times, with the smallest and the largest beside it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import click
+import numpy as np
+
+from lrfind.config import Experiment, check
+from lrfind.lanes import run_lane
+from lrfind.plan import Lane
+from lrfind.problem import Problem, from_config
+from lrfind.stacks import obstacle
+from lrfind.teams import ON_A_RAMP, Stacked, unwatched
+from lrfind.templates import starter
+
+EXPERIMENTS = ("linear_regression", "mnist_mlp", "mnist_cnn", "mnist_rows_lstm", "char_transformer")
+LANES = 9
+
+
+def alone(problem: Problem, looks: int, steps: int) -> None:
+    lr = np.full(steps, 1e-5)
+    run_lane(problem, Lane(0, 0, lr), replace(ON_A_RAMP, looks=looks))
+
+
+def stacked(problem: Problem, looks: int, steps: int) -> None:
+    lanes = [Lane(number, 0, np.full(steps, 1e-5)) for number in range(LANES)]
+    conditions = replace(ON_A_RAMP, looks=looks)
+    Stacked(problem, lanes, conditions, unwatched, compile=False).advance(steps)
+
+
+def ratios(way: Callable[[Problem, int, int], None], experiment: Experiment, turns: int) -> list[float]:
+    problem, steps = from_config(experiment), experiment.range_test.steps
+    way(problem, experiment.health, steps)  # not timed: the first one imports and allocates
+    found = []
+    for turn in range(turns):
+        seconds = {}
+        for looks in (0, experiment.health) if turn % 2 else (experiment.health, 0):
+            began = time.perf_counter()
+            way(problem, looks, steps)
+            seconds[looks] = time.perf_counter() - began
+        found.append(seconds[experiment.health] / seconds[0])
+    return found
+
+
+def main(turns: int) -> None:
+    click.echo("with looks / without, median over turns [lowest, highest]")
+    for name in EXPERIMENTS:
+        experiment = check(starter(name))
+        for way in (alone, stacked):
+            if way is stacked and obstacle(from_config(experiment).setup(0)):
+                continue
+            found = ratios(way, experiment, turns)
+            spread = f"[{min(found):.3f}, {max(found):.3f}]"
+            click.echo(f"{name:18} {way.__name__:8} {statistics.median(found):.3f} {spread}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 15)

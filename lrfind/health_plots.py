@@ -1,0 +1,142 @@
+"""The plot of gradient health: a map of layers over steps; compute what is to be seen, then draw it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfind.curves import Array
+from lrfind.drawing import RED
+from lrfind.plan import LaneResult
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_NAMES = 40  # of layers on an axis
+WRAP = 130  # characters of a title's line
+
+
+@dataclass(frozen=True)
+class HealthView:
+    """What a plot of gradient health shows of one lane.
+
+    Attributes:
+        layers: L names, from the input to the output.
+        at: (N,) the step, or on a ramp the lr, of each look.
+        on_a_ramp: whether `at` is an lr.
+        gradient: (L, N) norm of the gradient over that of the weights; NaN where there is none.
+        update: (L, N) norm of the update over that of the weights.
+        silent: (L, N) share of dead units; in layers without units, of zeros in the gradient; 1 without any.
+        calm: how many looks the diagnosis is made of.
+        title: the diagnosis in words.
+    """
+
+    layers: Sequence[str]
+    at: Array
+    on_a_ramp: bool
+    gradient: Array
+    update: Array
+    silent: Array
+    calm: int
+    title: str
+
+
+def view_health(lane: LaneResult, calm: int, found: dict[str, Any], on_a_ramp: bool) -> HealthView:
+    """Compute what `draw_map` draws.
+
+    Args:
+        lane: with looks.
+        calm: how many of them the diagnosis is made of.
+        found: the diagnosis; see `lrfind.diagnosis.diagnosis`.
+        on_a_ramp: whether it is a range test's.
+    """
+    steps = sorted({row.step for row in lane.health})
+    layers = list(dict.fromkeys(row.layer for row in lane.health))
+    tables = np.full((3, len(layers), len(steps)), np.nan)
+    for row in lane.health:
+        silent = row.dead_share if row.dead_share is not None else row.zero_share
+        values = (row.relative, row.update_ratio, 1.0 if silent is None else silent)
+        place = layers.index(row.layer), steps.index(row.step)
+        tables[:, *place] = [np.nan if value is None else value for value in values]
+    told = [f"{finding['what']}: {finding['evidence']}" for finding in found["findings"]]
+    return HealthView(
+        layers=layers,
+        at=lane.lr[steps] if on_a_ramp else np.array(steps, dtype=np.float64),
+        on_a_ramp=on_a_ramp,
+        gradient=tables[0],
+        update=tables[1],
+        silent=tables[2],
+        calm=calm,
+        title="; ".join(told) or "gradients are healthy",
+    )
+
+
+def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bool = False) -> Axes:
+    """Draw values (L, N) as a map, the input's layer on top; grey where there is nothing.
+
+    Args:
+        view: what the axes are.
+        values: to be drawn.
+        label: of the colours.
+        ax: to draw on.
+        share: whether they are shares from 0 to 1, and else ratios on a logarithmic scale.
+    """
+    from matplotlib import colormaps
+    from matplotlib.colors import LogNorm, Normalize
+
+    shown = values if share else np.where((values > 0) & np.isfinite(values), values, np.nan)
+    known = shown[np.isfinite(shown)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (1e-3, 1.0)
+    scale = Normalize(0, 1) if share else LogNorm(min(low, high / 1e3), high)
+    ax.set_facecolor("0.85")
+    edges = _edges(np.log(view.at) if view.on_a_ramp else view.at)
+    mesh = ax.pcolormesh(
+        np.exp(edges) if view.on_a_ramp else edges,
+        np.arange(len(view.layers) + 1) - 0.5,
+        shown,
+        norm=scale,
+        cmap=colormaps["Reds" if share else "cividis"],
+    )
+    if view.on_a_ramp:
+        ax.set_xscale("log")
+    if view.calm < view.at.size:
+        border = edges[view.calm]
+        ax.axvline(np.exp(border) if view.on_a_ramp else border, color=RED, linestyle="--", linewidth=1.2)
+    every = max(1, -(-len(view.layers) // MOST_NAMES))
+    ax.set_yticks(range(0, len(view.layers), every), view.layers[::every], fontsize="x-small")
+    ax.set_ylim(len(view.layers) - 0.5, -0.5)
+    ax.set_xlabel("learning rate" if view.on_a_ramp else "step")
+    ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", label=label)
+    return ax
+
+
+def health_figure(view: HealthView, title: str) -> Figure:
+    """A figure of its own: gradient, update and silence of every layer side by side; needs no display."""
+    from matplotlib.figure import Figure
+
+    height = 2.6 + 0.22 * min(max(len(view.layers), 4), MOST_NAMES)
+    figure = Figure(figsize=(10.4, height), layout="constrained")
+    first, second, third = figure.subplots(1, 3, sharey=True)
+    draw_map(view, view.gradient, "gradient / weights", first)
+    draw_map(view, view.update, "update / weights", second)
+    draw_map(view, view.silent, "dead units (or zeros)", third, share=True)
+    told = f"{title}: {view.title}"
+    if view.calm < view.at.size:
+        told += "; beyond the dashed line the rate is to blame, not the network"
+    figure.suptitle(textwrap.fill(told, WRAP), fontsize="medium", x=0.01, ha="left")
+    return figure
+
+
+def _edges(middle: Array) -> Array:
+    """The borders (N + 1,) of cells around their middles (N,)."""
+    if middle.size == 1:
+        return np.array([middle[0] - 0.5, middle[0] + 0.5])
+    inner = (middle[1:] + middle[:-1]) / 2
+    first, last = 2 * middle[0] - inner[0], 2 * middle[-1] - inner[-1]
+    edges: Array = np.concatenate([[first], inner, [last]])
+    return edges

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from lrfind.drawing import save
+from lrfind.health import LayerHealth
+from lrfind.health_plots import health_figure, view_health
+from lrfind.plan import LaneResult
+
+FOUND = {"findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
+
+
+def lane(health: list[LayerHealth]) -> LaneResult:
+    lr = np.geomspace(1e-3, 1e-1, 11)
+    return LaneResult(0, 0, 11, 0.1, "finished", lr, np.ones(11), health=tuple(health))
+
+
+def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
+    looks = [
+        LayerHealth(step, layer, 10, layer != "a", True, grad, 2.0, 0.5, 0.25, 0.0, dead)
+        for step in (0, 5, 10)
+        for layer, grad, dead in (("a", None, None), ("b", 1.0, 0.75), ("c", 4.0, None))
+    ]
+    view = view_health(lane(looks), 2, FOUND, on_a_ramp=True)
+    assert view.layers == ["a", "b", "c"]
+    np.testing.assert_allclose(view.at, [1e-3, 1e-2, 1e-1])
+    np.testing.assert_array_equal(view.gradient[:, 0], [np.nan, 0.5, 2.0])
+    np.testing.assert_array_equal(view.silent[:, 0], [0.25, 0.75, 0.25])
+    figure = health_figure(view, "title")
+    assert figure.get_suptitle().startswith("title: vanishing: a is small; beyond the dashed line")
+    assert [ax.get_xscale() for ax in figure.axes[:3]] == ["log"] * 3
+    save(figure, tmp_path / "health")
+    assert (tmp_path / "health.png").stat().st_size > 10_000
+
+
+def test_one_look_and_nothing_but_zeros_can_be_drawn(tmp_path: Path) -> None:
+    looks = [LayerHealth(0, "a", 1, True, True, 0.0, 0.0, None, 1.0, 0.0, 1.0)]
+    view = view_health(lane(looks), 1, {"findings": []}, on_a_ramp=False)
+    save(health_figure(view, "t"), tmp_path / "health")
