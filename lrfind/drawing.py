@@ -40,5 +40,6 @@ def save(figure: Figure, stem: Path) -> None:
     from matplotlib import rc_context
 
     figure.savefig(f"{stem}.png", dpi=200)
+    figure.set_layout_engine("none")  # as it was found: it takes longer than the drawing
     with rc_context({"svg.hashsalt": "lrfind"}):
         figure.savefig(f"{stem}.svg", metadata={"Date": None})

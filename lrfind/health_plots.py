@@ -111,7 +111,9 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     ax.set_yticks(range(0, len(view.layers), every), view.layers[::every], fontsize="x-small")
     ax.set_ylim(len(view.layers) - 0.5, -0.5)
     ax.set_xlabel("learning rate" if view.on_a_ramp else "step")
-    ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", label=label)
+    bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", label=label)
+    for axes in (ax, bar.ax):
+        axes.minorticks_off()
     return ax
 
 

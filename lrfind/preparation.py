@@ -19,7 +19,7 @@ from lrfind.problem import Problem, from_configs
 from lrfind.sections import CompareSection, SearchSection, SweepSection, TrainingSection
 from lrfind.shapes import shape_of
 from lrfind.teams import Conditions
-from lrfind.train import has_momentum, set_momentum
+from lrfind.train import first_steps_failed, has_momentum, set_momentum
 from lrfind.variants import Variant, variants_of
 
 BYTES_PER_STEP = 170
@@ -193,11 +193,18 @@ def budget(training: TrainingSection, problem: Problem) -> int:
 
 
 def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
-    """The name of the task's metric, and the seconds that one evaluation of a lane takes."""
+    """The name of the task's metric, and the seconds that one evaluation of a lane takes.
+
+    Raises:
+        LrfindError: if the model cannot be evaluated; says what does not fit.
+    """
     if problem.validation is None:
         return None, 0.0
     setup = problem.setup(seed)
     began = time.perf_counter()
-    with evaluating(setup.model), torch.no_grad():
-        _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
+    try:
+        with evaluating(setup.model), torch.no_grad():
+            _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
+    except (Exception, SystemExit) as error:
+        raise first_steps_failed(error) from error
     return metric, time.perf_counter() - began

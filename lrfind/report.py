@@ -60,7 +60,7 @@ def over_text(summary: dict[str, Any]) -> str:
     lines.append(
         f"  lanes: {len(summary['lanes'])}, {sum(n['steps'] for n in summary['lanes'])} training steps"
     )
-    return "\n".join([*lines, *_warnings(summary)])
+    return "\n".join([*lines, *_also(summary)])
 
 
 def comparison_text(summary: dict[str, Any]) -> str:
@@ -93,7 +93,7 @@ def comparison_text(summary: dict[str, Any]) -> str:
     lanes = summary["lanes"]
     lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
     lines += [f"  {engine_text(summary['engines'])}"] if summary["engines"] else []
-    return "\n".join([*lines, *_warnings(summary)])
+    return "\n".join([*lines, *_also(summary)])
 
 
 def training_text(summary: dict[str, Any]) -> str:
@@ -127,7 +127,7 @@ def training_text(summary: dict[str, Any]) -> str:
         lines.append(
             "  weights: model.seedN.pt" + (", of the lowest val loss best.seedN.pt" if lowest else "")
         )
-    return "\n".join([*lines, *_warnings(summary)]).rstrip()
+    return "\n".join([*lines, *_also(summary)]).rstrip()
 
 
 def engine_text(engines: Iterable[Any]) -> str:
@@ -141,10 +141,23 @@ def engine_text(engines: Iterable[Any]) -> str:
     return "; ".join(dict.fromkeys(texts))
 
 
-def _warnings(summary: dict[str, Any]) -> list[str]:
-    """What must be known of a run, each in a line."""
+def _also(summary: dict[str, Any]) -> list[str]:
+    """What else must be known of a run: its data, notes, warnings, and how its gradients are."""
     notes = [f"note: {note}" for note in summary["notes"]]
-    return [*notes, *(f"warning: {warning}" for warning in summary["warnings"]), *_health(summary["health"])]
+    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
+    return [*_data(summary["data"]), *_health(summary["health"]), *notes, *warnings]
+
+
+def _data(facts: dict[str, Any] | None) -> list[str]:
+    """How many rows there were, and what was done to them."""
+    if not facts:
+        return []
+    counts = [
+        f"{count:,} rows to {what}" if count is not None else f"an unknown number of rows to {what}"
+        for what, count in (("train", facts["rows"]["train"]), ("validate", facts["rows"]["validation"]))
+    ]
+    told = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
+    return [f"  with {' and '.join(counts)}", *(f"    {each}" for each in told)]
 
 
 def _health(found: dict[str, Any] | None) -> list[str]:
@@ -185,7 +198,7 @@ def range_test_text(summary: dict[str, Any]) -> str:
     counts = ", ".join(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
     taken = sum(lane["steps"] for lane in summary["lanes"])
     lines.append(f"  lanes: {counts}; {taken} training steps")
-    return "\n".join([*lines, *_warnings(summary)])
+    return "\n".join([*lines, *_also(summary)])
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
@@ -227,7 +240,7 @@ def sweep_text(summary: dict[str, Any]) -> str:
         )
     if engine:
         lines.append(f"  {engine_text([engine])}")
-    return "\n".join([*lines, *_warnings(summary)])
+    return "\n".join([*lines, *_also(summary)])
 
 
 def rates_text(summary: dict[str, Any]) -> str:

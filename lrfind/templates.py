@@ -34,6 +34,12 @@ def templates() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
 
 
+def companions(template: str) -> list[Path]:
+    """The files that a template needs beside it: a table, weights."""
+    path = templates()[template]
+    return sorted(file for file in path.parent.glob(f"{template}.*") if file != path)
+
+
 def starter(template: str) -> str:
     """The text of a template.
 

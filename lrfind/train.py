@@ -17,7 +17,7 @@ from lrfind.catalog import Precision
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
-from lrfind.explanations import explain, in_its_own_words
+from lrfind.fitting.explanations import explain, in_its_own_words
 from lrfind.gauge import Gauge
 from lrfind.param_groups import MULTIPLIER
 
@@ -269,9 +269,12 @@ def first_steps_failed(error: BaseException) -> LrfindError:
     told = explain(error)
     if isinstance(error, LrfindError):
         return UsageError(told) if isinstance(error, UsageError) else error
+    own_words = in_its_own_words(error)
+    if told:
+        return UsageError(f"the first training step failed: {told}\n  {own_words}")
     return UsageError(
-        f"the first training step failed: {in_its_own_words(error)}\nCheck that model, data and loss fit"
-        f" together{f': {told}' if told else ' (shapes, dtypes, number of outputs).'}"
+        f"the first training step failed: {own_words}\nCheck that model, data and loss fit together (shapes,"
+        " dtypes, number of outputs)."
     )
 
 

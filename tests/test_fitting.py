@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.explanations import explain, own_line
-from lrfind.targets import broadcasts, misfit, silent_misfit
+from lrfind.fitting.explanations import explain, own_line
+from lrfind.fitting.targets import broadcasts, misfit, silent_misfit
 from lrfind.train import first_steps_failed
 from tests.conftest import Command
 
@@ -413,10 +413,11 @@ def test_a_mistake_is_named_with_what_would_do(lrfind: Command, change: str, mes
 
 
 def test_a_run_explains_its_first_step_as_the_check_does(lrfind: Command) -> None:
-    for command in (("range-test",), ("grid", "--lrs", "0.1")):
+    for command in (("range-test",), ("grid", "--lrs", "0.1"), ("train",)):
         assert lrfind(*command, "own.yaml", *overrides(data(x="[5]"))) == 2
-        assert "error: the first training step failed: RuntimeError: mat1 and mat2 shapes" in lrfind.err
-        assert "fit together: model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5" in lrfind.err
+        told = "first training step failed: model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5"
+        assert f"error: the {told}" in lrfind.err
+        assert "RuntimeError: mat1 and mat2 shapes" in lrfind.err
         assert "own_for_fitting.py:" in lrfind.err
     assert lrfind("grid", "own.yaml", *overrides("loss='own:by_row'")) == 2
     assert "error: loss: own_for_fitting:by_row gives (8, 1) float32" in lrfind.err

@@ -31,7 +31,7 @@ def check(
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:
-        from lrfind.fitting import fitting
+        from lrfind.fitting.one_batch import fitting
 
         for line in fitting(experiment):
             click.echo(line)
@@ -65,18 +65,21 @@ def schema(quiet: bool) -> int:
 @quiet_option
 def init(template: str | None, file: Path | None, quiet: bool) -> int:
     """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
-    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, starter
+    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, companions, starter
 
-    target = file or Path(DEFAULT_FILE)
-    text = starter(template or DEFAULT_TEMPLATE)
-    try:
-        with target.open("x", encoding="utf-8") as opened:
-            opened.write(text)
-    except FileExistsError:
-        raise UsageError(f"'{target}' exists already and is left as it is; name another FILE.") from None
-    except OSError as error:
-        raise UsageError(f"cannot write '{target}': {error.strerror}.") from None
-    click.echo(f"wrote {target}; now: lrfind range-test {target}")
+    target, name = file or Path(DEFAULT_FILE), template or DEFAULT_TEMPLATE
+    contents = {target: starter(name).encode()}
+    contents |= {target.parent / beside.name: beside.read_bytes() for beside in companions(name)}
+    taken = next((path for path in contents if path.exists()), None)
+    if taken is not None:
+        raise UsageError(f"'{taken}' exists already and is left as it is; name another FILE.")
+    for path, content in contents.items():
+        try:
+            with path.open("xb") as opened:
+                opened.write(content)
+        except OSError as error:
+            raise UsageError(f"cannot write '{path}': {error.strerror}.") from None
+    click.echo(f"wrote {', '.join(map(str, contents))}; now: lrfind range-test {target}")
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -18,21 +19,38 @@ MNIST_SCALE = (0.1307, 0.3081)  # mean and standard deviation of the training pi
 FASHION_SCALE = (0.2860, 0.3530)
 
 
-def mnist_mini() -> TensorData:
+def mnist_mini(digits: Sequence[int] = tuple(range(10))) -> TensorData:
     """6,000 real MNIST images, 5,000 to train and 1,000 to validate; see MNIST_MINI.md beside this file.
+
+    Args:
+        digits: of which there shall be images; y is the place in this list.
 
     Returns:
         x (N, 1, 28, 28) float32 with mean 0 and deviation 1, y (N,) int64 in 0..9.
+
+    Raises:
+        UsageError: if these are not at least two different digits.
     """
+    if len(digits) < 2 or len(set(digits)) < len(digits) or not set(digits) <= set(range(10)):
+        raise UsageError(f"mnist_mini: digits must be two or more of 0 to 9; found {[*digits]}.")
     with (resources.files("lrfind.datasets") / "mnist_mini.npz").open("rb") as file:
         held = np.load(file)
         arrays = {name: torch.from_numpy(held[name]) for name in held.files}
-    return TensorData(
-        _scaled(arrays["train_images"], arrays["train_labels"], MNIST_SCALE),
-        _scaled(arrays["validation_images"], arrays["validation_labels"], MNIST_SCALE),
-        10,
-        _told(MNIST_SCALE),
+    train, validation = (
+        _of(digits, *_scaled(arrays[f"{split}_images"], arrays[f"{split}_labels"], MNIST_SCALE))
+        for split in ("train", "validation")
     )
+    return TensorData(train, validation, len(digits), _told(MNIST_SCALE))
+
+
+def _of(digits: Sequence[int], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """The images of some digits alone, y their places in the list."""
+    if [*digits] == [*range(10)]:
+        return x, y
+    places = torch.full((10,), -1)
+    places[list(digits)] = torch.arange(len(digits))
+    chosen = places[y] >= 0
+    return x[chosen], places[y[chosen]]
 
 
 def mnist_rows() -> TensorData:

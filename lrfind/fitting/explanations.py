@@ -19,11 +19,11 @@ from torch import Tensor, nn
 
 from lrfind.batches import output_and_loss
 from lrfind.errors import LrfindError
-from lrfind.forms import batch_parts, describe, describe_batch, listed, tensors_in
-from lrfind.layers import complaint
-from lrfind.targets import loss_name, misfit
+from lrfind.fitting.forms import batch_parts, describe, describe_batch, listed, tensors_in
+from lrfind.fitting.layers import complaint
+from lrfind.fitting.targets import loss_name, misfit
 
-THEIRS = [str(Path(file).parent) for file in (torch.__file__, __file__)]
+THEIRS = [str(Path(torch.__file__).parent), str(Path(__file__).parent.parent)]
 LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
 
 

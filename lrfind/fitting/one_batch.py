@@ -15,10 +15,10 @@ from lrfind.batches import output_and_loss
 from lrfind.config import Experiment
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import evaluate, evaluating, score
-from lrfind.explanations import explain, in_its_own_words
-from lrfind.forms import batch_parts, describe, describe_batch, form, listed, tensors_in
+from lrfind.fitting.explanations import explain, in_its_own_words
+from lrfind.fitting.forms import batch_parts, describe, describe_batch, form, listed, tensors_in
+from lrfind.fitting.targets import idle_dtype, misfit, silent_misfit
 from lrfind.problem import Problem, from_config, import_names
-from lrfind.targets import idle_dtype, misfit, silent_misfit
 from lrfind.train import Setup
 
 
@@ -41,6 +41,8 @@ def fitting(experiment: Experiment) -> Iterator[str]:
         setup = problem.setup(experiment.seed)
     with _explained("data: "):
         batch = next(setup.batches)
+    for told in problem.data.get("transforms") or ():
+        yield f"data: {told}"
     yield f"batch: {describe_batch(batch)}"
     if problem.batches_per_epoch is None:
         if experiment.training.epochs is not None:
