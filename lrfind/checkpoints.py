@@ -55,7 +55,7 @@ def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
         "measured": [value is not None for value in record.steps[0]] if record.steps else [],
         "evaluations": [list(evaluation) for evaluation in record.evaluations],
         "health": [list(row) for row in record.health],
-        "awake": alone.gauge.awake,
+        "awake": [torch.from_numpy(units) for units in alone.gauge.awake],
         "seconds": record.seconds,
     }
     write_tensors(state, path)
@@ -91,7 +91,7 @@ def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
             record.take(_step(row, measured))
         record.evaluations = [Evaluation(int(step), *values) for step, *values in held["evaluations"]]
         record.health = [LayerHealth(*row) for row in held["health"]]
-        alone.gauge.awake = held["awake"]
+        alone.gauge.awake = [units.numpy() for units in held["awake"]]
         record.seconds = held["seconds"]
         set_plain_state(held["randomness"])
     except Exception as error:

@@ -51,7 +51,7 @@ class Experiment(Section):
         default=10,
         ge=0,
         le=1000,
-        description="looks at every layer's gradient in a lane, at most one in 30 steps; 0 for never",
+        description="looks at every layer's gradient in a lane, at most one in 40 steps; 0 for never",
     )
     range_test: RangeTestSection = RangeTestSection()
     grid: GridSection = GridSection()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from lrfind.curves import Array
 from lrfind.health import LayerHealth
 
 MEMORY = 4  # looks over which a unit must pass no gradient to be dead: one batch may just not wake it
+HELD = 2**22  # numbers that may wait to be measured together with those of later looks
+EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]
 
 
@@ -24,26 +28,46 @@ class _Layer:
     Attributes:
         name: of the module.
         weights: how many numbers it has.
-        matrix: whether any parameter has two axes or more.
+        matrix: see `LayerHealth`.
         trained: those that the optimizer has.
-        numbers: how many of its weights are trained.
-        units: weight and, where there is one, bias of a linear or convolutional layer, a row a unit.
+        sizes: how many numbers each of these has.
+        units: of a linear or convolutional layer, each a row of its parameters; else 0.
     """
 
     name: str
     weights: int
     matrix: bool
     trained: Sequence[str]
-    numbers: int
-    units: Sequence[str]
+    sizes: Sequence[int]
+    units: int
+
+
+@dataclass
+class _Look:
+    """What was taken at one step, all trained weights in a row (K, N).
+
+    Attributes:
+        step: its number.
+        weights: before the update.
+        gradients: as they are before anything is done to them; 0 where none arrives.
+        arrives: of each layer that learns, whether any gradient does.
+        moved: what the update changed; None until it is done.
+    """
+
+    step: int
+    weights: Tensor
+    gradients: Tensor
+    arrives: Sequence[bool]
+    moved: Tensor | None = None
 
 
 @dataclass
 class Gauge:
     """Looks at the layers of one lane, or of each of K lanes of a stack.
 
-    All tensors that it is given have a leading axis of lanes (K, ...), and go by their parameters' names. Few
-    and large tensor operations are made, of floats where truth values would do: torch is slow at these.
+    Tensors are given with a leading axis of lanes (K, ...), by their parameters' names. A look copies the
+    weights, their gradients and their update; what these amount to is computed for several looks together,
+    since on small models the number of operations is what costs.
 
     Attributes:
         model: whose layers they are.
@@ -59,68 +83,52 @@ class Gauge:
     steps: Container[int]
     clip_norm: float | None = None
     clip_value: float | None = None
-    awake: list[Tensor] = field(default_factory=list)
+    awake: list[Array] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._layers = _layers_of(self.model, self.trained)
-        self._learning = [layer for layer in self._layers if layer.trained]
+        self._looks: list[_Look] = []
         self._seen: list[tuple[int, Array]] = []  # step, (K, L, len(MEASURED)); NaN where there is nothing
-        self._before: Tensor | None = None  # (K, N) all trained weights before the update that is awaited
+
+    @cached_property
+    def _layers(self) -> list[_Layer]:  # not known before the first step: a lazy layer has no shape
+        return _layers_of(self.model, self.trained)
+
+    @cached_property
+    def _learning(self) -> list[_Layer]:
+        return [layer for layer in self._layers if layer.trained]
 
     @property
     def awaits(self) -> bool:
-        """Whether the update of the step that it looked at last is still to be measured."""
-        return self._before is not None
+        """Whether the update of the step that it looked at last is still to be seen."""
+        return bool(self._looks) and self._looks[-1].moved is None
 
     def look(
         self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
     ) -> None:
-        """Measure the gradients of a step, before anything is done to them."""
-        weights = self._flat([parameters[name] for layer in self._learning for name in layer.trained])
-        found = {name: gradients.get(name) for layer in self._learning for name in layer.trained}
-        known = [parameters[n].new_zeros(parameters[n].shape) if g is None else g for n, g in found.items()]
-        flat = self._flat([gradient.to_dense() if gradient.is_sparse else gradient for gradient in known])
-        parts = self._split(flat)
-        columns = dict.fromkeys(MEASURED, np.full((len(flat), len(self._learning)), np.nan))
-        measured = [
-            *_norms(parts),
-            *_norms(self._split(weights)),
-            *(p.sign().abs_().mean(dim=1) for p in parts),
-        ]
-        columns["grad_norm"], columns["weight_norm"], nonzero = np.split(_host(measured), 3, axis=1)
-        columns["zero_share"], columns["dead_share"] = 1 - nonzero, self._dead(found)
-        columns["nonfinite_share"] = np.zeros_like(columns["grad_norm"])
-        if not np.isfinite(columns["grad_norm"]).all():
-            columns["nonfinite_share"] = _shares([~part.isfinite() for part in parts])
-            columns["grad_norm"] = np.nan_to_num(columns["grad_norm"], nan=np.inf, posinf=np.inf)
-        if self.clip_norm is not None or self.clip_value is not None:
-            columns["clipped_share"] = self._clipped(parts, columns["grad_norm"])
-        table = np.stack([*columns.values()], axis=2)
-        silent = [all(found[name] is None for name in layer.trained) for layer in self._learning]
-        for name in MEASURED:
-            if name != "weight_norm":
-                table[:, silent, MEASURED.index(name)] = np.nan
-        self._seen.append((step, table))
-        self._before = weights
+        """Look at a step whose gradients are there, before anything is done to them."""
+        if not self._learning:  # the optimizer has parameters of the loss alone
+            return
+        arrives, found = [], []
+        for layer in self._learning:
+            arrives.append(any(gradients[name] is not None for name in layer.trained))
+            found += [_dense(gradients[name], parameters[name]) for name in layer.trained]
+        self._looks.append(_Look(step, self._flat(parameters), _in_a_row(found), arrives))
 
     def updated(self, parameters: Mapping[str, Tensor]) -> None:
-        """Measure what the step that was looked at did, once it is done."""
-        assert self._before is not None
-        after = self._flat([parameters[name] for layer in self._learning for name in layer.trained])
-        _, table = self._seen[-1]
-        with np.errstate(divide="ignore", invalid="ignore"):  # of weights that were 0
-            moved = _host(_norms(self._split(after - self._before)))
-            ratio = moved / table[:, :, MEASURED.index("weight_norm")]
-        table[:, :, MEASURED.index("update_ratio")] = ratio
-        self._before = None
+        """See what the step that was looked at did, once it is done."""
+        last = self._looks[-1]
+        last.moved = self._flat(parameters).sub_(last.weights)
+        if len(self._looks) * last.weights.numel() > HELD:
+            self._measure()
 
     def keep(self, index: Sequence[int]) -> None:
-        """Go on with the lanes at these places of the stack alone."""
+        """Go on with the lanes at these places of the stack alone; what was seen must be taken before."""
         self.awake = [units[[*index]] for units in self.awake]
 
     def take(self) -> list[list[LayerHealth]]:
         """What was seen of each lane since it was last asked; of no lane if nothing was."""
-        seen, self._seen, self._before = self._seen, [], None
+        self._measure()
+        seen, self._seen = self._seen, []
         lanes = len(seen[0][1]) if seen else 0
         return [[row for step, table in seen for row in self._rows(step, table[k])] for k in range(lanes)]
 
@@ -135,43 +143,68 @@ class Gauge:
             rows.append(LayerHealth(step, layer.name, layer.weights, trained, layer.matrix, *known))
         return rows
 
-    @staticmethod
-    def _flat(tensors: Sequence[Tensor]) -> Tensor:
-        """All numbers of tensors (K, ...) in a row a lane, (K, N); a copy."""
-        return torch.cat([tensor.flatten(1) for tensor in tensors], dim=1)
+    def _flat(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        return _in_a_row([parameters[name] for layer in self._learning for name in layer.trained])
 
-    def _split(self, flat: Tensor) -> Sequence[Tensor]:
-        """The part of each layer that learns, of all of them (K, N)."""
-        parts: Sequence[Tensor] = torch.split(flat, [layer.numbers for layer in self._learning], dim=1)
+    def _measure(self) -> None:
+        """Turn the M looks that wait into tables."""
+        looks, self._looks = self._looks, []
+        if not looks:
+            return
+        lanes, column = len(looks[0].weights), {name: place for place, name in enumerate(MEASURED)}
+        gradients = self._by_layer([look.gradients for look in looks])  # each (M K, n)
+        weights = self._by_layer([look.weights for look in looks])
+        undone = torch.full_like(looks[0].weights, torch.nan)
+        moved = [undone if look.moved is None else look.moved for look in looks]
+        zeros = [1 - part.sign().abs_().mean(dim=1) for part in gradients]  # counting is slower
+        norms = [*_norms(gradients), *_norms(weights), *_norms(self._by_layer(moved))]
+        grad_norm, weight_norm, update, share = np.split(_host([*norms, *zeros]), 4, axis=1)  # (M K, L)
+        wild = ~np.isfinite(grad_norm)
+        table = np.full((*grad_norm.shape, len(MEASURED)), np.nan)
+        table[:, :, column["grad_norm"]] = np.where(wild, np.inf, grad_norm)
+        table[:, :, column["zero_share"]] = share
+        table[:, :, column["nonfinite_share"]] = 0.0
+        if wild.any():
+            table[:, :, column["nonfinite_share"]] = _shares([~part.isfinite() for part in gradients])
+        if self.clip_norm is not None or self.clip_value is not None:
+            table[:, :, column["clipped_share"]] = self._clipped(gradients, grad_norm)
+        table[:, :, column["dead_share"]] = self._dead(gradients, lanes)
+        table[np.repeat(~np.array([look.arrives for look in looks]), lanes, axis=0)] = np.nan
+        table[:, :, column["weight_norm"]] = weight_norm
+        with np.errstate(divide="ignore", invalid="ignore"):  # of weights that were 0
+            ratio = update / weight_norm
+        table[:, :, column["update_ratio"]] = np.where(np.isfinite(ratio), ratio, np.nan)
+        self._seen += zip([look.step for look in looks], np.split(table, len(looks)), strict=True)
+
+    def _by_layer(self, flat: Sequence[Tensor]) -> Sequence[Tensor]:
+        """M tensors (K, N) as L tensors (M K, n), one for each layer that learns."""
+        sizes = [sum(layer.sizes) for layer in self._learning]
+        parts: Sequence[Tensor] = torch.split(torch.cat([*flat]) if len(flat) > 1 else flat[0], sizes, dim=1)
         return parts
 
-    def _dead(self, gradients: Mapping[str, Tensor | None]) -> Array:
-        """Share (K, L) of each layer's units without gradient at all of the last few looks; NaN without."""
-        rows, owners = [], []
-        for place, layer in enumerate(self._learning):
-            found = [g for name in layer.units if (g := gradients[name]) is not None]
-            if layer.units and len(found) == len(layer.units):
-                norms = [torch.linalg.vector_norm(g.flatten(2), dim=2) if g.ndim > 2 else g for g in found]
-                rows.append(torch.stack([norm != 0 for norm in norms]).any(dim=0))
-                owners.append(place)
-        if not rows:
-            return np.full((1, len(self._learning)), np.nan)
-        self.awake = [*self.awake[1 - MEMORY :], torch.cat(rows, dim=1)]
-        awake: Array = torch.stack(self.awake).any(dim=0).cpu().numpy()
-        shares = np.full((len(awake), len(self._learning)), np.nan)
+    def _dead(self, gradients: Sequence[Tensor], lanes: int) -> Array:
+        """Share (M K, L) of each layer's units without gradient at all of the last few looks."""
+        shares = np.full((len(gradients[0]), len(gradients)), np.nan)
+        owners = [place for place, layer in enumerate(self._learning) if layer.units]
+        if not owners:
+            return shares
+        rows = [_awake(gradients[place], self._learning[place]) for place in owners]
+        awake = np.split(torch.cat(rows, dim=1).cpu().numpy(), len(shares) // lanes)  # M times (K, units)
         borders = np.cumsum([row.shape[1] for row in rows])[:-1]
-        for place, units in zip(owners, np.split(awake, borders, axis=1), strict=True):
-            shares[:, place] = 1 - units.mean(axis=1)
+        for number, units in enumerate(awake):
+            self.awake = [*self.awake[1 - MEMORY :], units]
+            lately = np.any(self.awake, axis=0)
+            for place, own in zip(owners, np.split(lately, borders, axis=1), strict=True):
+                shares[number * lanes : (number + 1) * lanes, place] = 1 - own.mean(axis=1)
         return shares
 
-    def _clipped(self, parts: Sequence[Tensor], norms: Array) -> Array:
-        """Share (K, L) of each layer's gradient that clipping changes."""
+    def _clipped(self, gradients: Sequence[Tensor], norms: Array) -> Array:
+        """Share (M K, L) of each layer's gradient that clipping changes."""
         shares = np.zeros_like(norms)
         if self.clip_value is not None:
-            shares = _shares([part.abs() > self.clip_value for part in parts])
+            shares = _shares([part.abs() > self.clip_value for part in gradients])
         if self.clip_norm is not None:
-            over = np.sqrt((norms**2).sum(axis=1)) > self.clip_norm  # (K,)
-            shares[over] = 1.0
+            shares[np.sqrt((norms**2).sum(axis=1)) > self.clip_norm] = 1.0
         return shares
 
 
@@ -186,34 +219,52 @@ def _layers_of(model: nn.Module, trained: Container[str]) -> list[_Layer]:
             if id(parameter) not in seen
         }
         seen |= {id(parameter) for parameter in own.values()}
-        if not own:
-            continue
-        learning = [key for key in own if key in trained]
-        has_units = isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        layers.append(
-            _Layer(
-                name or type(model).__name__,
-                sum(parameter.numel() for parameter in own.values()),
-                any(parameter.ndim > 1 for parameter in own.values()),
-                learning,
-                sum(own[key].numel() for key in learning),
-                learning if has_units else [],
+        learning = {key: parameter for key, parameter in own.items() if key in trained}
+        if own:
+            layers.append(
+                _Layer(
+                    name=name or type(model).__name__,
+                    weights=sum(parameter.numel() for parameter in own.values()),
+                    matrix=any(p.ndim > 1 for p in own.values()) and not isinstance(module, EMBEDDINGS),
+                    trained=[*learning],
+                    sizes=[p.numel() * (1 + p.is_complex()) for p in learning.values()],
+                    units=len(module.weight) if learning and isinstance(module, WITH_UNITS) else 0,
+                )
             )
-        )
     return layers
 
 
+def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+    """A gradient as numbers in the shape of its parameter."""
+    if gradient is None:
+        return torch.zeros_like(parameter)
+    return gradient.to_dense() if gradient.is_sparse else gradient
+
+
+def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of tensors (K, ...) in a row a lane, (K, N); a copy."""
+    real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
+    return torch.cat([tensor.flatten(1).to(real[0].device) for tensor in real], dim=1)
+
+
+def _awake(gradient: Tensor, layer: _Layer) -> Tensor:
+    """Which units of a layer have a gradient, (R, units), from that of its parameters in a row (R, n)."""
+    parts = torch.split(gradient, list(layer.sizes), dim=1)
+    rows = [torch.linalg.vector_norm(part.reshape(len(part), layer.units, -1), dim=2) for part in parts]
+    return torch.stack([row != 0 for row in rows]).any(dim=0)
+
+
 def _norms(parts: Sequence[Tensor]) -> list[Tensor]:
-    """The Euclidean norm (K,) of each of L tensors (K, n)."""
+    """The Euclidean norm (R,) of each row of tensors (R, n)."""
     return [torch.linalg.vector_norm(part, dim=1) for part in parts]
 
 
 def _shares(marked: Sequence[Tensor]) -> Array:
-    """The share (K, L) of the numbers that are marked, in L tensors (K, n) of truth values."""
+    """The share (R, L) of the numbers that are marked, in each row of L tensors (R, n) of truth values."""
     return _host([part.float().mean(dim=1) for part in marked])
 
 
 def _host(columns: Sequence[Tensor]) -> Array:
-    """L columns (K,) as a table (K, L)."""
+    """Columns (R,) as a table."""
     found: Array = torch.stack([*columns], dim=1).cpu().double().numpy()
     return found

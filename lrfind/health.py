@@ -14,10 +14,11 @@ class LayerHealth(NamedTuple):
         layer: name of the module.
         weights: how many numbers it has.
         trained: whether the optimizer has any of them.
-        matrix: whether it has weights of two axes or more, as all but norms have.
+        matrix: whether it maps its input by a matrix: all but norms, and embeddings, whose rows wait long.
         grad_norm: Euclidean norm of the gradient, before clipping; None where none arrives.
         weight_norm: of the weights; None where it is not trained.
-        update_ratio: norm of what the step changed, over that of the weights; None where none was taken.
+        update_ratio: norm of what the step changed, over that of the weights; None where none was taken, and
+            of weights that are all 0.
         zero_share: of the gradient's numbers that are exactly 0; None where any is NaN.
         nonfinite_share: of those that are NaN or infinite.
         dead_share: of a linear or convolutional layer's units, those whose gradient was 0 at all of the last
@@ -44,13 +45,13 @@ class LayerHealth(NamedTuple):
         return self.grad_norm / self.weight_norm if self.grad_norm is not None and self.weight_norm else None
 
 
-APART = 30  # steps between two looks, at least: a look at a small model costs about as much as a step
+APART = 40  # steps between two looks, at least: a look at a small model costs about as much as a step
 
 
 def look_steps(steps: int, looks: int) -> range:
     """The steps of a lane at which its layers are looked at: evenly spaced, from the first.
 
     >>> list(look_steps(300, 5)), list(look_steps(100, 10)), list(look_steps(5, 0))
-    ([0, 60, 120, 180, 240], [0, 30, 60, 90], [])
+    ([0, 60, 120, 180, 240], [0, 40, 80], [])
     """
     return range(0, steps if looks else 0, max(APART, math.ceil(steps / looks)) if looks else 1)

@@ -15,6 +15,7 @@ from lrfind.batches import LossFn
 from lrfind.catalog import DEFAULT_METHOD, Spacing
 from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
+from lrfind.diagnosis import Finding, calm_looks, diagnose
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import check_objects, from_objects
@@ -79,6 +80,11 @@ class RangeTest:
         edge = ask(self.curves, "edge", raw=True)["lr"]
         return draw_range_test(view_range_test(self.curves, answer, edge), ax)
 
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong with the gradients, with what to try; empty where nothing is."""
+        return diagnose([calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health])
+
     def to_frame(self) -> pd.DataFrame:
         """One row per lane and step; the columns of steps.csv."""
         from lrfind.tables import steps_frame
@@ -100,6 +106,7 @@ def range_test(
     seed: int = 0,
     grad_norm: bool = False,
     probe_batch: Any = None,
+    health: int = 10,
 ) -> RangeTest:
     """Run an lr range test; afterwards everything is bit for bit as it was.
 
@@ -121,6 +128,8 @@ def range_test(
         seed: of the first lane.
         grad_norm: also record the Euclidean norm of the gradient.
         probe_batch: also record the loss of this batch, in evaluation mode, at every step.
+        health: looks at every layer's gradient in a lane, at most one in 40 steps; 0 for never. Each takes
+            memory for three copies of the weights that are trained.
 
     Raises:
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
@@ -131,4 +140,4 @@ def range_test(
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
-        return RangeTest(range_tests.range_test(problem, section, seed))
+        return RangeTest(range_tests.range_test(problem, section, seed, looks=health))

@@ -283,8 +283,9 @@ class Stacked:
         while live := [record for record in self._inside if not record.outcome]:
             at = len(live[0].steps)
             if at >= until:
-                return
+                break
             if len(live) <= len(self._inside) // 2:  # a smaller stack is recorded anew, which takes a while
+                self._take_looks()
                 staying = [i for i, record in enumerate(self._inside) if not record.outcome]
                 self._stack.keep(staying)
                 self._gauge.keep(staying)
@@ -301,9 +302,12 @@ class Stacked:
                         taken.append((record.lane, loss))
                 if taken:
                     self._watch([lane for lane, _ in taken], at + i, [loss for _, loss in taken])
-            for record, rows in zip(self._inside, self._gauge.take(), strict=False):
-                if record in live:
-                    record.saw(rows)
+        self._take_looks()
+
+    def _take_looks(self) -> None:
+        assert self._gauge is not None
+        for record, rows in zip(self._inside, self._gauge.take(), strict=False):
+            record.saw(rows)
 
     def evaluate(self, step: int) -> None:
         """Evaluate the stack."""

@@ -145,6 +145,7 @@ def train(
     if isinstance(optimizer, torch.optim.LBFGS):
         raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
         probe_loss = None if setup.probe is None else held_loss(model, setup.loss_fn, setup.probe)
         optimizer.zero_grad(set_to_none=True)
@@ -154,7 +155,9 @@ def train(
         norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
         skipped = None if scaler is None or norm is None else not math.isfinite(norm)
         if gauge is not None and step in gauge.steps:
-            gauge.look(step, _weights(model), _gradients(model))
+            named = named or dict(model.named_parameters())
+            gradients = {name: None if p.grad is None else p.grad[None] for name, p in named.items()}
+            gauge.look(step, {name: p.detach()[None] for name, p in named.items()}, gradients)
         _adjust(parameters, setup.recipe)
         if damping is not None and norm is not None:
             value *= damping(norm)
@@ -170,7 +173,7 @@ def train(
                 scaler.step(optimizer)
             scaler.update()
         if gauge is not None and gauge.awaits:
-            gauge.updated(_weights(model))
+            gauge.updated({name: p.detach()[None] for name, p in named.items()})
 
 
 def _backward(setup: Setup) -> float:
@@ -209,15 +212,6 @@ def gauge_of(setup: Setup, steps: Container[int]) -> Gauge:
     named = setup.model.named_parameters()
     trained = {name for name, p in named if id(p) in held and p.requires_grad}
     return Gauge(setup.model, trained, steps, setup.recipe.clip_norm, setup.recipe.clip_value)
-
-
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    """The parameters (1, ...), as a gauge wants them."""
-    return {name: parameter.detach()[None] for name, parameter in model.named_parameters()}
-
-
-def _gradients(model: nn.Module) -> dict[str, Tensor | None]:
-    return {name: None if p.grad is None else p.grad[None] for name, p in model.named_parameters()}
 
 
 def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:

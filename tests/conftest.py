@@ -7,11 +7,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind import cli
+from lrfind import cli, plots
 from lrfind.curves import Curve
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
+
+
+@pytest.fixture(autouse=True)
+def _unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plots are built, but not rendered, which takes a second each, unless a test is marked `rendered`."""
+
+    def save(figure: object, stem: Path) -> None:
+        for suffix in (".png", ".svg"):
+            Path(f"{stem}{suffix}").write_bytes(b"not rendered")
+
+    if "rendered" not in request.keywords:
+        monkeypatch.setattr(plots, "save", save)
+
 
 LINEAR = """
 name: tiny

@@ -19,6 +19,7 @@ from tests.conftest import Command
 pytestmark = pytest.mark.usefixtures("here")
 
 
+@pytest.mark.rendered
 def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, "--out", "run") == 0
     assert lrfind.out.startswith("Suggested learning rate: ")
@@ -27,8 +28,10 @@ def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, c
     files = {path.name for path in Path("run").iterdir()}
     assert files == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv",
-        "summary.json", "range_test.png", "range_test.svg", ".lock",
+        "summary.json", "range_test.png", "range_test.svg", "health.csv", "health.png", "health.svg", ".lock",
     }  # fmt: skip
+    for stem in ("range_test", "health"):
+        assert Path(f"run/{stem}.png").read_bytes().startswith(b"\x89PNG")
     assert Path("run/config.yaml").read_text() == config.read_text()
     assert lrfind("range-test", "run/resolved.yaml", "--out", "again", "-q") == 0
     assert Path("again/steps.csv").read_text() == Path("run/steps.csv").read_text()

@@ -19,6 +19,7 @@ from tests.conftest import LINEAR, Command
 OVER = ("--over", "momentum", "--values", "0,0.9")
 
 
+@pytest.mark.rendered
 def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, *OVER, "--json", "-q", "--out", "run") == 0
     summary = json.loads(lrfind.out)
@@ -33,6 +34,8 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
         "lanes",
         "warnings",
         "notes",
+        "data",
+        "health",
     }
     assert (summary["command"], summary["over"]) == ("range-test", "momentum")
     rows = summary["variants"]

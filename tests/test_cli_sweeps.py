@@ -31,7 +31,8 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert "6 lanes x 20 steps, about " in lrfind.err
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
-        "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", ".lock",
+        "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", "health.csv", "health.png", "health.svg",
+        ".lock",
     }  # fmt: skip
     assert lrfind("range-test", "run/best.yaml", "--out", "test", "-q") == 0
 
@@ -244,13 +245,14 @@ def test_runs_lists_what_stands_where(lrfind: Command, config: Path) -> None:
     assert [state["command"] for state in json.loads(lrfind.out)] == ["grid", "range-test"]
 
 
+@pytest.mark.rendered
 def test_plot_draws_again_and_overlays_several_runs(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "0.01,0.1,30", "--out", "run", *QUICK) == 0
     assert lrfind("range-test", config, "--out", "test") == 0
     before = files("run")
     Path("run/sweep.png").unlink()
     assert lrfind("plot", "run") == 0
-    assert lrfind.out == "wrote run/sweep.png\nwrote run/curves.png\n"
+    assert lrfind.out == "wrote run/sweep.png\nwrote run/curves.png\nwrote run/health.png\n"
     assert files("run") == before
     assert lrfind("plot", "run", "test", "--out", "both.png") == 0
     assert lrfind.out == "wrote both.png\nwrote both.svg\n"

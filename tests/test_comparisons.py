@@ -175,6 +175,7 @@ def test_every_optimizer_of_the_catalog_is_compared_at_its_own_lr(tmp_path: Path
     assert 1e-3 in tried["adam"]
 
 
+@pytest.mark.rendered
 def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: Command, config: Path) -> None:
     way = ("--schedules", "constant, {name: cosine, args: {warmup: 2}}", "--seeds", 3, "--lanes", "single")
     assert lrfind("compare", config, *way, "--out", "run", "--eval-every", 5) == 0

@@ -25,7 +25,6 @@ def example(here: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
     """A copy of one example below the working directory, and the arguments that every command has."""
     shutil.copytree(EXAMPLES, here / "examples", ignore=shutil.ignore_patterns("*.pt", "__pycache__"))
     monkeypatch.setattr(sys, "path", [*sys.path])
-    monkeypatch.setattr("lrfind.plots.plot_run", lambda run: None)  # seconds each, and tested elsewhere
     for module in ("houses", "patterns", "language"):
         monkeypatch.delitem(sys.modules, module, raising=False)
     folder = f"examples/{request.param}"

@@ -406,3 +406,14 @@ def test_a_test_inside_no_grad_works_and_the_mode_is_kept() -> None:
     with torch.no_grad():
         assert world.test(steps=20, end_lr=0.1).loss.size == 20
         assert not torch.is_grad_enabled()
+
+
+def test_it_says_what_is_wrong_with_the_gradients() -> None:
+    torch.manual_seed(0)
+    layers = [part for _ in range(12) for part in (nn.Linear(8, 8), nn.Sigmoid())]
+    loader = DataLoader(TensorDataset(torch.randn(64, 8), torch.randn(64, 1)), batch_size=16)
+    for model, found in ((nn.Sequential(*layers, nn.Linear(8, 1)), ["vanishing"]), (nn.Linear(8, 1), [])):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        test = lrfind.range_test(model, optimizer, nn.MSELoss(), loader, steps=70)
+        assert [finding.what for finding in test.findings] == found
+    assert lrfind.range_test(model, optimizer, nn.MSELoss(), loader, health=0).findings == []

@@ -139,6 +139,7 @@ def test_a_training_is_a_plain_loop_with_torchs_scheduler(tmp_path: Path) -> Non
         torch.testing.assert_close(kept[name], value, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.rendered
 def test_it_leaves_weights_tables_a_plot_and_what_each_seed_reached(lrfind: Command, config: Path) -> None:
     way = [word for part in MLP for word in ("--set", part)]
     assert lrfind("train", config, "--lr", "0.05", "--out", "run", *way) == 0
