@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,13 @@ def weights(run: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _looks_at_every_third_step() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lrfind.health.APART", 1)
+        yield
+
+
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A run of each way that nothing disturbed."""
@@ -99,7 +107,8 @@ def test_a_training_that_died_at_any_step_ends_with_the_same_weights_bit_for_bit
             np.random.seed(99)
     run_training(Run.open(run.path))
     assert weights(run.path) == weights(calm[way])
-    assert (run.path / "steps.csv").read_text() == (calm[way] / "steps.csv").read_text()
+    for table in ("steps.csv", "health.csv"):
+        assert (run.path / table).read_text() == (calm[way] / table).read_text()
     tables = [pd.read_csv(path / "lanes.csv").drop(columns="train_seconds") for path in (run.path, calm[way])]
     pd.testing.assert_frame_equal(*tables)
     assert not list(run.path.glob("checkpoint*"))

@@ -47,8 +47,6 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.blocks = nn.Sequential(*(Block(width, heads, dropout, activation) for _ in range(layers)))
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, out_features))
-        for embedding in (self.tokens, self.positions):
-            nn.init.normal_(embedding.weight, std=0.02)  # as in GPT-2; torch's own 1 learns slowly
         parts.initialise(self, init, activation)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, T) -> (B, out_features, T)
