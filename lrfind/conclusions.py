@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from lrfind.comparisons import comparison_summary
 from lrfind.config import SIDE_BY_SIDE, Experiment, dump, lanes_section
 from lrfind.diagnosis import diagnosis
 from lrfind.errors import UsageError
@@ -13,13 +12,11 @@ from lrfind.peaks import next_round
 from lrfind.plan import SETTLED
 from lrfind.sections import GridSection, SearchSection
 from lrfind.store import Run
-from lrfind.summaries import (
-    answer,
-    over_summary,
-    range_test_summary,
-    sweep_summary,
-    training_summary,
-)
+from lrfind.summaries.comparisons import comparison_summary
+from lrfind.summaries.parts import answer
+from lrfind.summaries.range_tests import over_summary, range_test_summary
+from lrfind.summaries.sweeps import sweep_summary
+from lrfind.summaries.trainings import training_summary
 from lrfind.variants import variants_of, with_lr
 
 

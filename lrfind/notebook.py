@@ -20,7 +20,7 @@ from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import check_objects, from_objects
 from lrfind.suggestions import Suggestion, suggest_over
-from lrfind.summaries import ask
+from lrfind.summaries.answers import ask
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +70,7 @@ class RangeTest:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
-        from lrfind.range_test_plots import draw_range_test, view_range_test
+        from lrfind.plots.range_tests import draw_range_test, view_range_test
 
         if ax is None:
             import matplotlib.pyplot as plt

@@ -17,7 +17,7 @@ from lrfind.catalog import Precision
 from lrfind.curves import Array
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import held_loss
-from lrfind.fitting.explanations import explain, in_its_own_words
+from lrfind.explanations.failures import explain, in_its_own_words
 from lrfind.gauge import Gauge
 from lrfind.param_groups import MULTIPLIER
 

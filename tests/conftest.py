@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind import cli, plots
+from lrfind import cli
 from lrfind.curves import Curve
+from lrfind.plots import runs as plots
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine

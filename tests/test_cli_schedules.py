@@ -15,7 +15,7 @@ import pytest
 from lrfind.commands.schedules import schedules
 from lrfind.document import ConfigError
 from lrfind.errors import UsageError
-from lrfind.schedule_plots import draw_lr, schedules_figure, view_schedules
+from lrfind.plots.schedules import draw_lr, schedules_figure, view_schedules
 from lrfind.sections import Component
 from lrfind.shapes import shape_of
 

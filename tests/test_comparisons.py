@@ -13,11 +13,12 @@ import pytest
 from scipy import stats
 
 from lrfind.catalog import OPTIMIZERS
-from lrfind.comparisons import comparison_summary, standings, verdict
+from lrfind.comparisons import standings, verdict
 from lrfind.config import check, dump
 from lrfind.peaks import first_round, next_round
 from lrfind.plan import Evaluation, LaneResult, PlannedLane
 from lrfind.store import Run
+from lrfind.summaries.comparisons import comparison_summary
 from lrfind.sweeps import run_sweep
 from tests.conftest import LINEAR, Command
 

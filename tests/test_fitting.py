@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.fitting.explanations import explain, own_line
-from lrfind.fitting.targets import broadcasts, misfit, silent_misfit
+from lrfind.explanations.failures import explain, own_line
+from lrfind.explanations.targets import broadcasts, misfit, silent_misfit
 from lrfind.train import first_steps_failed
 from tests.conftest import Command
 

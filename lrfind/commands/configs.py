@@ -31,7 +31,7 @@ def check(
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:
-        from lrfind.fitting.one_batch import fitting
+        from lrfind.fitting import fitting
 
         for line in fitting(experiment):
             click.echo(line)

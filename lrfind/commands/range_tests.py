@@ -88,7 +88,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     """Recompute every suggestion from a range test's run, or from a CSV with columns lr,loss."""
     from lrfind.curve_files import read_curves
     from lrfind.suggestions import method_named
-    from lrfind.summaries import brief, suggestion_table
+    from lrfind.summaries.answers import brief, suggestion_table
 
     curves, raw, default = read_curves(source)
     chosen = default if method == "all" else method_named(method).name

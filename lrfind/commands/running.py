@@ -46,7 +46,7 @@ def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:
 
 
 def _train(run: Run, quiet: bool) -> None:
-    from lrfind.plots import plot_run
+    from lrfind.plots.runs import plot_run
     from lrfind.progress import progress
     from lrfind.range_tests import run_range_test
     from lrfind.sweeps import run_sweep
@@ -85,7 +85,7 @@ def _tell(prepared: Prepared) -> None:
 
 def _exit_code(summary: dict[str, Any]) -> int:
     """0 with an answer, 3 without, 1 if that is because every lane failed."""
-    from lrfind.summaries import answer
+    from lrfind.summaries.parts import answer
 
     if answer(summary)["lr"] is not None:
         return 0

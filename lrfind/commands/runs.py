@@ -103,7 +103,7 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 @quiet_option
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     """Draw a run again into its directory; several, as loss against lr on one axis."""
-    from lrfind.plots import plot_overlay, plot_run
+    from lrfind.plots.runs import plot_overlay, plot_run
     from lrfind.store import Run
 
     opened = [Run.open(path) for path in paths]

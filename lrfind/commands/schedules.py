@@ -15,7 +15,7 @@ from lrfind.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
 
 if TYPE_CHECKING:
-    from lrfind.schedule_plots import SchedulesView
+    from lrfind.plots.schedules import SchedulesView
     from lrfind.sections import Component
 
 SUFFIXES = (".png", ".svg", ".csv")
@@ -61,7 +61,7 @@ def schedules(
     late = next((text for part in parts if (text := _in_epochs(part.args))), None)
     if late is not None and epoch_steps is None:
         raise UsageError(f"'{late}' needs the length of an epoch; give --epoch-steps N.")
-    from lrfind.schedule_plots import view_schedules
+    from lrfind.plots.schedules import view_schedules
 
     view = view_schedules(parts, steps, peak, epoch_steps)
     if out is not None:
@@ -194,7 +194,7 @@ def _image(view: SchedulesView, kind: str) -> bytes:
     """The plot; the same view gives the same bytes."""
     from matplotlib import rc_context
 
-    from lrfind.schedule_plots import schedules_figure
+    from lrfind.plots.schedules import schedules_figure
 
     content = io.BytesIO()
     with rc_context({"svg.hashsalt": "lrfind"}):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.curves import Array
-from lrfind.drawing import BLUE, ORANGE, RED, figure_of, finish
+from lrfind.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 from lrfind.readings import Reading, judged
 
 if TYPE_CHECKING:

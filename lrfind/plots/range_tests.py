@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfind.curves import Array, Curve
-from lrfind.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
 from lrfind.plan import LaneResult
+from lrfind.plots.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

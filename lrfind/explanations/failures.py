@@ -19,9 +19,9 @@ from torch import Tensor, nn
 
 from lrfind.batches import output_and_loss
 from lrfind.errors import LrfindError
-from lrfind.fitting.forms import batch_parts, describe, describe_batch, listed, tensors_in
-from lrfind.fitting.layers import complaint
-from lrfind.fitting.targets import loss_name, misfit
+from lrfind.explanations.forms import batch_parts, describe, describe_batch, listed, tensors_in
+from lrfind.explanations.layers import complaint
+from lrfind.explanations.targets import loss_name, misfit
 
 THEIRS = [str(Path(torch.__file__).parent), str(Path(__file__).parent.parent)]
 LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.curves import Array
-from lrfind.drawing import BLUE, ORANGE, RED, finish
 from lrfind.errors import UsageError
+from lrfind.plots.drawing import BLUE, ORANGE, RED, finish
 from lrfind.sections import Component
 from lrfind.shapes import WATCHED, shape_of
 from lrfind.variants import labels

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lrfind.fitting.forms import dtype, form, listed
+from lrfind.explanations.forms import dtype, form, listed
 
 CONVOLUTIONS = (
     nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d,

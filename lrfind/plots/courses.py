@@ -12,8 +12,8 @@ import numpy as np
 
 from lrfind.comparisons import Standing, verdict
 from lrfind.curves import Array
-from lrfind.drawing import SEVERAL, finish
 from lrfind.plan import LaneResult
+from lrfind.plots.drawing import SEVERAL, finish
 from lrfind.readings import half_width
 
 if TYPE_CHECKING:

@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING
 from lrfind.comparisons import standings
 from lrfind.conclusions import summarize
 from lrfind.config import lanes_section
-from lrfind.course_plots import comparison_figure, course_of, training_figure, view_courses, view_gaps
 from lrfind.diagnosis import calm_looks, judged_lanes
-from lrfind.drawing import SEVERAL, figure_of, finish, save
 from lrfind.errors import UsageError
-from lrfind.health_plots import health_figure, view_health
-from lrfind.range_test_plots import (
+from lrfind.plots.courses import comparison_figure, course_of, training_figure, view_courses, view_gaps
+from lrfind.plots.drawing import SEVERAL, figure_of, finish, save
+from lrfind.plots.health import health_figure, view_health
+from lrfind.plots.range_tests import (
     RangeTestView,
     over_figure,
     range_test_figure,
     view_over,
     view_range_test,
 )
+from lrfind.plots.sweeps import curves_figure, sweep_figure, view_curves, view_sweep
 from lrfind.readings import Reading, read_sweep
 from lrfind.sections import GridSection, SearchSection
 from lrfind.store import Run
-from lrfind.sweep_plots import curves_figure, sweep_figure, view_curves, view_sweep
 from lrfind.variants import variants_of
 
 if TYPE_CHECKING:

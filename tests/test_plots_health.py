@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lrfind.drawing import save
 from lrfind.health import LayerHealth
-from lrfind.health_plots import health_figure, view_health
 from lrfind.plan import LaneResult
+from lrfind.plots.drawing import save
+from lrfind.plots.health import health_figure, view_health
 
 FOUND = {"findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lrfind.curves import Array
-from lrfind.drawing import RED
 from lrfind.plan import LaneResult
+from lrfind.plots.drawing import RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.catalog import LOSSES
-from lrfind.fitting.forms import dtype, form
+from lrfind.explanations.forms import dtype, form
 
 ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.SmoothL1Loss, nn.BCEWithLogitsLoss, nn.BCELoss)
 """Losses that compare each number of the output with the number of y in the same place."""
