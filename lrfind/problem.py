@@ -20,8 +20,8 @@ from lrfind.errors import LrfindError, UsageError
 from lrfind.param_groups import group_number, param_groups
 from lrfind.preserve import Snapshot
 from lrfind.randomness import child_seed, reseed
-from lrfind.registry import import_path, resolve
-from lrfind.sections import Component, TrainingSection
+from lrfind.registry import definition, import_path, resolve
+from lrfind.sections import Component, DataSection, TrainingSection
 from lrfind.streams import Stream, stream
 from lrfind.train import Recipe, Setup
 from lrfind.weights import load_weights, read_weights
@@ -274,11 +274,26 @@ def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str
         ) from error
 
 
-def _make_data(section: Component) -> Any:
+def _make_data(section: DataSection) -> Any:
     made = _resolve("data", section.name)
     if callable(made) and not isinstance(made, Dataset | DataLoader):
-        made = _call("data", section.name, made, section.args)
+        made = _call("data", section.name, made, _with_share(section))
     return made
+
+
+def _with_share(section: DataSection) -> dict[str, Any]:
+    """The args of a data set; a built-in one takes `data.validation` as its own argument of that name."""
+    if section.validation is None or ":" in section.name:
+        return section.args
+    found = definition(import_path("data", section.name))
+    own = found.signature.parameters.get("validation") if found and found.signature else None
+    if own is None or own.annotation != "float":
+        raise UsageError(
+            f"data.validation: '{section.name}' has a validation split of its own; leave this out."
+        )
+    if "validation" in section.args:
+        raise UsageError("data.validation: the share stands in data.args.validation too; give one of them.")
+    return section.args | {"validation": section.validation}
 
 
 def _data(experiment: Experiment, device: torch.device, probe: bool) -> tuple[Stream, Any]:

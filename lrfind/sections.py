@@ -64,6 +64,7 @@ class ModelSection(Component):
     )
 
 
+USUAL_SHARE = 0.1  # held out of a user's Dataset, where the config does not say
 USUAL_ROWS = 64  # of a batch, where the config does not say and the data is no DataLoader
 
 
@@ -84,11 +85,11 @@ class DataSection(Component):
             description=f"rows of a batch, or full; {USUAL_ROWS} when omitted; leave it out for a DataLoader",
         ),
     ] = None
-    validation: float = Field(
-        default=0.1,
+    validation: float | None = Field(
+        default=None,
         gt=0,
         lt=1,
-        description="share split off for validation, from a Dataset that has no split of its own",
+        description=f"share held out for validation; {USUAL_SHARE} of a Dataset of yours when omitted",
     )
     memory: float = Field(
         default=2.0, gt=0, description="GiB that the data may take on the device; more is loaded by batches"

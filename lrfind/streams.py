@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
 from lrfind.batches import loader_batches, one_pass, tensor_batches, to_device
-from lrfind.datasets.images import ImageFiles, loaded
-from lrfind.datasets.tensors import TensorData, split
+from lrfind.datasets.tensors import LazyData, TensorData, split
 from lrfind.errors import UsageError
 from lrfind.randomness import capture, child_seed, generators, reseed, restore
-from lrfind.sections import USUAL_ROWS, DataSection
+from lrfind.sections import USUAL_ROWS, USUAL_SHARE, DataSection
 
 HELD_ROWS = 256  # of a validation batch; the first of them is the probe batch
 
@@ -48,8 +47,8 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
 
     Args:
         made: TensorData, a Dataset or tensors (x, y) (split by `seed`), a pair (train, validation) of
-            Datasets, a DataLoader or a pair of them. TensorData is kept on the device if it fits into
-            `memory`, and so is a pair of ImageFiles; else its batches go there one by one, in the same order.
+            Datasets, a DataLoader or a pair of them. TensorData and LazyData are kept on the device if they
+            fit into `memory`; else their batches go there one by one, in the same order.
         section: the config of the data.
         seed: of the split.
         device: where the batches shall be.
@@ -57,21 +56,21 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
     Raises:
         UsageError: if it is none of these, or cannot be cut into batches as the section says.
     """
+    batch_size, share = section.batch_size, section.validation or USUAL_SHARE
     if isinstance(made, TensorDataset):
         made = made.tensors
     if isinstance(made, tuple) and made and all(isinstance(part, Tensor) for part in made):
-        made = split(made, section.validation, seed)
-    batch_size = section.batch_size or USUAL_ROWS
-    if isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, ImageFiles) for part in made):
-        streamed = _too_large(sum(part.bytes for part in made), section.memory)
+        made = split(made, share, seed)
+    if isinstance(made, LazyData):
+        streamed = _too_large(made.train.bytes + made.validation.bytes, section.memory)
         if streamed is not None:
-            return _image_stream(*made, batch_size, device, streamed)
-        made = loaded(*made)
+            return _lazy_stream(made, batch_size, device, streamed)
+        made = made.loaded()
     if isinstance(made, TensorData):
         size = sum(tensor.nbytes for tensor in (*made.train, *made.validation))
         return _tensor_stream(made, batch_size, device, _too_large(size, section.memory))
     if isinstance(made, Dataset):
-        made = _random_split(made, section.validation, seed)
+        made = _random_split(made, share, seed)
     elif isinstance(made, DataLoader):
         made = (made, None)
     if not (isinstance(made, tuple | list) and len(made) == 2):
@@ -85,10 +84,11 @@ def stream(made: Any, section: DataSection, seed: int, device: torch.device) -> 
     return _loader_stream(train, held, batch_size, device)
 
 
-def sizes_of(x: Tensor, y: Tensor, classes: int | None) -> dict[str, Any]:
-    """The sizes of a model for inputs x (B, ...) and targets y (B, ...); integer targets are of `classes`.
+def sizes_of(x: Tensor, y: Tensor, classes: int | None, vocabulary: int | None = None) -> dict[str, Any]:
+    """The sizes of a model for inputs x (B, ...) and targets y (B, ...).
 
-    Integers x (B, T) are tokens, of as many kinds as there are classes; numbers x (B, T, F) are T steps of F.
+    Integer targets are of `classes`. Integers x (B, T) are tokens, of as many kinds as `vocabulary` says;
+    numbers x (B, T, F) are T steps of F.
     """
     sizes: dict[str, Any] = {"in_features": x[0].numel()}
     if x.ndim == 4:
@@ -96,7 +96,7 @@ def sizes_of(x: Tensor, y: Tensor, classes: int | None) -> dict[str, Any]:
     elif x.ndim == 3 and x.is_floating_point():
         sizes |= {"sequence_length": x.shape[1], "step_features": x.shape[2]}
     elif x.ndim == 2 and not x.is_floating_point():
-        sizes |= {"sequence_length": x.shape[1]} | ({} if classes is None else {"vocabulary": classes})
+        sizes |= {"sequence_length": x.shape[1]} | ({} if vocabulary is None else {"vocabulary": vocabulary})
     if y.is_floating_point():
         sizes["out_features"] = y[0].numel()
     elif classes is not None:
@@ -116,11 +116,16 @@ def _random_split(data: Any, validation: float, seed: int) -> tuple[Any, Any]:
     return train, rest
 
 
-def _check_rows(rows: int, total: int) -> None:
-    if rows > total:
+def _rows_of_a_batch(batch_size: Any, total: int) -> int:
+    """What `data.batch_size` means for so many training rows."""
+    if batch_size == "full":
+        return total
+    if batch_size is not None and batch_size > total:
         raise UsageError(
-            f"data.batch_size: {rows} is more than the {total} training rows; use at most that, or full."
+            f"data.batch_size: {batch_size} is more than the {total} training rows; use at most that, or"
+            " full."
         )
+    return min(USUAL_ROWS, total) if batch_size is None else int(batch_size)
 
 
 def _too_large(size: int, memory: float) -> str | None:
@@ -157,8 +162,7 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, stre
     home = device if streamed is None else torch.device("cpu")
     train = tuple(tensor.to(home) for tensor in data.train)
     total = len(train[0])
-    rows = total if batch_size == "full" else batch_size
-    _check_rows(rows, total)
+    rows = _rows_of_a_batch(batch_size, total)
     held = tuple(tensor.to(home) for tensor in data.validation)
     y = train[-1]
     classes = data.classes
@@ -171,20 +175,18 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, stre
 
     return Stream(
         batches,
-        sizes_of(train[0], y, classes),
+        sizes_of(train[0], y, classes, data.vocabulary),
         lambda: one_pass(zip(*(torch.split(tensor, HELD_ROWS) for tensor in held), strict=True), device),
         total // rows,
         facts=_facts(total, len(held[0]), [part[:rows] for part in train], data.transforms, streamed),
     )
 
 
-def _image_stream(
-    train: ImageFiles, held: ImageFiles, batch_size: Any, device: torch.device, streamed: str
-) -> Stream:
-    """Images that stay in their files, in the order that they would have as tensors."""
+def _lazy_stream(data: LazyData, batch_size: Any, device: torch.device, streamed: str) -> Stream:
+    """Rows that are made when a batch wants them, in the order that they would have as tensors."""
+    train, held = data.train, data.validation
     total = len(train)
-    rows = total if batch_size == "full" else batch_size
-    _check_rows(rows, total)
+    rows = _rows_of_a_batch(batch_size, total)
 
     def batches(seed: int) -> Iterator[Any]:
         order = tensor_batches((torch.arange(total),), rows, child_seed(seed, "order"))
@@ -194,13 +196,13 @@ def _image_stream(
         order = torch.split(torch.arange(len(held)), HELD_ROWS)
         return (to_device(held.rows(index.tolist()), device) for index in order)
 
-    x, y = (part.expand(rows, *part.shape[1:]) for part in train.rows([0]))
+    example = [part.expand(rows, *part.shape[1:]) for part in train.rows([0])]
     return Stream(
         batches,
-        sizes_of(x, y, len(train.classes)),
+        sizes_of(example[0], example[-1], train.classes),
         validation,
         total // rows,
-        facts=_facts(total, len(held), (x, y), train.transforms, streamed),
+        facts=_facts(total, len(held), example, train.transforms, streamed),
     )
 
 
@@ -211,11 +213,10 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
         if not hasattr(data, "__len__"):
             if batch_size == "full":
                 raise UsageError("data.batch_size: full needs a data set with a length; give a number.")
-            return DataLoader(data, batch_size)
-        rows = len(data) if batch_size == "full" else batch_size
+            return DataLoader(data, batch_size or USUAL_ROWS)
         if generator is None:
-            return DataLoader(data, rows)
-        _check_rows(rows, len(data))
+            return DataLoader(data, len(data) if batch_size == "full" else batch_size or USUAL_ROWS)
+        rows = _rows_of_a_batch(batch_size, len(data))
         return DataLoader(data, rows, shuffle=True, drop_last=True, generator=generator)
 
     def batches(seed: int) -> Iterator[Any]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lrfind.datasets.images import image_folder, loaded
+from lrfind.datasets.images import image_folder
 from lrfind.datasets.rows import held_out
 from lrfind.errors import UsageError
 
@@ -39,7 +39,7 @@ def test_images_are_scaled_by_the_training_images_alone(tmp_path: Path) -> None:
         x, y = part.rows(range(len(part)))
         np.testing.assert_allclose(x, (every[chosen] - mean) / deviation, atol=1e-5)
         assert y.tolist() == (chosen >= 20).astype(int).tolist()
-    assert train.classes == ["cats", "dogs"]
+    assert (train.classes, train.names) == (2, ["cats", "dogs"])
     assert torch.bincount(held.labels).tolist() == [4, 2]
     assert train.transforms[1] == "images resized to 12 x 10, in colour"
     assert "mean and deviation of all 24 training images" in train.transforms[2]
@@ -47,10 +47,11 @@ def test_images_are_scaled_by_the_training_images_alone(tmp_path: Path) -> None:
 
 def test_what_is_loaded_is_what_is_read_bit_for_bit(tmp_path: Path) -> None:
     write_images(tmp_path, {"a": 6, "b": 6})
-    train, held = image_folder(str(tmp_path), size=8, channels=1)
-    data = loaded(train, held)
-    for part, (x, y) in ((train, data.train), (held, data.validation)):
-        assert all(torch.equal(part[i][0], x[i]) and part[i][1] == y[i] for i in range(len(part)))
+    lazy = image_folder(str(tmp_path), size=8, channels=1)
+    data = lazy.loaded()
+    for part, (x, y) in ((lazy.train, data.train), (lazy.validation, data.validation)):
+        rows = [part.rows([i]) for i in range(len(part))]
+        assert all(torch.equal(one[0], x[i]) and one_y == y[i] for i, (one, one_y) in enumerate(rows))
         assert part.bytes == x.nbytes + y.nbytes
     assert data.train[0].shape[1:] == (1, 8, 8)
     assert data.train[0].mean().abs() < 1e-5

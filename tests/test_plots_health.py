@@ -19,15 +19,17 @@ def lane(health: list[LayerHealth]) -> LaneResult:
 
 def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
     looks = [
-        LayerHealth(step, layer, 10, layer != "a", True, grad, 2.0, 0.5, 0.25, 0.0, dead)
+        LayerHealth(
+            step, layer, 10, layer != "a", True, grad, 2.0, 0.5, None if layer == "a" else 0.25, 0.0, dead
+        )
         for step in (0, 5, 10)
         for layer, grad, dead in (("a", None, None), ("b", 1.0, 0.75), ("c", 4.0, None))
     ]
     view = view_health(lane(looks), 2, FOUND, on_a_ramp=True)
-    assert view.layers == ["a", "b", "c"]
+    assert view.layers == ["a (frozen)", "b", "c"]
     np.testing.assert_allclose(view.at, [1e-3, 1e-2, 1e-1])
     np.testing.assert_array_equal(view.gradient[:, 0], [np.nan, 0.5, 2.0])
-    np.testing.assert_array_equal(view.silent[:, 0], [0.25, 0.75, 0.25])
+    np.testing.assert_array_equal(view.silent[:, 0], [np.nan, 0.75, 0.25])
     figure = health_figure(view, "title")
     assert figure.get_suptitle().startswith("title: vanishing: a is small; beyond the dashed line")
     assert [ax.get_xscale() for ax in figure.axes[:3]] == ["log"] * 3

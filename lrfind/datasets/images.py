@@ -11,11 +11,10 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from lrfind.datasets.files import existing_folder
 from lrfind.datasets.rows import held_out
-from lrfind.datasets.tensors import TensorData
+from lrfind.datasets.tensors import LazyData
 from lrfind.errors import UsageError, unknown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -26,13 +25,13 @@ Scale = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
+class ImageFiles:
     """Images made one size, each read from its file when it is asked for.
 
     Attributes:
         files: N paths.
         labels: (N,) int64.
-        classes: the names of the classes.
+        names: of the classes.
         shape: (C, H, W) of every image.
         scale: mean and deviation, (C, 1, 1) each, of pixels from 0 to 1; an image is given minus the one and
             over the other.
@@ -41,7 +40,7 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
 
     files: Sequence[Path]
     labels: Tensor
-    classes: Sequence[str]
+    names: Sequence[str]
     shape: tuple[int, int, int]
     scale: Scale
     transforms: tuple[str, ...]
@@ -49,14 +48,10 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, row: int) -> tuple[Tensor, Tensor]:
-        """The image (C, H, W) in float32, and its class.
-
-        Raises:
-            UsageError: if the file cannot be read.
-        """
-        mean, deviation = self.scale
-        return (_pixels(self.files[row], self.shape) - mean) / deviation, self.labels[row]
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return len(self.names)
 
     @property
     def bytes(self) -> int:
@@ -64,17 +59,16 @@ class ImageFiles(Dataset[tuple[Tensor, Tensor]]):
         return len(self) * (4 * prod(self.shape) + 8)
 
     def rows(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Several rows at once: x (B, C, H, W) and y (B,)."""
+        """Several rows at once: x (B, C, H, W) float32 and y (B,).
+
+        Raises:
+            UsageError: if a file cannot be read.
+        """
+        mean, deviation = self.scale
         x = torch.empty(len(chosen), *self.shape)
         for image, row in zip(x, chosen, strict=True):
-            image[:] = self[row][0]
+            image[:] = (_pixels(self.files[row], self.shape) - mean) / deviation
         return x, self.labels[list(chosen)]
-
-
-def loaded(train: ImageFiles, held: ImageFiles) -> TensorData:
-    """All rows of both splits, as tensors."""
-    parts = [split.rows(range(len(split))) for split in (train, held)]
-    return TensorData(parts[0], parts[1], len(train.classes), train.transforms)
 
 
 def image_folder(
@@ -83,7 +77,7 @@ def image_folder(
     channels: Literal[1, 3] = 3,
     validation: float = 0.2,
     seed: int = 0,
-) -> tuple[ImageFiles, ImageFiles]:
+) -> LazyData:
     """Images of your own: a folder for each class, in train/ and val/ or split here; resized, scaled.
 
     Args:
@@ -125,7 +119,7 @@ def image_folder(
         f"pixels scaled to 0 to 1, minus {_shown(scale[0])}, over {_shown(scale[1])}: mean and deviation of"
         f" {measured}",
     )
-    return (
+    return LazyData(
         ImageFiles(files, labels, classes, shape, scale, transforms),
         ImageFiles(held_files, held_labels, classes, shape, scale, transforms),
     )

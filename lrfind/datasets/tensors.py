@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -17,14 +19,16 @@ class TensorData:
     Attributes:
         train: (x, y) or (x1, ..., xn, y), each (N, ...).
         validation: the same for the held-out rows, each (M, ...).
-        classes: how many classes y has, or how many tokens x and y have; None reads it off y.
+        classes: how many classes, or kinds of tokens, y has; None reads it off y.
         transforms: what was done to the data to make these, in sentences.
+        vocabulary: how many kinds of tokens x has; None where it has no tokens.
     """
 
     train: tuple[Tensor, ...]
     validation: tuple[Tensor, ...]
     classes: int | None = None
     transforms: tuple[str, ...] = ()
+    vocabulary: int | None = None
 
     def check(self) -> None:
         """Refuse data that no training could use.
@@ -34,6 +38,42 @@ class TensorData:
         """
         for name, tensors in (("training split", self.train), ("validation split", self.validation)):
             check_tensors(name, tensors)
+
+
+class LazyRows(Protocol):
+    """A split whose rows are made when they are asked for, since it may be too large to be held."""
+
+    @property
+    def classes(self) -> int | None:
+        """As in `TensorData`."""
+
+    @property
+    def transforms(self) -> tuple[str, ...]:
+        """As in `TensorData`."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """What all rows would take as tensors."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def rows(self, chosen: Sequence[int]) -> tuple[Tensor, ...]:
+        """Several rows at once: (x, y) or (x1, ..., xn, y), each (B, ...)."""
+        ...
+
+
+class LazyData(NamedTuple):
+    """A training and a validation split of lazy rows; kept as tensors where these fit."""
+
+    train: LazyRows
+    validation: LazyRows
+
+    def loaded(self) -> TensorData:
+        """All rows of both, as tensors."""
+        train, validation = (split.rows(range(len(split))) for split in (self.train, self.validation))
+        return TensorData(train, validation, self.train.classes, self.train.transforms)
 
 
 def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:

@@ -63,6 +63,7 @@ def text(
             f"{len(whole):,} characters of {len(characters)} kinds, numbered in sorted order",
             f"cut into windows of {length}, one every {step}; the last {held:,} characters are held out",
         ),
+        len(characters),
     )
 
 

@@ -31,7 +31,8 @@ class HealthView:
         on_a_ramp: whether `at` is an lr.
         gradient: (L, N) norm of the gradient over that of the weights; NaN where there is none.
         update: (L, N) norm of the update over that of the weights.
-        silent: (L, N) share of dead units; in layers without units, of zeros in the gradient; 1 without any.
+        silent: (L, N) share of dead units; in layers without units, of zeros in the gradient; 1 where none
+            arrives, NaN of frozen layers.
         calm: how many looks the diagnosis is made of.
         title: the diagnosis in words.
     """
@@ -60,12 +61,14 @@ def view_health(lane: LaneResult, calm: int, found: dict[str, Any], on_a_ramp: b
     tables = np.full((3, len(layers), len(steps)), np.nan)
     for row in lane.health:
         silent = row.dead_share if row.dead_share is not None else row.zero_share
-        values = (row.relative, row.update_ratio, 1.0 if silent is None else silent)
+        silent = 1.0 if silent is None and row.trained else silent
+        values = (row.relative, row.update_ratio, silent)
         place = layers.index(row.layer), steps.index(row.step)
         tables[:, *place] = [np.nan if value is None else value for value in values]
+    frozen = {row.layer for row in lane.health if not row.trained}
     told = [f"{finding['what']}: {finding['evidence']}" for finding in found["findings"]]
     return HealthView(
-        layers=layers,
+        layers=[f"{layer} (frozen)" if layer in frozen else layer for layer in layers],
         at=lane.lr[steps] if on_a_ramp else np.array(steps, dtype=np.float64),
         on_a_ramp=on_a_ramp,
         gradient=tables[0],
