@@ -43,15 +43,15 @@ def stacked(problem: Problem, looks: int, steps: int) -> None:
 
 def ratios(way: Callable[[Problem, int, int], None], experiment: Experiment, turns: int) -> list[float]:
     problem, steps = from_config(experiment), experiment.range_test.steps
-    way(problem, experiment.health, steps)  # not timed: the first one imports and allocates
+    way(problem, experiment.looks, steps)  # not timed: the first one imports and allocates
     found = []
     for turn in range(turns):
         seconds = {}
-        for looks in (0, experiment.health) if turn % 2 else (experiment.health, 0):
+        for looks in (0, experiment.looks) if turn % 2 else (experiment.looks, 0):
             began = time.perf_counter()
             way(problem, looks, steps)
             seconds[looks] = time.perf_counter() - began
-        found.append(seconds[experiment.health] / seconds[0])
+        found.append(seconds[experiment.looks] / seconds[0])
     return found
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from lrfind.config import SIDE_BY_SIDE, Experiment, dump, lanes_section
-from lrfind.diagnosis import diagnosis
+from lrfind.diagnosis import calm_looks, diagnose
 from lrfind.errors import UsageError
 from lrfind.peaks import next_round
-from lrfind.plan import SETTLED
+from lrfind.plan import SETTLED, LaneResult
 from lrfind.sections import GridSection, SearchSection
 from lrfind.store import Run
 from lrfind.summaries.comparisons import comparison_summary
@@ -24,7 +24,42 @@ def summarize(run: Run) -> dict[str, Any]:
     """What a run found so far, from its database; the content of summary.json."""
     facts = run.facts()
     summary = SUMMARIES[facts["command"]](run)
-    return summary | {"data": facts.get("data"), "health": diagnosis(run.lanes(), summary)}
+    return summary | {"data": facts.get("data"), "health": _health(run.lanes(), summary)}
+
+
+def _health(results: Sequence[LaneResult], summary: dict[str, Any]) -> dict[str, Any] | None:
+    """What a run's looks at its layers mean; None where there were none.
+
+    Returns:
+        findings: see `lrfind.diagnosis.Finding`; layers: of the model; looks: how many are judged, over all
+        lanes that are; lane: the first of these, which is drawn; calm: how many of its looks are judged.
+    """
+    lanes = _telling_lanes(results, summary)
+    if not lanes:
+        return None
+    calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
+    counts = [len({row.step for row in rows}) for rows in calm]
+    return {
+        "findings": [finding._asdict() for finding in diagnose(calm)],
+        "layers": len({row.layer for row in calm[0]}),
+        "looks": sum(counts),
+        "lane": lanes[0].lane,
+        "calm": counts[0],
+    }
+
+
+def _telling_lanes(results: Sequence[LaneResult], summary: dict[str, Any]) -> list[LaneResult]:
+    """The lanes that tell how gradients are: those at the rate that a run found best.
+
+    Of a range test and of a training all; where a sweep found none, those at its lowest rate.
+    """
+    known, found = [result for result in results if result.health], answer(summary)
+    if "variant" in found and found["lr"] is not None:
+        known = [result for result in known if result.variant == found["variant"]]
+    if summary["command"] in ("range-test", "train") or not known:
+        return known
+    lowest = min(result.peak for result in known)
+    return [result for result in known if result.peak == (lowest if found["lr"] is None else found["lr"])]
 
 
 def conclude(run: Run) -> dict[str, Any]:

@@ -47,11 +47,11 @@ class Experiment(Section):
     )
     optimizer: Annotated[OptimizerSection, BeforeValidator(name_only)]
     training: TrainingSection = TrainingSection(steps=100)
-    health: int = Field(
+    looks: int = Field(
         default=10,
         ge=0,
         le=1000,
-        description="looks at every layer's gradient in a lane, at most one in 40 steps; 0 for never",
+        description="at every layer's gradient in a lane, at most one in 40 steps; 0 for none",
     )
     range_test: RangeTestSection = RangeTestSection()
     grid: GridSection = GridSection()

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +25,7 @@ STILL, EXPLODED = 1e-7, 1e2
 """The whole gradient at the start, relative to the weights: below, nothing moves; above, all is lost."""
 BURST = 1e3  # times the median of the looks before, while the loss was calm
 DEAD = 0.5  # share of a layer's units
-ALWAYS = 0.9  # share of looks at which clipping was active
+ALWAYS = 0.9  # share of the numbers of the gradient that clipping changes, over all looks
 HEAD = 0.25  # the most of all weights that still are a head alone
 
 
@@ -33,7 +33,7 @@ class Finding(NamedTuple):
     """Something that is wrong with gradients, or should be known of them.
 
     Attributes:
-        what: vanishing, exploding, dead units, no gradient, only the head learns, or always clipped.
+        what: not finite, exploding, vanishing, dead units, no gradient, only the head learns, always clipped.
         evidence: the figures, in words.
         advice: what to try.
     """
@@ -41,25 +41,6 @@ class Finding(NamedTuple):
     what: str
     evidence: str
     advice: str
-
-
-def judged_lanes(results: Sequence[LaneResult], summary: dict[str, Any]) -> list[LaneResult]:
-    """The lanes that tell how gradients are: those at the rate that a run found best.
-
-    Of a range test and of a training all; where a sweep found none, those at its lowest rate.
-
-    Args:
-        results: all lanes of the run.
-        summary: of the run; see `lrfind.summaries`.
-    """
-    known = [result for result in results if result.health]
-    found = summary["suggestion" if "suggestion" in summary else "best"]
-    if "variant" in found and found["lr"] is not None:
-        known = [result for result in known if result.variant == found["variant"]]
-    if summary["command"] in ("range-test", "train") or not known:
-        return known
-    lowest = min(result.peak for result in known)
-    return [result for result in known if result.peak == (lowest if found["lr"] is None else found["lr"])]
 
 
 def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
@@ -76,23 +57,6 @@ def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
     if result.outcome == "finished":
         return list(result.health)
     return [row for row in result.health if row.step == first]
-
-
-def diagnosis(results: Sequence[LaneResult], summary: dict[str, Any]) -> dict[str, Any] | None:
-    """What a run's looks at its layers mean, as plain data; None where there were none.
-
-    Returns:
-        looks: how many, over all lanes judged; layers: of the model; findings: see `Finding`.
-    """
-    lanes = judged_lanes(results, summary)
-    if not lanes:
-        return None
-    calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
-    return {
-        "looks": sum(len({row.step for row in rows}) for rows in calm),
-        "layers": len({row.layer for row in calm[0]}),
-        "findings": [finding._asdict() for finding in diagnose(calm)],
-    }
 
 
 def diagnose(lanes: Sequence[Sequence[LayerHealth]]) -> list[Finding]:
@@ -127,7 +91,7 @@ def _not_finite(looks: Sequence[_Look]) -> Finding | None:
         return None
     worst = wild[0]
     return Finding(
-        "exploding",
+        "not finite",
         f"{worst.nonfinite_share:.0%} of the gradient of {worst.layer} is not finite at step {worst.step},"
         " while the loss still is",
         "clip_norm, a smaller rate or a warmup; bfloat16 instead of float16; and look for sqrt(0), log(0) and"
@@ -136,8 +100,6 @@ def _not_finite(looks: Sequence[_Look]) -> Finding | None:
 
 
 def _exploding(looks: Sequence[_Look]) -> Finding | None:
-    if not_finite := _not_finite(looks):
-        return not_finite
     ratio = _whole(looks[0])
     if ratio is not None and ratio > EXPLODED:
         return Finding(
@@ -190,10 +152,10 @@ def _vanishing(looks: Sequence[_Look]) -> Finding | None:
 
 def _dead(looks: Sequence[_Look]) -> Finding | None:
     dead = [row for row in looks[-1] if row.dead_share is not None and row.dead_share >= DEAD]
-    if not dead:
+    if not dead or len(looks) < 2:  # one batch may just not wake them
         return None
     worst = max(dead, key=lambda row: row.dead_share or 0)
-    others = f" ({len(dead)} layers have more than half)" if len(dead) > 1 else ""
+    others = f" ({len(dead)} layers have half or more)" if len(dead) > 1 else ""
     first = next(
         look[0].step
         for look in looks
@@ -233,8 +195,8 @@ def _only_the_head(looks: Sequence[_Look]) -> Finding | None:
     first = looks[0]
     frozen = [row for row in first if not row.trained]
     learning = [row for row in first if row.trained]
-    total = sum(row.weights for row in first)
-    trained = sum(row.weights for row in learning)
+    total = sum(row.size for row in first)
+    trained = sum(row.size for row in learning)
     body = [row for row in frozen if row.matrix]
     last_frozen = max((first.index(row) for row in body), default=-1)
     only_after = all(first.index(row) > last_frozen for row in learning if row.matrix)
@@ -243,7 +205,7 @@ def _only_the_head(looks: Sequence[_Look]) -> Finding | None:
     return Finding(
         "only the head learns",
         f"{_named([row.layer for row in learning])} with {trained:,} of {total:,} weights; the"
-        f" {len(frozen)} layers before are frozen",
+        f" {len(body)} layers before are frozen",
         "if that is not meant, unfreeze them (param_groups without frozen, requires_grad), with a small"
         " lr_multiplier",
     )
@@ -254,8 +216,8 @@ def _clipped(looks: Sequence[_Look]) -> Finding | None:
     for look in looks:
         rows = [row for row in look if row.clipped_share is not None]
         if rows:
-            weights = sum(row.weights for row in rows)
-            shares.append(sum((row.clipped_share or 0) * row.weights for row in rows) / weights)
+            weights = sum(row.size for row in rows)
+            shares.append(sum((row.clipped_share or 0) * row.size for row in rows) / weights)
     if len(shares) < 2 or sum(shares) < ALWAYS * len(shares):
         return None
     return Finding(
@@ -268,6 +230,7 @@ def _clipped(looks: Sequence[_Look]) -> Finding | None:
 
 
 RULES: Sequence[Callable[[Sequence[_Look]], Finding | None]] = (
+    _not_finite,
     _exploding,
     _dead,
     _no_gradient,

@@ -16,7 +16,7 @@ from lrfind.health import LayerHealth
 
 MEMORY = 4  # looks over which a unit must pass no gradient to be dead: one batch may just not wake it
 HELD = 2**22  # numbers that may wait to be measured together with those of later looks
-EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
+NO_MATRIX = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]
 
@@ -27,7 +27,7 @@ class _Layer:
 
     Attributes:
         name: of the module.
-        weights: how many numbers it has.
+        size: how many numbers it has.
         matrix: see `LayerHealth`.
         trained: those that the optimizer has.
         sizes: how many numbers each of these has.
@@ -35,7 +35,7 @@ class _Layer:
     """
 
     name: str
-    weights: int
+    size: int
     matrix: bool
     trained: Sequence[str]
     sizes: Sequence[int]
@@ -140,7 +140,7 @@ class Gauge:
             values = next(measured) if layer.trained else [math.nan] * len(MEASURED)
             known = [None if math.isnan(value) else value for value in values]
             trained = bool(layer.trained)
-            rows.append(LayerHealth(step, layer.name, layer.weights, trained, layer.matrix, *known))
+            rows.append(LayerHealth(step, layer.name, layer.size, trained, layer.matrix, *known))
         return rows
 
     def _flat(self, parameters: Mapping[str, Tensor]) -> Tensor:
@@ -224,8 +224,8 @@ def _layers_of(model: nn.Module, trained: Container[str]) -> list[_Layer]:
             layers.append(
                 _Layer(
                     name=name or type(model).__name__,
-                    weights=sum(parameter.numel() for parameter in own.values()),
-                    matrix=any(p.ndim > 1 for p in own.values()) and not isinstance(module, EMBEDDINGS),
+                    size=sum(parameter.numel() for parameter in own.values()),
+                    matrix=any(p.ndim > 1 for p in own.values()) and not isinstance(module, NO_MATRIX),
                     trained=[*learning],
                     sizes=[p.numel() * (1 + p.is_complex()) for p in learning.values()],
                     units=len(module.weight) if learning and isinstance(module, WITH_UNITS) else 0,

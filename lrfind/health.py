@@ -12,23 +12,23 @@ class LayerHealth(NamedTuple):
     Attributes:
         step: before whose update the gradient was measured.
         layer: name of the module.
-        weights: how many numbers it has.
+        size: how many numbers it has.
         trained: whether the optimizer has any of them.
-        matrix: whether it maps its input by a matrix: all but norms, and embeddings, whose rows wait long.
+        matrix: whether it maps its input by a matrix, as norms and embeddings do not.
         grad_norm: Euclidean norm of the gradient, before clipping; None where none arrives.
         weight_norm: of the weights; None where it is not trained.
         update_ratio: norm of what the step changed, over that of the weights; None where none was taken, and
             of weights that are all 0.
         zero_share: of the gradient's numbers that are exactly 0; None where any is NaN.
         nonfinite_share: of those that are NaN or infinite.
-        dead_share: of a linear or convolutional layer's units, those whose gradient was 0 at all of the last
-            few looks; None for other layers.
+        dead_share: of a linear or convolutional layer's units, those whose gradient was 0 at this look and
+            the three before it, as far as there are any; None for other layers.
         clipped_share: of the gradient's numbers that clipping changes; None without clipping.
     """
 
     step: int
     layer: str
-    weights: int
+    size: int
     trained: bool
     matrix: bool
     grad_norm: float | None = None

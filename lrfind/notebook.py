@@ -106,7 +106,7 @@ def range_test(
     seed: int = 0,
     grad_norm: bool = False,
     probe_batch: Any = None,
-    health: int = 10,
+    looks: int = 10,
 ) -> RangeTest:
     """Run an lr range test; afterwards everything is bit for bit as it was.
 
@@ -128,7 +128,7 @@ def range_test(
         seed: of the first lane.
         grad_norm: also record the Euclidean norm of the gradient.
         probe_batch: also record the loss of this batch, in evaluation mode, at every step.
-        health: looks at every layer's gradient in a lane, at most one in 40 steps; 0 for never. Each takes
+        looks: at every layer's gradient in a lane, at most one in 40 steps; 0 for none. Each takes
             memory for three copies of the weights that are trained.
 
     Raises:
@@ -140,4 +140,4 @@ def range_test(
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
-        return RangeTest(range_tests.range_test(problem, section, seed, looks=health))
+        return RangeTest(range_tests.range_test(problem, section, seed, looks=looks))

@@ -126,7 +126,7 @@ def training_conditions(experiment: Experiment, pause_every: int | None = None) 
         eval_every=training.eval_every,
         early_stop=training.early_stop,
         pause_every=pause_every,
-        looks=experiment.health,
+        looks=experiment.looks,
     )
 
 

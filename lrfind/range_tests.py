@@ -120,7 +120,7 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
                 settled=settled,
                 first=number * section.seeds,
                 variant=variant.name,
-                looks=experiment.health,
+                looks=experiment.looks,
             )
         run.set_fact("notes", [*problem.notes])
         if section.edge and "edge" not in facts:

@@ -58,7 +58,7 @@ def obstacle(setup: Setup) -> str | None:
     if setup.group is not None:
         return "only one param group moves"
     if any(isinstance(module, nn.RNNBase) for module in setup.model.modules()):
-        return "torch cannot run recurrent layers of several lanes at once"
+        return "torch cannot evaluate recurrent layers of several lanes at once"
     own = {id(p) for p in setup.model.parameters()}
     if any(id(p) not in own for group in setup.optimizer.param_groups for p in group["params"]):
         return "the optimizer trains parameters that are not the model's"

@@ -52,7 +52,7 @@ CREATE TABLE steps (
 ) WITHOUT ROWID;
 CREATE TABLE health (
     lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
-    layer TEXT NOT NULL, weights INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
+    layer TEXT NOT NULL, size INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
     grad_norm REAL, weight_norm REAL, update_ratio REAL, zero_share REAL, nonfinite_share REAL,
     dead_share REAL, clipped_share REAL, PRIMARY KEY (lane, place)
 ) WITHOUT ROWID;
@@ -274,8 +274,8 @@ class Run:
 
         query = f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place"
         health = [
-            LayerHealth(step, layer, weights, bool(trained), bool(matrix), *measured)
-            for step, layer, weights, trained, matrix, *measured in database.execute(query, (lane,))
+            LayerHealth(step, layer, size, bool(trained), bool(matrix), *measured)
+            for step, layer, size, trained, matrix, *measured in database.execute(query, (lane,))
         ]
 
         def asked(name: str) -> Any:

@@ -132,7 +132,7 @@ def test_the_words_name_the_layer_and_the_figures() -> None:
 
 
 def test_no_looks_no_diagnosis(tmp_path: Path) -> None:
-    text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.01}}{IMAGES}health: 0\n"
+    text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.01}}{IMAGES}looks: 0\n"
     run = Run.start(tmp_path / "run", "range-test", check(text), text, [])
     assert run_range_test(run)["health"] is None
     assert not (tmp_path / "run/health.csv").exists()

@@ -63,7 +63,7 @@ def test_a_look_has_what_autograd_says() -> None:
     gradient = torch.cat([p.grad.flatten() for p in other.model.hidden.parameters()])
     weights = torch.cat([p.detach().flatten() for p in other.model.hidden.parameters()])
     hidden = rows["hidden"]
-    assert (hidden.step, hidden.weights, hidden.trained, hidden.matrix) == (0, 15, True, True)
+    assert (hidden.step, hidden.size, hidden.trained, hidden.matrix) == (0, 15, True, True)
     assert hidden.grad_norm == pytest.approx(float(gradient.norm()), rel=1e-12)
     assert hidden.weight_norm == pytest.approx(float(weights.norm()), rel=1e-12)
     assert hidden.update_ratio == pytest.approx(0.2 * float(gradient.norm() / weights.norm()), rel=1e-9)
@@ -71,7 +71,7 @@ def test_a_look_has_what_autograd_says() -> None:
     assert hidden.zero_share == pytest.approx(float((gradient == 0).double().mean()))
     assert (hidden.nonfinite_share, hidden.dead_share) == (0, pytest.approx(1 / 3))
     assert (rows["norm"].matrix, rows["norm"].dead_share) == (False, None)
-    assert (rows["frozen"].trained, rows["frozen"].grad_norm, rows["frozen"].weights) == (False, None, 24)
+    assert (rows["frozen"].trained, rows["frozen"].grad_norm, rows["frozen"].size) == (False, None, 24)
     assert (rows["unused"].trained, rows["unused"].grad_norm) == (True, None)
     assert rows["head"].clipped_share is None
 

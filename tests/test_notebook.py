@@ -416,4 +416,4 @@ def test_it_says_what_is_wrong_with_the_gradients() -> None:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         test = lrfind.range_test(model, optimizer, nn.MSELoss(), loader, steps=70)
         assert [finding.what for finding in test.findings] == found
-    assert lrfind.range_test(model, optimizer, nn.MSELoss(), loader, health=0).findings == []
+    assert lrfind.range_test(model, optimizer, nn.MSELoss(), loader, looks=0).findings == []

@@ -9,7 +9,7 @@ from lrfind.plan import LaneResult
 from lrfind.plots.drawing import save
 from lrfind.plots.health import health_figure, view_health
 
-FOUND = {"findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
+FOUND = {"calm": 2, "findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
 
 
 def lane(health: list[LayerHealth]) -> LaneResult:
@@ -25,7 +25,7 @@ def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
         for step in (0, 5, 10)
         for layer, grad, dead in (("a", None, None), ("b", 1.0, 0.75), ("c", 4.0, None))
     ]
-    view = view_health(lane(looks), 2, FOUND, on_a_ramp=True)
+    view = view_health(lane(looks), FOUND, on_a_ramp=True)
     assert view.layers == ["a (frozen)", "b", "c"]
     np.testing.assert_allclose(view.at, [1e-3, 1e-2, 1e-1])
     np.testing.assert_array_equal(view.gradient[:, 0], [np.nan, 0.5, 2.0])
@@ -39,5 +39,7 @@ def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
 
 def test_one_look_and_nothing_but_zeros_can_be_drawn(tmp_path: Path) -> None:
     looks = [LayerHealth(0, "a", 1, True, True, 0.0, 0.0, None, 1.0, 0.0, 1.0)]
-    view = view_health(lane(looks), 1, {"findings": []}, on_a_ramp=False)
-    save(health_figure(view, "t"), tmp_path / "health")
+    figure = health_figure(view_health(lane(looks), {"calm": 1, "findings": []}, on_a_ramp=False), "t")
+    save(figure, tmp_path / "health")
+    assert figure.get_suptitle() == "t: gradients are healthy"
+    assert (tmp_path / "health.svg").stat().st_size > 1_000

@@ -40,6 +40,8 @@ def save(figure: Figure, stem: Path) -> None:
     from matplotlib import rc_context
 
     figure.savefig(f"{stem}.png", dpi=200)
-    figure.set_layout_engine("none")  # as it was found: it takes longer than the drawing
+    engine = figure.get_layout_engine()
+    figure.set_layout_engine("none")  # the layout stays as it was found for the PNG: finding it is slow
     with rc_context({"svg.hashsalt": "lrfind"}):
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
+    figure.set_layout_engine(engine)

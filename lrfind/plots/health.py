@@ -47,13 +47,12 @@ class HealthView:
     title: str
 
 
-def view_health(lane: LaneResult, calm: int, found: dict[str, Any], on_a_ramp: bool) -> HealthView:
+def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> HealthView:
     """Compute what `draw_map` draws.
 
     Args:
         lane: with looks.
-        calm: how many of them the diagnosis is made of.
-        found: the diagnosis; see `lrfind.diagnosis.diagnosis`.
+        found: `health` of the run's summary.
         on_a_ramp: whether it is a range test's.
     """
     steps = sorted({row.step for row in lane.health})
@@ -74,7 +73,7 @@ def view_health(lane: LaneResult, calm: int, found: dict[str, Any], on_a_ramp: b
         gradient=tables[0],
         update=tables[1],
         silent=tables[2],
-        calm=calm,
+        calm=found["calm"],
         title="; ".join(told) or "gradients are healthy",
     )
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 from lrfind.comparisons import standings
 from lrfind.conclusions import summarize
 from lrfind.config import lanes_section
-from lrfind.diagnosis import calm_looks, judged_lanes
 from lrfind.errors import UsageError
 from lrfind.plots.courses import comparison_figure, course_of, training_figure, view_courses, view_gaps
 from lrfind.plots.drawing import SEVERAL, figure_of, finish, save
@@ -156,10 +155,8 @@ def _health_figures(run: Run) -> dict[str, Figure]:
     summary = summarize(run)
     if summary["health"] is None:
         return {}
-    lane, *_ = judged_lanes(run.lanes(), summary)
-    on_a_ramp = summary["command"] == "range-test"
-    calm = len({row.step for row in calm_looks(lane, on_a_ramp=on_a_ramp)})
-    view = view_health(lane, calm, summary["health"], on_a_ramp)
+    (lane,) = [each for each in run.lanes() if each.lane == summary["health"]["lane"]]
+    view = view_health(lane, summary["health"], on_a_ramp=summary["command"] == "range-test")
     return {"health": health_figure(view, run.experiment.name)}
 
 
