@@ -60,6 +60,9 @@ OPTIMIZERS = {
     "sgd": "torch.optim.sgd:SGD",
 }
 
+ADAPTIVE = frozenset(OPTIMIZERS) - {"sgd"}
+"""Those that divide by the size of past gradients."""
+
 SCHEDULES = {
     "constant": "lrfind.schedules:constant",
     "linear_warmup": "lrfind.schedules:linear_warmup",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lrfind.catalog import ADAPTIVE
 from lrfind.config import SIDE_BY_SIDE, Experiment, dump, lanes_section
 from lrfind.diagnosis import calm_looks, diagnose
 from lrfind.errors import UsageError
@@ -24,24 +25,25 @@ def summarize(run: Run) -> dict[str, Any]:
     """What a run found so far, from its database; the content of summary.json."""
     facts = run.facts()
     summary = SUMMARIES[facts["command"]](run)
-    return summary | {"data": facts.get("data"), "health": _health(run.lanes(), summary)}
+    return summary | {"data": facts.get("data"), "health": _health(run, summary)}
 
 
-def _health(results: Sequence[LaneResult], summary: dict[str, Any]) -> dict[str, Any] | None:
+def _health(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
     """What a run's looks at its layers mean; None where there were none.
 
     Returns:
         findings: see `lrfind.diagnosis.Finding`; layers: of the model; looks: how many are judged, over all
         lanes that are; lane: the first of these, which is drawn; calm: how many of its looks are judged.
     """
-    lanes = _telling_lanes(results, summary)
+    lanes = _telling_lanes(run.lanes(), summary)
     if not lanes:
         return None
+    adaptive = run.experiment.optimizer.name in ADAPTIVE
     calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
     counts = [len({row.step for row in rows}) for rows in calm]
     return {
-        "findings": [finding._asdict() for finding in diagnose(calm)],
-        "layers": len({row.layer for row in calm[0]}),
+        "findings": [finding._asdict() for finding in diagnose(calm, adaptive=adaptive)],
+        "layers": len({row.layer for row in lanes[0].health}),
         "looks": sum(counts),
         "lane": lanes[0].lane,
         "calm": counts[0],

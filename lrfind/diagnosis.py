@@ -1,9 +1,9 @@
 """Diagnosis: what the looks at a run's layers mean, in words.
 
-Each rule compares numbers without units, so that it holds at any scale of loss and weights: a gradient is
-told as a share of the weights that it would move. That gradients shrink or grow layer by layer is Hochreiter
-1991, Bengio, Simard and Frasconi 1994 (doi:10.1109/72.279181), and Glorot and Bengio 2010; that clipping
-answers the growth is Pascanu, Mikolov and Bengio 2013 (arXiv:1211.5063). The limits are ours.
+A gradient is told as a share of the weights that it would move, and compared between layers. That gradients
+shrink or grow layer by layer is Hochreiter 1991, Bengio, Simard and Frasconi 1994 (doi:10.1109/72.279181),
+and Glorot and Bengio 2010; that clipping answers the growth is Pascanu, Mikolov and Bengio 2013
+(arXiv:1211.5063). The limits are ours.
 """
 
 from __future__ import annotations
@@ -19,10 +19,15 @@ import numpy as np
 from lrfind.health import LayerHealth
 from lrfind.plan import LaneResult
 
-VANISHED = 3e-3
+VANISHED = 1e-3
 """A layer's relative gradient has vanished if it is this share of the largest of a later layer."""
 STILL, EXPLODED = 1e-7, 1e2
-"""The whole gradient at the start, relative to the weights: below, nothing moves; above, all is lost."""
+"""The whole gradient at the start, relative to the weights: below, nothing moves; above, all is lost.
+
+Unlike the other limits they hang on the scale of the loss, so they are of plain gradient descent alone.
+"""
+FAINT = 0.3  # of the median layer's: smaller weights, as of a head that starts at 0, make no measure
+LASTING = 0.9  # share of the units dead at a look that must still be at the next: else batches are too small
 BURST = 1e3  # times the median of the looks before, while the loss was calm
 DEAD = 0.5  # share of a layer's units
 ALWAYS = 0.9  # share of the numbers of the gradient that clipping changes, over all looks
@@ -47,24 +52,29 @@ def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
     """The looks at a lane before its rate is to blame.
 
     On a ramp, those up to a tenth of the rate where the loss is lowest; of a lane that did not finish, the
-    first one; else all.
+    first one; else all. Steps that float16 skipped are left out.
     """
-    first = result.health[0].step
+    taken = [row for row in result.health if result.skipped is None or not result.skipped[row.step]]
+    if not taken:
+        return []
+    first = taken[0].step
     if on_a_ramp:
         smoothed = result.curve.smoothed[: result.curve.length]
         limit = result.lr[int(np.argmin(smoothed))] / 10 if smoothed.size else 0.0
-        return [row for row in result.health if row.step == first or result.lr[row.step] <= limit]
+        return [row for row in taken if row.step == first or result.lr[row.step] <= limit]
     if result.outcome == "finished":
-        return list(result.health)
-    return [row for row in result.health if row.step == first]
+        return taken
+    return [row for row in taken if row.step == first]
 
 
-def diagnose(lanes: Sequence[Sequence[LayerHealth]]) -> list[Finding]:
+def diagnose(lanes: Sequence[Sequence[LayerHealth]], *, adaptive: bool = False) -> list[Finding]:
     """Say what is wrong with the gradients of lanes.
 
     Args:
         lanes: the looks at each, in order, while its loss was calm: at rates far above the edge everything
             explodes, which is the rate's fault.
+        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does: then
+            the length of the whole gradient tells nothing.
 
     Returns:
         What at least half of the lanes show, with the figures of the first that does; empty if all is well.
@@ -72,7 +82,7 @@ def diagnose(lanes: Sequence[Sequence[LayerHealth]]) -> list[Finding]:
     known = [_looks(lane) for lane in lanes if lane]
     found: dict[str, list[Finding]] = {}
     for looks in known:
-        for finding in filter(None, (rule(looks) for rule in RULES)):
+        for finding in filter(None, (rule(looks) for rule in RULES if not (adaptive and rule in OF_LENGTH))):
             found.setdefault(finding.what, []).append(finding)
     return [findings[0] for findings in found.values() if 2 * len(findings) >= len(known)]
 
@@ -99,15 +109,19 @@ def _not_finite(looks: Sequence[_Look]) -> Finding | None:
     )
 
 
-def _exploding(looks: Sequence[_Look]) -> Finding | None:
+def _too_long(looks: Sequence[_Look]) -> Finding | None:
     ratio = _whole(looks[0])
-    if ratio is not None and ratio > EXPLODED:
-        return Finding(
-            "exploding",
-            f"at the start the gradient is {ratio:.1e} times as long as the weights that it moves",
-            "standardised inputs and targets, an init that keeps the scale (he for relu, xavier for tanh),"
-            " normalisation, or clip_norm",
-        )
+    if ratio is None or ratio <= EXPLODED:
+        return None
+    return Finding(
+        "exploding",
+        f"at the start the gradient is {ratio:.1e} times as long as the weights that it moves",
+        "standardised inputs and targets, an init that keeps the scale (he for relu, xavier for tanh),"
+        " normalisation, or clip_norm",
+    )
+
+
+def _burst(looks: Sequence[_Look]) -> Finding | None:
     norms = [_norm(look) for look in looks]
     for i in range(1, len(norms)):
         before = median(norms[:i])
@@ -121,57 +135,93 @@ def _exploding(looks: Sequence[_Look]) -> Finding | None:
     return None
 
 
-def _vanishing(looks: Sequence[_Look]) -> Finding | None:
-    advice = (
-        "an init that keeps the scale (he for relu, xavier for tanh, orthogonal for deep or recurrent ones),"
-        " normalisation, residual connections, or relu instead of sigmoid"
-    )
+KEEPS_THE_SCALE = (
+    "an init that keeps the scale (he for relu, xavier for tanh, orthogonal for deep or recurrent ones),"
+    " normalisation, residual connections, or relu instead of sigmoid"
+)
+
+
+def _too_short(looks: Sequence[_Look]) -> Finding | None:
     ratio = _whole(looks[0])
-    if ratio is not None and 0 < ratio < STILL:
-        return Finding(
-            "vanishing",
-            f"at the start the gradient is {ratio:.1e} of the weights that it shall move",
-            advice,
-        )
-    typical = {
-        layer: _typical([row.relative for look in looks for row in look if row.layer == layer and row.matrix])
-        for layer in _layers(looks)
-    }
-    known = [(layer, value) for layer, value in typical.items() if value is not None]
-    for i, (layer, value) in enumerate(known[:-1]):
-        later, largest = max(known[i + 1 :], key=lambda each: each[1])
-        if 0 < value < VANISHED * largest:
-            return Finding(
-                "vanishing",
-                f"relative to its weights, the gradient of {layer} is {value / largest:.1e} of that of"
-                f" {later}",
-                advice,
-            )
+    if ratio is None or not 0 < ratio < STILL:
+        return None
+    told = f"at the start the gradient is {ratio:.1e} of the weights that it shall move"
+    return Finding("vanishing", told, KEEPS_THE_SCALE)
+
+
+def _vanishing(looks: Sequence[_Look]) -> Finding | None:
+    known = _typical([row for look in looks for row in _matrices(look)])
+    measures = _typical([row for look in looks for row in _measures(look)])
+    layers = [*known]
+    for i, layer in enumerate(layers):
+        later = {each: measures[each] for each in layers[i + 1 :] if each in measures}
+        largest = max(later, key=later.__getitem__, default=layer)
+        if 0 < known[layer] < VANISHED * later.get(largest, 0.0):
+            share = f"{known[layer] / later[largest]:.1e}"
+            told = f"relative to its weights, the gradient of {layer} is {share} of that of {largest}"
+            return Finding("vanishing", told, KEEPS_THE_SCALE)
     return None
 
 
+def _matrices(look: _Look) -> _Look:
+    return [row for row in look if row.matrix and row.trained]
+
+
+def _measures(look: _Look) -> _Look:
+    """The layers of a look whose weights are large enough to measure a gradient by."""
+    known = _matrices(look)
+    sizes = [(row.weight_norm or 0.0) / math.sqrt(row.size) for row in known]
+    usual = median(sizes) if sizes else 0.0
+    return [row for row, size in zip(known, sizes, strict=True) if size >= FAINT * usual]
+
+
+def _typical(rows: Iterable[LayerHealth]) -> dict[str, float]:
+    """By layer, the median of its gradients relative to its weights."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        if row.relative is not None:
+            found.setdefault(row.layer, []).append(row.relative)
+    return {layer: median(values) for layer, values in found.items()}
+
+
 def _dead(looks: Sequence[_Look]) -> Finding | None:
-    dead = [row for row in looks[-1] if row.dead_share is not None and row.dead_share >= DEAD]
-    if not dead or len(looks) < 2:  # one batch may just not wake them
+    """Units that pass no gradient at two looks or more; not those of the last layer, which may go unused."""
+    if len(looks) < 2 or not any(map(_norm, looks)):
         return None
-    worst = max(dead, key=lambda row: row.dead_share or 0)
+    with_units = [row.layer for row in looks[-1] if row.dead_share is not None][:-1]
+    before = {row.layer: row.dead_share or 0.0 for row in looks[-2]}
+    dead = [
+        row
+        for row in looks[-1]
+        if row.layer in with_units and (row.dead_share or 0.0) >= max(DEAD, LASTING * before[row.layer])
+    ]
+    if not dead:
+        return None
+    worst = max(dead, key=lambda row: row.dead_share or 0.0)
     others = f" ({len(dead)} layers have half or more)" if len(dead) > 1 else ""
     first = next(
-        look[0].step
+        row.step
         for look in looks
         for row in look
-        if row.layer == worst.layer and (row.dead_share or 0) >= DEAD
+        if row.layer == worst.layer and (row.dead_share or 0.0) >= DEAD
     )
     return Finding(
         "dead units",
         f"{worst.dead_share:.0%} of the units of {worst.layer} pass no gradient{others}, since step {first}",
         "leaky_relu, elu or gelu instead of relu, a smaller rate or a warmup, biases that start at 0, he"
-        " init, or normalisation",
+        " init, or normalisation; with much dropout, larger batches",
     )
 
 
 def _no_gradient(looks: Sequence[_Look]) -> Finding | None:
     """Trained layers at which none ever arrives, or only zeros, and not since units after them are dead."""
+    if not any(map(_norm, looks)):
+        return Finding(
+            "no gradient",
+            "it is exactly 0 at every layer",
+            "another loss: this one is constant (cross_entropy over one output is), satisfied, or far in a"
+            " flat part; or look what cuts it off from the weights",
+        )
     dead = {row.layer for row in looks[-1] if (row.dead_share or 0) == 1}
     never = [
         layer
@@ -229,12 +279,15 @@ def _clipped(looks: Sequence[_Look]) -> Finding | None:
     )
 
 
+OF_LENGTH = (_too_long, _too_short)
 RULES: Sequence[Callable[[Sequence[_Look]], Finding | None]] = (
     _not_finite,
-    _exploding,
-    _dead,
+    _too_long,
+    _burst,
     _no_gradient,
+    _too_short,
     _vanishing,
+    _dead,
     _only_the_head,
     _clipped,
 )
@@ -252,11 +305,6 @@ def _whole(look: _Look) -> float | None:
     """The whole gradient's norm over that of the weights that it moves; None where there is none."""
     weights = math.hypot(*(row.weight_norm or 0.0 for row in look))
     return _norm(look) / weights if weights else None
-
-
-def _typical(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return median(known) if known else None
 
 
 def _named(layers: Sequence[str], most: int = 3) -> str:

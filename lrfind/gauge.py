@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Mapping, Sequence
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -15,6 +17,7 @@ from lrfind.curves import Array
 from lrfind.health import LayerHealth
 
 MEMORY = 4  # looks over which a unit must pass no gradient to be dead: one batch may just not wake it
+ROOT = "(model)"  # the layer of parameters that the model itself has
 HELD = 2**22  # numbers that may wait to be measured together with those of later looks
 NO_MATRIX = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -31,7 +34,7 @@ class _Layer:
         matrix: see `LayerHealth`.
         trained: those that the optimizer has.
         sizes: how many numbers each of these has.
-        units: of a linear or convolutional layer, each a row of its parameters; else 0.
+        units: of a linear or convolutional layer, each a row of all its trained parameters; else 0.
     """
 
     name: str
@@ -106,6 +109,12 @@ class Gauge:
         self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
     ) -> None:
         """Look at a step whose gradients are there, before anything is done to them."""
+        with self._going_blind():
+            self._look(step, parameters, gradients)
+
+    def _look(
+        self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
+    ) -> None:
         if not self._learning:  # the optimizer has parameters of the loss alone
             return
         arrives, found = [], []
@@ -116,10 +125,11 @@ class Gauge:
 
     def updated(self, parameters: Mapping[str, Tensor]) -> None:
         """See what the step that was looked at did, once it is done."""
-        last = self._looks[-1]
-        last.moved = self._flat(parameters).sub_(last.weights)
-        if len(self._looks) * last.weights.numel() > HELD:
-            self._measure()
+        with self._going_blind():
+            last = self._looks[-1]
+            last.moved = self._flat(parameters).sub_(last.weights)
+            if len(self._looks) * last.weights.numel() > HELD:
+                self._measure()
 
     def keep(self, index: Sequence[int]) -> None:
         """Go on with the lanes at these places of the stack alone; what was seen must be taken before."""
@@ -127,10 +137,21 @@ class Gauge:
 
     def take(self) -> list[list[LayerHealth]]:
         """What was seen of each lane since it was last asked; of no lane if nothing was."""
-        self._measure()
+        with self._going_blind():
+            self._measure()
         seen, self._seen = self._seen, []
         lanes = len(seen[0][1]) if seen else 0
         return [[row for step, table in seen for row in self._rows(step, table[k])] for k in range(lanes)]
+
+    @contextmanager
+    def _going_blind(self) -> Iterator[None]:
+        """An observer ends no training: a failure inside, as of lack of memory, ends the looks alone."""
+        try:
+            yield
+        except Exception as error:
+            self.steps, self._looks = (), []
+            told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            warnings.warn(f"the layers are looked at no more: {told}", RuntimeWarning, stacklevel=2)
 
     def _rows(self, step: int, table: Array) -> list[LayerHealth]:
         """One lane's look (L, len(MEASURED)), with the layers that do not learn among the others."""
@@ -220,15 +241,17 @@ def _layers_of(model: nn.Module, trained: Container[str]) -> list[_Layer]:
         }
         seen |= {id(parameter) for parameter in own.values()}
         learning = {key: parameter for key, parameter in own.items() if key in trained}
-        if own:
+        size = sum(parameter.numel() for parameter in own.values())
+        by_row = {len(parameter) if parameter.ndim else 0 for parameter in learning.values()}
+        if size:
             layers.append(
                 _Layer(
-                    name=name or type(model).__name__,
-                    size=sum(parameter.numel() for parameter in own.values()),
+                    name=name or ROOT,
+                    size=size,
                     matrix=any(p.ndim > 1 for p in own.values()) and not isinstance(module, NO_MATRIX),
                     trained=[*learning],
                     sizes=[p.numel() * (1 + p.is_complex()) for p in learning.values()],
-                    units=len(module.weight) if learning and isinstance(module, WITH_UNITS) else 0,
+                    units=max(by_row) if len(by_row) == 1 and isinstance(module, WITH_UNITS) else 0,
                 )
             )
     return layers
@@ -244,13 +267,15 @@ def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
 def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
     """All numbers of tensors (K, ...) in a row a lane, (K, N); a copy."""
     real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
-    return torch.cat([tensor.flatten(1).to(real[0].device) for tensor in real], dim=1)
+    rows = [tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None] for tensor in real]
+    return torch.cat([row.to(rows[0].device) for row in rows], dim=1)
 
 
 def _awake(gradient: Tensor, layer: _Layer) -> Tensor:
     """Which units of a layer have a gradient, (R, units), from that of its parameters in a row (R, n)."""
     parts = torch.split(gradient, list(layer.sizes), dim=1)
-    rows = [torch.linalg.vector_norm(part.reshape(len(part), layer.units, -1), dim=2) for part in parts]
+    shapes = [(len(part), layer.units, part.shape[1] // layer.units) for part in parts]
+    rows = [torch.linalg.vector_norm(p.reshape(s), dim=2) for p, s in zip(parts, shapes, strict=True)]
     return torch.stack([row != 0 for row in rows]).any(dim=0)
 
 

@@ -16,6 +16,7 @@ from lrfind.catalog import DEFAULT_METHOD, Spacing
 from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
 from lrfind.diagnosis import Finding, calm_looks, diagnose
+from lrfind.errors import UsageError
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
 from lrfind.problem import check_objects, from_objects
@@ -137,6 +138,8 @@ def range_test(
     section = range_test_section(
         start_lr=start_lr, end_lr=end_lr, steps=steps, seeds=seeds, shape=shape, grad_norm=grad_norm
     )
+    if type(looks) is not int or looks < 0:
+        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -209,10 +209,13 @@ def make_named_model(section: Component, make: Callable[..., Any], sizes: dict[s
     missing = [name for name in wanted if name not in section.args and name not in sizes]
     defaults = inspect.signature(make).parameters
     missing = [name for name in missing if defaults[name].default is inspect.Parameter.empty]
+    sequences = {"step_features", "vocabulary"}
+    if sequences <= {*wanted} and not sequences & {*section.args, *sizes}:  # it takes the one or the other
+        missing = ["step_features or vocabulary"]
     if missing:
-        raise UsageError(
-            f"model: the data does not tell {missing[0]} of '{section.name}'; give it in model.args."
-        )
+        kind, fitting = _kind(sizes)
+        advice = f"give it in model.args{f', or use one for {kind}: {fitting}' if fitting else ''}"
+        raise UsageError(f"model: the data does not tell {missing[0]} of '{section.name}'; {advice}.")
     given = {name: sizes[name] for name in wanted if name in sizes}
     model = _call("model", section.name, make, given | section.args)
     if not isinstance(model, nn.Module):
@@ -220,6 +223,17 @@ def make_named_model(section: Component, make: Callable[..., Any], sizes: dict[s
     if ":" not in section.name and any(isinstance(module, nn.Conv2d) for module in model.modules()):
         model.to(memory_format=torch.channels_last)  # not a user's own: it may call `view`
     return model
+
+
+def _kind(sizes: Mapping[str, Any]) -> tuple[str, str]:
+    """What the inputs are, and built-in models for them; empty where that is not known."""
+    if "image_size" in sizes:
+        return "images", "small_cnn, small_resnet, lenet, torchvision, mlp"
+    if "vocabulary" in sizes:
+        return "tokens", "transformer, lstm, gru, rnn"
+    if "step_features" in sizes:
+        return "sequences of numbers", "lstm, gru, rnn"
+    return ("rows of numbers", "linear, logistic, mlp, deep_mlp") if "in_features" in sizes else ("", "")
 
 
 def import_names(experiment: Experiment) -> None:

@@ -96,7 +96,10 @@ def sizes_of(x: Tensor, y: Tensor, classes: int | None, vocabulary: int | None =
     elif x.ndim == 3 and x.is_floating_point():
         sizes |= {"sequence_length": x.shape[1], "step_features": x.shape[2]}
     elif x.ndim == 2 and not x.is_floating_point():
-        sizes |= {"sequence_length": x.shape[1]} | ({} if vocabulary is None else {"vocabulary": vocabulary})
+        sizes |= {"sequence_length": x.shape[1]}
+    if vocabulary is not None:  # tokens are no numbers to compute with
+        del sizes["in_features"]
+        sizes["vocabulary"] = vocabulary
     if y.is_floating_point():
         sizes["out_features"] = y[0].numel()
     elif classes is not None:

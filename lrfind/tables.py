@@ -7,9 +7,9 @@ where float16 overflowed, so that no step was taken). In a sweep also val_loss a
 steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
 lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
 first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,
-metric, rung (of a pruned lane), train_seconds; nan where there is none.
-health.csv: lane, variant, seed and peak lr, then the fields of `lrfind.health.LayerHealth`; a row a look at a
-layer.
+metric, rung (of a pruned lane), train_seconds.
+health.csv: lane, variant, seed, lr (of the step), then the fields of `lrfind.health.LayerHealth`; a row a
+look at a layer. In all tables nan stands where there is nothing.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def health_frame(lanes: list[LaneResult]) -> pd.DataFrame:
     for result in lanes:
         which: dict[str, Any] = {"lane": result.lane}
         which |= {"variant": result.variant} if result.variant else {}
-        which |= {"seed": result.seed, "lr": result.peak}
-        rows += [which | row._asdict() for row in result.health]
+        which |= {"seed": result.seed}
+        rows += [which | {"lr": float(result.lr[row.step])} | row._asdict() for row in result.health]
     return pd.DataFrame(rows)
 
 

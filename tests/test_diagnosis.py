@@ -147,4 +147,4 @@ def test_a_run_keeps_and_exports_every_look(tmp_path: Path) -> None:
         rows = frame[frame.lane == lane.lane]
         assert rows.grad_norm.tolist() == [row.grad_norm for row in lane.health]
         assert rows.layer.tolist() == [row.layer for row in lane.health]
-        assert set(rows.lr) == {lane.peak}
+        assert rows.lr.tolist() == [lane.lr[row.step] for row in lane.health]

@@ -22,12 +22,12 @@ def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
         LayerHealth(
             step, layer, 10, layer != "a", True, grad, 2.0, 0.5, None if layer == "a" else 0.25, 0.0, dead
         )
-        for step in (0, 5, 10)
+        for step in (0, 5, 9)
         for layer, grad, dead in (("a", None, None), ("b", 1.0, 0.75), ("c", 4.0, None))
     ]
     view = view_health(lane(looks), FOUND, on_a_ramp=True)
     assert view.layers == ["a (frozen)", "b", "c"]
-    np.testing.assert_allclose(view.at, [1e-3, 1e-2, 1e-1])
+    np.testing.assert_allclose(view.at, [1e-3, 1e-2, 10**-1.2, 1e-1])
     np.testing.assert_array_equal(view.gradient[:, 0], [np.nan, 0.5, 2.0])
     np.testing.assert_array_equal(view.silent[:, 0], [np.nan, 0.75, 0.25])
     figure = health_figure(view, "title")
@@ -41,5 +41,5 @@ def test_one_look_and_nothing_but_zeros_can_be_drawn(tmp_path: Path) -> None:
     looks = [LayerHealth(0, "a", 1, True, True, 0.0, 0.0, None, 1.0, 0.0, 1.0)]
     figure = health_figure(view_health(lane(looks), {"calm": 1, "findings": []}, on_a_ramp=False), "t")
     save(figure, tmp_path / "health")
-    assert figure.get_suptitle() == "t: gradients are healthy"
+    assert figure.get_suptitle() == "t: gradients are healthy; grey: nothing"
     assert (tmp_path / "health.svg").stat().st_size > 1_000

@@ -33,6 +33,7 @@ def csv(
     validation: float = 0.2,
     seed: int = 0,
     separator: str = ",",
+    decimal: str = ".",
 ) -> TensorData:
     """A CSV file of your own: one row an example, one column the target, a first line with the names.
 
@@ -50,6 +51,7 @@ def csv(
         validation: share of the rows (of each class) that is held out.
         seed: of the split.
         separator: the one character between columns.
+        decimal: what stands before the decimals of a number.
 
     Returns:
         x (N, D) float32; y (N,) int64 for classes in sorted order, or (N, 1) float32.
@@ -57,7 +59,7 @@ def csv(
     Raises:
         UsageError: if there is no such file or column, or a column cannot be used; says where and why.
     """
-    table = _read(existing_file(path), separator)
+    table = _read(existing_file(path), separator, decimal)
     frame = _chosen(table.frame, target, ignore)
     _check_gaps(table, frame, target, missing)
     told = []
@@ -118,17 +120,23 @@ class _Table:
         )
 
 
-def _read(file: Path, separator: str) -> _Table:
-    if len(separator) != 1:
-        raise UsageError(f"data: separator is one character, such as ';' or a tab; found {separator!r}.")
+def _read(file: Path, separator: str, decimal: str) -> _Table:
+    for what, given in (("separator", separator), ("decimal", decimal)):
+        if len(given) != 1:
+            raise UsageError(f"data: {what} is one character, such as ';' or ','; found {given!r}.")
     text = read_text(file)
     try:
         _check_names(file, next((each for each in reader(StringIO(text), delimiter=separator) if each), []))
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # a row longer than the header
             frame = pd.read_csv(
-                StringIO(text), sep=separator, index_col=False, low_memory=False, skipinitialspace=True
-            )
+                StringIO(text),
+                sep=separator,
+                decimal=decimal,
+                index_col=False,
+                low_memory=False,
+                skipinitialspace=True,
+            ).rename(columns=str.strip)
     except pd.errors.ParserWarning as error:
         raise UsageError(f"data: {file}: a row has more fields than the first line has names.") from error
     except (Error, ValueError) as error:
@@ -142,10 +150,11 @@ def _check_names(file: Path, names: list[str]) -> None:
         raise UsageError(f"data: {file} is empty.")
     if len(names) == 1:
         likely = max(";\t|,", key=names[0].count)
-        hint = f"; is the separator {likely!r}?" if likely in names[0] else "."
+        hint = f"; is data.args.separator {likely!r}?" if likely in names[0] else "."
         raise UsageError(
             f"data: {file} has one column, '{names[0]}'; a target and at least one more are needed{hint}"
         )
+    names = [name.strip() for name in names]
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
         raise UsageError(f"data: {file} has two columns called '{twice}'; rename one.")
@@ -168,14 +177,16 @@ def _check_gaps(table: _Table, frame: pd.DataFrame, target: str, missing: str) -
     for name in frame:
         column, count = frame[name], int(gaps[name].sum())
         if 0 < count == len(frame):
-            raise UsageError(f"data: {table.file}: column '{name}' has no values; put it into ignore.")
+            raise UsageError(
+                f"data: {table.file}: column '{name}' has no values; put it into data.args.ignore."
+            )
         if not count or missing == "drop" or (missing != "refuse" and name != target):
             continue
-        advice = "missing: drop leaves these rows out"
+        advice = "data.args.missing: drop leaves these rows out"
         if name == target:
             advice += "; a target is never made up"
         else:
-            advice += ", mean or median fills the gaps, or put the column into ignore"
+            advice += ", mean or median fills the gaps; or put the column into data.args.ignore"
         what = f"{count:,} missing values" if count > 1 else "a missing value"
         raise table.refuse(column, gaps[name], what, advice)
 
@@ -227,7 +238,7 @@ def _number_column(
     if gaps[train].all():
         raise UsageError(
             f"data: {table.file}: column '{column.name}' has no values in the training rows; put it into"
-            " ignore."
+            " data.args.ignore."
         )
     if gaps.any():
         usual = (np.nanmean if missing == "mean" else np.nanmedian)(values[train])
@@ -243,16 +254,19 @@ def _text_column(table: _Table, column: pd.Series[Any], train: np.ndarray) -> np
     if count > min(CATEGORIES, len(values) / 2):
         odd, text = _not_numbers(column)
         if odd.sum() < known.sum() / 2:
-            what, advice = f"numbers, but also '{text}'", "correct it, or put the column into ignore"
+            what, advice = (
+                f"numbers, but also '{text}'",
+                "correct it, or put the column into data.args.ignore",
+            )
         else:
             what = f"text of {count:,} kinds, too many for categories"
-            advice = "put it into ignore, or replace it by numbers"
+            advice = "put it into data.args.ignore; for decimal commas there is data.args.decimal"
         raise table.refuse(column, odd, what, advice)
     kinds, counts = np.unique(values[train][known[train]], return_counts=True)
     if len(kinds) == 0:
         raise UsageError(
             f"data: {table.file}: column '{column.name}' has no values in the training rows; put it into"
-            " ignore."
+            " data.args.ignore."
         )
     filled = np.where(known, values, kinds[counts.argmax()])
     return np.asarray(filled[:, None] == kinds).astype(np.float64)

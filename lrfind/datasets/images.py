@@ -139,7 +139,7 @@ def _labelled(folder: Path, known: list[str] | None = None) -> tuple[list[str], 
     labels: list[int] = []
     for name in names:
         if name not in classes:
-            raise UsageError(f"data: {folder}: {unknown('class', name, classes)} The training images say.")
+            raise UsageError(f"data: {folder}: {unknown('class', name, classes)} These have training images.")
         found = _images(folder / name)
         if not found:
             raise UsageError(
@@ -153,7 +153,10 @@ def _labelled(folder: Path, known: list[str] | None = None) -> tuple[list[str], 
 
 def _images(folder: Path) -> list[Path]:
     return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.name[0] != "."
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
     )
 
 
@@ -165,6 +168,10 @@ def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
     try:
         with Image.open(path) as file:
             image: Image.Image = ImageOps.exif_transpose(file)
+            if image.mode in ("I", "F"):
+                raise ValueError(
+                    f"its pixels are 32-bit numbers (mode {image.mode}); save it with 8 or 16 bits"
+                )
             if image.mode.startswith("I;16"):
                 image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))  # `convert` would clip
             image = image.convert("RGB" if channels == 3 else "L")

@@ -32,6 +32,8 @@ def held_out(
     """
     if not 0 < validation < 1:
         raise UsageError(f"data: validation is a share between 0 and 1; found {validation:g}.")
+    if seed < 0:
+        raise UsageError(f"data: seed is a whole number, 0 or more; found {seed}.")
     if rows < 2:
         raise UsageError(
             f"data: the data set has {'one row' if rows else 'no rows'}; at least 2 are needed, one of them"
@@ -53,9 +55,10 @@ def held_out(
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean (D,) and deviation (D,) of (N, D); a constant column has deviation 1, so that it becomes 0."""
-    mean = values.mean(axis=0)
-    deviation = values.std(axis=0)
-    constant = deviation <= 1e-12 * np.abs(mean)
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    if not np.isfinite([mean, deviation]).all():
+        raise UsageError("data: a column has numbers too large to be standardised; divide it by a constant.")
+    constant = values.min(axis=0) == values.max(axis=0)
     return mean, np.where(constant, 1.0, deviation)
 
 

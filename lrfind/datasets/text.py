@@ -53,6 +53,8 @@ def text(
         )
     points = np.frombuffer(whole.encode("utf-32-le"), np.uint32)
     characters, numbers = np.unique(points, return_inverse=True)
+    if len(characters) < 2:
+        raise UsageError(f"data: {name} is one character, again and again; there is nothing to predict.")
     ids = torch.from_numpy(numbers)
     step = stride or length
     return TensorData(

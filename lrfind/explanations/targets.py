@@ -46,7 +46,8 @@ def silent_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str
     if isinstance(loss_fn, ELEMENTWISE):
         return _other_shape(name, output, y)
     if isinstance(loss_fn, BY_CLASS):
-        return _no_classes(name, loss_fn, output, y) if output.ndim < 2 else None
+        alone = output.ndim < 2 or output.shape[1] == 1
+        return _no_classes(name, loss_fn, output, y) if alone else None
     return _other_shape(name, output, y) if broadcasts(loss_fn, output, y) else None
 
 
@@ -104,6 +105,11 @@ def _no_classes(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | Non
             " classes); for two classes and one number a row use bce_with_logits"
         )
     classes, rows = output.shape[1], (output.shape[0], *output.shape[2:])
+    if classes == 1:
+        return (
+            f"the output is {form(output)}, one number a row, and {name} of a single class is always 0: to"
+            " predict numbers use mse or huber; for two classes give the model out_features 2"
+        )
     wanted = f"{name} takes the numbers of classes, {rows} int64"
     if output.shape[:1] != y.shape[:1]:
         return (

@@ -50,7 +50,7 @@ class MLP(nn.Module):
 
 
 class DeepMLP(MLP):
-    """A deep plain chain of tanh layers, the classical case in which gradients vanish.
+    """A deep plain chain of layers, the classical case in which gradients vanish.
 
     Glorot and Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks") show
     how; their answer is `init: xavier`, that of others `norm: batch` or another activation.

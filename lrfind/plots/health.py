@@ -27,7 +27,7 @@ class HealthView:
 
     Attributes:
         layers: L names, from the input to the output.
-        at: (N,) the step, or on a ramp the lr, of each look.
+        at: (N + 1,) the step, or on a ramp the lr, of each look, and where the lane ended.
         on_a_ramp: whether `at` is an lr.
         gradient: (L, N) norm of the gradient over that of the weights; NaN where there is none.
         update: (L, N) norm of the update over that of the weights.
@@ -68,7 +68,7 @@ def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> 
     told = [f"{finding['what']}: {finding['evidence']}" for finding in found["findings"]]
     return HealthView(
         layers=[f"{layer} (frozen)" if layer in frozen else layer for layer in layers],
-        at=lane.lr[steps] if on_a_ramp else np.array(steps, dtype=np.float64),
+        at=lane.lr[[*steps, -1]] if on_a_ramp else np.array([*steps, lane.lr.size], dtype=np.float64),
         on_a_ramp=on_a_ramp,
         gradient=tables[0],
         update=tables[1],
@@ -80,6 +80,8 @@ def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> 
 
 def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bool = False) -> Axes:
     """Draw values (L, N) as a map, the input's layer on top; grey where there is nothing.
+
+    A look's cell reaches to the next look.
 
     Args:
         view: what the axes are.
@@ -96,9 +98,8 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     low, high = (float(known.min()), float(known.max())) if known.size else (1e-3, 1.0)
     scale = Normalize(0, 1) if share else LogNorm(min(low, high / 1e3), high)
     ax.set_facecolor("0.85")
-    edges = _edges(np.log(view.at) if view.on_a_ramp else view.at)
     mesh = ax.pcolormesh(
-        np.exp(edges) if view.on_a_ramp else edges,
+        view.at,
         np.arange(len(view.layers) + 1) - 0.5,
         shown,
         norm=scale,
@@ -106,9 +107,8 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     )
     if view.on_a_ramp:
         ax.set_xscale("log")
-    if view.calm < view.at.size:
-        border = edges[view.calm]
-        ax.axvline(np.exp(border) if view.on_a_ramp else border, color=RED, linestyle="--", linewidth=1.2)
+    if view.calm < view.at.size - 1:
+        ax.axvline(view.at[view.calm], color=RED, linestyle="--", linewidth=1.2)
     every = max(1, -(-len(view.layers) // MOST_NAMES))
     ax.set_yticks(range(0, len(view.layers), every), view.layers[::every], fontsize="x-small")
     ax.set_ylim(len(view.layers) - 0.5, -0.5)
@@ -130,17 +130,9 @@ def health_figure(view: HealthView, title: str) -> Figure:
     draw_map(view, view.update, "update / weights", second)
     draw_map(view, view.silent, "dead units (or zeros)", third, share=True)
     told = f"{title}: {view.title}"
-    if view.calm < view.at.size:
+    if view.calm < view.at.size - 1:
         told += "; beyond the dashed line the rate is to blame, not the network"
+    if not np.isfinite(view.gradient).all() or not (view.update > 0).all():
+        told += "; grey: nothing"
     figure.suptitle(textwrap.fill(told, WRAP), fontsize="medium", x=0.01, ha="left")
     return figure
-
-
-def _edges(middle: Array) -> Array:
-    """The borders (N + 1,) of cells around their middles (N,)."""
-    if middle.size == 1:
-        return np.array([middle[0] - 0.5, middle[0] + 0.5])
-    inner = (middle[1:] + middle[:-1]) / 2
-    first, last = 2 * middle[0] - inner[0], 2 * middle[-1] - inner[-1]
-    edges: Array = np.concatenate([[first], inner, [last]])
-    return edges
