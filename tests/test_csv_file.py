@@ -127,6 +127,10 @@ def test_a_task_that_is_given_is_not_inferred(tmp_path: Path) -> None:
 def test_other_separators_and_a_byte_order_mark_are_read(tmp_path: Path) -> None:
     path = write(tmp_path, "\ufeffa;y\n1;2.5\n2;3.5\n3;1.5\n4;0.5\n")
     assert csv(path, "y", separator=";").train[0].shape == (3, 1)
+    path = write(tmp_path, " size ;y \n1,5;2,25\n2,5;3,25\n3,5;1,25\n")
+    data = csv(path, "y", separator=";", decimal=",", standardize=False)
+    assert sorted([*data.train[1].flatten(), *data.validation[1].flatten()]) == [1.25, 2.25, 3.25]
+    assert data.transforms[0] == "columns: numbers: size"
 
 
 @pytest.mark.parametrize(
@@ -137,12 +141,14 @@ def test_other_separators_and_a_byte_order_mark_are_read(tmp_path: Path) -> None
         ("a;y\n1,5;2\n2,5;3\n", {}, "one column, 'a;y'; .* is data.args.separator ';'"),
         ("a,y\n1,2\n3,4,5\n", {}, "Expected 2 fields in line 3, saw 3"),
         ("a,y\n1,2,3\n3,4,5\n", {}, "more fields than the first line has names"),
-        ("a,a,y\n1,2,3\n3,4,5\n", {}, "two columns called 'a'"),
+        ("a, a,y\n1,2,3\n3,4,5\n", {}, "two columns called 'a'"),
         ("a,yield\n1,2\n3,4\n", {"target": "yeild"}, "unknown column 'yeild'; did you mean yield?"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["b"]}, "unknown column 'b'; known: a, y"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["y"]}, "both the target and to be ignored"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["a"]}, "no column is left beside the target 'y'"),
         ("a,y\n1,2\n3,4\n", {"separator": ", "}, "separator is one character"),
+        ("a,y\n1,2\n3,4\n", {"seed": -1}, "seed is a whole number, 0 or more"),
+        ("a,y\n1,1e300\n3,-1e300\n3,9\n", {}, "numbers too large to be standardised"),
         ("a,y\n1,2\n3,2\n", {}, "the target 'y' is '2.*' in every row"),
         ("a,y\n1,u\n3,v\n4,w\n", {}, "'y' has 3 kinds in 3 rows, too many for classes"),
         ("a,y\n1,u\n3,v\n4,u\n5,v", {"task": "regression"}, "'y' has text such as 'u' .*line 2.* needs numbers"),

@@ -131,6 +131,45 @@ def test_the_words_name_the_layer_and_the_figures() -> None:
     assert diagnose([]) == []
 
 
+def zero_head() -> Any:
+    model = mlp()
+    model.layers[-1].weight.data.zero_()
+    return model
+
+
+def constant(output: Any, y: Any) -> Any:
+    return (output * 0).sum()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "model=tests.test_diagnosis:zero_head",  # whose gradient, relative to no weights, is huge
+        "data.batch_size=1",  # which wakes few relu units at a time
+        "optimizer={name: adam, lr: 0.001}",
+    ],
+)
+def test_what_is_only_unusual_raises_no_alarm(change: str, tmp_path: Path) -> None:
+    text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.001}}{IMAGES}"
+    run = Run.start(tmp_path / "run", "train", check(text, [change]), text, [])
+    assert run_training(run)["health"]["findings"] == []
+
+
+def test_a_loss_without_a_gradient_is_not_called_dead_units(tmp_path: Path) -> None:
+    text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.01}}{IMAGES}"
+    constantly = check(text, ["loss=tests.test_diagnosis:constant"])
+    (finding,) = run_training(Run.start(tmp_path / "run", "train", constantly, text, []))["health"][
+        "findings"
+    ]
+    assert (finding["what"], finding["evidence"]) == ("no gradient", "it is exactly 0 at every layer")
+
+
+def test_the_length_of_the_gradient_tells_nothing_of_an_adaptive_optimizer() -> None:
+    long = [LayerHealth(step, "a", 1, True, True, 1e6, 1.0) for step in (0, 40)]
+    assert [finding.what for finding in diagnose([long])] == ["exploding"]
+    assert diagnose([long], adaptive=True) == []
+
+
 def test_no_looks_no_diagnosis(tmp_path: Path) -> None:
     text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.01}}{IMAGES}looks: 0\n"
     run = Run.start(tmp_path / "run", "range-test", check(text), text, [])

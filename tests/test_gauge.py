@@ -148,3 +148,41 @@ def test_looking_changes_nothing() -> None:
     assert losses[0] == losses[1]
     for ours, theirs in zip(watched.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
+
+
+class Odd(nn.Module):
+    """A parameter of no axes, one of the model itself, one without numbers, and a linear layer with more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(1.0))
+        self.weight = nn.Parameter(torch.randn(5, 4))
+        self.low_rank = nn.Linear(4, 6)
+        self.low_rank.down = nn.Parameter(torch.randn(3, 4))
+        self.empty = nn.ParameterList([torch.zeros(0, 6)])
+        self.head = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.low_rank(x @ self.weight) + self.low_rank.down.sum()
+        return self.scale * self.head(x) + self.empty[0].sum()
+
+
+def test_parameters_of_any_shape_can_be_looked_at() -> None:
+    rows = {row.layer: row for row in seen(setup(net=Odd), [0.1, 0.1], range(2))}
+    assert [(row.layer, row.size) for row in rows.values()] == [
+        ("(model)", 21),
+        ("low_rank", 42),
+        ("head", 14),
+    ]
+    assert rows["low_rank"].dead_share is None  # its rows are not its units alone
+    assert rows["head"].dead_share == 0
+
+
+def test_a_look_that_fails_ends_no_training() -> None:
+    of = setup()
+    gauge = gauge_of(of, range(9))
+    gauge.trained = None  # type: ignore[assignment]
+    with pytest.warns(RuntimeWarning, match="looked at no more: TypeError"):
+        losses = [step.loss for step in train(of, np.full(9, 0.1), gauge=gauge)]
+    assert len(losses) == 9
+    assert gauge.take() == []

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from lrfind.config import check
 from lrfind.datasets.images import image_folder
 from lrfind.datasets.tensors import TensorData
+from lrfind.problem import from_config
 from lrfind.sections import DataSection
 from lrfind.streams import Stream, stream
 from tests.test_images import write_images
@@ -82,3 +84,17 @@ def test_what_can_be_known_of_a_users_data_is_told() -> None:
     own = facts(([{"x": torch.ones(2)}] * 3, None))
     assert own["rows"] == {"train": None, "validation": None}
     assert own["batch"] is None
+
+
+def test_tokens_are_of_as_many_kinds_as_their_vocabulary_and_not_as_there_are_classes() -> None:
+    tokens, labels = torch.arange(60).reshape(10, 6), torch.arange(10) % 2
+    made = TensorData((tokens, labels), (tokens, labels), classes=2, vocabulary=60)
+    sizes = stream(made, DataSection(name="own:data"), 0, CPU).sizes
+    assert sizes == {"sequence_length": 6, "vocabulary": 60, "out_features": 2}
+
+
+def test_a_share_to_hold_out_reaches_a_built_in_data_set_too() -> None:
+    experiment = check(
+        "model: linear\ndata: {name: wine, validation: 0.5}\nloss: cross_entropy\noptimizer: sgd"
+    )
+    assert from_config(experiment).data["rows"] == {"train": 89, "validation": 89}

@@ -55,7 +55,8 @@ def held_out(
 
 def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The mean (D,) and deviation (D,) of (N, D); a constant column has deviation 1, so that it becomes 0."""
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = values.mean(axis=0), values.std(axis=0)
     if not np.isfinite([mean, deviation]).all():
         raise UsageError("data: a column has numbers too large to be standardised; divide it by a constant.")
     constant = values.min(axis=0) == values.max(axis=0)
