@@ -34,7 +34,8 @@ def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: An
         batch: (x, y), (x1, ..., xn, y) or a dict.
 
     Returns:
-        The output, and a tensor with one element.
+        The output, and a tensor with one element. (When a step fails, `lrfind.explanations.failures` reads
+        `batch`, `output`, `loss_fn` and `loss` from the frame of this function: keep their names.)
 
     Raises:
         UsageError: if the batch or the loss has none of these forms.

@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 
 from lrfind.config import read
-from lrfind.errors import unknown
+from lrfind.errors import UsageError, unknown
 
 DEFAULT_FILE = "lrfind.yaml"
 DEFAULT_TEMPLATE = "mnist_cnn"
@@ -38,6 +38,30 @@ def companions(template: str) -> list[Path]:
     """The files that a template needs beside it: a table, weights."""
     path = templates()[template]
     return sorted(file for file in path.parent.glob(f"{template}.*") if file != path)
+
+
+def write_template(template: str, target: Path) -> list[Path]:
+    """Write a template as `target`, and its companions beside it; all or none.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UsageError: if there is no such template, or one of the files exists or cannot be written.
+    """
+    contents = {target: starter(template).encode()}
+    contents |= {target.parent / beside.name: beside.read_bytes() for beside in companions(template)}
+    taken = next((path for path in contents if path.exists()), None)
+    if taken is not None:
+        raise UsageError(f"'{taken}' exists already and is left as it is; name another FILE.")
+    for path, content in contents.items():
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            for written in contents:
+                written.unlink(missing_ok=True)
+            raise UsageError(f"cannot write '{path}': {error.strerror}.") from None
+    return [*contents]
 
 
 def starter(template: str) -> str:

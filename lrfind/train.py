@@ -262,7 +262,7 @@ def first_steps_failed(error: BaseException) -> LrfindError:
     """What to tell when a training cannot even take its first steps."""
     told = explain(error)
     if isinstance(error, LrfindError):
-        return UsageError(told) if isinstance(error, UsageError) else error
+        return UsageError(told or str(error)) if isinstance(error, UsageError) else error
     own_words = in_its_own_words(error)
     if told:
         return UsageError(f"the first training step failed: {told}\n  {own_words}")

@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from lrfind.commands.options import config_options, json_option, load, print_json, quiet_option
-from lrfind.errors import UsageError
 from lrfind.listing import LISTS, listing
 
 
@@ -65,21 +64,11 @@ def schema(quiet: bool) -> int:
 @quiet_option
 def init(template: str | None, file: Path | None, quiet: bool) -> int:
     """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
-    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, companions, starter
+    from lrfind.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, write_template
 
-    target, name = file or Path(DEFAULT_FILE), template or DEFAULT_TEMPLATE
-    contents = {target: starter(name).encode()}
-    contents |= {target.parent / beside.name: beside.read_bytes() for beside in companions(name)}
-    taken = next((path for path in contents if path.exists()), None)
-    if taken is not None:
-        raise UsageError(f"'{taken}' exists already and is left as it is; name another FILE.")
-    for path, content in contents.items():
-        try:
-            with path.open("xb") as opened:
-                opened.write(content)
-        except OSError as error:
-            raise UsageError(f"cannot write '{path}': {error.strerror}.") from None
-    click.echo(f"wrote {', '.join(map(str, contents))}; now: lrfind range-test {target}")
+    target = file or Path(DEFAULT_FILE)
+    written = write_template(template or DEFAULT_TEMPLATE, target)
+    click.echo(f"wrote {', '.join(map(str, written))}; now: lrfind range-test {target}")
     return 0
 
 
