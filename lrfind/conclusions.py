@@ -38,7 +38,9 @@ def _health(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
     lanes = _telling_lanes(run.lanes(), summary)
     if not lanes:
         return None
-    adaptive = run.experiment.optimizer.name in ADAPTIVE
+    variants = variants_of(run.experiment, summary["command"])
+    optimizers = [each.experiment.optimizer.name for each in variants if each.name == lanes[0].variant]
+    adaptive = {*optimizers} <= ADAPTIVE
     calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
     counts = [len({row.step for row in rows}) for rows in calm]
     return {

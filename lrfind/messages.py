@@ -53,6 +53,8 @@ def mistake(
         known = _keys_beside(path, model)
         close = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}."
+        if "args" in known and not close:
+            hint += f" What is named has its own arguments in args: args: {{{key}: ...}}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
     message = say(details)
     if kind == "missing":

@@ -12,7 +12,7 @@ from torch import nn
 
 from lrfind import range_tests
 from lrfind.batches import LossFn
-from lrfind.catalog import DEFAULT_METHOD, Spacing
+from lrfind.catalog import ADAPTIVE, DEFAULT_METHOD, Spacing
 from lrfind.config import range_test_section
 from lrfind.curves import Array, Curve
 from lrfind.diagnosis import Finding, calm_looks, diagnose
@@ -34,9 +34,11 @@ class RangeTest:
 
     Attributes:
         lanes: one result per seed: lr, loss, outcome.
+        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does.
     """
 
     lanes: Sequence[LaneResult]
+    adaptive: bool = False
 
     def __repr__(self) -> str:
         lr = self.lanes[0].lr
@@ -84,7 +86,8 @@ class RangeTest:
     @property
     def findings(self) -> list[Finding]:
         """What is wrong with the gradients, with what to try; empty where nothing is."""
-        return diagnose([calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health])
+        looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
+        return diagnose(looks, adaptive=self.adaptive)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per lane and step; the columns of steps.csv."""
@@ -143,4 +146,5 @@ def range_test(
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
-        return RangeTest(range_tests.range_test(problem, section, seed, looks=looks))
+        adaptive = type(optimizer).__name__.lower() in ADAPTIVE
+        return RangeTest(range_tests.range_test(problem, section, seed, looks=looks), adaptive)

@@ -417,3 +417,14 @@ def test_it_says_what_is_wrong_with_the_gradients() -> None:
         test = lrfind.range_test(model, optimizer, nn.MSELoss(), loader, steps=70)
         assert [finding.what for finding in test.findings] == found
     assert lrfind.range_test(model, optimizer, nn.MSELoss(), loader, looks=0).findings == []
+
+
+def test_the_length_of_the_gradient_is_no_finding_with_adam() -> None:
+    torch.manual_seed(0)
+    loader = DataLoader(TensorDataset(torch.randn(64, 8), torch.randn(64, 1)), batch_size=16)
+    found = []
+    for optimizer in (torch.optim.SGD, torch.optim.Adam):
+        model = nn.Linear(8, 1)
+        huge = lrfind.range_test(model, optimizer(model.parameters(), lr=0.1), lambda o, y: 1e4 * (o - y).square().mean(), loader, steps=50)  # fmt: skip
+        found.append([finding.what for finding in huge.findings])
+    assert found == [["exploding"], []]

@@ -81,10 +81,7 @@ def own_line(error: BaseException) -> str:
     if deeper:
         return deeper
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith("<")]
-    frames = [frame for frame in frames if not _within(frame.filename, THEIRS)]
-    own = [
-        frame for frame in frames if not _within(frame.filename, LIBRARIES)
-    ] or frames  # or an installed one
+    own = [frame for frame in frames if not _within(frame.filename, [*THEIRS, *LIBRARIES])]
     if not own:
         return ""
     path, here = Path(own[-1].filename), Path.cwd()
