@@ -185,9 +185,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(lrfind: Command,
     assert lrfind("resume", "run") == 0
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130), (signal.SIGTERM, 4)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
     lrfind: Command, config: Path, number: int, code: int
 ) -> None:

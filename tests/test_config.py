@@ -5,7 +5,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfind import config, templates
@@ -38,6 +38,7 @@ def test_what_is_dumped_reads_back_the_same() -> None:
     assert check(config.dump(experiment)) == experiment
 
 
+@settings(max_examples=25)
 @given(st.text(max_size=12))
 def test_any_text_survives_being_dumped(text: str) -> None:
     experiment = check(GOOD)

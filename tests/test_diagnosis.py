@@ -98,7 +98,10 @@ def test_a_network_built_to_fail_is_diagnosed(what: str, command: str, tmp_path:
     assert all(finding["evidence"] and finding["advice"] for finding in findings)
 
 
-@pytest.mark.parametrize(("model", "command"), [*itertools.product(HEALTHY, RUNS)])
+@pytest.mark.parametrize(
+    ("model", "command"),
+    [*itertools.product(HEALTHY, ["range-test"]), *itertools.product(HEALTHY[:2], ["grid", "train"])],
+)
 def test_a_healthy_network_is_not(model: str, command: str, tmp_path: Path) -> None:
     assert found(command, model, tmp_path / "run") == []
 

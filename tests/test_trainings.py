@@ -293,7 +293,7 @@ def test_checkpoints_are_written_by_the_clock_unless_steps_are_given(
     assert len(held["steps"]) == trainings.PAUSE_STEPS
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 4)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9)])
 def test_a_training_stopped_by_a_signal_goes_on_to_the_same_weights(
     lrfind: Command, config: Path, number: int, code: int
 ) -> None:
