@@ -52,9 +52,12 @@ def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
     """The looks at a lane before its rate is to blame.
 
     On a ramp, those up to a tenth of the rate where the loss is lowest; of a lane that did not finish, the
-    first one; else all. Steps that float16 skipped are left out.
+    first one; else all. Steps that float16 skipped, and those whose loss is not finite, are left out.
     """
-    taken = [row for row in result.health if result.skipped is None or not result.skipped[row.step]]
+    counted = np.isfinite(result.loss)
+    if result.skipped is not None:
+        counted &= result.skipped == 0
+    taken = [row for row in result.health if counted[row.step]]
     if not taken:
         return []
     first = taken[0].step
@@ -111,7 +114,7 @@ def _not_finite(looks: Sequence[_Look]) -> Finding | None:
 
 def _too_long(looks: Sequence[_Look]) -> Finding | None:
     ratio = _whole(looks[0])
-    if ratio is None or ratio <= EXPLODED:
+    if ratio is None or ratio <= EXPLODED or any(row.nonfinite_share for row in looks[0]):
         return None
     return Finding(
         "exploding",

@@ -165,6 +165,8 @@ def _health(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
     layers = "1 layer" if found["layers"] == 1 else f"{found['layers']} layers"
+    if not found["looks"]:
+        return ["  gradients: not judged, as there was no look while the loss was finite"]
     if not found["findings"]:
         return [f"  gradients: healthy in {layers}, at {found['looks']} looks"]
     return [

@@ -12,7 +12,9 @@ import pytest
 from lrfind.config import check
 from lrfind.diagnosis import diagnose
 from lrfind.health import LayerHealth
+from lrfind.plots.health import health_figure, view_health
 from lrfind.range_tests import run_range_test
+from lrfind.report import summary_text
 from lrfind.store import Run
 from lrfind.sweeps import run_sweep
 from lrfind.trainings import run_training
@@ -165,6 +167,20 @@ def test_a_loss_without_a_gradient_is_not_called_dead_units(tmp_path: Path) -> N
         "findings"
     ]
     assert (finding["what"], finding["evidence"]) == ("no gradient", "it is exactly 0 at every layer")
+
+
+def nan(output: Any, y: Any) -> Any:
+    return output.sum() * float("nan")
+
+
+def test_nothing_is_said_of_gradients_where_the_loss_was_never_finite(tmp_path: Path) -> None:
+    text = f"model: mlp\noptimizer: {{name: sgd, lr: 0.01}}{IMAGES}"
+    run = Run.start(tmp_path / "run", "train", check(text, ["loss=tests.test_diagnosis:nan"]), text, [])
+    summary = run_training(run)
+    assert (summary["health"]["findings"], summary["health"]["looks"]) == ([], 0)
+    assert "gradients: not judged, as there was no look while the loss was finite" in summary_text(summary)
+    assert "its first loss is not finite; `lrfind check CONFIG --batch` says where" in summary["warnings"][0]
+    assert health_figure(view_health(run.lanes()[0], summary["health"], on_a_ramp=True), "t")
 
 
 def test_the_length_of_the_gradient_tells_nothing_of_an_adaptive_optimizer() -> None:

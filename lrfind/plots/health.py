@@ -74,7 +74,7 @@ def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> 
         update=tables[1],
         silent=tables[2],
         calm=found["calm"],
-        title="; ".join(told) or "gradients are healthy",
+        title="; ".join(told) or ("gradients are healthy" if found["calm"] else "gradients are not judged"),
     )
 
 

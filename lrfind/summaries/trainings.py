@@ -36,8 +36,7 @@ def training_summary(
     early = [result for result in finished if result.lr.size < result.planned]
     skipped = sum(int(result.skipped.sum()) for result in results if result.skipped is not None)
     warnings = [
-        f"seed {result.seed} {result.outcome} at step {result.lr.size - 1}"
-        f"{f': {result.error}' if result.error else '; try a lower lr.'}"
+        f"seed {result.seed} {result.outcome} at step {result.lr.size - 1}{_what_to_do(result)}"
         for result in results
         if result.outcome in ("diverged", "failed")
     ]
@@ -78,6 +77,15 @@ def training_summary(
         "warnings": warnings,
         "notes": [*notes],
     }
+
+
+def _what_to_do(result: LaneResult) -> str:
+    """What would do about a training that failed or diverged."""
+    if result.error:
+        return f": {result.error}"
+    if result.lr.size == 1:
+        return ": its first loss is not finite; `lrfind check CONFIG --batch` says where that begins."
+    return "; try a lower lr."
 
 
 def _best_evaluation(result: LaneResult) -> dict[str, Any] | None:
