@@ -107,7 +107,7 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     )
     if view.on_a_ramp:
         ax.set_xscale("log")
-    if view.calm < view.at.size - 1:
+    if 0 < view.calm < view.at.size - 1:
         ax.axvline(view.at[view.calm], color=RED, linestyle="--", linewidth=1.2)
     every = max(1, -(-len(view.layers) // MOST_NAMES))
     ax.set_yticks(range(0, len(view.layers), every), view.layers[::every], fontsize="x-small")
@@ -130,7 +130,7 @@ def health_figure(view: HealthView, title: str) -> Figure:
     draw_map(view, view.update, "update / weights", second)
     draw_map(view, view.silent, "dead units (or zeros)", third, share=True)
     told = f"{title}: {view.title}"
-    if view.calm < view.at.size - 1:
+    if 0 < view.calm < view.at.size - 1:
         told += "; beyond the dashed line the rate is to blame, not the network"
     if not np.isfinite(view.gradient).all() or not (view.update > 0).all():
         told += "; grey: nothing"
