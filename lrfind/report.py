@@ -168,7 +168,8 @@ def _health(found: dict[str, Any] | None) -> list[str]:
     if not found["looks"]:
         return ["  gradients: not judged, as there was no look while the loss was finite"]
     if not found["findings"]:
-        return [f"  gradients: healthy in {layers}, at {found['looks']} looks"]
+        looks = "1 look" if found["looks"] == 1 else f"{found['looks']} looks"
+        return [f"  gradients: healthy in {layers}, at {looks}"]
     return [
         f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
         for finding in found["findings"]
