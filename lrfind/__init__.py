@@ -3,11 +3,14 @@
 In a notebook:
 
     import lrfind
+    best = lrfind.find(model, optimizer, loss_fn, loader, steps=3000, schedule="cosine")
+    best.lr, best.low, best.high, best.confidence
+
     test = lrfind.range_test(model, optimizer, loss_fn, loader, start_lr=1e-6, end_lr=10)
     test.suggest().lr
     test.plot()
 
-Importing lrfind does not import torch; that happens when `range_test` is first used.
+Importing lrfind does not import torch; that happens when `find` or `range_test` is first used.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from lrfind.version import VERSION
 
 if TYPE_CHECKING:
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
-    from lrfind.notebook import RangeTest, range_test
+    from lrfind.notebook import RangeTest, Recommendation, find, range_test
     from lrfind.suggestions import Suggestion, suggest
 
 __version__ = VERSION
@@ -26,8 +29,10 @@ __all__ = [
     "LrfindError",
     "NoSuggestion",
     "RangeTest",
+    "Recommendation",
     "Suggestion",
     "UsageError",
+    "find",
     "range_test",
     "suggest",
 ]
@@ -36,8 +41,10 @@ _HOMES = {
     "LrfindError": "lrfind.errors",
     "NoSuggestion": "lrfind.errors",
     "RangeTest": "lrfind.notebook",
+    "Recommendation": "lrfind.notebook",
     "Suggestion": "lrfind.suggestions",
     "UsageError": "lrfind.errors",
+    "find": "lrfind.notebook",
     "range_test": "lrfind.notebook",
     "suggest": "lrfind.suggestions",
 }

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 import lrfind
-from lrfind.commands import configs, range_tests, runs, scaling, schedules, sweeps, trainings
+from lrfind.commands import configs, finds, range_tests, runs, scaling, schedules, sweeps, trainings
 from lrfind.commands.options import note, quiet_option
 from lrfind.document import ConfigError
 from lrfind.errors import LrfindError, Stopped, UsageError
@@ -42,7 +42,7 @@ def cli(quiet: bool) -> None:
     """Which learning rate should I use?
 
     CONFIG is a YAML experiment. Without it: lrfind.yaml in this directory, else the packaged MNIST
-    experiment. Start with `lrfind range-test`, or write your own config with `lrfind init`.
+    experiment. Start with `lrfind find`, or write your own config with `lrfind init`.
 
     Exit codes: 0 done, 1 failed run or bug, 2 usage or config, 3 no usable lr, 4 stopped from outside,
     130 Ctrl-C.
@@ -50,6 +50,7 @@ def cli(quiet: bool) -> None:
 
 
 for command in (
+    finds.find,
     range_tests.range_test,
     sweeps.grid,
     sweeps.search,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from lrfind.catalog import ADAPTIVE
@@ -11,14 +12,17 @@ from lrfind.diagnosis import calm_looks, diagnose
 from lrfind.errors import UsageError
 from lrfind.peaks import next_round
 from lrfind.plan import SETTLED, LaneResult
+from lrfind.recommendations import Training
 from lrfind.sections import GridSection, SearchSection
-from lrfind.store import Run
+from lrfind.store import Run, is_run
 from lrfind.summaries.comparisons import comparison_summary
+from lrfind.summaries.finds import METHOD, find_summary
 from lrfind.summaries.parts import answer
 from lrfind.summaries.range_tests import over_summary, range_test_summary
 from lrfind.summaries.sweeps import sweep_summary
 from lrfind.summaries.trainings import training_summary
 from lrfind.variants import variants_of, with_lr
+from lrfind.verification import FACTORS, VERIFY
 
 
 def summarize(run: Run) -> dict[str, Any]:
@@ -86,7 +90,7 @@ def conclude(run: Run) -> dict[str, Any]:
 def best_experiment(run: Run, summary: dict[str, Any]) -> Experiment | None:
     """The experiment with what a finished sweep or comparison found best; None where there is none."""
     lanes = summary["lanes"]
-    done = summary["command"] in SIDE_BY_SIDE and lanes["settled"] == lanes["planned"]
+    done = summary["command"] in (*SIDE_BY_SIDE, "find") and lanes["settled"] == lanes["planned"]
     return found_experiment(run) if done and answer(summary)["lr"] is not None else None
 
 
@@ -120,6 +124,10 @@ def count_planned(run: Run) -> int:
         return experiment.range_test.seeds * len(variants_of(experiment, command))
     if command == "train":
         return experiment.training.seeds
+    if command == "find":
+        proof = len(FACTORS) * experiment.find.verify_seeds if experiment.find.verify else 0
+        probes = [lane for lane in run.lanes() if lane.variant != VERIFY]
+        return len(probes) + (proof if probes else 0)
     plan = run.plan()
     if command == "search":
         return max(len(plan), experiment.search.trials * experiment.search.seeds)
@@ -143,6 +151,57 @@ def _range_test(run: Run) -> dict[str, Any]:
     return range_test_summary(
         run.lanes(), str(run.path), section.method, facts.get("edge"), facts.get("notes", ()), group or None
     )
+
+
+def _find(run: Run) -> dict[str, Any]:
+    facts, experiment = run.facts(), run.experiment
+    section, told = experiment.find, facts.get("training")
+    training = None if told is None else Training(**told)
+    return find_summary(
+        run.lanes(),
+        str(run.path),
+        training,
+        cost=facts.get("cost", 0),
+        schedule=experiment.training.schedule.name,
+        judge=section.judge,
+        seeds=section.seeds,
+        wide=facts.get("wide", False),
+        verify_steps=verify_steps(experiment, training.steps) if section.verify and training else None,
+        verify_seeds=section.verify_seeds,
+        metric=facts.get("metric"),
+        refused=facts.get("refused"),
+        notes=facts.get("notes", ()),
+    )
+
+
+def recommended_by(source: Path, method: str) -> dict[str, Any] | None:
+    """What a find's run recommends, read from its probes again; None where the source is anything else.
+
+    Args:
+        source: a run directory, or any other file or folder.
+        method: what is asked: "all", or the name of a method.
+
+    Raises:
+        UsageError: if the method reads curves and the source has probes, or the other way round.
+    """
+    is_find = is_run(source) and Run.open(source).facts()["command"] == "find"
+    if is_find and method in ("all", METHOD):
+        return answer(summarize(Run.open(source)))
+    if is_find:
+        raise UsageError(
+            f"'{source}' has probes at constant rates, and {method} reads a curve over rates; `lrfind"
+            " range-test` makes one."
+        )
+    if method == METHOD:
+        raise UsageError(
+            f"'{source}' is no find's run: {METHOD} reads probes at constant rates; `lrfind find` makes them."
+        )
+    return None
+
+
+def verify_steps(experiment: Experiment, steps: int) -> int:
+    """Length of the trainings that verify what was found for so many steps."""
+    return max(1, round(experiment.find.verify_share * steps))
 
 
 def _sweep(run: Run) -> dict[str, Any]:
@@ -192,6 +251,7 @@ def _training(run: Run) -> dict[str, Any]:
 
 
 SUMMARIES: Mapping[str, Callable[[Run], dict[str, Any]]] = {
+    "find": _find,
     "range-test": _range_test,
     "grid": _sweep,
     "search": _sweep,

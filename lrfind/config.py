@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError
 
@@ -22,6 +22,7 @@ from lrfind.sections import (
     CompareSection,
     Component,
     DataSection,
+    FindSection,
     GridSection,
     LanesSection,
     ModelSection,
@@ -53,6 +54,7 @@ class Experiment(Section):
         le=1000,
         description="at every layer's gradient in a lane, at most one in 40 steps; 0 for none",
     )
+    find: FindSection = FindSection()
     range_test: RangeTestSection = RangeTestSection()
     grid: GridSection = GridSection()
     search: SearchSection = SearchSection()
@@ -184,15 +186,18 @@ def dump(experiment: Experiment) -> str:
     return yaml_text(experiment.model_dump(mode="json", exclude_none=True))
 
 
-def range_test_section(**values: Any) -> RangeTestSection:
-    """The section made of Python arguments.
+Kind = TypeVar("Kind", bound=Section)
+
+
+def section_of(kind: type[Kind], **values: Any) -> Kind:
+    """A section made of Python arguments.
 
     Raises:
         UsageError: if one of them is out of range.
     """
     try:
-        return RangeTestSection.model_validate(values, strict=False)
+        return kind.model_validate(values, strict=False)
     except ValidationError as error:
         raise UsageError(
-            "; ".join(f"{'.'.join(map(str, d['loc'])) or 'range_test'}: {say(d)}" for d in error.errors())
+            "; ".join(f"{'.'.join(map(str, d['loc'])) or 'arguments'}: {say(d)}" for d in error.errors())
         ) from None

@@ -18,18 +18,23 @@ class UsageError(LrfindError):
     exit_code = 2
 
 
+class NoGradient(UsageError):  # noqa: N818 - named for what is not there
+    """The loss does not depend on anything that could be trained."""
+
+
 class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a fault
     """A method has no learning rate to suggest.
 
     Attributes:
         reason: what the curve looks like and what to change; one sentence.
+        cost: gradient steps that it took to know.
     """
 
     exit_code = 3
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, cost: int = 0) -> None:
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.cost = reason, cost
 
 
 class Stopped(BaseException):

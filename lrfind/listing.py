@@ -20,7 +20,8 @@ def listing(what: str) -> dict[str, str]:
     if what == "methods":
         from lrfind.suggestions import METHODS  # numpy: half of the time that ls takes
 
-        return {name: method.summary for name, method in METHODS.items()}
+        from_curves = {name: method.summary for name, method in METHODS.items()}
+        return {"find": "from short probes at constant rates, of a `lrfind find` run alone"} | from_curves
     if what == "templates":
         from lrfind.templates import starter, templates
 

@@ -1,4 +1,4 @@
-"""The range test on objects that exist already: a model, its optimizer, its loss and its loader."""
+"""Range tests and searches on objects that exist already: a model, its optimizer, its loss, its loader."""
 
 from __future__ import annotations
 
@@ -10,18 +10,23 @@ import numpy as np
 import torch
 from torch import nn
 
-from lrfind import range_tests
+from lrfind import finds, range_tests
 from lrfind.batches import LossFn
 from lrfind.catalog import ADAPTIVE, DEFAULT_METHOD, Spacing
-from lrfind.config import range_test_section
+from lrfind.config import section_of
 from lrfind.curves import Array, Curve
 from lrfind.diagnosis import Finding, calm_looks, diagnose
 from lrfind.errors import UsageError
 from lrfind.plan import LaneResult
 from lrfind.preserve import preserved
+from lrfind.probing import Search
 from lrfind.problem import check_objects, from_objects
+from lrfind.recommendations import Answer, Training, recommend
+from lrfind.sections import Component, FindSection, RangeTestSection
+from lrfind.shapes import shape_of
 from lrfind.suggestions import Suggestion, suggest_over
 from lrfind.summaries.answers import ask
+from lrfind.summaries.finds import evidence
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,8 +143,14 @@ def range_test(
     Raises:
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
-    section = range_test_section(
-        start_lr=start_lr, end_lr=end_lr, steps=steps, seeds=seeds, shape=shape, grad_norm=grad_norm
+    section = section_of(
+        RangeTestSection,
+        start_lr=start_lr,
+        end_lr=end_lr,
+        steps=steps,
+        seeds=seeds,
+        shape=shape,
+        grad_norm=grad_norm,
     )
     if type(looks) is not int or looks < 0:
         raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
@@ -148,3 +159,109 @@ def range_test(
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
         adaptive = type(optimizer).__name__.lower() in ADAPTIVE
         return RangeTest(range_tests.range_test(problem, section, seed, looks=looks), adaptive)
+
+
+@dataclass(frozen=True)
+class Recommendation(Answer):
+    """The learning rate to train with, and the probes that it was read from.
+
+    Attributes:
+        training: that the rate is for.
+        searches: one a seed.
+        lanes: the probes of all of them, and the untouched models at lr 0.
+    """
+
+    training: Training
+    searches: Sequence[Search]
+    lanes: Sequence[LaneResult]
+
+    def __repr__(self) -> str:
+        return (
+            f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
+            f" confidence={self.confidence!r}, cost={self.cost}): {self.reason}"
+        )
+
+    @property
+    def evidence(self) -> pd.DataFrame:
+        """A row a probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(evidence(self.searches, self.lanes))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure's."""
+        from lrfind.plots.finds import draw_find, view_find
+
+        rows = evidence(self.searches, self.lanes)
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
+
+
+def find(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn | None,
+    loader: Iterable[Any],
+    *,
+    steps: int | None = None,
+    schedule: str = "constant",
+    budget: int | None = None,
+    max_seconds: float | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    accumulate: int = 1,
+) -> Recommendation:
+    """Find the learning rate to train with; afterwards everything is bit for bit as it was.
+
+    Short probes at constant rates, all from the model's weights and on the same batches; see
+    `lrfind.probing.search` and `lrfind.recommendations.recommend`. What is restored is told in `range_test`.
+
+    Args:
+        model: as in `range_test`.
+        optimizer: over its parameters; several param groups keep the ratios of their lrs, and the lr that is
+            recommended is that of the first group whose lr is not zero.
+        loss_fn: as in `range_test`.
+        loader: as in `range_test`.
+        steps: T, optimizer steps of the training that the rate is for; an epoch when omitted.
+        schedule: of that training: "constant", "cosine" (with a warmup of 5 %, at least 10 steps), or
+            another of `lrfind ls schedules`; the rate is its peak.
+        budget: gradient steps that all probes may take.
+        max_seconds: that they may take, about.
+        seeds: searches; each has its own batch order (of a loader that shuffles) and dropout masks.
+        seed: of the first one.
+        accumulate: batches whose gradients make one step.
+
+    Raises:
+        NoSuggestion: if there is no such rate, with `.reason` and `.cost`.
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    section = section_of(FindSection, seeds=seeds, budget=budget, max_seconds=max_seconds)
+    check_objects(model, optimizer, loader)
+    if type(accumulate) is not int or accumulate < 1:
+        raise UsageError(f"accumulate: must be a whole number, 1 or more; found {accumulate!r}.")
+    length = _planned_steps(steps, loader, accumulate)
+    warmup = {"warmup": max(10, round(0.05 * length))} if schedule == "cosine" else {}
+    multiplier = shape_of(Component(name=schedule, args=warmup), length, None).multiplier
+    training = finds.training_of(optimizer, length, float(multiplier.mean()))
+    with preserved(model, optimizer, loss_fn, loader) as snapshot:
+        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, accumulate=accumulate)
+        found = finds.find(problem, section, seed, training)
+    answer = recommend(found.searches, training, found.cost)
+    return Recommendation(**vars(answer), training=training, searches=found.searches, lanes=found.lanes)
+
+
+def _planned_steps(steps: int | None, loader: Iterable[Any], accumulate: int) -> int:
+    """T as it was given, or the steps of an epoch."""
+    if steps is None:
+        try:
+            return max(1, len(loader) // accumulate)  # type: ignore[arg-type]
+        except TypeError:
+            raise UsageError(
+                "steps: the loader does not tell its length; say how many steps the training shall have."
+            ) from None
+    if type(steps) is not int or steps < 1:
+        raise UsageError(f"steps: must be a whole number, 1 or more; found {steps!r}.")
+    return steps

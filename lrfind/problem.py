@@ -87,6 +87,7 @@ def from_objects(
     loader: Iterable[Any],
     snapshot: Snapshot,
     probe: Any = None,
+    accumulate: int = 1,
 ) -> Problem:
     """A problem made of a user's own objects, which every lane starts from as `snapshot` found them.
 
@@ -102,7 +103,8 @@ def from_objects(
         if not model.training:
             model.train()
         batches = loader_batches(loader, device)
-        return Setup(model, optimizer, loss_fn, batches, probe=to_device(probe, device))
+        recipe = Recipe(accumulate=accumulate)
+        return Setup(model, optimizer, loss_fn, batches, recipe, probe=to_device(probe, device))
 
     return Problem(setup, device)
 

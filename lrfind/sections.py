@@ -283,6 +283,26 @@ class LanesSection(Section):
     stack_memory: float = Field(default=2.0, gt=0, description="GiB that one stack may take")
 
 
+FEWEST_PROBE_STEPS = 16  # two probes of the fewest steps
+
+
+class FindSection(LanesSection):
+    """The search for the lr of the training: short probes at constant rates."""
+
+    seeds: int = Field(default=1, ge=1, le=100, description="searches: own weights and batch order each")
+    budget: int | None = Field(
+        default=None, ge=FEWEST_PROBE_STEPS, description="gradient steps that all probes may take"
+    )
+    max_seconds: float | None = Field(default=None, gt=0, description="that all probes may take, about")
+    verify: bool = Field(
+        default=False, description="then train at a third of the answer, at it, and at three times it"
+    )
+    verify_share: float = Field(
+        default=1.0, gt=0, le=1, description="of the training's steps that these trainings have"
+    )
+    verify_seeds: int = Field(default=3, ge=1, le=100, description="trainings at each of the three")
+
+
 class SweepSection(LanesSection):
     """What a grid and a search have in common."""
 

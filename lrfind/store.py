@@ -77,6 +77,14 @@ FILES = (
 )
 
 
+def is_run(path: Path) -> bool:
+    """Whether this is a run directory."""
+    try:
+        return (path / DATABASE).is_file()
+    except OSError:  # a name too long to be one
+        return False
+
+
 class Run:
     """One run directory."""
 
@@ -145,7 +153,7 @@ class Run:
             UsageError: if it is none.
         """
         run = cls(path)
-        if not (path / DATABASE).is_file():
+        if not is_run(path):
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
             version = run.facts()["version"]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrfind.batches import LossFn, batch_loss
 from lrfind.catalog import Precision
 from lrfind.curves import Array
-from lrfind.errors import LrfindError, UsageError
+from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.evaluation import held_loss
 from lrfind.explanations.failures import explain, in_its_own_words
 from lrfind.gauge import Gauge
@@ -183,7 +183,7 @@ def _backward(setup: Setup) -> float:
         with setup.casting():
             loss = batch_loss(setup.model, setup.loss_fn, next(setup.batches))
         if not loss.requires_grad:
-            raise UsageError(
+            raise NoGradient(
                 "the loss does not depend on any parameter that requires a gradient; is the whole model"
                 " frozen, or its output detached?"
             )

@@ -13,6 +13,7 @@ from torch import nn
 
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config import check, dump
+from lrfind.finds import run_find
 from lrfind.problem import from_config
 from lrfind.range_tests import run_range_test
 from lrfind.store import Run
@@ -22,6 +23,7 @@ from lrfind.trainings import run_training
 from tests.conftest import LINEAR
 
 COMMANDS: dict[str, tuple[Callable[[Run], dict[str, Any]], str]] = {
+    "find": (run_find, "find={budget: 80}"),
     "range-test": (run_range_test, "range_test={steps: 30, seeds: 1, start_lr: 1e-5, end_lr: 1}"),
     "grid": (run_sweep, "grid={lrs: [1e-4, 1e-3], seeds: 1}"),
     "search": (run_sweep, "search={sampler: random, trials: 2, low: 1e-4, high: 1e-2, seeds: 1}"),

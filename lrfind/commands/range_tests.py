@@ -85,7 +85,18 @@ def range_test(
 @json_option
 @quiet_option
 def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
-    """Recompute every suggestion from a range test's run, or from a CSV with columns lr,loss."""
+    """Recompute every suggestion: of a range test's run, of a find's, or of a CSV with columns lr,loss."""
+    from lrfind.conclusions import recommended_by
+
+    probed = recommended_by(source, method)
+    if probed is not None:
+        from lrfind.report import recommendation_text
+
+        if as_json:
+            print_json({"source": str(source), "suggestion": probed})
+        else:
+            click.echo(recommendation_text(probed))
+        return 0 if probed["lr"] is not None else 3
     from lrfind.curve_files import read_curves
     from lrfind.suggestions import method_named
     from lrfind.summaries.answers import brief, suggestion_table

@@ -15,17 +15,19 @@ if TYPE_CHECKING:
     from lrfind.teams import Watch
 
 
-def begin(run: Run, *, as_json: bool, quiet: bool) -> int:
+def begin(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
     """`go_on` with a new run; one that fails before anything is measured is removed again."""
     try:
-        return go_on(run, as_json=as_json, quiet=quiet)
+        return go_on(run, as_json=as_json, quiet=quiet, snippet=snippet)
     except LrfindError:
         run.discard_if_empty()
         raise
 
 
-def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:
+def go_on(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
     """Run what a run still lacks, draw it and print its summary; a concluded run is left as it is.
+
+    With `snippet`, also print lines for a training script; JSON has them under that key.
 
     Returns:
         The exit code.
@@ -33,19 +35,24 @@ def go_on(run: Run, *, as_json: bool, quiet: bool) -> int:
     if not run.concluded:
         _train(run, quiet)
     from lrfind.conclusions import summarize
+    from lrfind.snippets import snippet_of
 
     summary = summarize(run)
+    lines = snippet_of(run.experiment, summary) if snippet else None
     if as_json:
-        print_json(summary)
+        print_json(summary if lines is None else summary | {"snippet": lines})
     else:
         from lrfind.report import summary_text
 
         files = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
         click.echo(f"{summary_text(summary)}{files}\n  data: {run.path}")
+        if lines is not None:
+            click.echo(f"\n{lines}")
     return _exit_code(summary)
 
 
 def _train(run: Run, quiet: bool) -> None:
+    from lrfind.finds import run_find
     from lrfind.plots.runs import plot_run
     from lrfind.progress import progress
     from lrfind.range_tests import run_range_test
@@ -64,7 +71,9 @@ def _train(run: Run, quiet: bool) -> None:
                 told = True
                 return shown(lanes, steps)
 
-            if command == "range-test":
+            if command == "find":
+                run_find(run, watch=watch)
+            elif command == "range-test":
                 run_range_test(run, watch=watch)
             elif command == "train":
                 run_training(run, watch=watch)

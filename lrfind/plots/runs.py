@@ -14,6 +14,7 @@ from lrfind.config import lanes_section
 from lrfind.errors import UsageError
 from lrfind.plots.courses import comparison_figure, course_of, training_figure, view_courses, view_gaps
 from lrfind.plots.drawing import SEVERAL, figure_of, finish, save
+from lrfind.plots.finds import find_figure, view_find
 from lrfind.plots.health import health_figure, view_health
 from lrfind.plots.range_tests import (
     RangeTestView,
@@ -68,6 +69,11 @@ def _draw_overlay(runs: Sequence[Run], ax: Axes) -> Axes:
     tops, bottoms = [], []
     for run, color in zip(runs, itertools.cycle(SEVERAL), strict=False):
         command = run.facts()["command"]
+        if command == "find":
+            raise UsageError(
+                f"'{run.path}' is of find, whose probes are of different lengths, so that their losses cannot"
+                f" be laid over others; `lrfind plot {run.path}` draws them by themselves."
+            )
         if command not in ("range-test", "grid", "search"):
             raise UsageError(
                 f"'{run.path}' is of {command}, which has no loss against lr to lay over others; range tests,"
@@ -112,6 +118,13 @@ def _reading(run: Run) -> Reading:
     section = lanes_section(run.experiment, run.facts()["command"])
     assert isinstance(section, GridSection | SearchSection)
     return read_sweep(run.lanes(), section.judge, section.tolerance)
+
+
+def _find_figures(run: Run) -> dict[str, Figure]:
+    summary = summarize(run)
+    steps = summary["training"] and summary["training"]["steps"]
+    view = view_find(summary["probes"], summary["suggestion"], summary["verification"], steps)
+    return {"find": find_figure(view, run.experiment.name)}
 
 
 def _range_test_figures(run: Run) -> dict[str, Figure]:
@@ -167,6 +180,7 @@ def run_title(run: Run) -> str:
 
 
 FIGURES: Mapping[str, Callable[[Run], dict[str, Figure]]] = {
+    "find": _find_figures,
     "range-test": _range_test_figures,
     "grid": _sweep_figures,
     "search": _sweep_figures,

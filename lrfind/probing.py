@@ -1,0 +1,298 @@
+"""Probing: which rates are tried for a few steps, and for how many, to see which of them learns fastest.
+
+A probe is a short training at a constant lr. All probes of a search start from the same weights and see the
+same batches, so that their losses differ by the lr alone. There is no ramp, on which every loss is the work
+of all the rates before it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lrfind.curves import HUGE, Array
+from lrfind.plan import LaneResult
+
+PER_DECADE = 2  # rates that are probed, of a decade
+LOWEST, HIGHEST = -16, 6  # of `Place`: lr 1e-8 and 1e3
+FIRST_STEPS = 8  # of a probe, before any is continued
+ENOUGH_STEPS, ENOUGH_GAIN = 32, 0.35  # where probing ends, if the loss has fallen by this share
+MOST_STEPS = 128  # of a probe, on a plateau
+USUAL_COST = 800  # gradient steps of a search, where no budget is given; most take a sixth of that
+TAIL = 2  # one part in so many of a probe's steps, at its end, is what its score is the mean of
+NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
+HARMLESS = 0.02  # a loss that is higher than the untouched model's by no more than this share of it
+SHARPNESS = 0.15  # of the gain: how fast a rate that learns less loses its weight
+
+Place = int
+"""A rate on the grid of a search: lr = 10^(place / PER_DECADE)."""
+
+
+def rate(place: Place) -> float:
+    """The lr at a place.
+
+    >>> rate(-3), rate(0)
+    (0.0316228, 1.0)
+    """
+    return float(f"{10 ** (place / PER_DECADE):.6g}")
+
+
+def place_of(lr: float) -> Place:
+    """The place of the lr that is nearest in log lr."""
+    return min(max(round(PER_DECADE * math.log10(lr)), LOWEST), HIGHEST)
+
+
+class Probe(NamedTuple):
+    """A short training at a constant lr.
+
+    Attributes:
+        lr: at every step.
+        loss: (t,) before each update, in train mode.
+        stopped: whether the last of these is beyond the ceiling, or not finite.
+    """
+
+    lr: float
+    loss: Array
+    stopped: bool
+
+
+def tail(loss: Array) -> float:
+    """The score of a probe: the mean loss over the last half of its steps."""
+    return float(np.mean(loss[-max(len(loss) // TAIL, 1) :]))
+
+
+class Prober(Protocol):
+    """Trains the probes of one seed."""
+
+    def untouched(self, steps: int) -> Array:
+        """(steps,) the losses of the model before any update, on the batches that the probes see."""
+        ...
+
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+        """Bring probes to so many steps, new ones or old; a loss above the ceiling ends one."""
+        ...
+
+    def affords(self, lrs: Sequence[float], steps: int) -> bool:
+        """Whether the budget allows to bring these to so many steps."""
+        ...
+
+
+UNTOUCHED = 0.0
+"""The lr of the lane that keeps the losses of the untouched model: no update changes anything."""
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A prober that trains nothing: it has the probes of an earlier search, and affords no others.
+
+    Attributes:
+        untouched_losses: (n,) of the model before any update.
+        probes: by lr, as far as they went.
+    """
+
+    untouched_losses: Array
+    probes: Mapping[float, Probe]
+
+    @classmethod
+    def of(cls, lanes: Sequence[LaneResult]) -> Recorded:
+        """The lanes of one seed's search, one of them at lr 0."""
+        losses = next((lane.loss for lane in lanes if lane.peak == UNTOUCHED), np.zeros(0))
+        probes = {
+            lane.peak: Probe(lane.peak, lane.loss, lane.outcome == "diverged")
+            for lane in lanes
+            if lane.peak != UNTOUCHED
+        }
+        return cls(losses, probes)
+
+    def untouched(self, steps: int) -> Array:
+        """(steps,) the losses of the model before any update."""
+        return self.untouched_losses[:steps]
+
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+        """The first steps of probes, as they were when they had no more."""
+        found = [self.probes[lr] for lr in lrs]
+        return [Probe(p.lr, p.loss[:steps], p.stopped and len(p.loss) <= steps) for p in found]
+
+    def affords(self, lrs: Sequence[float], steps: int) -> bool:
+        """Whether all of these were brought to so many steps."""
+        return all(
+            lr in self.probes and (self.probes[lr].stopped or len(self.probes[lr].loss) >= steps)
+            for lr in lrs
+        )
+
+
+@dataclass
+class Search:
+    """The probes of one seed: while they are made, and what they came to.
+
+    Attributes:
+        prober: trains them.
+        steps: n, that the probes of `scores` have.
+        scores: of the rates that are still compared, the mean loss over the last half of n steps; infinite
+            for one that was stopped.
+        probes: all of them, as far as they went.
+        cut: whether the budget ended the search before it was done.
+    """
+
+    prober: Prober
+    steps: int = FIRST_STEPS
+    scores: dict[Place, float] = field(default_factory=dict)
+    probes: dict[Place, Probe] = field(default_factory=dict)
+    cut: bool = False
+
+    @property
+    def untouched(self) -> float:
+        """What a score would be without any update."""
+        return tail(self.prober.untouched(self.steps))
+
+    @property
+    def best(self) -> Place:
+        """The rate of the lowest score, the lower of two that are equal."""
+        return min(self.scores, key=lambda place: (self.scores[place], place))
+
+    @property
+    def gain(self) -> float:
+        """By what share of the untouched model's loss the best rate lowers it."""
+        untouched = self.untouched
+        return (untouched - self.scores[self.best]) / (abs(untouched) or 1.0)
+
+    @property
+    def middle(self) -> float:
+        """Log10 of the lr that learns fastest: the mean of the rates that are compared, by their weights."""
+        return sum(place * weight for place, weight in self.weights.items()) / PER_DECADE
+
+    @property
+    def breadth(self) -> float:
+        """Decades around `middle` that learn about as fast: the deviation of the weighted rates."""
+        middle = self.middle
+        away = sum(w * (place / PER_DECADE - middle) ** 2 for place, w in self.weights.items())
+        return math.sqrt(away)
+
+    @property
+    def indifferent(self) -> bool:
+        """Whether no rate of several changes the loss at all."""
+        return len(self.scores) > 2 and {*self.scores.values()} == {self.untouched}
+
+    @property
+    def learns(self) -> bool:
+        """Whether any rate lowers the loss by more than a plateau does."""
+        return self.gain >= NOT_LEARNING
+
+    def harmless(self) -> list[Place]:
+        """The rates that are still compared and do not raise the loss, ascending."""
+        untouched = self.untouched
+        ceiling = untouched + HARMLESS * abs(untouched)
+        return sorted(place for place, score in self.scores.items() if score <= ceiling)
+
+    def bring(self, places: Iterable[Place], steps: int) -> None:
+        """Probe rates, or go on with them, and score them."""
+        wanted = sorted(places)
+        ceiling = self._ceiling()
+        for place, probe in zip(
+            wanted, self.prober.probe([rate(p) for p in wanted], steps, ceiling), strict=True
+        ):
+            self.probes[place] = probe
+            self.scores[place] = math.inf if probe.stopped else tail(probe.loss)
+
+    def affords(self, places: Iterable[Place], steps: int) -> bool:
+        """Whether the budget allows to bring these rates to so many steps; if not, the search is cut."""
+        within = self.prober.affords([rate(place) for place in places], steps)
+        self.cut = self.cut or not within
+        return within
+
+    @property
+    def weights(self) -> dict[Place, float]:
+        """The share of each rate that is still compared in `middle`, by how near its score is to the best."""
+        untouched, lowest = self.untouched, self.scores[self.best]
+        if not self.learns and self.harmless():
+            highest = self.harmless()[-3:]
+            return {place: float(place in highest) / len(highest) for place in self.scores}
+        scale = SHARPNESS * max(untouched - lowest, 1e-300)
+        weights = {
+            place: math.exp(-min((score - lowest) / scale, 60.0)) for place, score in self.scores.items()
+        }
+        return {place: weight / sum(weights.values()) for place, weight in weights.items()}
+
+    def _ceiling(self) -> float:
+        """What stops a probe: the first loss, and as much again twice, or four deviations between batches."""
+        losses = self.prober.untouched(FIRST_STEPS)
+        first = float(losses[0])
+        return min(first + 2 * max(abs(first), 2 * float(np.std(losses))), HUGE)
+
+
+def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: bool = False) -> Search:
+    """Look for the lr that learns fastest.
+
+    Short probes climb to the rate of the lowest loss. It and its neighbours are continued to twice the steps,
+    and again, with a further neighbour wherever the best is at an end, until the loss has fallen far enough
+    to tell them apart. As long as hardly anything is learned, the order of the rates is noise: then rates go
+    up until one harms, and the highest harmless ones are continued.
+
+    Args:
+        prober: trains the probes.
+        start: the lr to begin with.
+        longest: steps of a probe, at most; no more than the training has.
+        wide: begin with five rates at once, which can be trained as one stack, instead of two.
+
+    Returns:
+        The search; with no probe in it where the budget allows none, or the untouched loss is not finite.
+    """
+    found = Search(prober)
+    if not math.isfinite(found.untouched):
+        return found
+    middle = place_of(start)
+    first = range(middle - 2, middle + 3) if wide else range(middle, middle + 2)
+    first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
+    if not found.affords(first, FIRST_STEPS):
+        return found
+    found.bring(first, FIRST_STEPS)
+    _climb(found)
+    while not _enough(found, longest):
+        keep, steps = _survivors(found), min(2 * found.steps, longest)
+        if not keep or not found.affords(keep, steps):
+            break
+        found.steps = steps
+        found.scores.clear()
+        found.bring(keep, found.steps)
+        _climb(found)
+    return found
+
+
+def _enough(found: Search, longest: int) -> bool:
+    if found.steps >= longest or found.cut or found.indifferent:
+        return True
+    return found.steps >= ENOUGH_STEPS and found.gain >= ENOUGH_GAIN
+
+
+def _survivors(found: Search) -> list[Place]:
+    """The rates that are worth going on with."""
+    if not found.learns:
+        while (top := found.harmless()) and top[-1] == max(found.scores) < HIGHEST:
+            if not found.affords([top[-1] + 1], found.steps):
+                break
+            found.bring([top[-1] + 1], found.steps)
+        return found.harmless()[-3:]
+    untouched = found.untouched
+    near = range(found.best - 1, found.best + 2)
+    return [place for place in near if found.scores.get(place, math.inf) < untouched]
+
+
+def _climb(found: Search) -> None:
+    """Probe further rates until the best has one on either side, or none of them changes anything."""
+    while not found.indifferent:
+        best, low, high = found.best, min(found.scores), max(found.scores)
+        if math.isinf(found.scores[best]):
+            further = low - 1
+        elif best == high:
+            further = high + 1
+        elif best == low:
+            further = low - 1
+        else:
+            return
+        if not LOWEST <= further <= HIGHEST or not found.affords([further], found.steps):
+            return
+        found.bring([further], found.steps)

@@ -1,0 +1,205 @@
+"""From probes to the learning rate of a whole training, with an interval and the confidence in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lrfind.errors import NoSuggestion
+from lrfind.probing import ENOUGH_GAIN, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
+
+Confidence = Literal["high", "moderate", "low"]
+
+
+@dataclass(frozen=True)
+class Family:
+    """Optimizers whose rates behave alike.
+
+    Attributes:
+        name: in words.
+        start: the lr that probing begins with.
+        shift: decades from the lr that learns fastest in short probes to that of a training of
+            `PROBE_LENGTHS` times their steps at a constant lr.
+    """
+
+    name: str
+    start: float
+    shift: float
+
+
+SGD = Family("SGD", 0.1, -0.27)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.55)
+ADAM = Family("Adam's family", 0.01, -0.42)
+RMSPROP = Family("RMSprop", 0.003, 0.0)
+ADAGRAD = Family("Adagrad", 0.03, 0.1)
+FAMILIES = {
+    "sgd": SGD,
+    "adam": ADAM,
+    "adamw": ADAM,
+    "nadam": ADAM,
+    "radam": ADAM,
+    "adamax": ADAM,
+    "rmsprop": RMSPROP,
+    "adagrad": ADAGRAD,
+}
+"""By the lower-case name of the optimizer's class. The shifts were fitted by `benchmarks/fit.py`."""
+
+PROBE_LENGTHS = 12.5
+PER_LENGTH = -0.2  # decades of lr per decade of training length
+PER_DECAY = 0.9  # decades of lr per decade that the schedule's mean is below its peak
+ON_A_PLATEAU = 0.0  # the shift where hardly anything was learned, whatever the optimizer
+HALF_WIDTH = 0.2  # decades of the interval to either side, where the probes are sharp and the seeds agree
+PER_BREADTH = 0.2  # and more of it for every decade of breadth
+
+
+@dataclass(frozen=True)
+class Training:
+    """The training that a rate is wanted for.
+
+    Attributes:
+        optimizer: lower-case name of its class.
+        steps: T.
+        momentum: of SGD; 0 elsewhere.
+        mean_multiplier: of its schedule: the mean of the lrs over the peak.
+    """
+
+    optimizer: str
+    steps: int
+    momentum: float = 0.0
+    mean_multiplier: float = 1.0
+
+    @property
+    def family(self) -> Family | None:
+        """Of its optimizer; None of one that was not measured."""
+        if self.optimizer == "sgd" and self.momentum > 0:
+            lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)  # 1 at 0.9: ten gradients at once
+            return Family(MOMENTUM.name, MOMENTUM.start, SGD.shift + lengths * (MOMENTUM.shift - SGD.shift))
+        return FAMILIES.get(self.optimizer)
+
+    @property
+    def longest(self) -> int:
+        """Steps of a probe, at most."""
+        return min(self.steps, MOST_STEPS)
+
+    @property
+    def start(self) -> float:
+        """The lr that probing begins with."""
+        return (self.family or ADAM).start
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The learning rate that probing recommends.
+
+    Attributes:
+        lr: for the whole training: the peak of its schedule.
+        low: lower end of the interval.
+        high: its upper end; rates within are expected to train about as well.
+        confidence: "high", "moderate" or "low".
+        reason: why this rate, and why no more confidence.
+        cost: gradient steps that it took.
+    """
+
+    lr: float
+    low: float
+    high: float
+    confidence: Confidence
+    reason: str
+    cost: int
+
+
+def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answer:
+    """Read the searches of one or more seeds.
+
+    The rate that learns fastest in n steps is not the one that ends lowest after T: it is moved by a shift of
+    the optimizer's family, by the ratio of T to n, and by how far the schedule lets the lr fall. These
+    were fitted on the design tasks of `benchmarks/tasks.yaml`.
+
+    Args:
+        searches: one a seed.
+        training: that the rate is for.
+        cost: gradient steps that the searches took.
+
+    Raises:
+        NoSuggestion: if no rate lowers the loss, or the loss is not finite; says what to do.
+    """
+    reason = next((why for search in searches if (why := refusal(search))), None)
+    if reason is not None:
+        raise NoSuggestion(reason, cost)
+    places = np.array([log_lr(search, training) for search in searches])
+    between = float(places.std(ddof=1)) if len(places) > 1 else 0.0
+    middle = float(places.mean())
+    width = HALF_WIDTH + PER_BREADTH * float(np.mean([search.breadth for search in searches]))
+    confidence, doubts = confidence_in(searches, training, between)
+    fastest = 10 ** float(np.mean([search.middle for search in searches]))
+    steps = max(search.steps for search in searches)
+    gain = float(np.median([search.gain for search in searches]))
+    told = f"in {steps} steps lr {fastest:.2g} learned fastest (loss down {gain:.0%})"
+    moved = 10**middle / fastest
+    told += f"; {training.steps:,} steps want {moved:.2g} times that"
+    return Answer(
+        lr=_rounded(10**middle),
+        low=_rounded(10 ** (middle - width)),
+        high=_rounded(10 ** (middle + width)),
+        confidence=confidence,
+        reason=". ".join([told, *doubts]),
+        cost=cost,
+    )
+
+
+def log_lr(search: Search, training: Training) -> float:
+    """Log10 of the lr that one search recommends."""
+    own = (training.family or ADAM).shift if search.learns else ON_A_PLATEAU
+    lengths = math.log10(training.steps / (PROBE_LENGTHS * search.steps))
+    decay = -math.log10(max(training.mean_multiplier, 1e-3))
+    return search.middle + own + PER_LENGTH * lengths + PER_DECAY * decay
+
+
+def refusal(search: Search) -> str | None:
+    """Why a search has no answer; None if it has one."""
+    if not math.isfinite(search.untouched):
+        return "the loss of the untouched model is not finite; look at the inputs, or at the first layers."
+    if not search.probes:
+        return "the budget does not allow a single probe; give more."
+    finite = {place: score for place, score in search.scores.items() if math.isfinite(score)}
+    if not finite:
+        return "the loss blew up at every rate that was tried, down to the lowest."
+    untouched = search.untouched
+    if search.indifferent:
+        return "no rate changes the loss: the gradients are zero, or what is trained has no part in the loss."
+    if min(finite.values()) >= untouched:
+        lrs = sorted(probe.lr for probe in search.probes.values())
+        return (
+            f"nothing learns: of {len(lrs)} rates from {lrs[0]:.1g} to {lrs[-1]:.1g}, none lowers the loss in"
+            f" {search.steps} steps; `lrfind check --batch` looks at model, data and loss."
+        )
+    return None
+
+
+def confidence_in(
+    searches: Sequence[Search], training: Training, between: float
+) -> tuple[Confidence, list[str]]:
+    """How far a recommendation is to be trusted, and what speaks against it, in sentences."""
+    serious, slight = [], []
+    gain = min(search.gain for search in searches)
+    if gain < NOT_LEARNING:
+        serious.append("hardly anything was learned in the probes, so it lies on a plateau or is too short")
+    elif gain < ENOUGH_GAIN:
+        slight.append("the loss fell little in the probes, and what comes later may want another rate")
+    if any(search.cut for search in searches):
+        slight.append("the budget ended the search early")
+    if training.family is None:
+        slight.append(f"'{training.optimizer}' is no optimizer that this was measured on")
+    if between > 1 / PER_DECADE:
+        slight.append("the seeds disagree")
+    if serious or len(slight) > 1:
+        return "low", serious + slight
+    return ("moderate" if slight else "high"), slight
+
+
+def _rounded(lr: float) -> float:
+    return float(f"{lr:.3g}")

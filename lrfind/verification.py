@@ -1,0 +1,76 @@
+"""Proof on request: whether whole trainings at a third, at once and at three times a rate bear it out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lrfind.catalog import Judge
+from lrfind.plan import LaneResult
+from lrfind.readings import Rate, beyond_noise, by_lr, rate_of
+
+FACTORS = (1 / 3, 1.0, 3.0)
+NEGLIGIBLE, USABLE = 0.05, 0.1
+"""Shares of the drop from the first loss to the best, that a rate may lose and still stand, or be usable."""
+
+VERIFY = "verify"
+"""The variant of lanes that verify."""
+
+
+def verified_lrs(lr: float) -> list[float]:
+    """The rates that are trained.
+
+    >>> verified_lrs(0.3)
+    [0.1, 0.3, 0.9]
+    """
+    return [float(f"{lr * factor:.3g}") for factor in FACTORS]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What whole trainings say of a rate.
+
+    Attributes:
+        verdict: it stands; it moves, to a rate that is better beyond the noise; it is refuted, since it ended
+            without a result or lost more than `USABLE` to one that is.
+        lr: the rate to use; None where no training came to its end.
+        reason: in words.
+    """
+
+    verdict: Literal["stands", "moves", "refuted"]
+    lr: float | None
+    reason: str
+
+
+def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdict:
+    """Judge a rate by its lanes and its neighbours'; for a seed all had the same weights and batches.
+
+    Args:
+        lr: the rate.
+        results: finished or diverged lanes of all rates, of the same seeds each.
+        judge: the loss that decides; the training loss where there is no validation split.
+    """
+    if not any(result.val_loss is not None for result in results):
+        judge = "train_loss"
+    rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
+    own = next(rate for rate in rates if rate.lr == lr)
+    best = min((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not own), default=None)
+    if best is None or best.loss is None:
+        return Verdict("refuted", None, "neither it nor a third of it nor three times it came to its end")
+    if own.loss is None:
+        return Verdict("refuted", best.lr, f"it {own.outcome}, where {_said(best)}")
+    if best is own:
+        return Verdict("stands", lr, f"{_said(own)}, lower than at a third and at three times that")
+    first = float(next(iter(own.lanes.values())).loss[0])
+    lost = (own.loss - best.loss) / max(first - best.loss, 1e-300)
+    against = f"{_said(own)}, {_said(best)}: {lost:.1%} of the drop"
+    if lost <= NEGLIGIBLE:
+        return Verdict("stands", lr, f"{against}, which is negligible")
+    if beyond_noise(own, best, judge) is False:
+        return Verdict("stands", lr, f"{against}, not told apart by {len(own.lanes)} seeds")
+    return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against)
+
+
+def _said(rate: Rate) -> str:
+    return f"lr {rate.lr:.3g} ended at {rate.loss:.4g}"

@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrfind.curves import Array
+from lrfind.errors import NoSuggestion
+from lrfind.plan import LaneResult
+from lrfind.probing import MOST_STEPS, UNTOUCHED, Probe, Recorded, Search, place_of, rate, search
+from lrfind.recommendations import FAMILIES, Training, log_lr, recommend
+
+SGD = Training("sgd", 400)
+
+
+class Formula:
+    """Trains nothing: the losses of a probe are a formula of lr and step."""
+
+    def __init__(self, loss: Callable[[float, Array], Array], budget: float = math.inf) -> None:
+        self._loss, self._budget = loss, budget
+        self.taken: dict[float, Probe] = {}
+        self.asked: list[tuple[list[float], int]] = []
+
+    def untouched(self, steps: int) -> Array:
+        return self._loss(0.0, np.arange(steps))
+
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+        self.asked.append(([*lrs], steps))
+        for lr in lrs:
+            loss = self._loss(lr, np.arange(steps))
+            bad = ~(loss <= ceiling)
+            end = int(bad.argmax()) + 1 if bad.any() else steps
+            self.taken[lr] = Probe(lr, loss[:end], bool(bad.any()))
+        return [self.taken[lr] for lr in lrs]
+
+    @property
+    def cost(self) -> int:
+        return sum(len(probe.loss) for probe in self.taken.values())
+
+    def affords(self, lrs: Sequence[float], steps: int) -> bool:
+        more = sum(steps - len(self.taken[lr].loss) if lr in self.taken else steps for lr in lrs)
+        return self.cost + more <= self._budget
+
+    def lanes(self, steps: int) -> list[LaneResult]:
+        probes = [Probe(UNTOUCHED, self.untouched(steps), False), *self.taken.values()]
+        return [
+            LaneResult(
+                i,
+                0,
+                len(p.loss),
+                p.lr,
+                "diverged" if p.stopped else "finished",
+                np.full(len(p.loss), p.lr),
+                p.loss,
+            )
+            for i, p in enumerate(probes)
+        ]
+
+
+def descent(curvature: float) -> Callable[[float, Array], Array]:
+    """Gradient descent on a parabola: quickest at lr = 1 / curvature, unstable beyond 2 / curvature."""
+    with np.errstate(over="ignore"):
+        return lambda lr, step: (1 - lr * curvature) ** (2 * step.astype(float)) * 0.5 + 0.1
+
+
+@pytest.mark.parametrize("exponent", range(-5, 3))
+def test_the_search_finds_the_rate_that_descends_a_parabola_quickest(exponent: int) -> None:
+    prober = Formula(descent(10.0**-exponent))
+    found = search(prober, start=0.1)
+    assert found.best == 2 * exponent
+    assert found.middle == pytest.approx(exponent, abs=0.3)
+    assert found.gain > 0.35
+    assert not found.cut
+
+
+def test_all_rates_are_probed_on_either_side_of_the_best_and_no_more_than_needed() -> None:
+    prober = Formula(descent(1.0))
+    found = search(prober, start=0.1)
+    assert {found.best - 1, found.best + 1} <= {*found.probes}
+    assert prober.cost <= 120
+    assert all(steps <= 32 for _, steps in prober.asked)
+
+
+def test_a_wide_search_begins_with_five_rates_at_once_and_ends_at_the_same_rate() -> None:
+    prober = Formula(descent(10.0))
+    wide, narrow = search(prober, 0.1, wide=True), search(Formula(descent(10.0)), 0.1)
+    assert len(prober.asked[0][0]) == 5
+    assert wide.middle == pytest.approx(narrow.middle)
+
+
+def test_the_same_search_comes_of_its_record() -> None:
+    prober = Formula(descent(3.0))
+    found = search(prober, start=1e-3)
+    again = search(Recorded.of(prober.lanes(found.steps)), start=1e-3)
+    assert (again.scores, again.steps, again.cut) == (found.scores, found.steps, found.cut)
+    assert recommend([again], SGD, 1) == recommend([found], SGD, 1)
+
+
+@pytest.mark.parametrize("budget", [16, 40, 64, 100])
+def test_a_budget_is_never_exceeded_and_makes_the_answer_less_sure(budget: int) -> None:
+    prober = Formula(descent(1.0), budget)
+    found = search(prober, start=0.1)
+    assert prober.cost <= budget
+    assert found.cut
+    assert recommend([found], SGD, prober.cost).confidence != "high"
+
+
+def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_harmless_rates() -> None:
+    def plateau(lr: float, step: Array) -> Array:
+        late = 1 / (1 + np.exp(np.clip(30 - step * lr, -30, 30)))  # falls when the sum of lrs is 30
+        return np.where(lr > 1.1, 1.0 + 0.2 * step, 1.0 - 0.9 * late)
+
+    found = search(Formula(plateau), start=0.1)
+    assert found.steps > 32
+    assert found.learns
+    assert found.middle == pytest.approx(0.0, abs=0.1)
+
+
+def test_on_an_endless_plateau_the_answer_is_of_low_confidence() -> None:
+    def flat(lr: float, step: Array) -> Array:
+        return np.where(lr > 2, 1.0 + 0.5 * step, 1.0 - 1e-5 * lr * step)
+
+    found = search(Formula(flat), start=0.1)
+    assert found.steps == MOST_STEPS
+    answer = recommend([found], SGD, 1)
+    assert answer.confidence == "low"
+    assert "plateau" in answer.reason
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [
+        (lambda lr, step: np.full(len(step), np.nan), "not finite"),
+        (lambda lr, step: np.ones(len(step)), "no rate changes the loss"),
+        (lambda lr, step: 1.0 + 0.01 * lr**0.01 * step, "nothing learns"),
+        (lambda lr, step: np.where((step > 0) & (lr > 0), np.inf, 1.0), "blew up at every rate"),
+    ],
+    ids=["nan", "zero gradients", "rises", "explodes"],
+)
+def test_where_nothing_learns_there_is_a_reason_instead_of_a_rate(
+    loss: Callable[[float, Array], Array], said: str
+) -> None:
+    found = search(Formula(loss), start=0.1)
+    with pytest.raises(NoSuggestion, match=said) as refused:
+        recommend([found], SGD, cost=7)
+    assert refused.value.cost == 7
+
+
+def test_no_probe_within_the_budget_is_a_refusal() -> None:
+    with pytest.raises(NoSuggestion, match="budget"):
+        recommend([search(Formula(descent(1.0), budget=3), start=0.1)], SGD, 0)
+
+
+def test_losses_below_zero_are_searched_like_any_others() -> None:
+    above, below = descent(1.0), lambda lr, step: descent(1.0)(lr, step) - 2.0
+    assert search(Formula(below), 0.1).best == search(Formula(above), 0.1).best
+
+
+def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones() -> None:
+    found = search(Formula(descent(1.0)), 0.1)
+    assert log_lr(found, replace(SGD, steps=4000)) < log_lr(found, SGD)
+    assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
+
+
+def test_momentum_lowers_the_rate_and_little_of_it_by_little() -> None:
+    found = search(Formula(descent(1.0)), 0.1)
+    lrs = [log_lr(found, replace(SGD, momentum=momentum)) for momentum in (0.0, 0.5, 0.9)]
+    assert lrs == sorted(lrs, reverse=True)
+    assert lrs[0] - lrs[1] < lrs[1] - lrs[2]
+
+
+def test_several_seeds_are_averaged_in_log_lr_and_disagreement_is_told() -> None:
+    slow, quick = (search(Formula(descent(curvature)), 0.1) for curvature in (100.0, 1.0))
+    both = recommend([slow, quick], SGD, 1)
+    apart = [recommend([each], SGD, 1).lr for each in (slow, quick)]
+    assert both.lr == pytest.approx(math.sqrt(apart[0] * apart[1]), rel=0.02)
+    assert both.confidence != "high"
+    assert "disagree" in both.reason
+
+
+def test_the_interval_is_around_the_rate() -> None:
+    answer = recommend([search(Formula(descent(1.0)), 0.1)], SGD, 1)
+    assert answer.low < answer.lr < answer.high < 10 * answer.low
+
+
+def test_an_optimizer_that_was_not_measured_is_told() -> None:
+    answer = recommend([search(Formula(descent(1.0)), 0.01)], Training("lion", 400), 1)
+    assert "'lion'" in answer.reason
+    assert answer.confidence == "moderate"
+
+
+def test_every_family_starts_on_the_grid_of_the_search() -> None:
+    for family in FAMILIES.values():
+        assert rate(place_of(family.start)) == pytest.approx(family.start, rel=0.1)
+
+
+def test_a_search_without_probes_is_empty() -> None:
+    assert Search(Formula(descent(1.0))).probes == {}
