@@ -4,9 +4,9 @@
 
 The small CNN of configs/mnist_cnn.yaml, one epoch of all 60,000 images, lr by one-cycle. For each seed,
 `find` is asked for the rate of this training on the packaged 6,000 images, and once for that of the config as
-it is; fastai's valley is asked on a ramp from 1e-7 to 10 of as many steps as that took; and 0.01 is taken as it
-is. Then each is trained, for a seed from the same weights and on the same batches, and scored on the 10,000
-test images.
+it is; fastai's valley is asked on a ramp from 1e-7 to 10 of as many steps as that took; and 0.01 is taken as
+it is. Then each is trained, for a seed from the same weights and on the same batches, and scored on the
+10,000 test images.
 """
 
 from __future__ import annotations

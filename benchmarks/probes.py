@@ -3,8 +3,8 @@
     python benchmarks/probes.py FOLDER [--split design] [--part 0/2]
 
 For each task a file FOLDER/NAME.npz: `lr` (L,), `loss` (S, L, T): of S seeds, before each of T updates, NaN
-after a divergence. Any method that probes at these rates, from the initial weights and on the same batches, or
-goes on with such probes, is a function of this table.
+after a divergence. Any method that probes at these rates, from the initial weights and on the same batches,
+or goes on with such probes, is a function of this table.
 """
 
 from __future__ import annotations

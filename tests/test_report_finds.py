@@ -66,9 +66,10 @@ def refused(reason: str, rows: list[dict[str, Any]], **changed: Any) -> dict[str
     return summary(rows, suggestion=found, **changed)
 
 
-def proof(verdict: str | None, lr: float, reason: str, *ends: float | None) -> dict[str, Any]:
+def proof(verdict: str | None, lr: float | None, reason: str, *ends: float | None) -> dict[str, Any]:
     return {
         "steps": 3000,
+        "metric": "accuracy",
         "trainings": trainings(*ends),
         "verdict": verdict,
         "lr": lr,
@@ -78,8 +79,8 @@ def proof(verdict: str | None, lr: float, reason: str, *ends: float | None) -> d
 
 STANDS = proof("stands", 0.0123, "lr 0.0123 ended at 0.41, lower than at a third and at three times that", 0.5, 0.3, None)  # fmt: skip
 MOVES = proof("moves", 0.0041, "lr 0.0123 ended at 0.5, lr 0.0041 ended at 0.4: 7.0% of the drop", 0.3, 0.4, None)  # fmt: skip
-REFUTED = proof("refuted", 0.0123, "neither it nor a third of it nor three times it came to its end", None, None, None)  # fmt: skip
-UNENDED = proof(None, 0.0123, "it has not ended", 0.3, 0.4, 0.5) | {"trainings": trainings(0.3, 0.4, 0.5)[:4]}
+REFUTED = proof("refuted", None, "neither it nor a third of it nor three times it came to its end", None, None, None)  # fmt: skip
+UNENDED = proof(None, None, "it has not ended", 0.3, 0.4, 0.5) | {"trainings": trainings(0.3, 0.4, 0.5)[:4]}
 
 
 def test_an_answer_says_the_rate_for_what_training_why_and_from_what() -> None:
@@ -112,18 +113,24 @@ def test_probes_of_several_seeds_say_whose_they_are() -> None:
     [
         (STANDS, "confidence: high, verified", "Verified, and it stands: lr 0.0123 ended at 0.41"),
         (MOVES, "from verification; the probes said 0.0123", "Verified, and it moves:"),
-        (REFUTED, "REFUTED by verification", "Verified, and refuted: neither it"),
         (UNENDED, "confidence: high", "verification has not ended: 4 trainings so far; `lrfind resume"),
     ],
 )  # fmt: skip
 def test_the_first_line_and_a_sentence_say_what_verification_came_to(
     found: dict[str, Any], first: str, told: str
 ) -> None:
-    answer = summary()["suggestion"] | {"lr": found["lr"]}
+    answer = summary()["suggestion"] | {"lr": found["lr"] or 0.0123}
     text = summary_text(summary(suggestion=answer, verification=found))
     assert text.partition("\n")[0].endswith(first)
     assert told in text
     assert ("use this" in text) == (found["verdict"] in ("stands", "moves"))
+
+
+def test_where_every_training_failed_there_is_no_rate() -> None:
+    text = summary_text(refused(f"refuted: {REFUTED['reason']}.", probes(), verification=REFUTED))
+    assert text.startswith("No learning rate: refuted: neither it")
+    assert "Verified, and refuted: neither it" in text
+    assert "use this" not in text
 
 
 @pytest.mark.parametrize(

@@ -155,14 +155,10 @@ def test_the_snippet_reads_like_a_persons_lines() -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("outcome", "said"), [("finished", "verified"), ("diverged", "REFUTED: no training")]
-)
-def test_the_snippet_says_what_verification_came_to(outcome: str, said: str) -> None:
-    rows = [{"lr": PEAK, "outcome": outcome}]
-    proof = {"verdict": "stands" if said == "verified" else "refuted", "lr": PEAK, "trainings": rows}
+def test_the_snippet_says_that_the_rate_was_verified() -> None:
+    proof = {"verdict": "stands", "lr": PEAK, "trainings": [{"lr": PEAK, "outcome": "finished"}]}
     text = snippet_of(experiment("constant"), summary() | {"verification": proof})
-    assert said in text.partition("peak = ")[2].partition("\n")[0]
+    assert "verified" in text.partition("peak = ")[2].partition("\n")[0]
     executed(text)
 
 
