@@ -5,7 +5,7 @@ TORCH_INDEX_URL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench quality clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.ready: pyproject.toml
@@ -20,8 +20,8 @@ $(VENV)/.ready-bench: $(VENV)/.ready
 	$(BIN)/pip install --quiet --editable ".[bench]"
 	touch $@
 
-demo: $(VENV)/.ready  ## a range test on real MNIST images
-	$(BIN)/lrfind range-test configs/mnist_cnn.yaml
+demo: $(VENV)/.ready  ## the learning rate of a small CNN on real MNIST images
+	$(BIN)/lrfind find configs/mnist_cnn.yaml
 
 test: $(VENV)/.ready lint  ## what CI runs
 	$(BIN)/python -m pytest
@@ -34,6 +34,9 @@ lint: $(VENV)/.ready
 bench: $(VENV)/.ready-bench  ## speed beside the peers
 	$(BIN)/python benchmarks/range_test.py
 	$(BIN)/python benchmarks/sweep.py
+
+quality: $(VENV)/.ready-bench  ## suggestions beside the peers', on tasks whose truth is known
+	$(BIN)/python benchmarks/quality.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
