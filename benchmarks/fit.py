@@ -26,7 +26,7 @@ from truth import TRUTH
 
 from lrfind import recommendations
 from lrfind.curves import Array
-from lrfind.probing import USUAL_COST, Probe, Search, search
+from lrfind.probing import MOST_COST, Probe, Search, search
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
 NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY")
@@ -58,7 +58,7 @@ class Table:
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
         more = sum(steps - self.taken.get(lr, 0) for lr in lrs)
-        return sum(self.taken.values()) + more <= USUAL_COST
+        return sum(self.taken.values()) + more <= MOST_COST
 
     def _probe(self, lr: float, steps: int, ceiling: float) -> Probe:
         place = round((math.log10(lr) - self._log_lr[0]) / (self._log_lr[1] - self._log_lr[0]))

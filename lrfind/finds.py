@@ -19,7 +19,7 @@ from lrfind.lanes import run_lanes
 from lrfind.plan import SETTLED, LaneResult, planned_lanes
 from lrfind.preparation import budget, evaluate_once, training_conditions, variant_shape
 from lrfind.probers import Budget, LaneProber
-from lrfind.probing import USUAL_COST, Recorded, Search, search
+from lrfind.probing import MOST_COST, TYPICAL_COST, Recorded, Search, search
 from lrfind.problem import Problem, from_config
 from lrfind.recommendations import Training
 from lrfind.sections import FindSection
@@ -73,7 +73,7 @@ def find(
         NoSuggestion: if the loss has no gradient.
     """
     engine = _engine(problem, section, seed, training.start)
-    most = section.budget if section.budget is not None else USUAL_COST * section.seeds
+    most = section.budget if section.budget is not None else MOST_COST * section.seeds
     allowed = Budget(most, section.max_seconds)
     searches, lanes = [], list[LaneResult]()
     with computing_with(engine.threads if engine else torch.get_num_threads()):
@@ -97,7 +97,7 @@ def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Eng
     if section.lanes == "auto":
         if section.budget is not None or section.max_seconds is not None:
             return None
-        if USUAL_COST / 2 * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
+        if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
     engine = calibrate(problem, section, 5, lr / 100, seed)
     return engine if engine.lanes == "stacked" else None

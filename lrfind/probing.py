@@ -22,7 +22,8 @@ LOWEST, HIGHEST = -16, 6  # of `Place`: lr 1e-8 and 1e3
 FIRST_STEPS = 8  # of a probe, before any is continued
 ENOUGH_STEPS, ENOUGH_GAIN = 32, 0.35  # where probing ends, if the loss has fallen by this share
 MOST_STEPS = 128  # of a probe, on a plateau
-USUAL_COST = 800  # gradient steps of a search, where no budget is given; most take a sixth of that
+MOST_COST = 800  # gradient steps of a search, where no budget is given
+TYPICAL_COST = 130  # what most searches take
 TAIL = 2  # one part in so many of a probe's steps, at its end, is what its score is the mean of
 NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
 HARMLESS = 0.02  # a loss that is higher than the untouched model's by no more than this share of it
@@ -173,6 +174,11 @@ class Search:
         return math.sqrt(away)
 
     @property
+    def bracketed(self) -> bool:
+        """Whether a lower and a higher rate than the best were probed."""
+        return min(self.probes) < self.best < max(self.probes)
+
+    @property
     def indifferent(self) -> bool:
         """Whether no rate of several changes the loss at all."""
         return len(self.scores) > 2 and {*self.scores.values()} == {self.untouched}
@@ -207,6 +213,8 @@ class Search:
     @property
     def weights(self) -> dict[Place, float]:
         """The share of each rate that is still compared in `middle`, by how near its score is to the best."""
+        if not self.scores:
+            return {}
         untouched, lowest = self.untouched, self.scores[self.best]
         if not self.learns and self.harmless():
             highest = self.harmless()[-3:]

@@ -31,11 +31,11 @@ class Family:
     shift: float
 
 
-SGD = Family("SGD", 0.1, -0.3)
-MOMENTUM = Family("SGD with momentum", 0.03, -0.53)
+SGD = Family("SGD", 0.1, -0.26)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.55)
 ADAM = Family("Adam's family", 0.01, -0.41)
 RMSPROP = Family("RMSprop", 0.003, 0.03)
-ADAGRAD = Family("Adagrad", 0.03, 0.11)
+ADAGRAD = Family("Adagrad", 0.03, 0.1)
 FAMILIES = {
     "sgd": SGD,
     "adam": ADAM,
@@ -49,8 +49,8 @@ FAMILIES = {
 """By the lower-case name of the optimizer's class. The shifts were fitted by `benchmarks/fit.py`."""
 
 USUAL_STEPS = 400
-PER_LENGTH = -0.29  # decades of lr per decade of training length
-PER_DECAY = 0.79  # decades of lr per decade that the schedule's mean is below its peak
+PER_LENGTH = -0.27  # decades of lr per decade of training length
+PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = -0.11  # the shift where hardly anything was learned, whatever the optimizer
 HALF_WIDTH = 0.25  # decades of the interval to either side, where the probes are sharp and the seeds agree
 PER_BREADTH = 0.25  # and more of it for every decade of breadth
@@ -187,15 +187,17 @@ def confidence_in(
     serious, slight = [], []
     gain = min(search.gain for search in searches)
     if gain < NOT_LEARNING:
-        serious.append("hardly anything was learned in the probes, so it lies on a plateau or is too short")
+        serious.append("Hardly anything was learned in the probes: the training begins on a plateau")
     elif gain < ENOUGH_GAIN:
-        slight.append("the loss fell little in the probes, and what comes later may want another rate")
+        slight.append("The loss fell little in the probes, and what comes later may want another rate")
     if any(search.cut for search in searches):
-        slight.append("the budget ended the search early")
+        slight.append("The budget ended the search early")
+    if not all(search.bracketed for search in searches):
+        serious.append("The rate that learned fastest is the lowest or the highest that was probed")
     if training.family is None:
-        slight.append(f"'{training.optimizer}' is no optimizer that this was measured on")
+        slight.append(f"Optimizers like '{training.optimizer}' were not measured")
     if between > 1 / PER_DECADE:
-        slight.append("the seeds disagree")
+        slight.append("The seeds disagree")
     if serious or len(slight) > 1:
         return "low", serious + slight
     return ("moderate" if slight else "high"), slight

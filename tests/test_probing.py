@@ -105,7 +105,9 @@ def test_a_budget_is_never_exceeded_and_makes_the_answer_less_sure(budget: int) 
     found = search(prober, start=0.1)
     assert prober.cost <= budget
     assert found.cut
-    assert recommend([found], SGD, prober.cost).confidence != "high"
+    answer = recommend([found], SGD, prober.cost)
+    assert answer.confidence == ("low" if budget == 16 else "moderate")  # two probes have no middle one
+    assert "budget" in answer.reason
 
 
 def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_harmless_rates() -> None:
