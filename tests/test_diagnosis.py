@@ -14,7 +14,7 @@ from lrfind.diagnosis import diagnose
 from lrfind.health import LayerHealth
 from lrfind.plots.health import health_figure, view_health
 from lrfind.range_tests import run_range_test
-from lrfind.report import summary_text
+from lrfind.reports.runs import summary_text
 from lrfind.store import Run
 from lrfind.sweeps import run_sweep
 from lrfind.trainings import run_training

@@ -44,7 +44,7 @@ def test_every_optimizer_runs_in_every_command(command: str, tmp_path: Path) -> 
         run(command, tmp_path / name.rpartition(":")[2], f"optimizer={{name: '{name}'}}")
         lanes = pd.read_csv(tmp_path / name.rpartition(":")[2] / "lanes.csv")
         assert set(lanes.outcome) <= {"finished", "diverged"}, name
-        assert (lanes.steps >= 6).all()
+        assert (lanes.steps[lanes.outcome == "finished"] >= 6).all()
 
 
 @pytest.mark.parametrize("command", ["range-test", "grid", "train"])  # searches run as grids

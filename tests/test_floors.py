@@ -19,7 +19,7 @@ FLOORS = {
     "fitting": 2, "explanations": 2,
     "tables": 3, "store": 3, "curve_files": 3,
     "environment": 2, "teams": 4, "lanes": 4, "range_tests": 4, "sweeps": 4, "conclusions": 4, "optuna_export": 4, "variants": 4, "peaks": 4, "preparation": 4, "trainings": 4, "checkpoints": 4, "probers": 4, "finds": 4,
-    "plots": 5, "report": 5, "listing": 5,
+    "plots": 5, "reports": 5, "listing": 5,
     "progress": 6, "commands": 6, "notebook": 6, "cli": 6, "__init__": 6, "__main__": 6,
 }  # fmt: skip
 

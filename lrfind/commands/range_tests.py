@@ -90,7 +90,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
 
     probed = recommended_by(source, method)
     if probed is not None:
-        from lrfind.report import recommendation_text
+        from lrfind.reports.finds import recommendation_text
 
         if as_json:
             print_json({"source": str(source), "suggestion": probed})
@@ -108,7 +108,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json({"source": str(source), "suggestion": answer, "methods": brief(methods)})
     else:
-        from lrfind.report import headline, methods_text
+        from lrfind.reports.range_tests import headline, methods_text
 
         click.echo(headline(answer) + (f"\n\n{methods_text(methods)}" if method == "all" else ""))
     return 0 if answer["lr"] is not None else 3

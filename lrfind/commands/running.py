@@ -42,7 +42,7 @@ def go_on(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
     if as_json:
         print_json(summary if lines is None else summary | {"snippet": lines})
     else:
-        from lrfind.report import summary_text
+        from lrfind.reports.runs import summary_text
 
         files = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
         click.echo(f"{summary_text(summary)}{files}\n  data: {run.path}")
@@ -87,7 +87,7 @@ def _train(run: Run, quiet: bool) -> None:
 
 
 def _tell(prepared: Prepared) -> None:
-    from lrfind.report import cost_text, engine_text
+    from lrfind.reports.sweeps import cost_text, engine_text
 
     note(f"{cost_text(**vars(prepared.cost))}; {engine_text(prepared.engines)}")
 

@@ -63,7 +63,7 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(found)
     else:
-        from lrfind.report import status_text
+        from lrfind.reports.runs import status_text
 
         click.echo(status_text(found))
     return 0
@@ -87,7 +87,7 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     elif not states:
         click.echo(f"there is no run in {folder}; `lrfind range-test` or `lrfind grid` makes one.")
     else:
-        from lrfind.report import runs_text
+        from lrfind.reports.runs import runs_text
 
         click.echo(runs_text(states))
     return 0

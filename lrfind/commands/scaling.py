@@ -158,7 +158,7 @@ def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> li
 
 
 def _measured_text(measured: list[NoiseScale]) -> str:
-    from lrfind.report import number, table_text
+    from lrfind.reports.parts import number, table_text
 
     def cell(value: float | None) -> str:
         return "-" if value is None else number(value)

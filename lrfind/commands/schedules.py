@@ -150,7 +150,7 @@ def _tables(view: SchedulesView) -> str:
     """Evenly spaced steps, the first and the last among them; several tables where one would be too wide."""
     import numpy as np
 
-    from lrfind.report import number, table_text
+    from lrfind.reports.parts import number, table_text
 
     shown = np.unique(np.linspace(0, view.steps - 1, ROWS).round().astype(int))
     step, *columns = [

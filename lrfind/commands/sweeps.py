@@ -162,7 +162,8 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from lrfind.config import lanes_section
     from lrfind.peaks import first_round
     from lrfind.preparation import prepare
-    from lrfind.report import cost_text, engine_text, table_text
+    from lrfind.reports.parts import table_text
+    from lrfind.reports.sweeps import cost_text, engine_text
     from lrfind.sections import CompareSection, GridSection, SearchSection
 
     section = lanes_section(experiment, command)

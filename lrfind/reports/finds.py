@@ -1,0 +1,175 @@
+"""What a search for the learning rate found, in words."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import Any
+
+from lrfind.reports.parts import closing_lines, number, table_text
+from lrfind.summaries.parts import mean_and_deviation
+
+
+def recommendation_text(found: dict[str, Any]) -> str:
+    """What a search's probes recommend: the lr, its interval, the confidence in it and why, or why none."""
+    if found["lr"] is None:
+        return "\n".join(_wrapped(f"No learning rate: {found['reason']}", ""))
+    between = f"[{number(found['low'])} to {number(found['high'])}]"
+    first = f"Learning rate: {number(found['lr'])}   {between}   confidence: {found['confidence']}"
+    return "\n".join([first, *_wrapped(f"{found['reason']}.")])
+
+
+def find_text(summary: dict[str, Any]) -> str:
+    """What a search for the lr found: the lr, why, the probes, what they took, and the proof."""
+    found, proof = summary["suggestion"], summary["verification"]
+    if found["lr"] is None:
+        lines = _wrapped(f"No learning rate: {found['reason']}", "")
+        lines += _way_on(summary)
+    else:
+        between = f"[{number(found['low'])} to {number(found['high'])}]"
+        lines = [f"Learning rate: {number(found['lr'])}   {between}   {_trust(summary)}"]
+        lines.append(f"  for {_training_of(summary)}")
+        said = _said_by_probes(proof)
+        of = "" if said in (None, found["lr"]) else f"of {number(said)}: "
+        lines += _wrapped(f"{of}{found['reason']}.")
+    if summary["probes"]:
+        lines += ["", *(f"  {line}" for line in _probes_text(summary).splitlines()), ""]
+    if summary["cost"]:
+        lines.append(
+            f"  cost: {summary['cost']:,} gradient steps, {_counted(len(summary['probes']), 'probe')}"
+        )
+    if proof is not None and summary["training"] is not None:
+        lines += ["", *_proof_lines(summary)]
+    return "\n".join([*lines, *closing_lines(summary)])
+
+
+def _trust(summary: dict[str, Any]) -> str:
+    """How far to trust what was found, the proof included."""
+    proof = summary["verification"]
+    said = f"confidence: {summary['suggestion']['confidence']}"
+    if proof is None or proof["verdict"] is None:
+        return said
+    own = _said_by_probes(proof)
+    if own is not None and proof["lr"] != own:
+        return f"from verification; the probes said {number(own)}"
+    return f"{said}, verified"
+
+
+def _said_by_probes(proof: dict[str, Any] | None) -> float | None:
+    """The rate that was verified: the middle one; None where that has not ended."""
+    if proof is None or proof["verdict"] is None:
+        return None
+    rates = sorted(float(row["lr"]) for row in proof["trainings"])
+    return rates[len(rates) // 2]
+
+
+def _training_of(summary: dict[str, Any]) -> str:
+    training = summary["training"]
+    momentum = f" with momentum {training['momentum']:g}" if training["momentum"] else ""
+    what = f"{_counted(training['steps'], 'step')} of {training['optimizer']}{momentum}"
+    return f"{what}, {summary['schedule']} schedule"
+
+
+def _way_on(summary: dict[str, Any]) -> list[str]:
+    """What to do where there is no lr."""
+    reason = summary["suggestion"]["reason"]
+    if "has not ended" in reason:
+        return [f"  `lrfind resume {summary['run']}` goes on with it"]
+    if "check --batch" in reason or not summary["probes"]:
+        return []
+    return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
+
+
+def _probes_text(summary: dict[str, Any]) -> str:
+    """A table of probes: a row a probe; weights where there is an answer that they make."""
+    probes, answered = summary["probes"], summary["suggestion"]["lr"] is not None
+    several = len({row["seed"] for row in probes}) > 1
+    rows = []
+    for row in probes:
+        loss, beside = "-", "-"
+        if row["score"] is not None:
+            share = (row["score"] - row["untouched"]) / (abs(row["untouched"]) or 1.0)
+            loss, beside = f"{row['score']:.4g}", _beside(share)
+        fate = f"weight {row['weight']:.2f}" if row["weight"] is not None and answered else ""
+        fate = "left behind" if row["weight"] is None else fate
+        fate = f"stopped: the loss blew up at step {row['steps'] - 1}" if row["stopped"] else fate
+        own = [number(row["lr"]), str(row["steps"]), loss, beside, fate]
+        rows.append([str(row["seed"]), *own] if several else own)
+    header = ["lr", "steps", "loss", "beside the untouched model", ""]
+    return table_text(["seed", *header] if several else header, rows)
+
+
+def _beside(share: float) -> str:
+    """How a loss compares with another.
+
+    >>> _beside(-0.621), _beside(0.0001), _beside(-0.998), _beside(40.0)
+    ('62% lower', 'the same', '0.002 times as high', '41 times as high')
+    """
+    if -1 < share < -0.99:
+        return f"{1 + share:.2g} times as high"
+    if share >= 2:
+        return f"{1 + share:.3g} times as high"
+    if abs(share) < 0.0005:
+        return "the same"
+    shown = f"{abs(share):.0%}" if abs(share) >= 0.0995 else f"{abs(share):.1%}"
+    return f"{shown} {'lower' if share < 0 else 'higher'}"
+
+
+def _proof_lines(summary: dict[str, Any]) -> list[str]:
+    """The trainings that verify, a row a rate, and the verdict."""
+    proof = summary["verification"]
+    if not proof["trainings"]:
+        return [f"  verification: no training has ended; `lrfind resume {summary['run']}` goes on"]
+    rates = sorted({row["lr"] for row in proof["trainings"]})
+    kinds = [
+        ("train loss", "train_loss"),
+        ("val loss", "val_loss"),
+        (summary["verification"]["metric"] or "metric", "metric"),
+    ]
+    kinds = [kind for kind in kinds if any(row[kind[1]] is not None for row in proof["trainings"])]
+    rows = []
+    for lr in rates:
+        own = [row for row in proof["trainings"] if row["lr"] == lr]
+        ended = [row["outcome"] for row in own]
+        outcome = ", ".join(f"{ended.count(kind)} {kind}" for kind in dict.fromkeys(ended))
+        means = [
+            mean_and_deviation([row[key] for row in own if row["outcome"] == "finished"]) for _, key in kinds
+        ]
+        mark = "use this" if lr == proof["lr"] else ""
+        shown = ["-" if found is None else _brief_mean(found) for found in means]
+        rows.append([number(lr), outcome, *shown, mark])
+    header = ["lr", f"{proof['steps']:,} steps each", *(name for name, _ in kinds), ""]
+    if proof["verdict"] is None:
+        done = _counted(len(proof["trainings"]), "training")
+        told = [f"  verification has not ended: {done} so far; `lrfind resume {summary['run']}` goes on"]
+    else:
+        told = _wrapped(f"Verified, and {VERDICTS[proof['verdict']]}: {proof['reason']}.")
+    return [*told, "", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
+
+
+VERDICTS = {
+    "stands": "it stands",
+    "moves": "it moves",
+    "refuted": "refuted",
+}
+"""What verification said, in words."""
+
+
+def _brief_mean(found: dict[str, float]) -> str:
+    mean, deviation = found["mean"], found["deviation"]
+    return f"{mean:.4g} +- {deviation:.2g}" if deviation else f"{mean:.4g}"
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _wrapped(text: str, indent: str = "  ") -> list[str]:
+    """Lines of at most 100 characters; what follows the first is indented."""
+    return textwrap.wrap(
+        text,
+        100,
+        initial_indent=indent,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
