@@ -162,7 +162,9 @@ def _search(run: Run, problem: Problem, watch: WatchFor) -> None:
 
 def training_of(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> Training:
     """What a rate is wanted for, read off the optimizer."""
-    momentum = float(optimizer.param_groups[0].get("momentum", 0.0))
+    groups = optimizer.param_groups
+    moved = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
+    momentum = float(moved.get("momentum", 0.0))
     return Training(type(optimizer).__name__.lower(), steps, momentum, mean_multiplier)
 
 

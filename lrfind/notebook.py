@@ -154,6 +154,7 @@ def range_test(
     )
     if type(looks) is not int or looks < 0:
         raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    _check_seed(seed)
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
@@ -239,18 +240,31 @@ def find(
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
     section = section_of(FindSection, seeds=seeds, budget=budget, max_seconds=max_seconds)
+    _check_seed(seed)
     check_objects(model, optimizer, loader)
     if type(accumulate) is not int or accumulate < 1:
         raise UsageError(f"accumulate: must be a whole number, 1 or more; found {accumulate!r}.")
     length = _planned_steps(steps, loader, accumulate)
-    warmup = {"warmup": max(10, round(0.05 * length))} if schedule == "cosine" else {}
-    multiplier = shape_of(Component(name=schedule, args=warmup), length, None).multiplier
+    multiplier = shape_of(_schedule_of(schedule, length), length, None).multiplier
     training = finds.training_of(optimizer, length, float(multiplier.mean()))
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, accumulate=accumulate)
         found = finds.find(problem, section, seed, training)
     answer = recommend(found.searches, training, found.cost)
     return Recommendation(**vars(answer), training=training, searches=found.searches, lanes=found.lanes)
+
+
+def _schedule_of(name: str, steps: int) -> Component:
+    """A schedule by its name; a cosine is warmed up for 5 % of the steps, at least 10, at most half."""
+    if not isinstance(name, str):
+        raise UsageError(f"schedule: must be a name of `lrfind ls schedules`; found {name!r}.")
+    warmup = min(max(10, round(0.05 * steps)), steps // 2)
+    return Component(name=name, args={"warmup": warmup} if name == "cosine" else {})
+
+
+def _check_seed(seed: int) -> None:
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UsageError(f"seed: must be a whole number from 0 to {2**32 - 1}; found {seed!r}.")
 
 
 def _planned_steps(steps: int | None, loader: Iterable[Any], accumulate: int) -> int:

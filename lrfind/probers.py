@@ -14,7 +14,7 @@ import torch
 from lrfind.batches import batch_loss
 from lrfind.calibration import Engine
 from lrfind.curves import Array
-from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.errors import LrfindError, NoGradient, NoSuggestion
 from lrfind.plan import Lane, LaneResult
 from lrfind.preserve import Snapshot
 from lrfind.probing import UNTOUCHED, Probe
@@ -217,7 +217,10 @@ class LaneProber:
         except NoGradient as error:
             raise NoSuggestion(str(error)) from error
         except (Exception, SystemExit) as error:
-            raise first_steps_failed(error) from error
+            if self._budget.taken == 0 or isinstance(error, LrfindError):
+                raise first_steps_failed(error) from error
+            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise LrfindError(f"a probe at lr {lr:.3g} failed at step {len(probe.losses)}: {told}") from error
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [each for each in self._kept if each is not probe] + [probe]
         if len(self._kept) > MOST_KEPT:

@@ -181,7 +181,7 @@ class Search:
     @property
     def indifferent(self) -> bool:
         """Whether no rate of several changes the loss at all."""
-        return len(self.scores) > 2 and {*self.scores.values()} == {self.untouched}
+        return len(self.scores) > 1 and {*self.scores.values()} == {self.untouched}
 
     @property
     def learns(self) -> bool:
@@ -243,7 +243,7 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     Args:
         prober: trains the probes.
         start: the lr to begin with.
-        longest: steps of a probe, at most; no more than the training has.
+        longest: steps of a probe, at most; at least `FIRST_STEPS`.
         wide: begin with five rates at once, which can be trained as one stack, instead of two.
 
     Returns:

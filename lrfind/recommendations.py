@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.errors import NoSuggestion
-from lrfind.probing import ENOUGH_GAIN, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
+from lrfind.probing import ENOUGH_GAIN, FIRST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
 
 Confidence = Literal["high", "moderate", "low"]
 
@@ -82,8 +82,8 @@ class Training:
 
     @property
     def longest(self) -> int:
-        """Steps of a probe, at most."""
-        return min(self.steps, MOST_STEPS)
+        """Steps of a probe, at most: no more than the training has, but a few are needed to see anything."""
+        return max(FIRST_STEPS, min(self.steps, MOST_STEPS))
 
     @property
     def start(self) -> float:

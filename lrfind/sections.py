@@ -291,7 +291,9 @@ class FindSection(LanesSection):
 
     seeds: int = Field(default=1, ge=1, le=100, description="searches: own weights and batch order each")
     budget: int | None = Field(
-        default=None, ge=FEWEST_PROBE_STEPS, description="gradient steps that all probes may take"
+        default=None,
+        ge=FEWEST_PROBE_STEPS,
+        description=f"gradient steps that all probes may take; {FEWEST_PROBE_STEPS} a seed at least",
     )
     max_seconds: float | None = Field(default=None, gt=0, description="that all probes may take, about")
     verify: bool = Field(
@@ -301,6 +303,14 @@ class FindSection(LanesSection):
         default=1.0, gt=0, le=1, description="of the training's steps that these trainings have"
     )
     verify_seeds: int = Field(default=3, ge=1, le=100, description="trainings at each of the three")
+
+    @field_validator("budget")
+    @classmethod
+    def _for_every_seed(cls, budget: int | None, info: ValidationInfo) -> int | None:
+        fewest = FEWEST_PROBE_STEPS * info.data.get("seeds", 1)
+        if budget is not None and budget < fewest:
+            raise ValueError(f"must be at least {fewest} for that many seeds; found {budget}")
+        return budget
 
 
 class SweepSection(LanesSection):

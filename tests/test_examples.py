@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
+import math
 import runpy
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
+import lrfind as package
+from lrfind.batches import batch_loss, loader_batches
 from lrfind.config import Experiment
 from tests.conftest import Command
 
@@ -51,7 +58,9 @@ def test_an_example_fits(lrfind: Command, example: list[str], lines: list[str]) 
 
 
 @pytest.mark.parametrize("example", NAMES, indirect=True)
-def test_an_example_answers_a_range_test_and_a_grid(lrfind: Command, example: list[str]) -> None:
+def test_an_example_answers_a_find_a_range_test_and_a_grid(lrfind: Command, example: list[str]) -> None:
+    assert lrfind("find", *example, "--out", "probes", "--json") == 0, lrfind.out + lrfind.err
+    assert 1e-5 < json.loads(lrfind.out)["suggestion"]["lr"] < 10
     assert lrfind("range-test", *example, "--out", "ramp", "--json") == 0, lrfind.out + lrfind.err
     summary = json.loads(lrfind.out)
     assert 1e-5 < summary["suggestion"]["lr"] < 10
@@ -79,3 +88,100 @@ def test_a_config_says_how_it_is_run_and_asks_for_little(name: str) -> None:
     )
     assert experiment.training.steps is not None
     assert experiment.training.steps <= 200
+
+
+class Asked:
+    """Stands in for `lrfind.find`: keeps what it was asked, and sees to it that nothing of it has changed."""
+
+    def __init__(self) -> None:
+        self.find = package.find
+
+    def __call__(
+        self, model: Any, optimizer: Any, loss_fn: Any, loader: Any, **options: Any
+    ) -> package.Recommendation:
+        self.optimizer, self.loss_fn, self.loader, self.options = optimizer, loss_fn, loader, options
+        self.model, (self.copy, self.copied) = model, copy.deepcopy((model, optimizer))
+        random = torch.get_rng_state()
+        found = self.find(model, optimizer, loss_fn, loader, **options)
+        assert torch.equal(torch.get_rng_state(), random)
+        for ours, theirs in zip(model.parameters(), self.copy.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+            assert ours.grad is None
+        assert optimizer.state_dict() == self.copied.state_dict()
+        return found
+
+    def train(self, lr: float, steps: int) -> float:
+        """The mean loss over the last tenth of a training; infinite if it has no end."""
+        torch.manual_seed(1)
+        model, optimizer = copy.deepcopy((self.copy, self.copied))
+        first, accumulate = optimizer.param_groups[0]["lr"], self.options.get("accumulate", 1)
+        for group in optimizer.param_groups:
+            group["lr"] *= lr / first
+        batches, losses = loader_batches(self.loader, torch.device("cpu")), []
+        for _ in range(steps):
+            optimizer.zero_grad()
+            parts = [
+                batch_loss(model, self.loss_fn, batch) for batch in itertools.islice(batches, accumulate)
+            ]
+            loss = torch.stack(parts).mean()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        end = sum(losses[-steps // 10 :]) / (steps // 10)
+        return end if math.isfinite(end) else math.inf
+
+
+def shows_dicts(asked: Asked, found: package.Recommendation) -> None:
+    assert asked.loss_fn is None
+    assert {*next(iter(asked.loader))} == {"input_ids", "labels"}
+    assert found.training.mean_multiplier == pytest.approx(0.5, abs=0.05)
+
+
+def shows_two_inputs(asked: Asked, found: package.Recommendation) -> None:
+    assert [part.dim() for part in next(iter(asked.loader))] == [4, 2, 2]
+
+
+def shows_a_frozen_backbone(asked: Asked, found: package.Recommendation) -> None:
+    head, block = asked.optimizer.param_groups
+    assert head["lr"] == pytest.approx(found.lr)
+    assert block["lr"] == pytest.approx(found.lr / 10)
+    assert not any(parameter.requires_grad for parameter in asked.model.backbone.parameters())
+
+
+def shows_accumulation(asked: Asked, found: package.Recommendation) -> None:
+    assert asked.options["accumulate"] == 4
+    assert found.training.steps == 2 * len(asked.loader) // 4
+
+
+def shows_no_length(asked: Asked, found: package.Recommendation) -> None:
+    with pytest.raises(package.UsageError, match="steps: the loader does not tell its length"):
+        asked.find(asked.model, asked.optimizer, asked.loss_fn, asked.loader)
+
+
+SHOWN = {
+    "accumulation": shows_accumulation,
+    "dict_batches": shows_dicts,
+    "frozen_backbone": shows_a_frozen_backbone,
+    "iterable": shows_no_length,
+    "two_inputs": shows_two_inputs,
+}
+
+
+def test_every_example_of_find_is_run() -> None:
+    assert {path.stem for path in (EXAMPLES / "find").glob("*.py")} == {*SHOWN}
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_of_find_trains_best_at_what_it_finds(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = Asked()
+    monkeypatch.setattr(package, "find", asked)
+    found = runpy.run_path(str(EXAMPLES / "find" / f"{name}.py"))["main"]()
+    low, own, high = (asked.train(found.lr * factor, steps=100) for factor in (0.1, 1, 30))
+    assert own < low
+    assert own < high
+    assert found.low < found.lr < found.high
+    assert found.evidence.steps.sum() <= found.cost < 200
+    SHOWN[name](asked, found)
+    assert ("head: lr" in capsys.readouterr().out) is (name == "frozen_backbone")

@@ -10,7 +10,7 @@ from torch import nn
 from lrfind.calibration import Engine
 from lrfind.config import check
 from lrfind.curves import HUGE, Array
-from lrfind.errors import NoSuggestion, UsageError
+from lrfind.errors import LrfindError, NoSuggestion, UsageError
 from lrfind.lanes import run_lane
 from lrfind.plan import Lane
 from lrfind.preserve import preserved
@@ -158,6 +158,11 @@ def test_what_does_not_fit_together_is_explained_and_no_gradient_is_a_refusal() 
         LaneProber(
             problem_of("loss=cross_entropy", MNIST, "model.args.in_features=3"), 0, unlimited()
         ).untouched(1)
+    prober = LaneProber(problem_of(), 0, unlimited())
+    prober.probe((0.1,), 2, HUGE)
+    prober._replay._source = iter([object()] * 9)
+    with pytest.raises(LrfindError, match=r"a probe at lr 0.1 failed at step 2|yields a object"):
+        prober.probe((0.1,), 4, HUGE)
     frozen = problem_of()
     plain = frozen.setup
 

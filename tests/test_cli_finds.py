@@ -1,0 +1,128 @@
+"""`lrfind find`, and what other commands make of its runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lrfind.conclusions import summarize
+from lrfind.store import Run
+from tests.conftest import Command
+
+KEYS = {
+    "schema", "command", "run", "suggestion", "cost", "training", "schedule", "probes", "verification", "lanes",
+    "warnings", "notes", "data", "health",
+}  # fmt: skip
+NOTHING = ("--set", "loss='nothing:loss'", "--import-root", ".")
+
+
+@pytest.fixture
+def nothing() -> None:
+    """A loss that no rate lowers, in the working directory."""
+    Path("nothing.py").write_text("def loss(output, y):\n    return 0 * output.sum() + 1\n")
+
+
+def test_a_find_tells_the_rate_and_leaves_a_whole_run(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "run") == 0
+    assert lrfind.out.startswith("Learning rate: ")
+    assert "for 20 steps of sgd, constant schedule" in lrfind.out
+    assert "beside the untouched model" in lrfind.out
+    assert "`lrfind resume run` goes on" in lrfind.err
+    files = {path.name for path in Path("run").iterdir()}
+    assert {"find.png", "find.svg", "summary.json", "best.yaml", "lanes.csv", "steps.csv"} <= files
+    told = lrfind.out
+    assert lrfind("resume", "run", "-q") == 0
+    assert lrfind.out == told
+
+
+def test_json_is_the_summary_and_the_snippet_is_a_key_of_it(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "run", "--json", "-q", "--snippet", "--steps", 50) == 0
+    assert lrfind.err == ""
+    summary = json.loads(lrfind.out)
+    lr = summary["suggestion"]["lr"]
+    assert f"{lr:.3g}" in summary.pop("snippet")
+    assert {*summary} == KEYS
+    assert summary == json.loads(Path("run/summary.json").read_text())
+    assert [*summary["suggestion"]] == ["lr", "low", "high", "confidence", "method", "reason"]
+    assert summary["training"]["steps"] == 50
+    assert lrfind("find", config, "--out", "other", "--snippet", "-q") == 0
+    assert "torch.optim.SGD(" in lrfind.out
+
+
+def test_the_rate_of_a_find_is_what_every_command_tells_of_its_run(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "runs/run", "--json", "-q") == 0
+    found = json.loads(lrfind.out)["suggestion"]
+    for method in ((), ("--method", "find")):
+        assert lrfind("suggest", "runs/run", "--json", *method) == 0
+        assert json.loads(lrfind.out)["suggestion"] == found
+    assert lrfind("suggest", "runs/run") == 0
+    assert lrfind.out.startswith(f"Learning rate: {found['lr']:.3g}")
+    assert lrfind("status", "runs/run", "--json") == 0
+    state = json.loads(lrfind.out)
+    assert (state["command"], state["state"], state["lr"]) == ("find", "finished", found["lr"])
+    assert state["lanes"]["settled"] == state["lanes"]["planned"]
+    assert lrfind("runs") == 0
+    assert f"{found['lr']:.3g}" in lrfind.out
+    Path("runs/run/find.png").unlink()
+    assert lrfind("plot", "runs/run") == 0
+    assert Path("runs/run/find.png").exists()
+
+
+def test_a_method_that_does_not_read_what_a_run_has_is_told(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "probes", "-q") == 0
+    assert lrfind("range-test", config, "--out", "ramp", "-q") == 0
+    assert lrfind("suggest", "probes", "--method", "steepest") == 2
+    assert "steepest reads a curve over rates; `lrfind range-test` makes one" in lrfind.err
+    assert lrfind("suggest", "ramp", "--method", "find") == 2
+    assert "'ramp' is no find's run: find reads probes at constant rates; `lrfind find`" in lrfind.err
+
+
+def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
+    lrfind: Command, config: Path, nothing: None
+) -> None:
+    assert (
+        lrfind("find", config, "--verify", "--verify-seeds", 1, "--verify-share", 0.5, "--out", "run", "-q")
+        == 0
+    )
+    assert "Verified, and it" in lrfind.out
+    assert "10 steps each" in lrfind.out
+    assert lrfind("find", config, *NOTHING, "--verify", "--out", "refused", "--json", "-q") == 3
+    summary = json.loads(lrfind.out)
+    assert {*summary} == KEYS
+    assert summary["suggestion"]["lr"] is None
+    assert "no rate changes the loss" in summary["suggestion"]["reason"]
+    assert summary["verification"]["trainings"] == []
+    assert not Path("refused/best.yaml").exists()
+    assert lrfind("suggest", "refused") == 3
+    assert lrfind.out.startswith("No learning rate: ")
+    assert lrfind("resume", "refused", "-q") == 3
+
+
+def test_a_find_that_was_interrupted_is_resumed(
+    lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "lrfind.probers.LaneProber._train_single", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
+        assert lrfind("find", config, "--out", "run", "-q") == 130
+    assert "`lrfind resume run` goes on" in lrfind.err
+    assert lrfind("status", "run") == 0
+    assert "unfinished" in lrfind.out
+    assert lrfind("suggest", "run") == 3
+    assert "the search has not ended" in lrfind.out
+    assert lrfind("resume", "run", "-q", "--json") == 0
+    assert json.loads(lrfind.out) == summarize(Run.open(Path("run")))
+
+
+def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--budget", 5) == 2
+    assert "--budget:1:" in lrfind.err
+    assert "find.budget: must be at least 16; found 5" in lrfind.err
+    assert not Path("runs").exists()
+    assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
+    assert json.loads(lrfind.out)["cost"] <= 40
+    assert lrfind("find", config, "--max-seconds", 1e-9, "--json", "-q") == 3
+    assert "does not allow a single probe" in json.loads(lrfind.out)["suggestion"]["reason"]
