@@ -24,7 +24,7 @@ demo: $(VENV)/.ready  ## the learning rate of a small CNN on real MNIST images
 	$(BIN)/lrfind find configs/mnist_cnn.yaml
 
 test: $(VENV)/.ready lint  ## what CI runs
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
