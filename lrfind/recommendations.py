@@ -31,9 +31,9 @@ class Family:
     shift: float
 
 
-SGD = Family("SGD", 0.1, -0.26)
-MOMENTUM = Family("SGD with momentum", 0.03, -0.55)
-ADAM = Family("Adam's family", 0.01, -0.41)
+SGD = Family("SGD", 0.1, -0.3)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.61)
+ADAM = Family("Adam's family", 0.01, -0.42)
 RMSPROP = Family("RMSprop", 0.003, 0.03)
 ADAGRAD = Family("Adagrad", 0.03, 0.1)
 FAMILIES = {
@@ -49,10 +49,10 @@ FAMILIES = {
 """By the lower-case name of the optimizer's class. The shifts were fitted by `benchmarks/fit.py`."""
 
 USUAL_STEPS = 400
-PER_LENGTH = -0.27  # decades of lr per decade of training length
+PER_LENGTH = -0.29  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
-ON_A_PLATEAU = -0.11  # the shift where hardly anything was learned, whatever the optimizer
-HALF_WIDTH = 0.25  # decades of the interval to either side, where the probes are sharp and the seeds agree
+ON_A_PLATEAU = -0.12  # the shift where hardly anything was learned, whatever the optimizer
+HALF_WIDTH = 0.2  # decades of the interval to either side, where the probes are sharp and the seeds agree
 PER_BREADTH = 0.25  # and more of it for every decade of breadth
 
 
