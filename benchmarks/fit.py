@@ -53,19 +53,19 @@ class Table:
         """Those of the lowest rate, which changes next to nothing."""
         return self._loss[0, :steps]
 
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         return [self._probe(lr, steps, ceiling) for lr in lrs]
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
         more = sum(steps - self.taken.get(lr, 0) for lr in lrs)
         return sum(self.taken.values()) + more <= MOST_COST
 
-    def _probe(self, lr: float, steps: int, ceiling: float) -> Probe:
+    def _probe(self, lr: float, steps: int, ceiling: Array) -> Probe:
         place = round((math.log10(lr) - self._log_lr[0]) / (self._log_lr[1] - self._log_lr[0]))
         above = place >= len(self._loss)  # where all tables end, rates blow up
         loss = np.append(self._loss[0, :1], np.nan) if above else self._loss[max(place, 0), :steps]
         with np.errstate(invalid="ignore"):
-            bad = ~(loss <= ceiling)
+            bad = ~(loss <= ceiling[: len(loss)])
         self.taken[lr] = int(bad.argmax()) + 1 if bad.any() else steps
         return Probe(lr, loss[: self.taken[lr]], bool(bad.any()))
 

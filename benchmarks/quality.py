@@ -182,7 +182,7 @@ def _climb(
 ) -> tuple[dict[int, float], int]:
     """Scores by place, lr = 0.01 * 10^(place / 2), and gradient steps."""
     first = float(prober.untouched(1)[0])
-    ceiling = 3 * first if first > 0 else math.inf
+    ceiling = np.full(steps, 3 * first if first > 0 else math.inf)
     scores: dict[int, float] = {}
     cost = 0
 

@@ -22,7 +22,6 @@ from lrfind.summaries.range_tests import over_summary, range_test_summary
 from lrfind.summaries.sweeps import sweep_summary
 from lrfind.summaries.trainings import training_summary
 from lrfind.variants import variants_of, with_lr
-from lrfind.verification import FACTORS, VERIFY
 
 
 def summarize(run: Run) -> dict[str, Any]:
@@ -44,7 +43,8 @@ def _health(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
         return None
     variants = variants_of(run.experiment, summary["command"])
     optimizers = [each.experiment.optimizer.name for each in variants if each.name == lanes[0].variant]
-    adaptive = {*optimizers} <= ADAPTIVE
+    own = [run.experiment.optimizer.name]  # of lanes that verify what a find found, which are no variant
+    adaptive = {*(optimizers or own)} <= ADAPTIVE
     calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
     counts = [len({row.step for row in rows}) for rows in calm]
     return {
@@ -125,9 +125,7 @@ def count_planned(run: Run) -> int:
     if command == "train":
         return experiment.training.seeds
     if command == "find":
-        proof = len(FACTORS) * experiment.find.verify_seeds if experiment.find.verify else 0
-        probes = [lane for lane in run.lanes() if lane.variant != VERIFY]
-        return len(probes) + (proof if probes else 0)
+        return int(summarize(run)["lanes"]["planned"])
     plan = run.plan()
     if command == "search":
         return max(len(plan), experiment.search.trials * experiment.search.seeds)
@@ -166,6 +164,7 @@ def _find(run: Run) -> dict[str, Any]:
         judge=section.judge,
         seeds=section.seeds,
         wide=facts.get("wide", False),
+        verified=facts.get("verified"),
         verify_steps=verify_steps(experiment, training.steps) if section.verify and training else None,
         verify_seeds=section.verify_seeds,
         metric=facts.get("metric"),

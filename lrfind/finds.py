@@ -14,12 +14,12 @@ from lrfind.batches import batch_loss
 from lrfind.calibration import Engine, calibrate, computing_with
 from lrfind.conclusions import conclude, summarize, verify_steps
 from lrfind.environment import environment
-from lrfind.errors import NoSuggestion
+from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.lanes import run_lanes
 from lrfind.plan import SETTLED, LaneResult, planned_lanes
 from lrfind.preparation import budget, evaluate_once, training_conditions, variant_shape
 from lrfind.probers import Budget, LaneProber
-from lrfind.probing import MOST_COST, TYPICAL_COST, Recorded, Search, search
+from lrfind.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, WIDE, Recorded, Search, search
 from lrfind.problem import Problem, from_config
 from lrfind.recommendations import Training
 from lrfind.sections import FindSection
@@ -72,19 +72,23 @@ def find(
         LrfindError: if the first step cannot be taken; says what does not fit.
         NoSuggestion: if the loss has no gradient.
     """
-    engine = _engine(problem, section, seed, training.start)
     most = section.budget if section.budget is not None else MOST_COST * section.seeds
-    allowed = Budget(most, section.max_seconds)
+    spent = Budget(most, section.max_seconds)
     searches, lanes = [], list[LaneResult]()
-    with computing_with(engine.threads if engine else torch.get_num_threads()):
-        for number in range(section.seeds):
-            share = replace(allowed, steps=most * (number + 1) // section.seeds, taken=allowed.taken)
-            prober = LaneProber(problem, seed + number, share, engine, watch, first=len(lanes))
-            made = search(prober, training.start, longest=training.longest, wide=engine is not None)
-            searches.append(replace(made, prober=Recorded.of(prober.lanes)))  # which touches nothing any more
-            lanes += prober.lanes
-            allowed.taken = share.taken
-    return Found(searches, lanes, allowed.taken, wide=engine is not None)
+    try:
+        engine = _engine(problem, section, seed, training.start)
+        wide = engine is not None and most // section.seeds >= WIDE * FIRST_STEPS
+        with computing_with(engine.threads if engine else torch.get_num_threads()):
+            for number in range(1, section.seeds + 1):
+                seconds = section.max_seconds and section.max_seconds * number / section.seeds
+                spent = replace(spent, steps=most * number // section.seeds, seconds=seconds)
+                prober = LaneProber(problem, seed + number - 1, spent, engine, watch, first=len(lanes))
+                made = search(prober, training.start, longest=training.longest, wide=wide)
+                searches.append(replace(made, prober=Recorded.of(prober.lanes)))  # which touches nothing more
+                lanes += prober.lanes
+    except NoGradient as error:
+        raise NoSuggestion(str(error), spent.taken) from error
+    return Found(searches, lanes, spent.taken, wide)
 
 
 def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Engine | None:
@@ -99,7 +103,7 @@ def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Eng
             return None
         if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
-    engine = calibrate(problem, section, 5, lr / 100, seed)
+    engine = calibrate(problem, section, WIDE, lr / 100, seed)
     return engine if engine.lanes == "stacked" else None
 
 
@@ -127,7 +131,7 @@ def run_find(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> d
     experiment = run.experiment
     problem = from_config(experiment)
     try:
-        if "cost" not in run.facts():
+        if not {"cost", "refused"} & {*run.facts()} or not any(lane.lr.size for lane in run.lanes()):
             _search(run, problem, watch)
         lr = answer(summarize(run))["lr"]
         if experiment.find.verify and lr is not None:
@@ -148,24 +152,25 @@ def _search(run: Run, problem: Problem, watch: WatchFor) -> None:
     run.set_fact("environment", environment(problem.device))
     run.set_fact("data", problem.data)
     run.set_fact("training", asdict(training))
-    told = watch(EXPECTED_PROBES * section.seeds, steps)
+    told = watch(EXPECTED_PROBES * section.seeds, training.longest)
     try:
         found = find(problem, section, experiment.seed, training, watch=told)
     except NoSuggestion as refused:
         found = Found((), (), refused.cost, wide=False)
         run.set_fact("refused", refused.reason)
-    run.add_lanes(found.lanes)
     run.set_fact("notes", [*problem.notes])
     run.set_fact("wide", found.wide)
     run.set_fact("cost", found.cost)
+    run.add_lanes(found.lanes)  # last: with these, the search is done
 
 
 def training_of(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> Training:
     """What a rate is wanted for, read off the optimizer."""
     groups = optimizer.param_groups
     moved = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
-    momentum = float(moved.get("momentum", 0.0))
-    return Training(type(optimizer).__name__.lower(), steps, momentum, mean_multiplier)
+    name = type(optimizer).__name__.lower()
+    momentum = float(moved["momentum"]) if name == "sgd" else 0.0
+    return Training(name, steps, momentum, mean_multiplier)
 
 
 def _verify(run: Run, problem: Problem, lr: float, watch: WatchFor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from lrfind.batches import batch_loss
 from lrfind.calibration import Engine
 from lrfind.curves import Array
-from lrfind.errors import LrfindError, NoGradient, NoSuggestion
+from lrfind.errors import LrfindError
 from lrfind.plan import Lane, LaneResult
 from lrfind.preserve import Snapshot
 from lrfind.probing import UNTOUCHED, Probe
@@ -51,8 +53,19 @@ class Budget:
         return self.taken + steps <= self.steps and passed + steps * pace <= self.seconds
 
 
+def copy_of(batch: Any) -> Any:
+    """A batch with tensors and containers of its own, so that a model may change them."""
+    if isinstance(batch, Tensor):
+        return batch.clone()
+    if type(batch) in (list, tuple):
+        return type(batch)(copy_of(value) for value in batch)
+    if type(batch) is dict:
+        return {key: copy_of(value) for key, value in batch.items()}
+    return copy.deepcopy(batch)
+
+
 class Replay:
-    """The same batches again and again: an iterator that can be put back.
+    """The same batches again and again, as copies: an iterator that can be put back.
 
     Drawing a new batch does not disturb the random generators that the probes draw from.
     """
@@ -73,7 +86,7 @@ class Replay:
             self._random = capture(self._generators)
             restore(before)
         self.at += 1
-        return self._kept[self.at - 1]
+        return copy_of(self._kept[self.at - 1])
 
 
 @dataclass
@@ -133,6 +146,8 @@ class LaneProber:
 
     def untouched(self, steps: int) -> Array:
         """(steps,) the losses of the model before any update, on the batches that the probes see."""
+        if len(self._untouched) >= steps:
+            return np.array(self._untouched[:steps])
         self._start.restore()
         accumulate, setup = self._setup.recipe.accumulate, self._setup
         self._replay.at = len(self._untouched) * accumulate
@@ -147,8 +162,8 @@ class LaneProber:
             raise first_steps_failed(error) from error
         return np.array(self._untouched[:steps])
 
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
-        """Bring probes to so many steps, new ones or old; a loss above the ceiling ends one."""
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
+        """Bring probes to so many steps, new ones or old; a loss above the ceiling (steps,) ends one."""
         new = [lr for lr in lrs if lr not in self._probes]
         if self._engine is not None and self._engine.lanes == "stacked" and len(new) > 1:
             self._begin_pack(new)
@@ -163,8 +178,15 @@ class LaneProber:
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
         """Whether the budget allows to bring these to so many steps."""
-        taken = [len(self._probes[lr].losses) if lr in self._probes else 0 for lr in lrs]
-        return self._budget.affords(sum(max(steps - each, 0) for each in taken))
+        return self._budget.affords(sum(self._left(lr, steps) for lr in lrs))
+
+    def _left(self, lr: float, steps: int) -> int:
+        """The gradient steps that it takes to bring a probe to so many."""
+        probe = self._probes.get(lr)
+        if probe is None:
+            return steps
+        goes_on = probe.snapshot is not None or any(lr in pack.lrs for pack in self._packs)
+        return 0 if probe.stopped else steps - len(probe.losses) if goes_on else steps
 
     @property
     def lanes(self) -> list[LaneResult]:
@@ -196,7 +218,7 @@ class LaneProber:
         setup.optimizer.zero_grad(set_to_none=True)
         return Snapshot(setup.model, setup.optimizer, setup.loss_fn)
 
-    def _train_single(self, lr: float, steps: int, ceiling: float) -> None:
+    def _train_single(self, lr: float, steps: int, ceiling: Array) -> None:
         if lr not in self._probes:
             self._probes[lr] = _Single(replace(self._setup), self._start)  # with its own scale of the loss
         probe = self._probes[lr]
@@ -214,22 +236,21 @@ class LaneProber:
                 self._watch((lane,), step.step, (step.loss,))
                 if probe.stopped:
                     break
-        except NoGradient as error:
-            raise NoSuggestion(str(error)) from error
         except (Exception, SystemExit) as error:
             if self._budget.taken == 0 or isinstance(error, LrfindError):
                 raise first_steps_failed(error) from error
             told = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise LrfindError(f"a probe at lr {lr:.3g} failed at step {len(probe.losses)}: {told}") from error
         probe.snapshot = None if probe.stopped else self._snapshot()
-        self._kept = [each for each in self._kept if each is not probe] + [probe]
+        self._kept = [each for each in self._kept if each is not probe]
+        self._kept += [] if probe.stopped else [probe]
         if len(self._kept) > MOST_KEPT:
             self._kept.pop(0).snapshot = None
 
-    def _take(self, lr: float, loss: float, ceiling: float) -> None:
+    def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
+        probe.stopped = not (math.isfinite(loss) and loss <= ceiling[len(probe.losses)])
         probe.losses.append(loss)
-        probe.stopped = not (math.isfinite(loss) and loss <= ceiling)
         self._budget.taken += 1
 
     def _begin_pack(self, lrs: list[float]) -> None:
@@ -241,7 +262,7 @@ class LaneProber:
             self._packs.append(_Pack(stack, chunk, capture()))
             self._probes |= {lr: _Single(self._setup, None) for lr in chunk}
 
-    def _train_pack(self, pack: _Pack, lrs: list[float], steps: int, ceiling: float) -> None:
+    def _train_pack(self, pack: _Pack, lrs: list[float], steps: int, ceiling: Array) -> None:
         staying = [lr for lr in lrs if not self._probes[lr].stopped]
         if not staying or pack.steps >= steps:
             return

@@ -24,6 +24,7 @@ ENOUGH_STEPS, ENOUGH_GAIN = 32, 0.35  # where probing ends, if the loss has fall
 MOST_STEPS = 128  # of a probe, on a plateau
 MOST_COST = 800  # gradient steps of a search, where no budget is given
 TYPICAL_COST = 130  # what most searches take
+WIDE = 5  # rates that a search begins with, where probes are stacked
 TAIL = 2  # one part in so many of a probe's steps, at its end, is what its score is the mean of
 NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
 HARMLESS = 0.02  # a loss that is higher than the untouched model's by no more than this share of it
@@ -73,8 +74,8 @@ class Prober(Protocol):
         """(steps,) the losses of the model before any update, on the batches that the probes see."""
         ...
 
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
-        """Bring probes to so many steps, new ones or old; a loss above the ceiling ends one."""
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
+        """Bring probes to so many steps, new ones or old; a loss above the ceiling (steps,) ends one."""
         ...
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
@@ -113,7 +114,7 @@ class Recorded:
         """(steps,) the losses of the model before any update."""
         return self.untouched_losses[:steps]
 
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         """The first steps of probes, as they were when they had no more."""
         found = [self.probes[lr] for lr in lrs]
         return [Probe(p.lr, p.loss[:steps], p.stopped and len(p.loss) <= steps) for p in found]
@@ -149,6 +150,10 @@ class Search:
     def untouched(self) -> float:
         """What a score would be without any update."""
         return tail(self.prober.untouched(self.steps))
+
+    def finite(self, steps: int) -> bool:
+        """Whether the untouched model's losses on so many batches are."""
+        return bool(np.isfinite(self.prober.untouched(steps)).all())
 
     @property
     def best(self) -> Place:
@@ -197,7 +202,7 @@ class Search:
     def bring(self, places: Iterable[Place], steps: int) -> None:
         """Probe rates, or go on with them, and score them."""
         wanted = sorted(places)
-        ceiling = self._ceiling()
+        ceiling = self._ceiling(steps)
         for place, probe in zip(
             wanted, self.prober.probe([rate(p) for p in wanted], steps, ceiling), strict=True
         ):
@@ -216,6 +221,8 @@ class Search:
         if not self.scores:
             return {}
         untouched, lowest = self.untouched, self.scores[self.best]
+        if math.isinf(lowest):
+            return {}
         if not self.learns and self.harmless():
             highest = self.harmless()[-3:]
             return {place: float(place in highest) / len(highest) for place in self.scores}
@@ -225,11 +232,14 @@ class Search:
         }
         return {place: weight / sum(weights.values()) for place, weight in weights.items()}
 
-    def _ceiling(self) -> float:
-        """What stops a probe: the first loss, and as much again twice, or four deviations between batches."""
-        losses = self.prober.untouched(FIRST_STEPS)
-        first = float(losses[0])
-        return min(first + 2 * max(abs(first), 2 * float(np.std(losses))), HUGE)
+    def _ceiling(self, steps: int) -> Array:
+        """(steps,) what stops a probe: the untouched loss on the same batch, and twice the first one more.
+
+        Or four deviations between batches more, where these are more than the loss itself.
+        """
+        untouched = self.prober.untouched(steps)
+        room = 2 * max(abs(float(untouched[0])), 2 * float(np.std(untouched)))
+        return np.minimum(untouched + room, HUGE)
 
 
 def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: bool = False) -> Search:
@@ -250,10 +260,10 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
         The search; with no probe in it where the budget allows none, or the untouched loss is not finite.
     """
     found = Search(prober)
-    if not math.isfinite(found.untouched):
+    if not found.finite(FIRST_STEPS):
         return found
     middle = place_of(start)
-    first = range(middle - 2, middle + 3) if wide else range(middle, middle + 2)
+    first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
     first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
     if not found.affords(first, FIRST_STEPS):
         return found
@@ -261,7 +271,7 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     _climb(found)
     while not _enough(found, longest):
         keep, steps = _survivors(found), min(2 * found.steps, longest)
-        if not keep or not found.affords(keep, steps):
+        if not keep or not found.finite(steps) or not found.affords(keep, steps):
             break
         found.steps = steps
         found.scores.clear()

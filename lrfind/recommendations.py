@@ -63,7 +63,7 @@ class Training:
     Attributes:
         optimizer: lower-case name of its class.
         steps: T.
-        momentum: of SGD; 0 elsewhere.
+        momentum: of SGD; 0 of any other, whether it has one or not.
         mean_multiplier: of its schedule: the mean of the lrs over the peak.
     """
 
@@ -134,6 +134,7 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     between = float(places.std(ddof=1)) if len(places) > 1 else 0.0
     middle = float(places.mean())
     width = HALF_WIDTH + PER_BREADTH * float(np.mean([search.breadth for search in searches]))
+    width += between / math.sqrt(len(searches))
     confidence, doubts = confidence_in(searches, training, between)
     fastest = 10 ** float(np.mean([search.middle for search in searches]))
     steps = max(search.steps for search in searches)
@@ -161,7 +162,7 @@ def log_lr(search: Search, training: Training) -> float:
 
 def refusal(search: Search) -> str | None:
     """Why a search has no answer; None if it has one."""
-    if not math.isfinite(search.untouched):
+    if not search.finite(FIRST_STEPS):
         return "the loss of the untouched model is not finite; look at the inputs, or at the first layers."
     if not search.probes:
         return "the budget does not allow a single probe; give more."

@@ -260,6 +260,8 @@ def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
 
 def first_steps_failed(error: BaseException) -> LrfindError:
     """What to tell when a training cannot even take its first steps."""
+    if isinstance(error, NoGradient):
+        return error
     told = explain(error)
     if isinstance(error, LrfindError):
         return UsageError(told or str(error)) if isinstance(error, UsageError) else error

@@ -32,9 +32,9 @@ class Verdict:
     """What whole trainings say of a rate.
 
     Attributes:
-        verdict: it stands; it moves, to a rate that is better beyond the noise; it is refuted, since it ended
-            without a result or lost more than `USABLE` to one that is.
-        lr: the rate to use; None where no training came to its end.
+        verdict: it stands; it moves, to a rate that is better, by more than the noise where that is known; it
+            is refuted, since it lost more than `USABLE` to such a rate, or nothing was learned.
+        lr: the rate to use; None where no training learned anything.
         reason: in words.
     """
 
@@ -48,7 +48,7 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
 
     Args:
         lr: the rate.
-        results: finished or diverged lanes of all rates, of the same seeds each.
+        results: lanes of all rates that have settled, of the same seeds each.
         judge: the loss that decides; the training loss where there is no validation split.
     """
     if not any(result.val_loss is not None for result in results):
@@ -63,7 +63,9 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     if best is own:
         return Verdict("stands", lr, f"{_said(own)}, lower than at a third and at three times that")
     first = float(next(iter(own.lanes.values())).loss[0])
-    lost = (own.loss - best.loss) / max(first - best.loss, 1e-300)
+    if not first > best.loss:
+        return Verdict("refuted", None, f"no rate ended below where it began: {_said(own)}, {_said(best)}")
+    lost = (own.loss - best.loss) / (first - best.loss)
     against = f"{_said(own)}, {_said(best)}: {lost:.1%} of the drop"
     if lost <= NEGLIGIBLE:
         return Verdict("stands", lr, f"{against}, which is negligible")

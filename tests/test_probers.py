@@ -10,7 +10,7 @@ from torch import nn
 from lrfind.calibration import Engine
 from lrfind.config import check
 from lrfind.curves import HUGE, Array
-from lrfind.errors import LrfindError, NoSuggestion, UsageError
+from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.lanes import run_lane
 from lrfind.plan import Lane
 from lrfind.preserve import preserved
@@ -20,6 +20,7 @@ from lrfind.teams import Conditions
 from tests.conftest import LINEAR
 
 MNIST = "data={name: mnist_mini, batch_size: 16}"
+NONE = np.full(100, HUGE)  # no ceiling
 STACKED = Engine("stacked", "asked for", 8, False, 1, 1.0, 0.0)
 WAYS = {
     "plain": (),
@@ -59,7 +60,7 @@ def test_a_probe_that_is_continued_is_the_training_at_once_bit_for_bit(way: str)
     prober = LaneProber(problem, 3, unlimited())
     prober.untouched(4)
     for steps in (3, 4, 9):
-        probes = prober.probe(lrs, steps, HUGE)
+        probes = prober.probe(lrs, steps, NONE)
     for lr, probe in zip(lrs, probes, strict=True):
         assert probe.loss.tolist() == at_once(problem, lr, 9, seed=3).tolist()
 
@@ -68,12 +69,12 @@ def test_probes_beyond_those_that_are_kept_start_again_and_are_the_same() -> Non
     problem, lrs = problem_of(), [0.01 * 2**i for i in range(MOST_KEPT + 3)]
     budget = unlimited()
     prober = LaneProber(problem, 0, budget)
-    prober.probe(lrs, 3, HUGE)
+    prober.probe(lrs, 3, NONE)
     taken = budget.taken
-    (first,) = prober.probe(lrs[:1], 5, HUGE)
+    (first,) = prober.probe(lrs[:1], 5, NONE)
     assert first.loss.tolist() == at_once(problem, lrs[0], 5).tolist()
     assert budget.taken == taken + 5  # all of it again
-    prober.probe(lrs[-1:], 5, HUGE)
+    prober.probe(lrs[-1:], 5, NONE)
     assert budget.taken == taken + 7
 
 
@@ -81,9 +82,9 @@ def test_probes_beyond_those_that_are_kept_start_again_and_are_the_same() -> Non
 def test_stacked_probes_are_those_that_run_alone(way: str) -> None:
     problem, lrs = problem_of(*WAYS[way]), (0.001, 0.003, 0.01)
     stacked = LaneProber(problem, 0, unlimited(), STACKED)
-    stacked.probe(lrs, 3, HUGE)
-    kept = stacked.probe(lrs[1:], 6, HUGE)
-    (again,) = stacked.probe(lrs[:1], 6, HUGE)  # which the stack has left behind
+    stacked.probe(lrs, 3, NONE)
+    kept = stacked.probe(lrs[1:], 6, NONE)
+    (again,) = stacked.probe(lrs[:1], 6, NONE)  # which the stack has left behind
     for lr, probe in zip((*lrs[1:], lrs[0]), (*kept, again), strict=True):
         np.testing.assert_allclose(probe.loss, at_once(problem, lr, 6), rtol=1e-4)
 
@@ -92,25 +93,25 @@ def test_a_probe_ends_at_its_ceiling_and_the_others_go_on() -> None:
     for engine in (None, STACKED):
         prober = LaneProber(problem_of(), 0, unlimited(), engine)
         first = prober.untouched(1)[0]
-        calm, wild = prober.probe((0.1, 50.0), 12, 3 * first)
+        calm, wild = prober.probe((0.1, 50.0), 12, np.full(12, 3 * first))
         assert not calm.stopped
         assert len(calm.loss) == 12
         assert wild.stopped
         assert wild.loss[-1] > 3 * first > wild.loss[-2]
-        again = prober.probe((0.1, 50.0), 16, 3 * first)
+        again = prober.probe((0.1, 50.0), 16, np.full(16, 3 * first))
         assert [len(probe.loss) for probe in again] == [16, len(wild.loss)]
 
 
 def test_the_untouched_losses_are_those_of_a_rate_that_changes_nothing() -> None:
     prober = LaneProber(problem_of(), 0, unlimited())
-    prober.probe((0.1,), 4, HUGE)
+    prober.probe((0.1,), 4, NONE)
     np.testing.assert_allclose(prober.untouched(6), at_once(problem_of(), 1e-12, 6), rtol=1e-6)
 
 
 def test_the_lanes_hold_all_that_was_measured() -> None:
     prober = LaneProber(problem_of(), 5, unlimited(), first=7)
     prober.untouched(4)
-    prober.probe((0.1, 50.0), 12, 1e3)
+    prober.probe((0.1, 50.0), 12, np.full(12, 1e3))
     untouched, calm, wild = prober.lanes
     assert [lane.lane for lane in prober.lanes] == [7, 8, 9]
     assert {lane.seed for lane in prober.lanes} == {5}
@@ -124,7 +125,7 @@ def test_every_gradient_is_counted_and_a_budget_in_steps_is_known_beforehand() -
     prober = LaneProber(problem_of(), 0, budget)
     prober.untouched(8)
     assert budget.taken == 0
-    prober.probe((0.1, 0.2), 8, HUGE)
+    prober.probe((0.1, 0.2), 8, NONE)
     assert budget.taken == 16
     assert prober.affords([0.1, 0.2], 10)
     assert not prober.affords([0.1, 0.2], 11)
@@ -148,8 +149,8 @@ def test_a_users_objects_are_probed_from_their_weights_and_batches() -> None:
     with preserved(model, optimizer, nn.MSELoss(), loader) as snapshot:
         problem = from_objects(model, optimizer, nn.MSELoss(), loader, snapshot)
         prober = LaneProber(problem, 1, unlimited())
-        prober.probe((0.01, 0.1), 3, HUGE)
-        probe, _ = prober.probe((0.01, 0.1), 7, HUGE)
+        prober.probe((0.01, 0.1), 3, NONE)
+        probe, _ = prober.probe((0.01, 0.1), 7, NONE)
         assert probe.loss.tolist() == at_once(problem, 0.01, 7, seed=1).tolist()
 
 
@@ -159,10 +160,10 @@ def test_what_does_not_fit_together_is_explained_and_no_gradient_is_a_refusal() 
             problem_of("loss=cross_entropy", MNIST, "model.args.in_features=3"), 0, unlimited()
         ).untouched(1)
     prober = LaneProber(problem_of(), 0, unlimited())
-    prober.probe((0.1,), 2, HUGE)
+    prober.probe((0.1,), 2, NONE)
     prober._replay._source = iter([object()] * 9)
     with pytest.raises(LrfindError, match=r"a probe at lr 0.1 failed at step 2|yields a object"):
-        prober.probe((0.1,), 4, HUGE)
+        prober.probe((0.1,), 4, NONE)
     frozen = problem_of()
     plain = frozen.setup
 
@@ -172,5 +173,5 @@ def test_what_does_not_fit_together_is_explained_and_no_gradient_is_a_refusal() 
         return setup
 
     object.__setattr__(frozen, "setup", detached)
-    with pytest.raises(NoSuggestion, match="does not depend on any parameter"):
-        LaneProber(frozen, 0, unlimited()).probe((0.1,), 2, HUGE)
+    with pytest.raises(NoGradient, match="does not depend on any parameter"):
+        LaneProber(frozen, 0, unlimited()).probe((0.1,), 2, NONE)

@@ -27,11 +27,11 @@ class Formula:
     def untouched(self, steps: int) -> Array:
         return self._loss(0.0, np.arange(steps))
 
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: float) -> list[Probe]:
+    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         self.asked.append(([*lrs], steps))
         for lr in lrs:
             loss = self._loss(lr, np.arange(steps))
-            bad = ~(loss <= ceiling)
+            bad = ~(loss <= ceiling[: len(loss)])
             end = int(bad.argmax()) + 1 if bad.any() else steps
             self.taken[lr] = Probe(lr, loss[:end], bool(bad.any()))
         return [self.taken[lr] for lr in lrs]

@@ -69,6 +69,7 @@ def refused(reason: str, rows: list[dict[str, Any]], **changed: Any) -> dict[str
 def proof(verdict: str | None, lr: float | None, reason: str, *ends: float | None) -> dict[str, Any]:
     return {
         "steps": 3000,
+        "of": 0.0123,
         "metric": "accuracy",
         "trainings": trainings(*ends),
         "verdict": verdict,

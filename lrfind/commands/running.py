@@ -82,7 +82,8 @@ def _train(run: Run, quiet: bool) -> None:
             plot_run(run)
             run.set_fact("concluded", True)
     except (KeyboardInterrupt, Stopped):
-        note(f"what was measured is kept in {run.path}; `lrfind resume {run.path}` goes on.")
+        kept = "what was measured is kept" if run.outcomes() else "nothing is measured to its end yet"
+        note(f"{kept} in {run.path}; `lrfind resume {run.path}` goes on.")
         raise
 
 

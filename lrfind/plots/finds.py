@@ -160,10 +160,8 @@ def _note(lr: float, fastest: float, verification: Mapping[str, Any] | None, ste
     times = lr / fastest
     if 1 / NEAR < times < NEAR:
         return ""
-    if verification is not None and verification["verdict"] is not None:
-        tried = sorted({row["lr"] for row in verification["trainings"]})
-        if lr != tried[len(tried) // 2]:
-            return f"x{times:.2g}, by verification"
+    if verification is not None and verification["verdict"] is not None and lr != verification["of"]:
+        return f"x{times:.2g}, by verification"
     return f"x{times:.2g}" + ("" if steps is None else f" for {steps:,} steps")
 
 

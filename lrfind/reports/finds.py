@@ -28,9 +28,7 @@ def find_text(summary: dict[str, Any]) -> str:
         between = f"[{number(found['low'])} to {number(found['high'])}]"
         lines = [f"Learning rate: {number(found['lr'])}   {between}   {_trust(summary)}"]
         lines.append(f"  for {_training_of(summary)}")
-        said = _said_by_probes(proof)
-        of = "" if said in (None, found["lr"]) else f"of {number(said)}: "
-        lines += _wrapped(f"{of}{found['reason']}.")
+        lines += _wrapped(f"{found['reason']}.")
     if summary["probes"]:
         lines += ["", *(f"  {line}" for line in _probes_text(summary).splitlines()), ""]
     if summary["cost"]:
@@ -55,11 +53,11 @@ def _trust(summary: dict[str, Any]) -> str:
 
 
 def _said_by_probes(proof: dict[str, Any] | None) -> float | None:
-    """The rate that was verified: the middle one; None where that has not ended."""
+    """The rate that was verified; None where that has not ended."""
     if proof is None or proof["verdict"] is None:
         return None
-    rates = sorted(float(row["lr"]) for row in proof["trainings"])
-    return rates[len(rates) // 2]
+    of: float = proof["of"]
+    return of
 
 
 def _training_of(summary: dict[str, Any]) -> str:

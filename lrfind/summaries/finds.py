@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -12,7 +13,7 @@ from lrfind.plan import SETTLED, LaneResult
 from lrfind.probing import Recorded, Search, search, tail
 from lrfind.recommendations import Training, recommend
 from lrfind.summaries.parts import SCHEMA, count_lanes
-from lrfind.verification import VERIFY, Verdict, verdict_on, verified_lrs
+from lrfind.verification import FACTORS, VERIFY, Verdict, verdict_on, verified_lrs
 
 METHOD = "find"
 
@@ -27,6 +28,7 @@ def find_summary(
     judge: Judge,
     seeds: int,
     wide: bool = False,
+    verified: float | None = None,
     verify_steps: int | None = None,
     verify_seeds: int = 0,
     metric: str | None = None,
@@ -44,6 +46,7 @@ def find_summary(
         judge: the loss that verification is decided by.
         seeds: how many searches there shall be.
         wide: whether five probes began at once; see `lrfind.probing.search`.
+        verified: the rate that is verified; None before that.
         verify_steps: length of the trainings that verify; None where this was not asked for.
         verify_seeds: how many of each.
         metric: what the task's metric is called.
@@ -61,18 +64,15 @@ def find_summary(
             raise NoSuggestion(refused or "the search has not ended.")
         found = recommend(searches, training, cost)
         suggestion |= {key: value for key, value in asdict(found).items() if key != "cost"}
-        verdict = _verdict(found.lr, trained, verify_seeds, judge)
-        if verdict is not None and verdict.lr is None:
-            suggestion |= {"lr": None, "low": None, "high": None, "reason": f"refuted: {verdict.reason}."}
-        elif verdict is not None and verdict.lr is not None and verdict.lr != found.lr:
-            lrs = verified_lrs(verdict.lr)
-            suggestion |= {"lr": verdict.lr, "low": lrs[0] ** 0.5 * verdict.lr**0.5}
-            suggestion |= {"high": lrs[2] ** 0.5 * verdict.lr**0.5}
+        verdict = _verdict(found.lr if verified is None else verified, trained, verify_seeds, judge)
+        if verdict is not None and verdict.lr != verified:
+            suggestion |= _moved(verdict)
     except NoSuggestion as reason:
         suggestion["reason"] = reason.reason
-    proof: dict[str, Any] = {"steps": verify_steps, "judge": judge, "metric": metric}
+    proof: dict[str, Any] = {"of": verified, "steps": verify_steps, "judge": judge, "metric": metric}
     proof |= {"trainings": [_training_row(lane) for lane in trained]}
     proof |= asdict(verdict) if verdict else {"verdict": None, "lr": None, "reason": "it has not ended"}
+    to_come = len(FACTORS) * verify_seeds if verify_steps and suggestion["lr"] is not None else 0
     return {
         "schema": SCHEMA,
         "command": "find",
@@ -83,7 +83,7 @@ def find_summary(
         "schedule": schedule,
         "probes": evidence(searches, probed),
         "verification": None if verify_steps is None else proof,
-        "lanes": count_lanes(results, len(results)),
+        "lanes": count_lanes(results, max(len(probed) + to_come, len(results), 1)),
         "warnings": [],
         "notes": [*notes],
     }
@@ -133,6 +133,21 @@ def _training_row(lane: LaneResult) -> dict[str, Any]:
         "train_loss": lane.train_loss,
         "val_loss": lane.val_loss,
         "metric": lane.metric,
+    }
+
+
+def _moved(verdict: Verdict) -> dict[str, Any]:
+    """What is suggested where whole trainings say another rate than the probes, or none."""
+    if verdict.lr is None:
+        return {"lr": None, "low": None, "high": None, "confidence": None, "reason": f"{verdict.reason}."}
+    low, _, high = verified_lrs(verdict.lr)
+    return {
+        "lr": verdict.lr,
+        "low": float(f"{math.sqrt(low * verdict.lr):.3g}"),
+        "high": float(f"{math.sqrt(verdict.lr * high):.3g}"),
+        "confidence": "moderate",
+        "reason": f"whole trainings {verdict.verdict.replace('moves', 'moved')} what the probes said:"
+        f" {verdict.reason}",
     }
 
 
