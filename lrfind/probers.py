@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,13 +19,14 @@ from lrfind.curves import Array
 from lrfind.errors import LrfindError
 from lrfind.plan import Lane, LaneResult
 from lrfind.preserve import Snapshot
-from lrfind.probing import UNTOUCHED, Probe
+from lrfind.probing import FIRST_STEPS, UNTOUCHED, Probe
 from lrfind.problem import Problem
 from lrfind.randomness import capture, restore
 from lrfind.stacks import Stack
 from lrfind.teams import Watch, unwatched
 from lrfind.train import Setup, first_steps_failed, train
 
+MOST_BYTES = 2**31  # of batches that are kept, so that all probes see the same
 MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can go on
 
 
@@ -64,6 +65,15 @@ def copy_of(batch: Any) -> Any:
     return copy.deepcopy(batch)
 
 
+def bytes_of(batch: Any) -> int:
+    """What the tensors of a batch take in memory."""
+    if isinstance(batch, Tensor):
+        return batch.numel() * batch.element_size()
+    if isinstance(batch, Mapping):
+        return sum(bytes_of(value) for value in batch.values())
+    return sum(bytes_of(value) for value in batch) if isinstance(batch, list | tuple) else 0
+
+
 class Replay:
     """The same batches again and again, as copies: an iterator that can be put back.
 
@@ -74,6 +84,11 @@ class Replay:
         self.at = 0
         self._source, self._generators, self._kept = source, generators, list[Any]()
         self._random = capture(generators)
+
+    @property
+    def bytes(self) -> int:
+        """What a batch takes in memory: the first one, once it was drawn."""
+        return bytes_of(self._kept[0]) if self._kept else 0
 
     def __iter__(self) -> Replay:
         return self
@@ -177,7 +192,9 @@ class LaneProber:
         return [self._told(lr) for lr in lrs]
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        """Whether the budget allows to bring these to so many steps."""
+        """Whether the budget, and the memory for batches, allow to bring these to so many steps."""
+        if steps > FIRST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
+            return False
         return self._budget.affords(sum(self._left(lr, steps) for lr in lrs))
 
     def _left(self, lr: float, steps: int) -> int:

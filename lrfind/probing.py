@@ -79,7 +79,7 @@ class Prober(Protocol):
         ...
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        """Whether the budget allows to bring these to so many steps."""
+        """Whether the budget, and the memory for batches, allow to bring these to so many steps."""
         ...
 
 
@@ -271,7 +271,7 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     _climb(found)
     while not _enough(found, longest):
         keep, steps = _survivors(found), min(2 * found.steps, longest)
-        if not keep or not found.finite(steps) or not found.affords(keep, steps):
+        if not keep or not found.affords(keep, steps) or not found.finite(steps):
             break
         found.steps = steps
         found.scores.clear()

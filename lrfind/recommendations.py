@@ -192,7 +192,7 @@ def confidence_in(
     elif gain < ENOUGH_GAIN:
         slight.append("The loss fell little in the probes, and what comes later may want another rate")
     if any(search.cut for search in searches):
-        slight.append("The budget ended the search early")
+        slight.append("The budget, or the memory for batches, ended the search early")
     if not all(search.bracketed for search in searches):
         serious.append("The rate that learned fastest is the lowest or the highest that was probed")
     if training.family is None:

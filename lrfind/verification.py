@@ -14,6 +14,9 @@ FACTORS = (1 / 3, 1.0, 3.0)
 NEGLIGIBLE, USABLE = 0.05, 0.1
 """Shares of the drop from the first loss to the best, that a rate may lose and still stand, or be usable."""
 
+VERDICTS = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
+"""In words."""
+
 VERIFY = "verify"
 """The variant of lanes that verify."""
 

@@ -131,6 +131,40 @@ def test_every_gradient_is_counted_and_a_budget_in_steps_is_known_beforehand() -
     assert not prober.affords([0.1, 0.2], 11)
 
 
+def test_batches_that_would_fill_the_memory_end_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    prober = LaneProber(problem_of(), 0, unlimited())
+    prober.untouched(8)
+    assert prober.affords([0.1], 100)
+    monkeypatch.setattr("lrfind.probers.MOST_BYTES", 10 * 64 * (4 + 1) * 4)  # ten batches
+    assert prober.affords([0.1], 10)
+    assert not prober.affords([0.1], 11)
+
+
+def test_a_model_may_change_its_batch_and_the_next_probe_does_not_see_it() -> None:
+    model = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(3, 1))
+    loader = [{"x": torch.ones(4, 3), "y": torch.ones(4, 1)}]
+
+    def run(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return model(x.sub_(0.5))
+
+    class Changing(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return run(x, y)
+
+    outer = Changing()
+    optimizer = torch.optim.SGD(outer.parameters(), lr=0.1)
+    loss = lambda output, batch: (output - batch.pop("y")).square().mean()  # noqa: E731
+    with preserved(outer, optimizer, loss, loader) as snapshot:
+        prober = LaneProber(from_objects(outer, optimizer, loss, loader, snapshot), 0, unlimited())
+        assert len({*prober.untouched(3).tolist()}) == 1
+        first, second = prober.probe((1e-9, 2e-9), 3, NONE)
+        np.testing.assert_allclose(first.loss, second.loss, rtol=1e-5)
+
+
 def test_a_budget_in_seconds_goes_by_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])

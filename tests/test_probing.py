@@ -156,6 +156,22 @@ def test_no_probe_within_the_budget_is_a_refusal() -> None:
         recommend([search(Formula(descent(1.0), budget=3), start=0.1)], SGD, 0)
 
 
+def test_one_wild_batch_stops_no_probe() -> None:
+    def wild(lr: float, step: Array) -> Array:
+        return descent(1.0)(lr, step) + 50.0 * (step == 20)
+
+    found = search(Formula(wild), 0.1)
+    assert found.best == 0
+    assert not found.probes[0].stopped
+
+
+def test_batches_whose_loss_is_not_finite_end_the_search_before_them() -> None:
+    def broken(lr: float, step: Array) -> Array:
+        return np.where(step == 12, np.nan, descent(1.0)(lr, step))
+
+    assert search(Formula(broken), 0.1).steps == 8
+
+
 def test_losses_below_zero_are_searched_like_any_others() -> None:
     above, below = descent(1.0), lambda lr, step: descent(1.0)(lr, step) - 2.0
     assert search(Formula(below), 0.1).best == search(Formula(above), 0.1).best

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfind.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
+from lrfind.verification import VERDICTS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -177,11 +178,8 @@ def _proof(verification: Mapping[str, Any]) -> Proof | None:
         ends=ends,
         lost=sorted({row["lr"] for row in rows} - own),
         label="validation loss" if judge == "val_loss" else "training loss",
-        said="verification has not ended" if verdict is None else f"verified: {SAID[verdict]}",
+        said="verification has not ended" if verdict is None else f"verified: {VERDICTS[verdict]}",
     )
-
-
-SAID = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
 
 
 def _score_ends(scores: Sequence[float], untouched: float | None) -> tuple[float, float, bool]:

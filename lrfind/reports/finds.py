@@ -7,6 +7,7 @@ from typing import Any
 
 from lrfind.reports.parts import closing_lines, number, table_text
 from lrfind.summaries.parts import mean_and_deviation
+from lrfind.verification import VERDICTS
 
 
 def recommendation_text(found: dict[str, Any]) -> str:
@@ -142,14 +143,6 @@ def _proof_lines(summary: dict[str, Any]) -> list[str]:
     else:
         told = _wrapped(f"Verified, and {VERDICTS[proof['verdict']]}: {proof['reason']}.")
     return [*told, "", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
-
-
-VERDICTS = {
-    "stands": "it stands",
-    "moves": "it moves",
-    "refuted": "refuted",
-}
-"""What verification said, in words."""
 
 
 def _brief_mean(found: dict[str, float]) -> str:
