@@ -183,7 +183,8 @@ def test_what_was_measured_is_kept_when_a_signal_ends_the_run(
 ) -> None:
     # The loss sends the signal to its own process, in the middle of the second lane.
     Path("signal_for_cli.py").write_text(
-        "import os\nfrom torch import nn\ncalls = 0\n"
+        "import os, signal\nfrom torch import nn\ncalls = 0\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a background process
         "def loss(output, y):\n"
         "    global calls\n"
         "    calls += 1\n"
