@@ -62,7 +62,12 @@ def copy_of(batch: Any) -> Any:
         return type(batch)(copy_of(value) for value in batch)
     if type(batch) is dict:
         return {key: copy_of(value) for key, value in batch.items()}
-    return copy.deepcopy(batch)
+    try:
+        return copy.deepcopy(batch)
+    except (
+        Exception
+    ):  # a lock, or something else of the user's: it cannot be copied, nor should it be changed
+        return batch
 
 
 def bytes_of(batch: Any) -> int:

@@ -120,7 +120,9 @@ class Recorded:
         return [Probe(p.lr, p.loss[:steps], p.stopped and len(p.loss) <= steps) for p in found]
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        """Whether all of these were brought to so many steps."""
+        """Whether all of these were brought to so many steps, or the batches were what ended the search."""
+        if not np.isfinite(self.untouched_losses[:steps]).all():
+            return True
         return all(
             lr in self.probes and (self.probes[lr].stopped or len(self.probes[lr].loss) >= steps)
             for lr in lrs
@@ -138,6 +140,7 @@ class Search:
             for one that was stopped.
         probes: all of them, as far as they went.
         cut: whether the budget ended the search before it was done.
+        broken: whether batches did, on which the untouched model's loss is not finite.
     """
 
     prober: Prober
@@ -145,6 +148,7 @@ class Search:
     scores: dict[Place, float] = field(default_factory=dict)
     probes: dict[Place, Probe] = field(default_factory=dict)
     cut: bool = False
+    broken: bool = False
 
     @property
     def untouched(self) -> float:
@@ -177,6 +181,12 @@ class Search:
         middle = self.middle
         away = sum(w * (place / PER_DECADE - middle) ** 2 for place, w in self.weights.items())
         return math.sqrt(away)
+
+    @property
+    def wild(self) -> float:
+        """The lowest lr above the best whose probe was stopped; infinite where none was."""
+        best = self.probes[self.best].lr
+        return min((p.lr for p in self.probes.values() if p.stopped and p.lr > best), default=math.inf)
 
     @property
     def bracketed(self) -> bool:
@@ -271,7 +281,10 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     _climb(found)
     while not _enough(found, longest):
         keep, steps = _survivors(found), min(2 * found.steps, longest)
-        if not keep or not found.affords(keep, steps) or not found.finite(steps):
+        if not keep or not found.affords(keep, steps):
+            break
+        if not found.finite(steps):
+            found.broken = True
             break
         found.steps = steps
         found.scores.clear()

@@ -49,6 +49,7 @@ FAMILIES = {
 """By the lower-case name of the optimizer's class. The shifts were fitted by `benchmarks/fit.py`."""
 
 USUAL_STEPS = 400
+SHORTEST, LONGEST = 100, 10_000  # steps of trainings, beyond those of 300 to 3,000 that were measured
 PER_LENGTH = -0.29  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = -0.12  # the shift where hardly anything was learned, whatever the optimizer
@@ -135,17 +136,19 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     middle = float(places.mean())
     width = HALF_WIDTH + PER_BREADTH * float(np.mean([search.breadth for search in searches]))
     width += between / math.sqrt(len(searches))
-    confidence, doubts = confidence_in(searches, training, between)
+    wild = min(search.wild for search in searches)
+    confidence, doubts = confidence_in(searches, training, between, 10**middle)
     fastest = 10 ** float(np.mean([search.middle for search in searches]))
     steps = max(search.steps for search in searches)
     gain = float(np.median([search.gain for search in searches]))
-    told = f"in {steps} steps lr {fastest:.2g} learned fastest (loss down {gain:.0%})"
+    fell = f"loss down {gain:.0%}" if gain <= 1 else "the loss fell below zero"
+    told = f"in {steps} steps lr {fastest:.2g} learned fastest ({fell})"
     moved = 10**middle / fastest
     told += f"; {training.steps:,} steps want {moved:.2g} times that"
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
-        high=_rounded(10 ** (middle + width)),
+        high=_rounded(max(min(10 ** (middle + width), wild), 10**middle)),
         confidence=confidence,
         reason=". ".join([told, *doubts]),
         cost=cost,
@@ -155,9 +158,12 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
 def log_lr(search: Search, training: Training) -> float:
     """Log10 of the lr that one search recommends."""
     own = (training.family or ADAM).shift if search.learns else ON_A_PLATEAU
-    lengths = math.log10(training.steps / USUAL_STEPS)
+    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
-    return search.middle + own + PER_LENGTH * lengths + PER_DECAY * decay
+    shift = own + PER_LENGTH * lengths + PER_DECAY * decay
+    if training.steps <= search.steps:
+        shift = min(shift, 0.0)  # the probes were such trainings, and a higher rate was no better
+    return search.middle + shift
 
 
 def refusal(search: Search) -> str | None:
@@ -165,13 +171,21 @@ def refusal(search: Search) -> str | None:
     if not search.finite(FIRST_STEPS):
         return "the loss of the untouched model is not finite; look at the inputs, or at the first layers."
     if not search.probes:
-        return "the budget does not allow a single probe; give more."
+        return "the budget, of steps or of seconds, does not allow a single probe; give more."
     finite = {place: score for place, score in search.scores.items() if math.isfinite(score)}
     if not finite:
-        return "the loss blew up at every rate that was tried, down to the lowest."
+        lowest = min(probe.lr for probe in search.probes.values())
+        return (
+            f"the loss blew up at every rate that was tried, down to {lowest:.1g}; are the inputs, or is the"
+            " loss, of a huge scale?"
+        )
     untouched = search.untouched
     if search.indifferent:
-        return "no rate changes the loss: the gradients are zero, or what is trained has no part in the loss."
+        tried = " and ".join(f"{probe.lr:.2g}" for probe in search.probes.values())
+        return (
+            f"no rate changes the loss (tried: {tried}): the gradients are zero, or lost beside the weights as"
+            " the loss is of a tiny scale, or what is trained has no part in it."
+        )
     if min(finite.values()) >= untouched:
         lrs = sorted(probe.lr for probe in search.probes.values())
         return (
@@ -182,7 +196,7 @@ def refusal(search: Search) -> str | None:
 
 
 def confidence_in(
-    searches: Sequence[Search], training: Training, between: float
+    searches: Sequence[Search], training: Training, between: float, lr: float
 ) -> tuple[Confidence, list[str]]:
     """How far a recommendation is to be trusted, and what speaks against it, in sentences."""
     serious, slight = [], []
@@ -195,6 +209,12 @@ def confidence_in(
         slight.append("The budget, or the memory for batches, ended the search early")
     if not all(search.bracketed for search in searches):
         serious.append("The rate that learned fastest is the lowest or the highest that was probed")
+    if any(search.broken for search in searches):
+        serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
+    if lr >= min(search.wild for search in searches):
+        serious.append("A probe at a rate as low as this blew up")
+    if not SHORTEST <= training.steps <= LONGEST:
+        slight.append(f"Trainings of {training.steps:,} steps were not measured, those of 300 to 3,000 were")
     if training.family is None:
         slight.append(f"Optimizers like '{training.optimizer}' were not measured")
     if between > 1 / PER_DECADE:

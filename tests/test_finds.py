@@ -73,7 +73,7 @@ def ascending(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     ("loss_fn", "reason", "costs"),
     [
         (ascending, "nothing learns: of .* rates from 1e-08 .* `lrfind check --batch`", True),
-        (lambda o, y: 0 * cross_entropy(o, y), "no rate changes the loss: the gradients are zero", True),
+        (lambda o, y: 0 * cross_entropy(o, y), "no rate changes the loss .*: the gradients are zero", True),
         (lambda o, y: cross_entropy(o, y) / 0, "the loss of the untouched model is not finite", False),
         (lambda o, y: cross_entropy(o, y).detach(), "does not depend on any parameter", False),
     ],

@@ -169,7 +169,13 @@ def test_batches_whose_loss_is_not_finite_end_the_search_before_them() -> None:
     def broken(lr: float, step: Array) -> Array:
         return np.where(step == 12, np.nan, descent(1.0)(lr, step))
 
-    assert search(Formula(broken), 0.1).steps == 8
+    prober = Formula(broken)
+    found = search(prober, 0.1)
+    assert (found.steps, found.broken) == (8, True)
+    answer = recommend([found], SGD, 1)
+    assert answer.confidence == "low"
+    assert "not finite" in answer.reason
+    assert recommend([search(Recorded.of(prober.lanes(16)), 0.1)], SGD, 1) == answer
 
 
 def test_losses_below_zero_are_searched_like_any_others() -> None:
@@ -181,6 +187,26 @@ def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones()
     found = search(Formula(descent(1.0)), 0.1)
     assert log_lr(found, replace(SGD, steps=4000)) < log_lr(found, SGD)
     assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad"])
+def test_a_training_that_is_no_longer_than_a_probe_wants_no_higher_rate(optimizer: str) -> None:
+    found = search(Formula(descent(1.0)), 0.1)
+    for steps in (1, 8, found.steps):
+        training = Training(optimizer, steps)
+        assert log_lr(found, training) <= found.middle
+        answer = recommend([found], training, 1)
+        assert answer.confidence == "moderate"
+        assert "were not measured" in answer.reason
+
+
+def test_the_interval_ends_below_a_rate_that_blew_up_and_a_rate_above_it_is_doubted() -> None:
+    found = search(Formula(descent(1.0)), 0.1)
+    assert recommend([found], SGD, 1).high < found.wild
+    above = recommend([found], Training("adagrad", 400, mean_multiplier=0.1), 1)
+    assert above.lr > found.wild
+    assert above.confidence == "low"
+    assert "blew up" in above.reason
 
 
 def test_momentum_lowers_the_rate_and_little_of_it_by_little() -> None:
