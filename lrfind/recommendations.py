@@ -183,8 +183,8 @@ def refusal(search: Search) -> str | None:
     if search.indifferent:
         tried = " and ".join(f"{probe.lr:.2g}" for probe in search.probes.values())
         return (
-            f"no rate changes the loss (tried: {tried}): the gradients are zero, or lost beside the weights as"
-            " the loss is of a tiny scale, or what is trained has no part in it."
+            f"no rate changes the loss (tried: {tried}): the gradients are zero, or lost beside the weights"
+            " as the loss is of a tiny scale, or what is trained has no part in it."
         )
     if min(finite.values()) >= untouched:
         lrs = sorted(probe.lr for probe in search.probes.values())
