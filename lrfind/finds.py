@@ -131,7 +131,7 @@ def run_find(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> d
     experiment = run.experiment
     problem = from_config(experiment)
     try:
-        if not {"cost", "refused"} & {*run.facts()} or not any(lane.lr.size for lane in run.lanes()):
+        if not run.outcomes():
             _search(run, problem, watch)
         lr = answer(summarize(run))["lr"]
         if experiment.find.verify and lr is not None:

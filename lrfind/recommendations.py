@@ -53,7 +53,7 @@ SHORTEST, LONGEST = 100, 10_000  # steps of trainings, beyond those of 300 to 3,
 PER_LENGTH = -0.29  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = -0.12  # the shift where hardly anything was learned, whatever the optimizer
-HALF_WIDTH = 0.2  # decades of the interval to either side, where the probes are sharp and the seeds agree
+HALF_WIDTH = 0.2  # decades of the interval to either side, where the probes are sharp
 PER_BREADTH = 0.25  # and more of it for every decade of breadth
 
 
@@ -131,9 +131,9 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     reason = next((why for search in searches if (why := refusal(search))), None)
     if reason is not None:
         raise NoSuggestion(reason, cost)
-    places = np.array([log_lr(search, training) for search in searches])
-    between = float(places.std(ddof=1)) if len(places) > 1 else 0.0
-    middle = float(places.mean())
+    log_lrs = np.array([log_lr(search, training) for search in searches])
+    between = float(log_lrs.std(ddof=1)) if len(log_lrs) > 1 else 0.0
+    middle = float(log_lrs.mean())
     width = HALF_WIDTH + PER_BREADTH * float(np.mean([search.breadth for search in searches]))
     width += between / math.sqrt(len(searches))
     wild = min(search.wild for search in searches)

@@ -103,4 +103,7 @@ def test_a_find_cannot_be_laid_over_other_runs(lrfind: Command, config: Path) ->
     ],
 )
 def test_any_search_can_be_drawn(found: dict[str, Any]) -> None:
-    find_figure(view(found), "t").draw_without_rendering()
+    figure = find_figure(view(found), "t")
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_ylim()
+    assert -math.inf < low < high < math.inf
