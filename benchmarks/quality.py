@@ -22,6 +22,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
+from climb import Climbed, climb, climbed_log_lr
 from peers_live import suggest
 from tasks import LONG, Split, Task, read_tasks, schedule_of
 from truth import TRUTH, mean_losses
@@ -30,7 +31,6 @@ from lrfind.curves import Array
 from lrfind.errors import NoSuggestion
 from lrfind.finds import Found, find
 from lrfind.probers import Budget, LaneProber
-from lrfind.probing import Prober
 from lrfind.problem import Problem, from_config
 from lrfind.recommendations import Training, recommend
 from lrfind.sections import FindSection
@@ -141,80 +141,9 @@ def read_ours(found: Found, training: Training) -> Said:
     return Said(answer.lr, answer.cost, answer.low, answer.high, answer.confidence)
 
 
-class Climbed(NamedTuple):
-    """Where a climb came to: log10 of the lr that learns fastest, None if none does; and gradient steps."""
-
-    log_lr: float | None
-    cost: int
-
-
-PART, CLIMB_STEPS = 3, (20, 40, 80)
-CLIMB_START = -2  # log10 lr of place 0
-CLIMB_LOWEST, CLIMB_HIGHEST, CLIMB_PROBES = -12, 10, 9  # places, and how many of them
-CLIMB_GAIN, CLIMB_SHARPNESS = 0.1, 0.2
-SHIFTS = {"sgd": -0.3, "momentum": -0.65, "adam": -0.65, "adamw": -0.65, "rmsprop": -0.05, "adagrad": 0.05}
-PER_LENGTH, USUAL_LENGTH, COSINE = -0.45, 400, 0.35  # decades of lr: of T / 400, and of a cosine
-
-
-def climb(prober: Prober) -> Climbed:
-    """A simpler search, to compare with: probes of 20 steps climb to the rate that learns fastest.
-
-    Where the loss hardly falls, they begin anew with twice the steps.
-    """
-    start, strides, cost = 0, (2, 1), 0
-    for steps in CLIMB_STEPS:
-        untouched = _tail(prober.untouched(steps))
-        scores, taken = _climb(prober, steps, untouched, start, strides)
-        cost += taken
-        start, strides = min(scores, key=scores.__getitem__), (1,)
-        gain = untouched - scores[start]
-        if gain >= CLIMB_GAIN * abs(untouched):
-            break
-    if not gain > 0:
-        return Climbed(None, cost)
-    losses = np.array(list(scores.values()))
-    weights = np.exp(-(losses - scores[start]) / (CLIMB_SHARPNESS * gain))
-    return Climbed(CLIMB_START + float(np.average(list(scores), weights=weights)) / 2, cost)
-
-
-def _climb(
-    prober: Prober, steps: int, untouched: float, start: int, strides: Sequence[int]
-) -> tuple[dict[int, float], int]:
-    """Scores by place, lr = 0.01 * 10^(place / 2), and gradient steps."""
-    first = float(prober.untouched(1)[0])
-    ceiling = np.full(steps, 3 * first if first > 0 else math.inf)
-    scores: dict[int, float] = {}
-    cost = 0
-
-    def probe(place: int) -> None:
-        nonlocal cost
-        (made,) = prober.probe([10 ** (CLIMB_START + place / 2)], steps, ceiling)
-        cost += len(made.loss)
-        most = 10 * abs(untouched)
-        scores[place] = most if made.stopped else min(_tail(made.loss), most)
-
-    probe(start)
-    for stride in strides:
-        while len(scores) < CLIMB_PROBES:
-            best = min(scores, key=scores.__getitem__)
-            around = [best + stride, best - stride] if scores[best] < untouched else [min(scores) - stride]
-            new = [p for p in around if p not in scores and CLIMB_LOWEST <= p <= CLIMB_HIGHEST]
-            if not new:
-                break
-            probe(new[0])
-    return scores, cost
-
-
-def _tail(loss: Array) -> float:
-    return float(np.mean(loss[-(len(loss) // PART) :]))
-
-
-def read_climb(found: Climbed, training: Training, schedule: str) -> Said:
-    if found.log_lr is None:
-        return Said(None, found.cost)
-    shift = SHIFTS["momentum" if training.momentum > 0 else training.optimizer]
-    shift += PER_LENGTH * math.log10(training.steps / USUAL_LENGTH) + COSINE * (schedule == "cosine")
-    return Said(10 ** (found.log_lr + shift), found.cost)
+def read_climb(climbed: Climbed, training: Training, schedule: str) -> Said:
+    log_lr = climbed_log_lr(climbed, training, schedule)
+    return Said(None if log_lr is None else 10**log_lr, climbed.cost)
 
 
 def run_task(task: Task, cells: Sequence[Cell], runs: int, peers: bool) -> list[Row]:
