@@ -5,9 +5,10 @@
 
 The searches are those of `lrfind.probing`, on the recorded losses. What is fitted: a shift for each family of
 optimizers, one for plateaus, and how the rate goes with the length of the training and with its schedule.
-What is minimised is the mean regret, that of a task counting once, each rate blurred by a fifth of a decade,
-so that a cliff next to a rate counts before the rate is over it. Printed: the constants, and how they do on
-tasks that were left out of the fit, eight parts in turn; then what intervals of several widths hold.
+What is minimised is the mean regret, that of a task counting once at each length, each rate blurred by a
+fifth of a decade, so that a cliff next to a rate counts before the rate is over it. Printed: the constants,
+and how they do on tasks that were left out of the fit, eight parts in turn; then what intervals of several
+widths hold.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ def _searches(path: Path, task: Task) -> list[tuple[Search, int]]:
 def fit(samples: Samples, chosen: Array) -> Array:
     """The parameters, in the order of `NAMES`."""
     chosen = chosen & ~np.isnan(samples.base)
-    weight = 1 / np.bincount(samples.task[chosen], minlength=samples.task.max() + 1)[samples.task[chosen]]
+    task_and_length = (2 * samples.task + samples.long)[chosen]
+    weight = 1 / np.bincount(task_and_length)[task_and_length]
 
     def loss(parameters: Array) -> float:
         log_lr = samples.base + samples.features @ parameters

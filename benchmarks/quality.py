@@ -1,6 +1,6 @@
 """How good `lrfind find` is, beside the peers, by the truth of `truth.csv`.
 
-    python benchmarks/quality.py [--split judging] [--runs 5] [--no-peers] [--only TASK ...] [--out FILE.csv]
+    python benchmarks/quality.py [--split judging] [--runs 3] [--no-peers] [--only TASK ...] [--out FILE.csv]
 
 The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss: 0 for the best rate,
 1 for a training that comes to nothing, or no suggestion. A method fails if that is above 0.1. Intervals are
@@ -224,8 +224,8 @@ def peers_of(frame: pd.DataFrame) -> list[str]:
     return [method for method in frame.method.unique() if method not in (OURS, CLIMB, ALWAYS)]
 
 
-def report(title: str, frame: pd.DataFrame) -> None:
-    """Everything about the trainings of one kind of length."""
+def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
+    """Everything about the trainings of one kind of length; `plateaus` are the tasks that are marked so."""
     regret, failed = bootstrap(frame, "regret"), bootstrap(frame, "failed")
     cells = len(frame.drop_duplicates(["task", "schedule", "steps"]))
     click.echo(f"\n{title}: {frame.task.nunique()} tasks, {cells} trainings, {frame.run.nunique()} runs")
@@ -239,15 +239,25 @@ def report(title: str, frame: pd.DataFrame) -> None:
         )
     peer = min(peers_of(frame), key=lambda method: regret.mean[method], default=None)
     click.echo("\n  Mean regret, ours less that of another, on the same tasks:")
-    for other in filter(None, (CLIMB, peer)):
+    marked = frame.task.isin(plateaus)
+    for kind, rows in (("all", frame), ("marked plateau", frame[marked]), ("others", frame[~marked])):
+        report_apart(kind, rows, [CLIMB, peer] if peer else [CLIMB])
+    report_lost(frame, peer)
+    report_intervals(frame[(frame.method == OURS)])
+
+
+def report_apart(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
+    """How far the regrets of ours and of others lie apart, paired by task."""
+    if frame.empty:
+        return
+    regret = bootstrap(frame, "regret")
+    for other in others:
         apart = regret.draws[OURS] - regret.draws[other]
         low, high = _interval(apart)
         click.echo(
             f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
-            f" ours is lower in {(apart < 0).mean():.1%} of the draws"
+            f" ours is lower in {(apart < 0).mean():.1%} of the draws ({kind}: {frame.task.nunique()} tasks)"
         )
-    report_lost(frame, peer)
-    report_intervals(frame[(frame.method == OURS)])
 
 
 def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
@@ -296,7 +306,7 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 
 @click.command()
 @click.option("--split", type=click.Choice(["design", "judging"]), default="judging", help="Of the tasks.")
-@click.option("--runs", default=5, help="Seeds of every method.")
+@click.option("--runs", default=3, help="Seeds of every method.")
 @click.option("--peers/--no-peers", default=True, help="Also run the peers.")
 @click.option("--only", multiple=True, help="Tasks; all when omitted.")
 @click.option("--workers", default=2, help="Processes, of one thread each.")
@@ -323,7 +333,7 @@ def main(
     judged = with_inside(frame, cells)
     for title, kind in (("Short trainings", judged.steps != LONG), (f"{LONG:,} steps", judged.steps == LONG)):
         if kind.any():
-            report(title, judged[kind])
+            report(title, judged[kind], {task.name for task in tasks if task.plateau})
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from lrfind.curves import Array
 from lrfind.errors import LrfindError
 from lrfind.plan import Lane, LaneResult
 from lrfind.preserve import Snapshot
-from lrfind.probing import FIRST_STEPS, UNTOUCHED, Probe
+from lrfind.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.problem import Problem
 from lrfind.randomness import capture, restore
 from lrfind.stacks import Stack
@@ -198,7 +198,7 @@ class LaneProber:
 
     def affords(self, lrs: Sequence[float], steps: int) -> bool:
         """Whether the budget, and the memory for batches, allow to bring these to so many steps."""
-        if steps > FIRST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
+        if steps > FEWEST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
             return False
         return self._budget.affords(sum(self._left(lr, steps) for lr in lrs))
 

@@ -19,11 +19,12 @@ from lrfind.plan import LaneResult
 
 PER_DECADE = 2  # rates that are probed, of a decade
 LOWEST, HIGHEST = -16, 6  # of `Place`: lr 1e-8 and 1e3
-FIRST_STEPS = 8  # of a probe, before any is continued
-ENOUGH_STEPS, ENOUGH_GAIN = 32, 0.35  # where probing ends, if the loss has fallen by this share
+FIRST_STEPS = 16  # of a probe, before any is continued
+FEWEST_STEPS = 8  # where the training, the budget or the batches allow no more
+ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # after so many steps a gain that ends probing
 MOST_STEPS = 128  # of a probe, on a plateau
 MOST_COST = 800  # gradient steps of a search, where no budget is given
-TYPICAL_COST = 130  # what most searches take
+TYPICAL_COST = 95  # what most searches take
 WIDE = 5  # rates that a search begins with, where probes are stacked
 TAIL = 2  # one part in so many of a probe's steps, at its end, is what its score is the mean of
 NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
@@ -123,7 +124,7 @@ class Recorded:
         """Whether all of these were brought to so many steps, or the batches were what ended the search."""
         if not np.isfinite(self.untouched_losses[:steps]).all():
             return True
-        return all(
+        return steps <= len(self.untouched_losses) and all(
             lr in self.probes and (self.probes[lr].stopped or len(self.probes[lr].loss) >= steps)
             for lr in lrs
         )
@@ -263,21 +264,24 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     Args:
         prober: trains the probes.
         start: the lr to begin with.
-        longest: steps of a probe, at most; at least `FIRST_STEPS`.
+        longest: steps of a probe, at most; at least `FEWEST_STEPS`.
         wide: begin with five rates at once, which can be trained as one stack, instead of two.
 
     Returns:
         The search; with no probe in it where the budget allows none, or the untouched loss is not finite.
     """
     found = Search(prober)
-    if not found.finite(FIRST_STEPS):
+    if not found.finite(FEWEST_STEPS):
         return found
     middle = place_of(start)
     first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
     first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
-    if not found.affords(first, FIRST_STEPS):
+    for found.steps in (min(FIRST_STEPS, longest), FEWEST_STEPS):
+        if found.affords(first, found.steps) and found.finite(found.steps):
+            break
+    else:
         return found
-    found.bring(first, FIRST_STEPS)
+    found.bring(first, found.steps)
     _climb(found)
     while not _enough(found, longest):
         keep, steps = _survivors(found), min(2 * found.steps, longest)
@@ -296,7 +300,7 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
 def _enough(found: Search, longest: int) -> bool:
     if found.steps >= longest or found.cut or found.indifferent:
         return True
-    return found.steps >= ENOUGH_STEPS and found.gain >= ENOUGH_GAIN
+    return any(found.steps >= steps and found.gain >= gain for steps, gain in ENOUGH.items())
 
 
 def _survivors(found: Search) -> list[Place]:

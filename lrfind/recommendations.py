@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.errors import NoSuggestion
-from lrfind.probing import ENOUGH_GAIN, FIRST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
+from lrfind.probing import ENOUGH, FEWEST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
 
 Confidence = Literal["high", "moderate", "low"]
 
@@ -32,10 +32,10 @@ class Family:
 
 
 SGD = Family("SGD", 0.1, -0.3)
-MOMENTUM = Family("SGD with momentum", 0.03, -0.61)
-ADAM = Family("Adam's family", 0.01, -0.42)
-RMSPROP = Family("RMSprop", 0.003, 0.03)
-ADAGRAD = Family("Adagrad", 0.03, 0.1)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.71)
+ADAM = Family("Adam's family", 0.01, -0.46)
+RMSPROP = Family("RMSprop", 0.003, 0.05)
+ADAGRAD = Family("Adagrad", 0.03, 0.11)
 FAMILIES = {
     "sgd": SGD,
     "adam": ADAM,
@@ -50,9 +50,9 @@ FAMILIES = {
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # steps of trainings, beyond those of 300 to 3,000 that were measured
-PER_LENGTH = -0.29  # decades of lr per decade of training length
+PER_LENGTH = -0.42  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
-ON_A_PLATEAU = -0.12  # the shift where hardly anything was learned, whatever the optimizer
+ON_A_PLATEAU = -0.11  # the shift where hardly anything was learned, whatever the optimizer
 HALF_WIDTH = 0.2  # decades of the interval to either side, where the probes are sharp
 PER_BREADTH = 0.25  # and more of it for every decade of breadth
 
@@ -84,7 +84,7 @@ class Training:
     @property
     def longest(self) -> int:
         """Steps of a probe, at most: no more than the training has, but a few are needed to see anything."""
-        return max(FIRST_STEPS, min(self.steps, MOST_STEPS))
+        return max(FEWEST_STEPS, min(self.steps, MOST_STEPS))
 
     @property
     def start(self) -> float:
@@ -118,7 +118,7 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
 
     The rate that learns fastest in n steps is not the one that ends lowest after T: it is moved by a shift of
     the optimizer's family, by T, and by how far the schedule lets the lr fall. How far was fitted on the
-    design tasks of `benchmarks/tasks.yaml`, where n (32 to 128) made no difference.
+    design tasks of `benchmarks/tasks.yaml`, where n (16 to 128) made no difference.
 
     Args:
         searches: one a seed.
@@ -168,7 +168,7 @@ def log_lr(search: Search, training: Training) -> float:
 
 def refusal(search: Search) -> str | None:
     """Why a search has no answer; None if it has one."""
-    if not search.finite(FIRST_STEPS):
+    if not search.finite(FEWEST_STEPS):
         return "the loss of the untouched model is not finite; look at the inputs, or at the first layers."
     if not search.probes:
         return "the budget, of steps or of seconds, does not allow a single probe; give more."
@@ -203,8 +203,10 @@ def confidence_in(
     gain = min(search.gain for search in searches)
     if gain < NOT_LEARNING:
         serious.append("Hardly anything was learned in the probes: the training begins on a plateau")
-    elif gain < ENOUGH_GAIN:
-        slight.append("The loss fell little in the probes, and what comes later may want another rate")
+    elif gain < min(ENOUGH.values()):
+        serious.append("The loss fell little in the probes, and what comes later may want another rate")
+    elif gain < max(ENOUGH.values()):
+        slight.append("The loss fell by less than half in the probes, and what comes later may differ")
     if any(search.cut for search in searches):
         slight.append("The budget, or the memory for batches, ended the search early")
     if not all(search.bracketed for search in searches):
