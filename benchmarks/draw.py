@@ -179,9 +179,9 @@ KINDS: dict[Callable[[Draw], Fields], int] = {
     mlp: 3,
     deep: 3,
     cnn: 1,
-    cnn_norm: 1,
-    recurrent: 1,
-    transformer: 1,
+    cnn_norm: 0,
+    recurrent: 0,
+    transformer: 0,
     scaled: 3,
     plateau: 3,
 }

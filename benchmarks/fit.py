@@ -7,12 +7,13 @@ The searches are those of `lrfind.probing`, on the recorded losses. What is fitt
 optimizers, one for plateaus, and how the rate goes with the length of the training and with its schedule.
 What is minimised is the mean regret, that of a task counting once at each length, each rate blurred by a
 fifth of a decade, so that a cliff next to a rate counts before the rate is over it. Printed: the constants,
-and how they do on tasks that were left out of the fit, eight parts in turn; then what intervals of several
-widths hold.
+and how they do on tasks that were left out of the fit, eight parts in turn; how sure they are by
+what was gained; and what intervals of several widths hold.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from truth import TRUTH
 
 from lrfind import recommendations
 from lrfind.curves import Array
-from lrfind.probing import MOST_COST, Probe, Search, search
+from lrfind.probing import ENOUGH, MOST_COST, Probe, Search, search
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
 NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY")
@@ -80,6 +81,7 @@ class Samples:
         task: (N,) number of its task.
         base: (N,) log10 of the lr that learns fastest; NaN of a refusal.
         features: (N, P) what the parameters are multiplied with.
+        gain: (N,) see `Search.gain`; 0 of a refusal.
         breadth: (N,) see `Search.breadth`.
         cost: (N,) gradient steps.
         regret: (C, G) of each training, over `GRID`.
@@ -90,6 +92,7 @@ class Samples:
     task: Array
     base: Array
     features: Array
+    gain: Array
     breadth: Array
     cost: Array
     regret: Array
@@ -115,16 +118,18 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         for found, cost in searches[cell.task]:
             shift = [*family, 0] if found.learns else [0, 0, 0, 0, 0, 1]
             refused = recommendations.refusal(found) is not None
-            base, breadth = (math.nan, 0.0) if refused else (found.middle, found.breadth)
-            rows.append(
-                (number, by_name[cell.task], base, *shift, length, decay, breadth, cost, cell.steps == LONG)
+            base, gain, breadth = (
+                (math.nan, 0.0, 0.0) if refused else (found.middle, found.gain, found.breadth)
             )
+            known = (gain, breadth, cost, cell.steps == LONG)
+            rows.append((number, by_name[cell.task], base, *shift, length, decay, *known))
     table = np.array(rows, dtype=np.float64)
     return Samples(
         cell=table[:, 0].astype(int),
         task=table[:, 1].astype(int),
         base=table[:, 2],
-        features=table[:, 3:-3],
+        features=table[:, 3:-4],
+        gain=table[:, -4],
         breadth=table[:, -3],
         cost=table[:, -2],
         regret=np.array([cell.regret(GRID) for cell in cells]),
@@ -182,6 +187,18 @@ def report(title: str, samples: Samples, log_lr: Array) -> None:
             )
 
 
+def gains(samples: Samples, log_lr: Array) -> None:
+    """How sure the answers of searches are whose loss has fallen by so much."""
+    regret = samples.regrets(log_lr)
+    for low, high in itertools.pairwise((-math.inf, *sorted(ENOUGH.values()), math.inf)):
+        of_it = (low <= samples.gain) & (samples.gain < high)
+        tasks = len({*samples.task[of_it]})
+        click.echo(
+            f"  gain {low:.2f} to {high:.2f}: {of_it.sum()} answers for {tasks} tasks, mean regret"
+            f" {regret[of_it].mean():.3f}, fails {(regret[of_it] > FAILED).mean():.1%}"
+        )
+
+
 def widths(samples: Samples, log_lr: Array) -> None:
     """What share of intervals of several widths is usable, by how broad the searches' answers are."""
     known = ~np.isnan(log_lr)
@@ -210,6 +227,7 @@ def main(folder: Path, truth: Path) -> None:
     report("fitted", samples, samples.base + samples.features @ parameters)
     others = left_out(samples)
     report("left out", samples, others)
+    gains(samples, others)
     widths(samples, others)
 
 

@@ -221,7 +221,7 @@ def confidence_in(
         slight.append(f"Optimizers like '{training.optimizer}' were not measured")
     if between > 1 / PER_DECADE:
         slight.append("The seeds disagree")
-    if serious or len(slight) > 1:
+    if serious or len(slight) > 2:
         return "low", serious + slight
     return ("moderate" if slight else "high"), slight
 
