@@ -1,36 +1,22 @@
-"""Lines for a training script: the optimizer and the scheduler of an experiment, at the lr that was found.
-
-They are text: nothing of torch is imported here. Where torch has the schedule, they need no lrfind.
-"""
+"""A schedule as lines: a scheduler of torch where it has one, else with lrfind's or a user's function."""
 
 from __future__ import annotations
 
 import inspect
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from lrfind.arguments import is_epochs
-from lrfind.catalog import OPTIMIZERS
 from lrfind.config import Experiment
 from lrfind.registry import import_path, resolve
 from lrfind.schedules import MOMENTUM
-from lrfind.sections import REST, Component, OptimizerSection, ParamGroup, TrainingSection, name_only
+from lrfind.sections import Component, OptimizerSection, name_only
+from lrfind.snippets.lines import INDENT, Code, assigned, imported, keywords, value
 
 WITH_BETAS = ("adam", "adamw", "nadam", "radam", "adamax")
 """Optimizers whose momentum is the first of their `betas`."""
 EVERY_STEP = "after every optimizer.step()"
-INDENT = "    "
-
-
-class Code(str):
-    """An expression: its `repr` is itself, so that it stays one among values."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return str(self)
 
 
 @dataclass(frozen=True)
@@ -48,151 +34,14 @@ class Scheduler:
     when: str = f"scheduler.step()  # {EVERY_STEP}"
 
 
-def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
-    """Python lines that make `optimizer` and `scheduler` for a `model`, at the lr that was found.
-
-    A schedule whose lengths are in epochs also needs `loader`.
+def scheduler_of(experiment: Experiment, steps: int, momentum: bool) -> Scheduler:
+    """The schedule as torch has it; else from lrfind's own function, or a user's.
 
     Args:
-        experiment: that the lr was found for.
-        summary: of `lrfind find`; see `lrfind.summaries.finds.find_summary`.
-
-    Returns:
-        A sentence where there is no lr.
+        experiment: with the schedule.
+        steps: that the training has.
+        momentum: whether the optimizer has one, other than in its `betas`.
     """
-    found, training = summary["suggestion"], summary["training"]
-    if found["lr"] is None or training is None:
-        return f"no snippet: {found['reason']}"
-    steps, section = training["steps"], experiment.optimizer
-    imports, optimizer = _optimizer(section)
-    scheduler = _scheduler(experiment, steps, training["momentum"] > 0)
-    epochs = ["steps_per_epoch = len(loader)" + _shared(experiment.training.accumulate)]
-    epochs = epochs if any("steps_per_epoch" in line for line in scheduler.lines) else []
-    body = [
-        f"peak = {_lr(found['lr'])}  # {_trust(summary)}",
-        f"steps = {steps}  # that the training has" + _batches(experiment.training.accumulate),
-        *epochs,
-        *optimizer,
-        *scheduler.lines,
-    ]
-    told = [f"# then, in the loop: {scheduler.when}"] if scheduler.lines else ["# the lr stays at its peak"]
-    told += _also(experiment.training)
-    return "\n".join([*sorted({"import torch", *imports, *scheduler.imports}, key=_order), "", *body, *told])
-
-
-def _trust(summary: Mapping[str, Any]) -> str:
-    found, proof = summary["suggestion"], summary["verification"]
-    said = f"{found['low']:.3g} to {found['high']:.3g} should do as well; "
-    if proof is None or proof["verdict"] is None:
-        return f"{said}confidence: {found['confidence']}"
-    return f"{said}verified"
-
-
-def _order(line: str) -> tuple[bool, bool, bool, str]:
-    """Imports of the standard library, of torch and numpy, and those of lrfind and the user's last."""
-    top = line.split()[1].partition(".")[0]
-    return top != "fnmatch", top not in ("fnmatch", "numpy", "torch"), line.startswith("from"), line
-
-
-def _lr(lr: float) -> float:
-    return float(f"{lr:.3g}")
-
-
-def _shared(accumulate: int) -> str:
-    return "" if accumulate == 1 else f" / {accumulate}"
-
-
-def _batches(accumulate: int) -> str:
-    return "" if accumulate == 1 else f": one for every {accumulate} batches"
-
-
-def _also(training: TrainingSection) -> list[str]:
-    """What else the rate was found with, and belongs into the loop."""
-    used = {
-        "clip_value": training.clip_value,
-        "clip_norm": training.clip_norm,
-        "l1": training.l1 or None,
-        "precision": None if training.precision == "float32" else training.precision,
-    }
-    told = [f"{key} {value}" for key, value in used.items() if value is not None]
-    return [f"# the lr was found with {', '.join(told)}: keep that"] if told else []
-
-
-def call(function: str, arguments: Sequence[str], *, wide: int = 100) -> list[str]:
-    """The lines of a call: one where that is short enough, else one an argument.
-
-    >>> call("f", ["a", "b=1"])
-    ['f(a, b=1)']
-    """
-    line = f"{function}({', '.join(arguments)})"
-    if len(line) <= wide and "\n" not in line:
-        return [line]
-    inner = [f"{INDENT}{line}" for each in arguments for line in f"{each},".split("\n")]
-    return [f"{function}(", *inner, ")"]
-
-
-def _keywords(args: Mapping[str, Any]) -> list[str]:
-    return [f"{key}={_value(value)}" for key, value in args.items()]
-
-
-def _value(value: Any) -> str:
-    """A value of a config as Python; lengths in epochs in terms of `steps_per_epoch`."""
-    if is_epochs(value):
-        return f"max(1, round({value.split()[0]} * steps_per_epoch))"
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(_value, value))}]"
-    plain = isinstance(value, str) and not isinstance(value, Code)
-    return json.dumps(value, ensure_ascii=False) if plain else repr(value)
-
-
-def _optimizer(section: OptimizerSection) -> tuple[list[str], list[str]]:
-    """Import lines, and those that make `optimizer`."""
-    module, _, attribute = import_path("optimizer", section.name).partition(":")
-    imports, name = _import(module, attribute)
-    if section.name in OPTIMIZERS:
-        imports, name = [], f"torch.optim.{attribute}"
-    others = _keywords(section.args)
-    if not section.param_groups:
-        return imports, _assigned("optimizer", name, ["model.parameters()", "lr=peak", *others])
-    groups = section.param_groups
-    rows = [_group(group) for group in groups if not group.frozen]
-    rows.append(f'{{"name": "{REST}", "params": named["{REST}"], "lr": peak}}')
-    table = "\n".join(["[", *(f"{INDENT}{row}," for row in rows), "]"])
-    matches = "\n".join(["{", *(f"{INDENT}{_value(g.name)}: {_value(g.match)}," for g in groups), "}"])
-    frozen = [
-        f"for parameter in named[{_value(group.name)}]:\n{INDENT}parameter.requires_grad_(False)"
-        for group in groups
-        if group.frozen
-    ]
-    return ["from fnmatch import fnmatchcase", *imports], [
-        f"matches = {matches}",
-        f'named = {{name: [] for name in [*matches, "{REST}"]}}',
-        "for name, parameter in model.named_parameters():",
-        f"{INDENT}fitting = (g for g in matches if any(fnmatchcase(name, each) for each in matches[g]))",
-        f'{INDENT}named[next(fitting, "{REST}")].append(parameter)',
-        *frozen,
-        *_assigned("optimizer", name, [table, "lr=peak", *others]),
-    ]
-
-
-def _group(group: ParamGroup) -> str:
-    lr = "peak" if group.lr_multiplier == 1 else f"{group.lr_multiplier!r} * peak"
-    others = "".join(f", {_value(key)}: {_value(value)}" for key, value in group.args.items())
-    return f'{{"name": {_value(group.name)}, "params": named[{_value(group.name)}], "lr": {lr}{others}}}'
-
-
-def _import(module: str, attribute: str) -> tuple[list[str], str]:
-    """The line that imports a thing, and what it is called then."""
-    return [f"from {module} import {attribute.partition('.')[0]}"], attribute
-
-
-def _assigned(name: str, function: str, arguments: Sequence[str]) -> list[str]:
-    first, *rest = call(function, arguments, wide=100 - len(name))
-    return [f"{name} = {first}", *rest]
-
-
-def _scheduler(experiment: Experiment, steps: int, momentum: bool) -> Scheduler:
-    """The schedule as torch has it; else from lrfind's own function, or a user's."""
     schedule, section = experiment.training.schedule, experiment.optimizer
     if schedule.name == "constant":
         return Scheduler()
@@ -211,8 +60,8 @@ def _scheduler(experiment: Experiment, steps: int, momentum: bool) -> Scheduler:
     return _of_table(schedule, moves=cycles and moved and schedule.name in MOMENTUM)
 
 
-def _in_epochs(value: Any) -> bool:
-    return any(map(_in_epochs, value)) if isinstance(value, list | tuple) else is_epochs(value)
+def _in_epochs(given: Any) -> bool:
+    return any(map(_in_epochs, given)) if isinstance(given, list | tuple) else is_epochs(given)
 
 
 def _settings(schedule: Component) -> dict[str, Any]:
@@ -258,7 +107,7 @@ def _of_torch(
         return Scheduler()
     if len(parts) == 1:
         ((part, arguments),) = parts
-        return Scheduler(imports, _assigned("scheduler", part, ["optimizer", *arguments]))
+        return Scheduler(imports, assigned("scheduler", part, ["optimizer", *arguments]))
     calls = [f"{part}({', '.join(['optimizer', *arguments])})" for part, arguments in parts]
     rows = [f"rise = {calls[0]}", f"fall = {calls[1]}"]
     rows.append(f"scheduler = SequentialLR(optimizer, [rise, fall], milestones=[{warmup}])")
@@ -275,7 +124,7 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bo
         *peaks,
         "total_steps=steps",
         f"pct_start={settings['rise']!r}",
-        f"anneal_strategy={_value(anneal)}",
+        f"anneal_strategy={value(anneal)}",
         f"div_factor=1 / {settings['start']!r}",
         f"final_div_factor={settings['start']!r} / {settings['end']!r}",
         *(["three_phase=True"] if settings["three_phase"] else []),
@@ -287,7 +136,7 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bo
         arguments += [f"max_momentum={highest!r}", f"base_momentum={lowest!r}"]
     return Scheduler(
         ["from torch.optim.lr_scheduler import OneCycleLR"],
-        _assigned("scheduler", "OneCycleLR", arguments),
+        assigned("scheduler", "OneCycleLR", arguments),
     )
 
 
@@ -307,30 +156,30 @@ def _of_table(schedule: Component, *, moves: bool) -> Scheduler:
 
 def _multipliers(schedule: Component) -> tuple[list[str], list[str]]:
     module, _, attribute = import_path("schedule", schedule.name).partition(":")
-    imports, name = _import(module, attribute)
+    imports, name = imported(module, attribute)
     if ":" in schedule.name:
-        each = ", ".join(["step", "steps", *_keywords(schedule.args)])
+        each = ", ".join(["step", "steps", *keywords(schedule.args)])
         return imports, [f"multipliers = [float({name}({each})) for step in range(steps)]"]
     inner, arguments = _arguments(schedule)
-    made = _assigned("multipliers", name, ["np.arange(steps)", "steps", *arguments])
+    made = assigned("multipliers", name, ["np.arange(steps)", "steps", *arguments])
     return ["import numpy as np", *inner, *imports], made
 
 
 def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
     """Imports that the arguments of a schedule need, and these; the parts of a join as functions."""
     if schedule.name != "join":
-        return [], _keywords(schedule.args)
+        return [], keywords(schedule.args)
     imports, parts = list[str](), list[Code]()
     for each in schedule.args["parts"]:
         part = Component.model_validate(name_only(each))
-        lines, name = _import(*import_path("schedule", part.name).split(":"))
+        lines, name = imported(*import_path("schedule", part.name).split(":"))
         inner, arguments = _arguments(part)
         imports += [*lines, *inner]
         shown = f"{name}({', '.join(['step', 'steps', *arguments])})"
         if ":" in part.name:  # a user's takes one step at a time
             shown = f"np.array([{name}({', '.join(['int(each)', 'steps', *arguments])}) for each in step])"
         parts.append(Code(f"lambda step, steps: {shown}"))
-    return imports, _keywords(schedule.args | {"parts": parts})
+    return imports, keywords(schedule.args | {"parts": parts})
 
 
 def _reduce_on_plateau(experiment: Experiment) -> Scheduler:
@@ -342,13 +191,13 @@ def _reduce_on_plateau(experiment: Experiment) -> Scheduler:
     every = experiment.training.eval_every
     return Scheduler(
         ["from torch.optim.lr_scheduler import ReduceLROnPlateau"],
-        _assigned("scheduler", "ReduceLROnPlateau", ["optimizer", *_keywords(settings | {"min_lr": lowest})]),
+        assigned("scheduler", "ReduceLROnPlateau", ["optimizer", *keywords(settings | {"min_lr": lowest})]),
         f"scheduler.step(validation_loss)  # every {every} steps",
     )
 
 
 def _grad_norm(experiment: Experiment) -> Scheduler:
-    arguments = ", ".join(["norms", "peak", *_keywords(experiment.training.schedule.args)])
+    arguments = ", ".join(["norms", "peak", *keywords(experiment.training.schedule.args)])
     return Scheduler(
         ["from lrfind.reactions import grad_norm"],
         [
