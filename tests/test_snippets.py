@@ -10,7 +10,7 @@ from torch import nn
 from lrfind.config import Experiment, check
 from lrfind.param_groups import param_groups
 from lrfind.shapes import shape_of
-from lrfind.snippets import snippet_of
+from lrfind.snippets.scripts import snippet_of
 
 STEPS, PEAK = 40, 0.0123
 GROUPS = (
@@ -30,9 +30,9 @@ def experiment(schedule: str, optimizer: str = "name: adamw", training: str = ""
     )
 
 
-def summary(lr: float | None = PEAK, momentum: float = 0.0) -> dict[str, Any]:
+def summary(lr: float | None = PEAK) -> dict[str, Any]:
     found = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
-    training = {"steps": STEPS, "momentum": momentum}
+    training = {"steps": STEPS, "momentum": 0.0}
     return {"suggestion": found, "training": training, "verification": None}
 
 
@@ -86,7 +86,7 @@ SCHEDULES = [
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str, groups: str) -> None:
     chosen = experiment(schedule, f"name: sgd, args: {{momentum: 0.9}}{groups}")
-    scope = executed(snippet_of(chosen, summary(momentum=0.9)))
+    scope = executed(snippet_of(chosen, summary()))
     lrs, momentum = followed(scope)
     shape = shape_of(chosen.training.schedule, STEPS, 10)
     expected = [PEAK * times * shape.multiplier for times in ([0.1, 1.0] if groups else [1.0])]
@@ -100,8 +100,7 @@ def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str,
     [("name: sgd", False), ("name: adam", True), ("name: rmsprop, args: {momentum: 0.5}", True)],
 )
 def test_one_cycle_moves_a_momentum_only_where_there_is_one(optimizer: str, moves: bool) -> None:
-    momentum = 0.5 if "momentum" in optimizer else 0.0
-    _, seen = followed(executed(snippet_of(experiment("one_cycle", optimizer), summary(momentum=momentum))))
+    _, seen = followed(executed(snippet_of(experiment("one_cycle", optimizer), summary())))
     assert (len(set(seen)) > 1) == moves
 
 

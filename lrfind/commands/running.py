@@ -35,7 +35,7 @@ def go_on(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
     if not run.concluded:
         _train(run, quiet)
     from lrfind.conclusions import summarize
-    from lrfind.snippets import snippet_of
+    from lrfind.snippets.scripts import snippet_of
 
     summary = summarize(run)
     lines = snippet_of(run.experiment, summary) if snippet else None

@@ -2,7 +2,3 @@
 
 They are text: nothing of torch is imported here. Where torch has the schedule, they need no lrfind.
 """
-
-from lrfind.snippets.scripts import snippet_of
-
-__all__ = ["snippet_of"]

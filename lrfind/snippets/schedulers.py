@@ -34,20 +34,19 @@ class Scheduler:
     when: str = f"scheduler.step()  # {EVERY_STEP}"
 
 
-def scheduler_of(experiment: Experiment, steps: int, momentum: bool) -> Scheduler:
+def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     """The schedule as torch has it; else from lrfind's own function, or a user's.
 
     Args:
         experiment: with the schedule.
         steps: that the training has.
-        momentum: whether the optimizer has one, other than in its `betas`.
     """
     schedule, section = experiment.training.schedule, experiment.optimizer
     if schedule.name == "constant":
         return Scheduler()
     if schedule.name in REACTIONS:
         return REACTIONS[schedule.name](experiment)
-    moved = momentum or section.name in WITH_BETAS
+    moved = section.args.get("momentum", 0) > 0 or section.name in WITH_BETAS
     moved = moved and all(group.args.get("momentum", 1) for group in section.param_groups)
     if ":" not in schedule.name and not any(map(_in_epochs, schedule.args.values())):
         settings = _settings(schedule)

@@ -30,7 +30,7 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
         return f"no snippet: {found['reason']}"
     steps, section = training["steps"], experiment.optimizer
     imports, optimizer = _optimizer(section)
-    scheduler = scheduler_of(experiment, steps, training["momentum"] > 0)
+    scheduler = scheduler_of(experiment, steps)
     epochs = ["steps_per_epoch = len(loader)" + _shared(experiment.training.accumulate)]
     epochs = epochs if any("steps_per_epoch" in line for line in scheduler.lines) else []
     body = [
