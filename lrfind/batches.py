@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -104,19 +105,43 @@ def tensor_batches(tensors: tuple[Tensor, ...], rows: int, seed: int) -> Iterato
             yield tuple(tensor.index_select(0, chosen) for tensor in tensors)
 
 
-def loader_batches(loader: Iterable[Any], device: torch.device) -> Iterator[Any]:
+@dataclass
+class Tally:
+    """How many batches a loader has yielded to all who read it."""
+
+    batches: int = 0
+
+
+def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | None = None) -> Iterator[Any]:
     """A loader's batches without end, on `device`; the loader starts anew when it is exhausted.
 
+    Args:
+        loader: yields batches.
+        device: where they shall be.
+        tally: shared by all who read this loader; one's own when omitted.
+
     Raises:
-        UsageError: if a whole pass yields nothing.
+        UsageError: if a whole pass yields nothing; says whether an earlier one did.
     """
+    tally = tally or Tally()
     while True:
-        empty = True
+        before = tally.batches
         for batch in one_pass(loader, device):
-            empty = False
+            tally.batches += 1
             yield batch
-        if empty:
-            raise UsageError("the loader yields no batches; is drop_last on with too few rows?")
+        if tally.batches == before:
+            raise UsageError(_nothing_from_a_loader(before))
+
+
+def _nothing_from_a_loader(before: int) -> str:
+    """Why a pass yields nothing, after so many batches in earlier ones."""
+    if not before:
+        return "the loader yields no batches; is drop_last on with too few rows?"
+    return (
+        f"the loader yielded {before} batch{'es' * (before > 1)}, and none when it was read again: it can be"
+        " read only once, and lrfind reads it many times; give a list of its batches, or a DataLoader whose"
+        " data set starts anew."
+    )
 
 
 def one_pass(loader: Iterable[Any], device: torch.device) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from lrfind.arguments import SIZES
-from lrfind.batches import LossFn, loader_batches, to_device
+from lrfind.batches import LossFn, Tally, loader_batches, to_device
 from lrfind.config import Experiment
 from lrfind.errors import LrfindError, UsageError
 from lrfind.param_groups import group_number, param_groups
@@ -95,6 +95,7 @@ def from_objects(
     """
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
+    tally = Tally()
 
     def setup(seed: int) -> Setup:
         snapshot.restore()
@@ -102,7 +103,7 @@ def from_objects(
         reseed(seed, loader)
         if not model.training:
             model.train()
-        batches = loader_batches(loader, device)
+        batches = loader_batches(loader, device, tally)
         recipe = Recipe(accumulate=accumulate)
         return Setup(model, optimizer, loss_fn, batches, recipe, probe=to_device(probe, device))
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset, random_split
 
-from lrfind.batches import loader_batches, one_pass, tensor_batches, to_device
+from lrfind.batches import Tally, loader_batches, one_pass, tensor_batches, to_device
 from lrfind.datasets.tensors import LazyData, TensorData, split
 from lrfind.errors import UsageError
 from lrfind.randomness import capture, child_seed, generators, reseed, restore
@@ -222,10 +222,12 @@ def _loader_stream(train: Any, held: Any, batch_size: Any, device: torch.device)
         rows = _rows_of_a_batch(batch_size, len(data))
         return DataLoader(data, rows, shuffle=True, drop_last=True, generator=generator)
 
+    tally = Tally()
+
     def batches(seed: int) -> Iterator[Any]:
         order = child_seed(seed, "order")
         reseed(order, train)
-        return loader_batches(loader(train, torch.Generator().manual_seed(order)), device)
+        return loader_batches(loader(train, torch.Generator().manual_seed(order)), device, tally)
 
     def validation() -> Iterator[Any]:
         states = capture(generators(held))  # an evaluation must not move what the training draws

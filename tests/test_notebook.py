@@ -365,6 +365,28 @@ def test_a_loader_that_can_be_read_only_once_is_refused() -> None:
         lrfind.range_test(world.model, world.optimizer, world.loss_fn, iter(world.loader))
 
 
+class OncePassed:
+    """Batches that no `isinstance` tells from a loader, and that come once."""
+
+    def __init__(self, *batches: Any) -> None:
+        self.batches = iter(batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.batches
+
+
+@pytest.mark.parametrize("search", [lrfind.find, lrfind.range_test])
+def test_a_loader_that_was_exhausted_is_told_from_an_empty_one(search: Callable[..., Any]) -> None:
+    world = World("adam")
+    objects = world.model, world.optimizer, world.loss_fn
+    with pytest.raises(lrfind.UsageError, match="yielded 6 batches, and none when it was read again: it can"):
+        search(*objects, OncePassed(*world.loader), steps=20)
+    with pytest.raises(lrfind.UsageError, match="yielded 1 batch, and none"):
+        search(*objects, OncePassed(next(iter(world.loader))), steps=20)
+    with pytest.raises(lrfind.UsageError, match="the loader yields no batches; is drop_last on"):
+        search(*objects, OncePassed(), steps=20)
+
+
 def test_a_model_with_lazy_layers_is_refused() -> None:
     model = nn.LazyLinear(3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

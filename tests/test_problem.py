@@ -27,6 +27,11 @@ class Stream(IterableDataset):
     def __iter__(self):
         return iter([(torch.ones(2), torch.ones(1))] * 10)
 
+class OncePassed(Stream):
+    rows = iter([(torch.ones(2), torch.ones(1))] * 10)
+    def __iter__(self):
+        return self.rows
+
 def pair():
     return Rows(24), Rows(8)
 
@@ -116,6 +121,12 @@ def test_every_form_of_a_users_data_gives_batches_and_sizes(data: str, rows: int
     assert [len(batch[0]) for batch in islice(setup.batches, 2)] == [rows] * 2
     assert setup.model.affine.in_features == 2
     assert first_loss(setup) > 0
+
+
+def test_data_that_were_exhausted_are_told_from_empty_ones() -> None:
+    setup = problem("data={name: 'own:OncePassed', batch_size: 5}").setup(0)
+    with pytest.raises(UsageError, match="yielded 2 batches, and none when it was read again"):
+        list(islice(setup.batches, 2))
 
 
 def test_a_users_dataset_is_shuffled_and_split_by_the_seed() -> None:
