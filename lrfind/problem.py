@@ -69,6 +69,7 @@ def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
     own = {id(parameter) for parameter in model.parameters()}
     if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
         raise UsageError("the optimizer has none of the model's parameters; was it made for another model?")
+    _refuse_ascent(optimizer, "the optimizer")
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise UsageError("loader is a Dataset, which yields single rows; wrap it in a DataLoader.")
     if not isinstance(loader, Iterable):
@@ -77,6 +78,15 @@ def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
         raise UsageError(
             "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
             " batches) itself."
+        )
+
+
+def _refuse_ascent(optimizer: torch.optim.Optimizer, named: str) -> None:
+    """Refuse an optimizer that climbs: what lowers the loss is what every command looks for."""
+    if any(group.get("maximize") for group in optimizer.param_groups):
+        raise UsageError(
+            f"{named} has maximize=True, so its steps raise the loss, and lrfind looks for rates that lower"
+            " it; leave maximize out, and give the negative of the objective as the loss."
         )
 
 
@@ -352,4 +362,6 @@ def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torc
     arguments: dict[str, Any] = {"params": param_groups(section, model), "lr": section.lr}
     if make in FUSED and not {"foreach", "capturable", "differentiable"} & {*section.args}:
         arguments["fused"] = True
-    return cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
+    made = cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
+    _refuse_ascent(made, f"optimizer: '{section.name}'")
+    return made

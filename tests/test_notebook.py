@@ -365,6 +365,20 @@ def test_a_loader_that_can_be_read_only_once_is_refused() -> None:
         lrfind.range_test(world.model, world.optimizer, world.loss_fn, iter(world.loader))
 
 
+@pytest.mark.parametrize("search", [lrfind.find, lrfind.range_test])
+def test_an_optimizer_that_climbs_is_refused_before_a_step(search: Callable[..., Any]) -> None:
+    world = World("adam")
+    groups = [
+        {"params": [*world.model.body.parameters()]},
+        {"params": [*world.model.head.parameters()], "maximize": True},
+    ]
+    with pytest.raises(
+        lrfind.UsageError, match="the optimizer has maximize=True, so its steps raise the loss"
+    ):
+        search(world.model, torch.optim.SGD(groups, lr=0.1), world.loss_fn, world.loader)
+    assert world.model.calls == 0
+
+
 class OncePassed:
     """Batches that no `isinstance` tells from a loader, and that come once."""
 
