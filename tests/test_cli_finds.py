@@ -70,6 +70,18 @@ def test_the_rate_of_a_find_is_what_every_command_tells_of_its_run(lrfind: Comma
     assert Path("runs/run/find.png").exists()
 
 
+@pytest.mark.rendered
+def test_the_plot_of_one_find_goes_where_it_is_told(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "run", "-q") == 0
+    Path("run/find.png").rename("before.png")
+    assert lrfind("plot", "run", "--out", "x.png") == 0
+    assert lrfind.out == "wrote x.png\nwrote x.svg\n"
+    assert Path("x.png").read_bytes() == Path("before.png").read_bytes()
+    assert not Path("run/find.png").exists()
+    assert lrfind("plot", "run", "run") == 2
+    assert "cannot be laid over others; `lrfind plot run` draws them by themselves" in lrfind.err
+
+
 def test_a_method_that_does_not_read_what_a_run_has_is_told(lrfind: Command, config: Path) -> None:
     assert lrfind("find", config, "--out", "probes", "-q") == 0
     assert lrfind("range-test", config, "--out", "ramp", "-q") == 0

@@ -98,7 +98,7 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Of several runs: the PNG to write; an SVG beside it.",
+    help="The PNG to write, of one run or of several; an SVG beside it.",
 )
 @quiet_option
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:

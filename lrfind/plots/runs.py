@@ -45,6 +45,8 @@ def plot_run(run: Run) -> list[Path]:
 def plot_overlay(runs: Sequence[Run], path: Path) -> list[Path]:
     """Draw loss against lr of several runs, or of several trainings against step; writes PNG and SVG.
 
+    A single run that has nothing to lay over others, as a find, is drawn as in its own directory.
+
     Returns:
         Their paths.
 
@@ -52,7 +54,10 @@ def plot_overlay(runs: Sequence[Run], path: Path) -> list[Path]:
         UsageError: if the folder of `path` does not exist, or cannot be written to.
     """
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    if {run.facts()["command"] for run in runs} == {"train"}:
+    commands = {run.facts()["command"] for run in runs}
+    if len(runs) == 1 and commands <= {"find", "compare"}:
+        (figure,) = FIGURES[commands.pop()](runs[0]).values()
+    elif commands == {"train"}:
         courses = [course_of(f"{run.path.name}: {run_title(run)}", run.lanes()) for run in runs]
         figure = training_figure(view_courses(courses), "")
     else:
