@@ -5,7 +5,8 @@
 A row of `truth.csv` is one training: task, schedule, steps, lr, seed, its outcome, its final loss on the
 validation split and that of the untouched model. The script goes on where it was stopped; it may run twice at
 once, on two halves of the tasks. The short grid has 17 rates, four a decade, and goes on outward while the
-best is within two of its end; the long one has 9, three a decade, around the best of the short one.
+best is within two of its end; the long one has 9, three a decade, around the best of the short one. Both go
+on upward until the highest rate harms: what a rate beyond it comes to would be a guess.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -35,6 +36,7 @@ TRUTH = HERE / "truth.csv"
 COLUMNS = ("task", "schedule", "steps", "lr", "seed", "outcome", "val_loss", "first_loss")
 SEEDS, PLATEAU_SEEDS, LONG_SEEDS = 3, 6, 2
 ROOM, MORE, MOST = 2, 4, 37  # rates beyond the best, rates that are added at a time, and in all
+HARM = 0.3  # regret that the highest rate must have, so that no answer lies where nothing is known
 
 
 def train(task: Task, problem: Problem, schedule: str, steps: int, lrs: Iterable[float], seeds: int) -> list:
@@ -70,34 +72,45 @@ def mean_losses(rows: Sequence[Sequence[object]]) -> pd.Series:
     return frame.groupby("lr").loss.mean().sort_index()
 
 
-def short_truth(task: Task, problem: Problem, schedule: str) -> list:
+def short_truth(task: Task, problem: Problem, schedule: str, done: list) -> list:
+    """The rows that it still needs, besides those that are done."""
     seeds = PLATEAU_SEEDS if task.plateau else SEEDS
-    exponents = [task.low + i / 4 for i in range(17)]
-    rows = train(task, problem, schedule, task.steps, grid(task.low, 17, 4), seeds)
-    while len(exponents) < MOST:
-        losses = mean_losses(rows)
-        best = int(losses.argmin())
-        if ROOM <= best < len(losses) - ROOM:
-            break
-        low = exponents[0] - MORE / 4 if best < ROOM else exponents[-1] + 1 / 4
-        exponents = sorted([*exponents, *(low + i / 4 for i in range(MORE))])
-        rows += train(task, problem, schedule, task.steps, grid(low, MORE, 4), seeds)
-    return rows
+
+    def more(low: float, points: int) -> list:
+        return train(task, problem, schedule, task.steps, grid(low, points, 4), seeds)
+
+    rows = done or more(task.low, 17)
+    return (rows if not done else []) + outward(rows, more, 4, ROOM, MORE, MOST)
 
 
-def long_truth(task: Task, problem: Problem, schedule: str, best: float) -> list:
-    low = round(4 * math.log10(best)) / 4 - 2
-    count = 9
-    rows = train(task, problem, schedule, LONG, grid(low, count, 3), LONG_SEEDS)
-    while count < 18:
-        losses = mean_losses(rows)
-        place = int(losses.argmin())
-        if 1 <= place < len(losses) - 1:
-            break
-        start = low - 1 if place < 1 else low + count / 3
-        low, count = min(low, start), count + 3
-        rows += train(task, problem, schedule, LONG, grid(start, 3, 3), LONG_SEEDS)
-    return rows
+def long_truth(task: Task, problem: Problem, schedule: str, done: list, best: float) -> list:
+    """The rows that it still needs, besides those that are done; `best` is that of the short one."""
+
+    def more(low: float, points: int) -> list:
+        return train(task, problem, schedule, LONG, grid(low, points, 3), LONG_SEEDS)
+
+    rows = done or more(round(4 * math.log10(best)) / 4 - 2, 9)
+    return (rows if not done else []) + outward(rows, more, 3, 1, 3, 18)
+
+
+def outward(
+    rows: list, more: Callable[[float, int], list], per_decade: int, room: int, at_a_time: int, most: int
+) -> list:
+    """Rows of further rates: while the best one is near an end, or the highest one does little harm."""
+    found: list = []
+    while True:
+        losses = mean_losses([*rows, *found])
+        exponents, best = np.log10(losses.index.to_numpy(dtype=float)).round(4), int(losses.argmin())
+        first = float(np.mean([row[-1] for row in rows]))
+        harm = (losses.iloc[-1] - losses.min()) / ((first - losses.min()) or 1.0)
+        if len(losses) >= most:
+            return found
+        if best < room:
+            found += more(exponents[0] - at_a_time / per_decade, at_a_time)
+        elif best >= len(losses) - room or harm < HARM:
+            found += more(exponents[-1] + 1 / per_decade, at_a_time)
+        else:
+            return found
 
 
 def known() -> pd.DataFrame:
@@ -130,17 +143,19 @@ def main(only: tuple[str, ...], part: str, split: str | None, lengths: str) -> N
             for schedule in SCHEDULES:
                 of_it = done[done.schedule == schedule]
                 steps = task.steps if length == "short" else LONG
-                if (of_it.steps == steps).any() or (length == "long" and not task.long):
+                if length == "long" and not task.long:
                     continue
                 problem = problem or from_config(task.experiment)
-                began = time.perf_counter()
+                began, there = time.perf_counter(), of_it[of_it.steps == steps].values.tolist()
                 if length == "short":
-                    rows = short_truth(task, problem, schedule)
+                    rows = short_truth(task, problem, schedule, there)
                 else:
-                    short = of_it[of_it.steps == task.steps]
-                    rows = long_truth(task, problem, schedule, float(mean_losses(short.values).idxmin()))
+                    short = of_it[of_it.steps == task.steps].values
+                    rows = long_truth(task, problem, schedule, there, float(mean_losses(short).idxmin()))
+                if not rows:
+                    continue
                 add(rows)
-                best, seconds = mean_losses(rows), time.perf_counter() - began
+                best, seconds = mean_losses([*there, *rows]), time.perf_counter() - began
                 click.echo(
                     f"{task.name} {schedule} {steps}: {len(rows)} trainings in {seconds:.0f} s, best lr"
                     f" {best.idxmin():.3g} of {best.index[0]:.3g} to {best.index[-1]:.3g}"
