@@ -1,6 +1,7 @@
 """How good `lrfind find` is, beside the peers, by the truth of `truth.csv`.
 
     python benchmarks/quality.py [--split judging] [--runs 3] [--no-peers] [--only TASK ...] [--out FILE.csv]
+    python benchmarks/quality.py --said FILE.csv
 
 The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss: 0 for the best rate,
 1 for a training that comes to nothing, or no suggestion. A method fails if that is above 0.1. Intervals are
@@ -184,9 +185,21 @@ def run_all(
         for made in pool.map(run_task, *zip(*todo, strict=True)):
             rows += made
             click.echo(f"{made[0].task}: done", err=True)
-    frame = pd.DataFrame(rows, columns=list(Row._fields))
-    frame["failed"] = (frame.regret > FAILED) | frame.lr.isna()
-    return frame
+    return pd.DataFrame(rows, columns=list(Row._fields))
+
+
+def read_said(path: Path, cells: Sequence[Cell]) -> pd.DataFrame:
+    """What an earlier judging wrote with --out, with the regrets that the truth gives these answers now."""
+    by_name = {cell.name: cell for cell in cells}
+    frame = pd.read_csv(path)
+    frame = frame[[name in by_name for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]]
+    regrets = [
+        1.0
+        if math.isnan(row.lr)
+        else float(by_name[row.task, row.schedule, row.steps].regret(math.log10(row.lr)))
+        for row in frame.itertuples()
+    ]
+    return frame.assign(regret=regrets)
 
 
 class Bootstrapped(NamedTuple):
@@ -311,9 +324,21 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 @click.option("--only", multiple=True, help="Tasks; all when omitted.")
 @click.option("--workers", default=2, help="Processes, of one thread each.")
 @click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="What truth.py made.")
+@click.option(
+    "--said",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What --out wrote: judge these answers again, and run nothing.",
+)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A CSV with every answer.")
 def main(
-    split: Split, runs: int, peers: bool, only: tuple[str, ...], workers: int, truth: Path, out: Path | None
+    split: Split,
+    runs: int,
+    peers: bool,
+    only: tuple[str, ...],
+    workers: int,
+    truth: Path,
+    said: Path | None,
+    out: Path | None,
 ) -> None:
     """Judge lrfind and the peers on tasks whose truth is known."""
     tasks = [task for task in read_tasks(split) if not only or task.name in only]
@@ -327,7 +352,8 @@ def main(
     unknown = [task.name for task in tasks if task.name not in {cell.task for cell in cells}]
     if unknown:
         click.echo(f"not judged: {', '.join(unknown)}")
-    frame = run_all(tasks, cells, runs, peers, workers)
+    frame = read_said(said, cells) if said else run_all(tasks, cells, runs, peers, workers)
+    frame["failed"] = (frame.regret > FAILED) | frame.lr.isna()
     if out is not None:
         frame.to_csv(out, columns=list(Row._fields), index=False, float_format="%.6g")
     judged = with_inside(frame, cells)
