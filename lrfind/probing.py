@@ -276,8 +276,9 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     middle = place_of(start)
     first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
     first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
-    for found.steps in (min(FIRST_STEPS, longest), FEWEST_STEPS):
-        if found.affords(first, found.steps) and found.finite(found.steps):
+    for steps in (min(FIRST_STEPS, longest), FEWEST_STEPS):
+        if found.affords(first, steps) and found.finite(steps):
+            found.steps = steps
             break
     else:
         return found
