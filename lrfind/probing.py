@@ -277,9 +277,12 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
     first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
     for steps in (min(FIRST_STEPS, longest), FEWEST_STEPS):
-        if found.affords(first, steps) and found.finite(steps):
+        if not found.affords(first, steps):
+            continue
+        if found.finite(steps):
             found.steps = steps
             break
+        found.broken = True
     else:
         return found
     found.bring(first, found.steps)
@@ -299,7 +302,7 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
 
 
 def _enough(found: Search, longest: int) -> bool:
-    if found.steps >= longest or found.cut or found.indifferent:
+    if found.steps >= longest or found.cut or found.broken or found.indifferent:
         return True
     return any(found.steps >= steps and found.gain >= gain for steps, gain in ENOUGH.items())
 

@@ -169,7 +169,11 @@ def log_lr(search: Search, training: Training) -> float:
 def refusal(search: Search) -> str | None:
     """Why a search has no answer; None if it has one."""
     if not search.finite(FEWEST_STEPS):
-        return "the loss of the untouched model is not finite; look at the inputs, or at the first layers."
+        bad = ~np.isfinite(search.prober.untouched(FEWEST_STEPS))
+        where = "" if bad.all() else f" on batch {int(bad.argmax()) + 1}"
+        return (
+            f"the loss of the untouched model is not finite{where}; look at the inputs, or the first layers."
+        )
     if not search.probes:
         return "the budget, of steps or of seconds, does not allow a single probe; give more."
     finite = {place: score for place, score in search.scores.items() if math.isfinite(score)}

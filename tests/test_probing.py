@@ -166,11 +166,12 @@ def test_one_wild_batch_stops_no_probe() -> None:
     assert not found.probes[0].stopped
 
 
-def test_batches_whose_loss_is_not_finite_end_the_search_before_them() -> None:
+@pytest.mark.parametrize("budget", [33, 40, math.inf])
+def test_batches_whose_loss_is_not_finite_end_the_search_before_them(budget: float) -> None:
     def broken(lr: float, step: Array) -> Array:
         return np.where(step == 12, np.nan, descent(1.0)(lr, step))
 
-    prober = Formula(broken)
+    prober = Formula(broken, budget)
     found = search(prober, 0.1)
     assert (found.steps, found.broken) == (8, True)
     answer = recommend([found], SGD, 1)
