@@ -58,9 +58,9 @@ class Table:
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         return [self._probe(lr, steps, ceiling) for lr in lrs]
 
-    def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        more = sum(steps - self.taken.get(lr, 0) for lr in lrs)
-        return sum(self.taken.values()) + more <= MOST_COST
+    def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
+        left = sum(steps - self.taken.get(lr, 0) for lr in lrs) + more * steps
+        return sum(self.taken.values()) + left <= MOST_COST
 
     def _probe(self, lr: float, steps: int, ceiling: Array) -> Probe:
         place = round((math.log10(lr) - self._log_lr[0]) / (self._log_lr[1] - self._log_lr[0]))

@@ -196,11 +196,11 @@ class LaneProber:
                 self._train_single(lr, steps, ceiling)
         return [self._told(lr) for lr in lrs]
 
-    def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        """Whether the budget, and the memory for batches, allow to bring these to so many steps."""
+    def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
+        """Whether the budget, and the memory for batches, allow these, and more rates, so many steps."""
         if steps > FEWEST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
             return False
-        return self._budget.affords(sum(self._left(lr, steps) for lr in lrs))
+        return self._budget.affords(sum(self._left(lr, steps) for lr in lrs) + more * steps)
 
     def _left(self, lr: float, steps: int) -> int:
         """The gradient steps that it takes to bring a probe to so many."""

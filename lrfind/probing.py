@@ -21,6 +21,7 @@ PER_DECADE = 2  # rates that are probed, of a decade
 LOWEST, HIGHEST = -16, 6  # of `Place`: lr 1e-8 and 1e3
 FIRST_STEPS = 16  # of a probe, before any is continued
 FEWEST_STEPS = 8  # where the training, the budget or the batches allow no more
+FEWEST_RATES = 4  # that the budget must allow `FIRST_STEPS` each, so that the best has both neighbours
 ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # after so many steps a gain that ends probing
 MOST_STEPS = 128  # of a probe, on a plateau
 MOST_COST = 800  # gradient steps of a search, where no budget is given
@@ -79,8 +80,8 @@ class Prober(Protocol):
         """Bring probes to so many steps, new ones or old; a loss above the ceiling (steps,) ends one."""
         ...
 
-    def affords(self, lrs: Sequence[float], steps: int) -> bool:
-        """Whether the budget, and the memory for batches, allow to bring these to so many steps."""
+    def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
+        """Whether the budget, and the memory for batches, allow these, and more rates, so many steps."""
         ...
 
 
@@ -120,7 +121,7 @@ class Recorded:
         found = [self.probes[lr] for lr in lrs]
         return [Probe(p.lr, p.loss[:steps], p.stopped and len(p.loss) <= steps) for p in found]
 
-    def affords(self, lrs: Sequence[float], steps: int) -> bool:
+    def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
         """Whether all of these were brought to so many steps, or the batches were what ended the search."""
         if not np.isfinite(self.untouched_losses[:steps]).all():
             return True
@@ -220,9 +221,9 @@ class Search:
             self.probes[place] = probe
             self.scores[place] = math.inf if probe.stopped else tail(probe.loss)
 
-    def affords(self, places: Iterable[Place], steps: int) -> bool:
-        """Whether the budget allows to bring these rates to so many steps; if not, the search is cut."""
-        within = self.prober.affords([rate(place) for place in places], steps)
+    def affords(self, places: Iterable[Place], steps: int, more: int = 0) -> bool:
+        """Whether the budget allows these rates, and more, so many steps; if not, the search is cut."""
+        within = self.prober.affords([rate(place) for place in places], steps, more)
         self.cut = self.cut or not within
         return within
 
@@ -276,8 +277,8 @@ def search(prober: Prober, start: float, *, longest: int = MOST_STEPS, wide: boo
     middle = place_of(start)
     first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
     first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
-    for steps in (min(FIRST_STEPS, longest), FEWEST_STEPS):
-        if not found.affords(first, steps):
+    for steps, more in ((min(FIRST_STEPS, longest), max(FEWEST_RATES - len(first), 0)), (FEWEST_STEPS, 0)):
+        if not found.affords(first, steps, more):
             continue
         if found.finite(steps):
             found.steps = steps

@@ -143,8 +143,8 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     gain = float(np.median([search.gain for search in searches]))
     fell = f"loss down {gain:.0%}" if gain <= 1 else "the loss fell below zero"
     told = f"in {steps} steps lr {fastest:.2g} learned fastest ({fell})"
-    moved = 10**middle / fastest
-    told += f"; {training.steps:,} steps want {moved:.2g} times that"
+    wanted = "1 step wants" if training.steps == 1 else f"{training.steps:,} steps want"
+    told += f"; {wanted} {10**middle / fastest:.2g} times that"
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
