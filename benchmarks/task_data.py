@@ -39,7 +39,7 @@ def scaled_digits(scale: float) -> TensorData:
 
 def uneven_regression(features: int = 20, decades: float = 2.0, target: float = 1.0) -> TensorData:
     """`make_regression` with columns whose scales are spread over decades, and a target of a given scale."""
-    made = make_regression(features=features)
+    made = make_regression(features=features, informative=min(features, 10))
     scales = torch.logspace(-decades / 2, decades / 2, features)
     (x, y), (held, held_y) = made.train, made.validation
     return TensorData((scales * x, target * y), (scales * held, target * held_y))
