@@ -21,7 +21,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from quality import FAILED, WORTH, Cell, read_cells, training_of
+from answers import training_of
+from cells import FAILED, WORTH, Cell, read_cells
 from scipy.optimize import minimize
 from tasks import LONG, Task, read_tasks
 from truth import TRUTH

@@ -12,194 +12,21 @@ length of the training nor its schedule: what they say is judged on every one.
 from __future__ import annotations
 
 import math
-import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import click
 import numpy as np
 import pandas as pd
-import torch
-from climb import Climbed, climb, climbed_log_lr
-from peers_live import suggest
-from tasks import LONG, Split, Task, read_tasks, schedule_of
-from truth import TRUTH, mean_losses
+from answers import ALWAYS, CLIMB, OURS, Row, read_said, run_all
+from cells import FAILED, WORTH, Cell, read_cells
+from tasks import LONG, Split, read_tasks
+from truth import TRUTH
 
-from lrfind.curves import Array
-from lrfind.errors import NoSuggestion
-from lrfind.finds import Found, find
-from lrfind.probers import Budget, LaneProber
-from lrfind.problem import Problem, from_config
-from lrfind.recommendations import Training, recommend
-from lrfind.sections import FindSection
-from lrfind.shapes import shape_of
-
-FIRST_SEED = 100  # apart from those of the truth
 DRAWS = 2000  # of the bootstrap
-WORTH = 0.02  # share of the initial loss that the best rate takes away, below which there is nothing to find
-PER_DECADE_ABOVE = 2.0  # regret beyond the highest rate of the truth
-FAILED = 0.1  # regret
 LOST, BEHIND = 0.05, 0.02  # regret where ours loses: itself, and above the best peer's
 FINE = 41  # points of an interval that are looked at
-OURS, CLIMB, ALWAYS = "ours", "climb", "always 0.01"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What every rate comes to in one training of a task.
-
-    Attributes:
-        task: its name.
-        schedule: of the training.
-        steps: of the training.
-        log_lr: (N,) ascending.
-        regrets: (N,) of these.
-        drop: share of the initial loss that the best of them takes away.
-    """
-
-    task: str
-    schedule: str
-    steps: int
-    log_lr: Array
-    regrets: Array
-    drop: float
-
-    @property
-    def name(self) -> tuple[str, str, int]:
-        """What tells it from the others."""
-        return self.task, self.schedule, self.steps
-
-    def regret(self, log_lr: Array | float) -> Array:
-        """Linear between the rates that are known; outside of them it goes on upward."""
-        x, known = self.log_lr, self.regrets
-        slope = max((known[0] - known[1]) / (x[1] - x[0]), 0.0)
-        below = slope * np.maximum(x[0] - log_lr, 0)
-        above = PER_DECADE_ABOVE * np.maximum(log_lr - x[-1], 0)
-        return np.minimum(np.interp(log_lr, x, known) + below + above, 1.0)
-
-
-class Said(NamedTuple):
-    """What a method answers; without a rate, it refuses."""
-
-    lr: float | None
-    cost: int
-    low: float = math.nan
-    high: float = math.nan
-    confidence: str = ""
-
-
-class Row(NamedTuple):
-    """What a method answers for one training, in one run, and how good that is."""
-
-    task: str
-    schedule: str
-    steps: int
-    method: str
-    run: int
-    lr: float
-    cost: int
-    regret: float
-    low: float
-    high: float
-    confidence: str
-
-
-def read_cells(path: Path, tasks: Sequence[Task]) -> list[Cell]:
-    """The truth about these tasks, in their order."""
-    frame = pd.read_csv(path)
-    cells = []
-    for task in tasks:
-        of_it = frame[frame.task == task.name]
-        for (steps, schedule), rows in of_it.groupby(["steps", "schedule"], sort=True):
-            losses, initial = mean_losses(rows.values).astype(float), float(rows.first_loss.mean())
-            gain = initial - losses.min()
-            regrets = np.clip((losses - losses.min()) / (gain or 1.0), 0, 1).to_numpy()
-            log_lr = np.log10(losses.index.to_numpy(dtype=np.float64))
-            cells.append(Cell(task.name, schedule, steps, log_lr, regrets, gain / abs(initial)))
-    return cells
-
-
-def training_of(task: Task, schedule: str, steps: int) -> Training:
-    shape = shape_of(schedule_of(schedule, steps), steps, None)
-    optimizer = task.experiment.optimizer
-    momentum = optimizer.args.get("momentum", 0.0)
-    return Training(optimizer.name, steps, momentum, float(shape.multiplier.mean()))
-
-
-def ours(task: Task, problem: Problem, seed: int) -> Found:
-    """The search of lrfind: the same for every length and schedule, which differ in how it is read."""
-    return find(problem, FindSection(lanes="single"), seed, training_of(task, "constant", task.steps))
-
-
-def read_ours(found: Found, training: Training) -> Said:
-    try:
-        answer = recommend(found.searches, training, found.cost)
-    except NoSuggestion:
-        return Said(None, found.cost)
-    return Said(answer.lr, answer.cost, answer.low, answer.high, answer.confidence)
-
-
-def read_climb(climbed: Climbed, training: Training, schedule: str) -> Said:
-    log_lr = climbed_log_lr(climbed, training, schedule)
-    return Said(None if log_lr is None else 10**log_lr, climbed.cost)
-
-
-def run_task(task: Task, cells: Sequence[Cell], runs: int, peers: bool) -> list[Row]:
-    """What every method says for a task's trainings."""
-    problem = from_config(task.experiment)
-    rows = []
-    for run in range(runs):
-        seed = FIRST_SEED + run
-        searched = ours(task, problem, seed)
-        climbed = climb(LaneProber(problem, seed, Budget(math.inf)))
-        said = {ALWAYS: Said(0.01, 0)}
-        if peers:
-            said |= {each.method: Said(each.lr, each.cost) for each in suggest(task, problem, seed)}
-        for cell in cells:
-            training = training_of(task, cell.schedule, cell.steps)
-            read = {OURS: read_ours(searched, training), CLIMB: read_climb(climbed, training, cell.schedule)}
-            rows += [_row(cell, method, run, each) for method, each in (read | said).items()]
-    return rows
-
-
-def _row(cell: Cell, method: str, run: int, said: Said) -> Row:
-    lr, cost, *interval = said
-    known = lr is not None
-    regret = float(cell.regret(math.log10(lr))) if known else 1.0
-    return Row(*cell.name, method, run, lr if known else math.nan, cost, regret, *interval)
-
-
-def run_all(
-    tasks: Sequence[Task], cells: Sequence[Cell], runs: int, peers: bool, workers: int
-) -> pd.DataFrame:
-    """A row for each training, run and method."""
-    of_each = [[cell for cell in cells if cell.task == task.name] for task in tasks]
-    todo = [(task, of_it, runs, peers) for task, of_it in zip(tasks, of_each, strict=True) if of_it]
-    rows: list[Row] = []
-    # Spawned, as forks of a process that has torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-        for made in pool.map(run_task, *zip(*todo, strict=True)):
-            rows += made
-            click.echo(f"{made[0].task}: done", err=True)
-    return pd.DataFrame(rows, columns=list(Row._fields))
-
-
-def read_said(path: Path, cells: Sequence[Cell]) -> pd.DataFrame:
-    """What an earlier judging wrote with --out, with the regrets that the truth gives these answers now."""
-    by_name = {cell.name: cell for cell in cells}
-    frame = pd.read_csv(path)
-    frame = frame[[name in by_name for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]]
-    regrets = [
-        1.0
-        if math.isnan(row.lr)
-        else float(by_name[row.task, row.schedule, row.steps].regret(math.log10(row.lr)))
-        for row in frame.itertuples()
-    ]
-    return frame.assign(regret=regrets)
 
 
 class Bootstrapped(NamedTuple):
