@@ -362,6 +362,8 @@ def _make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torc
     arguments: dict[str, Any] = {"params": param_groups(section, model), "lr": section.lr}
     if make in FUSED and not {"foreach", "capturable", "differentiable"} & {*section.args}:
         arguments["fused"] = True
-    made = cast(torch.optim.Optimizer, _call("optimizer", section.name, make, arguments | section.args))
+    made = _call("optimizer", section.name, make, arguments | section.args)
+    if not isinstance(made, torch.optim.Optimizer):
+        raise UsageError(f"optimizer: '{section.name}' gave a {type(made).__name__}, not a torch optimizer.")
     _refuse_ascent(made, f"optimizer: '{section.name}'")
     return made

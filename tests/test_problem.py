@@ -166,6 +166,7 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
         ("model={name: mlp, args: {hidden: [-3]}}", r"mlp\(.*hidden=\[-3\]\) failed: RuntimeError"),
         ("optimizer={name: sgd, args: {nesterov: true}}", "sgd.* failed: ValueError: Nesterov"),
         ("optimizer={name: sgd, args: {maximize: true}}", "^optimizer: 'sgd' has maximize=True.* leave maximize out"),
+        ("optimizer='builtins:dict'", "^optimizer: 'builtins:dict' gave a dict, not a torch optimizer"),
         ("model='own:missing'", "has no attribute 'missing'"),
     ],
 )  # fmt: skip
