@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.batches import output_and_loss
+from lrfind.components import import_names
 from lrfind.config import Experiment
 from lrfind.errors import LrfindError, UsageError
 from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.explanations.failures import explain, in_its_own_words
 from lrfind.explanations.forms import batch_parts, describe, describe_batch, form, listed, tensors_in
 from lrfind.explanations.targets import idle_dtype, misfit, silent_misfit
-from lrfind.problem import Problem, from_config, import_names
+from lrfind.problem import Problem, from_config
 from lrfind.train import Setup
 
 

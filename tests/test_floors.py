@@ -15,7 +15,7 @@ ROOT = Path(lrfind.__file__).parent
 FLOORS = {
     "version": 0, "errors": 0, "catalog": 0, "curves": 0, "schedules": 0, "peers": 0, "suggestions": 0, "plan": 0, "summaries": 0, "pruning": 0, "readings": 0, "samplers": 0, "stability": 0, "health": 0, "diagnosis": 0, "reactions": 0, "scaling": 0, "comparisons": 0, "probing": 0, "recommendations": 0, "verification": 0,
     "registry": 1, "core_schema": 1, "document": 1, "messages": 1, "arguments": 1, "config": 1, "sections": 1, "templates": 1, "shapes": 1, "snippets": 1,
-    "models": 2, "datasets": 2, "batches": 2, "preserve": 2, "train": 2, "problem": 2, "randomness": 2, "streams": 2, "evaluation": 2, "stacks": 2, "calibration": 2, "weights": 2, "param_groups": 2, "noise_scale": 2, "gauge": 2,
+    "models": 2, "datasets": 2, "batches": 2, "preserve": 2, "train": 2, "problem": 2, "components": 2, "randomness": 2, "streams": 2, "evaluation": 2, "stacks": 2, "calibration": 2, "weights": 2, "param_groups": 2, "noise_scale": 2, "gauge": 2,
     "fitting": 2, "explanations": 2,
     "tables": 3, "store": 3, "curve_files": 3,
     "environment": 2, "teams": 4, "lanes": 4, "range_tests": 4, "sweeps": 4, "conclusions": 4, "optuna_export": 4, "variants": 4, "peaks": 4, "preparation": 4, "trainings": 4, "checkpoints": 4, "probers": 4, "finds": 4,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn, optim
 
 from lrfind.catalog import MODELS
+from lrfind.components import make_model
 from lrfind.errors import UsageError
 from lrfind.models.lenet import LeNet
 from lrfind.models.linear import Linear, Logistic
@@ -23,7 +24,6 @@ from lrfind.models.resnet import ResNet
 from lrfind.models.small_cnn import SmallCNN
 from lrfind.models.torchvision_models import torchvision_model
 from lrfind.models.transformer import Attention, Transformer
-from lrfind.problem import make_named_model
 from lrfind.registry import resolve
 from lrfind.sections import Component
 from lrfind.stacks import Stack
@@ -91,7 +91,7 @@ def test_a_model_has_the_shape_and_the_size_that_it_says(
 )
 def test_a_model_by_its_name_takes_its_sizes_from_the_data(names: list[str], x: Tensor, y: Tensor) -> None:
     for name in names:
-        model = make_named_model(
+        model = make_model(
             Component(name=name),
             resolve(MODELS[name]),
             sizes_of(x, y, classes=3, vocabulary=9 if x is TOKENS else None),

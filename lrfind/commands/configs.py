@@ -36,7 +36,7 @@ def check(
             click.echo(line)
         return 0
     if imports:
-        from lrfind.problem import import_names
+        from lrfind.components import import_names
 
         import_names(experiment)
     test = experiment.range_test
