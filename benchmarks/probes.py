@@ -9,11 +9,12 @@ or goes on with such probes, is a function of this table.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import numpy as np
-from tasks import grid, read_tasks
+from tasks import SPLITS, Split, grid, read_tasks
 
 from lrfind.calibration import calibrate, computing_with
 from lrfind.lanes import run_lanes
@@ -28,13 +29,13 @@ RATES, PER_DECADE, BELOW = 33, 4, 2  # how many, how dense, and how many decades
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--split", type=click.Choice(["design", "judging"]), default="design")
+@click.option("--split", "splits", type=click.Choice(SPLITS), multiple=True, default=["design"])
 @click.option("--part", default="0/1")
-def main(folder: Path, split: str, part: str) -> None:
+def main(folder: Path, splits: Sequence[Split], part: str) -> None:
     """Record the probes of the tasks that are not there yet."""
     which, parts = (int(number) for number in part.split("/"))
     folder.mkdir(parents=True, exist_ok=True)
-    for task in read_tasks(split)[which::parts]:
+    for task in read_tasks(*splits)[which::parts]:
         path = folder / f"{task.name}.npz"
         if path.exists():
             continue

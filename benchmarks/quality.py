@@ -1,6 +1,6 @@
 """How good `lrfind find` is, beside the peers, by the truth of `truth.csv`.
 
-    python benchmarks/quality.py [--split judging] [--runs 3] [--no-peers] [--only TASK ...] [--out FILE.csv]
+    python benchmarks/quality.py [--split judging] [--runs 3] [--no-peers] [--only TASK] [--out FILE.csv]
     python benchmarks/quality.py --said FILE.csv
 
 The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss: 0 for the best rate,
@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_said, run_all
 from cells import FAILED, WORTH, Cell, read_cells
-from tasks import LONG, Split, read_tasks
+from tasks import LONG, SPLITS, Split, read_tasks
 from truth import TRUTH
 
 DRAWS = 2000  # of the bootstrap
@@ -145,7 +145,9 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 @click.command()
-@click.option("--split", type=click.Choice(["design", "judging"]), default="judging", help="Of the tasks.")
+@click.option(
+    "--split", "splits", type=click.Choice(SPLITS), multiple=True, default=["judging"], help="Of the tasks."
+)
 @click.option("--runs", default=3, help="Seeds of every method.")
 @click.option("--peers/--no-peers", default=True, help="Also run the peers.")
 @click.option("--only", multiple=True, help="Tasks; all when omitted.")
@@ -158,7 +160,7 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 )
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A CSV with every answer.")
 def main(
-    split: Split,
+    splits: Sequence[Split],
     runs: int,
     peers: bool,
     only: tuple[str, ...],
@@ -168,7 +170,7 @@ def main(
     out: Path | None,
 ) -> None:
     """Judge lrfind and the peers on tasks whose truth is known."""
-    tasks = [task for task in read_tasks(split) if not only or task.name in only]
+    tasks = [task for task in read_tasks(*splits) if not only or task.name in only]
     cells = read_cells(truth, tasks)
     for cell in cells:
         if cell.drop < WORTH:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import yaml
@@ -19,7 +19,8 @@ LONG = 3000  # steps of the long trainings
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS: dict[str, dict[str, Any]] = {"momentum": {"name": "sgd", "args": {"momentum": 0.9}}}
 
-Split = Literal["design", "judging"]
+Split = Literal["design", "judged", "judging"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 @dataclass(frozen=True)
@@ -50,14 +51,14 @@ class Task:
         return [self.steps, LONG] if self.long else [self.steps]
 
 
-def read_tasks(split: Split | None = None) -> list[Task]:
-    """The tasks of `tasks.yaml`, in their order."""
+def read_tasks(*splits: Split) -> list[Task]:
+    """The tasks of `tasks.yaml`, of some splits or of all, in their order."""
     document = yaml.safe_load((HERE / "tasks.yaml").read_text())
     return [
         _task(name, kind, **fields)
         for kind, tasks in document.items()
         for name, fields in tasks.items()
-        if split in (None, kind)
+        if kind in (splits or SPLITS)
     ]
 
 

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
-from tasks import HERE, LONG, SCHEDULES, Task, grid, read_tasks, schedule_of
+from tasks import HERE, LONG, SCHEDULES, SPLITS, Split, Task, grid, read_tasks, schedule_of
 
 from lrfind.calibration import calibrate, computing_with
 from lrfind.evaluation import evaluate, evaluating, score
@@ -129,12 +129,14 @@ def add(rows: list, path: Path = TRUTH) -> None:
 @click.command()
 @click.option("--only", multiple=True, help="Tasks to do; all when omitted.")
 @click.option("--part", default="0/1", help="Of the tasks, every second one for example: 0/2, 1/2.")
-@click.option("--split", type=click.Choice(["design", "judging"]), help="Of the tasks; both when omitted.")
+@click.option(
+    "--split", "splits", type=click.Choice(SPLITS), multiple=True, help="Of the tasks; all when omitted."
+)
 @click.option("--lengths", default="short,long", help="Which trainings.")
-def main(only: tuple[str, ...], part: str, split: str | None, lengths: str) -> None:
+def main(only: tuple[str, ...], part: str, splits: Sequence[Split], lengths: str) -> None:
     """Fill truth.csv."""
     which, parts = (int(number) for number in part.split("/"))
-    tasks = [task for task in read_tasks(split) if not only or task.name in only][which::parts]
+    tasks = [task for task in read_tasks(*splits) if not only or task.name in only][which::parts]
     for length in lengths.split(","):
         for task in tasks:
             done = known()
