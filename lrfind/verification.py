@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from lrfind.catalog import Judge
@@ -61,19 +62,19 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     best = min((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not own), default=None)
     if best is None or best.loss is None:
         return Verdict("refuted", None, "neither it nor a third of it nor three times it came to its end")
+    first = fmean(float(lane.loss[0]) for lane in own.lanes.values())
+    if not first > best.loss:
+        return Verdict("refuted", None, f"no rate ended below {first:.4g}, where it began: {_said(best)}")
     if own.loss is None:
         return Verdict("refuted", best.lr, f"it {own.outcome}, where {_said(best)}")
     if best is own:
         return Verdict("stands", lr, f"{_said(own)}, lower than at a third and at three times that")
-    first = float(next(iter(own.lanes.values())).loss[0])
-    if not first > best.loss:
-        return Verdict("refuted", None, f"no rate ended below where it began: {_said(own)}, {_said(best)}")
     lost = (own.loss - best.loss) / (first - best.loss)
-    against = f"{_said(own)}, {_said(best)}: {lost:.1%} of the drop"
+    against = f"{_said(own)}, {_said(best)}, so it loses {lost:.1%} of what the loss can fall"
     if lost <= NEGLIGIBLE:
-        return Verdict("stands", lr, f"{against}, which is negligible")
+        return Verdict("stands", lr, f"{against}: negligible")
     if beyond_noise(own, best, judge) is False:
-        return Verdict("stands", lr, f"{against}, not told apart by {len(own.lanes)} seeds")
+        return Verdict("stands", lr, f"{against}: not told apart by {len(own.lanes)} seeds")
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against)
 
 

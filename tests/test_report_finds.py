@@ -79,7 +79,7 @@ def proof(verdict: str | None, lr: float | None, reason: str, *ends: float | Non
 
 
 STANDS = proof("stands", 0.0123, "lr 0.0123 ended at 0.41, lower than at a third and at three times that", 0.5, 0.3, None)  # fmt: skip
-MOVES = proof("moves", 0.0041, "lr 0.0123 ended at 0.5, lr 0.0041 ended at 0.4: 7.0% of the drop", 0.3, 0.4, None)  # fmt: skip
+MOVES = proof("moves", 0.0041, "lr 0.0123 ended at 0.5, lr 0.0041 ended at 0.4, so it loses 7.0% of what the loss can fall", 0.3, 0.4, None)  # fmt: skip
 REFUTED = proof("refuted", None, "neither it nor a third of it nor three times it came to its end", None, None, None)  # fmt: skip
 UNENDED = proof(None, None, "it has not ended", 0.3, 0.4, 0.5) | {"trainings": trainings(0.3, 0.4, 0.5)[:4]}
 

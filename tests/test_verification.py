@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from lrfind.plan import Evaluation, LaneResult
+from lrfind.probing import search
+from lrfind.recommendations import Training
+from lrfind.summaries.finds import find_summary
 from lrfind.verification import verdict_on, verified_lrs
+from tests.test_probing import Formula, descent
 
 LR = 0.3
 STEPS = 20
@@ -20,7 +24,7 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
     made = []
     for lr, end in zip(verified_lrs(LR), ends, strict=True):
         for seed, last in enumerate([end] * seeds if isinstance(end, float | int) else end):
-            loss = np.full(STEPS, 10.0 if val or math.isinf(last) else last)
+            loss = np.full(STEPS, 9.0 if val or math.isinf(last) else last)
             loss[0] = 10.0
             made.append(
                 LaneResult(
@@ -44,18 +48,19 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
         ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third and at three times that"),
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
-        ((3.0, 2.39, 2.0), "stands", 0.3, "4.9% of the drop, which is negligible"),
+        ((3.0, 2.39, 2.0), "stands", 0.3, "so it loses 4.9% of what the loss can fall: negligible"),
         ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "stands", 0.3, "not told apart by 3 seeds"),
-        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6, lr 0.9 ended at 2: 7.5% of the drop"),
+        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6, lr 0.9 ended at 2, so it loses 7.5%"),
         ((2.0, 2.6, 3.0), "moves", 0.1, "lr 0.1 ended at 2"),
-        ((3.0, 4.0, 2.0), "refuted", 0.9, "25.0% of the drop"),
+        ((3.0, 4.0, 2.0), "refuted", 0.9, "loses 25.0%"),
         ((2.0, math.inf, math.inf), "refuted", 0.1, "it diverged, where lr 0.1 ended at 2"),
         ((2.0, (1.0, 1.0, math.inf), math.inf), "refuted", 0.1, "it diverged"),
         ((math.inf, math.inf, math.inf), "refuted", None, "neither it nor a third"),
+        ((12.0, 11.0, 13.0), "refuted", None, "no rate ended below 10, where it began: lr 0.3 ended at 11"),
     ],
     ids=[
         "the best", "level", "the best, where three times it diverges", "negligible", "not told apart",
-        "up", "down", "far from the best", "diverged", "one seed diverged", "none finished",
+        "up", "down", "far from the best", "diverged", "one seed diverged", "none finished", "nothing learned",
     ],
 )  # fmt: skip
 def test_a_rate_is_judged_by_its_neighbours(
@@ -74,3 +79,21 @@ def test_the_validation_loss_decides_where_there_is_one() -> None:
     assert verdict_on(LR, lanes(3.0, 4.0, 2.0, val=True), "val_loss").lr == 0.9
     assert verdict_on(LR, lanes(3.0, 4.0, 2.0), "val_loss").lr == 0.9
     assert verdict_on(LR, lanes(3.0, 4.0, 2.0, val=True), "train_loss").verdict == "stands"
+
+
+@pytest.mark.parametrize(
+    ("ends", "lr", "low", "high"), [((2.0, 2.6, 3.0), 0.1, 0.1, 0.173), ((3.0, 4.0, 2.0), 0.9, 0.52, 0.9)]
+)
+def test_a_rate_that_moved_is_trusted_no_further_than_what_was_trained(
+    ends: tuple[float, ...], lr: float, low: float, high: float
+) -> None:
+    prober, training = Formula(descent(1.0)), Training("sgd", 400)
+    found = search(prober, training.start, longest=training.longest)
+    told = find_summary(
+        [*prober.lanes(found.steps), *lanes(*ends)], "run", training, cost=50, schedule="constant",
+        judge="train_loss", seeds=1, verified=LR, verify_steps=STEPS, verify_seeds=3,
+    )["suggestion"]  # fmt: skip
+    assert (told["lr"], told["low"], told["high"], told["confidence"]) == (lr, low, high, "low")
+    assert told["reason"].endswith(
+        "of the three rates that were trained, and what lies beyond it is not known"
+    )

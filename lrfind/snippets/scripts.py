@@ -47,10 +47,9 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
 
 def _trust(summary: Mapping[str, Any]) -> str:
     found, proof = summary["suggestion"], summary["verification"]
-    said = f"{found['low']:.3g} to {found['high']:.3g} should do as well; "
-    if proof is None or proof["verdict"] is None:
-        return f"{said}confidence: {found['confidence']}"
-    return f"{said}verified"
+    verified = ", verified" if proof is not None and proof["verdict"] == "stands" else ""
+    within = f"{found['low']:.3g} to {found['high']:.3g} should do as well"
+    return f"{within}; confidence: {found['confidence']}{verified}"
 
 
 def _order(line: str) -> tuple[bool, bool, bool, str]:

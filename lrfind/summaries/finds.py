@@ -65,8 +65,8 @@ def find_summary(
         found = recommend(searches, training, cost)
         suggestion |= {key: value for key, value in asdict(found).items() if key != "cost"}
         verdict = _verdict(found.lr if verified is None else verified, trained, verify_seeds, judge)
-        if verdict is not None and verdict.lr != verified:
-            suggestion |= _moved(verdict)
+        if verdict is not None and verified is not None and verdict.lr != verified:
+            suggestion |= _moved(verdict, verified)
     except NoSuggestion as reason:
         suggestion["reason"] = reason.reason
     proof: dict[str, Any] = {"of": verified, "steps": verify_steps, "judge": judge, "metric": metric}
@@ -136,18 +136,19 @@ def _training_row(lane: LaneResult) -> dict[str, Any]:
     }
 
 
-def _moved(verdict: Verdict) -> dict[str, Any]:
-    """What is suggested where whole trainings say another rate than the probes, or none."""
+def _moved(verdict: Verdict, verified: float) -> dict[str, Any]:
+    """What is suggested where whole trainings say another rate than the one they verify, or none."""
     if verdict.lr is None:
         return {"lr": None, "low": None, "high": None, "confidence": None, "reason": f"{verdict.reason}."}
-    low, _, high = verified_lrs(verdict.lr)
+    halfway = float(f"{math.sqrt(verified * verdict.lr):.3g}")
     return {
         "lr": verdict.lr,
-        "low": float(f"{math.sqrt(low * verdict.lr):.3g}"),
-        "high": float(f"{math.sqrt(verdict.lr * high):.3g}"),
-        "confidence": "moderate",
+        "low": min(halfway, verdict.lr),
+        "high": max(halfway, verdict.lr),
+        "confidence": "low",
         "reason": f"whole trainings {verdict.verdict.replace('moves', 'moved')} what the probes said:"
-        f" {verdict.reason}",
+        f" {verdict.reason}. It is the {'lowest' if verdict.lr < verified else 'highest'} of the three rates"
+        " that were trained, and what lies beyond it is not known",
     }
 
 
