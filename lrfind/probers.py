@@ -163,12 +163,13 @@ class LaneProber:
         self._packs: list[_Pack] = []
         self._kept: list[_Single] = []  # those that have a snapshot, the latest last
         self._untouched: list[float] = []
+        self._untouched_end = self._start  # where these go on, with the dropout masks that the probes have
 
     def untouched(self, steps: int) -> Array:
         """(steps,) the losses of the model before any update, on the batches that the probes see."""
         if len(self._untouched) >= steps:
             return np.array(self._untouched[:steps])
-        self._start.restore()
+        self._untouched_end.restore()
         accumulate, setup = self._setup.recipe.accumulate, self._setup
         self._replay.at = len(self._untouched) * accumulate
         try:
@@ -180,6 +181,7 @@ class LaneProber:
                 self._untouched.append(float(torch.stack([loss.detach() for loss in losses]).mean()))
         except (Exception, SystemExit) as error:
             raise first_steps_failed(error) from error
+        self._untouched_end = self._snapshot()
         return np.array(self._untouched[:steps])
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:

@@ -102,10 +102,13 @@ def test_a_probe_ends_at_its_ceiling_and_the_others_go_on() -> None:
         assert [len(probe.loss) for probe in again] == [16, len(wild.loss)]
 
 
-def test_the_untouched_losses_are_those_of_a_rate_that_changes_nothing() -> None:
-    prober = LaneProber(problem_of(), 0, unlimited())
+@pytest.mark.parametrize("way", ["plain", "dropout and adam", "batch norm and momentum", "accumulated"])
+def test_the_untouched_losses_are_those_of_a_rate_that_changes_nothing(way: str) -> None:
+    problem = problem_of(*WAYS[way])
+    prober = LaneProber(problem, 0, unlimited())
+    prober.untouched(3)
     prober.probe((0.1,), 4, NONE)
-    np.testing.assert_allclose(prober.untouched(6), at_once(problem_of(), 1e-12, 6), rtol=1e-6)
+    np.testing.assert_allclose(prober.untouched(9), at_once(problem, 1e-12, 9), rtol=1e-6)
 
 
 def test_the_lanes_hold_all_that_was_measured() -> None:
