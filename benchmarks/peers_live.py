@@ -169,7 +169,9 @@ def suggest(task: Task, problem: Problem, seed: int) -> list[Suggested]:
             case = Case(task, problem, seed)
             try:
                 said = run(case)
-            except Exception:  # whatever a peer raises, its user has no suggestion
+            except ImportError:
+                raise
+            except Exception:  # whatever else a peer raises, its user has no suggestion
                 said = {}
             for method in methods:
                 suggested.append(Suggested(f"{method} {steps}", _usable(said.get(method)), case.steps))

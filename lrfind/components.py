@@ -46,6 +46,8 @@ def import_names(experiment: Experiment) -> None:
 
 def _check_call(section: str, part: Component, made: Any) -> None:
     """Hold a part's args against the real signature of what was imported."""
+    if not callable(made):
+        return  # a data set that exists already
     try:
         inspect.signature(made).bind_partial(**part.args)
     except TypeError as error:

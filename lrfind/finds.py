@@ -18,7 +18,7 @@ from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.lanes import run_lanes
 from lrfind.plan import SETTLED, LaneResult, planned_lanes
 from lrfind.preparation import budget, evaluate_once, training_conditions, variant_shape
-from lrfind.probers import Budget, LaneProber
+from lrfind.probers import PASSES, Budget, LaneProber
 from lrfind.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, WIDE, Recorded, Search, search
 from lrfind.problem import Problem, from_config
 from lrfind.recommendations import Training
@@ -31,7 +31,6 @@ from lrfind.verification import VERIFY, verified_lrs
 
 WORTH_CALIBRATING = 20.0  # seconds of probing; below this, to measure which way is faster takes too long
 EXPECTED_PROBES = 6  # about, of a search; for progress
-PASSES = 3  # forward passes that a step takes as long as
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,8 @@ def find(
     try:
         engine = _engine(problem, section, seed, training.start)
         wide = engine is not None and most // section.seeds >= WIDE * FIRST_STEPS
-        with computing_with(engine.threads if engine else torch.get_num_threads()):
+        threads = engine.threads if engine else section.threads or torch.get_num_threads()
+        with computing_with(threads):
             for number in range(1, section.seeds + 1):
                 seconds = section.max_seconds and section.max_seconds * number / section.seeds
                 spent = replace(spent, steps=most * number // section.seeds, seconds=seconds)
@@ -109,7 +109,7 @@ def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Eng
 
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     """Of a second forward pass, as the first one also allocates; 0 where it fails, as probing says why."""
-    with contextlib.suppress(Exception), torch.no_grad():
+    with contextlib.suppress(Exception, SystemExit), torch.no_grad():
         setup = problem.setup(seed)
         for _ in range(2):
             began = time.perf_counter()
@@ -169,7 +169,7 @@ def training_of(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: f
     groups = optimizer.param_groups
     moved = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
     name = type(optimizer).__name__.lower()
-    momentum = float(moved["momentum"]) if name == "sgd" else 0.0
+    momentum = float(moved.get("momentum", 0.0)) if name == "sgd" else 0.0
     return Training(name, steps, momentum, mean_multiplier)
 
 

@@ -27,6 +27,7 @@ from lrfind.teams import Watch, unwatched
 from lrfind.train import Setup, first_steps_failed, train
 
 MOST_BYTES = 2**31  # of batches that are kept, so that all probes see the same
+PASSES = 3  # forward passes that a step takes as long as
 MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can go on
 
 
@@ -38,11 +39,13 @@ class Budget:
         steps: gradient steps.
         seconds: of wall clock, from when this was made; None for any.
         taken: gradient steps so far.
+        expected: seconds that a step will take, before any was taken.
     """
 
     steps: float
     seconds: float | None = None
     taken: int = 0
+    expected: float = 0.0
     began: float = field(default_factory=time.monotonic)
 
     def affords(self, steps: int) -> bool:
@@ -50,7 +53,7 @@ class Budget:
         if self.seconds is None:
             return self.taken + steps <= self.steps
         passed = time.monotonic() - self.began
-        pace = passed / self.taken if self.taken else 0.0
+        pace = passed / self.taken if self.taken else self.expected
         return self.taken + steps <= self.steps and passed + steps * pace <= self.seconds
 
 
@@ -172,16 +175,19 @@ class LaneProber:
         self._untouched_end.restore()
         accumulate, setup = self._setup.recipe.accumulate, self._setup
         self._replay.at = len(self._untouched) * accumulate
+        fastest = math.inf  # as the first pass also allocates
         try:
             while len(self._untouched) < steps:
+                began = time.monotonic()
                 with torch.no_grad(), setup.casting():
                     losses = [
                         batch_loss(setup.model, setup.loss_fn, next(self._replay)) for _ in range(accumulate)
                     ]
                 self._untouched.append(float(torch.stack([loss.detach() for loss in losses]).mean()))
+                fastest = min(fastest, time.monotonic() - began)
         except (Exception, SystemExit) as error:
             raise first_steps_failed(error) from error
-        self._untouched_end = self._snapshot()
+        self._untouched_end, self._budget.expected = self._snapshot(), PASSES * fastest
         return np.array(self._untouched[:steps])
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:

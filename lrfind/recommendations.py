@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.errors import NoSuggestion
-from lrfind.probing import ENOUGH, FEWEST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search
+from lrfind.probing import ENOUGH, FEWEST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search, rate
 
 Confidence = Literal["high", "moderate", "low"]
 
@@ -148,7 +148,7 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
-        high=_rounded(max(min(10 ** (middle + width), wild), 10**middle)),
+        high=_rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
         confidence=confidence,
         reason=". ".join([told, *doubts]),
         cost=cost,
@@ -178,11 +178,11 @@ def refusal(search: Search) -> str | None:
         return "the budget, of steps or of seconds, does not allow a single probe; give more."
     finite = {place: score for place, score in search.scores.items() if math.isfinite(score)}
     if not finite:
-        lowest = min(probe.lr for probe in search.probes.values())
-        return (
-            f"the loss blew up at every rate that was tried, down to {lowest:.1g}; are the inputs, or is the"
-            " loss, of a huge scale?"
-        )
+        told = f"the loss blew up at every rate that was tried for {search.steps} steps, down to"
+        told += f" {rate(min(search.scores)):.1g}; "
+        if search.cut:
+            return f"{told}the budget, or the memory for batches, allowed no lower ones: give more."
+        return f"{told}are the inputs, or is the loss, of a huge scale?"
     untouched = search.untouched
     if search.indifferent:
         tried = " and ".join(f"{probe.lr:.2g}" for probe in search.probes.values())

@@ -17,9 +17,11 @@ from torch.utils.data import DataLoader, IterableDataset
 import lrfind
 from lrfind.conclusions import summarize
 from lrfind.config import check, dump
-from lrfind.finds import run_find, training_of
+from lrfind.finds import find, run_find, training_of
 from lrfind.plan import Lane
 from lrfind.problem import from_config
+from lrfind.recommendations import Training
+from lrfind.sections import FindSection
 from lrfind.store import Run
 from lrfind.verification import verified_lrs
 from tests.conftest import LINEAR
@@ -192,6 +194,15 @@ def test_a_config_and_the_same_objects_have_the_same_answer(tmp_path: Path) -> N
         assert summary["suggestion"][key] == getattr(found, key)
     assert summary["probes"] == found.evidence.to_dict("records")
     assert summary["cost"] == found.cost
+
+
+def test_probes_that_run_alone_use_the_threads_that_are_asked_for() -> None:
+    seen = set()
+    find(
+        from_config(check(LINEAR)), FindSection(lanes="single", threads=2), 0, Training("sgd", 20),
+        watch=lambda lanes, step, losses: seen.add(torch.get_num_threads()),
+    )  # fmt: skip
+    assert seen == {2}
 
 
 VERIFIED = "find={verify: true, verify_seeds: 2, lanes: single}"

@@ -57,6 +57,8 @@ def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
     figure = find_figure(view(summary(suggestion=answer, verification=found)), "title")
     above, below = figure.axes
     assert above.get_xlim() == below.get_xlim()
+    low, high = above.get_xlim()
+    assert all(low < row["lr"] < high for row in found["trainings"])
     assert legend(figure, 1) == said
 
 

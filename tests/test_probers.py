@@ -173,6 +173,9 @@ def test_a_budget_in_seconds_goes_by_the_pace_so_far(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     budget = Budget(math.inf, seconds=10, began=100.0)
     assert budget.affords(10**6)  # nothing is known yet
+    budget.expected = 2.0
+    assert budget.affords(5)
+    assert not budget.affords(6)
     budget.taken, now[0] = 10, 104.0
     assert budget.affords(15)
     assert not budget.affords(16)

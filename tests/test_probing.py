@@ -160,6 +160,15 @@ def test_where_nothing_learns_there_is_a_reason_instead_of_a_rate(
     assert refused.value.cost == 7
 
 
+def test_rates_that_blow_up_late_when_the_budget_ends_are_no_verdict_on_lower_ones() -> None:
+    def late(lr: float, step: Array) -> Array:
+        return np.where((step > 20) & (lr > 0), np.inf, 1.0 - 0.3 * (lr > 0) / (1 + np.log10(lr + 1e-9) ** 2))
+
+    found = search(Formula(late, budget=112), start=0.1)
+    with pytest.raises(NoSuggestion, match="for 32 steps, down to 0.1; the budget.* allowed no lower ones"):
+        recommend([found], SGD, cost=7)
+
+
 def test_no_probe_within_the_budget_is_a_refusal() -> None:
     with pytest.raises(NoSuggestion, match="budget"):
         recommend([search(Formula(descent(1.0), budget=3), start=0.1)], SGD, 0)
@@ -212,7 +221,8 @@ def test_a_training_that_is_no_longer_than_a_probe_wants_no_higher_rate(optimize
 
 def test_the_interval_ends_below_a_rate_that_blew_up_and_a_rate_above_it_is_doubted() -> None:
     found = search(Formula(descent(1.0)), 0.1)
-    assert recommend([found], SGD, 1).high < found.wild
+    near = recommend([found], Training("adagrad", 400, mean_multiplier=0.3), 1)
+    assert found.wild / 10**0.5 < near.lr < near.high == pytest.approx(found.wild / 10**0.25, rel=0.01)
     above = recommend([found], Training("adagrad", 400, mean_multiplier=0.1), 1)
     assert above.lr > found.wild
     assert above.confidence == "low"

@@ -227,6 +227,6 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 
 
 def test_names_are_imported_on_request() -> None:
-    import_names(check(BASE, ["model='own_for_problem:Net'"]))
+    import_names(check(BASE, ["model='own_for_problem:Net'", "data='own_for_problem:tensors'"]))
     with pytest.raises(UsageError, match=r"loss: .*no module 'not_there'"):
         import_names(check(BASE, ["loss='not_there:x'"]))

@@ -123,7 +123,8 @@ def view_find(
     proof = None if verification is None else _proof(verification)
     scores = [row["score"] for row in scored]
     lowest, highest, log = _score_ends(scores, untouched)
-    lrs = [row["lr"] for row in probes] + [*(answer or ())] + [lr for lr, _ in (proof.ends if proof else ())]
+    lrs = [row["lr"] for row in probes] + [*(answer or ())]
+    lrs += [*(lr for lr, _ in proof.ends), *proof.lost] if proof else []
     return FindView(
         compared=compared,
         steps=longest,
