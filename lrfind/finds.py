@@ -30,7 +30,6 @@ from lrfind.variants import Variant
 from lrfind.verification import VERIFY, verified_lrs
 
 WORTH_CALIBRATING = 20.0  # seconds of probing; below this, to measure which way is faster takes too long
-EXPECTED_PROBES = 6  # about, of a search; for progress
 
 
 @dataclass(frozen=True)
@@ -149,10 +148,12 @@ def _search(run: Run, problem: Problem, watch: WatchFor) -> None:
     shape = variant_shape(Variant("", experiment), problem, steps)
     setup = problem.setup(experiment.seed)
     training = training_of(setup.optimizer, steps, float(shape.multiplier.mean()))
+    if section.verify:  # what is refused of its schedule should be before the search, not after it
+        variant_shape(Variant("", experiment), problem, verify_steps(experiment, steps))
     run.set_fact("environment", environment(problem.device))
     run.set_fact("data", problem.data)
     run.set_fact("training", asdict(training))
-    told = watch(EXPECTED_PROBES * section.seeds, training.longest)
+    told = watch(None, None)
     try:
         found = find(problem, section, experiment.seed, training, watch=told)
     except NoSuggestion as refused:

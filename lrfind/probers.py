@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lrfind.batches import batch_loss
 from lrfind.calibration import Engine
@@ -22,6 +20,7 @@ from lrfind.preserve import Snapshot
 from lrfind.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.problem import Problem
 from lrfind.randomness import capture, restore
+from lrfind.replays import Replay
 from lrfind.stacks import Stack
 from lrfind.teams import Watch, unwatched
 from lrfind.train import Setup, first_steps_failed, train
@@ -55,61 +54,6 @@ class Budget:
         passed = time.monotonic() - self.began
         pace = passed / self.taken if self.taken else self.expected
         return self.taken + steps <= self.steps and passed + steps * pace <= self.seconds
-
-
-def copy_of(batch: Any) -> Any:
-    """A batch with tensors and containers of its own, so that a model may change them."""
-    if isinstance(batch, Tensor):
-        return batch.clone()
-    if type(batch) in (list, tuple):
-        return type(batch)(copy_of(value) for value in batch)
-    if type(batch) is dict:
-        return {key: copy_of(value) for key, value in batch.items()}
-    try:
-        return copy.deepcopy(batch)
-    except (
-        Exception
-    ):  # a lock, or something else of the user's: it cannot be copied, nor should it be changed
-        return batch
-
-
-def bytes_of(batch: Any) -> int:
-    """What the tensors of a batch take in memory."""
-    if isinstance(batch, Tensor):
-        return batch.numel() * batch.element_size()
-    if isinstance(batch, Mapping):
-        return sum(bytes_of(value) for value in batch.values())
-    return sum(bytes_of(value) for value in batch) if isinstance(batch, list | tuple) else 0
-
-
-class Replay:
-    """The same batches again and again, as copies: an iterator that can be put back.
-
-    Drawing a new batch does not disturb the random generators that the probes draw from.
-    """
-
-    def __init__(self, source: Iterator[Any], generators: Sequence[Any] = ()) -> None:
-        self.at = 0
-        self._source, self._generators, self._kept = source, generators, list[Any]()
-        self._random = capture(generators)
-
-    @property
-    def bytes(self) -> int:
-        """What a batch takes in memory: the first one, once it was drawn."""
-        return bytes_of(self._kept[0]) if self._kept else 0
-
-    def __iter__(self) -> Replay:
-        return self
-
-    def __next__(self) -> Any:
-        if self.at == len(self._kept):
-            before = capture(self._generators)
-            restore(self._random)
-            self._kept.append(next(self._source))
-            self._random = capture(self._generators)
-            restore(before)
-        self.at += 1
-        return copy_of(self._kept[self.at - 1])
 
 
 @dataclass
@@ -259,7 +203,7 @@ class LaneProber:
             return
         probe.snapshot.restore()
         self._replay.at = done * self._setup.recipe.accumulate
-        lane = Lane(self._first + len(self._probes) - 1, self._seed, np.full(steps, lr))
+        lane = Lane(self._first + [*self._probes].index(lr), self._seed, np.full(steps, lr))
         try:
             for step in train(probe.setup, lane.lr[done:], start=done):
                 self._take(lr, step.loss, ceiling)
@@ -267,15 +211,18 @@ class LaneProber:
                 if probe.stopped:
                     break
         except (Exception, SystemExit) as error:
-            if self._budget.taken == 0 or isinstance(error, LrfindError):
-                raise first_steps_failed(error) from error
-            told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            raise LrfindError(f"a probe at lr {lr:.3g} failed at step {len(probe.losses)}: {told}") from error
+            raise self._explained(error, f"a probe at lr {lr:.3g}", len(probe.losses)) from error
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [each for each in self._kept if each is not probe]
         self._kept += [] if probe.stopped else [probe]
         if len(self._kept) > MOST_KEPT:
             self._kept.pop(0).snapshot = None
+
+    def _explained(self, error: BaseException, what: str, step: int) -> LrfindError:
+        if self._budget.taken == 0 or isinstance(error, LrfindError):
+            return first_steps_failed(error)
+        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return LrfindError(f"{what} failed at step {step}: {told}")
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
@@ -303,7 +250,10 @@ class LaneProber:
         restore(pack.random)
         self._replay.at = pack.steps * self._setup.recipe.accumulate
         lanes = [Lane(self._first + i, self._seed, np.full(steps, lr)) for i, lr in enumerate(staying)]
-        table = pack.stack.train(np.tile(staying, (steps - pack.steps, 1)), start=pack.steps)
+        try:
+            table = pack.stack.train(np.tile(staying, (steps - pack.steps, 1)), start=pack.steps)
+        except (Exception, SystemExit) as error:
+            raise self._explained(error, f"{len(staying)} stacked probes", pack.steps) from error
         pack.random, pack.steps = capture(), steps
         for number, row in enumerate(table.tolist()):
             for lr, loss in zip(staying, row, strict=True):

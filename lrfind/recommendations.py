@@ -141,7 +141,11 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
     fastest = 10 ** float(np.mean([search.middle for search in searches]))
     steps = max(search.steps for search in searches)
     gain = float(np.median([search.gain for search in searches]))
-    fell = f"loss down {gain:.0%}" if gain <= 1 else "the loss fell below zero"
+    untouched = float(np.median([search.untouched for search in searches]))
+    if untouched > 0:
+        fell = f"loss down {gain:.0%}" if gain <= 1 else "the loss fell below zero"
+    else:
+        fell = f"loss down by {gain * (abs(untouched) or 1.0):.3g}"
     told = f"in {steps} steps lr {fastest:.2g} learned fastest ({fell})"
     wanted = "1 step wants" if training.steps == 1 else f"{training.steps:,} steps want"
     told += f"; {wanted} {10**middle / fastest:.2g} times that"

@@ -30,8 +30,8 @@ Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 """Told of every step that lanes took together: (lanes, step, losses before the update); must be quick."""
 
 
-WatchFor = Callable[[int, int], Watch]
-"""From the numbers of lanes and steps of a run to its watch."""
+WatchFor = Callable[[int | None, int | None], Watch]
+"""From the numbers of lanes and steps of a run, None where they are not known beforehand, to its watch."""
 
 
 def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:

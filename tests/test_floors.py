@@ -18,7 +18,7 @@ FLOORS = {
     "models": 2, "datasets": 2, "batches": 2, "preserve": 2, "train": 2, "problem": 2, "components": 2, "randomness": 2, "streams": 2, "evaluation": 2, "stacks": 2, "calibration": 2, "weights": 2, "param_groups": 2, "noise_scale": 2, "gauge": 2,
     "fitting": 2, "explanations": 2,
     "tables": 3, "store": 3, "curve_files": 3,
-    "environment": 2, "teams": 4, "lanes": 4, "range_tests": 4, "sweeps": 4, "conclusions": 4, "optuna_export": 4, "variants": 4, "peaks": 4, "preparation": 4, "trainings": 4, "checkpoints": 4, "probers": 4, "finds": 4,
+    "environment": 2, "teams": 4, "lanes": 4, "range_tests": 4, "sweeps": 4, "conclusions": 4, "optuna_export": 4, "variants": 4, "peaks": 4, "preparation": 4, "trainings": 4, "checkpoints": 4, "probers": 4, "replays": 2, "finds": 4,
     "plots": 5, "reports": 5, "listing": 5,
     "progress": 6, "commands": 6, "notebook": 6, "cli": 6, "__init__": 6, "__main__": 6,
 }  # fmt: skip

@@ -148,6 +148,17 @@ def test_a_refusal_says_why_and_what_to_do(reason: str, rows: list[dict[str, Any
     assert told in text
 
 
+def test_a_refusal_leaves_nothing_to_verify() -> None:
+    waiting = proof(None, None, "it has not ended", None, None, None) | {"trainings": []}
+    text = summary_text(refused("nothing learns.", probes(), verification=waiting))
+    assert "resume" not in text
+
+
+def test_losses_that_may_be_negative_are_compared_by_their_difference() -> None:
+    text = summary_text(summary([probe(0.01, 32, -3.9, 1.0) | {"untouched": -2.0}]))
+    assert "32     -3.9  1.9 lower" in text
+
+
 def test_a_run_that_was_cut_off_before_anything_was_known_has_a_text() -> None:
     text = summary_text(refused("the search has not ended.", [], training=None, cost=0, notes=[]))
     assert text == "No learning rate: the search has not ended.\n  `lrfind resume runs/mnist` goes on with it"

@@ -64,7 +64,7 @@ def _train(run: Run, quiet: bool) -> None:
         with run.held(), progress(quiet=quiet) as shown:
             told = False
 
-            def watch(lanes: int, steps: int) -> Watch:
+            def watch(lanes: int | None, steps: int | None) -> Watch:
                 nonlocal told
                 if not (quiet or told):
                     note(f"run: {run.path}; if it is interrupted, `lrfind resume {run.path}` goes on")

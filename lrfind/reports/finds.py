@@ -12,33 +12,37 @@ from lrfind.verification import VERDICTS
 
 def recommendation_text(found: dict[str, Any]) -> str:
     """What a search's probes recommend: the lr, its interval, the confidence in it and why, or why none."""
-    if found["lr"] is None:
-        return "\n".join(_wrapped(f"No learning rate: {found['reason']}", ""))
-    between = f"[{number(found['low'])} to {number(found['high'])}]"
-    first = f"Learning rate: {number(found['lr'])}   {between}   confidence: {found['confidence']}"
-    return "\n".join([first, *_wrapped(f"{found['reason']}.")])
+    return "\n".join(_answer_lines(found, f"confidence: {found['confidence']}"))
 
 
 def find_text(summary: dict[str, Any]) -> str:
     """What a search for the lr found: the lr, why, the probes, what they took, and the proof."""
     found, proof = summary["suggestion"], summary["verification"]
     if found["lr"] is None:
-        lines = _wrapped(f"No learning rate: {found['reason']}", "")
-        lines += _way_on(summary)
+        lines = [*_answer_lines(found, ""), *_way_on(summary)]
     else:
-        between = f"[{number(found['low'])} to {number(found['high'])}]"
-        lines = [f"Learning rate: {number(found['lr'])}   {between}   {_trust(summary)}"]
-        lines.append(f"  for {_training_of(summary)}")
-        lines += _wrapped(f"{found['reason']}.")
+        lines = _answer_lines(found, _trust(summary), f"  for {_training_of(summary)}")
     if summary["probes"]:
         lines += ["", *(f"  {line}" for line in _probes_text(summary).splitlines()), ""]
     if summary["cost"]:
         lines.append(
             f"  cost: {summary['cost']:,} gradient steps, {_counted(len(summary['probes']), 'probe')}"
         )
-    if proof is not None and summary["training"] is not None:
+    if proof is not None and (proof["trainings"] or found["lr"] is not None):
         lines += ["", *_proof_lines(summary)]
     return "\n".join([*lines, *closing_lines(summary)])
+
+
+def _answer_lines(found: dict[str, Any], trust: str, *told: str) -> list[str]:
+    """The rate, its interval, how far to trust it, what is told beside it, and why; or why there is none."""
+    if found["lr"] is None:
+        return _wrapped(f"No learning rate: {found['reason']}", "")
+    between = f"[{number(found['low'])} to {number(found['high'])}]"
+    return [
+        f"Learning rate: {number(found['lr'])}   {between}   {trust}",
+        *told,
+        *_wrapped(f"{found['reason']}."),
+    ]
 
 
 def _trust(summary: dict[str, Any]) -> str:
@@ -47,18 +51,9 @@ def _trust(summary: dict[str, Any]) -> str:
     said = f"confidence: {summary['suggestion']['confidence']}"
     if proof is None or proof["verdict"] is None:
         return said
-    own = _said_by_probes(proof)
-    if own is not None and proof["lr"] != own:
-        return f"from verification; the probes said {number(own)}"
+    if proof["lr"] != proof["of"]:
+        return f"{said}, from verification; the probes said {number(proof['of'])}"
     return f"{said}, verified"
-
-
-def _said_by_probes(proof: dict[str, Any] | None) -> float | None:
-    """The rate that was verified; None where that has not ended."""
-    if proof is None or proof["verdict"] is None:
-        return None
-    of: float = proof["of"]
-    return of
 
 
 def _training_of(summary: dict[str, Any]) -> str:
@@ -86,8 +81,7 @@ def _probes_text(summary: dict[str, Any]) -> str:
     for row in probes:
         loss, beside = "-", "-"
         if row["score"] is not None:
-            share = (row["score"] - row["untouched"]) / (abs(row["untouched"]) or 1.0)
-            loss, beside = f"{row['score']:.4g}", _beside(share)
+            loss, beside = f"{row['score']:.4g}", _beside(row["score"], row["untouched"])
         fate = f"weight {row['weight']:.2f}" if row["weight"] is not None and answered else ""
         fate = "left behind" if row["weight"] is None else fate
         fate = f"stopped: the loss blew up at step {row['steps'] - 1}" if row["stopped"] else fate
@@ -97,12 +91,18 @@ def _probes_text(summary: dict[str, Any]) -> str:
     return table_text(["seed", *header] if several else header, rows)
 
 
-def _beside(share: float) -> str:
-    """How a loss compares with another.
+def _beside(loss: float, other: float) -> str:
+    """How a loss compares with another; by their difference where they are not both positive.
 
-    >>> _beside(-0.621), _beside(0.0001), _beside(-0.998), _beside(40.0)
-    ('62% lower', 'the same', '0.002 times as high', '41 times as high')
+    >>> _beside(0.379, 1.0), _beside(1.0001, 1.0), _beside(-3.9, -2.0)
+    ('62% lower', 'the same', '1.9 lower')
+    >>> _beside(0.002, 1.0), _beside(41.0, 1.0)
+    ('0.002 times as high', '41 times as high')
     """
+    if loss < 0 or other <= 0:
+        apart = loss - other
+        return f"{abs(apart):.3g} {'lower' if apart < 0 else 'higher'}" if apart else "the same"
+    share = (loss - other) / other
     if -1 < share < -0.99:
         return f"{1 + share:.2g} times as high"
     if share >= 2:

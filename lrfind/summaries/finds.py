@@ -27,13 +27,13 @@ def find_summary(
     schedule: str,
     judge: Judge,
     seeds: int,
-    wide: bool = False,
-    verified: float | None = None,
-    verify_steps: int | None = None,
-    verify_seeds: int = 0,
-    metric: str | None = None,
-    refused: str | None = None,
-    notes: Sequence[str] = (),
+    wide: bool,
+    verified: float | None,
+    verify_steps: int | None,
+    verify_seeds: int,
+    metric: str | None,
+    refused: str | None,
+    notes: Sequence[str],
 ) -> dict[str, Any]:
     """What a search found, read from its probes.
 
