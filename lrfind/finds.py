@@ -17,7 +17,7 @@ from lrfind.environment import environment
 from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.lanes import run_lanes
 from lrfind.plan import SETTLED, LaneResult, planned_lanes
-from lrfind.preparation import budget, evaluate_once, training_conditions, variant_shape
+from lrfind.preparation import evaluate_once, training_conditions, training_steps, variant_shape
 from lrfind.probers import PASSES, Budget, LaneProber
 from lrfind.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, WIDE, Recorded, Search, search
 from lrfind.problem import Problem, from_config
@@ -144,7 +144,7 @@ def run_find(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> d
 
 def _search(run: Run, problem: Problem, watch: WatchFor) -> None:
     experiment, section = run.experiment, run.experiment.find
-    steps = budget(experiment.training, problem)
+    steps = training_steps(experiment.training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
     setup = problem.setup(experiment.seed)
     training = training_of(setup.optimizer, steps, float(shape.multiplier.mean()))

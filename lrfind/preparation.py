@@ -83,7 +83,7 @@ def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()
     variants, section = variants_of(experiment, command), lanes_section(experiment, command)
     optimizers = {id(variant.experiment.optimizer): variant.experiment for variant in variants}
     problems = from_configs([*optimizers.values()])
-    steps = budget(experiment.training, problems[0])
+    steps = training_steps(experiment.training, problems[0])
     by_variant = problems if len(problems) > 1 else problems * len(variants)
     shapes = {v.name: variant_shape(v, p, steps) for v, p in zip(variants, by_variant, strict=True)}
     lanes = first_round(section, {v.name: v.experiment.optimizer.lr for v in variants}, experiment.seed)
@@ -171,7 +171,7 @@ def idle_watches(training: TrainingSection, steps: int) -> list[str]:
     ]
 
 
-def budget(training: TrainingSection, problem: Problem) -> int:
+def training_steps(training: TrainingSection, problem: Problem) -> int:
     """T, the steps of a training.
 
     Raises:

@@ -19,10 +19,10 @@ from lrfind.errors import LrfindError, Stopped
 from lrfind.lanes import run_lane
 from lrfind.plan import SETTLED, Evaluation, planned_lanes
 from lrfind.preparation import (
-    budget,
     evaluate_once,
     idle_watches,
     training_conditions,
+    training_steps,
     variant_shape,
 )
 from lrfind.problem import Problem, from_config
@@ -54,7 +54,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     experiment = run.experiment
     training = experiment.training
     problem = from_config(experiment)
-    steps = budget(training, problem)
+    steps = training_steps(training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
     _note_facts(run, experiment, problem, steps)
     pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)

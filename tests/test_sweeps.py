@@ -15,7 +15,7 @@ from lrfind.config import check
 from lrfind.errors import UsageError
 from lrfind.peaks import first_peaks, next_peaks
 from lrfind.plan import Lane, LaneResult
-from lrfind.preparation import budget, prepare
+from lrfind.preparation import prepare, training_steps
 from lrfind.store import Run
 from lrfind.sweeps import run_sweep
 from tests.conftest import LINEAR
@@ -100,7 +100,7 @@ def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: P
     assert prepared.steps == 3 * 6  # 64 rows
     assert prepared.cost.lanes == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
-        budget(experiment.training, replace(prepared.problems[0], batches_per_epoch=None))
+        training_steps(experiment.training, replace(prepared.problems[0], batches_per_epoch=None))
 
 
 class Crash(BaseException):

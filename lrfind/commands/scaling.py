@@ -134,12 +134,12 @@ def _measure(
     experiment: Experiment, lr: float, steps: int | None, batches: int, quiet: bool
 ) -> list[NoiseScale]:
     from lrfind.noise_scale import measure
-    from lrfind.preparation import budget
+    from lrfind.preparation import training_steps
     from lrfind.problem import from_config
 
     problem = from_config(experiment)
     if steps is None:
-        steps = min(budget(experiment.training, problem), MOST_STEPS)
+        steps = min(training_steps(experiment.training, problem), MOST_STEPS)
     if not quiet:
         note(f"measuring the noise scale along {steps} steps at lr {lr:.3g}")
     return measure(problem, experiment.seed, lr, steps=steps, batches=batches)
