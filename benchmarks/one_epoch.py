@@ -22,7 +22,7 @@ from lrfind.config import check
 from lrfind.finds import find, training_of
 from lrfind.lanes import run_lane
 from lrfind.plan import PlannedLane
-from lrfind.preparation import budget, variant_shape
+from lrfind.preparation import training_steps, variant_shape
 from lrfind.problem import from_config
 from lrfind.range_tests import range_test
 from lrfind.recommendations import recommend
@@ -39,10 +39,10 @@ FULL = ("data.name=mnist", "training={epochs: 1, schedule: one_cycle}", "looks=0
 def main(root: str) -> None:
     config = check(starter("mnist_cnn"), ["looks=0"])
     packaged = from_config(config)
-    as_it_is_steps = budget(config.training, packaged)
+    as_it_is_steps = training_steps(config.training, packaged)
     experiment = check(starter("mnist_cnn"), [*FULL, f"data.args={{root: '{root}'}}"])
     problem = from_config(experiment)
-    steps = budget(experiment.training, problem)
+    steps = training_steps(experiment.training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
     training = training_of(problem.setup(0).optimizer, steps, float(shape.multiplier.mean()))
     scores: dict[str, list[float]] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,16 @@ def test_there_is_no_circle() -> None:
 
     for module in graph:
         visit(module, ())
+
+
+def test_benchmarks_import_what_there_is() -> None:
+    missing = []
+    for path in (ROOT.parent / "benchmarks").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lrfind."):
+                module = importlib.import_module(str(node.module))
+                missing += [f"{path.name}: {a.name}" for a in node.names if not hasattr(module, a.name)]
+    assert missing == []
 
 
 @pytest.mark.parametrize(
