@@ -117,7 +117,7 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         length = math.log10(training.steps / recommendations.USUAL_STEPS)
         decay = -math.log10(training.mean_multiplier)
         for found, cost in searches[cell.task]:
-            shift = [*family, 0] if found.learns else [0, 0, 0, 0, 0, 1]
+            shift = [0, 0, 0, 0, 0, 1] if found.on_a_plateau else [*family, 0]
             refused = recommendations.refusal(found) is not None
             base, gain, breadth = (
                 (math.nan, 0.0, 0.0) if refused else (found.middle, found.gain, found.breadth)

@@ -205,6 +205,11 @@ class Search:
         """Whether any rate lowers the loss by more than a plateau does."""
         return self.gain >= NOT_LEARNING
 
+    @property
+    def on_a_plateau(self) -> bool:
+        """Whether none does although there was time to; in fewer than `FIRST_STEPS` there was not."""
+        return not self.learns and self.steps >= FIRST_STEPS
+
     def harmless(self) -> list[Place]:
         """The rates that are still compared and do not raise the loss, ascending."""
         untouched = self.untouched
@@ -235,7 +240,7 @@ class Search:
         untouched, lowest = self.untouched, self.scores[self.best]
         if math.isinf(lowest):
             return {}
-        if not self.learns and self.harmless():
+        if self.on_a_plateau and self.harmless():
             highest = self.harmless()[-3:]
             return {place: float(place in highest) / len(highest) for place in self.scores}
         scale = SHARPNESS * max(untouched - lowest, 1e-300)

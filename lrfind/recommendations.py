@@ -161,7 +161,7 @@ def recommend(searches: Sequence[Search], training: Training, cost: int) -> Answ
 
 def log_lr(search: Search, training: Training) -> float:
     """Log10 of the lr that one search recommends."""
-    own = (training.family or ADAM).shift if search.learns else ON_A_PLATEAU
+    own = ON_A_PLATEAU if search.on_a_plateau else (training.family or ADAM).shift
     lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     shift = own + PER_LENGTH * lengths + PER_DECAY * decay
@@ -209,8 +209,10 @@ def confidence_in(
     """How far a recommendation is to be trusted, and what speaks against it, in sentences."""
     serious, slight = [], []
     gain = min(search.gain for search in searches)
-    if gain < NOT_LEARNING:
+    if any(search.on_a_plateau for search in searches):
         serious.append("Hardly anything was learned in the probes: the training begins on a plateau")
+    elif gain < NOT_LEARNING:
+        serious.append("Hardly anything was learned in the few steps of the probes")
     elif gain < min(ENOUGH.values()):
         serious.append("The loss fell little in the probes, and what comes later may want another rate")
     elif gain < max(ENOUGH.values()):

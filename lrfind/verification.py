@@ -15,6 +15,9 @@ FACTORS = (1 / 3, 1.0, 3.0)
 NEGLIGIBLE, USABLE = 0.05, 0.1
 """Shares of the drop from the first loss to the best, that a rate may lose and still stand, or be usable."""
 
+LEARNED = 0.01
+"""Share of the first loss that the best rate has to take away."""
+
 VERDICTS = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
 """In words."""
 
@@ -63,8 +66,8 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     if best is None or best.loss is None:
         return Verdict("refuted", None, "neither it nor a third of it nor three times it came to its end")
     first = fmean(float(lane.loss[0]) for lane in own.lanes.values())
-    if not first > best.loss:
-        return Verdict("refuted", None, f"no rate ended below {first:.4g}, where it began: {_said(best)}")
+    if not first - best.loss > LEARNED * abs(first):
+        return Verdict("refuted", None, f"no rate learned anything from {first:.4g} on: {_said(best)}")
     if own.loss is None:
         return Verdict("refuted", best.lr, f"it {own.outcome}, where {_said(best)}")
     if best is own:

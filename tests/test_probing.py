@@ -10,7 +10,17 @@ import pytest
 from lrfind.curves import Array
 from lrfind.errors import NoSuggestion
 from lrfind.plan import LaneResult
-from lrfind.probing import MOST_STEPS, UNTOUCHED, Probe, Recorded, Search, place_of, rate, search
+from lrfind.probing import (
+    MOST_STEPS,
+    NOT_LEARNING,
+    UNTOUCHED,
+    Probe,
+    Recorded,
+    Search,
+    place_of,
+    rate,
+    search,
+)
 from lrfind.recommendations import FAMILIES, Training, log_lr, recommend
 
 SGD = Training("sgd", 400)
@@ -128,6 +138,16 @@ def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_
     assert found.steps > 32
     assert found.learns
     assert found.middle == pytest.approx(0.0, abs=0.1)
+
+
+def test_the_few_steps_of_a_small_budget_are_not_taken_for_a_plateau() -> None:
+    found = search(Formula(lambda lr, step: 1.0 - 0.01 * step * min(lr, 0.3 / (lr + 1e-9)), 40), start=0.1)
+    assert found.gain < NOT_LEARNING
+    assert not found.on_a_plateau
+    answer = recommend([found], SGD, 1)
+    assert log_lr(found, SGD) == found.middle + FAMILIES["sgd"].shift
+    assert "few steps of the probes" in answer.reason
+    assert answer.confidence == "low"
 
 
 def test_on_an_endless_plateau_the_answer_is_of_low_confidence() -> None:

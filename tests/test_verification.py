@@ -56,11 +56,12 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
         ((2.0, math.inf, math.inf), "refuted", 0.1, "it diverged, where lr 0.1 ended at 2"),
         ((2.0, (1.0, 1.0, math.inf), math.inf), "refuted", 0.1, "it diverged"),
         ((math.inf, math.inf, math.inf), "refuted", None, "neither it nor a third"),
-        ((12.0, 11.0, 13.0), "refuted", None, "no rate ended below 10, where it began: lr 0.3 ended at 11"),
+        ((12.0, 11.0, 13.0), "refuted", None, "no rate learned anything from 10 on: lr 0.3 ended at 11"),
+        ((9.99, 9.95, 9.93), "refuted", None, "no rate learned anything"),
     ],
     ids=[
         "the best", "level", "the best, where three times it diverges", "negligible", "not told apart",
-        "up", "down", "far from the best", "diverged", "one seed diverged", "none finished", "nothing learned",
+        "up", "down", "far from the best", "diverged", "one seed diverged", "none finished", "nothing learned", "hardly anything learned",
     ],
 )  # fmt: skip
 def test_a_rate_is_judged_by_its_neighbours(

@@ -53,7 +53,9 @@ def _trust(summary: dict[str, Any]) -> str:
         return said
     if proof["lr"] != proof["of"]:
         return f"{said}, from verification; the probes said {number(proof['of'])}"
-    return f"{said}, verified"
+    steps = summary["training"]["steps"]
+    share = "" if proof["steps"] == steps else f" on {proof['steps']:,} of {steps:,} steps"
+    return f"{said}, verified{share}"
 
 
 def _training_of(summary: dict[str, Any]) -> str:
@@ -141,13 +143,15 @@ def _proof_lines(summary: dict[str, Any]) -> list[str]:
         done = _counted(len(proof["trainings"]), "training")
         told = [f"  verification has not ended: {done} so far; `lrfind resume {summary['run']}` goes on"]
     else:
-        told = _wrapped(f"Verified, and {VERDICTS[proof['verdict']]}: {proof['reason']}.")
+        several = len({row["seed"] for row in proof["trainings"]}) > 1
+        which = " These are medians, and means below." if several else ""
+        told = _wrapped(f"Verified, and {VERDICTS[proof['verdict']]}: {proof['reason']}.{which}")
     return [*told, "", *(f"  {line}" for line in table_text(header, rows).splitlines()), ""]
 
 
 def _brief_mean(found: dict[str, float]) -> str:
     mean, deviation = found["mean"], found["deviation"]
-    return f"{mean:.4g} +- {deviation:.2g}" if deviation else f"{mean:.4g}"
+    return f"{mean:.4g} +- {deviation:.2g}" if deviation > 1e-9 * abs(mean) else f"{mean:.4g}"
 
 
 def _counted(number: int, what: str) -> str:
