@@ -21,9 +21,7 @@ def copy_of(batch: Any) -> Any:
         return {key: copy_of(value) for key, value in batch.items()}
     try:
         return copy.deepcopy(batch)
-    except (
-        Exception
-    ):  # a lock, or something else of the user's: it cannot be copied, nor should it be changed
+    except Exception:  # something of the user's that cannot be copied, as a lock: nor should it be changed
         return batch
 
 

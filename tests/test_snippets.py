@@ -155,9 +155,10 @@ def test_the_snippet_reads_like_a_persons_lines() -> None:
 
 
 def test_the_snippet_says_that_the_rate_was_verified() -> None:
-    proof = {"verdict": "stands", "lr": PEAK, "trainings": [{"lr": PEAK, "outcome": "finished"}]}
+    ended = {"lr": PEAK, "outcome": "finished"}
+    proof = {"verdict": "stands", "lr": PEAK, "steps": 10, "trainings": [ended]}
     text = snippet_of(experiment("constant"), summary() | {"verification": proof})
-    assert "verified" in text.partition("peak = ")[2].partition("\n")[0]
+    assert "verified on 10 of " in text.partition("peak = ")[2].partition("\n")[0]
     executed(text)
 
 

@@ -47,7 +47,9 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
 
 def _trust(summary: Mapping[str, Any]) -> str:
     found, proof = summary["suggestion"], summary["verification"]
-    verified = ", verified" if proof is not None and proof["verdict"] == "stands" else ""
+    verified = ""
+    if proof is not None and proof["verdict"] == "stands":
+        verified = f", verified on {proof['steps']:,} of {summary['training']['steps']:,} steps"
     within = f"{found['low']:.3g} to {found['high']:.3g} should do as well"
     return f"{within}; confidence: {found['confidence']}{verified}"
 
