@@ -32,11 +32,11 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready-bench  ## speed beside the peers
-	$(BIN)/python benchmarks/range_test.py
-	$(BIN)/python benchmarks/sweep.py
+	$(BIN)/python benchmarks/speed/range_test.py
+	$(BIN)/python benchmarks/speed/sweep.py
 
 quality: $(VENV)/.ready-bench  ## suggestions beside the peers', on tasks whose truth is known
-	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/quality/report.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any
 from lrfind.version import VERSION
 
 if TYPE_CHECKING:
+    from lrfind.analysis.suggestions import Suggestion, suggest
+    from lrfind.api import RangeTest, Recommendation, find, range_test
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
-    from lrfind.notebook import RangeTest, Recommendation, find, range_test
-    from lrfind.suggestions import Suggestion, suggest
 
 __version__ = VERSION
 __all__ = [
@@ -40,13 +40,13 @@ __all__ = [
 _HOMES = {
     "LrfindError": "lrfind.errors",
     "NoSuggestion": "lrfind.errors",
-    "RangeTest": "lrfind.notebook",
-    "Recommendation": "lrfind.notebook",
-    "Suggestion": "lrfind.suggestions",
+    "RangeTest": "lrfind.api",
+    "Recommendation": "lrfind.api",
+    "Suggestion": "lrfind.analysis.suggestions",
     "UsageError": "lrfind.errors",
-    "find": "lrfind.notebook",
-    "range_test": "lrfind.notebook",
-    "suggest": "lrfind.suggestions",
+    "find": "lrfind.api",
+    "range_test": "lrfind.api",
+    "suggest": "lrfind.analysis.suggestions",
 }
 
 

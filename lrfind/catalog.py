@@ -64,25 +64,25 @@ ADAPTIVE = frozenset(OPTIMIZERS) - {"sgd"}
 """Those that divide by the size of past gradients."""
 
 SCHEDULES = {
-    "constant": "lrfind.schedules:constant",
-    "linear_warmup": "lrfind.schedules:linear_warmup",
-    "linear": "lrfind.schedules:linear",
-    "polynomial": "lrfind.schedules:polynomial",
-    "cosine": "lrfind.schedules:cosine",
-    "cosine_restarts": "lrfind.schedules:cosine_restarts",
-    "step_decay": "lrfind.schedules:step_decay",
-    "multi_step": "lrfind.schedules:multi_step",
-    "exponential": "lrfind.schedules:exponential",
-    "inverse_time": "lrfind.schedules:inverse_time",
-    "inverse_sqrt": "lrfind.schedules:inverse_sqrt",
-    "cyclic": "lrfind.schedules:cyclic",
-    "one_cycle": "lrfind.schedules:one_cycle",
-    "wsd": "lrfind.schedules:wsd",
-    "join": "lrfind.schedules:join",
-    "reduce_on_plateau": "lrfind.reactions:reduce_on_plateau",
-    "grad_norm": "lrfind.reactions:grad_norm",
+    "constant": "lrfind.schedules.functions:constant",
+    "linear_warmup": "lrfind.schedules.functions:linear_warmup",
+    "linear": "lrfind.schedules.functions:linear",
+    "polynomial": "lrfind.schedules.functions:polynomial",
+    "cosine": "lrfind.schedules.functions:cosine",
+    "cosine_restarts": "lrfind.schedules.functions:cosine_restarts",
+    "step_decay": "lrfind.schedules.functions:step_decay",
+    "multi_step": "lrfind.schedules.functions:multi_step",
+    "exponential": "lrfind.schedules.functions:exponential",
+    "inverse_time": "lrfind.schedules.functions:inverse_time",
+    "inverse_sqrt": "lrfind.schedules.functions:inverse_sqrt",
+    "cyclic": "lrfind.schedules.functions:cyclic",
+    "one_cycle": "lrfind.schedules.functions:one_cycle",
+    "wsd": "lrfind.schedules.functions:wsd",
+    "join": "lrfind.schedules.functions:join",
+    "reduce_on_plateau": "lrfind.schedules.reactive:reduce_on_plateau",
+    "grad_norm": "lrfind.schedules.reactive:grad_norm",
 }
-"""Each is a function of the step; those of `lrfind.reactions` are functions of what was measured so far."""
+"""Each is a function of the step; those of `reactive` are functions of what was measured so far."""
 
 METHODS = (
     "consensus",
@@ -97,7 +97,7 @@ METHODS = (
     "fastai-valley",
     "fastai-slide",
 )
-"""The suggestion methods; `lrfind.suggestions` has them. Names alone, so that a config is checked quickly."""
+"""The suggestion methods; `lrfind.analysis.suggestions` has them. Names alone, for quick checks."""
 
 DEFAULT_METHOD = "consensus"
 
@@ -111,7 +111,7 @@ Init = Literal["default", "he", "xavier", "orthogonal", "small"]
 """How a model's weights are drawn; `default` leaves torch's own."""
 
 Spacing = Literal["exponential", "linear"]
-"""How a ramp spaces its lrs; see `lrfind.schedules.ramp`."""
+"""How a ramp spaces its lrs; see `lrfind.schedules.functions.ramp`."""
 
 LaneMode = Literal["auto", "single", "stacked"]
 """How lanes run: one after another, many as one stacked model, or whichever is measured to be faster."""
@@ -126,7 +126,7 @@ Judge = Literal["val_loss", "train_loss"]
 """The loss that a sweep is judged by."""
 
 Sampler = Literal["random", "sobol", "tpe", "gp"]
-"""What a search proposes lrs with; see `lrfind.samplers`."""
+"""What a search proposes lrs with; see `lrfind.experiments.samplers`."""
 
 CATALOGS = {
     "model": MODELS,

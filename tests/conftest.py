@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind import cli
-from lrfind.curves import Curve
-from lrfind.plots import runs as plots
+from lrfind.analysis.curves import Curve
+from lrfind.cli import main as cli
+from lrfind.views.plots import runs as plots
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.batches import batch_loss, loader_batches, tensor_batches, to_device
 from lrfind.errors import UsageError
+from lrfind.problem.batches import batch_loss, loader_batches, tensor_batches, to_device
 
 CPU = torch.device("cpu")
 

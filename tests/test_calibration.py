@@ -5,9 +5,9 @@ import sys
 import pytest
 import torch
 
-from lrfind.calibration import MIB, Engine, calibrate, computing_with, lane_bytes
-from lrfind.config import check
-from lrfind.problem import from_config
+from lrfind.config.experiment import check
+from lrfind.problem.problem import from_config
+from lrfind.training.calibration import MIB, Engine, calibrate, computing_with, lane_bytes
 from tests.conftest import LINEAR
 
 OWN = """

@@ -12,8 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lrfind.listing import LISTS
-from lrfind.suggestions import METHODS
+from lrfind.analysis.suggestions import METHODS
+from lrfind.cli.listing import LISTS
 from tests.conftest import Command
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -211,6 +211,6 @@ def test_a_full_disk_is_exit_4(lrfind: Command, config: Path, monkeypatch: pytes
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device", "run/steps.csv")
 
-    monkeypatch.setattr("lrfind.store.Run.add_lane", full)
+    monkeypatch.setattr("lrfind.runs.store.Run.add_lane", full)
     assert lrfind("range-test", config) == 4
     assert "the disk is full (run/steps.csv)" in lrfind.err

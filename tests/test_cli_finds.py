@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lrfind.conclusions import summarize
-from lrfind.store import Run
+from lrfind.runs.store import Run
+from lrfind.runs.summary import summarize
 from tests.conftest import Command
 
 KEYS = {
@@ -117,7 +117,8 @@ def test_a_find_that_was_interrupted_is_resumed(
 ) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(
-            "lrfind.probers.LaneProber._train_single", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+            "lrfind.experiments.prober.LaneProber._train_single",
+            lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         assert lrfind("find", config, "--out", "run", "-q") == 130
     assert "`lrfind resume run` goes on" in lrfind.err

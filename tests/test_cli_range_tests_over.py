@@ -10,10 +10,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from lrfind.config import check
-from lrfind.plan import Lane
-from lrfind.range_tests import run_range_test
-from lrfind.store import Run
+from lrfind.analysis.lanes import Lane
+from lrfind.config.experiment import check
+from lrfind.experiments.range_test import run_range_test
+from lrfind.runs.store import Run
 from tests.conftest import LINEAR, Command
 
 OVER = ("--over", "momentum", "--values", "0,0.9")

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lrfind.commands.schedules import schedules
-from lrfind.document import ConfigError
+from lrfind.cli.schedules import schedules
+from lrfind.config.document import ConfigError
+from lrfind.config.sections import Component
+from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
-from lrfind.plots.schedules import draw_lr, schedules_figure, view_schedules
-from lrfind.sections import Component
-from lrfind.shapes import shape_of
+from lrfind.views.plots.schedules import draw_lr, schedules_figure, view_schedules
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -193,7 +193,7 @@ def test_a_call_without_a_schedule_or_a_step_is_refused(arguments: list[str]) ->
 
 def test_drawing_does_without_torch() -> None:
     code = (
-        "import sys; from lrfind.commands.schedules import schedules;"
+        "import sys; from lrfind.cli.schedules import schedules;"
         "schedules.main(['one_cycle', 'wsd', '--out', 'plot.png'], standalone_mode=False);"
         "assert 'torch' not in sys.modules; assert 'matplotlib.pyplot' not in sys.modules"
     )

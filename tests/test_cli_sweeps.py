@@ -175,7 +175,7 @@ def test_a_second_process_is_refused_and_told_who_holds_the_run(lrfind: Command,
     assert lrfind("grid", config, "--lrs", "0.1", "--out", "run", *QUICK) == 0
     with sqlite3.connect("run/run.sqlite") as database:
         database.execute("DELETE FROM facts WHERE name = 'concluded'")
-    from lrfind.store import Run
+    from lrfind.runs.store import Run
 
     with Run.open(Path("run")).held():
         assert lrfind("status", "run") == 0

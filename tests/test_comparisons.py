@@ -12,14 +12,14 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from lrfind.analysis.comparisons import standings, verdict
+from lrfind.analysis.lanes import Evaluation, LaneResult, PlannedLane
 from lrfind.catalog import OPTIMIZERS
-from lrfind.comparisons import standings, verdict
-from lrfind.config import check, dump
-from lrfind.peaks import first_round, next_round
-from lrfind.plan import Evaluation, LaneResult, PlannedLane
-from lrfind.store import Run
-from lrfind.summaries.comparisons import comparison_summary
-from lrfind.sweeps import run_sweep
+from lrfind.config.experiment import check, dump
+from lrfind.experiments.rounds import first_round, next_round
+from lrfind.experiments.sweep import run_sweep
+from lrfind.runs.store import Run
+from lrfind.runs.summaries.compare import comparison_summary
 from tests.conftest import LINEAR, Command
 
 

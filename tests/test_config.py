@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lrfind import config, templates
-from lrfind.config import Experiment, check
-from lrfind.document import ConfigError, parse
+from lrfind.config import experiment as config
+from lrfind.config import templates
+from lrfind.config.document import ConfigError, parse
+from lrfind.config.experiment import Experiment, check
 from lrfind.errors import UsageError
 
 GOOD = """\

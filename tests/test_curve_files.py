@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind.curve_files import read_curves
 from lrfind.errors import UsageError
+from lrfind.runs.curves import read_curves
 
 
 def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfind.curves import Curve, DivergenceRule, smooth
+from lrfind.analysis.curves import Curve, DivergenceRule, smooth
 from lrfind.errors import UsageError
 
 
@@ -121,7 +121,7 @@ def test_a_blow_up_does_not_leak_into_the_points_before_it() -> None:
 
 def test_smoothing_fits_the_same_parabola_as_numpy() -> None:
     y = np.random.default_rng(3).standard_normal(30).cumsum()
-    from lrfind.curves import _local_parabola
+    from lrfind.analysis.curves import _local_parabola
 
     fit = _local_parabola(y, 9).values
     for t in (0, 3, 15, 29):

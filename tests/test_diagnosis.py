@@ -9,15 +9,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from lrfind.config import check
-from lrfind.diagnosis import diagnose
-from lrfind.health import LayerHealth
-from lrfind.plots.health import health_figure, view_health
-from lrfind.range_tests import run_range_test
-from lrfind.reports.runs import summary_text
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
-from lrfind.trainings import run_training
+from lrfind.analysis.diagnosis import diagnose
+from lrfind.analysis.health import LayerHealth
+from lrfind.config.experiment import check
+from lrfind.experiments.range_test import run_range_test
+from lrfind.experiments.sweep import run_sweep
+from lrfind.experiments.train import run_training
+from lrfind.runs.store import Run
+from lrfind.views.plots.health import health_figure, view_health
+from lrfind.views.text.runs import summary_text
 
 IMAGES = """
 data: {name: mnist_mini, batch_size: 64}

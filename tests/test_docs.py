@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from lrfind.catalog import OPTIMIZERS, SCHEDULES
-from lrfind.config import check
-from lrfind.registry import resolve
-from lrfind.shapes import shape_of
+from lrfind.config.experiment import check
+from lrfind.config.registry import resolve
+from lrfind.config.shapes import shape_of
 from tests.conftest import LINEAR
 
 ROOT = Path(__file__).parent.parent

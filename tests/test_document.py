@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfind.document import Override, parse
+from lrfind.config.document import Override, parse
 
 
 @pytest.mark.parametrize(

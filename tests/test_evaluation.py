@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from lrfind.errors import UsageError
-from lrfind.evaluation import evaluate, evaluating, metric_of, score
+from lrfind.training.evaluation import evaluate, evaluating, metric_of, score
 
 LINEAR = nn.Linear(2, 1)
 X = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))

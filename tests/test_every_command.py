@@ -12,14 +12,14 @@ import pytest
 from torch import nn
 
 from lrfind.catalog import OPTIMIZERS
-from lrfind.config import check, dump
-from lrfind.finds import run_find
-from lrfind.problem import from_config
-from lrfind.range_tests import run_range_test
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
-from lrfind.train import train
-from lrfind.trainings import run_training
+from lrfind.config.experiment import check, dump
+from lrfind.experiments.find import run_find
+from lrfind.experiments.range_test import run_range_test
+from lrfind.experiments.sweep import run_sweep
+from lrfind.experiments.train import run_training
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
+from lrfind.training.loop import train
 from tests.conftest import LINEAR
 
 COMMANDS: dict[str, tuple[Callable[[Run], dict[str, Any]], str]] = {

@@ -18,8 +18,8 @@ import torch
 import yaml
 
 import lrfind as package
-from lrfind.batches import batch_loss, loader_batches
-from lrfind.config import Experiment
+from lrfind.config.experiment import Experiment
+from lrfind.problem.batches import batch_loss, loader_batches
 from tests.conftest import Command
 
 EXAMPLES = Path(__file__).parent.parent / "examples"

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from lrfind.config import Experiment, anchored, check
-from lrfind.problem import from_config
-from lrfind.range_tests import run_range_test
-from lrfind.shapes import shape_of
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
-from lrfind.templates import companions, starter, templates
+from lrfind.config.experiment import Experiment, anchored, check
+from lrfind.config.shapes import shape_of
+from lrfind.config.templates import companions, starter, templates
+from lrfind.experiments.range_test import run_range_test
+from lrfind.experiments.sweep import run_sweep
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
 from tests.conftest import Command
 
 TINY = ("range_test.steps=8", "range_test.seeds=1", "training.steps=3", "grid.seeds=1", "grid.lanes=single")

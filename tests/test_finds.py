@@ -15,15 +15,15 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset
 
 import lrfind
-from lrfind.conclusions import summarize
-from lrfind.config import check, dump
-from lrfind.finds import find, run_find, training_of
-from lrfind.plan import Lane
-from lrfind.problem import from_config
-from lrfind.recommendations import Training
-from lrfind.sections import FindSection
-from lrfind.store import Run
-from lrfind.verification import verified_lrs
+from lrfind.analysis.lanes import Lane
+from lrfind.analysis.recommendation import Training
+from lrfind.analysis.verification import verified_lrs
+from lrfind.config.experiment import check, dump
+from lrfind.config.sections import FindSection
+from lrfind.experiments.find import find, run_find, training_of
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
+from lrfind.runs.summary import summarize
 from tests.conftest import LINEAR
 from tests.test_notebook import OPTIMIZERS, World, data
 

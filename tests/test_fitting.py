@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.explanations.failures import explain, own_line
-from lrfind.explanations.targets import broadcasts, misfit, silent_misfit
-from lrfind.train import first_steps_failed
+from lrfind.training.explanations.failures import explain, own_line
+from lrfind.training.explanations.targets import broadcasts, misfit, silent_misfit
+from lrfind.training.loop import first_steps_failed
 from tests.conftest import Command
 
 OWN = """
@@ -429,7 +429,7 @@ def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, 
     assert lrfind("check", "own.yaml", "--imports") == 0
     assert lrfind.out.startswith("ok: own: ")
     (here / "own_for_fitting.py").write_text("raise RuntimeError('imported')")
-    code = "import sys; from lrfind.cli import run; assert run(['check', 'own.yaml']) == 0; print({'torch', 'numpy'} & {*sys.modules})"
+    code = "import sys; from lrfind.cli.main import run; assert run(['check', 'own.yaml']) == 0; print({'torch', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stdout.endswith("set()\n"), done.stderr
     sys.modules.pop("own_for_fitting")

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrfind.health import LayerHealth
-from lrfind.stacks import Stack
-from lrfind.train import Recipe, Setup, gauge_of, train
+from lrfind.analysis.health import LayerHealth
+from lrfind.training.loop import Recipe, Setup, gauge_of, train
+from lrfind.training.stack import Stack
 
 ROWS = 8
 

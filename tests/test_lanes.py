@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from lrfind.calibration import Engine
-from lrfind.config import check
-from lrfind.lanes import companies, run_lanes
-from lrfind.plan import Lane, LaneResult, Reaction, Shape, planned_lanes
-from lrfind.problem import Problem, from_config
-from lrfind.reactions import plateaued
-from lrfind.schedules import one_cycle, one_cycle_momentum
-from lrfind.sections import Component, EarlyStop
-from lrfind.shapes import shape_of
-from lrfind.teams import Conditions
-from lrfind.train import train
+from lrfind.analysis.lanes import Lane, LaneResult, Reaction, Shape, planned_lanes
+from lrfind.config.experiment import check
+from lrfind.config.sections import Component, EarlyStop
+from lrfind.config.shapes import shape_of
+from lrfind.problem.problem import Problem, from_config
+from lrfind.schedules.functions import one_cycle, one_cycle_momentum
+from lrfind.schedules.reactive import plateaued
+from lrfind.training.calibration import Engine
+from lrfind.training.loop import train
+from lrfind.training.run import companies, run_lanes
+from lrfind.training.team import Conditions
 from tests.conftest import LINEAR
 
 SINGLE = Engine("single", "asked for", 1, False, 1, None, 0.0)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn, optim
 
 from lrfind.catalog import MODELS
-from lrfind.components import make_model
+from lrfind.config.registry import resolve
+from lrfind.config.sections import Component
 from lrfind.errors import UsageError
 from lrfind.models.lenet import LeNet
 from lrfind.models.linear import Linear, Logistic
@@ -24,11 +25,10 @@ from lrfind.models.resnet import ResNet
 from lrfind.models.small_cnn import SmallCNN
 from lrfind.models.torchvision_models import torchvision_model
 from lrfind.models.transformer import Attention, Transformer
-from lrfind.registry import resolve
-from lrfind.sections import Component
-from lrfind.stacks import Stack
-from lrfind.streams import sizes_of
-from lrfind.train import Setup, train
+from lrfind.problem.components import make_model
+from lrfind.problem.data import sizes_of
+from lrfind.training.loop import Setup, train
+from lrfind.training.stack import Stack
 
 IMAGE = {"in_channels": 1, "image_size": (28, 28), "out_features": 10}
 TEXT = {"vocabulary": 7, "sequence_length": 6, "out_features": 7}

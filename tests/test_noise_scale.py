@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.batches import loader_batches, tensor_batches
-from lrfind.config import check
+from lrfind.config.experiment import check
 from lrfind.datasets.regression import regression
 from lrfind.errors import LrfindError, UsageError
-from lrfind.noise_scale import NoiseScale, estimate, gram, implication, measure, rows_of
-from lrfind.problem import Problem, from_config
-from lrfind.train import Setup, Step, train
+from lrfind.experiments.noise_scale import NoiseScale, estimate, gram, implication, measure, rows_of
+from lrfind.problem.batches import loader_batches, tensor_batches
+from lrfind.problem.problem import Problem, from_config
+from lrfind.training.loop import Setup, Step, train
 
 CPU = torch.device("cpu")
 CONFIG = """

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 import lrfind
-from lrfind.sections import RangeTestSection
+from lrfind.config.sections import RangeTestSection
 
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "sgd with momentum": lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9),

@@ -14,11 +14,11 @@ from sklearn.linear_model import SGDRegressor
 from torch import nn
 
 from lrfind.catalog import OPTIMIZERS
+from lrfind.config.registry import resolve
 from lrfind.models.linear import Linear
-from lrfind.registry import resolve
-from lrfind.schedules import constant, inverse_time
-from lrfind.stacks import Stack
-from lrfind.train import Setup, train
+from lrfind.schedules.functions import constant, inverse_time
+from lrfind.training.loop import Setup, train
+from lrfind.training.stack import Stack
 
 Array = np.ndarray
 Updated = tuple[Array, tuple[Any, ...]]

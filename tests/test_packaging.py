@@ -46,7 +46,7 @@ def test_an_installed_copy_has_its_configs_and_its_data(
     built: dict[str, Path], source: str, tmp_path: Path
 ) -> None:
     code = (
-        "import lrfind, sys; from lrfind.cli import run; from lrfind.templates import templates;"
+        "import lrfind, sys; from lrfind.cli.main import run; from lrfind.config.templates import templates;"
         f" assert lrfind.__file__.startswith({str(built[source])!r});"
         " print(*templates()); assert run(['check', '-q']) == 0 and run(['init']) == 0;"
         " from lrfind.datasets.mnist import mnist_mini; assert len(mnist_mini().train[0]) == 5000"

@@ -12,21 +12,21 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lrfind.calibration import calibrate
-from lrfind.config import check
-from lrfind.document import ConfigError
+from lrfind.config.document import ConfigError
+from lrfind.config.experiment import check
+from lrfind.config.sections import OptimizerSection, RangeTestSection
 from lrfind.errors import UsageError
+from lrfind.experiments.range_test import range_test, run_range_test
+from lrfind.experiments.sweep import run_sweep
+from lrfind.experiments.train import run_training
 from lrfind.models.mlp import MLP
-from lrfind.param_groups import param_groups
-from lrfind.problem import from_config
-from lrfind.range_tests import range_test, run_range_test
-from lrfind.schedules import ramp
-from lrfind.sections import OptimizerSection, RangeTestSection
-from lrfind.stacks import Stack
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
-from lrfind.train import train
-from lrfind.trainings import run_training
+from lrfind.problem.param_groups import param_groups
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
+from lrfind.schedules.functions import ramp
+from lrfind.training.calibration import calibrate
+from lrfind.training.loop import train
+from lrfind.training.stack import Stack
 from tests.conftest import LINEAR, Command
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]

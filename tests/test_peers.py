@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lrfind
-from lrfind import peers
-from lrfind.curves import Curve
+from lrfind.analysis import peers
+from lrfind.analysis.curves import Curve
+from lrfind.analysis.suggestions import METHODS, suggest_from
 from lrfind.errors import NoSuggestion
-from lrfind.suggestions import METHODS, suggest_from
 
 # On `golden`, clean and with noise 0.05, as the peers' own code answered.
 GOLDEN = {

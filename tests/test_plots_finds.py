@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
-from lrfind.plots.finds import FindView, find_figure, view_find
+from lrfind.views.plots.find import FindView, find_figure, view_find
 from tests.conftest import Command
 from tests.test_report_finds import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lrfind.health import LayerHealth
-from lrfind.plan import LaneResult
-from lrfind.plots.drawing import save
-from lrfind.plots.health import health_figure, view_health
+from lrfind.analysis.health import LayerHealth
+from lrfind.analysis.lanes import LaneResult
+from lrfind.views.plots.drawing import save
+from lrfind.views.plots.health import health_figure, view_health
 
 FOUND = {"calm": 2, "findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
 

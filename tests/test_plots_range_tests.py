@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind.curves import Curve
-from lrfind.plots.drawing import save
-from lrfind.plots.range_tests import range_test_figure, view_range_test
+from lrfind.analysis.curves import Curve
+from lrfind.views.plots.drawing import save
+from lrfind.views.plots.range_test import range_test_figure, view_range_test
 
 ANSWER = {"lr": 3e-3, "low": 2e-3, "high": 5e-3, "method": "consensus", "reason": ""}
 NONE = {"lr": None, "low": None, "high": None, "method": "consensus", "reason": "flat"}

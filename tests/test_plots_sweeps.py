@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lrfind.plan import Evaluation, LaneResult, Outcome
-from lrfind.plots.drawing import save
-from lrfind.plots.sweeps import curves_figure, sweep_figure, view_curves, view_sweep
-from lrfind.readings import Reading, read_sweep
+from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
+from lrfind.analysis.sweeps import Reading, read_sweep
+from lrfind.views.plots.drawing import save
+from lrfind.views.plots.sweep import curves_figure, sweep_figure, view_curves, view_sweep
 
 
 def lane(lr: float, end: float, outcome: Outcome = "finished", seed: int = 0, steps: int = 30) -> LaneResult:

@@ -7,16 +7,16 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.calibration import Engine
-from lrfind.config import check
-from lrfind.curves import HUGE, Array
+from lrfind.analysis.curves import HUGE, Array
+from lrfind.analysis.lanes import Lane
+from lrfind.config.experiment import check
 from lrfind.errors import LrfindError, NoGradient, UsageError
-from lrfind.lanes import run_lane
-from lrfind.plan import Lane
-from lrfind.preserve import preserved
-from lrfind.probers import MOST_KEPT, Budget, LaneProber
-from lrfind.problem import Problem, from_config, from_objects
-from lrfind.teams import Conditions
+from lrfind.experiments.prober import MOST_KEPT, Budget, LaneProber
+from lrfind.problem.problem import Problem, from_config, from_objects
+from lrfind.problem.snapshot import preserved
+from lrfind.training.calibration import Engine
+from lrfind.training.run import run_lane
+from lrfind.training.team import Conditions
 from tests.conftest import LINEAR
 
 MNIST = "data={name: mnist_mini, batch_size: 16}"
@@ -138,7 +138,7 @@ def test_batches_that_would_fill_the_memory_end_the_search(monkeypatch: pytest.M
     prober = LaneProber(problem_of(), 0, unlimited())
     prober.untouched(8)
     assert prober.affords([0.1], 100)
-    monkeypatch.setattr("lrfind.probers.MOST_BYTES", 10 * 64 * (4 + 1) * 4)  # ten batches
+    monkeypatch.setattr("lrfind.experiments.prober.MOST_BYTES", 10 * 64 * (4 + 1) * 4)  # ten batches
     assert prober.affords([0.1], 10)
     assert not prober.affords([0.1], 11)
 

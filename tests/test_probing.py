@@ -7,10 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from lrfind.curves import Array
-from lrfind.errors import NoSuggestion
-from lrfind.plan import LaneResult
-from lrfind.probing import (
+from lrfind.analysis.curves import Array
+from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.probing import (
     MOST_STEPS,
     NOT_LEARNING,
     UNTOUCHED,
@@ -21,7 +20,8 @@ from lrfind.probing import (
     rate,
     search,
 )
-from lrfind.recommendations import FAMILIES, Training, log_lr, recommend
+from lrfind.analysis.recommendation import FAMILIES, Training, log_lr, recommend
+from lrfind.errors import NoSuggestion
 
 SGD = Training("sgd", 400)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lrfind.components import import_names
-from lrfind.config import check
+from lrfind.config.experiment import check
 from lrfind.errors import UsageError
-from lrfind.problem import choose_device, from_config
+from lrfind.problem.components import import_names
+from lrfind.problem.problem import choose_device, from_config
 
 OWN = """
 import torch

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfind.pruning import recent_loss, rungs, survivors
+from lrfind.analysis.halving import recent_loss, rungs, survivors
 
 LOSSES = st.lists(st.floats(-1e6, 1e6) | st.sampled_from([math.nan, math.inf]), min_size=1, max_size=20)
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from lrfind.config import check
-from lrfind.curves import DivergenceRule
+from lrfind.analysis.curves import DivergenceRule
+from lrfind.analysis.lanes import LaneResult
+from lrfind.config.experiment import check
+from lrfind.config.sections import RangeTestSection
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
-from lrfind.plan import LaneResult
-from lrfind.problem import Problem, from_config
-from lrfind.range_tests import measure_edge, range_test, run_range_test
-from lrfind.schedules import ramp
-from lrfind.sections import RangeTestSection
-from lrfind.stability import bisect_edge
-from lrfind.store import Run
+from lrfind.experiments.edge import bisect_edge
+from lrfind.experiments.range_test import measure_edge, range_test, run_range_test
+from lrfind.problem.problem import Problem, from_config
+from lrfind.runs.store import Run
+from lrfind.schedules.functions import ramp
 from tests.conftest import LINEAR
 
 EPSILON = 2.0**-24  # a float32's rounding, relative
@@ -155,7 +155,7 @@ def test_an_edge_that_bisection_does_not_find_is_told(
     def refuse(*_: object) -> None:
         raise NoSuggestion("training diverges at no lr tried")
 
-    monkeypatch.setattr("lrfind.range_tests.bisect_edge", refuse)
+    monkeypatch.setattr("lrfind.experiments.range_test.bisect_edge", refuse)
     summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
     assert "edge not found by bisection: training diverges at no lr tried" in summary["warnings"]
     assert summary["edge"] == summary["methods"]["edge"]["lr"]

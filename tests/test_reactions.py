@@ -10,7 +10,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from lrfind.errors import UsageError
-from lrfind.reactions import grad_norm, plateaued, reduce_on_plateau
+from lrfind.schedules.reactive import grad_norm, plateaued, reduce_on_plateau
 
 
 def noisy_losses(seed: int, size: int = 120) -> list[float]:

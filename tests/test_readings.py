@@ -10,8 +10,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrfind.plan import Evaluation, LaneResult, Outcome
-from lrfind.readings import Reading, beyond_noise, rate_of, read_sweep
+from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
+from lrfind.analysis.sweeps import Reading, beyond_noise, rate_of, read_sweep
 
 Ending = float | Outcome
 """How a lane ended: finished, at this loss, or else."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from lrfind.catalog import CATALOGS, DATASETS, MODELS, OPTIMIZERS
+from lrfind.config.registry import definition, import_path, resolve
 from lrfind.errors import UsageError
-from lrfind.registry import definition, import_path, resolve
 
 
 @pytest.mark.parametrize("path", [p for catalog in CATALOGS.values() for p in catalog.values()])
@@ -27,7 +27,7 @@ def test_every_built_in_says_what_it_is(path: str) -> None:
 
 def test_reading_a_signature_imports_nothing() -> None:
     code = (
-        "import sys; from lrfind.registry import definition;"
+        "import sys; from lrfind.config.registry import definition;"
         f" assert definition({OPTIMIZERS['adam']!r}); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

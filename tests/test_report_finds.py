@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lrfind.reports.runs import summary_text
+from lrfind.views.text.runs import summary_text
 
 REASON = "in 32 steps lr 0.04 learned fastest (loss down 62%); 3,000 steps want 0.31 times that"
 

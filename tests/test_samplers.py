@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from lrfind import samplers
 from lrfind.catalog import Sampler
 from lrfind.errors import UsageError
-from lrfind.samplers import Trial, propose
+from lrfind.experiments import samplers
+from lrfind.experiments.samplers import Trial, propose
 
 PLAIN: tuple[Sampler, ...] = ("random", "sobol")
 LEARNING: tuple[Sampler, ...] = ("tpe", "gp")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from lrfind.analysis.batch_size import known_optimizer, scale_lr
 from lrfind.catalog import OPTIMIZERS
-from lrfind.commands.scaling import scale
+from lrfind.cli.scale import scale
 from lrfind.errors import UsageError
-from lrfind.scaling import known_optimizer, scale_lr
 
 NOISY = """
 name: noisy
@@ -149,7 +149,7 @@ def test_the_command_does_plain_arithmetic_without_torch() -> None:
     assert "rule: linear, Goyal" in out
     assert err == ""
     code = (
-        "from lrfind.commands.scaling import scale; import sys\n"
+        "from lrfind.cli.scale import scale; import sys\n"
         "scale(['--lr=1', '--from-batch=1', '--to-batch=2', '--optimizer=adam'], standalone_mode=False)\n"
         "assert not {'torch', 'matplotlib', 'pandas'} & set(sys.modules)"
     )

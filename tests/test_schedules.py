@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.optim import SGD, lr_scheduler
 
-from lrfind import schedules
-from lrfind.curves import Array
+from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError
-from lrfind.schedules import (
+from lrfind.schedules import functions as schedules
+from lrfind.schedules.functions import (
     MOMENTUM,
     constant,
     cosine,

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lrfind.analysis.lanes import Shape
+from lrfind.config.sections import Component
+from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
-from lrfind.plan import Shape
-from lrfind.reactions import grad_norm, reduce_on_plateau
-from lrfind.schedules import (
+from lrfind.schedules.functions import (
     cosine,
     cyclic_momentum,
     linear,
@@ -20,8 +21,7 @@ from lrfind.schedules import (
     one_cycle,
     one_cycle_momentum,
 )
-from lrfind.sections import Component
-from lrfind.shapes import shape_of
+from lrfind.schedules.reactive import grad_norm, reduce_on_plateau
 
 STEPS = 40
 STEP = np.arange(STEPS)
@@ -171,7 +171,7 @@ def test_what_makes_no_schedule_is_explained(name: str, args: dict[str, Any], me
 
 
 def test_a_function_that_gives_the_wrong_number_of_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lrfind.schedules.constant", lambda step, steps: np.ones(steps - 1))
+    monkeypatch.setattr("lrfind.schedules.functions.constant", lambda step, steps: np.ones(steps - 1))
     assert refusal("constant") == (
         "schedule: constant must give a number of 0 or more for each of the 40 steps."
     )

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.config import Experiment, check
-from lrfind.param_groups import param_groups
-from lrfind.shapes import shape_of
-from lrfind.snippets.scripts import snippet_of
+from lrfind.config.experiment import Experiment, check
+from lrfind.config.shapes import shape_of
+from lrfind.problem.param_groups import param_groups
+from lrfind.views.snippets.scripts import snippet_of
 
 STEPS, PEAK = 40, 0.0123
 GROUPS = (

@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
 from lrfind.catalog import Precision
-from lrfind.evaluation import evaluate, evaluating, score
 from lrfind.models.mlp import MLP
-from lrfind.param_groups import MULTIPLIER
-from lrfind.stacks import STACKABLE, Stack, obstacle, traceable
-from lrfind.train import AS_IT_IS, Recipe, Setup, train
+from lrfind.problem.param_groups import MULTIPLIER
+from lrfind.training.evaluation import evaluate, evaluating, score
+from lrfind.training.loop import AS_IT_IS, Recipe, Setup, train
+from lrfind.training.stack import STACKABLE, Stack, obstacle, traceable
 
 STEPS, ROWS = 8, 8
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lrfind.analysis.lanes import LaneResult
 from lrfind.errors import UsageError
-from lrfind.plan import LaneResult
-from lrfind.store import Run, default_path
-from lrfind.tables import lanes_frame, steps_frame
+from lrfind.runs.store import Run, default_path
+from lrfind.runs.tables import lanes_frame, steps_frame
 
 
 def lane(number: int = 0, **changes: object) -> LaneResult:

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lrfind.config import check
+from lrfind.config.experiment import check
+from lrfind.config.sections import DataSection
 from lrfind.datasets.images import image_folder
 from lrfind.datasets.tensors import TensorData
-from lrfind.problem import from_config
-from lrfind.sections import DataSection
-from lrfind.streams import Stream, stream
+from lrfind.problem.data import Stream, stream
+from lrfind.problem.problem import from_config
 from tests.test_images import write_images
 
 CPU = torch.device("cpu")

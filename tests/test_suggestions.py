@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import lrfind
 from lrfind import catalog
-from lrfind.curves import Curve
+from lrfind.analysis.curves import Curve
+from lrfind.analysis.suggestions import METHODS, suggest_over
 from lrfind.errors import NoSuggestion, UsageError
-from lrfind.suggestions import METHODS, suggest_over
 
 OURS = ["consensus", "steepest", "minimum"]
 PEERS = [name for name in METHODS if name not in (*OURS, "edge")]

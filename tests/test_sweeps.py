@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lrfind.config import check
+from lrfind.analysis.lanes import Lane, LaneResult
+from lrfind.config.experiment import check
 from lrfind.errors import UsageError
-from lrfind.peaks import first_peaks, next_peaks
-from lrfind.plan import Lane, LaneResult
-from lrfind.preparation import prepare, training_steps
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
+from lrfind.experiments.prepare import prepare, training_steps
+from lrfind.experiments.rounds import first_peaks, next_peaks
+from lrfind.experiments.sweep import run_sweep
+from lrfind.runs.store import Run
 from tests.conftest import LINEAR
 
 NOISELESS = "data.args={samples: 128, features: 6, noise: 0, condition: %d, seed: 1}"
@@ -200,7 +200,9 @@ def test_resuming_uses_the_stored_engine_and_never_recalibrates(
     run = start(tmp_path / "run", *WAYS["stacked"])
     with pytest.raises(Crash):
         run_sweep(run, watch=crash_at(5, 2))
-    monkeypatch.setattr("lrfind.preparation.calibrate", lambda *_, **__: pytest.fail("calibrated again"))
+    monkeypatch.setattr(
+        "lrfind.experiments.prepare.calibrate", lambda *_, **__: pytest.fail("calibrated again")
+    )
     assert run_sweep(run)["engine"]["lanes"] == "stacked"
 
 

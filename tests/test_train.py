@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.batches import loader_batches
 from lrfind.errors import UsageError
-from lrfind.evaluation import held_loss
-from lrfind.param_groups import MULTIPLIER
-from lrfind.schedules import one_cycle, one_cycle_momentum
-from lrfind.train import Recipe, Setup, lr_ratios, train
+from lrfind.problem.batches import loader_batches
+from lrfind.problem.param_groups import MULTIPLIER
+from lrfind.schedules.functions import one_cycle, one_cycle_momentum
+from lrfind.training.evaluation import held_loss
+from lrfind.training.loop import Recipe, Setup, lr_ratios, train
 
 CPU = torch.device("cpu")
 LR = np.geomspace(1e-3, 1e-1, 12)

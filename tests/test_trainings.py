@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrfind import trainings
-from lrfind.config import check, dump
+from lrfind.analysis.lanes import Lane
+from lrfind.config.experiment import check, dump
 from lrfind.errors import UsageError
-from lrfind.plan import Lane
-from lrfind.problem import from_config
-from lrfind.store import Run
-from lrfind.trainings import run_training
+from lrfind.experiments import train as trainings
+from lrfind.experiments.train import run_training
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
 from tests.conftest import LINEAR, Command
 
 MLP = (
@@ -74,7 +74,7 @@ def weights(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module", autouse=True)
 def _looks_at_every_third_step() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrfind.health.APART", 1)
+        patch.setattr("lrfind.analysis.health.APART", 1)
         yield
 
 

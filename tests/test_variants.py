@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from lrfind.catalog import OPTIMIZERS
-from lrfind.config import check, dump
+from lrfind.config.experiment import check, dump
+from lrfind.config.registry import resolve
+from lrfind.config.variants import OVER, Variant, variants_of
 from lrfind.errors import UsageError
-from lrfind.registry import resolve
-from lrfind.variants import OVER, Variant, variants_of
 from tests.conftest import LINEAR
 
 OWN = "optimizer={name: sgd, lr: 0.1, args: {momentum: 0.9, nesterov: true}}"

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from lrfind.plan import Evaluation, LaneResult
-from lrfind.probing import search
-from lrfind.recommendations import Training
-from lrfind.summaries.finds import find_summary
-from lrfind.verification import verdict_on, verified_lrs
+from lrfind.analysis.lanes import Evaluation, LaneResult
+from lrfind.analysis.probing import search
+from lrfind.analysis.recommendation import Training
+from lrfind.analysis.verification import verdict_on, verified_lrs
+from lrfind.runs.summaries.find import find_summary
 from tests.test_probing import Formula, descent
 
 LR = 0.3

@@ -12,15 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from lrfind.config import check
+from lrfind.config.experiment import check
 from lrfind.errors import UsageError
+from lrfind.experiments.range_test import run_range_test
+from lrfind.experiments.sweep import run_sweep
+from lrfind.experiments.train import run_training
 from lrfind.models.linear import Linear
-from lrfind.problem import Problem, from_config
-from lrfind.range_tests import run_range_test
-from lrfind.store import Run
-from lrfind.sweeps import run_sweep
-from lrfind.trainings import run_training
-from lrfind.weights import read_weights
+from lrfind.problem.problem import Problem, from_config
+from lrfind.problem.weights import read_weights
+from lrfind.runs.store import Run
 from tests.conftest import LINEAR, Command
 
 

@@ -1,0 +1,195 @@
+"""How good `lrfind find` is, beside the peers, by the truth of `truth.csv`.
+
+    python benchmarks/quality/report.py [--split judging] [--runs 3] [--no-peers] [--only TASK] [--out FILE]
+    python benchmarks/quality/report.py --said FILE.csv
+
+The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss: 0 for the best rate,
+1 for a training that comes to nothing, or no suggestion. A method fails if that is above 0.1. Intervals are
+those of the bootstrap over tasks: what is to be known is how it does on another task. Peers know neither the
+length of the training nor its schedule: what they say is judged on every one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+import numpy as np
+import pandas as pd
+from answers import ALWAYS, CLIMB, OURS, Row, read_said, run_all
+from regret import FAILED, WORTH, Cell, read_cells
+from tasks import LONG, SPLITS, Split, read_tasks
+from truth import TRUTH
+
+DRAWS = 2000  # of the bootstrap
+LOST, BEHIND = 0.05, 0.02  # regret where ours loses: itself, and above the best peer's
+FINE = 41  # points of an interval that are looked at
+
+
+class Bootstrapped(NamedTuple):
+    """Means by method, and those of tasks drawn anew."""
+
+    mean: pd.Series
+    draws: pd.DataFrame
+
+    def of(self, method: str) -> tuple[float, float, float]:
+        """The mean, and its 95 % interval."""
+        return float(self.mean[method]), *_interval(self.draws[method])
+
+
+def bootstrap(frame: pd.DataFrame, column: str) -> Bootstrapped:
+    """Over tasks, the same ones for every method: trainings of one task are not independent."""
+    by_task = frame.assign(value=frame[column].astype(float)).groupby(["task", "method"], sort=False).value
+    totals, counts = by_task.sum().unstack(), by_task.count().unstack()
+    drawn = np.random.default_rng(0).integers(len(totals), size=(DRAWS, len(totals)))
+    means = totals.to_numpy()[drawn].sum(axis=1) / counts.to_numpy()[drawn].sum(axis=1)
+    return Bootstrapped(totals.sum() / counts.sum(), pd.DataFrame(means, columns=totals.columns))
+
+
+def _interval(draws: pd.Series) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def spread(rows: pd.DataFrame) -> float:
+    """The deviation of log10 lr between runs, as a mean over trainings."""
+    log_lr = np.log10(rows.lr).groupby([rows.task, rows.schedule, rows.steps])
+    return float(log_lr.std().mean())
+
+
+def peers_of(frame: pd.DataFrame) -> list[str]:
+    return [method for method in frame.method.unique() if method not in (OURS, CLIMB, ALWAYS)]
+
+
+def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
+    """Everything about the trainings of one kind of length; `plateaus` are the tasks that are marked so."""
+    regret, failed = bootstrap(frame, "regret"), bootstrap(frame, "failed")
+    cells = len(frame.drop_duplicates(["task", "schedule", "steps"]))
+    click.echo(f"\n{title}: {frame.task.nunique()} tasks, {cells} trainings, {frame.run.nunique()} runs")
+    click.echo(f"  {'method':20} steps  {'mean regret':20}  {'fails, %':15}  spread  tasks")
+    for method, rows in frame.groupby("method", sort=False):
+        mean, low, high = regret.of(method)
+        share, least, most = (100 * value for value in failed.of(method))
+        click.echo(
+            f"  {method:20} {rows.cost.mean():5.0f}  {mean:.3f} [{low:.3f}, {high:.3f}]  "
+            f"{share:4.0f} [{least:3.0f}, {most:3.0f}]  {spread(rows):6.2f}  {rows.task.nunique():5}"
+        )
+    peer = min(peers_of(frame), key=lambda method: regret.mean[method], default=None)
+    click.echo("\n  Mean regret, ours less that of another, on the same tasks:")
+    marked = frame.task.isin(plateaus)
+    for kind, rows in (("all", frame), ("marked plateau", frame[marked]), ("others", frame[~marked])):
+        report_apart(kind, rows, [CLIMB, peer] if peer else [CLIMB])
+    report_lost(frame, peer)
+    report_intervals(frame[(frame.method == OURS)])
+
+
+def report_apart(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
+    """How far the regrets of ours and of others lie apart, paired by task."""
+    if frame.empty:
+        return
+    regret = bootstrap(frame, "regret")
+    for other in others:
+        apart = regret.draws[OURS] - regret.draws[other]
+        low, high = _interval(apart)
+        click.echo(
+            f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
+            f" ours is lower in {(apart < 0).mean():.1%} of the draws ({kind}: {frame.task.nunique()} tasks)"
+        )
+
+
+def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
+    """The trainings for which ours is not good, or clearly worse than the best peer."""
+    means = frame.groupby(["task", "schedule", "steps", "method"], sort=False).regret.mean().unstack()
+    beside = means[peer] if peer else pd.Series(math.nan, means.index)
+    lost = means[(means[OURS] > LOST) | (means[OURS] > beside + BEHIND)]
+    others = f", and that of {peer}" if peer else ""
+    click.echo(f"\n  Where ours loses ({len(lost)} of {len(means)} trainings): its mean regret{others}")
+    for (task, schedule, steps), row in lost.iterrows():
+        other = f"  {row[peer]:.3f}" if peer else ""
+        click.echo(f"  {task:28} {schedule:9} {steps:5}  {row[OURS]:.3f}{other}")
+
+
+def report_intervals(rows: pd.DataFrame) -> None:
+    """Whether our interval holds rates that train about as well, and our confidence what it says."""
+    answered = rows[rows.lr.notna()]
+    if answered.empty:
+        return
+    inside, width = np.concatenate(answered.inside.to_list()), np.log10(answered.high / answered.low)
+    click.echo(
+        f"\n  Our interval: regret of at most 0.05 in {(inside <= 0.05).mean():.1%} of it, of at most 0.1 in"
+        f" {(inside <= 0.1).mean():.1%}; {width.mean():.2f} decades wide"
+    )
+    for confidence in ("high", "moderate", "low"):
+        of_it = answered[answered.confidence == confidence]
+        if len(of_it):
+            click.echo(f"  confidence {confidence:9} regret {of_it.regret.mean():.3f} ({len(of_it)} answers)")
+    if refused := len(rows) - len(answered):
+        click.echo(f"  refused: {refused} times")
+
+
+def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
+    """A column more: regrets across the interval of an answer that has one."""
+    by_name = {cell.name: cell for cell in cells}
+    ends = np.log10(frame[["low", "high"]])
+    return frame.assign(
+        inside=[
+            by_name[task, schedule, steps].regret(np.linspace(low, high, FINE))
+            for task, schedule, steps, low, high in zip(
+                frame.task, frame.schedule, frame.steps, ends.low, ends.high, strict=True
+            )
+        ]
+    )
+
+
+@click.command()
+@click.option(
+    "--split", "splits", type=click.Choice(SPLITS), multiple=True, default=["judging"], help="Of the tasks."
+)
+@click.option("--runs", default=3, help="Seeds of every method.")
+@click.option("--peers/--no-peers", default=True, help="Also run the peers.")
+@click.option("--only", multiple=True, help="Tasks; all when omitted.")
+@click.option("--workers", default=2, help="Processes, of one thread each.")
+@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="What truth.py made.")
+@click.option(
+    "--said",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="What --out wrote: judge these answers again, and run nothing.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A CSV with every answer.")
+def main(
+    splits: Sequence[Split],
+    runs: int,
+    peers: bool,
+    only: tuple[str, ...],
+    workers: int,
+    truth: Path,
+    said: Path | None,
+    out: Path | None,
+) -> None:
+    """Judge lrfind and the peers on tasks whose truth is known."""
+    tasks = [task for task in read_tasks(*splits) if not only or task.name in only]
+    cells = read_cells(truth, tasks)
+    for cell in cells:
+        if cell.drop < WORTH:
+            click.echo(f"left out, as there is nothing to find: {cell.task} {cell.schedule} {cell.steps}")
+    cells = [cell for cell in cells if cell.drop >= WORTH]
+    if not cells:
+        raise click.ClickException(f"{truth} has nothing about these tasks; run truth.py first.")
+    unknown = [task.name for task in tasks if task.name not in {cell.task for cell in cells}]
+    if unknown:
+        click.echo(f"not judged: {', '.join(unknown)}")
+    frame = read_said(said, cells) if said else run_all(tasks, cells, runs, peers, workers)
+    frame["failed"] = (frame.regret > FAILED) | frame.lr.isna()
+    if out is not None:
+        frame.to_csv(out, columns=list(Row._fields), index=False, float_format="%.6g")
+    judged = with_inside(frame, cells)
+    for title, kind in (("Short trainings", judged.steps != LONG), (f"{LONG:,} steps", judged.steps == LONG)):
+        if kind.any():
+            report(title, judged[kind], {task.name for task in tasks if task.plateau})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Numbers only: curves, lanes, suggestions, probing, sweeps. Pure functions; nothing here imports torch."""

@@ -1,0 +1,282 @@
+"""From a curve to a suggested learning rate: our methods and the peers', by name, in one table.
+
+Every method is a pure function of the curve and refuses, with a reason, where the curve has no answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lrfind.analysis import peers
+from lrfind.analysis.curves import HUGE, Array, Curve
+from lrfind.catalog import DEFAULT_METHOD
+from lrfind.errors import NoSuggestion, unknown
+
+FEWEST_POINTS = 5
+SIGNIFICANT = 2.5  # standard errors that a fall must exceed: the lowest of many points is low by chance
+RAMP_EDGE = "where the loss diverged: an upper bound of the largest stable lr"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A learning rate, and where it came from.
+
+    Attributes:
+        lr: the suggested learning rate.
+        method: the name of the method.
+        reason: why this one, in words.
+        index: the point of the curve that the answer was read from; None where there is no single one.
+        low: lower end of the interval, the lowest answer of any lane; None with one lane.
+        high: upper end, the highest answer of any lane.
+    """
+
+    lr: float
+    method: str
+    reason: str
+    index: int | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to read a suggestion from a curve.
+
+    Attributes:
+        name: what people type.
+        answer: from a curve to (index, lr); raises NoSuggestion.
+        summary: what the answer is, in words.
+        as_peer: what the method's own tool would have recorded from a raw curve (smoothed its way, cut where
+            it would have stopped); None for ours, which smooth the curve themselves.
+        needs_fall: whether a curve that does not fall, or falls to the end, has no answer for it.
+    """
+
+    name: str
+    answer: Callable[[Curve], tuple[int | None, float]]
+    summary: str
+    as_peer: Callable[[Curve], Curve] | None = None
+    needs_fall: bool = True
+
+
+def steepest(curve: Curve) -> tuple[int, float]:
+    """The lr where the smoothed loss falls fastest per decade of lr, before its minimum."""
+    slope = _slope_to_minimum(curve)
+    at = int(np.argmin(slope))
+    return at, float(curve.lr[at])
+
+
+def minimum(curve: Curve) -> tuple[int, float]:
+    """A tenth of the lr where the smoothed loss is lowest (as fastai's `minimum`, without its lag)."""
+    at = _lowest(curve)
+    return at, float(curve.lr[at]) / 10
+
+
+def edge(curve: Curve) -> tuple[int, float]:
+    """The lr at which the loss diverged: on a ramp, an *upper bound* of the largest stable lr.
+
+    A ramp passes the true edge before the loss shows it: until then every step has shrunk the directions
+    that will blow up, and they must grow back first. On full-batch least squares it fires at 2 to 9 times
+    2 / lambda_max. For the real edge, see `lrfind.experiments.edge`.
+    """
+    if curve.divergence is None:
+        raise NoSuggestion(
+            f"the loss never diverged, so the edge lies above {curve.lr[-1]:.3g}; widen end_lr to find it."
+        )
+    return curve.divergence, float(curve.lr[curve.divergence])
+
+
+def consensus(curve: Curve) -> tuple[None, float]:
+    """The middle one of `steepest`, `minimum` and a tenth of `edge`.
+
+    Each of the three has its own way to fail: noise makes a slope steepest where nothing happens yet, a
+    broad valley puts the minimum far to the right, a ramp passes the edge before the loss shows it. The
+    middle one is wrong only where two are. A curve that never diverged has its edge above the last lr, which
+    stands in for it.
+    Over several lanes: the median, with the lowest and the highest answer as the interval.
+    """
+    last = curve.loss.size - 1 if curve.divergence is None else curve.divergence
+    answers = (steepest(curve)[1], minimum(curve)[1], float(curve.lr[last]) / 10)
+    lr = sorted(answers)[1]
+    if lr < curve.lr[0]:
+        raise NoSuggestion(
+            f"the answer ({lr:.2g}) lies below the range; lower start_lr to {curve.lr[0] / 1000:.0e}."
+        )
+    return None, lr
+
+
+def _lowest(curve: Curve) -> int:
+    return int(np.nanargmin(curve.smoothed))
+
+
+def _slope_to_minimum(curve: Curve) -> Array:
+    upto = _lowest(curve) + 1
+    slope: Array = np.gradient(curve.smoothed[:upto], np.log10(curve.lr[:upto]))  # loss per decade
+    return slope
+
+
+def unreadable(curve: Curve) -> str | None:
+    """Why these points are no curve at all, or None when they are one."""
+    finite, total = curve.length, curve.loss.size
+    if total == 0:
+        return "the curve has no points."
+    if finite == 0 and not (np.abs(curve.loss) < HUGE).any():
+        return "no loss is finite; check the data and the model for NaN and inf, then try a lower start_lr."
+    if finite < total and finite < FEWEST_POINTS:
+        return (
+            f"the loss stops being finite at point {finite} (lr {curve.lr[finite]:.3g}): it diverges from the"
+            f" start; lower start_lr, for example to {curve.lr[0] / 1000:.0e}."
+        )
+    if total < curve.planned and curve.divergence is None:
+        return f"the test ended early, after {total} of {curve.planned} points; run it to its end."
+    if finite < FEWEST_POINTS:
+        return f"too few points: {finite}, and {FEWEST_POINTS} are the least; use more steps."
+    return None
+
+
+def no_valley(curve: Curve) -> str | None:
+    """Why the loss does not fall to a lowest point inside the range, or None when it does.
+
+    It must fall by more than its noise, and stop falling before the end.
+    """
+    finite = curve.length
+    smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
+    first = float(np.median(smoothed[: max(1, finite // 20)]))
+    lowest = int(np.argmin(smoothed))
+    error = float(np.hypot(curve.standard_error[0], curve.standard_error[lowest]))
+    significant = max(SIGNIFICANT * error, 1e-6 * float(np.abs(smoothed).max()))
+    fall = min(first - smoothed[lowest], float(curve.loss[0] - curve.loss[:finite].min()))
+    if lowest == 0 or fall <= significant:
+        if curve.divergence is not None and curve.divergence < finite / 4:
+            return (
+                f"the loss diverges from the start (at lr {lr[curve.divergence]:.3g}); lower start_lr, for"
+                f" example to {lr[0] / 1000:.0e}."
+            )
+        if smoothed.max() - first > significant:
+            return (
+                "the loss rises without having fallen: it never goes below where it began by more than its"
+                " noise; use more steps or a lower start_lr, and check that gradients reach the parameters."
+            )
+        return (
+            f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
+            " noise; widen the range, use more steps, or check that gradients reach the parameters."
+        )
+    ends_low = curve.divergence is None and lowest >= finite - max(1, finite // 33)
+    if ends_low:
+        wider = f"widen end_lr to {lr[-1] * 10:.3g}"
+        return f"the loss is lowest at the end of the range and still falling; {wider}."
+    return None
+
+
+def _at(pick: Callable[[Curve], int], factor: float = 1.0) -> Callable[[Curve], tuple[int, float]]:
+    """A method that answers with `factor` times the lr of the point that `pick` picks."""
+
+    def answer(curve: Curve) -> tuple[int, float]:
+        index = pick(curve)
+        return index, float(curve.lr[index]) * factor
+
+    return answer
+
+
+_PEERS = (
+    ("torch-lr-finder", _at(peers.torch_lr_finder_suggest), "steepest fall per point", peers.as_lagging),
+    ("lightning", _at(peers.lightning_suggest), "steepest fall against linear lr", peers.as_lightning),
+    ("ignite", _at(peers.ignite_suggest), "steepest fall per point before the minimum", peers.as_lagging),
+    ("fastai-steep", _at(peers.fastai_steep), "steepest fall per unit of ln(lr)", peers.as_fastai),
+    (
+        "fastai-minimum",
+        _at(peers.fastai_minimum, 0.1),
+        "a tenth of the lr of the lowest loss",
+        peers.as_fastai,
+    ),
+    ("fastai-valley", _at(peers.fastai_valley), "two thirds into the longest valley", peers.as_fastai),
+    ("fastai-slide", _at(peers.fastai_slide), "a sliding interval, from the right", peers.as_fastai),
+)
+METHODS: dict[str, Method] = {
+    method.name: method
+    for method in (
+        Method("consensus", consensus, "the middle one of steepest, minimum and a tenth of the edge"),
+        Method("steepest", steepest, "where the loss falls fastest per decade of lr"),
+        Method("minimum", minimum, "a tenth of the lr of the lowest loss"),
+        Method("edge", edge, RAMP_EDGE, needs_fall=False),
+        *(Method(name, answer, summary, as_peer) for name, answer, summary, as_peer in _PEERS),
+    )
+}
+
+
+def method_named(name: str) -> Method:
+    """Look a method up.
+
+    Raises:
+        UsageError: if there is none of this name; the message has the near misses.
+    """
+    if not isinstance(name, str) or name not in METHODS:
+        raise unknown("method", str(name), METHODS)
+    return METHODS[name]
+
+
+def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False) -> Suggestion:
+    """Ask one method about one curve.
+
+    Args:
+        curve: lr and loss.
+        name: a name from `METHODS`.
+        raw: the loss is as lrfind's own runs record it, so a peer's method is given what that peer would
+            have recorded; otherwise it is given the loss as it is.
+
+    Raises:
+        NoSuggestion: with the reason.
+        UsageError: if there is no such method.
+    """
+    method = method_named(name)
+    reason = unreadable(curve) or (no_valley(curve) if method.needs_fall else None)
+    if reason:
+        raise NoSuggestion(reason)
+    index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
+    return Suggestion(lr, name, method.summary, index)
+
+
+def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Suggestion:
+    """Suggest a learning rate from any curve.
+
+    Args:
+        lr: (T,) positive, strictly increasing.
+        loss: (T,) measured at those rates; may end in NaN or inf. Our methods smooth it as much as its noise
+            calls for; the peers' methods take it as it is.
+        method: a name from `lrfind ls methods`.
+
+    Raises:
+        NoSuggestion: where the curve has no answer; `.reason` says why and what to change.
+        UsageError: if lr and loss do not fit together, or there is no such method.
+
+    >>> import numpy as np
+    >>> x = np.linspace(-4, 0, 81)
+    >>> round(suggest(10**x, (x + 2) ** 2, method="minimum").lr, 6)
+    0.001
+    """
+    return suggest_from(Curve.of(lr, loss), method)
+
+
+def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bool = True) -> Suggestion:
+    """Ask one method about several lanes: the median in log lr of those that answer, and their spread.
+
+    Raises:
+        NoSuggestion: unless more than half of the lanes answer; the reason is the first lane's that does not.
+    """
+    answers: list[Suggestion] = []
+    reasons: list[str] = []
+    for curve in curves:
+        try:
+            answers.append(suggest_from(curve, name, raw=raw))
+        except NoSuggestion as refused:
+            reasons.append(refused.reason)
+    if len(answers) <= len(reasons):
+        raise NoSuggestion(reasons[0] if reasons else "no lane of the run came to its end.")
+    if len(answers) == 1:
+        return answers[0]
+    lrs = np.array([answer.lr for answer in answers])
+    median = float(10 ** np.median(np.log10(lrs)))
+    return replace(answers[0], lr=median, index=None, low=float(lrs.min()), high=float(lrs.max()))

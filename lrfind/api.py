@@ -1,0 +1,283 @@
+"""Range tests and searches on objects that exist already: a model, its optimizer, its loss, its loader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from lrfind.analysis.curves import Array, Curve
+from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
+from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.probing import Search
+from lrfind.analysis.recommendation import Answer, Training, recommend
+from lrfind.analysis.suggestions import Suggestion, suggest_over
+from lrfind.catalog import ADAPTIVE, DEFAULT_METHOD, Spacing
+from lrfind.config.experiment import section_of
+from lrfind.config.sections import Component, FindSection, RangeTestSection
+from lrfind.config.shapes import shape_of
+from lrfind.errors import UsageError
+from lrfind.experiments import find as finding
+from lrfind.experiments import range_test as range_testing
+from lrfind.problem.batches import LossFn
+from lrfind.problem.problem import check_objects, from_objects
+from lrfind.problem.snapshot import preserved
+from lrfind.runs.summaries.find import evidence
+from lrfind.runs.summaries.methods import ask
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, repr=False)
+class RangeTest:
+    """What a range test measured.
+
+    Attributes:
+        lanes: one result per seed: lr, loss, outcome.
+        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does.
+    """
+
+    lanes: Sequence[LaneResult]
+    adaptive: bool = False
+
+    def __repr__(self) -> str:
+        lr = self.lanes[0].lr
+        return (
+            f"RangeTest({len(self.lanes)} lanes, {len(self.lr)} steps, lr {lr[0]:.3g} to {self.lr[-1]:.3g})"
+        )
+
+    @property
+    def curves(self) -> list[Curve]:
+        """Loss against lr, one curve per seed."""
+        return [lane.curve for lane in self.lanes]
+
+    @property
+    def lr(self) -> Array:
+        """(T,) the lrs that the optimizer used, up to the last that every seed reached."""
+        return min((lane.lr for lane in self.lanes), key=len)
+
+    @property
+    def loss(self) -> Array:
+        """(T,) the loss before the update that uses lr[t]; the median over seeds if there are several."""
+        reached = len(self.lr)
+        median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
+        return median
+
+    def suggest(self, method: str = DEFAULT_METHOD) -> Suggestion:
+        """Ask a method of `lrfind ls methods`; over several seeds, the median and the spread.
+
+        Raises:
+            NoSuggestion: with the reason.
+        """
+        return suggest_over(self.curves, method)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
+        from lrfind.views.plots.range_test import draw_range_test, view_range_test
+
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        answer = ask(self.curves, DEFAULT_METHOD, raw=True)
+        edge = ask(self.curves, "edge", raw=True)["lr"]
+        return draw_range_test(view_range_test(self.curves, answer, edge), ax)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong with the gradients, with what to try; empty where nothing is."""
+        looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
+        return diagnose(looks, adaptive=self.adaptive)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per lane and step; the columns of steps.csv."""
+        from lrfind.runs.tables import steps_frame
+
+        return steps_frame(list(self.lanes))
+
+
+def range_test(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn | None,
+    loader: Iterable[Any],
+    *,
+    start_lr: float = 1e-6,
+    end_lr: float = 10.0,
+    steps: int = 100,
+    shape: Spacing = "exponential",
+    seeds: int = 1,
+    seed: int = 0,
+    grad_norm: bool = False,
+    probe_batch: Any = None,
+    looks: int = 10,
+) -> RangeTest:
+    """Run an lr range test; afterwards everything is bit for bit as it was.
+
+    Restored, also after an exception: the model (weights, buffers, modes, hooks), the optimizer (state, lrs),
+    `.grad`, the random state of Python, NumPy and torch, the loader's generator, the thread count.
+
+    Args:
+        model: in train mode, it keeps the mode of every submodule; otherwise it is put in train mode.
+        optimizer: over the model's parameters; with several param groups their lrs keep their ratios, and
+            the lr reported is that of the first group whose lr is not zero.
+        loss_fn: of (output, y), or of (output, batch) for dict batches; None takes the output's `.loss`.
+        loader: yields (x, y), (x1, ..., xn, y) or dicts, and can be read again and again.
+        start_lr: lr of the first step.
+        end_lr: lr of the last step, unless the loss diverges before.
+        steps: T, optimizer steps of one lane.
+        shape: of the ramp, "exponential" or "linear".
+        seeds: lanes; each has its own batch order (of a loader that shuffles) and dropout masks, all start
+            from the model's weights.
+        seed: of the first lane.
+        grad_norm: also record the Euclidean norm of the gradient.
+        probe_batch: also record the loss of this batch, in evaluation mode, at every step.
+        looks: at every layer's gradient in a lane, at most one in 40 steps; 0 for none. Each takes
+            memory for three copies of the weights that are trained.
+
+    Raises:
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    section = section_of(
+        RangeTestSection,
+        start_lr=start_lr,
+        end_lr=end_lr,
+        steps=steps,
+        seeds=seeds,
+        shape=shape,
+        grad_norm=grad_norm,
+    )
+    if type(looks) is not int or looks < 0:
+        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    _check_seed(seed)
+    check_objects(model, optimizer, loader)
+    with preserved(model, optimizer, loss_fn, loader) as snapshot:
+        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
+        adaptive = type(optimizer).__name__.lower() in ADAPTIVE
+        return RangeTest(range_testing.range_test(problem, section, seed, looks=looks), adaptive)
+
+
+@dataclass(frozen=True)
+class Recommendation(Answer):
+    """The learning rate to train with, and the probes that it was read from.
+
+    Attributes:
+        training: that the rate is for.
+        searches: one a seed.
+        lanes: the probes of all of them, and the untouched models at lr 0.
+    """
+
+    training: Training
+    searches: Sequence[Search]
+    lanes: Sequence[LaneResult]
+
+    def __repr__(self) -> str:
+        return (
+            f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
+            f" confidence={self.confidence!r}, cost={self.cost}): {self.reason}"
+        )
+
+    @property
+    def evidence(self) -> pd.DataFrame:
+        """A row a probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(evidence(self.searches, self.lanes))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure's."""
+        from lrfind.views.plots.find import draw_find, view_find
+
+        rows = evidence(self.searches, self.lanes)
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
+
+
+def find(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn | None,
+    loader: Iterable[Any],
+    *,
+    steps: int | None = None,
+    schedule: str = "constant",
+    budget: int | None = None,
+    max_seconds: float | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    accumulate: int = 1,
+) -> Recommendation:
+    """Find the learning rate to train with; afterwards everything is bit for bit as it was.
+
+    Short probes at constant rates, all from the model's weights and on the same batches; see
+    `lrfind.analysis.probing.search` and `lrfind.analysis.recommendation.recommend`. What is restored is told
+    in `range_test`.
+
+    Args:
+        model: as in `range_test`.
+        optimizer: over its parameters; several param groups keep the ratios of their lrs, and the lr that is
+            recommended is that of the first group whose lr is not zero.
+        loss_fn: as in `range_test`.
+        loader: as in `range_test`.
+        steps: T, optimizer steps of the training that the rate is for; an epoch when omitted.
+        schedule: of that training: "constant", "cosine" (with a warmup of 5 %, at least 10 steps), or
+            another of `lrfind ls schedules`; the rate is its peak.
+        budget: gradient steps that all probes may take.
+        max_seconds: that they may take, about.
+        seeds: searches; each has its own batch order (of a loader that shuffles) and dropout masks.
+        seed: of the first one.
+        accumulate: batches whose gradients make one step.
+
+    Raises:
+        NoSuggestion: if there is no such rate, with `.reason` and `.cost`.
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    section = section_of(FindSection, seeds=seeds, budget=budget, max_seconds=max_seconds)
+    _check_seed(seed)
+    check_objects(model, optimizer, loader)
+    if type(accumulate) is not int or accumulate < 1:
+        raise UsageError(f"accumulate: must be a whole number, 1 or more; found {accumulate!r}.")
+    length = _planned_steps(steps, loader, accumulate)
+    multiplier = shape_of(_schedule_of(schedule, length), length, None).multiplier
+    training = finding.training_of(optimizer, length, float(multiplier.mean()))
+    with preserved(model, optimizer, loss_fn, loader) as snapshot:
+        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, accumulate=accumulate)
+        found = finding.find(problem, section, seed, training)
+    answer = recommend(found.searches, training, found.cost)
+    return Recommendation(**vars(answer), training=training, searches=found.searches, lanes=found.lanes)
+
+
+def _schedule_of(name: str, steps: int) -> Component:
+    """A schedule by its name; a cosine is warmed up for 5 % of the steps, at least 10, at most half."""
+    if not isinstance(name, str):
+        raise UsageError(f"schedule: must be a name of `lrfind ls schedules`; found {name!r}.")
+    warmup = min(max(10, round(0.05 * steps)), steps // 2)
+    return Component(name=name, args={"warmup": warmup} if name == "cosine" else {})
+
+
+def _check_seed(seed: int) -> None:
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UsageError(f"seed: must be a whole number from 0 to {2**32 - 1}; found {seed!r}.")
+
+
+def _planned_steps(steps: int | None, loader: Iterable[Any], accumulate: int) -> int:
+    """T as it was given, or the steps of an epoch."""
+    if steps is None:
+        try:
+            return max(1, len(loader) // accumulate)  # type: ignore[arg-type]
+        except TypeError:
+            raise UsageError(
+                "steps: the loader does not tell its length; say how many steps the training shall have."
+            ) from None
+    if type(steps) is not int or steps < 1:
+        raise UsageError(f"steps: must be a whole number, 1 or more; found {steps!r}.")
+    return steps

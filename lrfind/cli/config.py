@@ -1,0 +1,88 @@
+"""Commands over configs: check, schema, init, ls."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from lrfind.cli.listing import LISTS, listing
+from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
+
+
+@click.command()
+@config_options
+@click.option("--imports", is_flag=True, help="Also import what is named (this runs your code).")
+@click.option(
+    "--batch", is_flag=True, help="Also take one batch through model, loss and gradient; implies --imports."
+)
+@quiet_option
+def check(
+    config: Path | None,
+    overrides: tuple[str, ...],
+    imports: bool,
+    batch: bool,
+    quiet: bool,
+) -> int:
+    """Check a config without training: every mistake at once, with line and column.
+
+    With --batch, also whether data, model and loss fit together: what does not is named, with what would do.
+    """
+    experiment, _ = load(config, overrides, quiet)
+    if batch:
+        from lrfind.experiments.check import fitting
+
+        for line in fitting(experiment):
+            click.echo(line)
+        return 0
+    if imports:
+        from lrfind.problem.components import import_names
+
+        import_names(experiment)
+    test = experiment.range_test
+    click.echo(
+        f"ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
+        f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
+        f" lr {test.start_lr:g} to {test.end_lr:g}"
+    )
+    return 0
+
+
+@click.command()
+@quiet_option
+def schema(quiet: bool) -> int:
+    """Print the JSON Schema of a config, for editors."""
+    from lrfind.config.experiment import Experiment
+
+    print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Experiment.model_json_schema())
+    return 0
+
+
+@click.command()
+@click.option("--template", default=None, metavar="NAME", help="See `lrfind ls templates`.")
+@click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
+@quiet_option
+def init(template: str | None, file: Path | None, quiet: bool) -> int:
+    """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
+    from lrfind.config.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, write_template
+
+    target = file or Path(DEFAULT_FILE)
+    written = write_template(template or DEFAULT_TEMPLATE, target)
+    click.echo(f"wrote {', '.join(map(str, written))}; now: lrfind range-test {target}")
+    return 0
+
+
+@click.command("ls")
+@click.argument("what", type=click.Choice(LISTS))
+@json_option
+@quiet_option
+def ls(what: str, as_json: bool, quiet: bool) -> int:
+    """List the names that a config or an option may use."""
+    rows = listing(what)
+    if as_json:
+        print_json(rows)
+    else:
+        width = max(map(len, rows))
+        for name, summary in rows.items():
+            click.echo(f"{name:{width}}  {summary}")
+    return 0

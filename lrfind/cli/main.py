@@ -1,0 +1,111 @@
+"""The command line: its commands, and what becomes of errors. Nothing slow is imported until it is needed."""
+
+from __future__ import annotations
+
+import difflib
+import errno
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import click
+
+import lrfind
+from lrfind.cli import config, find, range_test, runs, scale, schedules, sweep, train
+from lrfind.cli.options import note, quiet_option
+from lrfind.config.document import ConfigError
+from lrfind.errors import LrfindError, Stopped, UsageError
+
+INTERRUPTED = 130
+STOPPED = 4
+
+
+class _Group(click.Group):
+    """A group that says which command was probably meant."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command."""
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" Commands: {', '.join(self.commands)}."
+            ctx.fail(f"there is no command '{args[0]}'.{hint}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(lrfind.__version__, prog_name="lrfind")
+@quiet_option
+def cli(quiet: bool) -> None:
+    """Which learning rate should I use?
+
+    CONFIG is a YAML experiment. Without it: lrfind.yaml in this directory, else the packaged MNIST
+    experiment. Start with `lrfind find`, or write your own config with `lrfind init`.
+
+    Exit codes: 0 done, 1 failed run or bug, 2 usage or config, 3 no usable lr, 4 stopped from outside,
+    130 Ctrl-C.
+    """
+
+
+for command in (
+    find.find,
+    range_test.range_test,
+    sweep.grid,
+    sweep.search,
+    sweep.compare,
+    train.train,
+    range_test.suggest,
+    scale.scale,
+    schedules.schedules,
+    runs.resume,
+    runs.status,
+    runs.runs,
+    runs.plot,
+    runs.export,
+    config.check,
+    config.schema,
+    config.init,
+    config.ls,
+):
+    cli.add_command(command)
+
+
+def _on_sigterm(*_: Any) -> NoReturn:
+    raise Stopped("SIGTERM")
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; every foreseen error becomes one message on stderr."""
+    try:
+        signal.signal(signal.SIGTERM, _on_sigterm)
+        return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
+    except ConfigError as error:
+        note(str(error))
+        return error.exit_code
+    except LrfindError as error:
+        note(f"error: {error}")
+        return error.exit_code
+    except Stopped as stopped:
+        note(f"stopped: {stopped}")
+        return STOPPED
+    except click.Abort:
+        note("interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            note(f"error: '{error.filename}' is not ours to use: {error.strerror}.")
+            return UsageError.exit_code
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        note(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again.")
+        return STOPPED
+
+
+def main() -> NoReturn:
+    """Entry point of the `lrfind` command."""
+    sys.exit(run())

@@ -1,0 +1,103 @@
+"""Options that several commands have, and how a config is loaded with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrfind.config.document import Override
+
+if TYPE_CHECKING:
+    from lrfind.config.experiment import Experiment
+
+
+def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
+    ctx.ensure_object(dict)
+    ctx.obj["quiet"] = ctx.obj.get("quiet", False) or value
+    return bool(ctx.obj["quiet"])
+
+
+quiet_option = click.option(
+    "-q", "--quiet", is_flag=True, callback=_quiet, help="No progress and no notes on stderr."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), help="The run directory; must be new or empty."
+)
+import_root_option = click.option(
+    "--import-root",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    callback=lambda ctx, parameter, value: _extend_import_path(value),
+    expose_value=False,
+    help="Folder that holds your own modules, for names like pkg.module:attr.",
+)
+
+
+def _extend_import_path(folder: Path | None) -> None:
+    if folder is not None:
+        sys.path.insert(0, str(folder.resolve()))
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """CONFIG, --set and --import-root, which every command over a config has."""
+    for decorate in (
+        import_root_option,
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Override a value of the config, e.g. optimizer.lr=1e-3. Repeatable.",
+        ),
+        click.argument("config", required=False, type=click.Path(path_type=Path)),
+    ):
+        command = decorate(command)
+    return command
+
+
+def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:
+    """The experiment and the text it was read from; says on stderr which config was found by itself."""
+    from lrfind.config.experiment import anchored, check, read
+    from lrfind.config.templates import find_config
+
+    path, why = find_config(config)
+    text = read(path)
+    experiment = anchored(check(text, overrides, str(path)), path.parent)
+    if not quiet and config is None:
+        note(f"config: {path}, {why}")
+    return experiment, text
+
+
+def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:
+    """Options that stand for a value of the config.
+
+    Args:
+        options: as typed; None and False where one was left out.
+        keys: option to key of the config.
+    """
+    return [
+        Override.option(f"--{name.replace('_', '-')}", keys[name], "true" if value is True else value)
+        for name, value in options.items()
+        if value is not None and value is not False
+    ]
+
+
+def as_list(text: str) -> str:
+    """A list as YAML has it, from one that was typed with or without its brackets."""
+    inner = text.strip()
+    return inner if inner.startswith("[") else f"[{inner}]"
+
+
+def note(text: str) -> None:
+    """Say something on stderr."""
+    click.echo(text, err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print JSON on stdout; there must be no NaN in it."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))

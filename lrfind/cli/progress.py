@@ -1,0 +1,82 @@
+"""Progress on stderr: a bar on a terminal, a line every few seconds elsewhere, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import click
+
+from lrfind.analysis.lanes import Lane
+from lrfind.training.team import Watch, WatchFor, unwatched
+
+EVERY_SECONDS = 5.0
+
+
+@contextmanager
+def progress(*, quiet: bool) -> Iterator[WatchFor]:
+    """Show how far a run is; yields a function from (lanes, steps) to what is told of every step.
+
+    Of a search neither is known beforehand: both are None.
+    """
+    if quiet:
+        yield lambda lanes, steps: unwatched
+    elif sys.stderr.isatty():
+        yield from _bar()
+    else:
+        yield _lines
+
+
+def _bar() -> Iterator[WatchFor]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def begin(lanes: int | None, steps: int | None) -> Watch:
+            furthest = 0
+            total = None if lanes is None or steps is None else lanes * steps
+
+            def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+                nonlocal furthest
+                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
+                done = together[0].lane * (steps or 0) + (step + 1) * len(together)
+                furthest = max(furthest, done)  # lanes that are pruned side by side start again and again
+                bar.update(task, total=total, completed=furthest, description=text)
+
+            return watch
+
+        yield begin
+
+
+def _lines(lanes: int | None, steps: int | None) -> Watch:
+    last, of_steps = time.monotonic(), "" if steps is None else f"/{steps}"
+
+    def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY_SECONDS:
+            last = time.monotonic()
+            text = f"{_which(together, lanes)}, step {step + 1}{of_steps}: lr {_lrs(together, step)}"
+            click.echo(f"{text}, loss {_lowest(losses):.4g}", err=True)
+
+    return watch
+
+
+def _which(together: Sequence[Lane], lanes: int | None) -> str:
+    first, last = together[0].lane + 1, together[-1].lane + 1
+    of_lanes = "" if lanes is None else f"/{lanes}"
+    return f"lane {first}{of_lanes}" if first == last else f"lanes {first}-{last}{of_lanes}"
+
+
+def _lowest(losses: Sequence[float]) -> float:
+    return min((loss for loss in losses if loss == loss), default=losses[0])
+
+
+def _lrs(together: Sequence[Lane], step: int) -> str:
+    lrs = [float(lane.lr[step]) for lane in together]
+    low, high = min(lrs), max(lrs)
+    return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"

@@ -1,0 +1,136 @@
+"""Commands over run directories: resume, status, runs, plot, export."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from lrfind.cli.execute import go_on
+from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
+from lrfind.errors import UsageError
+
+if TYPE_CHECKING:
+    from lrfind.runs.store import Run
+
+run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
+
+
+@click.command()
+@run_argument
+@import_root_option
+@json_option
+@quiet_option
+def resume(path: Path, as_json: bool, quiet: bool) -> int:
+    """Go on with a run after any interruption; of a finished one, print the result again."""
+    from lrfind.runs.store import Run
+
+    run = Run.open(path)
+    _refuse_changed_config(run)
+    return go_on(run, as_json=as_json, quiet=quiet)
+
+
+def _refuse_changed_config(run: Run) -> None:
+    """A run is of one config: what it began with."""
+    facts = run.facts()
+    for name, kept in (("config.yaml", facts["config"]), ("resolved.yaml", facts["resolved"])):
+        file = run.path / name
+        if not file.is_file():
+            run.write(name, kept)
+        elif (now := file.read_text(encoding="utf-8", errors="replace")) != kept:
+            lines = difflib.unified_diff(
+                kept.splitlines(), now.splitlines(), "as the run began", str(file), lineterm="", n=1
+            )
+            raise UsageError(
+                "the config has changed since the run began, so its lanes would not fit together:\n"
+                + "\n".join(lines)
+                + f"\nPut {name} back (delete it, and it is written again), or start a new run from it."
+            )
+
+
+@click.command()
+@run_argument
+@json_option
+@quiet_option
+def status(path: Path, as_json: bool, quiet: bool) -> int:
+    """Tell what of a run is done, and whether a process is running it."""
+    from lrfind.runs.store import Run
+    from lrfind.runs.summary import state
+
+    found = state(Run.open(path))
+    if as_json:
+        print_json(found)
+    else:
+        from lrfind.views.text.runs import status_text
+
+        click.echo(status_text(found))
+    return 0
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default="runs", type=click.Path(path_type=Path, file_okay=False))
+@json_option
+@quiet_option
+def runs(folder: Path, as_json: bool, quiet: bool) -> int:
+    """List the runs in a directory (runs, unless DIR is given) and what each found."""
+    from lrfind.runs.store import find_runs
+    from lrfind.runs.summary import state
+
+    found, unreadable = find_runs(folder)
+    states = [state(run) for run in found]
+    for problem in unreadable:
+        note(f"left out: {problem}")
+    if as_json:
+        print_json(states)
+    elif not states:
+        click.echo(f"there is no run in {folder}; `lrfind range-test` or `lrfind grid` makes one.")
+    else:
+        from lrfind.views.text.runs import runs_text
+
+        click.echo(runs_text(states))
+    return 0
+
+
+@click.command()
+@click.argument("paths", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The PNG to write, of one run or of several; an SVG beside it.",
+)
+@quiet_option
+def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
+    """Draw a run again into its directory; several, as loss against lr on one axis."""
+    from lrfind.runs.store import Run
+    from lrfind.views.plots.runs import plot_overlay, plot_run
+
+    opened = [Run.open(path) for path in paths]
+    if len(opened) == 1 and out is None:
+        written = plot_run(opened[0])
+    else:
+        written = plot_overlay(opened, out or Path("overlay.png"))
+    for file in written:
+        click.echo(f"wrote {file}")
+    return 0
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--optuna",
+    "file",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The SQLite file to write, for optuna-dashboard.",
+)
+@quiet_option
+def export(path: Path, file: Path, quiet: bool) -> int:
+    """Write a sweep as an Optuna study: `optuna-dashboard sqlite:///FILE` shows it."""
+    from lrfind.runs.optuna_export import export_study
+    from lrfind.runs.store import Run
+
+    trials = export_study(Run.open(path), file)
+    click.echo(f"wrote {file}: {trials} trials; now: optuna-dashboard sqlite:///{file}")
+    return 0

@@ -1,0 +1,134 @@
+"""Variants of an experiment: what a run compares, each as an experiment of its own. Nothing here trains."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lrfind.config.experiment import Experiment
+from lrfind.config.registry import import_path, resolve
+from lrfind.config.sections import Component, OptimizerSection, Rival
+from lrfind.errors import UsageError
+
+OVER: dict[str, tuple[float, ...]] = {
+    "momentum": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99),
+    "weight_decay": (0.0, 1e-5, 1e-4, 1e-3, 1e-2),
+}
+"""The usual values of the settings that range tests are made over."""
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One of the things that a run compares.
+
+    Attributes:
+        name: unlike that of every other variant of the run; empty where there is only one.
+        experiment: the whole of it.
+    """
+
+    name: str
+    experiment: Experiment
+
+
+def variants_of(experiment: Experiment, command: str) -> list[Variant]:
+    """What a command compares: schedules, optimizers or settings; one variant where it compares nothing.
+
+    Raises:
+        UsageError: if two of them are the same, or an optimizer has no such setting.
+    """
+    if command == "range-test" and experiment.range_test.over != "lr":
+        return _of_settings(experiment)
+    if command != "compare":
+        return [Variant("", experiment)]
+    section = experiment.compare
+    if section.optimizers:
+        made = [_with_rival(experiment, rival) for rival in section.optimizers]
+        parts: list[Component] = [each.optimizer for each in made]
+    else:
+        parts = list(section.schedules)
+        made = [with_schedule(experiment, schedule) for schedule in parts]
+    if len(parts) < 2:
+        raise UsageError(f"compare: there is only {parts[0].name}; name at least two that differ.")
+    names = labels(parts)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UsageError(f"compare: '{twice}' is there twice; what is compared must differ.")
+    return [Variant(name, each) for name, each in zip(names, made, strict=True)]
+
+
+def labels(parts: Sequence[Component]) -> list[str]:
+    """What tables call things that are compared: their names, and where these are the same, their args too.
+
+    >>> labels([Component(name="cosine", args={"warmup": 5}), Component(name="cosine")])
+    ['cosine (warmup 5)', 'cosine']
+    """
+    short = {part.name: part.name.rpartition(":")[2] for part in parts}
+    names = [
+        short[part.name] if [*short.values()].count(short[part.name]) == 1 else part.name for part in parts
+    ]
+    return [
+        f"{name} ({', '.join(f'{key} {value}' for key, value in part.args.items())})"
+        if part.args and names.count(name) > 1
+        else name
+        for name, part in zip(names, parts, strict=True)
+    ]
+
+
+def with_lr(experiment: Experiment, lr: float) -> Experiment:
+    """The same experiment with this lr in its optimizer."""
+    optimizer = experiment.optimizer.model_copy(update={"lr": lr})
+    return experiment.model_copy(update={"optimizer": optimizer})
+
+
+def with_schedule(experiment: Experiment, schedule: Component) -> Experiment:
+    """The same experiment with this schedule in its training."""
+    training = experiment.training.model_copy(update={"schedule": schedule})
+    return experiment.model_copy(update={"training": training})
+
+
+def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
+    own = experiment.optimizer
+    if rival.name == own.name and not rival.args:
+        return experiment if rival.lr is None else with_lr(experiment, rival.lr)
+    known = inspect.signature(resolve(import_path("optimizer", rival.name))).parameters
+    groups = tuple(
+        group.model_copy(update={"args": {key: value for key, value in group.args.items() if key in known}})
+        for group in own.param_groups
+    )  # what this optimizer does not know, such as a momentum, it would ignore without a word
+    lr = rival.lr or (own.lr if rival.name == own.name else _usual_lr(rival.name)) or own.lr
+    optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
+    return experiment.model_copy(update={"optimizer": optimizer})
+
+
+def _usual_lr(name: str) -> float | None:
+    """The lr that an optimizer takes when it is not told one."""
+    parameter = inspect.signature(resolve(import_path("optimizer", name))).parameters.get("lr")
+    return float(parameter.default) if parameter and isinstance(parameter.default, int | float) else None
+
+
+def _of_settings(experiment: Experiment) -> list[Variant]:
+    over, optimizer = experiment.range_test.over, experiment.optimizer
+    known = inspect.signature(resolve(import_path("optimizer", optimizer.name))).parameters
+    by_betas = over == "momentum" and over not in known and "betas" in known
+    if over not in known and not by_betas:
+        raise UsageError(f"range_test.over: {optimizer.name} has no {over}; use an optimizer that has it.")
+    keys = {over, "betas"} if over == "momentum" else {over}
+    clash = next((group.name for group in optimizer.param_groups if keys & {*group.args}), None)
+    if clash is not None:
+        raise UsageError(
+            f"range_test.over: the param group '{clash}' sets its own {over}; leave it out there."
+        )
+    made = []
+    for value in experiment.range_test.values or OVER[over]:
+        if by_betas:
+            second = optimizer.args.get("betas", known["betas"].default)[1]
+            args = optimizer.args | {"betas": [value, second]}
+        else:
+            args = optimizer.args | {over: value}
+            if over == "momentum" and value == 0:
+                args.pop("nesterov", None)  # which needs a momentum
+        changed = optimizer.model_copy(update={"args": args})
+        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        made.append(Variant(f"{over} {shown}", experiment.model_copy(update={"optimizer": changed})))
+    return made

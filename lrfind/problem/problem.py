@@ -1,0 +1,196 @@
+"""Problems: how to set up a lane, from a config or from objects that exist already."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset, IterableDataset
+
+from lrfind.config.experiment import Experiment
+from lrfind.config.sections import TrainingSection
+from lrfind.errors import UsageError
+from lrfind.problem.batches import LossFn, Tally, loader_batches, to_device
+from lrfind.problem.components import (
+    imported,
+    make_loss,
+    make_model,
+    make_optimizer,
+    make_stream,
+    refuse_ascent,
+)
+from lrfind.problem.param_groups import group_number
+from lrfind.problem.randomness import child_seed, reseed
+from lrfind.problem.snapshot import Snapshot
+from lrfind.problem.weights import load_weights, read_weights
+from lrfind.training.loop import Recipe, Setup
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something to train: from a seed to a lane's parts, always the same ones for the same seed.
+
+    Attributes:
+        setup: from a seed to fresh parts. It also starts the global random generators that the lane's
+            dropout draws from, so whoever keeps several lanes going swaps their states.
+        device: where it trains.
+        validation: the validation split, once; None where there is none.
+        batches_per_epoch: batches in one pass over the training data; None where the data does not tell.
+        generators: those that the data draws from besides the global ones.
+        graphs: what stacks of its lanes have recorded; see `lrfind.training.stack.Stack`.
+        notes: what should be known of it, in sentences; filled by `setup`.
+        data: what is known of the data; see `lrfind.problem.data.Stream.facts`. Empty for users' objects.
+    """
+
+    setup: Callable[[int], Setup]
+    device: torch.device
+    validation: Callable[[], Iterator[Any]] | None = None
+    batches_per_epoch: int | None = None
+    generators: Sequence[Any] = ()
+    graphs: dict[Any, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+
+def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
+    """Refuse what no test can be made of.
+
+    Raises:
+        UsageError: says which of them it is, and what it should be.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"model must be a torch module; found a {type(model).__name__}.")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise UsageError(f"optimizer must be a torch optimizer; found a {type(optimizer).__name__}.")
+    own = {id(parameter) for parameter in model.parameters()}
+    if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
+        raise UsageError("the optimizer has none of the model's parameters; was it made for another model?")
+    refuse_ascent(optimizer, "the optimizer")
+    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
+        raise UsageError("loader is a Dataset, which yields single rows; wrap it in a DataLoader.")
+    if not isinstance(loader, Iterable):
+        raise UsageError(f"loader must yield batches; found a {type(loader).__name__}.")
+    if isinstance(loader, Iterator):
+        raise UsageError(
+            "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
+            " batches) itself."
+        )
+
+
+def from_objects(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: LossFn | None,
+    loader: Iterable[Any],
+    snapshot: Snapshot,
+    probe: Any = None,
+    accumulate: int = 1,
+) -> Problem:
+    """A problem made of a user's own objects, which every lane starts from as `snapshot` found them.
+
+    Seeds vary the batch order and the dropout; the initial weights are the model's.
+    """
+    first = next(model.parameters(), None)
+    device = first.device if first is not None else torch.device("cpu")
+    tally = Tally()
+
+    def setup(seed: int) -> Setup:
+        snapshot.restore()
+        snapshot.clear_grads()
+        reseed(seed, loader)
+        if not model.training:
+            model.train()
+        batches = loader_batches(loader, device, tally)
+        recipe = Recipe(accumulate=accumulate)
+        return Setup(model, optimizer, loss_fn, batches, recipe, probe=to_device(probe, device))
+
+    return Problem(setup, device)
+
+
+def from_config(experiment: Experiment, *, probe: bool = False, group: str | None = None) -> Problem:
+    """The problem that a config describes; see `from_configs`."""
+    (problem,) = from_configs([experiment], probe=probe, group=group)
+    return problem
+
+
+def from_configs(
+    experiments: Sequence[Experiment], *, probe: bool = False, group: str | None = None
+) -> list[Problem]:
+    """Problems that differ in their optimizers alone; the data is loaded here, once for all.
+
+    Args:
+        experiments: the configs.
+        probe: also set a fixed batch of held-out rows aside.
+        group: the one param group whose lr moves.
+
+    Raises:
+        UsageError: if a part cannot be made as described.
+    """
+    first = experiments[0]
+    device = choose_device(first.device)
+    data, probe_batch = make_stream(first, device, probe)
+    model_factory = imported("model", first.model.name)
+    weights = (
+        None if first.model.init_from is None else read_weights(Path(first.model.init_from).expanduser())
+    )
+    recipe, notes = recipe_of(first.training), list[str]()
+
+    def problem(experiment: Experiment) -> Problem:
+        section = experiment.optimizer
+        optimizer_factory = imported("optimizer", section.name)
+
+        def setup(seed: int) -> Setup:
+            reseed(child_seed(seed, "weights"))
+            model = make_model(first.model, model_factory, data.sizes)
+            if weights is not None:
+                notes[:] = [load_weights(model, weights, first.model)]
+            model.to(device)
+            loss_fn = None if first.loss is None else make_loss(first.loss, device)
+            optimizer = make_optimizer(experiment, optimizer_factory, model)
+            number = None if group is None else group_number(optimizer.param_groups, group)
+            batches = data.batches(seed)
+            reseed(child_seed(seed, "masks"))
+            return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, number)
+
+        return Problem(
+            setup,
+            device,
+            data.validation,
+            data.batches_per_epoch,
+            data.generators,
+            graphs,
+            notes,
+            data.facts,
+        )
+
+    graphs: dict[Any, Any] = {}
+    return [problem(experiment) for experiment in experiments]
+
+
+def recipe_of(training: TrainingSection) -> Recipe:
+    """How the steps of a training are taken."""
+    return Recipe(
+        training.accumulate, training.precision, training.l1, training.clip_value, training.clip_norm
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
+
+    Raises:
+        UsageError: if this machine does not have it.
+    """
+    has = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
+    if not has[name]:
+        raise UsageError(f"device: {name} is not available to torch here; use auto or cpu.")
+    return torch.device(name)

@@ -1,0 +1,213 @@
+"""Leave everything as it was: the state of a training, captured and put back bit for bit."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from types import CellType, FunctionType, MethodType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfind.errors import LrfindError, UsageError
+from lrfind.problem.randomness import GENERATORS, capture, generators, restore, set_state, state_of
+
+MOST_FOLLOWED = 1000  # objects, in search of the modules that a loss function holds
+
+
+class Snapshot:
+    """The state of a model, an optimizer and all that they train with, at one moment.
+
+    Captured: the values of all parameters, buffers and other tensors and arrays that modules and optimizer
+    hold, their plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval
+    mode, hooks, param groups, random generators; the random state of Python, NumPy, torch and every device;
+    the generators of the loader; the thread count. `restore` may be called any number of times. Tensors and
+    containers keep their identity: what the user holds a reference to is what is restored.
+
+    Not followed: objects of other classes than these, such as an optimizer inside another one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        loss_fn: Any = None,
+        loader: Any = None,
+    ) -> None:
+        self._tensors: dict[int, tuple[Tensor, Tensor, bool, Tensor | None]] = {}
+        self._containers: dict[int, tuple[Any, Any]] = {}
+        self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
+        self._generators = {id(found): (found, state_of(found)) for found in generators(loader)}
+        for module in [*model.modules(), *(m for held in _modules_of(loss_fn) for m in held.modules())]:
+            self._capture(module.__dict__)
+        self._capture(optimizer.__dict__)
+        self._loader = (loader, getattr(loader, "_iterator", None))  # persistent workers live in there
+        self._random = capture()
+        self._threads = torch.get_num_threads()
+
+    def _capture(self, value: Any) -> None:
+        """Keep a copy of every tensor and container that is reached from `value` through containers."""
+        key = id(value)
+        if key in self._containers or key in self._tensors:
+            return
+        if isinstance(value, Tensor):
+            if torch.nn.parameter.is_lazy(value):
+                raise UsageError(
+                    "the model has lazy layers without a shape yet; run one batch through it first."
+                )
+            copy = value.detach().clone()  # of the same strides, where they do not overlap
+            grad = value.grad if value.is_leaf else None
+            self._tensors[key] = (value, copy, value.requires_grad, grad)
+        elif isinstance(value, dict | list | set | deque):
+            self._containers[key] = (value, _plain_copy(value))
+            for inner in value.values() if isinstance(value, dict) else value:
+                self._capture(inner)
+        elif isinstance(value, tuple):
+            for inner in value:
+                self._capture(inner)
+        elif isinstance(value, np.ndarray):
+            self._arrays[key] = (value, value.copy())
+        elif isinstance(value, GENERATORS):
+            self._generators[key] = (value, state_of(value))
+
+    def restore(self) -> None:
+        """Put everything back; what is as it was is not touched.
+
+        Raises:
+            LrfindError: if something refuses to be put back, after all the rest has been.
+        """
+        failed: list[str] = []
+        steps: list[Callable[[], None]] = [
+            *(partial(_restore_container, *kept) for kept in self._containers.values()),
+            *(partial(_restore_tensor, *kept) for kept in self._tensors.values()),
+            *(partial(_restore_array, *kept) for kept in self._arrays.values()),
+            *(partial(set_state, *kept) for kept in self._generators.values()),
+            self._restore_surroundings,
+        ]
+        for put_back in steps:
+            try:
+                put_back()
+            except Exception as error:
+                failed.append(f"{type(error).__name__}: {error}")
+        if failed:
+            raise LrfindError(
+                f"{len(failed)} parts of the model's state could not be put back after the test; the first:"
+                f" {failed[0]}"
+            )
+
+    def _restore_surroundings(self) -> None:
+        loader, iterator = self._loader
+        if hasattr(loader, "_iterator"):
+            loader._iterator = iterator
+        restore(self._random)
+        if torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+
+    def clear_grads(self) -> None:
+        """Set every `.grad` to None, so that the gradients captured here are not written into."""
+        for tensor, *_ in self._tensors.values():
+            if tensor.is_leaf:
+                tensor.grad = None
+
+
+@contextmanager
+def preserved(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loss_fn: Any = None,
+    loader: Any = None,
+) -> Iterator[Snapshot]:
+    """Train as you like inside; afterwards, also after an exception, everything is as it was before."""
+    snapshot = Snapshot(model, optimizer, loss_fn, loader)
+    snapshot.clear_grads()
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield snapshot
+    finally:
+        snapshot.restore()
+
+
+def _plain_copy(container: Any) -> Any:
+    """A shallow copy by the base class's own means: a subclass may refuse to be copied or changed."""
+    if isinstance(container, dict):
+        return dict(dict.items(container))
+    return set(container) if isinstance(container, set) else list(container)
+
+
+def _restore_container(container: Any, copy: Any) -> None:
+    if isinstance(container, dict):
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict  # which keeps its own order
+        items = list(base.items(container))
+        if len(items) != len(copy) or any(
+            key is not old_key or value is not old
+            for (key, value), (old_key, old) in zip(items, copy.items(), strict=True)
+        ):
+            base.clear(container)
+            base.update(container, copy)
+    elif isinstance(container, list):
+        list.__setitem__(container, slice(None), copy)
+    elif isinstance(container, set):
+        set.clear(container)
+        set.update(container, copy)
+    else:
+        deque.clear(container)
+        deque.extend(container, copy)
+
+
+def _restore_array(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> None:
+    if array.shape != copy.shape:
+        array.resize(copy.shape, refcheck=False)
+    if array.tobytes() != copy.tobytes():
+        np.copyto(array, copy)
+
+
+@torch.no_grad()
+def _restore_tensor(tensor: Tensor, copy: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
+    if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):  # resized or replaced in place
+        tensor.data = copy.clone()
+    elif not _overlaps_itself(tensor):
+        tensor.copy_(copy)
+    if tensor.is_leaf:
+        tensor.requires_grad_(requires_grad)
+        tensor.grad = grad
+
+
+def _overlaps_itself(tensor: Tensor) -> bool:
+    """Whether several elements share memory (an expanded buffer): such a tensor cannot be written to."""
+    if tensor.layout is not torch.strided:
+        return False
+    return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+
+
+def _modules_of(loss_fn: Any) -> list[nn.Module]:
+    """The modules that a loss function is, is bound to, encloses or holds."""
+    modules: list[nn.Module] = []
+    seen: set[int] = set()
+    left = [loss_fn]
+    while left:
+        value = left.pop()
+        if id(value) in seen or len(seen) > MOST_FOLLOWED:
+            continue
+        seen.add(id(value))
+        if isinstance(value, nn.Module):
+            modules.append(value)
+        elif isinstance(value, partial):
+            left += [value.func, *value.args, *value.keywords.values()]
+        elif isinstance(value, MethodType):
+            left.append(value.__self__)
+        elif isinstance(value, FunctionType):
+            left += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            left += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+        elif isinstance(value, list | tuple):
+            left += value
+        elif isinstance(value, dict):
+            left += value.values()
+        elif callable(value) and not isinstance(value, type):
+            with contextlib.suppress(Exception):  # a user's object may refuse to be looked into
+                left += object.__getattribute__(value, "__dict__").values()
+    return modules

@@ -1,0 +1,90 @@
+"""Curves to suggest from, wherever they come from: a run directory, or anybody's CSV."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import pandas as pd
+
+from lrfind.analysis.curves import Curve
+from lrfind.catalog import DEFAULT_METHOD
+from lrfind.errors import UsageError
+from lrfind.runs.store import Run
+
+
+def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
+    """Read curves to suggest from: a run directory's lanes, or a CSV with columns lr and loss.
+
+    A CSV may have a column `lane`, each lane then being a curve; rows of a curve are sorted by lr.
+
+    Returns:
+        One curve per lane with measurements; whether the losses are raw, as lrfind's own runs record them;
+        and the method to suggest with when none is asked for.
+
+    Raises:
+        UsageError: if it is neither, or its rows make no curve.
+    """
+    if _is_folder(source):
+        run = Run.open(source)
+        command = run.facts()["command"]
+        if command != "range-test":
+            raise UsageError(
+                f"'{source}' is a {command}, whose best lr is measured: `lrfind resume {source}` prints it"
+                " again. Suggestions are read from a range test or a CSV."
+            )
+        if (over := run.experiment.range_test.over) != "lr":
+            raise UsageError(
+                f"'{source}' holds range tests with several values of {over}: `lrfind resume {source}` prints"
+                " what each suggests again."
+            )
+        curves = [lane.curve for lane in run.lanes() if lane.complete]
+        return curves, True, run.experiment.range_test.method
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                source,
+                skipinitialspace=True,
+                skip_blank_lines=False,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            )
+    except pd.errors.ParserWarning:
+        raise UsageError(f"'{source}' has rows with more cells than its first line names.") from None
+    except FileNotFoundError:
+        raise UsageError(f"there is no file or run directory '{source}'.") from None
+    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    missing = [name for name in ("lr", "loss") if name not in table]
+    if missing:
+        raise UsageError(
+            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
+            f" {', '.join(table.columns)}. Name them lr and loss, with a comma between."
+        )
+    table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
+    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
+    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
+    return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False, DEFAULT_METHOD
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a name too long to be one
+        return False
+
+
+def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
+    """A column of text as floats, exactly; an empty cell is NaN."""
+    values = []
+    for row, text in enumerate(table[name]):
+        try:
+            values.append(float(text or "nan"))
+        except ValueError:
+            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
+        if name == "lr" and not 0 < values[-1] < float("inf"):
+            raise UsageError(f"'{source}', line {row + 2}: lr is '{text}', not a positive number.")
+    return values

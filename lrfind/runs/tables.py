@@ -1,0 +1,96 @@
+"""Lane results as tables, for people and for CSV; floats read back from these give the same bits.
+
+steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
+uses lr), smoothed_loss (see `analysis.curves.smooth`; nan from the first non-finite loss on), and, where
+there are any, probe_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped (1
+where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
+steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
+lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
+first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,
+metric, rung (of a pruned lane), train_seconds.
+health.csv: lane, variant, seed, lr (of the step), then the fields of `analysis.health.LayerHealth`; a row a
+look at a layer. In all tables nan stands where there is nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lrfind.analysis.curves import Array
+from lrfind.analysis.lanes import LaneResult
+
+
+def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane and step; the columns of steps.csv."""
+    frames = []
+    evaluated = any(result.evaluations for result in lanes)
+    for result in lanes:
+        columns: dict[str, Any] = {
+            "lane": result.lane,
+            "seed": result.seed,
+            "step": np.arange(result.lr.size),
+            "lr": result.lr,
+            "loss": result.loss,
+            "smoothed_loss": result.curve.smoothed,
+        }
+        for name in ("probe_loss", "grad_norm", "momentum", "skipped"):
+            if getattr(result, name) is not None:
+                columns[name] = getattr(result, name)
+        if evaluated:
+            columns["val_loss"], columns["metric"] = _by_step(result)
+        frames.append(pd.DataFrame(columns))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def _by_step(result: LaneResult) -> tuple[Array, Array]:
+    """Validation loss and metric (t,), on the steps that an evaluation came before; NaN elsewhere."""
+    val_loss, metric = np.full((2, result.lr.size), np.nan)
+    for evaluation in result.evaluations:
+        if evaluation.step < result.lr.size:
+            val_loss[evaluation.step] = evaluation.val_loss
+            metric[evaluation.step] = np.nan if evaluation.metric is None else evaluation.metric
+    return val_loss, metric
+
+
+def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane; the columns of lanes.csv."""
+    return pd.DataFrame(
+        [
+            {
+                "lane": result.lane,
+                **({"variant": result.variant} if result.variant else {}),
+                "seed": result.seed,
+                "lr": result.peak,
+                "outcome": result.outcome,
+                "steps": result.lr.size,
+                "first_loss": result.loss[0] if result.loss.size else np.nan,
+                "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
+                "last_loss": result.loss[-1] if result.loss.size else np.nan,
+                "train_loss": _or_nan(result.train_loss),
+                "val_loss": _or_nan(result.val_loss),
+                "metric": _or_nan(result.metric),
+                "rung": _or_nan(result.rung),
+                "train_seconds": result.seconds,
+            }
+            for result in lanes
+        ]
+    )
+
+
+def health_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+    """One row per lane, look and layer; the columns of health.csv."""
+    rows = []
+    for result in lanes:
+        which: dict[str, Any] = {"lane": result.lane}
+        which |= {"variant": result.variant} if result.variant else {}
+        which |= {"seed": result.seed}
+        rows += [which | {"lr": float(result.lr[row.step])} | row._asdict() for row in result.health]
+    return pd.DataFrame(rows)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -1,0 +1,1 @@
+"""Schedules: pure functions from the step, or from the validation losses so far, to a multiplier."""

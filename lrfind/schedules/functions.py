@@ -1,0 +1,544 @@
+"""Learning rates as functions of the step.
+
+A schedule takes step numbers (N,), counted from 0, and T = `steps`, how many there are; it returns (N,)
+multipliers of the peak lr, 1.0 at the peak. It keeps no state, so any step can be asked for by itself. Its
+arguments mean the same everywhere:
+
+- A length (`warmup`, `period`, `every`, `decay`, an entry of `at`) is a whole number of steps, or a share of
+  them strictly between 0 and 1, which is rounded.
+- `warmup` of W steps: step t < W has the multiplier (t + 1) / (W + 1), so step W is the first at the peak.
+  The schedule proper begins there, and the t and T of its formula, as the lengths it takes, count from there:
+  torch's `SequentialLR` of `LinearLR(start_factor=1 / (W + 1), total_iters=W)` and the schedule.
+- `end` is the share of the peak that is reached at t = T, one step after the last: with `end=0` the last
+  step still learns. (`one_cycle` reaches its end *at* the last step, as torch's does.)
+
+An argument out of its bounds raises UsageError.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+
+from lrfind.analysis.curves import Array
+from lrfind.catalog import Spacing
+from lrfind.errors import UsageError, unknown
+
+Length = int | float
+"""A number of steps, or a share of them strictly between 0 and 1."""
+
+
+def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Spacing = "exponential") -> Array:
+    """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
+
+    Args:
+        start_lr: lr of step 0, positive.
+        end_lr: lr of step `steps - 1`, above `start_lr`.
+        steps: T, at least 2.
+        shape: "exponential" (equal ratios, as fastai made usual) or "linear" (equal differences, as in
+            the paper).
+
+    Returns:
+        (T,) lrs, strictly increasing.
+
+    >>> ramp(1e-3, 1e-1, 3)
+    array([0.001, 0.01 , 0.1  ])
+    """
+    if shape == "linear":
+        return np.linspace(start_lr, end_lr, steps, dtype=np.float64)
+    return np.geomspace(start_lr, end_lr, steps, dtype=np.float64)
+
+
+def constant(step: Array, steps: int) -> Array:
+    """Stay at the peak: torch's `ConstantLR` at factor 1."""
+    return np.ones(np.shape(step))
+
+
+def linear_warmup(step: Array, steps: int, *, warmup: int | float = 0.05) -> Array:
+    """Rise to the peak in a straight line, then stay (Goyal et al. 2017, arXiv:1706.02677, section 2.2).
+
+    (t + 1) / (W + 1), at most 1: torch's `LinearLR` with `start_factor=1 / (W + 1)` and `total_iters=W`.
+
+    >>> linear_warmup(np.arange(6), 6, warmup=3)
+    array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
+    """
+    return _after_warmup(step, steps, warmup, constant)
+
+
+def linear(step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0) -> Array:
+    """Fall to `end` in a straight line.
+
+    1 - (1 - end) t / T: torch's `LinearLR` with `start_factor=1`, `end_factor=end` and `total_iters=T`.
+
+    >>> linear(np.arange(5), 5)
+    array([1. , 0.8, 0.6, 0.4, 0.2])
+    """
+    return polynomial(step, steps, warmup=warmup, end=end)
+
+
+def polynomial(
+    step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0, power: float = 1.0
+) -> Array:
+    """Fall to `end` as a power of the steps left (Chen et al. 2016, arXiv:1606.00915, "poly", at `end=0`).
+
+    end + (1 - end) (1 - t / T) ** power: Keras's `PolynomialDecay`; torch's `PolynomialLR` at `end=0`.
+    """
+    _require_positive("power", power)
+    return _fall(step, steps, warmup, end, lambda t, length: (1 - t / length) ** power)
+
+
+def cosine(step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0) -> Array:
+    """Fall to `end` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, one period).
+
+    end + (1 - end) (1 + cos(pi t / T)) / 2: torch's `CosineAnnealingLR` with `T_max=T`; Keras's
+    `CosineDecay`.
+
+    >>> cosine(np.arange(4), 4).round(3)
+    array([1.   , 0.854, 0.5  , 0.146])
+    """
+    return _fall(step, steps, warmup, end, lambda t, length: _half_cosine(t / length))
+
+
+def cosine_restarts(
+    step: Array,
+    steps: int,
+    *,
+    period: int | float = 0.25,
+    growth: int = 1,
+    warmup: int | float = 0,
+    end: float = 0.0,
+) -> Array:
+    """Fall along half a cosine again and again (SGDR: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
+
+    end + (1 - end) (1 + cos(pi s / P)) / 2, where s counts from the last restart; the first P is `period`,
+    and each next one is `growth` times as long. torch's `CosineAnnealingWarmRestarts` with `T_0=period` and
+    `T_mult=growth`; Keras's `CosineDecayRestarts` with `t_mul=growth`.
+
+    >>> cosine_restarts(np.arange(6), 6, period=2, growth=2).round(3)
+    array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146])
+    """
+    require("growth", growth, growth >= 1 and growth % 1 == 0, "a whole number, at least 1")
+
+    def shape(t: Array, length: int) -> Array:
+        since, width = _since_restart(t, _length("period", period, length, least=1), growth)
+        return _half_cosine(since / width)
+
+    return _fall(step, steps, warmup, end, shape)
+
+
+def step_decay(
+    step: Array, steps: int, *, every: int | float = 1 / 3, factor: float = 0.1, warmup: int | float = 0
+) -> Array:
+    """Multiply by `factor` at regular steps.
+
+    factor ** floor(t / every): torch's `StepLR` with `step_size=every` and `gamma=factor`.
+
+    >>> step_decay(np.arange(6), 6)
+    array([1.  , 1.  , 0.1 , 0.1 , 0.01, 0.01])
+    """
+    _require_share("factor", factor)
+    return exponential(step, steps, rate=factor, every=every, warmup=warmup, staircase=True)
+
+
+def multi_step(
+    step: Array,
+    steps: int,
+    *,
+    at: Sequence[int | float] = (0.5, 0.75),
+    factor: float = 0.1,
+    warmup: int | float = 0,
+) -> Array:
+    """Multiply by `factor` at the given steps (as He et al. 2015, arXiv:1512.03385, section 4.2).
+
+    factor ** (how many of `at` are t or less): torch's `MultiStepLR` with `milestones=at` and
+    `gamma=factor`; Keras's `PiecewiseConstantDecay`, whose borders are one less.
+    """
+    _require_share("factor", factor)
+
+    def shape(t: Array, length: int) -> Array:
+        drops = np.sort([_length("at", one, length, least=1) for one in at])
+        return _power(factor, np.searchsorted(drops, t, side="right"))
+
+    return _after_warmup(step, steps, warmup, shape)
+
+
+def exponential(
+    step: Array,
+    steps: int,
+    *,
+    rate: float = 0.1,
+    every: int | float | None = None,
+    warmup: int | float = 0,
+    staircase: bool = False,
+) -> Array:
+    """Multiply by `rate` every so many steps, a little at each.
+
+    rate ** (t / every), the exponent rounded down with `staircase`. `every=None` means T, so that the default
+    falls to a tenth. Keras's `ExponentialDecay`; torch's `ExponentialLR` with `gamma=rate` at `every=1`.
+    """
+    _require_share("rate", rate)
+
+    def shape(t: Array, length: int) -> Array:
+        times = t / _every(every, length)
+        return _power(rate, np.floor(times) if staircase else times)
+
+    return _after_warmup(step, steps, warmup, shape)
+
+
+def inverse_time(
+    step: Array,
+    steps: int,
+    *,
+    rate: float = 9.0,
+    power: float = 1.0,
+    every: int | float | None = None,
+    warmup: int | float = 0,
+) -> Array:
+    """Fall as one over the time, or a power of that (Robbins & Monro 1951).
+
+    (1 + rate t / every) ** -power. `every=None` means T, so that the default falls to a tenth, as
+    `exponential` does. Keras's `InverseTimeDecay` at `power=1`; at `every=1` Caffe's "inv" with `gamma=rate`,
+    and with `rate=1` too scikit-learn's "invscaling", which counts from 1, with `power_t=power`.
+    """
+    _require_positive("rate", rate)
+    _require_positive("power", power)
+    return _after_warmup(
+        step, steps, warmup, lambda t, length: (1 + rate * t / _every(every, length)) ** -power
+    )
+
+
+def inverse_sqrt(step: Array, steps: int, *, warmup: int | float = 0.1) -> Array:
+    """Rise, then fall as one over the root of the step (Vaswani et al. 2017, arXiv:1706.03762, eq. 3).
+
+    min(s / W, sqrt(W / s)) with s = t + 1 and W of at least 1: the paper's rate over its highest, which the
+    paper sets by the model's width. The rise is the paper's, not that of the other schedules: the peak is at
+    step W - 1.
+
+    >>> inverse_sqrt(np.arange(8), 8, warmup=2).round(3)
+    array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])
+    """
+    peak = max(1, _rise(warmup, steps))
+    count = np.asarray(step, np.float64) + 1
+    return np.minimum(count / peak, np.sqrt(peak / count))
+
+
+def cyclic(
+    step: Array,
+    steps: int,
+    *,
+    mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+    period: int | float = 0.25,
+    low: float = 0.25,
+    gamma: float = 0.999,
+    momentum: Sequence[float] | None = None,
+) -> Array:
+    """Rise and fall in straight lines, again and again (Smith 2015, arXiv:1506.01186, section 3).
+
+    low + (1 - low) h, with h from 0 to 1 and back in each period: torch's `CyclicLR` with
+    `step_size_up=period / 2` and `base_lr` at `low` times the peak, `max_lr`.
+
+    Args:
+        step: (N,) step numbers.
+        steps: T.
+        mode: "triangular" leaves h as it is, "triangular2" halves it from one period to the next,
+            "exp_range" multiplies it by gamma ** t.
+        period: length of one rise and fall, at least 2 steps.
+        low: share of the peak where each period begins and ends, above 0.
+        gamma: for "exp_range" alone.
+        momentum: the highest and the lowest, for `cyclic_momentum`; None leaves the momentum alone.
+
+    >>> cyclic(np.arange(6), 6, period=4, low=0.2)
+    array([0.2, 0.6, 1. , 0.6, 0.2, 0.6])
+    """
+    _require_share("low", low)
+    if momentum is not None:
+        _extremes(momentum)
+    return _down_to(low, _swing(step, steps, mode, period, gamma))
+
+
+def cyclic_momentum(
+    step: Array,
+    steps: int,
+    *,
+    mode: Literal["triangular", "triangular2", "exp_range"] = "triangular",
+    period: int | float = 0.25,
+    low: float = 0.25,
+    gamma: float = 0.999,
+    momentum: Sequence[float] | None = None,
+) -> Array | None:
+    """The momentum that goes with `cyclic`, whose arguments it takes: low where the lr is high.
+
+    torch's `CyclicLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
+
+    Returns:
+        (N,) momenta, not multipliers; None where `momentum` is.
+    """
+    if momentum is None:
+        return None
+    highest, lowest = _extremes(momentum)
+    return highest - (highest - lowest) * _swing(step, steps, mode, period, gamma)
+
+
+def one_cycle(
+    step: Array,
+    steps: int,
+    *,
+    rise: float = 0.3,
+    start: float = 0.04,
+    end: float = 4e-6,
+    anneal: Literal["cosine", "linear"] = "cosine",
+    three_phase: bool = False,
+    momentum: Sequence[float] | None = (0.95, 0.85),
+) -> Array:
+    """Rise to the peak and fall far below the start, once (Smith & Topin 2017, arXiv:1708.07120).
+
+    torch's `OneCycleLR` step for step; its defaults are fastai's, two phases with cosines between them, where
+    the paper has three straight ones. Where rise * T is 1 or less, torch divides by zero or begins past the
+    peak; here the first step is at `start`, and the fall follows.
+
+    Args:
+        step: (N,) step numbers.
+        steps: T.
+        rise: share of the steps until the peak, which is at t = rise * T - 1; torch's `pct_start`.
+        start: share of the peak at the first step; one over torch's `div_factor`.
+        end: share of the peak at the last step; torch's is the start over `final_div_factor`.
+        anneal: the line between the phases; torch's `anneal_strategy`.
+        three_phase: fall to `start` in as many steps as the rise took, then to `end`; else fall at once.
+        momentum: the highest and the lowest, for `one_cycle_momentum`; None leaves the momentum alone.
+
+    >>> one_cycle(np.arange(6), 6, rise=0.5, start=0.2, end=0.1, anneal="linear")
+    array([0.2, 0.6, 1. , 0.7, 0.4, 0.1])
+    """
+    _require_share("start", start)
+    _require_share("end", end)
+    if momentum is not None:
+        _extremes(momentum)
+    levels = (start, 1.0, start, end) if three_phase else (start, 1.0, end)
+    return _through(step, _turns(steps, rise, three_phase), levels, anneal)
+
+
+def one_cycle_momentum(
+    step: Array,
+    steps: int,
+    *,
+    rise: float = 0.3,
+    start: float = 0.04,
+    end: float = 4e-6,
+    anneal: Literal["cosine", "linear"] = "cosine",
+    three_phase: bool = False,
+    momentum: Sequence[float] | None = (0.95, 0.85),
+) -> Array | None:
+    """The momentum that goes with `one_cycle`, whose arguments it takes: lowest at the lr's peak.
+
+    torch's `OneCycleLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
+
+    Returns:
+        (N,) momenta, not multipliers; None where `momentum` is.
+    """
+    if momentum is None:
+        return None
+    highest, lowest = _extremes(momentum)
+    levels = (highest, lowest, highest, highest) if three_phase else (highest, lowest, highest)
+    return _through(step, _turns(steps, rise, three_phase), levels, anneal)
+
+
+MOMENTUM: dict[str, Callable[..., Array | None]] = {
+    "one_cycle": one_cycle_momentum,
+    "cyclic": cyclic_momentum,
+}
+"""The schedules that move the momentum too, and how."""
+
+
+def wsd(
+    step: Array,
+    steps: int,
+    *,
+    warmup: int | float = 0.05,
+    decay: int | float = 0.2,
+    end: float = 0.0,
+    shape: Literal["linear", "sqrt"] = "linear",
+) -> Array:
+    """Warm up, stay at the peak, and fall to `end` at last (Hu et al. 2024, arXiv:2404.06395).
+
+    end + (1 - end) f(x), where x runs from 0 to 1 over the last `decay` steps, and f(x) is 1 - x or, with
+    "sqrt", 1 - sqrt(x) (both in Hägele et al. 2024, arXiv:2405.18392). `decay`, as a share, is of all the
+    steps, as in the papers: not only of those after the warmup.
+
+    >>> wsd(np.arange(8), 8, warmup=1, decay=4)
+    array([0.5 , 1.  , 1.  , 1.  , 1.  , 0.75, 0.5 , 0.25])
+    """
+    line = _named("shape", shape, {"linear": _straight, "sqrt": _one_minus_root})
+    last = _length("decay", decay, steps, least=1)
+
+    def held(t: Array, length: int) -> Array:
+        require("decay", decay, last <= length, f"within the {length} steps that the warmup leaves")
+        return line(np.maximum(0, (t - (length - last)) / last))
+
+    return _fall(step, steps, warmup, end, held)
+
+
+def join(
+    step: Array,
+    steps: int,
+    *,
+    parts: Sequence[Callable[[Array, int], Array]],
+    at: Sequence[int | float],
+) -> Array:
+    """Follow one schedule after another, each with its own steps from 0 and its own length.
+
+    The first of `parts` until step at[0], the second until at[1], and so on: torch's `SequentialLR` with
+    `milestones=at`.
+
+    >>> join(np.arange(6), 6, parts=[constant, linear], at=[4])
+    array([1. , 1. , 1. , 1. , 1. , 0.5])
+    """
+    if len(parts) != len(at) + 1:
+        raise UsageError(
+            f"join needs one step in `at` between each two parts; found {len(at)} for {len(parts)} parts."
+        )
+    borders = [0, *(_length("at", one, steps, least=1) for one in at), steps]
+    increase = all(start < stop for start, stop in pairwise(borders))
+    require("at", list(at), increase, f"increasing and below the {steps} steps")
+    step = np.asarray(step, np.float64)
+    whose = np.searchsorted(borders[1:-1], step, side="right")
+    result = np.empty_like(step)
+    for number, (part, (start, stop)) in enumerate(zip(parts, pairwise(borders), strict=True)):
+        result[whose == number] = part(step[whose == number] - start, stop - start)
+    return result
+
+
+def require(name: str, value: object, holds: bool, what: str) -> None:
+    """Raise UsageError for the argument `name` unless `holds`; `what` says what it must be.
+
+    >>> require("power", -1, -1 > 0, "a positive number")
+    Traceback (most recent call last):
+    lrfind.errors.UsageError: power must be a positive number; found -1.
+    """
+    if not holds:
+        raise UsageError(f"{name} must be {what}; found {value!r}.")
+
+
+def _require_positive(name: str, value: float) -> None:
+    require(name, value, 0 < value < math.inf, "a positive number")
+
+
+def _require_share(name: str, value: float) -> None:
+    require(name, value, 0 < value <= 1, "above 0 and at most 1")
+
+
+def _extremes(momentum: Sequence[float]) -> tuple[float, float]:
+    """The highest and the lowest momentum."""
+    fits = len(momentum) == 2 and 0 <= momentum[1] <= momentum[0] < 1
+    require("momentum", momentum, fits, "the highest and the lowest, both from 0 to below 1")
+    return momentum[0], momentum[1]
+
+
+def _length(name: str, value: Length, steps: int, *, least: int = 0) -> int:
+    """How many of the `steps` a length is; a share is never rounded below `least`."""
+    require("steps", steps, steps >= 1, "at least 1")
+    if isinstance(value, (int, np.integer)) and value >= least:
+        return int(value)
+    share = isinstance(value, float) and 0 < value < 1
+    what = f"a number of steps (whole, at least {least}) or a share of them (between 0 and 1)"
+    require(name, value, share, what)
+    return max(least, round(value * steps))
+
+
+def _rise(warmup: Length, steps: int) -> int:
+    """How many steps the warmup takes, which leaves at least one."""
+    rise = _length("warmup", warmup, steps)
+    require("warmup", warmup, rise < steps, f"shorter than the run, which has {steps} steps")
+    return rise
+
+
+def _every(every: Length | None, length: int) -> int:
+    return length if every is None else _length("every", every, length, least=1)
+
+
+def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Array, int], Array]) -> Array:
+    """Rise to the peak, then follow `shape`, a function of the steps since and of how many there are."""
+    rise = _rise(warmup, steps)
+    step = np.asarray(step, np.float64)
+    since = np.maximum(step - rise, 0)
+    return np.where(step < rise, (step + 1) / (rise + 1), shape(since, steps - rise))
+
+
+def _fall(step: Array, steps: int, warmup: Length, end: float, shape: Callable[[Array, int], Array]) -> Array:
+    """After the warmup, follow `shape` from 1 to 0, stretched to go from 1 to `end`."""
+    require("end", end, 0 <= end <= 1, "a share of the peak, from 0 to 1")
+    return _after_warmup(step, steps, warmup, lambda t, length: _down_to(end, shape(t, length)))
+
+
+def _down_to(end: float, height: Array) -> Array:
+    return end + (1 - end) * height
+
+
+def _power(base: float, exponent: Any) -> Array:
+    power: Array = np.power(base, exponent, dtype=np.float64)
+    return power
+
+
+def _straight(x: Array) -> Array:
+    return 1 - x
+
+
+def _half_cosine(x: Array) -> Array:
+    return (1 + np.cos(np.pi * x)) / 2
+
+
+def _one_minus_root(x: Array) -> Array:
+    return 1 - np.sqrt(x)
+
+
+def _named(kind: str, name: str, table: dict[str, Callable[..., Array]]) -> Callable[..., Array]:
+    if name not in table:
+        raise unknown(kind, name, table)
+    return table[name]
+
+
+def _since_restart(t: Array, period: int, growth: int) -> tuple[Array, Array]:
+    """(N,) steps since the last restart, and (N,) steps from that one to the next."""
+    if growth == 1:
+        return t % period, np.full_like(t, period)
+    starts = [0]
+    while starts[-1] <= t.max(initial=0):
+        starts.append(starts[-1] * growth + period)  # period * (1 + growth + growth ** 2 + ...)
+    cycle = np.searchsorted(starts, t, side="right") - 1
+    return t - np.take(starts, cycle), period * _power(growth, cycle)
+
+
+def _swing(step: Array, steps: int, mode: str, period: Length, gamma: float) -> Array:
+    """(N,) heights from 0 to 1, up and down in each period."""
+    _require_share("gamma", gamma)
+    t = np.asarray(step, np.float64)
+    turn = t / _length("period", period, steps, least=2)
+    lower: dict[str, Callable[..., Array]] = {
+        "triangular": lambda: np.ones_like(t),
+        "triangular2": lambda: _power(0.5, np.floor(turn)),
+        "exp_range": lambda: _power(gamma, t),
+    }
+    triangle: Array = 1 - np.abs(1 - 2 * (turn % 1))
+    return _named("mode", mode, lower)() * triangle
+
+
+def _turns(steps: int, rise: float, three_phase: bool) -> list[float]:
+    """The steps at which the phases of `one_cycle` begin, and the one at which the last ends."""
+    _require_share("rise", rise)
+    require("rise", rise, not three_phase or rise <= 0.5, "at most 0.5 in three phases, of which it sets two")
+    peak = max(0.0, rise * steps - 1)
+    return [0, peak, 2 * peak, steps - 1] if three_phase else [0, peak, steps - 1]
+
+
+def _through(step: Array, turns: Sequence[float], levels: Sequence[float], anneal: str) -> Array:
+    """Go from level to level (P + 1,), each reached at its turn (P + 1,)."""
+    line = _named("anneal", anneal, {"cosine": _half_cosine, "linear": _straight})
+    t, begin, level = np.asarray(step, np.float64), np.asarray(turns), np.asarray(levels)
+    phase = np.searchsorted(begin[1:-1], t)  # a turn belongs to the phase that it ends
+    width = np.maximum(np.diff(begin), np.finfo(np.float64).tiny)  # a phase may have no steps
+    since, until = level[phase], level[phase + 1]
+    way: Array = until + (since - until) * line((t - begin[phase]) / width[phase])
+    return way

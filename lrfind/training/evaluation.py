@@ -1,0 +1,130 @@
+"""The validation split: loss and metric of a model, or of K stacked ones, in evaluation mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lrfind.analysis.curves import Array
+from lrfind.errors import UsageError
+from lrfind.problem.batches import LossFn, batch_loss, output_and_loss
+
+Metric = Literal["accuracy", "R^2", "perplexity"]
+
+
+class Score(NamedTuple):
+    """What one batch adds to an evaluation.
+
+    Attributes:
+        loss: () mean over the batch; (K,) of stacked lanes.
+        part: () share of right answers, or mean squared error; the loss where the metric needs neither.
+    """
+
+    loss: Tensor
+    part: Tensor
+
+
+def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None:
+    """The metric that fits a task.
+
+    Accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`; perplexity for cross-entropy
+    over more than one class per row, as in sequences; R^2 for numbers; None for anything else.
+    """
+    if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
+        return None
+    if isinstance(loss_fn, nn.BCEWithLogitsLoss):
+        return "accuracy" if output.shape == target.shape else None
+    if target.is_floating_point():
+        return "R^2" if output.shape == target.shape else None
+    if target.ndim == 1 and output.ndim == 2:
+        return "accuracy"
+    return "perplexity" if target.ndim > 1 and isinstance(loss_fn, nn.CrossEntropyLoss) else None
+
+
+def score(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Score, Metric | None]:
+    """Score one batch; pure tensor arithmetic, so that `vmap` can run it over lanes."""
+    output, loss = output_and_loss(model, loss_fn, batch)
+    target = _target(batch)
+    metric = metric_of(loss_fn, output, target)
+    if metric == "accuracy":
+        binary = output.shape == target.shape
+        right = (output > 0) == (target > 0.5) if binary else output.argmax(1) == target
+        exact = torch.float32 if right.device.type == "mps" else torch.float64  # MPS has no more
+        part = right.to(exact).mean()
+    elif metric == "R^2":
+        part = (output - target).square().mean()
+    else:
+        part = loss
+    return Score(loss.reshape(()), part.reshape(())), metric
+
+
+def evaluate(
+    scored: Callable[[Any], tuple[Score, Metric | None]], batches: Iterable[Any]
+) -> tuple[Array, Array | None, Metric | None]:
+    """Evaluate lanes on a validation split.
+
+    Args:
+        scored: what a batch is worth; see `score`.
+        batches: the split, once.
+
+    Returns:
+        val_loss (K,), metric (K,) or None, and the metric's name. Batches count by their rows.
+
+    Raises:
+        UsageError: if the split is empty.
+    """
+    losses, parts, rows, targets = [], [], [], []
+    metric: Metric | None = None
+    for batch in batches:
+        (loss, part), metric = scored(batch)
+        losses.append(loss.detach().reshape(-1))
+        parts.append(part.detach().reshape(-1))
+        rows.append(_rows(batch))
+        if metric == "R^2":
+            targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
+    if not rows:
+        raise UsageError("data: the validation split yields no batches.")
+    weights = np.array(rows) / sum(rows)
+    val_loss = weights @ torch.stack(losses).cpu().double().numpy()
+    mean = weights @ torch.stack(parts).cpu().double().numpy()
+    if metric is None:
+        return val_loss, None, None
+    if metric == "R^2":
+        variance = float(np.concatenate(targets).var(axis=0).mean())
+        return val_loss, 1 - mean / variance if variance else np.full_like(mean, np.nan), metric
+    with np.errstate(over="ignore"):
+        return val_loss, np.exp(mean) if metric == "perplexity" else mean, metric
+
+
+def held_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
+    """The loss of one batch in evaluation mode, without gradients; every module's mode is kept."""
+    with evaluating(model), torch.no_grad():
+        return batch_loss(model, loss_fn, batch).item()
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode inside, every submodule's own mode again afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _target(batch: Any) -> Any:
+    if isinstance(batch, Mapping):
+        return batch.get("labels")
+    return batch[-1]
+
+
+def _rows(batch: Any) -> int:
+    parts = batch.values() if isinstance(batch, Mapping) else batch
+    return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)

@@ -1,0 +1,286 @@
+"""One lane at a time: a generator that takes training steps. Only here, and in `stacks`, is an lr applied."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Container, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lrfind.analysis.curves import Array
+from lrfind.catalog import Precision
+from lrfind.errors import LrfindError, NoGradient, UsageError
+from lrfind.problem.batches import LossFn, batch_loss
+from lrfind.problem.param_groups import MULTIPLIER
+from lrfind.training.evaluation import held_loss
+from lrfind.training.explanations.failures import explain, in_its_own_words
+from lrfind.training.gauge import Gauge
+
+
+class Step(NamedTuple):
+    """What one step measured, all before the update that uses `lr`."""
+
+    step: int
+    lr: float
+    loss: float
+    grad_norm: float | None = None
+    probe_loss: float | None = None
+    skipped: bool | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a step is made of batches and their gradients, in this order.
+
+    Attributes:
+        accumulate: batches whose mean loss the step descends.
+        precision: that autocast lets forward and backward compute in. In float16 the loss is scaled, and a
+            step whose gradient overflows is skipped; the scale is torch's own affair (`GradScaler`).
+        l1: this times the sign of each weight is added to its gradient, biases and norms (parameters of fewer
+            than two axes) left out; the losses that are reported do not contain it.
+        clip_value: what every number of the gradient is cut to.
+        clip_norm: the norm that a longer gradient is scaled down to.
+    """
+
+    accumulate: int = 1
+    precision: Precision = "float32"
+    l1: float = 0.0
+    clip_value: float | None = None
+    clip_norm: float | None = None
+
+
+AS_IT_IS = Recipe()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The parts of one lane, ready to train.
+
+    Attributes:
+        model: in train mode.
+        optimizer: over its parameters, without state.
+        loss_fn: see `lrfind.problem.batches.output_and_loss`.
+        batches: without end.
+        recipe: how a step is made of them.
+        probe: a fixed held-out batch; None where not asked for.
+        group: number of the one param group whose lr moves, the others' being held; None moves all.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    loss_fn: LossFn | None
+    batches: Iterator[Any]
+    recipe: Recipe = AS_IT_IS
+    probe: Any = None
+    group: int | None = None
+
+    @cached_property
+    def ratios(self) -> list[float]:
+        """What each param group's lr is a multiple of `lr` by; 0 where it is held."""
+        if self.group is not None:
+            return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
+        groups = self.optimizer.param_groups
+        if all(MULTIPLIER in group for group in groups):
+            return [float(group[MULTIPLIER]) for group in groups]
+        return lr_ratios(self.optimizer)
+
+    @cached_property
+    def held(self) -> list[float]:
+        """The lr that each param group keeps; 0 where it moves."""
+        if self.group is None:
+            return [0.0] * len(self.optimizer.param_groups)
+        return [0.0 if n == self.group else lr for n, lr in enumerate(_group_lrs(self.optimizer))]
+
+    @cached_property
+    def scaler(self) -> torch.amp.GradScaler | None:
+        """Scales the loss, so that small gradients survive in float16; None in other precisions."""
+        return torch.amp.GradScaler(self._device_type) if self.recipe.precision == "float16" else None
+
+    def casting(self) -> AbstractContextManager[Any]:
+        """What forward and loss run in."""
+        if self.recipe.precision == "float32":
+            return nullcontext()
+        kind = getattr(torch, self.recipe.precision)
+        return torch.autocast(self._device_type, kind, cache_enabled=False)
+
+    @property
+    def _device_type(self) -> str:
+        return next(self.model.parameters()).device.type
+
+
+def train(
+    setup: Setup,
+    lr: Array,
+    *,
+    start: int = 0,
+    grad_norm: bool = False,
+    momentum: Array | None = None,
+    damping: Callable[[float], float] | None = None,
+    gauge: Gauge | None = None,
+) -> Iterator[Step]:
+    """Take one optimizer step for each lr, and yield each step's measurements before its update.
+
+    Whoever iterates decides when to stop: the update of a step is made when the next one is asked for, so
+    stopping at a non-finite loss leaves the weights as they were. A lane may be trained in parts, one call
+    after another on the same setup.
+
+    Args:
+        setup: the lane's parts. Param groups keep the ratios of their lrs.
+        lr: (T,) the lr of each step.
+        start: the number of the first step.
+        grad_norm: also measure the Euclidean norm of the gradient, over all parameters, before clipping.
+        momentum: (T,) of each step; the optimizer's own when omitted.
+        damping: from the norm of a step's gradient to what its lr is multiplied with.
+        gauge: looks at the layers, at the steps that it wants.
+
+    Raises:
+        UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
+    """
+    model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    named: dict[str, nn.Parameter] = {}
+    for step, value in enumerate(lr.tolist(), start):
+        probe_loss = None if setup.probe is None else held_loss(model, setup.loss_fn, setup.probe)
+        optimizer.zero_grad(set_to_none=True)
+        loss = _backward(setup)
+        if scaler is not None:
+            scaler.unscale_(optimizer)
+        norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
+        skipped = None if scaler is None or norm is None else not math.isfinite(norm)
+        if gauge is not None and step in gauge.steps:
+            named = named or dict(model.named_parameters())
+            gradients = {name: None if p.grad is None else p.grad[None] for name, p in named.items()}
+            gauge.look(step, {name: p.detach()[None] for name, p in named.items()}, gradients)
+        _adjust(parameters, setup.recipe)
+        if damping is not None and norm is not None:
+            value *= damping(norm)
+        for group, ratio, held in zip(optimizer.param_groups, setup.ratios, setup.held, strict=True):
+            _set_lr(group, value * ratio + held)
+        if momentum is not None:
+            set_momentum(optimizer, float(momentum[step - start]))
+        yield Step(step, value, loss, norm if grad_norm or damping else None, probe_loss, skipped)
+        if scaler is None:
+            optimizer.step()
+        else:
+            if not skipped:  # a fused SGD that is skipped at its first step keeps an unwritten momentum
+                scaler.step(optimizer)
+            scaler.update()
+        if gauge is not None and gauge.awaits:
+            gauge.updated({name: p.detach()[None] for name, p in named.items()})
+
+
+def _backward(setup: Setup) -> float:
+    """Add the gradient of the next step's loss, and return that: the mean over its batches."""
+    losses = []
+    for _ in range(setup.recipe.accumulate):
+        with setup.casting():
+            loss = batch_loss(setup.model, setup.loss_fn, next(setup.batches))
+        if not loss.requires_grad:
+            raise NoGradient(
+                "the loss does not depend on any parameter that requires a gradient; is the whole model"
+                " frozen, or its output detached?"
+            )
+        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
+        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return losses[0].item() if len(losses) == 1 else torch.stack(losses).mean().item()
+
+
+def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:
+    """Change the gradients as the recipe says."""
+    if recipe.l1:
+        for parameter in parameters:
+            if parameter.grad is not None and parameter.ndim > 1:
+                parameter.grad.add_(parameter.detach().sign(), alpha=recipe.l1)
+    if recipe.clip_value is not None:
+        torch.nn.utils.clip_grad_value_(parameters, recipe.clip_value)
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, recipe.clip_norm)
+
+
+def gauge_of(setup: Setup, steps: Container[int]) -> Gauge:
+    """A gauge of a lane's layers, that looks at these steps."""
+    held = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
+    named = setup.model.named_parameters()
+    trained = {name for name, p in named if id(p) in held and p.requires_grad}
+    return Gauge(setup.model, trained, steps, setup.recipe.clip_norm, setup.recipe.clip_value)
+
+
+def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
+    """Give every param group this momentum: `momentum`, or the first of `betas`.
+
+    Raises:
+        UsageError: if the optimizer has neither.
+    """
+    for group in optimizer.param_groups:
+        if "momentum" in optimizer.defaults:
+            group["momentum"] = value
+        elif "betas" in optimizer.defaults:
+            group["betas"] = (value, *group["betas"][1:])
+        else:
+            raise UsageError(
+                f"{type(optimizer).__name__} has no momentum to move; give the schedule `momentum: null`, or"
+                " use sgd, rmsprop or one of the Adam family."
+            )
+
+
+def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer uses a momentum that a schedule can move."""
+    if "betas" in optimizer.defaults:
+        return True
+    return "momentum" in optimizer.defaults and all(g["momentum"] > 0 for g in optimizer.param_groups)
+
+
+def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Each param group's lr as a multiple of the first one that is not zero.
+
+    Where a scheduler is attached, a group's lr is the one that the scheduler started from.
+
+    Raises:
+        UsageError: if every lr is zero.
+    """
+    lrs = _group_lrs(optimizer)
+    base = next((lr for lr in lrs if lr > 0), None)
+    if base is None:
+        raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
+    return [lr / base for lr in lrs]
+
+
+def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
+    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
+
+
+def first_steps_failed(error: BaseException) -> LrfindError:
+    """What to tell when a training cannot even take its first steps."""
+    if isinstance(error, NoGradient):
+        return error
+    told = explain(error)
+    if isinstance(error, LrfindError):
+        return UsageError(told or str(error)) if isinstance(error, UsageError) else error
+    own_words = in_its_own_words(error)
+    if told:
+        return UsageError(f"the first training step failed: {told}\n  {own_words}")
+    return UsageError(
+        f"the first training step failed: {own_words}\nCheck that model, data and loss fit together (shapes,"
+        " dtypes, number of outputs)."
+    )
+
+
+def _norm(parameters: list[Tensor]) -> float:
+    norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def _set_lr(group: dict[str, Any], lr: float) -> None:
+    if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+        group["lr"].fill_(lr)
+    else:
+        group["lr"] = lr

@@ -1,0 +1,183 @@
+"""The plot of a range test: compute what is to be seen, then draw it on an Axes."""
+
+from __future__ import annotations
+
+import itertools
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfind.analysis.curves import Array, Curve
+from lrfind.analysis.lanes import LaneResult
+from lrfind.views.plots.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class RangeTestView:
+    """What a plot of a range test shows.
+
+    Attributes:
+        curves: one per lane.
+        lr: (T,) the lrs that every lane reached.
+        middle: (T,) median over lanes of the smoothed loss.
+        low: (T,) the lowest lane.
+        high: (T,) the highest lane.
+        suggestion: lr, low, high, method, reason; lr None where there is none.
+        edges: what to call it -> the lr where the ramp diverged, or of the edge measured by bisection.
+        bottom: lower end of the loss axis.
+        top: upper end; losses above it are cut off.
+    """
+
+    curves: Sequence[Curve]
+    lr: Array
+    middle: Array
+    low: Array
+    high: Array
+    suggestion: dict[str, Any]
+    edges: dict[str, float]
+    bottom: float
+    top: float
+
+
+def view_range_test(
+    curves: Sequence[Curve],
+    suggestion: dict[str, Any],
+    ramp_edge: float | None,
+    measured_edge: float | None = None,
+) -> RangeTestView:
+    """Compute what `draw_range_test` draws."""
+    curves = [curve for curve in curves if curve.length]
+    shortest = min((curve.length for curve in curves), default=0)
+    table = np.array([curve.smoothed[:shortest] for curve in curves]).reshape(len(curves), shortest)
+    finite = np.concatenate([curve.loss[: curve.length] for curve in curves] or [np.array([0.0])])
+    start = max((float(curve.loss[0]) for curve in curves), default=1.0)
+    best = float(finite.min())
+    drop = max(start - best, 0.01 * abs(start), 1e-12)
+    edges = {"measured edge": measured_edge, "diverged (upper bound of the edge)": ramp_edge}
+    return RangeTestView(
+        curves=curves,
+        lr=curves[0].lr[:shortest] if curves else np.array([]),
+        middle=np.median(table, axis=0) if curves else np.array([]),
+        low=table.min(axis=0) if curves else np.array([]),
+        high=table.max(axis=0) if curves else np.array([]),
+        suggestion=suggestion,
+        edges={label: lr for label, lr in edges.items() if lr is not None},
+        bottom=best - 0.08 * drop,
+        top=min(start + 0.6 * drop, max(float(finite.max()), start) + 0.1 * drop),
+    )
+
+
+def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
+    """Draw loss against lr: raw faint, smoothed bold, band over seeds, suggestion, interval, edge."""
+    ax.set_xscale("log")
+    for curve in view.curves:
+        ax.plot(curve.lr, curve.loss, color=BLUE, alpha=0.25, linewidth=0.7, zorder=1)
+    several = len(view.curves) > 1
+    if several:
+        ax.fill_between(
+            view.lr, view.low, view.high, color=BLUE, alpha=0.15, linewidth=0, zorder=2,
+            label=f"range of {len(view.curves)} seeds",
+        )  # fmt: skip
+    label = "smoothed loss (median)" if several else "smoothed loss"
+    ax.plot(view.lr, view.middle, color=BLUE, linewidth=2, zorder=3, label=label)
+    _draw_suggestion(view, ax)
+    for (label, lr), style in zip(view.edges.items(), ("-.", "--")[-len(view.edges) :], strict=False):
+        ax.axvline(lr, color=RED, linestyle=style, linewidth=1.2, zorder=3, label=f"{label}: {lr:.3g}")
+    if view.curves:
+        ends = [end for curve in view.curves for end in (curve.lr[0], curve.lr[-1])]
+        ax.set_xlim(min(ends) / 1.5, max(*ends, *view.edges.values()) * 1.5)
+    ax.set_ylim(view.bottom, view.top)
+    return finish(ax, "learning rate", "training loss")
+
+
+def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
+    lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
+    if lr is None:
+        words = textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60)
+        ax.plot([], [], linestyle="none", label=words)
+        return
+    if low is not None and high > low:
+        ax.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0)
+    label = f"suggestion: {lr:.3g}"
+    if low is not None:
+        label += f"  [{low:.3g}, {high:.3g}]"
+    ax.axvline(lr, color=ORANGE, linewidth=1.5, zorder=3)
+    height = [float(np.interp(np.log(lr), np.log(view.lr), view.middle))] if view.lr.size else []
+    ax.plot(
+        [lr][: len(height)], height, marker="o", markersize=7, color=ORANGE, markeredgecolor="white",
+        linestyle="-", zorder=4, label=label,
+    )  # fmt: skip
+
+
+def range_test_figure(view: RangeTestView, title: str) -> Figure:
+    """A figure of its own with one range test in it; needs no display."""
+    return figure_of(lambda ax: draw_range_test(view, ax), title)
+
+
+@dataclass(frozen=True)
+class OverView:
+    """What a plot of range tests over another setting shows.
+
+    Attributes:
+        ramps: name -> (lr (t,), smoothed loss (t,), the median over seeds), up to the shortest lane.
+        suggestions: name -> its suggestion, where there is one.
+        best: whose ramp reaches the lowest loss.
+        bottom: lower end of the loss axis.
+        top: upper end.
+    """
+
+    ramps: dict[str, tuple[Array, Array]]
+    suggestions: dict[str, float]
+    best: str
+    bottom: float
+    top: float
+
+
+def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverView:
+    """Compute what `draw_over` draws."""
+    ramps = {}
+    for row in summary["variants"]:
+        curves = [each.curve for each in results if each.variant == row["variant"] and each.curve.length]
+        if curves:
+            view = view_range_test(curves, row, None)
+            ramps[row["variant"]] = (view.lr, view.middle)
+    starts = [float(loss[0]) for _, loss in ramps.values()] or [1.0]
+    lowest = min((float(loss.min()) for _, loss in ramps.values()), default=0.0)
+    drop = max(max(starts) - lowest, 1e-12)
+    return OverView(
+        ramps=ramps,
+        suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
+        best=summary["suggestion"]["variant"],
+        bottom=lowest - 0.08 * drop,
+        top=max(starts) + 0.2 * drop,
+    )
+
+
+def draw_over(view: OverView, ax: Axes) -> Axes:
+    """Draw smoothed loss against lr, one line a value; the best one bold, a dot at each suggestion."""
+    ax.set_xscale("log")
+    ax.set_ylim(view.bottom, view.top)
+    for (name, (lr, loss)), color in zip(view.ramps.items(), itertools.cycle(SEVERAL), strict=False):
+        best = name == view.best
+        label = f"{name} (lowest)" if best else name
+        ax.plot(lr, loss, color=color, linewidth=2.6 if best else 1.4, label=label, zorder=3 if best else 2)
+        if name in view.suggestions and lr.size:
+            height = np.interp(np.log(view.suggestions[name]), np.log(lr), loss)
+            ax.plot(
+                [view.suggestions[name]], [height], "o", color=color, markersize=7, markeredgecolor="white",
+                zorder=4,
+            )  # fmt: skip
+    ax.plot([], [], "o", color="0.4", markersize=6, linestyle="none", label="suggestion")
+    return finish(ax, "learning rate", "training loss")
+
+
+def over_figure(view: OverView, title: str) -> Figure:
+    """A figure of its own with range tests over another setting in it; needs no display."""
+    return figure_of(lambda ax: draw_over(view, ax), title)

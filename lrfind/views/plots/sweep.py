@@ -1,0 +1,219 @@
+"""The plots of a sweep: compute what is to be seen, then draw it on an Axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lrfind.analysis.curves import Array
+from lrfind.analysis.sweeps import Reading, judged
+from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"), "interrupted": ("d", "0.7")}
+
+
+@dataclass(frozen=True)
+class SweepView:
+    """What a plot of a sweep shows.
+
+    Attributes:
+        lr: (K,) of the rates that finished, ascending.
+        middle: (K,) median over seeds of the judged loss.
+        lanes: (lr, loss) of every lane that finished.
+        lost: outcome -> the lrs of rates that ended otherwise.
+        best: (lr, loss), or None.
+        usable: (lowest, highest) lr, or None.
+        edge: see `lrfind.analysis.sweeps.sweep_edge`.
+        first_loss: at step 0.
+        label: of the loss axis.
+        log: whether the loss axis is logarithmic.
+        seeds: lanes of a rate.
+        low: left end of the lr axis.
+        high: right end.
+    """
+
+    lr: Array
+    middle: Array
+    lanes: Sequence[tuple[float, float]]
+    lost: dict[str, list[float]]
+    best: tuple[float, float] | None
+    usable: tuple[float, float] | None
+    edge: float | None
+    first_loss: float
+    label: str
+    log: bool
+    seeds: int
+    low: float
+    high: float
+
+
+def view_sweep(reading: Reading) -> SweepView:
+    """Compute what `draw_sweep` draws."""
+    finished = [rate for rate in reading.rates if rate.loss is not None]
+    found = [
+        (rate.lr, loss)
+        for rate in reading.rates
+        for lane in rate.lanes.values()
+        if (loss := judged(lane, reading.judge)) is not None
+    ]
+    lost: dict[str, list[float]] = {}
+    for rate in reading.rates:
+        if rate.loss is None:
+            lost.setdefault(rate.outcome, []).append(rate.lr)
+    middle = np.array([rate.loss for rate in finished], dtype=np.float64)
+    return SweepView(
+        lr=np.array([rate.lr for rate in finished]),
+        middle=middle,
+        lanes=found,
+        lost=lost,
+        best=None if reading.best is None else (reading.best.lr, reading.best.loss or 0.0),
+        usable=reading.usable,
+        edge=reading.edge,
+        first_loss=reading.first_loss,
+        label="validation loss" if reading.judge == "val_loss" else "final training loss",
+        log=_spans_decades(middle),
+        seeds=max((len(rate.lanes) for rate in reading.rates), default=0),
+        low=min((rate.lr for rate in reading.rates), default=1e-3) / 1.5,
+        high=max((rate.lr for rate in reading.rates), default=1.0) * 1.5,
+    )
+
+
+def draw_sweep(view: SweepView, ax: Axes) -> Axes:
+    """Draw final loss against lr: median and every lane, usable range, edge, and the rates that were lost."""
+    ax.set_xscale("log")
+    ax.set_xlim(view.low, view.high)
+    if view.log:
+        ax.set_yscale("log")
+    if view.usable and view.usable[0] < view.usable[1]:
+        low, high = view.usable
+        ax.axvspan(
+            low,
+            high,
+            color=ORANGE,
+            alpha=0.15,
+            linewidth=0,
+            zorder=0,
+            label=f"usable: {low:.3g} to {high:.3g}",
+        )
+    if view.seeds > 1:
+        ax.plot(
+            [lr for lr, _ in view.lanes], [loss for _, loss in view.lanes], "o", color=BLUE, alpha=0.35,
+            markersize=3.5, linestyle="none", zorder=2, label="each seed",
+        )  # fmt: skip
+    label = f"median of {view.seeds} seeds" if view.seeds > 1 else "final loss"
+    ax.plot(view.lr, view.middle, "o-", color=BLUE, markersize=5, linewidth=1.8, zorder=3, label=label)
+    if math.isfinite(view.first_loss):
+        ax.axhline(
+            view.first_loss, color="0.6", linestyle=":", linewidth=1, zorder=1, label="loss at the start"
+        )
+    if view.edge is not None:
+        ax.axvline(
+            view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=2, label=f"edge: {view.edge:.3g}"
+        )
+    if view.best:
+        ax.plot(
+            *[[value] for value in view.best], marker="*", markersize=15, color=ORANGE, linestyle="none",
+            markeredgecolor="white", zorder=5, label=f"best: {view.best[0]:.3g}",
+        )  # fmt: skip
+    for outcome, lrs in view.lost.items():
+        marker, color = LOST.get(outcome, ("s", "0.5"))
+        ax.plot(
+            lrs, [0.96] * len(lrs), marker=marker, color=color, markersize=7, linestyle="none", zorder=4,
+            transform=ax.get_xaxis_transform(), clip_on=False, label=outcome,
+        )  # fmt: skip
+    return finish(ax, "learning rate", view.label)
+
+
+def sweep_figure(view: SweepView, title: str) -> Figure:
+    """A figure of its own with one sweep in it; needs no display."""
+    return figure_of(lambda ax: draw_sweep(view, ax), title)
+
+
+@dataclass(frozen=True)
+class CurvesView:
+    """What a plot of a sweep's training shows.
+
+    Attributes:
+        curves: lr -> (t,) smoothed training loss, the median over seeds, up to the shortest lane.
+        best: the best lr, or None.
+        diverged: the lrs whose curve ends in a divergence.
+        bottom: lower end of the loss axis.
+        top: upper end; losses above it are cut off.
+        log: whether the loss axis is logarithmic.
+    """
+
+    curves: dict[float, Array]
+    best: float | None
+    diverged: set[float]
+    bottom: float
+    top: float
+    log: bool
+
+
+def view_curves(reading: Reading) -> CurvesView:
+    """Compute what `draw_curves` draws."""
+    curves = {}
+    for rate in reading.rates:
+        lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]
+        if lanes:
+            reach = min(curve.length for curve in lanes)
+            curves[rate.lr] = np.median([curve.smoothed[:reach] for curve in lanes], axis=0)
+    lowest = min((float(curve.min()) for curve in curves.values()), default=0.0)
+    first = reading.first_loss if math.isfinite(reading.first_loss) else lowest + 1.0
+    drop = max(first - lowest, 0.01 * abs(first), 1e-12)
+    log = _spans_decades(np.array([curve.min() for curve in curves.values()] or [1.0]))
+    return CurvesView(
+        curves=curves,
+        best=reading.best.lr if reading.best else None,
+        diverged={rate.lr for rate in reading.rates if rate.outcome == "diverged"},
+        bottom=lowest / 1.5 if log else lowest - 0.05 * drop,
+        top=first * 3 if log else first + 0.5 * drop,
+        log=log,
+    )
+
+
+def draw_curves(view: CurvesView, ax: Axes) -> Axes:
+    """Draw training loss against step, one line an lr, coloured by log lr; a cross where one diverged."""
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, LogNorm
+
+    lrs = sorted(view.curves)
+    scale = LogNorm(min(lrs, default=1e-3) / 1.01, max(lrs, default=1.0) * 1.01)
+    dark = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))  # its end is too pale for a line
+    colors = ScalarMappable(scale, dark)
+    if view.log:
+        ax.set_yscale("log")
+    ax.set_ylim(view.bottom, view.top)
+    for lr in lrs:
+        curve, color = view.curves[lr], dark(scale(lr))
+        best = lr == view.best
+        label = f"best: {lr:.3g}" if best else None
+        ax.plot(curve, color=color, linewidth=2.6 if best else 1.3, zorder=3 if best else 2, label=label)
+        if lr in view.diverged:
+            height = float(np.clip(curve[-1], view.bottom, view.top))
+            ax.plot(
+                [curve.size - 1], [height], marker="x", color=color, markersize=8, clip_on=False, zorder=4
+            )
+    ax.figure.colorbar(colors, ax=ax, label="learning rate")
+    if view.diverged:
+        ax.plot([], [], marker="x", color="0.3", linestyle="none", label="diverged")
+    return finish(ax, "step", "training loss (smoothed)")
+
+
+def curves_figure(view: CurvesView, title: str) -> Figure:
+    """A figure of its own with a sweep's training curves in it; needs no display."""
+    return figure_of(lambda ax: draw_curves(view, ax), title)
+
+
+def _spans_decades(losses: Array) -> bool:
+    """Whether losses are positive and so far apart that a linear axis would hide the good ones."""
+    return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
