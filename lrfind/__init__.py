@@ -17,14 +17,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lrfind.version import VERSION
-
 if TYPE_CHECKING:
     from lrfind.analysis.suggestions import Suggestion, suggest
     from lrfind.api import RangeTest, Recommendation, find, range_test
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
 
-__version__ = VERSION
+__version__ = "0.1.0"
 __all__ = [
     "LrfindError",
     "NoSuggestion",

@@ -16,7 +16,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probing import Search
 from lrfind.analysis.recommendation import Answer, Training, recommend
 from lrfind.analysis.suggestions import Suggestion, suggest_over
-from lrfind.catalog import ADAPTIVE, DEFAULT_METHOD, Spacing
+from lrfind.catalog import DEFAULT_METHOD, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import Component, FindSection, RangeTestSection
 from lrfind.config.shapes import shape_of
@@ -111,11 +111,11 @@ def range_test(
     start_lr: float = 1e-6,
     end_lr: float = 10.0,
     steps: int = 100,
-    shape: Spacing = "exponential",
+    spacing: Spacing = "exponential",
     seeds: int = 1,
     seed: int = 0,
     grad_norm: bool = False,
-    probe_batch: Any = None,
+    held_out_batch: Any = None,
     looks: int = 10,
 ) -> RangeTest:
     """Run an lr range test; afterwards everything is bit for bit as it was.
@@ -132,12 +132,12 @@ def range_test(
         start_lr: lr of the first step.
         end_lr: lr of the last step, unless the loss diverges before.
         steps: T, optimizer steps of one lane.
-        shape: of the ramp, "exponential" or "linear".
+        spacing: of the ramp, "exponential" or "linear".
         seeds: lanes; each has its own batch order (of a loader that shuffles) and dropout masks, all start
             from the model's weights.
         seed: of the first lane.
         grad_norm: also record the Euclidean norm of the gradient.
-        probe_batch: also record the loss of this batch, in evaluation mode, at every step.
+        held_out_batch: also record the loss of this batch, in evaluation mode, at every step.
         looks: at every layer's gradient in a lane, at most one in 40 steps; 0 for none. Each takes
             memory for three copies of the weights that are trained.
 
@@ -150,7 +150,7 @@ def range_test(
         end_lr=end_lr,
         steps=steps,
         seeds=seeds,
-        shape=shape,
+        spacing=spacing,
         grad_norm=grad_norm,
     )
     if type(looks) is not int or looks < 0:
@@ -158,8 +158,9 @@ def range_test(
     _check_seed(seed)
     check_objects(model, optimizer, loader)
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
-        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, probe_batch)
-        adaptive = type(optimizer).__name__.lower() in ADAPTIVE
+        problem = from_objects(model, optimizer, loss_fn, loader, snapshot, held_out_batch)
+        row = optimizer_named(type(optimizer).__name__)
+        adaptive = row is not None and row.adaptive
         return RangeTest(range_testing.range_test(problem, section, seed, looks=looks), adaptive)
 
 

@@ -1,12 +1,14 @@
-"""Every built-in name and the import path behind it, on one page. Nothing here is imported until used.
+"""Every built-in name, one row each, with what lrfind knows of it. Nothing is imported until it is used.
 
-To add a model, dataset, loss, optimizer or schedule: one file (or one class or function in its family's), one
-line here.
+A new model, dataset, loss, optimizer, schedule, suggestion method or command gets one row here and one file,
+or one function in the file of its family. What the code must know of it stands in its row, and nowhere else.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 MODELS = {
     "linear": "lrfind.models.linear:Linear",
@@ -48,41 +50,127 @@ LOSSES = {
     "mse": "torch.nn.modules.loss:MSELoss",
 }
 
-OPTIMIZERS = {
-    "adadelta": "torch.optim.adadelta:Adadelta",
-    "adagrad": "torch.optim.adagrad:Adagrad",
-    "adam": "torch.optim.adam:Adam",
-    "adamax": "torch.optim.adamax:Adamax",
-    "adamw": "torch.optim.adamw:AdamW",
-    "nadam": "torch.optim.nadam:NAdam",
-    "radam": "torch.optim.radam:RAdam",
-    "rmsprop": "torch.optim.rmsprop:RMSprop",
-    "sgd": "torch.optim.sgd:SGD",
-}
 
-ADAPTIVE = frozenset(OPTIMIZERS) - {"sgd"}
-"""Those that divide by the size of past gradients."""
+@dataclass(frozen=True)
+class Optimizer:
+    """What lrfind knows of one optimizer. Of one without a row it knows nothing.
+
+    Attributes:
+        path: the import path of its class.
+        family: the optimizers whose learning rates behave alike, a key of
+            `analysis.recommendation.FAMILIES`; None where that was not measured.
+        adaptive: whether it divides a gradient by the size of past gradients.
+        stackable: whether it treats every number by itself and its update is linear in the lr, so that many
+            lanes can share one optimizer (see `training.stack`).
+        fused: whether torch has a one-kernel version of it that is worth using on a small model.
+        momentum: the argument that holds its momentum: "momentum", or "betas", whose first number it is.
+        batch_rule: how its lr follows the batch size, a rule of `analysis.batch_size`.
+        batch_rule_derived: whether that rule was derived for this optimizer, and not only for its relatives.
+        batch_args: torch's defaults of the other arguments that change with the batch size.
+    """
+
+    path: str
+    family: str | None
+    adaptive: bool
+    stackable: bool
+    fused: bool
+    momentum: Literal["momentum", "betas"] | None
+    batch_rule: Literal["linear", "sqrt"]
+    batch_rule_derived: bool
+    batch_args: Mapping[str, Any]
+
+
+def _adam(path: str, *, fused: bool = False, derived: bool = False) -> Optimizer:
+    """Make the row of an optimizer of Adam's family."""
+    return Optimizer(
+        path, "adam", adaptive=True, stackable=True, fused=fused, momentum="betas", batch_rule="sqrt",
+        batch_rule_derived=derived, batch_args={"betas": (0.9, 0.999), "eps": 1e-8},
+    )  # fmt: skip
+
+
+OPTIMIZERS = {
+    "adadelta": Optimizer(
+        "torch.optim.adadelta:Adadelta", None, adaptive=True, stackable=True, fused=False, momentum=None,
+        batch_rule="sqrt", batch_rule_derived=False, batch_args={},
+    ),
+    "adagrad": Optimizer(
+        "torch.optim.adagrad:Adagrad", "adagrad", adaptive=True, stackable=True, fused=False, momentum=None,
+        batch_rule="sqrt", batch_rule_derived=False, batch_args={},
+    ),
+    "adam": _adam("torch.optim.adam:Adam", fused=True, derived=True),
+    "adamax": _adam("torch.optim.adamax:Adamax"),
+    "adamw": _adam("torch.optim.adamw:AdamW", fused=True, derived=True),
+    "nadam": _adam("torch.optim.nadam:NAdam"),
+    "radam": _adam("torch.optim.radam:RAdam"),
+    "rmsprop": Optimizer(
+        "torch.optim.rmsprop:RMSprop", "rmsprop", adaptive=True, stackable=True, fused=False,
+        momentum="momentum", batch_rule="sqrt", batch_rule_derived=True,
+        batch_args={"alpha": 0.99, "eps": 1e-8},
+    ),
+    "sgd": Optimizer(
+        "torch.optim.sgd:SGD", "sgd", adaptive=False, stackable=True, fused=True, momentum="momentum",
+        batch_rule="linear", batch_rule_derived=True, batch_args={},
+    ),
+}  # fmt: skip
+
+
+def optimizer_named(name: str) -> Optimizer | None:
+    """Return the row of an optimizer by its name here, its import path or the name of its class.
+
+    Returns:
+        None for an optimizer that has no row.
+
+    >>> optimizer_named("torch.optim:AdamW").family, optimizer_named("SGD").family, optimizer_named("Lion")
+    ('adam', 'sgd', None)
+    """
+    return OPTIMIZERS.get(name.rpartition(":")[2].rpartition(".")[2].lower())
+
+
+def optimizer_of(made: type | object) -> Optimizer | None:
+    """Return the row of exactly this class; None for any other, also for a subclass."""
+    path = f"{getattr(made, '__module__', '')}:{getattr(made, '__qualname__', '')}"
+    return next((row for row in OPTIMIZERS.values() if row.path == path), None)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """One schedule.
+
+    Attributes:
+        path: the import path of its function: of the step, or, where it reacts, of what was measured so far.
+        watches: what it reacts to, the validation losses or the norms of the gradient; None for a function
+            of the step alone.
+        momentum: the import path of the function that moves the momentum with it; None where none does.
+    """
+
+    path: str
+    watches: Literal["val_loss", "grad_norm"] | None = None
+    momentum: str | None = None
+
 
 SCHEDULES = {
-    "constant": "lrfind.schedules.functions:constant",
-    "linear_warmup": "lrfind.schedules.functions:linear_warmup",
-    "linear": "lrfind.schedules.functions:linear",
-    "polynomial": "lrfind.schedules.functions:polynomial",
-    "cosine": "lrfind.schedules.functions:cosine",
-    "cosine_restarts": "lrfind.schedules.functions:cosine_restarts",
-    "step_decay": "lrfind.schedules.functions:step_decay",
-    "multi_step": "lrfind.schedules.functions:multi_step",
-    "exponential": "lrfind.schedules.functions:exponential",
-    "inverse_time": "lrfind.schedules.functions:inverse_time",
-    "inverse_sqrt": "lrfind.schedules.functions:inverse_sqrt",
-    "cyclic": "lrfind.schedules.functions:cyclic",
-    "one_cycle": "lrfind.schedules.functions:one_cycle",
-    "wsd": "lrfind.schedules.functions:wsd",
-    "join": "lrfind.schedules.functions:join",
-    "reduce_on_plateau": "lrfind.schedules.reactive:reduce_on_plateau",
-    "grad_norm": "lrfind.schedules.reactive:grad_norm",
+    "constant": Schedule("lrfind.schedules.functions:constant"),
+    "linear_warmup": Schedule("lrfind.schedules.functions:linear_warmup"),
+    "linear": Schedule("lrfind.schedules.functions:linear"),
+    "polynomial": Schedule("lrfind.schedules.functions:polynomial"),
+    "cosine": Schedule("lrfind.schedules.functions:cosine"),
+    "cosine_restarts": Schedule("lrfind.schedules.functions:cosine_restarts"),
+    "step_decay": Schedule("lrfind.schedules.functions:step_decay"),
+    "multi_step": Schedule("lrfind.schedules.functions:multi_step"),
+    "exponential": Schedule("lrfind.schedules.functions:exponential"),
+    "inverse_time": Schedule("lrfind.schedules.functions:inverse_time"),
+    "inverse_sqrt": Schedule("lrfind.schedules.functions:inverse_sqrt"),
+    "cyclic": Schedule(
+        "lrfind.schedules.functions:cyclic", momentum="lrfind.schedules.functions:cyclic_momentum"
+    ),
+    "one_cycle": Schedule(
+        "lrfind.schedules.functions:one_cycle", momentum="lrfind.schedules.functions:one_cycle_momentum"
+    ),
+    "wsd": Schedule("lrfind.schedules.functions:wsd"),
+    "join": Schedule("lrfind.schedules.functions:join"),
+    "reduce_on_plateau": Schedule("lrfind.schedules.reactive:reduce_on_plateau", watches="val_loss"),
+    "grad_norm": Schedule("lrfind.schedules.reactive:grad_norm", watches="grad_norm"),
 }
-"""Each is a function of the step; those of `reactive` are functions of what was measured so far."""
 
 METHODS = (
     "consensus",
@@ -128,11 +216,138 @@ Judge = Literal["val_loss", "train_loss"]
 Sampler = Literal["random", "sobol", "tpe", "gp"]
 """What a search proposes lrs with; see `lrfind.experiments.samplers`."""
 
-CATALOGS = {
+CATALOGS: Mapping[str, Mapping[str, str]] = {
     "model": MODELS,
     "data": DATASETS,
     "loss": LOSSES,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
+    "optimizer": {name: row.path for name, row in OPTIMIZERS.items()},
+    "schedule": {name: row.path for name, row in SCHEDULES.items()},
 }
-"""By what the config calls the thing that is named."""
+"""The import path of each name, by the key of the config that takes it."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One command that makes runs. Its parts are import paths, which `config.registry.load` resolves.
+
+    Attributes:
+        command: the click command.
+        section: the config section that it reads.
+        lanes: what its lanes are: short probes, ramps of the lr, or whole trainings.
+        run: from a run directory that this process holds to its result (`runs.result.RunResult`).
+        summarize: from a result to its part of summary.json.
+        text: from a summary to what a person reads on the terminal.
+        figures: from a result to its figures, by file name.
+        attempts: the key of the summary that lists what was tried, each with its outcome: if there is no
+            answer and all of these failed, the exit code is 1 instead of 3.
+        writes_best: whether the answer is written as best.yaml.
+        variants: from an experiment to the variants of it that the command compares; None where it
+            compares none.
+        overlay: from several results to one figure of them all; None where they cannot be laid over
+            each other.
+    """
+
+    command: str
+    section: str
+    lanes: Literal["probes", "ramps", "trainings"]
+    run: str
+    summarize: str
+    text: str
+    figures: str
+    attempts: str | None
+    writes_best: bool
+    variants: str | None = None
+    overlay: str | None = None
+
+
+KINDS = {
+    "find": Kind(
+        command="lrfind.cli.find:find",
+        section="find",
+        lanes="probes",
+        run="lrfind.experiments.find:run_find",
+        summarize="lrfind.runs.summaries.find:find_summary",
+        text="lrfind.views.text.find:find_text",
+        figures="lrfind.views.plots.find:find_figures",
+        attempts=None,
+        writes_best=True,
+    ),
+    "range-test": Kind(
+        command="lrfind.cli.range_test:range_test",
+        section="range_test",
+        lanes="ramps",
+        run="lrfind.experiments.range_test:run_range_test",
+        summarize="lrfind.runs.summaries.range_test:range_test_summary",
+        text="lrfind.views.text.range_test:range_test_text",
+        figures="lrfind.views.plots.range_test:range_test_figures",
+        attempts=None,
+        writes_best=False,
+        variants="lrfind.config.variants:over_settings",
+        overlay="lrfind.views.plots.overlay:overlay_figure",
+    ),
+    "grid": Kind(
+        command="lrfind.cli.sweep:grid",
+        section="grid",
+        lanes="trainings",
+        run="lrfind.experiments.sweep:run_sweep",
+        summarize="lrfind.runs.summaries.sweep:sweep_summary",
+        text="lrfind.views.text.sweep:sweep_text",
+        figures="lrfind.views.plots.sweep:sweep_figures",
+        attempts="rates",
+        writes_best=True,
+        overlay="lrfind.views.plots.overlay:overlay_figure",
+    ),
+    "search": Kind(
+        command="lrfind.cli.sweep:search",
+        section="search",
+        lanes="trainings",
+        run="lrfind.experiments.sweep:run_sweep",
+        summarize="lrfind.runs.summaries.sweep:sweep_summary",
+        text="lrfind.views.text.sweep:sweep_text",
+        figures="lrfind.views.plots.sweep:sweep_figures",
+        attempts="rates",
+        writes_best=True,
+        overlay="lrfind.views.plots.overlay:overlay_figure",
+    ),
+    "compare": Kind(
+        command="lrfind.cli.sweep:compare",
+        section="compare",
+        lanes="trainings",
+        run="lrfind.experiments.sweep:run_sweep",
+        summarize="lrfind.runs.summaries.compare:comparison_summary",
+        text="lrfind.views.text.compare:comparison_text",
+        figures="lrfind.views.plots.courses:comparison_figures",
+        attempts="standings",
+        writes_best=True,
+        variants="lrfind.config.variants:compared",
+    ),
+    "train": Kind(
+        command="lrfind.cli.train:train",
+        section="training",
+        lanes="trainings",
+        run="lrfind.experiments.train:run_training",
+        summarize="lrfind.runs.summaries.train:training_summary",
+        text="lrfind.views.text.train:training_text",
+        figures="lrfind.views.plots.courses:training_figures",
+        attempts="trainings",
+        writes_best=False,
+        overlay="lrfind.views.plots.courses:overlay_figure",
+    ),
+}
+"""The commands that make runs, in the order of `lrfind --help`."""
+
+COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
+    "suggest": "lrfind.cli.range_test:suggest",
+    "scale": "lrfind.cli.scale:scale",
+    "schedules": "lrfind.cli.schedules:schedules",
+    "resume": "lrfind.cli.runs:resume",
+    "status": "lrfind.cli.runs:status",
+    "runs": "lrfind.cli.runs:runs",
+    "plot": "lrfind.cli.runs:plot",
+    "export": "lrfind.cli.runs:export",
+    "check": "lrfind.cli.config:check",
+    "schema": "lrfind.cli.config:schema",
+    "init": "lrfind.cli.config:init",
+    "ls": "lrfind.cli.config:ls",
+}
+"""Every command and the import path of its click command, in the order of `lrfind --help`."""

@@ -1,9 +1,11 @@
-"""The small error tree. Each class carries the exit code that the command line ends with."""
+"""The small error tree, each class with its exit code; and how all messages word numbers and lists."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
+from typing import Any
 
 
 class LrfindError(Exception):
@@ -43,6 +45,45 @@ class Stopped(BaseException):
     exit_code = 4
 
 
+def counted(number: int, noun: str) -> str:
+    """Word a number of things.
+
+    >>> counted(1, "lane"), counted(2_500, "lane"), counted(0, "batch")
+    ('1 lane', '2,500 lanes', '0 batches')
+    """
+    return f"{number:,} {noun if number == 1 else plural(noun)}"
+
+
+def plural(noun: str) -> str:
+    """Word several of a thing.
+
+    >>> plural("step"), plural("batch"), plural("loss"), plural("entry")
+    ('steps', 'batches', 'losses', 'entries')
+    """
+    if noun.endswith("y") and noun[-2:-1] not in "aeiou":
+        return f"{noun[:-1]}ies"
+    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+
+
+def listed(words: Iterable[object], last: str = "and") -> str:
+    """Word a list.
+
+    >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")
+    ('a', 'a and b', 'a, b or c')
+    """
+    *first, end = [str(word) for word in words]
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def in_one_line(error: BaseException, most: int | None = None) -> str:
+    r"""Word an exception by its type and its text, on one line of at most `most` characters of text.
+
+    >>> in_one_line(ValueError("bad\n  shape"))
+    'ValueError: bad shape'
+    """
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:most]}"
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """The error for a name that is not known, with the nearest ones that are.
 
@@ -53,3 +94,17 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}."
     return UsageError(f"unknown {kind} '{name}'; {hint}")
+
+
+def import_optional(package: str, purpose: str) -> Any:
+    """Import a package of the extra `search`.
+
+    Raises:
+        UsageError: if it is not installed; says what needs it and how to get it.
+    """
+    try:
+        return importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[search]'."
+        ) from error

@@ -5,10 +5,10 @@
 
 The searches are those of `lrfind.analysis.probing`, on the recorded losses. What is fitted: a shift for each
 family of optimizers, one for plateaus, and how the rate goes with the length of the training and with its
-schedule. What is minimised is the mean regret, that of a task counting once at each length, each rate blurred by a
-fifth of a decade, so that a cliff next to a rate counts before the rate is over it. Printed: the constants,
-and how they do on tasks that were left out of the fit, eight parts in turn; how sure they are by
-what was gained; and what intervals of several widths hold.
+schedule. What is minimised is the mean regret, that of a task counting once at each length, each rate
+blurred by a fifth of a decade, so that a cliff next to a rate counts before the rate is over it. Printed:
+the constants, and how they do on tasks that were left out of the fit, eight parts in turn; how sure they
+are by what was gained; and what intervals of several widths hold.
 """
 
 from __future__ import annotations

@@ -28,7 +28,8 @@ from lrfind.problem.problem import Problem, from_config
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.run import run_lane
 from lrfind.training.stack import obstacle
-from lrfind.training.team import ON_A_RAMP, Stacked, unwatched
+from lrfind.training.team import ON_A_RAMP, Stacked
+from lrfind.training.watch import unwatched
 
 EXPERIMENTS = ("linear_regression", "mnist_mlp", "mnist_cnn", "mnist_rows_lstm", "char_transformer")
 LANES = 9

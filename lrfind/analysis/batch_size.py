@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lrfind.catalog import OPTIMIZERS
+from lrfind.catalog import OPTIMIZERS, Optimizer, optimizer_named
 from lrfind.errors import UsageError, unknown
 
 RULES = ("auto", "linear", "sqrt")
@@ -17,19 +17,6 @@ KRIZHEVSKY = "Krizhevsky 2014 (arXiv:1404.5997)"
 MALLADI = "Malladi et al. 2022 (arXiv:2205.10287)"
 MCCANDLISH = "McCandlish et al. 2018 (arXiv:1812.06162)"
 
-SETTINGS: Mapping[str, Mapping[str, Any]] = {
-    "adam": {"betas": (0.9, 0.999), "eps": 1e-8},
-    "adamw": {"betas": (0.9, 0.999), "eps": 1e-8},
-    "adamax": {"betas": (0.9, 0.999), "eps": 1e-8},
-    "nadam": {"betas": (0.9, 0.999), "eps": 1e-8},
-    "radam": {"betas": (0.9, 0.999), "eps": 1e-8},
-    "rmsprop": {"alpha": 0.99, "eps": 1e-8},
-    "adagrad": {},
-    "adadelta": {},
-}
-"""The adaptive optimizers, each with torch's defaults of the settings that change with the batch size."""
-
-DERIVED = ("adam", "adamw", "rmsprop")  # what Malladi et al. derive their rule for; others by analogy
 LARGEST_SHOWN = 8192  # images in a batch, up to which Goyal et al. lost no accuracy on ImageNet
 MOST_ROWS = 10**12  # no batch is larger
 WELL_BELOW_ONE = 0.3  # for 1 - beta: beyond it, an average is over some three steps
@@ -113,19 +100,19 @@ def scale_lr(
         _check_positive(noise_scale=noise_scale)
     total = to_batch * workers
     kappa = total / from_batch
-    kind = known_optimizer(optimizer)
-    applied = _applied(rule, kind, noise_scale)
+    row = _known_optimizer(optimizer)
+    applied = _applied(rule, row, noise_scale)
     factor = {"linear": kappa, "sqrt": math.sqrt(kappa)}.get(applied)
     if factor is None:
         assert noise_scale is not None
         factor = (from_batch + noise_scale) / (total + noise_scale) * kappa
-    adaptive = kind != "sgd"
-    settings, doubts = _settings(kind, kappa, betas, eps) if applied == "sqrt" and adaptive else ({}, [])
+    adaptive = row is not None and row.adaptive
+    settings, doubts = _settings(row, kappa, betas, eps) if applied == "sqrt" and row else ({}, [])
     notes = [
-        *_rule_notes(applied, kind, optimizer, kappa),
+        *_rule_notes(applied, row, optimizer, kappa),
         *doubts,
         *_size_notes(applied, total, kappa, noise_scale),
-        *_training_notes(kind, factor, kappa),
+        *_training_notes(row, factor, kappa),
     ]
     if not 0 < lr * factor < math.inf:
         raise UsageError(
@@ -138,19 +125,19 @@ def scale_lr(
     return Scaled(lr * factor, applied, factor, kappa, source, warmup, settings, tuple(notes))
 
 
-def known_optimizer(name: str) -> str | None:
-    """The rules' name of an optimizer: sgd or an adaptive one; None for a class that they do not know.
+def _known_optimizer(name: str) -> Optimizer | None:
+    """Return an optimizer's row in the catalog; None for a class that has none.
 
     Raises:
         UsageError: if it is neither in the catalog nor of the form pkg.module:Class.
-
-    >>> known_optimizer("torch.optim:AdamW"), known_optimizer("mine:Lion")
-    ('adamw', None)
     """
     if ":" not in name and name not in OPTIMIZERS:
         raise UsageError(f"{unknown('optimizer', name, OPTIMIZERS)} Your own: pkg.module:Class.")
-    short = name.rpartition(":")[2].rpartition(".")[2].lower()
-    return short if short == "sgd" or short in SETTINGS else None
+    return optimizer_named(name)
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2].rpartition(".")[2].lower()
 
 
 def _check_positive(**values: float) -> None:
@@ -163,19 +150,20 @@ def _check_positive(**values: float) -> None:
             )
 
 
-def _applied(rule: str, kind: str | None, noise_scale: float | None) -> str:
+def _applied(rule: str, row: Optimizer | None, noise_scale: float | None) -> str:
+    """Return the rule to use; for an optimizer without a row the square root, which changes the lr less."""
     if rule != "auto":
         return rule
-    if kind != "sgd":
+    if row is None or row.batch_rule == "sqrt":
         return "sqrt"
     return "linear" if noise_scale is None else "noise"
 
 
 def _settings(
-    kind: str | None, kappa: float, betas: tuple[float, float] | None, eps: float | None
+    row: Optimizer, kappa: float, betas: tuple[float, float] | None, eps: float | None
 ) -> tuple[dict[str, Any], list[str]]:
     """What changes with the lr of an adaptive optimizer by the square root rule, and doubts about it."""
-    usual = SETTINGS.get(kind or "", {})
+    usual = row.batch_args
     if kappa == 1 or not usual:
         return {}, []
     if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
@@ -204,17 +192,18 @@ def _settings(
     return settings, doubts
 
 
-def _rule_notes(applied: str, kind: str | None, optimizer: str, kappa: float) -> list[str]:
+def _rule_notes(applied: str, row: Optimizer | None, optimizer: str, kappa: float) -> list[str]:
     """Whether the rule was made for this optimizer."""
     if kappa == 1:
         return []
-    if kind is None:
+    if row is None:
         return [f"'{optimizer}' is not an optimizer that the rules are known for: {applied} is a guess."]
-    if applied == "linear" and kind != "sgd":
+    kind = _short(optimizer)
+    if applied == "linear" and row.batch_rule != "linear":
         return [f"the linear rule was made for SGD; for {kind}, sqrt is the safer one."]
-    if applied == "sqrt" and kind == "sgd":
+    if applied == "sqrt" and row.batch_rule == "linear":
         return ["for SGD, the linear rule is the one that held in practice, also for the author of this one."]
-    if applied == "sqrt" and kind not in DERIVED:
+    if applied == "sqrt" and not row.batch_rule_derived:
         return [f"the rule is derived for Adam and RMSprop; for {kind} it is a guess by analogy."]
     return []
 
@@ -237,14 +226,14 @@ def _size_notes(applied: str, total: int, kappa: float, noise_scale: float | Non
     return notes
 
 
-def _training_notes(kind: str | None, factor: float, kappa: float) -> list[str]:
+def _training_notes(row: Optimizer | None, factor: float, kappa: float) -> list[str]:
     """What else in a training changes, or does not, with the batch size."""
     if kappa == 1:
         return []
     notes = [f"an epoch has {1 / kappa:.3g} times the steps: schedules counted in steps change with it."]
-    if kind == "sgd":
+    if row is OPTIMIZERS["sgd"]:
         notes.append("momentum and weight_decay stay as they are.")
-    if kind == "adamw" and factor != kappa:
+    if row is OPTIMIZERS["adamw"] and factor != kappa:
         notes.append(
             f"AdamW's decay over an epoch becomes {factor / kappa:.3g} times what it was;"
             f" {kappa / factor:.3g} times the weight_decay keeps it."

@@ -94,7 +94,7 @@ class LaneResult:
         outcome: finished, diverged (a result, at the last step), pruned, failed or interrupted.
         lr: (t,) the lr that the optimizer used, t <= T.
         loss: (t,) measured before the update that uses lr[t].
-        probe_loss: (t,) loss on the fixed probe batch, before the update; None where not asked for.
+        held_out_loss: (t,) loss on the fixed held-out batch, before the update; None where not asked for.
         grad_norm: (t,) Euclidean norm of the gradient at step t; None where not asked for.
         evaluations: on the validation split, in order of their steps.
         rung: at which rung a pruned lane ended, from 0.
@@ -113,7 +113,7 @@ class LaneResult:
     outcome: Outcome
     lr: Array
     loss: Array
-    probe_loss: Array | None = None
+    held_out_loss: Array | None = None
     grad_norm: Array | None = None
     evaluations: tuple[Evaluation, ...] = ()
     rung: int | None = None

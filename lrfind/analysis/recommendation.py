@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from lrfind.analysis.probing import ENOUGH, FEWEST_STEPS, MOST_STEPS, NOT_LEARNING, PER_DECADE, Search, rate
+from lrfind.catalog import optimizer_named
 from lrfind.errors import NoSuggestion
 
 Confidence = Literal["high", "moderate", "low"]
@@ -36,17 +37,8 @@ MOMENTUM = Family("SGD with momentum", 0.03, -0.71)
 ADAM = Family("Adam's family", 0.01, -0.46)
 RMSPROP = Family("RMSprop", 0.003, 0.05)
 ADAGRAD = Family("Adagrad", 0.03, 0.11)
-FAMILIES = {
-    "sgd": SGD,
-    "adam": ADAM,
-    "adamw": ADAM,
-    "nadam": ADAM,
-    "radam": ADAM,
-    "adamax": ADAM,
-    "rmsprop": RMSPROP,
-    "adagrad": ADAGRAD,
-}
-"""By the lower-case name of the optimizer's class. The shifts were fitted by `benchmarks/quality/fit.py`."""
+FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
+"""By the `family` of an optimizer's row in the catalog. `benchmarks/quality/fit.py` fitted the shifts."""
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # steps of trainings, beyond those of 300 to 3,000 that were measured
@@ -79,7 +71,8 @@ class Training:
         if self.optimizer == "sgd" and self.momentum > 0:
             lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)  # 1 at 0.9: ten gradients at once
             return Family(MOMENTUM.name, MOMENTUM.start, SGD.shift + lengths * (MOMENTUM.shift - SGD.shift))
-        return FAMILIES.get(self.optimizer)
+        row = optimizer_named(self.optimizer)
+        return None if row is None or row.family is None else FAMILIES[row.family]
 
     @property
     def longest(self) -> int:

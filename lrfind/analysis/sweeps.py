@@ -11,10 +11,8 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult, Outcome
+from lrfind.analysis.statistics import half_width
 from lrfind.catalog import Judge
-
-T_95 = (12.71, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's t, two-sided 95 %, for 1 to 10 degrees of freedom; see `t_95`."""
 
 
 @dataclass(frozen=True)
@@ -256,19 +254,3 @@ def paired_gaps(rate: Rate, best: Rate, judge: Judge) -> Array:
     ]
     gaps: Array = np.array([worse - loss for worse, loss in pairs if worse is not None and loss is not None])
     return gaps
-
-
-def half_width(gaps: Array) -> float | None:
-    """Half of the 95 % interval of the mean of these, by Student's t; None of fewer than two."""
-    if gaps.size < 2:
-        return None
-    return float(t_95(gaps.size - 1) * gaps.std(ddof=1) / math.sqrt(gaps.size))
-
-
-def t_95(degrees: int) -> float:
-    """Student's t, two-sided 95 %; beyond ten degrees of freedom to within 1 %.
-
-    >>> t_95(4), round(t_95(20), 3)
-    (2.776, 2.095)
-    """
-    return T_95[degrees - 1] if degrees <= len(T_95) else 1.96 + 2.7 / degrees

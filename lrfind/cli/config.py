@@ -30,9 +30,9 @@ def check(
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:
-        from lrfind.experiments.check import fitting
+        from lrfind.experiments.check import check_batch
 
-        for line in fitting(experiment):
+        for line in check_batch(experiment):
             click.echo(line)
         return 0
     if imports:

@@ -12,7 +12,7 @@ from lrfind.errors import LrfindError, Stopped
 if TYPE_CHECKING:
     from lrfind.experiments.prepare import Prepared
     from lrfind.runs.store import Run
-    from lrfind.training.team import Watch
+    from lrfind.training.watch import Watch
 
 
 def begin(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:

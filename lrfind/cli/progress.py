@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import click
 
 from lrfind.analysis.lanes import Lane
-from lrfind.training.team import Watch, WatchFor, unwatched
+from lrfind.training.watch import Watch, WatchFor, unwatched
 
 EVERY_SECONDS = 5.0
 

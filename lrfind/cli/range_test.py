@@ -33,7 +33,7 @@ KEYS = {
             "method",
             "edge",
             "grad_norm",
-            "probe",
+            "held_out",
             "group",
             "over",
             "values",
@@ -57,7 +57,7 @@ KEYS = {
 @click.option("--values", metavar="A,B,C", help="Of momentum or weight_decay; usual ones when omitted.")
 @click.option("--edge", is_flag=True, help="Also find the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
-@click.option("--probe", is_flag=True, help="Also record the loss on a fixed held-out batch.")
+@click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
 @json_option
 @quiet_option
 def range_test(

@@ -65,6 +65,12 @@ def resolve(path: str) -> Any:
     return found
 
 
+def load(path: str) -> Any:
+    """Import a part of lrfind that a row of the catalog names. A failure is a bug, and raised as it is."""
+    module_name, _, attribute = path.partition(":")
+    return getattr(importlib.import_module(module_name), attribute)
+
+
 @dataclass(frozen=True)
 class Definition:
     """What the source says of a function or a class.

@@ -24,7 +24,17 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from lrfind.catalog import DEFAULT_METHOD, METHODS, Judge, LaneMode, Over, Precision, Sampler, Spacing
+from lrfind.catalog import (
+    DEFAULT_METHOD,
+    METHODS,
+    SCHEDULES,
+    Judge,
+    LaneMode,
+    Over,
+    Precision,
+    Sampler,
+    Spacing,
+)
 from lrfind.errors import unknown
 
 
@@ -180,9 +190,10 @@ class TrainingSection(Section):
 
     @model_validator(mode="after")
     def _evaluated(self) -> TrainingSection:
-        plateau = self.schedule.name == "reduce_on_plateau"
-        if (plateau or self.early_stop) and self.eval_every is None:
-            what = "schedule: reduce_on_plateau" if plateau else "early_stop"
+        row = SCHEDULES.get(self.schedule.name)
+        reacts = row is not None and row.watches == "val_loss"
+        if (reacts or self.early_stop) and self.eval_every is None:
+            what = f"schedule: {self.schedule.name}" if reacts else "early_stop"
             raise ValueError(
                 f"{what} watches the validation loss; give eval_every, steps between looks at it"
             )
@@ -198,9 +209,9 @@ class RangeTestSection(Section):
     seeds: int = Field(
         default=3, ge=1, le=10_000, description="independent lanes: own weights and batch order"
     )
-    shape: Spacing = "exponential"
+    spacing: Spacing = "exponential"
     grad_norm: bool = Field(default=False, description="record the norm of the gradient")
-    probe: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
+    held_out: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
     group: str | None = Field(
         default=None, description="ramp the lr of this param group alone; the others keep theirs"
     )

@@ -15,14 +15,10 @@ from lrfind.analysis.lanes import Reaction, Shape
 from lrfind.catalog import SCHEDULES
 from lrfind.config.arguments import is_epochs
 from lrfind.config.mistakes import say
-from lrfind.config.registry import import_path, resolve
+from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, name_only
 from lrfind.errors import LrfindError, UsageError
-from lrfind.schedules.functions import MOMENTUM, join
-
-Watched = Literal["val_loss", "grad_norm"]
-WATCHED: dict[str, Watched] = {"reduce_on_plateau": "val_loss", "grad_norm": "grad_norm"}
-"""What the schedules that react watch."""
+from lrfind.schedules.functions import join
 
 
 def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = None) -> Shape:
@@ -38,10 +34,11 @@ def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = No
         UsageError: if the args make no schedule.
     """
     args = {key: _steps(value, steps_per_epoch) for key, value in schedule.args.items()}
-    if schedule.name in WATCHED:
+    row = SCHEDULES.get(schedule.name)
+    if row is not None and row.watches is not None:
         react = partial(_found(schedule), **args)
         _asked(schedule, lambda: react([1.0], 1.0))
-        return Shape(np.ones(steps), reaction=Reaction(WATCHED[schedule.name], react))
+        return Shape(np.ones(steps), reaction=Reaction(row.watches, react))
     step = np.arange(steps, dtype=np.float64)
     multiplier = np.asarray(_asked(schedule, lambda: function_of(schedule, steps_per_epoch)(step, steps)))
     if multiplier.shape != step.shape or not (np.isfinite(multiplier) & (multiplier >= 0)).all():
@@ -50,13 +47,29 @@ def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = No
         )
     if not multiplier.any():
         raise UsageError(f"schedule: {schedule.name} is 0 at each of the {steps} steps.")
-    move = MOMENTUM.get(schedule.name)
-    return Shape(multiplier, None if move is None else _asked(schedule, lambda: move(step, steps, **args)))
+    if row is None or row.momentum is None:
+        return Shape(multiplier)
+    move = load(row.momentum)
+    return Shape(multiplier, _asked(schedule, lambda: move(step, steps, **args)))
+
+
+def watched_by(schedule: Component) -> Literal["val_loss", "grad_norm"] | None:
+    """Return what a schedule reacts to; None for a function of the step alone."""
+    row = SCHEDULES.get(schedule.name)
+    return None if row is None else row.watches
+
+
+def patience_of(schedule: Component) -> int | None:
+    """Return how many evaluations a schedule waits for an improvement; None for one that does not wait."""
+    if watched_by(schedule) != "val_loss":
+        return None
+    known = inspect.signature(_found(schedule)).parameters.get("patience")
+    return None if known is None else schedule.args.get("patience", known.default)
 
 
 def function_of(schedule: Component, steps_per_epoch: float | None) -> Callable[[Array, int], Array]:
     """A schedule as a function of (step (N,), steps), its args filled in."""
-    if schedule.name in WATCHED:
+    if watched_by(schedule) is not None:
         raise UsageError(f"schedule: {schedule.name} reacts to the training, so it cannot be joined.")
     args = {key: _steps(value, steps_per_epoch) for key, value in schedule.args.items()}
     if schedule.name == "join":

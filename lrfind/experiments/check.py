@@ -16,14 +16,14 @@ from lrfind.errors import LrfindError, UsageError
 from lrfind.problem.batches import output_and_loss
 from lrfind.problem.components import import_names
 from lrfind.problem.problem import Problem, from_config
+from lrfind.problem.setup import Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.explanations.failures import explain, in_its_own_words
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, form, listed, tensors_in
 from lrfind.training.explanations.targets import idle_dtype, misfit, silent_misfit
-from lrfind.training.loop import Setup
 
 
-def fitting(experiment: Experiment) -> Iterator[str]:
+def check_batch(experiment: Experiment) -> Iterator[str]:
     """Set up what a config describes, as a run would, and take one batch through it, without any step.
 
     Args:
@@ -38,7 +38,7 @@ def fitting(experiment: Experiment) -> Iterator[str]:
     test = experiment.range_test
     with _explained():
         import_names(experiment)
-        problem = from_config(experiment, probe=test.probe, group=test.group)
+        problem = from_config(experiment, held_out=test.held_out, group=test.group)
         setup = problem.setup(experiment.seed)
     with _explained("data: "):
         batch = next(setup.batches)

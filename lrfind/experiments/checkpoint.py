@@ -22,7 +22,8 @@ from lrfind.problem.randomness import (
     set_state,
     state_of,
 )
-from lrfind.training.loop import Setup, Step
+from lrfind.problem.setup import Setup
+from lrfind.training.loop import Step
 from lrfind.training.team import Alone
 
 VERSION = 2
@@ -158,7 +159,7 @@ def write_tensors(value: Any, path: Path) -> None:
 
 def _step(row: list[float], measured: list[bool]) -> Step:
     number, lr, loss, *rest = row
-    grad_norm, probe_loss, skipped = (
+    grad_norm, held_out_loss, skipped = (
         value if known else None for value, known in zip(rest, measured[3:], strict=True)
     )
-    return Step(int(number), lr, loss, grad_norm, probe_loss, None if skipped is None else bool(skipped))
+    return Step(int(number), lr, loss, grad_norm, held_out_loss, None if skipped is None else bool(skipped))

@@ -17,8 +17,13 @@ from lrfind.analysis.verification import VERIFY, verified_lrs
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import Variant
 from lrfind.errors import NoGradient, NoSuggestion
-from lrfind.experiments.environment import environment
-from lrfind.experiments.prepare import evaluate_once, training_conditions, training_steps, variant_shape
+from lrfind.experiments.prepare import (
+    environment,
+    evaluate_once,
+    training_conditions,
+    training_steps,
+    variant_shape,
+)
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_config
@@ -27,7 +32,7 @@ from lrfind.runs.summaries.parts import answer
 from lrfind.runs.summary import conclude, summarize, verify_steps
 from lrfind.training.calibration import Engine, calibrate, computing_with
 from lrfind.training.run import run_lanes
-from lrfind.training.team import Watch, WatchFor, unwatched
+from lrfind.training.watch import Watch, WatchFor, unwatched
 
 WORTH_CALIBRATING = 20.0  # seconds of probing; below this, to measure which way is faster takes too long
 

@@ -14,12 +14,14 @@ import torch
 from torch import Tensor
 
 from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
-from lrfind.analysis.sweeps import t_95
+from lrfind.analysis.statistics import t_95
 from lrfind.errors import LrfindError, UsageError
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
+from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import preserved
-from lrfind.training.loop import Setup, Step, first_steps_failed, train
+from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.loop import Step, train
 
 FEWEST = 4  # batches: of fewer, an interval says nothing
 BLOCK = 2**20  # numbers of each gradient that are multiplied at a time, in float64

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+import numpy as np
 import torch
 
+from lrfind import __version__
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Shape
 from lrfind.config.experiment import Experiment, lanes_section
@@ -19,7 +23,8 @@ from lrfind.experiments.rounds import first_round
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import Engine, calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
-from lrfind.training.loop import first_steps_failed, has_momentum, set_momentum
+from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.loop import has_momentum, set_momentum
 from lrfind.training.team import Conditions
 
 BYTES_PER_STEP = 170
@@ -208,3 +213,16 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
     except (Exception, SystemExit) as error:
         raise first_steps_failed(error) from error
     return metric, time.perf_counter() - began
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Versions, device, threads."""
+    return {
+        "lrfind": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "device": str(device),
+        "threads": torch.get_num_threads(),
+    }

@@ -19,11 +19,13 @@ from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.replay import Replay
+from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.calibration import Engine
-from lrfind.training.loop import Setup, first_steps_failed, train
+from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.loop import train
 from lrfind.training.stack import Stack
-from lrfind.training.team import Watch, unwatched
+from lrfind.training.watch import Watch, unwatched
 
 MOST_BYTES = 2**31  # of batches that are kept, so that all probes see the same
 PASSES = 3  # forward passes that a step takes as long as

@@ -14,13 +14,14 @@ from lrfind.config.sections import RangeTestSection
 from lrfind.config.variants import variants_of
 from lrfind.errors import NoSuggestion
 from lrfind.experiments.edge import TRIAL_STEPS, Edge, bisect_edge
-from lrfind.experiments.environment import environment
+from lrfind.experiments.prepare import environment
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.runs.store import Run
 from lrfind.runs.summary import conclude
 from lrfind.schedules.functions import ramp
 from lrfind.training.run import run_lane
-from lrfind.training.team import ON_A_RAMP, Conditions, Watch, WatchFor, unwatched
+from lrfind.training.team import ON_A_RAMP, Conditions
+from lrfind.training.watch import Watch, WatchFor, unwatched
 
 TRIAL = Conditions(evaluated=False)
 """Of the short lanes that the edge is bisected with."""
@@ -55,7 +56,7 @@ def range_test(
     Returns:
         One result per lane that was run.
     """
-    lr = ramp(section.start_lr, section.end_lr, section.steps, shape=section.shape)
+    lr = ramp(section.start_lr, section.end_lr, section.steps, spacing=section.spacing)
     conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm, looks=looks)
     return [
         run_lane(problem, lane, conditions, keep=keep, watch=watch)
@@ -103,7 +104,7 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
     try:
         variants = variants_of(experiment, "range-test")
         problems = from_configs(
-            [variant.experiment for variant in variants], probe=section.probe, group=section.group
+            [variant.experiment for variant in variants], held_out=section.held_out, group=section.group
         )
         problem = problems[0]
         if "environment" not in facts:

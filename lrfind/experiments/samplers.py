@@ -7,7 +7,6 @@ same after a resume.
 
 from __future__ import annotations
 
-import importlib
 import math
 import warnings
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.catalog import Sampler
-from lrfind.errors import UsageError
+from lrfind.errors import import_optional
 
 STARTUP_SHARE = 0.25  # of the trials are drawn by Sobol before TPE or the process take over
 FEWEST_STARTUP = 4
@@ -157,17 +156,3 @@ def _frozen(optuna: Any, lr: float, loss: float, space: dict[str, Any]) -> Any:
     if math.isnan(loss):
         return optuna.trial.create_trial(params={"lr": lr}, distributions=space, state=states.RUNNING)
     return optuna.trial.create_trial(params={"lr": lr}, distributions=space, value=loss)
-
-
-def import_optional(package: str, purpose: str) -> Any:
-    """Import a package of the extra `search`.
-
-    Raises:
-        UsageError: if it is not installed; says what needs it and how to get it.
-    """
-    try:
-        return importlib.import_module(package)
-    except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[search]'."
-        ) from error

@@ -11,14 +11,13 @@ from lrfind.analysis.lanes import SETTLED, PlannedLane
 from lrfind.config.experiment import Experiment, lanes_section
 from lrfind.config.variants import Variant
 from lrfind.errors import Stopped
-from lrfind.experiments.environment import environment
-from lrfind.experiments.prepare import Prepared, prepare
+from lrfind.experiments.prepare import Prepared, environment, prepare
 from lrfind.experiments.rounds import first_round, next_round
 from lrfind.runs.store import Run
 from lrfind.runs.summary import conclude
 from lrfind.training.calibration import Engine, computing_with
 from lrfind.training.run import run_lanes
-from lrfind.training.team import WatchFor, unwatched
+from lrfind.training.watch import WatchFor, unwatched
 
 
 def run_sweep(

@@ -15,8 +15,8 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.variants import Variant
 from lrfind.errors import LrfindError, Stopped
 from lrfind.experiments.checkpoint import load_checkpoint, save_checkpoint, write_tensors
-from lrfind.experiments.environment import environment
 from lrfind.experiments.prepare import (
+    environment,
     evaluate_once,
     idle_watches,
     training_conditions,
@@ -28,7 +28,8 @@ from lrfind.runs.store import Run
 from lrfind.runs.summary import conclude
 from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lane
-from lrfind.training.team import Alone, WatchFor, unwatched
+from lrfind.training.team import Alone
+from lrfind.training.watch import WatchFor, unwatched
 
 PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
 """How often it is looked whether a checkpoint is due, and how often one is."""

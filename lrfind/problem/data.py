@@ -16,7 +16,7 @@ from lrfind.errors import UsageError
 from lrfind.problem.batches import Tally, loader_batches, one_pass, tensor_batches, to_device
 from lrfind.problem.randomness import capture, child_seed, generators, reseed, restore
 
-HELD_ROWS = 256  # of a validation batch; the first of them is the probe batch
+HELD_ROWS = 256  # of a validation batch; the first of them is the held-out batch
 
 
 @dataclass(frozen=True)

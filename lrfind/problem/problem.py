@@ -25,9 +25,9 @@ from lrfind.problem.components import (
 )
 from lrfind.problem.param_groups import group_number
 from lrfind.problem.randomness import child_seed, reseed
+from lrfind.problem.setup import Recipe, Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.problem.weights import load_weights, read_weights
-from lrfind.training.loop import Recipe, Setup
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def from_objects(
     loss_fn: LossFn | None,
     loader: Iterable[Any],
     snapshot: Snapshot,
-    probe: Any = None,
+    held_out_batch: Any = None,
     accumulate: int = 1,
 ) -> Problem:
     """A problem made of a user's own objects, which every lane starts from as `snapshot` found them.
@@ -106,25 +106,27 @@ def from_objects(
             model.train()
         batches = loader_batches(loader, device, tally)
         recipe = Recipe(accumulate=accumulate)
-        return Setup(model, optimizer, loss_fn, batches, recipe, probe=to_device(probe, device))
+        return Setup(
+            model, optimizer, loss_fn, batches, recipe, held_out_batch=to_device(held_out_batch, device)
+        )
 
     return Problem(setup, device)
 
 
-def from_config(experiment: Experiment, *, probe: bool = False, group: str | None = None) -> Problem:
+def from_config(experiment: Experiment, *, held_out: bool = False, group: str | None = None) -> Problem:
     """The problem that a config describes; see `from_configs`."""
-    (problem,) = from_configs([experiment], probe=probe, group=group)
+    (problem,) = from_configs([experiment], held_out=held_out, group=group)
     return problem
 
 
 def from_configs(
-    experiments: Sequence[Experiment], *, probe: bool = False, group: str | None = None
+    experiments: Sequence[Experiment], *, held_out: bool = False, group: str | None = None
 ) -> list[Problem]:
     """Problems that differ in their optimizers alone; the data is loaded here, once for all.
 
     Args:
         experiments: the configs.
-        probe: also set a fixed batch of held-out rows aside.
+        held_out: also set a fixed batch of held-out rows aside.
         group: the one param group whose lr moves.
 
     Raises:
@@ -132,7 +134,7 @@ def from_configs(
     """
     first = experiments[0]
     device = choose_device(first.device)
-    data, probe_batch = make_stream(first, device, probe)
+    data, held_out_batch = make_stream(first, device, held_out)
     model_factory = imported("model", first.model.name)
     weights = (
         None if first.model.init_from is None else read_weights(Path(first.model.init_from).expanduser())
@@ -154,7 +156,7 @@ def from_configs(
             number = None if group is None else group_number(optimizer.param_groups, group)
             batches = data.batches(seed)
             reseed(child_seed(seed, "masks"))
-            return Setup(model, optimizer, loss_fn, batches, recipe, probe_batch, number)
+            return Setup(model, optimizer, loss_fn, batches, recipe, held_out_batch, number)
 
         return Problem(
             setup,

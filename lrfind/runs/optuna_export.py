@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.analysis.sweeps import judged
-from lrfind.errors import UsageError
-from lrfind.experiments.samplers import import_optional
+from lrfind.errors import UsageError, import_optional
 from lrfind.runs.store import Run
 from lrfind.runs.summary import summarize
 

@@ -48,7 +48,7 @@ CREATE TABLE evaluations (
 ) WITHOUT ROWID;
 CREATE TABLE steps (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
-    loss REAL, probe_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
+    loss REAL, held_out_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
 CREATE TABLE health (
     lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
@@ -62,7 +62,7 @@ DATABASE = "run.sqlite"
 LOCK = ".lock"
 UNKNOWN_HOLDER = {"pid": "unknown", "host": "unknown", "since": "unknown"}
 VERSION = 4
-ASKED_FOR = ("probe_loss", "grad_norm", "momentum", "skipped")
+ASKED_FOR = ("held_out_loss", "grad_norm", "momentum", "skipped")
 """Columns of a step that only some runs have."""
 FILES = (
     DATABASE,

@@ -9,7 +9,7 @@ from typing import Any
 from lrfind.analysis.diagnosis import calm_looks, diagnose
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.recommendation import Training
-from lrfind.catalog import ADAPTIVE
+from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import SIDE_BY_SIDE, Experiment, dump, lanes_section
 from lrfind.config.sections import GridSection, SearchSection
 from lrfind.config.variants import variants_of, with_lr
@@ -44,7 +44,8 @@ def _health(run: Run, summary: dict[str, Any]) -> dict[str, Any] | None:
     variants = variants_of(run.experiment, summary["command"])
     optimizers = [each.experiment.optimizer.name for each in variants if each.name == lanes[0].variant]
     own = [run.experiment.optimizer.name]  # of lanes that verify what a find found, which are no variant
-    adaptive = {*(optimizers or own)} <= ADAPTIVE
+    rows = [optimizer_named(name) for name in optimizers or own]
+    adaptive = all(row is not None and row.adaptive for row in rows)
     calm = [calm_looks(lane, on_a_ramp=summary["command"] == "range-test") for lane in lanes]
     counts = [len({row.step for row in rows}) for rows in calm]
     return {

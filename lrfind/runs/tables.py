@@ -2,7 +2,7 @@
 
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
 uses lr), smoothed_loss (see `analysis.curves.smooth`; nan from the first non-finite loss on), and, where
-there are any, probe_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped (1
+there are any, held_out_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped (1
 where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
 steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
 lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
@@ -37,7 +37,7 @@ def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
             "loss": result.loss,
             "smoothed_loss": result.curve.smoothed,
         }
-        for name in ("probe_loss", "grad_norm", "momentum", "skipped"):
+        for name in ("held_out_loss", "grad_norm", "momentum", "skipped"):
             if getattr(result, name) is not None:
                 columns[name] = getattr(result, name)
         if evaluated:

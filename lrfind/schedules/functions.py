@@ -32,14 +32,14 @@ Length = int | float
 """A number of steps, or a share of them strictly between 0 and 1."""
 
 
-def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Spacing = "exponential") -> Array:
+def ramp(start_lr: float, end_lr: float, steps: int, *, spacing: Spacing = "exponential") -> Array:
     """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
 
     Args:
         start_lr: lr of step 0, positive.
         end_lr: lr of step `steps - 1`, above `start_lr`.
         steps: T, at least 2.
-        shape: "exponential" (equal ratios, as fastai made usual) or "linear" (equal differences, as in
+        spacing: "exponential" (equal ratios, as fastai made usual) or "linear" (equal differences, as in
             the paper).
 
     Returns:
@@ -48,7 +48,7 @@ def ramp(start_lr: float, end_lr: float, steps: int, *, shape: Spacing = "expone
     >>> ramp(1e-3, 1e-1, 3)
     array([0.001, 0.01 , 0.1  ])
     """
-    if shape == "linear":
+    if spacing == "linear":
         return np.linspace(start_lr, end_lr, steps, dtype=np.float64)
     return np.geomspace(start_lr, end_lr, steps, dtype=np.float64)
 
@@ -344,13 +344,6 @@ def one_cycle_momentum(
     highest, lowest = _extremes(momentum)
     levels = (highest, lowest, highest, highest) if three_phase else (highest, lowest, highest)
     return _through(step, _turns(steps, rise, three_phase), levels, anneal)
-
-
-MOMENTUM: dict[str, Callable[..., Array | None]] = {
-    "one_cycle": one_cycle_momentum,
-    "cyclic": cyclic_momentum,
-}
-"""The schedules that move the momentum too, and how."""
 
 
 def wsd(

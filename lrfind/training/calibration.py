@@ -17,7 +17,9 @@ from lrfind.analysis.curves import Array
 from lrfind.config.sections import LanesSection
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
-from lrfind.training.loop import Recipe, Setup, first_steps_failed, train
+from lrfind.problem.setup import Recipe, Setup
+from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.loop import train
 from lrfind.training.stack import Stack, obstacle
 
 WARM_STEPS = 3

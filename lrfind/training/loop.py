@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterator
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.catalog import Precision
-from lrfind.errors import LrfindError, NoGradient, UsageError
-from lrfind.problem.batches import LossFn, batch_loss
-from lrfind.problem.param_groups import MULTIPLIER
+from lrfind.errors import NoGradient, UsageError
+from lrfind.problem.batches import batch_loss
+from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
-from lrfind.training.explanations.failures import explain, in_its_own_words
 from lrfind.training.gauge import Gauge
 
 
@@ -29,88 +24,8 @@ class Step(NamedTuple):
     lr: float
     loss: float
     grad_norm: float | None = None
-    probe_loss: float | None = None
+    held_out_loss: float | None = None
     skipped: bool | None = None
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a step is made of batches and their gradients, in this order.
-
-    Attributes:
-        accumulate: batches whose mean loss the step descends.
-        precision: that autocast lets forward and backward compute in. In float16 the loss is scaled, and a
-            step whose gradient overflows is skipped; the scale is torch's own affair (`GradScaler`).
-        l1: this times the sign of each weight is added to its gradient, biases and norms (parameters of fewer
-            than two axes) left out; the losses that are reported do not contain it.
-        clip_value: what every number of the gradient is cut to.
-        clip_norm: the norm that a longer gradient is scaled down to.
-    """
-
-    accumulate: int = 1
-    precision: Precision = "float32"
-    l1: float = 0.0
-    clip_value: float | None = None
-    clip_norm: float | None = None
-
-
-AS_IT_IS = Recipe()
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The parts of one lane, ready to train.
-
-    Attributes:
-        model: in train mode.
-        optimizer: over its parameters, without state.
-        loss_fn: see `lrfind.problem.batches.output_and_loss`.
-        batches: without end.
-        recipe: how a step is made of them.
-        probe: a fixed held-out batch; None where not asked for.
-        group: number of the one param group whose lr moves, the others' being held; None moves all.
-    """
-
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    loss_fn: LossFn | None
-    batches: Iterator[Any]
-    recipe: Recipe = AS_IT_IS
-    probe: Any = None
-    group: int | None = None
-
-    @cached_property
-    def ratios(self) -> list[float]:
-        """What each param group's lr is a multiple of `lr` by; 0 where it is held."""
-        if self.group is not None:
-            return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
-        groups = self.optimizer.param_groups
-        if all(MULTIPLIER in group for group in groups):
-            return [float(group[MULTIPLIER]) for group in groups]
-        return lr_ratios(self.optimizer)
-
-    @cached_property
-    def held(self) -> list[float]:
-        """The lr that each param group keeps; 0 where it moves."""
-        if self.group is None:
-            return [0.0] * len(self.optimizer.param_groups)
-        return [0.0 if n == self.group else lr for n, lr in enumerate(_group_lrs(self.optimizer))]
-
-    @cached_property
-    def scaler(self) -> torch.amp.GradScaler | None:
-        """Scales the loss, so that small gradients survive in float16; None in other precisions."""
-        return torch.amp.GradScaler(self._device_type) if self.recipe.precision == "float16" else None
-
-    def casting(self) -> AbstractContextManager[Any]:
-        """What forward and loss run in."""
-        if self.recipe.precision == "float32":
-            return nullcontext()
-        kind = getattr(torch, self.recipe.precision)
-        return torch.autocast(self._device_type, kind, cache_enabled=False)
-
-    @property
-    def _device_type(self) -> str:
-        return next(self.model.parameters()).device.type
 
 
 def train(
@@ -147,7 +62,9 @@ def train(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
-        probe_loss = None if setup.probe is None else held_loss(model, setup.loss_fn, setup.probe)
+        held_out_loss = (
+            None if setup.held_out_batch is None else held_loss(model, setup.loss_fn, setup.held_out_batch)
+        )
         optimizer.zero_grad(set_to_none=True)
         loss = _backward(setup)
         if scaler is not None:
@@ -165,7 +82,7 @@ def train(
             _set_lr(group, value * ratio + held)
         if momentum is not None:
             set_momentum(optimizer, float(momentum[step - start]))
-        yield Step(step, value, loss, norm if grad_norm or damping else None, probe_loss, skipped)
+        yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
         if scaler is None:
             optimizer.step()
         else:
@@ -237,41 +154,6 @@ def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
     if "betas" in optimizer.defaults:
         return True
     return "momentum" in optimizer.defaults and all(g["momentum"] > 0 for g in optimizer.param_groups)
-
-
-def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Each param group's lr as a multiple of the first one that is not zero.
-
-    Where a scheduler is attached, a group's lr is the one that the scheduler started from.
-
-    Raises:
-        UsageError: if every lr is zero.
-    """
-    lrs = _group_lrs(optimizer)
-    base = next((lr for lr in lrs if lr > 0), None)
-    if base is None:
-        raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
-    return [lr / base for lr in lrs]
-
-
-def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
-    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]
-
-
-def first_steps_failed(error: BaseException) -> LrfindError:
-    """What to tell when a training cannot even take its first steps."""
-    if isinstance(error, NoGradient):
-        return error
-    told = explain(error)
-    if isinstance(error, LrfindError):
-        return UsageError(told or str(error)) if isinstance(error, UsageError) else error
-    own_words = in_its_own_words(error)
-    if told:
-        return UsageError(f"the first training step failed: {told}\n  {own_words}")
-    return UsageError(
-        f"the first training step failed: {own_words}\nCheck that model, data and loss fit together (shapes,"
-        " dtypes, number of outputs)."
-    )
 
 
 def _norm(parameters: list[Tensor]) -> float:

@@ -13,8 +13,9 @@ from lrfind.errors import LrfindError, Stopped
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.calibration import Engine
-from lrfind.training.loop import first_steps_failed
-from lrfind.training.team import Alone, Conditions, Record, Stacked, Team, Watch, unwatched
+from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.team import Alone, Conditions, Record, Stacked, Team
+from lrfind.training.watch import Watch, unwatched
 
 
 def run_lane(

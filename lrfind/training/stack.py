@@ -2,8 +2,9 @@
 
 The parameters of the lanes are stacked, `vmap` runs the forward over them on one batch, and one ordinary
 `torch.optim` step is taken at lr 1 on the stacked tensors. Its update is linear in the lr for the optimizers
-in `STACKABLE`, so moving each lane by lr[lane] of the way gives what separate optimizers would. The idea is
-that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more axis, not one more optimizer.
+that the catalog calls stackable, so moving each lane by lr[lane] of the way gives what separate optimizers
+would. The idea is that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more axis, not
+one more optimizer.
 """
 
 from __future__ import annotations
@@ -20,24 +21,13 @@ from torch.func import functional_call, grad_and_value
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrfind.analysis.curves import Array
+from lrfind.catalog import optimizer_of
 from lrfind.errors import UsageError
 from lrfind.problem.batches import batch_loss
+from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
-from lrfind.training.loop import Recipe, Setup, set_momentum
-
-STACKABLE = (
-    optim.SGD,
-    optim.Adam,
-    optim.AdamW,
-    optim.NAdam,
-    optim.RAdam,
-    optim.Adamax,
-    optim.RMSprop,
-    optim.Adagrad,
-    optim.Adadelta,
-)
-"""Optimizers that treat every number by itself and whose update is linear in the lr."""
+from lrfind.training.loop import set_momentum
 
 MOST_GRAPHS = 4  # of batch shapes; a loader that yields more of them is not traced
 
@@ -45,7 +35,8 @@ MOST_GRAPHS = 4  # of batch shapes; a loader that yields more of them is not tra
 def obstacle(setup: Setup) -> str | None:
     """Why a lane's parts cannot be stacked, or None if they may be."""
     kind = type(setup.optimizer)
-    if kind not in STACKABLE:
+    row = optimizer_of(kind)
+    if row is None or not row.stackable:
         return f"{kind.__name__} is not an optimizer whose update is linear in the lr"
     odd = next((key for key in ("differentiable", "capturable") if setup.optimizer.defaults.get(key)), None)
     if odd is not None:

@@ -18,24 +18,15 @@ from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
 from lrfind.problem.problem import Problem
+from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
-from lrfind.training.loop import Setup, Step, gauge_of, train
+from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.stack import Stack
+from lrfind.training.watch import Watch
 
 BLOCK = 16  # steps of a stack between two looks at its losses
-
-Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
-"""Told of every step that lanes took together: (lanes, step, losses before the update); must be quick."""
-
-
-WatchFor = Callable[[int | None, int | None], Watch]
-"""From the numbers of lanes and steps of a run, None where they are not known beforehand, to its watch."""
-
-
-def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
-    """A watch that takes no note."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +147,7 @@ class Record:
             outcome=self.outcome or outcome,
             lr=np.array([step.lr for step in self.steps], dtype=np.float64),
             loss=np.array([step.loss for step in self.steps], dtype=np.float64),
-            probe_loss=column([step.probe_loss for step in self.steps]),
+            held_out_loss=column([step.held_out_loss for step in self.steps]),
             grad_norm=column([step.grad_norm for step in self.steps]),
             evaluations=tuple(self.evaluations),
             rung=self.rung,

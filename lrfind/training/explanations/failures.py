@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import LrfindError
+from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.problem.batches import output_and_loss
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, listed, tensors_in
 from lrfind.training.explanations.layers import complaint
@@ -64,6 +64,22 @@ def explain(error: BaseException) -> str:
     except Exception:  # a strange tensor or signature must not take the place of the error itself
         told = ""
     return "\n  ".join(part for part in (told, own_line(error)) if part)
+
+
+def first_steps_failed(error: BaseException) -> LrfindError:
+    """What to tell when a training cannot even take its first steps."""
+    if isinstance(error, NoGradient):
+        return error
+    told = explain(error)
+    if isinstance(error, LrfindError):
+        return UsageError(told or str(error)) if isinstance(error, UsageError) else error
+    own_words = in_its_own_words(error)
+    if told:
+        return UsageError(f"the first training step failed: {told}\n  {own_words}")
+    return UsageError(
+        f"the first training step failed: {own_words}\nCheck that model, data and loss fit together (shapes,"
+        " dtypes, number of outputs)."
+    )
 
 
 def in_its_own_words(error: BaseException) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from lrfind.analysis.comparisons import Standing, verdict
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.sweeps import half_width
+from lrfind.analysis.statistics import half_width
 from lrfind.views.plots.drawing import SEVERAL, finish
 
 if TYPE_CHECKING:

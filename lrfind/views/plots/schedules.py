@@ -11,7 +11,7 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.config.sections import Component
-from lrfind.config.shapes import WATCHED, shape_of
+from lrfind.config.shapes import shape_of, watched_by
 from lrfind.config.variants import labels
 from lrfind.errors import UsageError
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, finish
@@ -68,7 +68,7 @@ def view_schedules(
         UsageError: if the args of one make no schedule, one depends on the training, or two are the same.
     """
     for schedule in schedules:
-        if schedule.name in WATCHED:
+        if watched_by(schedule) is not None:
             raise UsageError(
                 f"{schedule.name} depends on how the training goes, so there is nothing to draw beforehand;"
                 " `lrfind train` or `lrfind compare` shows what it does."

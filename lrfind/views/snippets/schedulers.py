@@ -7,15 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lrfind.catalog import SCHEDULES, optimizer_named
 from lrfind.config.arguments import is_epochs
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, resolve
 from lrfind.config.sections import Component, OptimizerSection, name_only
-from lrfind.schedules.functions import MOMENTUM
 from lrfind.views.snippets.lines import INDENT, Code, assigned, imported, keywords, value
 
-WITH_BETAS = ("adam", "adamw", "nadam", "radam", "adamax")
-"""Optimizers whose momentum is the first of their `betas`."""
 EVERY_STEP = "after every optimizer.step()"
 
 
@@ -46,7 +44,8 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
         return Scheduler()
     if schedule.name in REACTIONS:
         return REACTIONS[schedule.name](experiment)
-    moved = section.args.get("momentum", 0) > 0 or section.name in WITH_BETAS
+    row = optimizer_named(section.name)
+    moved = section.args.get("momentum", 0) > 0 or (row is not None and row.momentum == "betas")
     moved = moved and all(group.args.get("momentum", 1) for group in section.param_groups)
     if ":" not in schedule.name and not any(map(_in_epochs, schedule.args.values())):
         settings = _settings(schedule)
@@ -56,7 +55,7 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
         elif (made := _of_torch(schedule.name, settings, steps, section)) is not None:
             return made
     cycles = schedule.name == "one_cycle" or schedule.args.get("momentum") is not None
-    return _of_table(schedule, moves=cycles and moved and schedule.name in MOMENTUM)
+    return _of_table(schedule, moves=cycles and moved and _moves_momentum(schedule))
 
 
 def _in_epochs(given: Any) -> bool:
@@ -137,6 +136,11 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bo
         ["from torch.optim.lr_scheduler import OneCycleLR"],
         assigned("scheduler", "OneCycleLR", arguments),
     )
+
+
+def _moves_momentum(schedule: Component) -> bool:
+    row = SCHEDULES.get(schedule.name)
+    return row is not None and row.momentum is not None
 
 
 def _of_table(schedule: Component, *, moves: bool) -> Scheduler:

@@ -1,0 +1,472 @@
+"""`lrfind check --batch`: every way in which data, model and loss can fail to fit, made on purpose."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from lrfind.training.explanations.failures import explain, first_steps_failed, own_line
+from lrfind.training.explanations.targets import broadcasts, misfit, silent_misfit
+from tests.conftest import Command
+
+OWN = """
+import torch
+from dataclasses import dataclass
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+class Rows(Dataset):
+    def __init__(self, x=(3,), y=(1,), n=24, x_type="float32", y_type="float32", high=1, keys=None):
+        make = torch.Generator().manual_seed(0)
+        self.x = self.numbers(make, (n, *x), x_type, high)
+        self.y = self.numbers(make, (n, *y), y_type, high)
+        self.keys = keys
+    def numbers(self, make, shape, kind, high):
+        if kind.startswith("int") or kind == "uint8":
+            numbers = torch.randint(0, high + 1, shape, generator=make)
+            numbers.view(-1)[:high + 1] = torch.arange(high + 1)[:numbers.numel()]
+            return numbers.to(getattr(torch, kind)).flip(0)
+        return torch.randn(shape, generator=make).to(getattr(torch, kind))
+    def __len__(self):
+        return len(self.x)
+    def __getitem__(self, i):
+        return (self.x[i], self.y[i]) if self.keys is None else dict(zip(self.keys, (self.x[i], self.y[i])))
+
+class Net(nn.Module):
+    def __init__(self, inputs=3, outputs=1):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(inputs, 4), nn.Tanh())
+        self.head = nn.Linear(4, outputs)
+    def forward(self, x):
+        return self.head(self.body(x))
+
+def classes(outputs=4):
+    return Net(outputs=outputs)
+
+class Flat(Net):
+    def forward(self, x):
+        return super().forward(x).squeeze(-1)
+
+class Tokens(nn.Module):
+    def __init__(self, entries=5):
+        super().__init__()
+        self.table = nn.Embedding(entries, 2)
+        self.head = nn.Linear(2, 1)
+    def forward(self, x):
+        return self.head(self.table(x).mean(1))
+
+class Images(nn.Module):
+    def __init__(self, channels=3):
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2, 3)
+        self.head = nn.Linear(2, 1)
+    def forward(self, x):
+        return self.head(self.conv(x).mean((2, 3)))
+
+class Steps(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.steps = nn.GRU(7, 4, batch_first=True)
+        self.head = nn.Linear(4, 1)
+    def forward(self, x):
+        return self.head(self.steps(x)[0][:, -1])
+
+class Normed(Net):
+    def __init__(self, width=4):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(width))
+
+class Raising(Net):
+    def forward(self, x):
+        hidden = self.body(x)
+        raise ValueError("only for images")
+
+class Elsewhere(Net):
+    def forward(self, x):
+        return super().forward(x) + torch.zeros(1, 1, device="meta")
+
+class Mover(Net):
+    def forward(self, x):
+        self.to("meta")
+        return super().forward(x)
+
+class OnMeta(Net):
+    def forward(self, x):
+        return super().forward(x).to("meta")
+
+def meta():
+    return nn.Linear(3, 1, device="meta")
+
+class Detached(Net):
+    def forward(self, x):
+        return super().forward(x).detach()
+
+class Quiet(Net):
+    def forward(self, x):
+        with torch.no_grad():
+            hidden = self.body(x)
+        return hidden.mean(1, keepdim=True)
+
+class Argmax(Net):
+    def forward(self, x):
+        return super().forward(x).argmax(1, keepdim=True).float()
+
+class Infinite(Net):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(3, 4), Root())
+
+class Root(nn.Module):
+    def forward(self, x):
+        return (x - 100).sqrt()
+
+class Steep(Net):
+    def forward(self, x):
+        return (super().forward(x) * 0).abs().sqrt()
+
+class Pair(Net):
+    def forward(self, x):
+        hidden = self.body(x)
+        return self.head(hidden), hidden
+
+class Named(Net):
+    def forward(self, x):
+        return {"logits": super().forward(x)}
+
+@dataclass
+class Answer:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+class Answering(Net):
+    def forward(self, x):
+        hidden = self.body(x)
+        return Answer(self.head(hidden), hidden)
+
+class Spare(Net):
+    def __init__(self):
+        super().__init__()
+        self.spare = nn.Linear(2, 2)
+
+class Masked(Net):
+    def forward(self, x, mask):
+        return super().forward(x * mask)
+
+class Both(Net):
+    def forward(self, x, y):
+        return super().forward(x)
+
+class Inner(Net):
+    def forward(self, x):
+        return self.head(self.body(x), x)
+
+class Mixing(Net):
+    def forward(self, x):
+        return super().forward(x).reshape(-1, 2)
+
+class InPlace(Net):
+    def forward(self, x):
+        hidden = self.body(x)
+        made = self.head(hidden)
+        hidden += 1
+        return made
+
+class Lazy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.head = nn.LazyLinear(1)
+    def forward(self, x):
+        return self.head(x)
+
+class Failing(Rows):
+    def __getitem__(self, i):
+        return self.x[i], {}["label"]
+
+class Ragged(Rows):
+    def __getitem__(self, i):
+        return torch.zeros(1 + i % 3), self.y[i]
+
+class Single(Rows):
+    def __getitem__(self, i):
+        return self.x[i]
+
+class Worded(Rows):
+    def __getitem__(self, i):
+        return self.x[i], "seven"
+
+class Holes(Rows):
+    def __getitem__(self, i):
+        return self.x[i] * torch.nan, self.y[i]
+
+class Endless(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.ones(3), torch.ones(1))] * 10)
+
+class Empty(IterableDataset):
+    def __iter__(self):
+        return iter([])
+
+def one_row():
+    return DataLoader(Rows(), batch_size=1)
+
+def half_failing():
+    return Rows(), Failing()
+
+def none_held():
+    return DataLoader(Rows(), 4), DataLoader(Rows()[:0] if False else [], 4)
+
+def bad_loader():
+    return DataLoader(Rows(n=3), batch_size=8, drop_last=True), None
+
+def squeezing(output, y):
+    return (output.squeeze(1) - y).square().mean()
+
+def spread(output, y):
+    return (output - y).square().mean()
+
+def by_row(output, y):
+    return (output - y).square()
+
+def number(output, y):
+    return (output - y).square().mean().item()
+
+def detached(output, y):
+    return (output.detach() - y).square().mean()
+
+def logarithm(output, y):
+    return (output - output).log().mean()
+
+def pickle(output, y):
+    raise KeyError("weights")
+
+def unary(output):
+    return output.mean()
+
+def elsewhere(output, y):
+    return spread(output, y).to("meta")
+
+def of_batch(output, batch):
+    return (output - batch["y"]).square().mean()
+"""
+
+CONFIG = """
+name: own
+model: own_for_fitting:Net
+data: {name: "own_for_fitting:Rows", batch_size: 8}
+loss: mse
+optimizer: {name: sgd, lr: 0.1}
+training: {steps: 4}
+"""
+
+
+@pytest.fixture(autouse=True)
+def own(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here / "own_for_fitting.py").write_text(OWN)
+    (here / "own.yaml").write_text(CONFIG)
+    monkeypatch.syspath_prepend(here)
+    sys.modules.pop("own_for_fitting", None)
+
+
+def overrides(text: str) -> list[str]:
+    return [
+        word for part in text.split(" | ") for word in ("--set", part.replace("own:", "own_for_fitting:"))
+    ]
+
+
+def data(**args: object) -> str:
+    shown = ", ".join(f"{key}: {value}" for key, value in args.items())
+    return f"data={{name: 'own:Rows', batch_size: 8, args: {{{shown}}}}}"
+
+
+def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
+    assert lrfind("check", "own.yaml", "--batch") == 0, lrfind.err
+    batch, model, output, loss, gradient, validation, ok = lrfind.out.splitlines()
+    assert batch == "batch: x (8, 3) float32, y (8, 1) float32"
+    assert model == "model: own_for_fitting:Net, 21 weights in 4 tensors, all trained"
+    assert output == "output: (8, 1) float32"
+    assert loss.startswith("loss: ")
+    assert loss.endswith(" (mse), a scalar with a gradient")
+    assert gradient == "gradient: reaches all 4 tensors"
+    assert validation.startswith("validation: loss ")
+    assert ", R^2 " in validation
+    assert ok == "ok"
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("model='own:Spare'", "gradient: none at spare.weight, spare.bias: no part in the loss"),
+        ("optimizer.param_groups=[{name: body, match: 'body.*', frozen: true}]", "model: own_for_fitting:Net, 5 of 21 weights are trained; frozen: body.*"),
+        ("optimizer.param_groups=[{name: body, match: '*.bias', frozen: true}]", "are trained; frozen: body.0.bias, head.bias"),
+        ("data={name: 'own:Endless', batch_size: 4}", "length: the data has none, so that trainings are given in steps, not in epochs"),
+        ("data={name: 'own:Endless', batch_size: 4}", "validation: none; give the data as a pair (train, validation) for a validation loss"),
+        ("model='own:Lazy'", "model: own_for_fitting:Lazy, with lazy layers, whose shapes come from the first batch"),
+        (f"{data(keys='[x, y]')} | model='own:Both' | loss='own:of_batch'", "batch: a dict: x (8, 3) float32, y (8, 1) float32"),
+        (f"{data(y='[]')} | loss='own:squeezing'", "ok"),
+        (f"{data(y='[]', y_type='int64', high=3)} | model='own:classes' | loss=cross_entropy", ", accuracy "),
+        (data(y_type="int64"), "note: y is (8, 1) int64 where the output is float32: give mse y.to(torch.float32) (of classes: cross_entropy)"),
+    ],
+)  # fmt: skip
+def test_what_is_particular_is_said_and_is_no_mistake(lrfind: Command, change: str, line: str) -> None:
+    assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 0, lrfind.err
+    assert line in lrfind.out
+    assert lrfind.out.endswith("\nok\n")
+
+
+IMAGES = "data={name: 'own:Rows', batch_size: 8, args: {x: [%s]}} | model='own:Images'"
+CLASSES = "model='own:classes' | loss=cross_entropy"
+
+
+@pytest.mark.parametrize(
+    ("change", "messages"),
+    [
+        # the input
+        (data(x="[5]"), ["model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5: its input is (8, 5) float32.", "own_for_fitting.py:", "in forward: return self.head(self.body(x))", "RuntimeError: mat1 and mat2"]),
+        (data(x="[1, 3, 1]"), ["takes 3 numbers a row and gets 1: its input is (8, 1, 3, 1) float32; flatten it first: x.flatten(1)"]),
+        (data(x_type="float64"), ["layer 'body.0' (Linear) has weights of float32 and its input is (8, 3) float64: give the data as float32, x.float()"]),
+        (data(x_type="uint8"), ["has weights of float32 and its input is (8, 3) uint8: give the data as float32, x.float()"]),
+        (IMAGES % "1, 8, 8", ["layer 'conv' (Conv2d) takes 3 channels and gets 1: its input is (8, 1, 8, 8) float32"]),
+        (IMAGES % "8, 8, 3", ["takes 3 channels and gets 8", "the channels are last: x.movedim(-1, 1)"]),
+        (IMAGES % "64", ["takes (rows, 3 channels, height, width): its input is (8, 64) float32"]),
+        ("data={name: 'own:Rows', batch_size: 8, args: {x: [8, 8]}} | model={name: 'own:Images', args: {channels: 1}}", ["takes (rows, 1 channel, height, width): its input is (8, 8, 8) float32; add the axis of channels: x.unsqueeze(1)"]),
+        (f"{data(x='[5, 6]')} | model='own:Steps'", ["layer 'steps' (GRU) takes 7 numbers a step and gets 6"]),
+        (f"{data(x='[5]')} | model='own:Tokens'", ["layer 'table' (Embedding) takes whole numbers, which are places in its table, and gets (8, 5) float32: give it x.long()"]),
+        (f"{data(x='[5]', x_type='int64', high=9)} | model='own:Tokens'", ["layer 'table' (Embedding) has 5 entries, 0 to 4, and its input goes from "]),
+        ("model={name: 'own:Normed', args: {width: 6}}", ["layer 'body.1' (BatchNorm1d) takes 6 channels and gets 4"]),
+        ("model='own:Normed' | data={name: 'own:one_row'}", ["needs more than one number a channel to train", "use a larger data.batch_size"]),
+        ("data={name: 'own:Holes', batch_size: 8}", ["data: x (8, 3) float32 of the first batch holds 24 numbers that are NaN or inf"]),
+        # the target
+        (f"{data(y='[]', y_type='float32')} | {CLASSES}", ["loss: y is (8,) float32: cross_entropy takes the numbers of classes, (8,) int64: y.long(); to predict numbers use mse."]),
+        (f"{data(y='[1]', y_type='int64')} | {CLASSES}", ["y is (8, 1) int64: cross_entropy takes the numbers of classes, (8,) int64: y.squeeze(-1)"]),
+        (f"{data(y='[]', y_type='int32')} | {CLASSES}", ["y is (8,) int32: cross_entropy takes the numbers of classes, (8,) int64: y.long()"]),
+        (f"{data(y='[4]', y_type='int64')} | {CLASSES}", ["y is (8, 4) int64, one-hot it seems", "y.argmax(1)"]),
+        (f"{data(y='[]', y_type='int64', high=7, n=8)} | {CLASSES} | data.batch_size=7", ["the model has 4 outputs a row, for the classes 0 to 3, and y goes from ", "give the model out_features"]),
+        (f"{data(y='[]', y_type='int64')} | model='own:Mixing' | loss=cross_entropy", ["the output has 4 rows and y has 8", "look for a reshape in forward that mixes rows."]),
+        (f"{data(y='[]')} | loss=cross_entropy | model='own:Flat'", ["the output is (8,) float32, one number a row: cross_entropy takes one for each class", "use bce_with_logits"]),
+        (data(y="[]"), ["loss: mse compares number with number, and the output is (8, 1) float32 where y is (8,) float32, so every row would meet every other; squeeze the output in forward: x.squeeze(-1), or give y as (8, 1)."]),
+        ("model='own:Flat'", ["the output is (8,) float32 where y is (8, 1) float32", "squeeze y, or give y as (8,)"]),
+        (f"{data(y='[]')} | loss='own:spread'", ["loss: own_for_fitting:spread compares number with number", "every row would meet every other"]),
+        (f"{data(y='[]', y_type='int64')} | model='own:classes'", ["if y holds the numbers of classes, use cross_entropy"]),
+        (data(y="[2]"), ["the output is (8, 1) float32 where y is (8, 2) float32; let the model give (8, 2) (out_features?)"]),
+        ("model='own:Mixing'", ["they have 4 and 8 rows; look for a reshape that mixes rows."]),
+        (f"{data(y_type='int64')} | loss=huber", ["loss: y is (8, 1) int64 where the output is float32: give huber y.to(torch.float32)", "RuntimeError: Found dtype Long but expected Float"]),
+        (f"{data(y_type='int64')} | loss=bce_with_logits", ["give bce_with_logits y.to(torch.float32)"]),
+        # devices
+        ("model='own:Elsewhere'", ["model: Elsewhere failed; it was given (8, 3) float32; a tensor in it is on another device", "make new ones with device=x.device", 'return super().forward(x) + torch.zeros(1, 1, device="meta")']),
+        ("model='own:Mover'", ["layer 'body.0' (Linear) has its weights on meta and its input on cpu; lrfind moves the model"]),
+        ("model='own:OnMeta'", ["loss: mse failed", "on meta"]),
+        ("model='own:meta'", ["model: it makes itself on the device 'meta', without numbers"]),
+        ("loss='own:elsewhere'", ["loss: the loss is on meta, the batch is on cpu and the weights are on cpu", "move neither in your code"]),
+        # the loss
+        ("loss={name: mse, args: {reduction: none}}", ["loss: mse gives (8, 1) float32, and must be a tensor with one element", "leave `reduction: none` out of its args"]),
+        ("loss='own:by_row'", ["loss: own_for_fitting:by_row gives (8, 1) float32", "take .mean()"]),
+        ("loss='own:number'", ["own_for_fitting:number gives a float, and must be a tensor with one element: leave .item() out"]),
+        ("loss='own:logarithm'", ["loss: it is -inf at the first batch, though batch and output are finite"]),
+        ("loss='own:detached'", ["loss: it has no gradient, and the model's output has one: the loss detaches it"]),
+        ("loss='own:pickle'", ["loss: own_for_fitting:pickle failed; the output is (8, 1) float32, y is (8, 1) float32.", 'in pickle: raise KeyError("weights")', "KeyError: 'weights'"]),
+        ("loss='own:unary'", ["loss: own_for_fitting:unary is called with the output and y; unary(output): too many positional arguments"]),
+        ("loss=null", ["the batch has 2 parts, and forward is given 2, all of them, as there is no `loss`; forward(x): too many positional arguments"]),
+        (f"{data(keys='[x]')} | loss=null", ["there is no loss_fn, and the model's output (Tensor) has no `loss`"]),
+        # the model's answer and its gradient
+        ("model='own:Infinite'", ["model: its output is NaN or inf, (8, 1) float32, and the batch is finite: the first layer that is not finite is 'body.1' (Root)"]),
+        ("model='own:Detached'", ["model: its output has no gradient, though its layers have: forward detaches it"]),
+        ("model='own:Argmax'", ["model: its output has no gradient, though its layers have"]),
+        ("model='own:Quiet'", ["already that of layer 'body.0' (Linear) has none", "under torch.no_grad()"]),
+        ("model='own:Steep'", ["gradient: it is NaN or inf at body.0.weight, body.0.bias, head.weight, head.bias, though the loss is finite"]),
+        ("model='own:InPlace'", ["model: forward changes a tensor in place that the gradient needs; write x = x + y, not x += y."]),
+        ("model='own:Pair'", ["loss: the model's output is a tuple of 2: (8, 1) float32, (8, 4) float32, and mse takes one tensor: return that from forward, or write a loss (output, y) that picks it."]),
+        ("model='own:Named'", ["the model's output is a dict: logits (8, 1) float32"]),
+        ("model='own:Answering'", ["the model's output is an Answer: logits (8, 1) float32, hidden (8, 4) float32"]),
+        ("model='own:Raising'", ["model: Raising failed; it was given (8, 3) float32.", 'in forward: raise ValueError("only for images")', "ValueError: only for images"]),
+        ("optimizer.param_groups=[{name: all, match: '*', frozen: true}]", ["optimizer.param_groups: nothing is left to train"]),
+        # the call
+        ("model='own:Masked'", ["model: the batch has 2 parts, and forward is given 1, all but the last; forward(x, mask): missing a required argument: 'mask'."]),
+        ("model='own:Inner'", ["model: layer 'head' (Linear) is called with 2 arguments; forward(input): too many positional arguments", "in forward: return self.head(self.body(x), x)"]),
+        (data(keys="[tokens, labels]"), ["model: the batch is a dict with the keys tokens, labels, and forward is given each by its name; forward(x): missing a required argument: 'x'"]),
+        (f"{data(keys='[x, mask]')} | model='own:Masked'", ["loss: mse takes tensors and is given the whole batch, a dict: x (8, 3) float32, mask (8, 1) float32", "leave `loss` out"]),
+        # the data
+        ("data={name: 'own:Failing', batch_size: 8}", ["data: reading the first batch of 'own_for_fitting:Failing' failed: KeyError: 'label'", 'in __getitem__: return self.x[i], {}["label"]']),
+        ("data={name: 'own:Ragged', batch_size: 8}", ["the rows of a batch have different shapes: pad them, or give a DataLoader with a collate_fn"]),
+        ("data={name: 'own:Single', batch_size: 8}", ["the data yields a Tensor; a batch is (x, y), (x1, ..., xn, y) or a dict"]),
+        ("data={name: 'own:Worded', batch_size: 8}", ["loss: mse takes tensors and is given y, a tuple of 8"]),
+        ("data={name: 'own:Empty', batch_size: 8}", ["the loader yields no batches"]),
+        ("data={name: 'own:bad_loader'}", ["the loader yields no batches; is drop_last on with too few rows?"]),
+        ("data={name: 'own:none_held'}", ["validation: data: the validation split yields no batches"]),
+        ("data={name: 'own:half_failing', batch_size: 8}", ["validation: ", 'in __getitem__: return self.x[i], {}["label"]', "KeyError: 'label'"]),
+        ("data={name: 'own:Endless', batch_size: 4} | training={epochs: 2}", ["training.epochs: the data has no length; give training.steps instead"]),
+        ("range_test.group=head", ["range_test.group: unknown param group 'head'"]),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_named_with_what_would_do(lrfind: Command, change: str, messages: list[str]) -> None:
+    assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 2, lrfind.out
+    assert lrfind.err.startswith("error: ")
+    for message in messages:
+        assert message in lrfind.err
+    assert "Traceback" not in lrfind.err
+
+
+def test_a_run_explains_its_first_step_as_the_check_does(lrfind: Command) -> None:
+    for command in (("range-test",), ("grid", "--lrs", "0.1"), ("train",)):
+        assert lrfind(*command, "own.yaml", *overrides(data(x="[5]"))) == 2
+        told = "first training step failed: model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5"
+        assert f"error: the {told}" in lrfind.err
+        assert "RuntimeError: mat1 and mat2 shapes" in lrfind.err
+        assert "own_for_fitting.py:" in lrfind.err
+    assert lrfind("grid", "own.yaml", *overrides("loss='own:by_row'")) == 2
+    assert "error: loss: own_for_fitting:by_row gives (8, 1) float32" in lrfind.err
+    assert lrfind("train", "own.yaml", *overrides(f"{data(y_type='int64')} | loss=huber")) == 2
+    assert "output and y are of different types; make y float" in lrfind.err
+
+
+def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, here: Path) -> None:
+    assert lrfind("check", "own.yaml", "--imports") == 0
+    assert lrfind.out.startswith("ok: own: ")
+    (here / "own_for_fitting.py").write_text("raise RuntimeError('imported')")
+    code = "import sys; from lrfind.cli.main import run; assert run(['check', 'own.yaml']) == 0; print({'torch', 'numpy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.endswith("set()\n"), done.stderr
+    sys.modules.pop("own_for_fitting")
+    assert lrfind("check", "own.yaml", "--batch") == 2
+    assert (
+        "importing 'own_for_fitting' failed: RuntimeError: imported\n  own_for_fitting.py:1, in <module>: raise"
+        in lrfind.err
+    )
+
+
+def test_an_error_of_which_nothing_is_known_is_told_as_it_is() -> None:
+    assert "--set device=cpu" in explain(RuntimeError("CUDA error: device-side assert triggered"))
+    assert own_line(ValueError("never raised")) == ""
+    told = str(first_steps_failed(ValueError("odd")))
+    assert told.endswith("fit together (shapes, dtypes, number of outputs).")
+
+
+def test_a_loss_broadcasts_if_the_order_of_y_does_not_matter_to_it() -> None:
+    output, y = torch.randn(6, 1), 1e5 + torch.randn(6)
+    assert broadcasts(lambda o, y: (o - y).square().mean(), output, y - 1e5)
+    assert not broadcasts(lambda o, y: (o.squeeze(1) - y).square().mean(), output, y - 1e5)
+    assert not broadcasts(lambda o, y: (o.squeeze(1) - y).square().mean(), output, y)
+    assert not broadcasts(lambda o, y: (o.squeeze(1) - y).square().mean(), 0 * output, y)
+    assert not broadcasts(lambda o, y: o.mean(), output, y)
+    assert not broadcasts(lambda o, y: (o - y).square().mean(), output, y[:, None])
+
+
+def test_losses_over_pixels_and_steps_want_classes_on_axis_1() -> None:
+    loss = nn.CrossEntropyLoss(ignore_index=-1)
+    output, y = torch.zeros(2, 5, 7), torch.zeros(2, 5, dtype=torch.int64)
+    assert "takes the classes on axis 1" in str(misfit(loss, output, y))
+    assert misfit(loss, output.movedim(-1, 1), y) is None
+    assert misfit(loss, output.movedim(-1, 1), y - 1) is None
+    assert "count classes from 0, or give the loss that value as ignore_index" in str(
+        misfit(loss, output.movedim(-1, 1), y - 2)
+    )
+    assert "y is (2, 4) int64 and the output is (2, 7, 5)" in str(
+        misfit(loss, output.movedim(-1, 1), y[:, :4])
+    )
+    assert silent_misfit(loss, output, y) is None
+    assert "count classes from 0" in str(misfit(loss, torch.zeros(3, 2), torch.tensor([1, 2, 1])))

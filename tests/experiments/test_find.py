@@ -1,0 +1,276 @@
+"""Finding a learning rate: on a user's own objects, and as a run of a config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+import torch
+import yaml
+from torch import nn
+from torch.utils.data import DataLoader, IterableDataset
+
+import lrfind
+from lrfind.analysis.lanes import Lane
+from lrfind.analysis.recommendation import Training
+from lrfind.analysis.verification import verified_lrs
+from lrfind.config.experiment import check, dump
+from lrfind.config.sections import FindSection
+from lrfind.experiments.find import find, run_find, training_of
+from lrfind.problem.problem import from_config
+from lrfind.runs.store import Run
+from lrfind.runs.summary import summarize
+from tests.conftest import LINEAR
+from tests.test_api import OPTIMIZERS, World, data
+
+cross_entropy = nn.functional.cross_entropy
+
+
+def found_in(world: World, loss_fn: Any = None, **options: Any) -> lrfind.Recommendation:
+    return lrfind.find(world.model, world.optimizer, loss_fn or world.loss_fn, world.loader, **options)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_everything_is_bit_for_bit_as_it_was_and_training_goes_on_the_same(optimizer: str) -> None:
+    plain, probed = World(optimizer), World(optimizer)
+    assert plain.train(seed=7) == probed.train(seed=7)
+    before = probed.state()
+    found = found_in(probed, seeds=2, accumulate=2)
+    assert found.low < found.lr < found.high
+    assert probed.state() == before
+    assert plain.train(seed=11) == probed.train(seed=11)
+    for ours, theirs in zip(probed.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt])
+def test_everything_is_as_it_was_also_after_an_exception(raised: type[BaseException]) -> None:
+    world, calls = World("adam"), 0
+    world.train()
+
+    def breaks(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 30:  # in the third probe
+            raise raised("on purpose")
+        return cross_entropy(output, y)
+
+    before = world.state()
+    expected = KeyboardInterrupt if raised is KeyboardInterrupt else lrfind.LrfindError
+    with pytest.raises(expected, match="on purpose"):
+        found_in(world, breaks)
+    assert world.state() == before
+
+
+def ascending(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    loss = cross_entropy(output, y)
+    return 2 * loss.detach() - loss  # the gradient points the wrong way
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "reason", "costs"),
+    [
+        (ascending, "nothing learns: of .* rates from 1e-08 .* `lrfind check --batch`", True),
+        (lambda o, y: 0 * cross_entropy(o, y), "no rate changes the loss .*: the gradients are zero", True),
+        (lambda o, y: cross_entropy(o, y) / 0, "the loss of the untouched model is not finite", False),
+        (lambda o, y: cross_entropy(o, y).detach(), "does not depend on any parameter", False),
+    ],
+    ids=["nothing learns", "zero gradients", "infinite", "no gradient"],
+)
+def test_a_refusal_has_a_reason_and_a_cost_and_leaves_no_trace(
+    loss_fn: Callable[..., Any], reason: str, costs: bool
+) -> None:
+    world = World("adam")
+    before = world.state()
+    with pytest.raises(lrfind.NoSuggestion, match=reason) as refused:
+        found_in(world, loss_fn)
+    assert (refused.value.cost > 0) is costs
+    assert world.state() == before
+
+
+def test_the_same_seeds_give_the_same_answer_and_others_another() -> None:
+    first, again, other = (found_in(World("adam"), seed=seed) for seed in (0, 0, 1))
+    assert repr(first) == repr(again)
+    assert first.evidence.equals(again.evidence)
+    assert not first.evidence.score.equals(other.evidence.score)
+
+
+@pytest.mark.parametrize(("budget", "seeds"), [(16, 1), (50, 1), (90, 2)])
+def test_a_budget_holds_for_all_seeds_and_every_step_is_counted(budget: int, seeds: int) -> None:
+    found = found_in(World("adam"), budget=budget, seeds=seeds)
+    assert found.evidence.steps.sum() == found.cost <= budget
+    assert {*found.evidence.seed} == {*range(seeds)}
+
+
+def test_no_time_at_all_is_a_refusal() -> None:
+    with pytest.raises(lrfind.NoSuggestion, match="does not allow a single probe") as refused:
+        found_in(World("adam"), max_seconds=1e-9)
+    assert refused.value.cost == 0
+
+
+def test_the_steps_are_those_of_an_epoch_and_a_schedule_moves_the_peak() -> None:
+    world = World("sgd with momentum")
+    assert found_in(world).training.steps == 6
+    assert found_in(world, accumulate=4).training.steps == 1
+    constant, cosine = (found_in(world, steps=200, schedule=name) for name in ("constant", "cosine"))
+    assert 1.5 < cosine.lr / constant.lr < 2.2  # for half the mean
+    assert cosine.cost == constant.cost
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(data())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 0}, "steps: must be a whole number, 1 or more; found 0"),
+        ({"steps": 1e3}, "steps: must be a whole number"),
+        ({"accumulate": 0}, "accumulate: must be a whole number, 1 or more; found 0"),
+        ({"budget": 5}, "budget: must be at least 16; found 5"),
+        ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for that many seeds; found 16"),
+        ({"schedule": None}, "schedule: must be a name of `lrfind ls schedules`; found None"),
+        ({"seed": -1}, "seed: must be a whole number from 0"),
+        ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),
+        ({"seeds": 0}, "seeds: must be at least 1; found 0"),
+        ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine"),
+        ({"loader": DataLoader(Stream(), batch_size=15)}, "steps: the loader does not tell its length; say"),
+        ({"loader": data()}, "wrap it in a DataLoader"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_what_cannot_be_asked_says_what_can(options: dict[str, Any], message: str) -> None:
+    world = World("adam")
+    parts = {"model": world.model, "optimizer": world.optimizer, "loss_fn": world.loss_fn}
+    with pytest.raises(lrfind.UsageError, match=message):
+        lrfind.find(**({**parts, "loader": world.loader} | options))
+
+
+@pytest.mark.parametrize("steps", [1, 6, 11])
+def test_short_trainings_are_probed_no_longer_than_they_are(steps: int) -> None:
+    found = found_in(World("adam"), steps=steps, schedule="cosine")
+    assert found.evidence.steps.max() == max(8, steps)
+
+
+def test_momentum_is_read_from_the_first_group_that_moves() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
+    still, moving = ({"params": layer.parameters()} for layer in model)
+    optimizer = torch.optim.SGD([still | {"lr": 0.0}, moving | {"lr": 0.1, "momentum": 0.9}])
+    assert training_of(optimizer, 10, 1.0).momentum == 0.9
+
+
+def test_the_evidence_is_a_row_a_probe_and_the_plot_shows_the_answer() -> None:
+    found = found_in(World("adam"), seeds=2)
+    frame = found.evidence
+    assert [*frame] == ["seed", "lr", "steps", "score", "untouched", "stopped", "weight"]
+    assert frame.groupby("seed").weight.sum().tolist() == pytest.approx([1, 1])
+    assert frame.groupby("seed").lr.is_monotonic_increasing.all()
+    ax = found.plot()
+    assert ax.get_xscale() == "log"
+    assert any(line.get_xdata()[0] == found.lr for line in ax.lines)
+    _, own = plt.subplots()
+    assert found.plot(own) is own
+    plt.close("all")
+    assert repr(found).startswith(f"Recommendation(lr={found.lr:.3g}, low=")
+    assert found.reason in repr(found)
+
+
+def start(path: Path, *overrides: str) -> Run:
+    experiment = check(LINEAR, overrides)
+    return Run.start(path, "find", experiment, dump(experiment), [])
+
+
+def test_a_config_and_the_same_objects_have_the_same_answer(tmp_path: Path) -> None:
+    summary = run_find(start(tmp_path / "run"))
+    setup = from_config(check(LINEAR)).setup(0)
+    batch = next(setup.batches)
+    found = lrfind.find(setup.model, setup.optimizer, setup.loss_fn, [batch], steps=20)
+    for key in ("lr", "low", "high", "confidence", "reason"):
+        assert summary["suggestion"][key] == getattr(found, key)
+    assert summary["probes"] == found.evidence.to_dict("records")
+    assert summary["cost"] == found.cost
+
+
+def test_probes_that_run_alone_use_the_threads_that_are_asked_for() -> None:
+    seen = set()
+    find(
+        from_config(check(LINEAR)), FindSection(lanes="single", threads=2), 0, Training("sgd", 20),
+        watch=lambda lanes, step, losses: seen.add(torch.get_num_threads()),
+    )  # fmt: skip
+    assert seen == {2}
+
+
+VERIFIED = "find={verify: true, verify_seeds: 2, lanes: single}"
+
+
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A find that was verified and came to its end."""
+    run = start(tmp_path_factory.mktemp("calm") / "run", VERIFIED)
+    run_find(run)
+    return run
+
+
+def test_the_summary_is_read_from_the_store_and_the_best_config_has_the_lr(calm: Run) -> None:
+    summary = summarize(calm)
+    assert summary == summarize(Run.open(calm.path)) == json.loads((calm.path / "summary.json").read_text())
+    best = yaml.safe_load((calm.path / "best.yaml").read_text())
+    assert best["optimizer"]["lr"] == summary["suggestion"]["lr"]
+
+
+def test_verification_trains_at_three_rates_and_the_rate_stands(calm: Run) -> None:
+    summary = summarize(calm)
+    proof, lr = summary["verification"], summary["suggestion"]["lr"]
+    assert (proof["verdict"], proof["lr"], proof["steps"]) == ("stands", lr, 20)
+    assert {row["lr"] for row in proof["trainings"]} == {*verified_lrs(lr)}
+    assert len(proof["trainings"]) == 6
+    assert summary["lanes"]["settled"] == summary["lanes"]["planned"] == 6 + 1 + len(summary["probes"])
+
+
+def interrupted_at(stage: str) -> Any:
+    """What is told of every step, until it raises: in the third probe, or in the second seed's trainings."""
+    told = 0
+
+    def begin(lanes: int, steps: int) -> Any:
+        nonlocal told
+        told += 1
+        at, seen = told, 0
+
+        def watch(lanes: list[Lane], step: int, losses: list[float]) -> None:
+            nonlocal seen
+            seen += 1
+            if stage == "probes" and at == 1 and seen == 20:
+                raise KeyboardInterrupt
+            if stage == "trainings" and at == 2 and lanes[0].seed == 1 and step == 9:
+                raise KeyboardInterrupt
+
+        return watch
+
+    return begin
+
+
+@pytest.mark.parametrize("stage", ["probes", "trainings"])
+def test_a_find_that_was_interrupted_goes_on_to_the_same_answer(
+    stage: str, calm: Run, tmp_path: Path
+) -> None:
+    whole, run = summarize(calm), start(tmp_path / "run", VERIFIED)
+    with pytest.raises(KeyboardInterrupt):
+        run_find(run, watch=interrupted_at(stage))
+    cut = json.loads((run.path / "summary.json").read_text())
+    assert not (run.path / "best.yaml").exists()
+    if stage == "probes":
+        assert (cut["suggestion"]["lr"], cut["suggestion"]["reason"]) == (None, "the search has not ended.")
+    else:
+        assert cut["suggestion"] == whole["suggestion"]
+        assert cut["verification"]["verdict"] is None
+        assert 3 <= len(cut["verification"]["trainings"]) < 6
+    probes = [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""]
+    summary = run_find(run)
+    assert {**summary, "run": None} == {**whole, "run": None}
+    if stage == "trainings":  # the probes were kept
+        assert [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""] == probes

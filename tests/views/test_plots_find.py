@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from matplotlib.figure import Figure
+
+from lrfind.views.plots.find import FindView, find_figure, view_find
+from tests.conftest import Command
+from tests.views.test_text_find import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
+
+
+def view(found: dict[str, Any]) -> FindView:
+    steps = found["training"] and found["training"]["steps"]
+    return view_find(found["probes"], found["suggestion"], found["verification"], steps)
+
+
+def legend(figure: Figure, number: int = 0) -> list[str]:
+    return [text.get_text() for text in figure.axes[number].get_legend().get_texts()]
+
+
+def test_a_search_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was_fastest() -> None:
+    seen = view(summary())
+    assert [*seen.compared[0].lr] == [0.01, 0.0316228, 0.1]
+    assert seen.left == {8: [(0.001, 2.21)], 16: [(0.00316228, 1.93)]}
+    assert (seen.stopped, seen.untouched) == ([0.316228], 2.3)
+    middle = 0.21 * -2 + 0.62 * math.log10(0.0316228) + 0.17 * -1
+    assert seen.fastest == pytest.approx(10**middle)
+    assert seen.note == f"x{0.0123 / 10**middle:.2g} for 3,000 steps"
+    figure = find_figure(seen, "title")
+    assert legend(figure) == [
+        "answer: 0.0123  [0.0078, 0.0195]", "learns fastest: 0.0302", "untouched model", "8 steps", "16 steps",
+        "32 steps (larger: more weight)", "blew up",
+    ]  # fmt: skip
+
+
+def test_seeds_are_lines_of_one_colour_and_of_one_name() -> None:
+    figure = find_figure(view(summary(probes() + probes(1, 0.1))), "title")
+    assert sum("2 seeds" in label for label in legend(figure)) == 1
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (STANDS, ["verified: it stands", "did not finish"]),
+        (MOVES, ["verified: it moves", "did not finish"]),
+        (REFUTED, ["did not finish"]),
+        (UNENDED, ["verification has not ended"]),
+    ],
+)
+def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
+    found: dict[str, Any], said: list[str]
+) -> None:
+    answer = summary()["suggestion"] | {"lr": found["lr"]}
+    figure = find_figure(view(summary(suggestion=answer, verification=found)), "title")
+    above, below = figure.axes
+    assert above.get_xlim() == below.get_xlim()
+    low, high = above.get_xlim()
+    assert all(low < row["lr"] < high for row in found["trainings"])
+    assert legend(figure, 1) == said
+
+
+def test_a_refusal_is_said_in_the_title_with_the_probes_below() -> None:
+    rows = [probe(10.0**p, 8, 2.3 + p / 100, 0.0) for p in range(3)]
+    reason = "nothing learns: of 3 rates from 1 to 1e+02, none lowers the loss in 8 steps; " + "look. " * 15
+    (ax,) = find_figure(view(refused(reason, rows)), "title").axes
+    title = ax.get_title(loc="left").split("\n")
+    assert title[0] == "title"
+    assert title[1].startswith("no answer: nothing learns")
+    assert max(map(len, title)) < 90
+
+
+def test_a_huge_loss_does_not_flatten_the_others_and_decades_are_drawn_on_a_log_axis() -> None:
+    high = view(summary([*probes(), probe(1.0, 8, 6e3, None)]))
+    assert high.score_ends[1] < 4
+    assert view(summary([probe(0.1, 32, 1e-4, 1.0), probe(1.0, 8, 2.0, None)])).log
+    assert not view(summary([probe(0.1, 32, -1e-4, 1.0), probe(1.0, 8, 2.0, None)])).log
+
+
+def test_a_table_with_nan_for_what_is_not_known_looks_the_same() -> None:
+    pd = pytest.importorskip("pandas")
+    rows = pd.DataFrame(probes()).to_dict("records")
+    assert view(summary(rows)) == view(summary())
+
+
+def test_a_find_cannot_be_laid_over_other_runs(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "a", "-q") == 0
+    assert Path("a/find.png").exists()
+    assert lrfind("plot", "a", "a", "--out", "x.png") == 2
+    assert "probes are of different lengths" in lrfind.err
+
+
+@pytest.mark.parametrize(
+    "found",
+    [
+        summary(),
+        summary([probe(0.1, 8, 1e300, 0.5), probe(0.2, 8, -1e300, 0.5)]),
+        summary([probe(0.1, 8, 2.3, 1.0)]),
+        summary([probe(0.1, 8, 1e-300, 1.0)]),
+        refused("nothing.", [], training=None),
+        refused("the loss blew up at every rate.", [probe(0.1, 3, None, 0.0)]),
+        refused("all the same", [probe(0.1, 8, 0.0, 0.0) | {"untouched": 0.0}]),
+    ],
+)
+def test_any_search_can_be_drawn(found: dict[str, Any]) -> None:
+    figure = find_figure(view(found), "t")
+    figure.draw_without_rendering()
+    low, high = figure.axes[0].get_ylim()
+    assert -math.inf < low < high < math.inf

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lrfind.config.experiment import Experiment, check
+from lrfind.config.shapes import shape_of
+from lrfind.problem.param_groups import param_groups
+from lrfind.views.snippets.scripts import snippet_of
+
+STEPS, PEAK = 40, 0.0123
+GROUPS = (
+    "param_groups: [{name: first, match: '0.*', lr_multiplier: 0.1, args: {weight_decay: 0.5}},"
+    " {name: middle, match: '1.*', frozen: true}]"
+)
+
+
+def at_half(step: int, steps: int, *, times: float = 1.0) -> float:
+    return times if step < steps / 2 else times / 2
+
+
+def experiment(schedule: str, optimizer: str = "name: adamw", training: str = "") -> Experiment:
+    return check(
+        f"model: linear\ndata: regression\nloss: mse\noptimizer: {{{optimizer}}}\n"
+        f"training: {{steps: {STEPS}, schedule: {schedule}{training}}}\n"
+    )
+
+
+def summary(lr: float | None = PEAK) -> dict[str, Any]:
+    found = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
+    training = {"steps": STEPS, "momentum": 0.0}
+    return {"suggestion": found, "training": training, "verification": None}
+
+
+def executed(text: str) -> dict[str, Any]:
+    model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    scope: dict[str, Any] = {"model": model, "loader": range(10)}
+    exec(compile(text, "snippet", "exec"), scope)
+    return scope
+
+
+def followed(scope: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
+    """The lrs of every group (G, T) that the script uses, and the first group's momentum (T,)."""
+    optimizer, scheduler = scope["optimizer"], scope.get("scheduler")
+    lrs, momentum = [], []
+    for _ in range(STEPS):
+        group = optimizer.param_groups[0]
+        lrs.append([each["lr"] for each in optimizer.param_groups])
+        momentum.append(group["betas"][0] if "betas" in group else group["momentum"])
+        optimizer.step()
+        if scheduler is not None:
+            scheduler.step()
+    return np.transpose(lrs).tolist(), momentum
+
+
+SCHEDULES = [
+    "constant",
+    "linear_warmup",
+    "linear",
+    "{name: linear, args: {warmup: 4, end: 0.1}}",
+    "cosine",
+    "{name: cosine, args: {end: 0.1}}",
+    "{name: cosine, args: {warmup: 0.1, end: 0.1}}",
+    "{name: cosine, args: {warmup: 7}}",
+    "{name: cosine, args: {warmup: 0.5 epochs}}",
+    "one_cycle",
+    "{name: one_cycle, args: {rise: 0.01}}",
+    "{name: one_cycle, args: {three_phase: true, anneal: linear, end: 0.01, momentum: null}}",
+    "wsd",
+    "{name: wsd, args: {decay: 10, shape: sqrt}}",
+    "step_decay",
+    "{name: step_decay, args: {warmup: 5, every: 9}}",
+    "{name: multi_step, args: {warmup: 5}}",
+    "{name: cosine_restarts, args: {period: 3, growth: 2}}",
+    "inverse_sqrt",
+    "{name: join, args: {parts: [linear_warmup, {name: cosine, args: {end: 0.2}}], at: [10]}}",
+    "{name: 'tests.views.test_snippets:at_half', args: {times: 0.7}}",
+]
+
+
+@pytest.mark.parametrize("groups", ["", f", {GROUPS}"], ids=["one group", "groups"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str, groups: str) -> None:
+    chosen = experiment(schedule, f"name: sgd, args: {{momentum: 0.9}}{groups}")
+    scope = executed(snippet_of(chosen, summary()))
+    lrs, momentum = followed(scope)
+    shape = shape_of(chosen.training.schedule, STEPS, 10)
+    expected = [PEAK * times * shape.multiplier for times in ([0.1, 1.0] if groups else [1.0])]
+    np.testing.assert_allclose(lrs, expected, rtol=1e-9, atol=1e-12)
+    if shape.momentum is not None and "0.01}" not in schedule:
+        np.testing.assert_allclose(momentum, shape.momentum, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "moves"),
+    [("name: sgd", False), ("name: adam", True), ("name: rmsprop, args: {momentum: 0.5}", True)],
+)
+def test_one_cycle_moves_a_momentum_only_where_there_is_one(optimizer: str, moves: bool) -> None:
+    _, seen = followed(executed(snippet_of(experiment("one_cycle", optimizer), summary())))
+    assert (len(set(seen)) > 1) == moves
+
+
+def test_the_optimizer_of_the_snippet_has_the_configs_settings_and_groups() -> None:
+    chosen = experiment("constant", f"name: adamw, args: {{betas: [0.8, 0.95]}}, {GROUPS}, lr: {PEAK}")
+    scope = executed(snippet_of(chosen, summary()))
+    own, model = scope["optimizer"], scope["model"]
+    assert type(own) is torch.optim.AdamW
+    assert not any(p.requires_grad for p in model[1].parameters())
+    for made, wanted in zip(own.param_groups, param_groups(chosen.optimizer, model), strict=True):
+        assert list(map(id, made["params"])) == list(map(id, wanted["params"]))
+        assert made["lr"] == pytest.approx(wanted["lr"])
+    assert own.param_groups[0]["weight_decay"] == 0.5
+    assert [*own.param_groups[1]["betas"]] == [0.8, 0.95]
+
+
+def test_a_schedule_that_watches_the_validation_loss_is_torchs_own() -> None:
+    plateau = "{name: reduce_on_plateau, args: {patience: 0, min_lr: 0.01}}"
+    chosen = experiment(plateau, f"name: sgd, {GROUPS}", ", eval_every: 10")
+    text = snippet_of(chosen, summary())
+    assert "scheduler.step(validation_loss)  # every 10 steps" in text
+    scope = executed(text)
+    for loss in (1.0, 1.0, 1.0):
+        scope["scheduler"].step(loss)
+    assert [group["lr"] for group in scope["optimizer"].param_groups] == pytest.approx([0.001, 0.01])
+
+
+def test_a_schedule_that_watches_the_gradient_is_lrfinds_own() -> None:
+    scope = executed(snippet_of(experiment("grad_norm", "name: sgd"), summary()))
+    for norm in (1.0, 1.0, 1.0, 4.0):
+        scope["lower_lr"](norm)
+    assert scope["optimizer"].param_groups[0]["lr"] == pytest.approx(PEAK / 4)
+
+
+def test_the_snippet_reads_like_a_persons_lines() -> None:
+    training = ", accumulate: 4, clip_norm: 1.0"
+    warm = "{name: cosine, args: {warmup: 4}}"
+    text = snippet_of(experiment(warm, "name: adamw, args: {weight_decay: 0.01}", training), summary())
+    assert text == (
+        "import torch\n"
+        "from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR\n"
+        "\n"
+        "peak = 0.0123  # 0.0078 to 0.0195 should do as well; confidence: high\n"
+        "steps = 40  # that the training has: one for every 4 batches\n"
+        "optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)\n"
+        "rise = LinearLR(optimizer, start_factor=1 / 5, total_iters=4)\n"
+        "fall = CosineAnnealingLR(optimizer, T_max=36)\n"
+        "scheduler = SequentialLR(optimizer, [rise, fall], milestones=[4])\n"
+        "# then, in the loop: scheduler.step()  # after every optimizer.step()\n"
+        "# the lr was found with clip_norm 1.0: keep that"
+    )
+
+
+def test_the_snippet_says_that_the_rate_was_verified() -> None:
+    ended = {"lr": PEAK, "outcome": "finished"}
+    proof = {"verdict": "stands", "lr": PEAK, "steps": 10, "trainings": [ended]}
+    text = snippet_of(experiment("constant"), summary() | {"verification": proof})
+    assert "verified on 10 of " in text.partition("peak = ")[2].partition("\n")[0]
+    executed(text)
+
+
+def test_without_an_answer_there_is_a_sentence_instead() -> None:
+    assert snippet_of(experiment("cosine"), summary(lr=None)) == "no snippet: nothing learns."
