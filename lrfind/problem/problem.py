@@ -106,9 +106,8 @@ def from_objects(
             model.train()
         batches = loader_batches(loader, device, tally)
         recipe = Recipe(accumulate=accumulate)
-        return Setup(
-            model, optimizer, loss_fn, batches, recipe, held_out_batch=to_device(held_out_batch, device)
-        )
+        held_out = to_device(held_out_batch, device)
+        return Setup(model, optimizer, loss_fn, batches, recipe, held_out)
 
     return Problem(setup, device)
 

@@ -2,8 +2,8 @@
 
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
 uses lr), smoothed_loss (see `analysis.curves.smooth`; nan from the first non-finite loss on), and, where
-there are any, held_out_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped (1
-where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
+there are any, held_out_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped
+(1 where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
 steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
 lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
 first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,

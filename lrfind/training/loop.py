@@ -62,9 +62,9 @@ def train(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
-        held_out_loss = (
-            None if setup.held_out_batch is None else held_loss(model, setup.loss_fn, setup.held_out_batch)
-        )
+        held_out, held_out_loss = setup.held_out_batch, None
+        if held_out is not None:
+            held_out_loss = held_loss(model, setup.loss_fn, held_out)
         optimizer.zero_grad(set_to_none=True)
         loss = _backward(setup)
         if scaler is not None:

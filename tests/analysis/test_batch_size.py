@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from lrfind.analysis.batch_size import known_optimizer, scale_lr
-from lrfind.catalog import OPTIMIZERS
+from lrfind.analysis.batch_size import scale_lr
+from lrfind.catalog import OPTIMIZERS, optimizer_named
 from lrfind.cli.scale import scale
 from lrfind.errors import UsageError
 
@@ -100,8 +100,8 @@ def test_auto_knows_every_optimizer_of_the_catalog() -> None:
     rules = {name: scale_lr(1.0, 1, 2, optimizer=name).rule for name in OPTIMIZERS}
     assert rules["sgd"] == "linear"
     assert rules["adam"] == rules["rmsprop"] == rules["adagrad"] == rules["adadelta"] == "sqrt"
-    assert known_optimizer("torch.optim:SGD") == "sgd"
-    assert known_optimizer("torch.optim:Adam") == "adam"
+    assert optimizer_named("torch.optim:SGD") is OPTIMIZERS["sgd"]
+    assert optimizer_named("torch.optim:Adam") is OPTIMIZERS["adam"]
 
 
 def test_an_unknown_class_is_a_guess_and_a_rule_for_others_is_said() -> None:

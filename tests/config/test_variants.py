@@ -73,7 +73,7 @@ def test_every_optimizer_has_a_default_lr_of_its_own_and_keeps_the_param_groups(
     listed = ", ".join(sorted(set(OPTIMIZERS) - {"sgd"}))
     made = variants("compare", GROUPS, f"compare.optimizers=[{listed}]")
     for variant in made:
-        default = inspect.signature(resolve(OPTIMIZERS[variant.name])).parameters["lr"].default
+        default = inspect.signature(resolve(OPTIMIZERS[variant.name].path)).parameters["lr"].default
         assert variant.experiment.optimizer.lr == default
         assert [group.name for group in variant.experiment.optimizer.param_groups] == ["bias"]
 
@@ -124,7 +124,7 @@ def test_what_a_range_test_varies_reaches_every_optimizer_that_has_it(name: str)
                 over(setting, f"optimizer={{name: {name}}}")
             continue
         (args,) = over(setting, f"optimizer={{name: {name}}}", values="[0.25]").values()
-        optimizer = resolve(OPTIMIZERS[name])([torch.nn.Parameter(torch.zeros(1))], **args)
+        optimizer = resolve(OPTIMIZERS[name].path)([torch.nn.Parameter(torch.zeros(1))], **args)
         assert 0.25 in (optimizer.defaults.get(setting), optimizer.defaults.get("betas", [None])[0])
 
 

@@ -43,7 +43,7 @@ def functions_in(path: str) -> set[str]:
 
 @pytest.mark.parametrize(("heading", "catalog"), [("Optimizers", OPTIMIZERS), ("Schedules", SCHEDULES)])
 def test_a_table_has_every_name_of_the_catalog_and_a_test_for_each(
-    heading: str, catalog: dict[str, str]
+    heading: str, catalog: dict[str, object]
 ) -> None:
     rows = table(heading)
     assert set(rows) == set(catalog)
@@ -53,7 +53,7 @@ def test_a_table_has_every_name_of_the_catalog_and_a_test_for_each(
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_schedules_arguments_and_defaults_are_those_of_the_code(name: str) -> None:
-    parameters = [*inspect.signature(resolve(SCHEDULES[name])).parameters.values()][2:]
+    parameters = [*inspect.signature(resolve(SCHEDULES[name].path)).parameters.values()][2:]
     expected = {p.name: "" if p.default is p.empty else repr(p.default) for p in parameters}
     told = arguments(table("Schedules")[name][1])
     assert {key: value.replace("1/3", repr(1 / 3)) for key, value in told.items()} == expected
@@ -61,7 +61,7 @@ def test_a_schedules_arguments_and_defaults_are_those_of_the_code(name: str) -> 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizers_arguments_and_defaults_are_torchs(name: str) -> None:
-    parameters = inspect.signature(resolve(OPTIMIZERS[name])).parameters
+    parameters = inspect.signature(resolve(OPTIMIZERS[name].path)).parameters
     _, lr, cell, *_ = table("Optimizers")[name]
     told = {"lr": lr, **arguments(cell)}
     of_torch = {key: repr(p.default) for key, p in parameters.items() if key not in {"params", *SWITCHES}}
@@ -69,7 +69,7 @@ def test_an_optimizers_arguments_and_defaults_are_torchs(name: str) -> None:
 
 
 def test_every_test_that_the_page_names_exists() -> None:
-    named = re.findall(r"(tests/\w+\.py)::(\w+)(\[[^]]*\])?", PAGE)
+    named = re.findall(r"(tests/[\w/]+\.py)::(\w+)(\[[^]]*\])?", PAGE)
     assert len(named) > len(SCHEDULES) + len(OPTIMIZERS)
     assert [name for path, name, _ in named if name not in functions_in(path)] == []
 

@@ -13,7 +13,6 @@ from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError
 from lrfind.schedules import functions as schedules
 from lrfind.schedules.functions import (
-    MOMENTUM,
     constant,
     cosine,
     cosine_restarts,
@@ -278,6 +277,9 @@ def test_one_cycle_begins_at_its_start_in_runs_too_short_for_torch(steps: int) -
     lr = one_cycle(np.arange(steps), steps)
     assert lr[0] == pytest.approx(0.04)
     assert steps == 1 or lr[-1] == pytest.approx(4e-6)
+
+
+MOMENTUM = {"one_cycle": one_cycle_momentum, "cyclic": cyclic_momentum}
 
 
 @pytest.mark.parametrize("name", sorted(MOMENTUM))

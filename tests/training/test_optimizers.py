@@ -254,7 +254,7 @@ def batches() -> list[tuple[Array, Array]]:
 def setup(name: str, options: dict[str, Any], data: list[tuple[Array, Array]]) -> Setup:
     torch.manual_seed(0)
     model = Linear(FEATURES, 1)
-    optimizer = resolve(OPTIMIZERS[name])(model.parameters(), lr=1.0, **options)
+    optimizer = resolve(OPTIMIZERS[name].path)(model.parameters(), lr=1.0, **options)
     tensors = [(torch.from_numpy(x), torch.from_numpy(y)) for x, y in data]
     return Setup(model, optimizer, nn.functional.mse_loss, cycle(tensors))
 

@@ -14,15 +14,17 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn, optim
 
-from lrfind.catalog import Precision
+from lrfind.catalog import OPTIMIZERS, Precision
+from lrfind.config.registry import resolve
 from lrfind.models.mlp import MLP
 from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.setup import AS_IT_IS, Recipe, Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.loop import train
-from lrfind.training.stack import STACKABLE, Stack, obstacle, traceable
+from lrfind.training.stack import Stack, obstacle, traceable
 
 STEPS, ROWS = 8, 8
+STACKABLE = [resolve(row.path) for row in OPTIMIZERS.values() if row.stackable]
 
 
 class Net(nn.Module):
