@@ -1,4 +1,4 @@
-"""Range tests and searches on objects that exist already: a model, its optimizer, its loss, its loader."""
+"""The Python API: `find` and `range_test` for a model, an optimizer, a loss and a loader of your own."""
 
 from __future__ import annotations
 
@@ -13,20 +13,19 @@ from torch import nn
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.probing import Search
-from lrfind.analysis.recommendation import Answer, Training, recommend
+from lrfind.analysis.probing import ProbeResult, probe_rows
+from lrfind.analysis.recommendation import Answer, PlannedTraining, recommend
 from lrfind.analysis.suggestions import Suggestion, suggest_over
 from lrfind.catalog import DEFAULT_METHOD, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import Component, FindSection, RangeTestSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
-from lrfind.experiments import find as finding
-from lrfind.experiments import range_test as range_testing
+from lrfind.experiments import range_test as ramping
+from lrfind.experiments.find import planned_training, probe_rates
 from lrfind.problem.batches import LossFn
 from lrfind.problem.problem import check_objects, from_objects
 from lrfind.problem.snapshot import preserved
-from lrfind.runs.summaries.find import evidence
 from lrfind.runs.summaries.methods import ask
 
 if TYPE_CHECKING:
@@ -39,8 +38,9 @@ class RangeTest:
     """What a range test measured.
 
     Attributes:
-        lanes: one result per seed: lr, loss, outcome.
-        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does.
+        lanes: one result for each seed: lr, loss, outcome.
+        adaptive: whether the optimizer divides a gradient by the size of past gradients, as Adam's family
+            does.
     """
 
     lanes: Sequence[LaneResult]
@@ -54,31 +54,34 @@ class RangeTest:
 
     @property
     def curves(self) -> list[Curve]:
-        """Loss against lr, one curve per seed."""
+        """The loss against lr, one curve for each seed."""
         return [lane.curve for lane in self.lanes]
 
     @property
     def lr(self) -> Array:
-        """(T,) the lrs that the optimizer used, up to the last that every seed reached."""
+        """(T,) the lrs that the optimizer used, up to the last one that every seed reached."""
         return min((lane.lr for lane in self.lanes), key=len)
 
     @property
     def loss(self) -> Array:
-        """(T,) the loss before the update that uses lr[t]; the median over seeds if there are several."""
+        """(T,) the loss before the update that uses lr[t]; the median if there are several seeds."""
         reached = len(self.lr)
         median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
         return median
 
     def suggest(self, method: str = DEFAULT_METHOD) -> Suggestion:
-        """Ask a method of `lrfind ls methods`; over several seeds, the median and the spread.
+        """Ask a suggestion method; with several seeds, return the median and the spread of their answers.
+
+        Args:
+            method: a name from `lrfind ls methods`.
 
         Raises:
-            NoSuggestion: with the reason.
+            NoSuggestion: if the curves have no answer; `.reason` says why.
         """
         return suggest_over(self.curves, method)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw loss against lr with the suggestion on it, on `ax` or on a new figure's."""
+        """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure."""
         from lrfind.views.plots.range_test import draw_range_test, view_range_test
 
         if ax is None:
@@ -91,12 +94,12 @@ class RangeTest:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is wrong with the gradients, with what to try; empty where nothing is."""
+        """What is wrong with the gradients, and what to try; empty if nothing is."""
         looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
         return diagnose(looks, adaptive=self.adaptive)
 
     def to_frame(self) -> pd.DataFrame:
-        """One row per lane and step; the columns of steps.csv."""
+        """Return one row for each lane and step, with the columns of steps.csv."""
         from lrfind.runs.tables import steps_frame
 
         return steps_frame(list(self.lanes))
@@ -118,28 +121,30 @@ def range_test(
     held_out_batch: Any = None,
     looks: int = 10,
 ) -> RangeTest:
-    """Run an lr range test; afterwards everything is bit for bit as it was.
+    """Run an lr range test; afterwards everything is as it was, bit for bit.
 
-    Restored, also after an exception: the model (weights, buffers, modes, hooks), the optimizer (state, lrs),
-    `.grad`, the random state of Python, NumPy and torch, the loader's generator, the thread count.
+    These are restored, also after an exception: the model (weights, buffers, modes, hooks), the optimizer
+    (state, lrs), `.grad`, the random state of Python, NumPy and torch, the loader's generator, and the thread
+    count.
 
     Args:
-        model: in train mode, it keeps the mode of every submodule; otherwise it is put in train mode.
-        optimizer: over the model's parameters; with several param groups their lrs keep their ratios, and
-            the lr reported is that of the first group whose lr is not zero.
-        loss_fn: of (output, y), or of (output, batch) for dict batches; None takes the output's `.loss`.
+        model: a model in train mode keeps the mode of every submodule; any other is put in train mode.
+        optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
+            lrs, and the reported lr is that of the first group whose lr is not zero.
+        loss_fn: a function of (output, y), or of (output, batch) for dict batches; None takes the output's
+            `.loss`.
         loader: yields (x, y), (x1, ..., xn, y) or dicts, and can be read again and again.
-        start_lr: lr of the first step.
-        end_lr: lr of the last step, unless the loss diverges before.
-        steps: T, optimizer steps of one lane.
-        spacing: of the ramp, "exponential" or "linear".
-        seeds: lanes; each has its own batch order (of a loader that shuffles) and dropout masks, all start
-            from the model's weights.
-        seed: of the first lane.
-        grad_norm: also record the Euclidean norm of the gradient.
-        held_out_batch: also record the loss of this batch, in evaluation mode, at every step.
-        looks: at every layer's gradient in a lane, at most one in 40 steps; 0 for none. Each takes
-            memory for three copies of the weights that are trained.
+        start_lr: the lr of the first step.
+        end_lr: the lr of the last step, unless the loss diverges before.
+        steps: T, the number of optimizer steps of a lane.
+        spacing: the spacing of the lrs, "exponential" or "linear".
+        seeds: the number of lanes. Each lane has its own batch order (if the loader shuffles) and dropout
+            masks; all of them start from the model's weights.
+        seed: the seed of the first lane.
+        grad_norm: whether to record the Euclidean norm of the gradient too.
+        held_out_batch: a batch whose loss, in evaluation mode, is recorded at every step too.
+        looks: how often to look at the gradient of every layer in a lane, at most once in 40 steps; 0 for
+            never. A look needs memory for three copies of the trained weights.
 
     Raises:
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
@@ -161,21 +166,21 @@ def range_test(
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, held_out_batch)
         row = optimizer_named(type(optimizer).__name__)
         adaptive = row is not None and row.adaptive
-        return RangeTest(range_testing.range_test(problem, section, seed, looks=looks), adaptive)
+        return RangeTest(ramping.range_test(problem, section, seed, looks=looks), adaptive)
 
 
 @dataclass(frozen=True)
 class Recommendation(Answer):
-    """The learning rate to train with, and the probes that it was read from.
+    """The learning rate to train with, and the probes that recommend it.
 
     Attributes:
-        training: that the rate is for.
-        searches: one a seed.
-        lanes: the probes of all of them, and the untouched models at lr 0.
+        training: the planned training.
+        results: what probing measured, one result for each seed.
+        lanes: the probes of all seeds, and the untouched models at lr 0.
     """
 
-    training: Training
-    searches: Sequence[Search]
+    training: PlannedTraining
+    results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
 
     def __repr__(self) -> str:
@@ -186,16 +191,16 @@ class Recommendation(Answer):
 
     @property
     def evidence(self) -> pd.DataFrame:
-        """A row a probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
+        """One row for each probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
         import pandas as pd
 
-        return pd.DataFrame(evidence(self.searches, self.lanes))
+        return pd.DataFrame(probe_rows(self.results))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure's."""
+        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure."""
         from lrfind.views.plots.find import draw_find, view_find
 
-        rows = evidence(self.searches, self.lanes)
+        rows = probe_rows(self.results)
         if ax is None:
             import matplotlib.pyplot as plt
 
@@ -217,29 +222,30 @@ def find(
     seed: int = 0,
     accumulate: int = 1,
 ) -> Recommendation:
-    """Find the learning rate to train with; afterwards everything is bit for bit as it was.
+    """Find the learning rate to train with; afterwards everything is as it was, bit for bit.
 
-    Short probes at constant rates, all from the model's weights and on the same batches; see
-    `lrfind.analysis.probing.search` and `lrfind.analysis.recommendation.recommend`. What is restored is told
-    in `range_test`.
+    Short probes train at constant rates, all from the model's weights and on the same batches; see
+    `analysis.probing.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` says what is
+    restored.
 
     Args:
-        model: as in `range_test`.
-        optimizer: over its parameters; several param groups keep the ratios of their lrs, and the lr that is
-            recommended is that of the first group whose lr is not zero.
-        loss_fn: as in `range_test`.
-        loader: as in `range_test`.
-        steps: T, optimizer steps of the training that the rate is for; an epoch when omitted.
-        schedule: of that training: "constant", "cosine" (with a warmup of 5 %, at least 10 steps), or
-            another of `lrfind ls schedules`; the rate is its peak.
-        budget: gradient steps that all probes may take.
-        max_seconds: that they may take, about.
-        seeds: searches; each has its own batch order (of a loader that shuffles) and dropout masks.
-        seed: of the first one.
-        accumulate: batches whose gradients make one step.
+        model: see `range_test`.
+        optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
+            lrs, and the recommended lr is that of the first group whose lr is not zero.
+        loss_fn: see `range_test`.
+        loader: see `range_test`.
+        steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
+        schedule: the schedule of the planned training: "constant", "cosine" (with a warmup of 5 %, at least
+            10 steps), or another of `lrfind ls schedules`. The recommended lr is its peak.
+        budget: the most gradient steps that all probes may take.
+        max_seconds: the most seconds that all probes may take, about.
+        seeds: how often to probe. Each seed has its own batch order (if the loader shuffles) and dropout
+            masks.
+        seed: the first seed.
+        accumulate: the number of batches whose gradients make one step.
 
     Raises:
-        NoSuggestion: if there is no such rate, with `.reason` and `.cost`.
+        NoSuggestion: if there is no such rate; with `.reason` and `.cost`.
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
     section = section_of(FindSection, seeds=seeds, budget=budget, max_seconds=max_seconds)
@@ -249,18 +255,18 @@ def find(
         raise UsageError(f"accumulate: must be a whole number, 1 or more; found {accumulate!r}.")
     length = _planned_steps(steps, loader, accumulate)
     multiplier = shape_of(_schedule_of(schedule, length), length, None).multiplier
-    training = finding.training_of(optimizer, length, float(multiplier.mean()))
+    training = planned_training(optimizer, length, float(multiplier.mean()))
     with preserved(model, optimizer, loss_fn, loader) as snapshot:
         problem = from_objects(model, optimizer, loss_fn, loader, snapshot, accumulate=accumulate)
-        found = finding.find(problem, section, seed, training)
-    answer = recommend(found.searches, training, found.cost)
-    return Recommendation(**vars(answer), training=training, searches=found.searches, lanes=found.lanes)
+        probing = probe_rates(problem, section, seed, training)
+    answer = recommend(probing.results, training, probing.cost)
+    return Recommendation(**vars(answer), training=training, results=probing.results, lanes=probing.lanes)
 
 
 def _schedule_of(name: str, steps: int) -> Component:
-    """A schedule by its name; a cosine is warmed up for 5 % of the steps, at least 10, at most half."""
+    """Return a schedule by its name; a cosine has a warmup of 5 % of the steps, at least 10, at most half."""
     if not isinstance(name, str):
-        raise UsageError(f"schedule: must be a name of `lrfind ls schedules`; found {name!r}.")
+        raise UsageError(f"schedule: must be a name from `lrfind ls schedules`; found {name!r}.")
     warmup = min(max(10, round(0.05 * steps)), steps // 2)
     return Component(name=name, args={"warmup": warmup} if name == "cosine" else {})
 
@@ -271,13 +277,13 @@ def _check_seed(seed: int) -> None:
 
 
 def _planned_steps(steps: int | None, loader: Iterable[Any], accumulate: int) -> int:
-    """T as it was given, or the steps of an epoch."""
+    """Return T as it was given, or else the number of steps of an epoch."""
     if steps is None:
         try:
             return max(1, len(loader) // accumulate)  # type: ignore[arg-type]
         except TypeError:
             raise UsageError(
-                "steps: the loader does not tell its length; say how many steps the training shall have."
+                "steps: the loader has no length; give the number of steps of the training that you plan."
             ) from None
     if type(steps) is not int or steps < 1:
         raise UsageError(f"steps: must be a whole number, 1 or more; found {steps!r}.")

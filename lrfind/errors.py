@@ -66,12 +66,12 @@ def plural(noun: str) -> str:
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:
-    """Word a list.
+    """Word a list; no words give "".
 
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")
     ('a', 'a and b', 'a, b or c')
     """
-    *first, end = [str(word) for word in words]
+    *first, end = [str(word) for word in words] or [""]
     return f"{', '.join(first)} {last} {end}" if first else end
 
 

@@ -1,9 +1,10 @@
-"""Every experiment that comes with lrfind: what a range test and a grid of it take and find.
+"""Run a range test and a grid of every experiment that comes with lrfind, and print their times and results.
 
     python scripts/experiments_table.py [NAME ...]
 
-Each is run as it is, by the command line, into a temporary directory; seconds are those of the whole command.
-Prints a table in Markdown, and what was said of the gradients of those that are not healthy.
+Each experiment is run as it is, from the command line, into a temporary directory. The seconds are those of
+the whole command. The script prints a table in Markdown, and the findings about gradients that are not
+healthy.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ COLUMNS = (
 )
 
 
-def ran(command: str, config: Path, out: Path) -> tuple[float, dict[str, Any]]:
+def run(command: str, config: Path, out: Path) -> tuple[float, dict[str, Any]]:
     began = time.perf_counter()
-    lrfind = [
+    call = [
         sys.executable,
         "-m",
         "lrfind",
@@ -45,24 +46,26 @@ def ran(command: str, config: Path, out: Path) -> tuple[float, dict[str, Any]]:
         "--json",
         "-q",
     ]
-    done = subprocess.run(lrfind, capture_output=True, text=True)
-    if done.returncode:
-        raise click.ClickException(f"{command} of {config.stem} ended with {done.returncode}: {done.stderr}")
-    return time.perf_counter() - began, json.loads(done.stdout)
+    process = subprocess.run(call, capture_output=True, text=True)
+    if process.returncode:
+        raise click.ClickException(
+            f"`lrfind {command}` of {config.stem} ended with exit code {process.returncode}: {process.stderr}"
+        )
+    return time.perf_counter() - began, json.loads(process.stdout)
 
 
 def row(name: str, config: Path) -> tuple[tuple[str, ...], list[str]]:
     with tempfile.TemporaryDirectory() as folder:
-        ramp_seconds, ramp = ran("range-test", config, Path(folder))
-        grid_seconds, grid = ran("grid", config, Path(folder))
-    said = {
+        ramp_seconds, ramp = run("range-test", config, Path(folder))
+        grid_seconds, grid = run("grid", config, Path(folder))
+    findings = {
         f"{name}: {finding['what']}: {finding['evidence']}"
         for summary in (ramp, grid)
         for finding in summary["health"]["findings"]
     }
     best = grid["best"]
     metric = "-" if best["metric"] is None else f"{grid['metric']} {best['metric']:.3g}"
-    shown = (
+    cells = (
         name,
         f"{ramp_seconds:.0f} s",
         f"{ramp['suggestion']['lr']:.2g}",
@@ -70,21 +73,24 @@ def row(name: str, config: Path) -> tuple[tuple[str, ...], list[str]]:
         f"{best['lr']:.2g}",
         f"{best['val_loss']:.3g}",
         metric,
-        ", ".join(sorted({line.split(": ")[1] for line in said})) or "healthy",
+        ", ".join(sorted({line.split(": ")[1] for line in findings})) or "healthy",
     )
-    return shown, sorted(said)
+    return cells, sorted(findings)
 
 
-def main(names: list[str]) -> None:
+@click.command()
+@click.argument("names", nargs=-1)
+def main(names: tuple[str, ...]) -> None:
+    """Print the table of the experiments NAMES, or of all."""
     click.echo(f"| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     findings: list[str] = []
     for name, config in templates().items():
         if not names or name in names:
-            shown, said = row(name, config)
-            click.echo(f"| {' | '.join(shown)} |")
-            findings += said
+            cells, sentences = row(name, config)
+            click.echo(f"| {' | '.join(cells)} |")
+            findings += sentences
     click.echo("\n" + "\n".join(findings))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,6 +10,7 @@ import pytest
 from lrfind.analysis.curves import Curve
 from lrfind.cli import main as cli
 from lrfind.views.plots import runs as plots
+from tests.helpers.runs import LINEAR
 
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
@@ -25,17 +26,6 @@ def _unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     if "rendered" not in request.keywords:
         monkeypatch.setattr(plots, "save", save)
-
-
-LINEAR = """
-name: tiny
-model: linear
-data: {name: regression, batch_size: full, args: {samples: 64, features: 4, condition: 10}}
-loss: mse
-optimizer: {name: sgd, lr: 0.1}
-training: {steps: 20}
-range_test: {start_lr: 1e-4, end_lr: 100, steps: 60, seeds: 2}
-"""
 
 
 @pytest.fixture

@@ -329,11 +329,11 @@ def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
 @pytest.mark.parametrize(
     ("swap", "message"),
     [
-        ({"model": len}, "model must be a torch module; found a builtin"),
-        ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found a type"),
+        ({"model": len}, "model must be a torch module; found an object of type builtin"),
+        ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found an object of type type"),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, "none of the model's parameters"),
         ({"loader": data()}, "wrap it in a DataLoader"),
-        ({"loader": 5}, "loader must yield batches; found a int"),
+        ({"loader": 5}, "loader must yield batches; found an object of type int"),
     ],
 )
 def test_what_no_test_can_be_made_of_is_refused(swap: dict[str, Any], message: str) -> None:
@@ -351,7 +351,7 @@ def test_what_no_test_can_be_made_of_is_refused(swap: dict[str, Any], message: s
 def test_lbfgs_is_refused() -> None:
     world = World("adam")
     optimizer = torch.optim.LBFGS(world.model.parameters())
-    with pytest.raises(lrfind.UsageError, match="LBFGS takes several evaluations"):
+    with pytest.raises(lrfind.UsageError, match="LBFGS evaluates the loss several times per step"):
         lrfind.range_test(world.model, optimizer, world.loss_fn, world.loader)
 
 
@@ -404,7 +404,7 @@ def test_a_loader_that_was_exhausted_is_told_from_an_empty_one(search: Callable[
 def test_a_model_with_lazy_layers_is_refused() -> None:
     model = nn.LazyLinear(3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(lrfind.UsageError, match="run one batch through it first"):
+    with pytest.raises(lrfind.UsageError, match="run one batch through the model first"):
         lrfind.range_test(model, optimizer, nn.functional.mse_loss, [])
 
 

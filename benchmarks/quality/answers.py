@@ -1,4 +1,4 @@
-"""What each method answers for the trainings of the quality tasks, and the regret of that."""
+"""The answer of each method for the trainings of the quality tasks, and its regret."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from lrfind.experiments.find import Found, find
 from lrfind.experiments.prober import Budget, LaneProber
 from lrfind.problem.problem import Problem, from_config
 
-FIRST_SEED = 100  # apart from those of the truth
+FIRST_SEED = 100  # far from the seeds of the truth
 OURS, CLIMB, ALWAYS = "ours", "climb", "always 0.01"
 
 
-class Said(NamedTuple):
-    """What a method answers; without a rate, it refuses."""
+class Answer(NamedTuple):
+    """The answer of a method. If `lr` is None, the method refuses to give a rate."""
 
     lr: float | None
     cost: int
@@ -40,7 +40,7 @@ class Said(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a method answers for one training, in one run, and how good that is."""
+    """The answer of a method for one training in one run, with its regret."""
 
     task: str
     schedule: str
@@ -67,62 +67,67 @@ def ours(task: Task, problem: Problem, seed: int) -> Found:
     return find(problem, FindSection(lanes="single"), seed, training_of(task, "constant", task.steps))
 
 
-def read_ours(found: Found, training: Training) -> Said:
+def read_ours(found: Found, training: Training) -> Answer:
     try:
         answer = recommend(found.searches, training, found.cost)
     except NoSuggestion:
-        return Said(None, found.cost)
-    return Said(answer.lr, answer.cost, answer.low, answer.high, answer.confidence)
+        return Answer(None, found.cost)
+    return Answer(answer.lr, answer.cost, answer.low, answer.high, answer.confidence)
 
 
-def read_climb(climbed: Climbed, training: Training, schedule: str) -> Said:
+def read_climb(climbed: Climbed, training: Training, schedule: str) -> Answer:
     log_lr = climbed_log_lr(climbed, training, schedule)
-    return Said(None if log_lr is None else 10**log_lr, climbed.cost)
+    return Answer(None if log_lr is None else 10**log_lr, climbed.cost)
 
 
 def run_task(task: Task, cells: Sequence[Cell], runs: int, peers: bool) -> list[Row]:
-    """What every method says for a task's trainings."""
+    """Return the rows of every method for the trainings of a task."""
     problem = from_config(task.experiment)
     rows = []
     for run in range(runs):
         seed = FIRST_SEED + run
         searched = ours(task, problem, seed)
         climbed = climb(LaneProber(problem, seed, Budget(math.inf)))
-        said = {ALWAYS: Said(0.01, 0)}
+        fixed = {ALWAYS: Answer(0.01, 0)}
         if peers:
-            said |= {each.method: Said(each.lr, each.cost) for each in suggest(task, problem, seed)}
+            suggestions = suggest(task, problem, seed)
+            fixed |= {suggested.method: Answer(suggested.lr, suggested.cost) for suggested in suggestions}
         for cell in cells:
             training = training_of(task, cell.schedule, cell.steps)
             read = {OURS: read_ours(searched, training), CLIMB: read_climb(climbed, training, cell.schedule)}
-            rows += [_row(cell, method, run, each) for method, each in (read | said).items()]
+            rows += [_row(cell, method, run, answer) for method, answer in (read | fixed).items()]
     return rows
 
 
-def _row(cell: Cell, method: str, run: int, said: Said) -> Row:
-    lr, cost, *interval = said
-    known = lr is not None
-    regret = float(cell.regret(math.log10(lr))) if known else 1.0
-    return Row(*cell.name, method, run, lr if known else math.nan, cost, regret, *interval)
+def _row(cell: Cell, method: str, run: int, answer: Answer) -> Row:
+    lr, cost, *interval = answer
+    answered = lr is not None
+    regret = float(cell.regret(math.log10(lr))) if answered else 1.0
+    return Row(*cell.name, method, run, lr if answered else math.nan, cost, regret, *interval)
 
 
 def run_all(
     tasks: Sequence[Task], cells: Sequence[Cell], runs: int, peers: bool, workers: int
 ) -> pd.DataFrame:
-    """A row for each training, run and method."""
-    of_each = [[cell for cell in cells if cell.task == task.name] for task in tasks]
-    todo = [(task, of_it, runs, peers) for task, of_it in zip(tasks, of_each, strict=True) if of_it]
+    """Return a row for each training, run and method."""
+    cells_by_task = [[cell for cell in cells if cell.task == task.name] for task in tasks]
+    calls = [
+        (task, task_cells, runs, peers)
+        for task, task_cells in zip(tasks, cells_by_task, strict=True)
+        if task_cells
+    ]
     rows: list[Row] = []
-    # Spawned, as forks of a process that has torch's threads may hang.
+    # Processes are spawned, because forks of a process that has torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
-        for made in pool.map(run_task, *zip(*todo, strict=True)):
-            rows += made
-            click.echo(f"{made[0].task}: done", err=True)
+        for task_rows in pool.map(run_task, *zip(*calls, strict=True)):
+            rows += task_rows
+            click.echo(f"{task_rows[0].task}: done", err=True)
     return pd.DataFrame(rows, columns=list(Row._fields))
 
 
-def read_said(path: Path, cells: Sequence[Cell]) -> pd.DataFrame:
-    """What an earlier judging wrote with --out, with the regrets that the truth gives these answers now."""
+def read_answers(path: Path, cells: Sequence[Cell]) -> pd.DataFrame:
+    """Read the answers that an earlier report wrote with --out, and compute their regrets anew."""
     by_name = {cell.name: cell for cell in cells}
     frame = pd.read_csv(path)
     frame = frame[[name in by_name for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]]

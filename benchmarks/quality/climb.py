@@ -1,4 +1,4 @@
-"""The climb: a simpler search by probes, with a fitted factor of its own, that `find` is compared with."""
+"""The climb: simpler probing, with its own fitted factor, which `find` is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lrfind.analysis.recommendation import Training
 
 
 class Climbed(NamedTuple):
-    """Where a climb came to: log10 of the lr that learns fastest, None if none does; and gradient steps."""
+    """The result of a climb: log10 of the lr that learns fastest, None if none learns; and gradient steps."""
 
     log_lr: float | None
     cost: int
@@ -22,16 +22,16 @@ class Climbed(NamedTuple):
 
 PART, CLIMB_STEPS = 3, (20, 40, 80)
 CLIMB_START = -2  # log10 lr of place 0
-CLIMB_LOWEST, CLIMB_HIGHEST, CLIMB_PROBES = -12, 10, 9  # places, and how many of them
+CLIMB_LOWEST, CLIMB_HIGHEST, CLIMB_PROBES = -12, 10, 9  # the ends of the places, and the most probes
 CLIMB_GAIN, CLIMB_SHARPNESS = 0.1, 0.2
 SHIFTS = {"sgd": -0.3, "momentum": -0.65, "adam": -0.65, "adamw": -0.65, "rmsprop": -0.05, "adagrad": 0.05}
-PER_LENGTH, USUAL_LENGTH, COSINE = -0.45, 400, 0.35  # decades of lr: of T / 400, and of a cosine
+PER_LENGTH, USUAL_LENGTH, COSINE = -0.45, 400, 0.35  # decades of lr: per decade of T / 400, and for a cosine
 
 
 def climb(prober: Prober) -> Climbed:
-    """A simpler search, to compare with: probes of 20 steps climb to the rate that learns fastest.
+    """Climb with probes of 20 steps to the rate that learns fastest.
 
-    Where the loss hardly falls, they begin anew with twice the steps.
+    If the loss hardly falls, the climb starts again from there with twice the steps.
     """
     start, strides, cost = 0, (2, 1), 0
     for steps in CLIMB_STEPS:
@@ -52,7 +52,7 @@ def climb(prober: Prober) -> Climbed:
 def _climb(
     prober: Prober, steps: int, untouched: float, start: int, strides: Sequence[int]
 ) -> tuple[dict[int, float], int]:
-    """Scores by place, lr = 0.01 * 10^(place / 2), and gradient steps."""
+    """Return the scores by place, where lr = 0.01 * 10^(place / 2), and the number of gradient steps."""
     first = float(prober.untouched(1)[0])
     ceiling = np.full(steps, 3 * first if first > 0 else math.inf)
     scores: dict[int, float] = {}
@@ -69,8 +69,10 @@ def _climb(
     for stride in strides:
         while len(scores) < CLIMB_PROBES:
             best = min(scores, key=scores.__getitem__)
-            around = [best + stride, best - stride] if scores[best] < untouched else [min(scores) - stride]
-            new = [p for p in around if p not in scores and CLIMB_LOWEST <= p <= CLIMB_HIGHEST]
+            neighbours = (
+                [best + stride, best - stride] if scores[best] < untouched else [min(scores) - stride]
+            )
+            new = [p for p in neighbours if p not in scores and CLIMB_LOWEST <= p <= CLIMB_HIGHEST]
             if not new:
                 break
             probe(new[0])
@@ -81,10 +83,10 @@ def _tail(loss: Array) -> float:
     return float(np.mean(loss[-(len(loss) // PART) :]))
 
 
-def climbed_log_lr(found: Climbed, training: Training, schedule: str) -> float | None:
-    """Log10 of the lr that a climb recommends for a training; None where it refuses."""
-    if found.log_lr is None:
+def climbed_log_lr(climbed: Climbed, training: Training, schedule: str) -> float | None:
+    """Return log10 of the lr that a climb recommends for a training; None if it refuses."""
+    if climbed.log_lr is None:
         return None
     shift = SHIFTS["momentum" if training.momentum > 0 else training.optimizer]
     shift += PER_LENGTH * math.log10(training.steps / USUAL_LENGTH) + COSINE * (schedule == "cosine")
-    return found.log_lr + shift
+    return climbed.log_lr + shift

@@ -1,10 +1,10 @@
-"""Draw quality tasks at random, so that nobody's hand is in what a method is judged on.
+"""Draw quality tasks at random, so that nobody chooses the tasks that a method is judged on.
 
     python benchmarks/quality/draw.py [--seed 4] [--of-each 6]
 
-Prints lines for `tasks.yaml`: of ten kinds equally many, each with a model, data, optimizer, batch size and
-length that are drawn. As many as are affordable are trained for long too; plateaus and deep networks get
-more seeds.
+The script prints lines for `tasks.yaml`: equally many tasks of ten kinds, each with a model, data, optimizer,
+batch size and length that are drawn. As many tasks as we can afford are also trained for long. Plateaus and
+deep networks get more seeds.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ import numpy as np
 Fields = dict[str, Any]
 LOWEST = {"sgd": -3, "momentum": -4, "adam": -4.5, "adamw": -4.5, "rmsprop": -5, "adagrad": -3.5}  # log10 lr
 STEPS, BATCHES = (300, 400, 500, 600), (16, 32, 48, 64, 96)
-BATCHES_OF_SEQUENCES = (8, 16, 32)  # which cost more
+BATCHES_OF_SEQUENCES = (8, 16, 32)  # smaller, because sequences cost more
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "elu")
 
 
 class Draw:
-    """Choices by one generator.
+    """Random choices, all drawn by one generator.
 
     Args:
-        seed: of the generator.
+        seed: the seed of the generator.
     """
 
     def __init__(self, seed: int) -> None:
@@ -37,11 +37,11 @@ class Draw:
         return choices[self._rng.integers(len(choices))]
 
     def between(self, low: int, high: int) -> int:
-        """A whole number, both ends included."""
+        """Return a whole number; both ends are possible."""
         return int(self._rng.integers(low, high + 1))
 
     def scale(self, low: float, high: float) -> float:
-        """Uniform in its logarithm."""
+        """Return a number whose logarithm is uniform."""
         return float(f"{10 ** self._rng.uniform(np.log10(low), np.log10(high)):.2g}")
 
     def mixed(self, choices: dict[str, float]) -> list[str]:
@@ -111,7 +111,9 @@ def plateau(draw: Draw) -> Fields:
     network = _named("mlp", hidden=hidden, activation=draw.one("relu", "tanh"))
     parity = _named("task_data:parity", bits=draw.between(6, 12), of=draw.between(2, 3))
     spirals = _named("task_data:spirals", turns=draw.scale(0.6, 1.5), arms=draw.between(2, 4))
-    kept = _named("task_data:first_token", length=draw.between(4, 9), kinds=draw.between(4, 6), tokens=False)
+    first_token = _named(
+        "task_data:first_token", length=draw.between(4, 9), kinds=draw.between(4, 6), tokens=False
+    )
     sums = _named("task_data:running_sum", length=draw.between(6, 12), kinds=draw.between(4, 6))
     attention = _named("transformer", width=draw.one(16, 24, 32), heads=2, layers=draw.between(1, 2))
     lstm = _named("lstm", hidden=draw.one(16, 24, 32))
@@ -119,7 +121,7 @@ def plateau(draw: Draw) -> Fields:
     pairs = (
         (network, parity),
         (network, spirals),
-        (lstm, kept),
+        (lstm, first_token),
         (attention, sums),
         (saturated, _named("digits")),
     )
@@ -187,14 +189,16 @@ KINDS: dict[Callable[[Draw], Fields], int] = {
     scaled: 6,
     plateau: 6,
 }
-"""How many of each are also trained for long: as many as is affordable."""
+"""The number of tasks of each kind that are also trained for long, as many as we can afford."""
 
 
 @click.command()
-@click.option("--seed", default=4, help="Of the draw.")
-@click.option("--of-each", default=6, help="Tasks of each kind; at most one for each optimizer.")
+@click.option("--seed", default=4, help="The seed of the draw.")
+@click.option(
+    "--of-each", default=6, help="The number of tasks of each kind; at most one for each optimizer."
+)
 def main(seed: int, of_each: int) -> None:
-    """Print so many tasks of each kind, as lines of tasks.yaml."""
+    """Print that many tasks of each kind as lines for tasks.yaml."""
     draw = Draw(seed)
     for kind, long in KINDS.items():
         for number, optimizer in enumerate(draw.mixed(LOWEST)[:of_each]):

@@ -3,12 +3,13 @@
     python benchmarks/quality/probes.py FOLDER     (once; half an hour)
     python benchmarks/quality/fit.py FOLDER [--truth FILE]
 
-The searches are those of `lrfind.analysis.probing`, on the recorded losses. What is fitted: a shift for each
-family of optimizers, one for plateaus, and how the rate goes with the length of the training and with its
-schedule. What is minimised is the mean regret, that of a task counting once at each length, each rate
-blurred by a fifth of a decade, so that a cliff next to a rate counts before the rate is over it. Printed:
-the constants, and how they do on tasks that were left out of the fit, eight parts in turn; how sure they
-are by what was gained; and what intervals of several widths hold.
+Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
+each family of optimizers, a shift for plateaus, and two slopes: how the rate changes with the length of the
+training and with its schedule. The fit minimises the mean regret, in which a task counts once at each length.
+Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts before the
+rate is beyond it. The script prints the constants; their regret on tasks that were left out of the fit, in
+eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of several
+widths are.
 """
 
 from __future__ import annotations
@@ -30,30 +31,31 @@ from truth import TRUTH
 from lrfind.analysis import recommendation
 from lrfind.analysis.curves import Array
 from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, Search, search
+from lrfind.errors import counted
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
 NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY")
 BEGIN = (-0.3, -0.5, -0.4, 0.0, 0.1, 0.0, -0.3, 0.8)
 BLUR = (-0.2, -0.1, 0.0, 0.1, 0.2)  # decades
-WORST = 0.5  # regret beyond which it does not matter how bad a rate is
-ALIKE = 0.001  # of the variance of the families' shifts: they should not differ for nothing
+WORST = 0.5  # beyond this regret it does not matter how bad a rate is
+ALIKE = 0.001  # weight of the variance of the families' shifts, so that they do not differ without need
 GRID = np.arange(-9, 5, 0.02)  # log10 lr
-PARTS = 8
+PARTS = 8  # of the tasks, each of which is left out once
 
 
 class Table:
     """A prober that reads a table of recorded losses.
 
     Args:
-        lr: (L,) ascending.
-        loss: (L, T) of one seed.
+        lr: (L,) the recorded rates, ascending.
+        loss: (L, T) the losses of one seed at these rates.
     """
 
     def __init__(self, lr: Array, loss: Array) -> None:
         self._log_lr, self._loss, self.taken = np.log10(lr), loss, dict[float, int]()
 
     def untouched(self, steps: int) -> Array:
-        """Those of the lowest rate, which changes next to nothing."""
+        """Return the losses at the lowest rate, which changes the model hardly at all."""
         return self._loss[0, :steps]
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
@@ -65,28 +67,28 @@ class Table:
 
     def _probe(self, lr: float, steps: int, ceiling: Array) -> Probe:
         place = round((math.log10(lr) - self._log_lr[0]) / (self._log_lr[1] - self._log_lr[0]))
-        above = place >= len(self._loss)  # where all tables end, rates blow up
+        above = place >= len(self._loss)  # the training diverges at any rate above the table
         loss = np.append(self._loss[0, :1], np.nan) if above else self._loss[max(place, 0), :steps]
         with np.errstate(invalid="ignore"):
-            bad = ~(loss <= ceiling[: len(loss)])
-        self.taken[lr] = int(bad.argmax()) + 1 if bad.any() else steps
-        return Probe(lr, loss[: self.taken[lr]], bool(bad.any()))
+            stopped = ~(loss <= ceiling[: len(loss)])
+        self.taken[lr] = int(stopped.argmax()) + 1 if stopped.any() else steps
+        return Probe(lr, loss[: self.taken[lr]], bool(stopped.any()))
 
 
 @dataclass(frozen=True)
 class Samples:
-    """What a search said for every training of its task: a row for each training and seed.
+    """The results of probing for every training of its task: one row for each training and seed.
 
     Attributes:
-        cell: (N,) number of the training.
-        task: (N,) number of its task.
-        base: (N,) log10 of the lr that learns fastest; NaN of a refusal.
-        features: (N, P) what the parameters are multiplied with.
-        gain: (N,) see `Search.gain`; 0 of a refusal.
+        cell: (N,) the number of the training.
+        task: (N,) the number of its task.
+        base: (N,) log10 of the lr that learns fastest; NaN for a refusal.
+        features: (N, P) the factors that the parameters are multiplied with.
+        gain: (N,) see `Search.gain`; 0 for a refusal.
         breadth: (N,) see `Search.breadth`.
-        cost: (N,) gradient steps.
-        regret: (C, G) of each training, over `GRID`.
-        long: (N,) whether it is a long one.
+        cost: (N,) the number of gradient steps.
+        regret: (C, G) the regret of each training over `GRID`.
+        long: (N,) whether the training is a long one.
     """
 
     cell: Array
@@ -152,14 +154,14 @@ def _searches(path: Path, task: Task) -> list[tuple[Search, int]]:
 
 
 def fit(samples: Samples, chosen: Array) -> Array:
-    """The parameters, in the order of `NAMES`."""
+    """Return the parameters in the order of `NAMES`."""
     chosen = chosen & ~np.isnan(samples.base)
     task_and_length = (2 * samples.task + samples.long)[chosen]
     weight = 1 / np.bincount(task_and_length)[task_and_length]
 
     def loss(parameters: Array) -> float:
         log_lr = samples.base + samples.features @ parameters
-        regret = np.mean([np.minimum(samples.regrets(log_lr + away), WORST) for away in BLUR], axis=0)
+        regret = np.mean([np.minimum(samples.regrets(log_lr + shift), WORST) for shift in BLUR], axis=0)
         return float(np.average(regret[chosen], weights=weight) + ALIKE * np.var(parameters[: len(FAMILIES)]))
 
     options = {"maxiter": 20, "xtol": 0.01, "ftol": 1e-5}
@@ -167,7 +169,7 @@ def fit(samples: Samples, chosen: Array) -> Array:
 
 
 def left_out(samples: Samples) -> Array:
-    """The log10 lr of every row, by parameters that were fitted without its task."""
+    """Return the log10 lr of every row by parameters that were fitted without its task."""
     order = np.random.default_rng(0).permutation(samples.task.max() + 1)
     part, log_lr = order[samples.task] % PARTS, np.full(len(samples.base), np.nan)
     for number in range(PARTS):
@@ -189,36 +191,37 @@ def report(title: str, samples: Samples, log_lr: Array) -> None:
 
 
 def gains(samples: Samples, log_lr: Array) -> None:
-    """How sure the answers of searches are whose loss has fallen by so much."""
+    """Print how good the answers are, by the gain of their probes."""
     regret = samples.regrets(log_lr)
     for low, high in itertools.pairwise((-math.inf, *sorted(ENOUGH.values()), math.inf)):
-        of_it = (low <= samples.gain) & (samples.gain < high)
-        tasks = len({*samples.task[of_it]})
+        rows = (low <= samples.gain) & (samples.gain < high)
+        tasks = len({*samples.task[rows]})
         click.echo(
-            f"  gain {low:.2f} to {high:.2f}: {of_it.sum()} answers for {tasks} tasks, mean regret"
-            f" {regret[of_it].mean():.3f}, fails {(regret[of_it] > FAILED).mean():.1%}"
+            f"  gain {low:.2f} to {high:.2f}: {counted(int(rows.sum()), 'answer')} for"
+            f" {counted(tasks, 'task')}, mean regret {regret[rows].mean():.3f}, fails"
+            f" {(regret[rows] > FAILED).mean():.1%}"
         )
 
 
 def widths(samples: Samples, log_lr: Array) -> None:
-    """What share of intervals of several widths is usable, by how broad the searches' answers are."""
-    known = ~np.isnan(log_lr)
+    """Print which share of the rates in intervals of several widths is usable."""
+    answered = ~np.isnan(log_lr)
     for half in (0.1, 0.15, 0.2, 0.25, 0.3):
         for more in (0.0, 0.25, 0.5):
             width = half + more * samples.breadth
-            inside = [samples.regrets(log_lr + share * width)[known] for share in np.linspace(-1, 1, 21)]
+            inside = [samples.regrets(log_lr + share * width)[answered] for share in np.linspace(-1, 1, 21)]
             usable = [(np.array(inside) <= limit).mean() for limit in (0.05, 0.1)]
             click.echo(
-                f"  half width {half:.2f} + {more:.2f} x breadth: {usable[0]:.1%} of it loses at most 5 %,"
-                f" {usable[1]:.1%} at most 10 %; {2 * width[known].mean():.2f} decades"
+                f"  half width {half:.2f} + {more:.2f} x breadth: {usable[0]:.1%} of it has a regret of at"
+                f" most 0.05, {usable[1]:.1%} of at most 0.1; {2 * width[answered].mean():.2f} decades"
             )
 
 
 @click.command()
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="What truth.py made.")
+@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
 def main(folder: Path, truth: Path) -> None:
-    """Fit the constants on the design tasks."""
+    """Fit the constants on the design tasks, with the probes that probes.py recorded in FOLDER."""
     tasks = [task for task in read_tasks("design") if (folder / f"{task.name}.npz").exists()]
     cells = [cell for cell in read_cells(truth, tasks) if cell.drop >= WORTH]
     samples = sample(folder, tasks, cells)

@@ -1,18 +1,18 @@
 """Whether the recommended rate trains better: one epoch of MNIST with one-cycle, at several finders' rates.
 
-    python benchmarks/quality/one_epoch.py ROOT     (ROOT has MNIST/raw, or gets it)
+    python benchmarks/quality/one_epoch.py ROOT     (the folder ROOT has MNIST/raw, or gets it)
 
-The small CNN of configs/mnist_cnn.yaml, one epoch of all 60,000 images, lr by one-cycle. For each seed,
-`find` is asked for the rate of this training on the packaged 6,000 images, and once for that of the config as
-it is; fastai's valley is asked on a ramp from 1e-7 to 10 of as many steps as that took; and 0.01 is taken as
-it is. Then each is trained, for a seed from the same weights and on the same batches, and scored on the
-10,000 test images.
+The training is that of the small CNN of configs/mnist_cnn.yaml: one epoch of all 60,000 images, with
+one-cycle as the schedule of the lr. For each seed there are four rates: that of `find` for this training,
+probed on the packaged 6,000 images; that of `find` for the config's own training, from the same probes; that
+of fastai's valley, on a ramp from 1e-7 to 10 with as many steps as the probes took; and 0.01. Then the model
+is trained at each rate, for each seed from the same weights and on the same batches, and scored on the 10,000
+test images.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from dataclasses import replace
 
@@ -36,7 +36,10 @@ SEEDS = 3
 FULL = ("data.name=mnist", "training={epochs: 1, schedule: one_cycle}", "looks=0")
 
 
+@click.command()
+@click.argument("root")
 def main(root: str) -> None:
+    """Train one epoch of MNIST at the rates of several finders; the folder ROOT has MNIST/raw, or gets it."""
     config = check(starter("mnist_cnn"), ["looks=0"])
     packaged = from_config(config)
     as_it_is_steps = training_steps(config.training, packaged)
@@ -72,4 +75,4 @@ def main(root: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,4 +1,4 @@
-"""The peers themselves, as their users run them, on a quality task: what they suggest, and at what cost."""
+"""The peers, run on a quality task as their users run them: the rates that they suggest, and their cost."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from torch.utils.data import DataLoader
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 
-START, END = 1e-7, 10.0  # of fastai by default; given to those that begin where the optimizer stands
-SHORT, LONG = 100, 300  # steps
-BATCHES = LONG + 10  # no peer comes to the end of them: they differ in what they do there
+START, END = 1e-7, 10.0  # fastai's defaults; also given to peers that start at the optimizer's own lr
+SHORT, LONG = 100, 300  # steps of a range test
+BATCHES = LONG + 10  # so that no peer reaches their end, where the peers behave differently
 
 
 @dataclass(frozen=True)
 class Suggested:
-    """What a peer says.
+    """The suggestion of a peer.
 
     Attributes:
-        method: the peer, its way of reading the curve where it has several, and the steps it is given.
-        lr: None if it fails or has nothing to say.
-        cost: gradient steps that it took.
+        method: the peer, its way of reading the curve if it has several, and its number of steps.
+        lr: the suggested rate; None if the peer fails or suggests none.
+        cost: the number of gradient steps that it took.
     """
 
     method: str
@@ -44,22 +44,24 @@ class Suggested:
 
 
 class Case:
-    """A task and a seed, as one peer is given it: parts that nothing else has touched; steps are counted."""
+    """A task and a seed for one peer, with fresh parts of its own. Steps of the optimizer are counted."""
 
     def __init__(self, task: Task, problem: Problem, seed: int) -> None:
         setup = problem.setup(seed)
-        self.model: nn.Module = setup.model.to(memory_format=torch.contiguous_format)  # as users have it
+        self.model: nn.Module = setup.model.to(
+            memory_format=torch.contiguous_format
+        )  # the format that users have
         self.loss_fn: Any = setup.loss_fn
-        # Keeping the batches costs less than drawing them; a list is all that a loader needs of a data set.
+        # Keeping the batches costs less than drawing them, and a loader takes a list as a data set.
         self.loader = DataLoader(list(itertools.islice(setup.batches, BATCHES)), batch_size=None)
         self.steps = 0
         self._kind, self._options = type(setup.optimizer), task.experiment.optimizer.args
 
     def optimizer(self, parameters: Iterable[Any], lr: float = START) -> torch.optim.Optimizer:
-        """The task's optimizer, which counts its steps."""
-        made = self._kind(parameters, lr=lr, **self._options)
-        made.register_step_post_hook(self._count)
-        return made
+        """Return the task's optimizer, whose steps are counted."""
+        optimizer = self._kind(parameters, lr=lr, **self._options)
+        optimizer.register_step_post_hook(self._count)
+        return optimizer
 
     def _count(self, *_: Any) -> None:
         self.steps += 1
@@ -71,7 +73,7 @@ def torch_lr_finder(case: Case) -> dict[str, float]:
 
     finder = LRFinder(case.model, case.optimizer(case.model.parameters()), case.loss_fn, device="cpu")
     finder.range_test(case.loader, start_lr=START, end_lr=END, num_iter=LONG)
-    _, lr = finder.plot(ax=Figure().add_subplot())  # with axes of ours, it opens no window
+    _, lr = finder.plot(ax=Figure().add_subplot())  # with our axes it opens no window
     return {"torch-lr-finder": lr}
 
 
@@ -104,8 +106,8 @@ def lightning(case: Case) -> dict[str, float | None]:
             return case.optimizer(self.parameters(), self.lr)
 
     with tempfile.TemporaryDirectory() as folder:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **quiet)
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **options)
         finder = Tuner(trainer).lr_find(Module(), case.loader)
     return {"Lightning": None if finder is None else finder.suggestion()}
 
@@ -126,22 +128,22 @@ def fastai(case: Case, steps: int) -> dict[str, float]:
             path=Path(folder),
         )
         with learner.no_bar():
-            found = learner.lr_find(
+            suggestions = learner.lr_find(
                 num_it=steps,
                 show_plot=False,
                 suggest_funcs=[_forgiving(read) for read in (minimum, steep, valley, slide)],
             )
-    return {f"fastai {name}": lr for name, lr in found._asdict().items()}
+    return {f"fastai {name}": lr for name, lr in suggestions._asdict().items()}
 
 
 def _forgiving(read: Callable[..., Any]) -> Callable[..., Any]:
-    """One of fastai's ways to read a curve; where it fails, the others are to have their say."""
+    """Make one of fastai's ways to read a curve give NaN where it fails, so that the others still run."""
 
     @functools.wraps(read)
     def suggest(*curve: Any) -> tuple[float, None]:
         try:
             return read(*curve)[0], None
-        except Exception:  # anything: an index beyond the end, the minimum of nothing
+        except Exception:  # it may be anything: an index beyond the end, the minimum of no values
             return math.nan, None
 
     return suggest
@@ -155,26 +157,26 @@ PEERS: list[tuple[Callable[[Case], dict[str, Any]], tuple[str, ...], int]] = [
     (ignite, ("Ignite",), LONG),
     (lightning, ("Lightning",), SHORT),
 ]
-"""How each is run, what it says by which names, and its steps."""
+"""The function that runs each peer, the names of its suggestions, and its number of steps."""
 
 
 def suggest(task: Task, problem: Problem, seed: int) -> list[Suggested]:
-    """What every peer suggests for a task, always in the same order.
+    """Return the suggestions of every peer for a task, always in the same order.
 
-    The peers see the batches and the initial weights that lrfind has for the same seed.
+    The peers get the batches and the initial weights that lrfind has for the same seed.
     """
     suggested = []
     with undisturbed():
         for run, methods, steps in PEERS:
             case = Case(task, problem, seed)
             try:
-                said = run(case)
+                rates = run(case)
             except ImportError:
                 raise
             except Exception:  # whatever else a peer raises, its user has no suggestion
-                said = {}
+                rates = {}
             for method in methods:
-                suggested.append(Suggested(f"{method} {steps}", _usable(said.get(method)), case.steps))
+                suggested.append(Suggested(f"{method} {steps}", _usable(rates.get(method)), case.steps))
     return suggested
 
 

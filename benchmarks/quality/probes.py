@@ -1,10 +1,10 @@
-"""Losses of short trainings at constant rates, on which probing is designed without training anew.
+"""Record the losses of short trainings at constant rates, on which probing is designed without training anew.
 
     python benchmarks/quality/probes.py FOLDER [--split design] [--part 0/2]
 
-For each task a file FOLDER/NAME.npz: `lr` (L,), `loss` (S, L, T): of S seeds, before each of T updates, NaN
-after a divergence. Any method that probes at these rates, from the initial weights and on the same batches,
-or goes on with such probes, is a function of this table.
+For each task the script writes a file FOLDER/NAME.npz with `lr` (L,) and `loss` (S, L, T): the loss of each
+of S seeds before each of T updates, NaN after a divergence. Any method that probes at these rates, from the
+initial weights and on the same batches, or continues such probes, is a function of this table.
 """
 
 from __future__ import annotations
@@ -24,15 +24,22 @@ from lrfind.training.run import run_lanes
 from lrfind.training.team import Conditions
 
 STEPS, SEEDS, FIRST_SEED = 128, 5, 100
-RATES, PER_DECADE, BELOW = 33, 4, 2  # how many, how dense, and how many decades below the truth's grid
+RATES, PER_DECADE, BELOW = 33, 4, 2  # rates, rates of a decade, decades below the lowest rate of the truth
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
-@click.option("--split", "splits", type=click.Choice(SPLITS), multiple=True, default=["design"])
-@click.option("--part", default="0/1")
+@click.option(
+    "--split",
+    "splits",
+    type=click.Choice(SPLITS),
+    multiple=True,
+    default=["design"],
+    help="The part of the tasks that is recorded; may be repeated.",
+)
+@click.option("--part", default="0/1", help="A share of the tasks: 0/2 and 1/2 are every second task.")
 def main(folder: Path, splits: Sequence[Split], part: str) -> None:
-    """Record the probes of the tasks that are not there yet."""
+    """Record the probes of the tasks that have no file in FOLDER yet."""
     which, parts = (int(number) for number in part.split("/"))
     folder.mkdir(parents=True, exist_ok=True)
     for task in read_tasks(*splits)[which::parts]:

@@ -1,4 +1,4 @@
-"""What the truth says of any rate: the regret, in each training of a quality task."""
+"""The regret of any rate in each training of a quality task, according to the truth."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from truth import mean_losses
 
 from lrfind.analysis.curves import Array
 
-WORTH = 0.02  # share of the initial loss that the best rate takes away, below which there is nothing to find
-PER_DECADE_ABOVE = 2.0  # regret beyond the highest rate of the truth
-FAILED = 0.1  # regret
+WORTH = 0.02  # if the best rate lowers the initial loss by a smaller share, there is nothing to find
+PER_DECADE_ABOVE = 2.0  # regret added for each decade above the highest rate of the truth
+FAILED = 0.1  # the regret above which an answer fails
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What every rate comes to in one training of a task.
+    """One training of a task, with the regret of every rate in it.
 
     Attributes:
-        task: its name.
-        schedule: of the training.
-        steps: of the training.
-        log_lr: (N,) ascending.
-        regrets: (N,) of these.
-        drop: share of the initial loss that the best of them takes away.
+        task: the name of the task.
+        schedule: the name of the training's schedule.
+        steps: the number of the training's steps.
+        log_lr: (N,) log10 of the rates in the truth, ascending.
+        regrets: (N,) the regrets of these rates.
+        drop: the share by which the best of them lowers the initial loss.
     """
 
     task: str
@@ -40,25 +40,25 @@ class Cell:
 
     @property
     def name(self) -> tuple[str, str, int]:
-        """What tells it from the others."""
+        """The task, schedule and steps, which together identify the training."""
         return self.task, self.schedule, self.steps
 
     def regret(self, log_lr: Array | float) -> Array:
-        """Linear between the rates that are known; outside of them it goes on upward."""
-        x, known = self.log_lr, self.regrets
-        slope = max((known[0] - known[1]) / (x[1] - x[0]), 0.0)
+        """Return the regret of a rate: linear between the rates of the truth, and rising outside of them."""
+        x, regrets = self.log_lr, self.regrets
+        slope = max((regrets[0] - regrets[1]) / (x[1] - x[0]), 0.0)
         below = slope * np.maximum(x[0] - log_lr, 0)
         above = PER_DECADE_ABOVE * np.maximum(log_lr - x[-1], 0)
-        return np.minimum(np.interp(log_lr, x, known) + below + above, 1.0)
+        return np.minimum(np.interp(log_lr, x, regrets) + below + above, 1.0)
 
 
 def read_cells(path: Path, tasks: Sequence[Task]) -> list[Cell]:
-    """The truth about these tasks, in their order."""
+    """Read the truth about these tasks, in their order."""
     frame = pd.read_csv(path)
     cells = []
     for task in tasks:
-        of_it = frame[frame.task == task.name]
-        for (steps, schedule), rows in of_it.groupby(["steps", "schedule"], sort=True):
+        task_rows = frame[frame.task == task.name]
+        for (steps, schedule), rows in task_rows.groupby(["steps", "schedule"], sort=True):
             losses, initial = mean_losses(rows.values).astype(float), float(rows.first_loss.mean())
             gain = initial - losses.min()
             regrets = np.clip((losses - losses.min()) / (gain or 1.0), 0, 1).to_numpy()

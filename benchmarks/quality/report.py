@@ -1,12 +1,13 @@
-"""How good `lrfind find` is, beside the peers, by the truth of `truth.csv`.
+"""How good `lrfind find` is, beside the peers, according to the trainings in `truth.csv`.
 
     python benchmarks/quality/report.py [--split judging] [--runs 3] [--no-peers] [--only TASK] [--out FILE]
-    python benchmarks/quality/report.py --said FILE.csv
+    python benchmarks/quality/report.py --answers FILE.csv
 
-The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss: 0 for the best rate,
-1 for a training that comes to nothing, or no suggestion. A method fails if that is above 0.1. Intervals are
-those of the bootstrap over tasks: what is to be known is how it does on another task. Peers know neither the
-length of the training nor its schedule: what they say is judged on every one.
+The regret of a rate is (L - L_best) / (L_initial - L_best) of the final validation loss. It is 0 for the best
+rate, and 1 for a training that learns nothing or where a method suggests no rate. A method fails if its
+regret is above 0.1. Intervals are those of the bootstrap over tasks, because the question is how a method
+does on another task. The peers know neither the length of the training nor its schedule, so their suggestions
+are judged on every training of a task.
 """
 
 from __future__ import annotations
@@ -19,29 +20,39 @@ from typing import NamedTuple
 import click
 import numpy as np
 import pandas as pd
-from answers import ALWAYS, CLIMB, OURS, Row, read_said, run_all
+from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
 from regret import FAILED, WORTH, Cell, read_cells
 from tasks import LONG, SPLITS, Split, read_tasks
 from truth import TRUTH
 
-DRAWS = 2000  # of the bootstrap
-LOST, BEHIND = 0.05, 0.02  # regret where ours loses: itself, and above the best peer's
-FINE = 41  # points of an interval that are looked at
+from lrfind.errors import listed
+
+DRAWS = 2000  # draws of the bootstrap
+LOST, BEHIND = 0.05, 0.02  # ours loses above this regret, or so far above the regret of the best peer
+FINE = 41  # points of an interval whose regret is read
 
 
 class Bootstrapped(NamedTuple):
-    """Means by method, and those of tasks drawn anew."""
+    """The means by method, and the means over tasks that are drawn anew.
+
+    Attributes:
+        mean: the mean of each method.
+        draws: the means of each method (column) in each draw (row).
+    """
 
     mean: pd.Series
     draws: pd.DataFrame
 
     def of(self, method: str) -> tuple[float, float, float]:
-        """The mean, and its 95 % interval."""
+        """Return the mean of a method and the ends of its 95 % interval."""
         return float(self.mean[method]), *_interval(self.draws[method])
 
 
 def bootstrap(frame: pd.DataFrame, column: str) -> Bootstrapped:
-    """Over tasks, the same ones for every method: trainings of one task are not independent."""
+    """Draw tasks anew, the same ones for every method.
+
+    Tasks are drawn rather than trainings, because the trainings of one task are not independent.
+    """
     by_task = frame.assign(value=frame[column].astype(float)).groupby(["task", "method"], sort=False).value
     totals, counts = by_task.sum().unstack(), by_task.count().unstack()
     drawn = np.random.default_rng(0).integers(len(totals), size=(DRAWS, len(totals)))
@@ -55,7 +66,7 @@ def _interval(draws: pd.Series) -> tuple[float, float]:
 
 
 def spread(rows: pd.DataFrame) -> float:
-    """The deviation of log10 lr between runs, as a mean over trainings."""
+    """Return the standard deviation of log10 lr between runs, as a mean over trainings."""
     log_lr = np.log10(rows.lr).groupby([rows.task, rows.schedule, rows.steps])
     return float(log_lr.std().mean())
 
@@ -65,7 +76,7 @@ def peers_of(frame: pd.DataFrame) -> list[str]:
 
 
 def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
-    """Everything about the trainings of one kind of length; `plateaus` are the tasks that are marked so."""
+    """Print the whole report on the trainings of one length; `plateaus` are the tasks marked as plateaus."""
     regret, failed = bootstrap(frame, "regret"), bootstrap(frame, "failed")
     cells = len(frame.drop_duplicates(["task", "schedule", "steps"]))
     click.echo(f"\n{title}: {frame.task.nunique()} tasks, {cells} trainings, {frame.run.nunique()} runs")
@@ -81,27 +92,28 @@ def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
     click.echo("\n  Mean regret, ours less that of another, on the same tasks:")
     marked = frame.task.isin(plateaus)
     for kind, rows in (("all", frame), ("marked plateau", frame[marked]), ("others", frame[~marked])):
-        report_apart(kind, rows, [CLIMB, peer] if peer else [CLIMB])
+        report_differences(kind, rows, [CLIMB, peer] if peer else [CLIMB])
     report_lost(frame, peer)
     report_intervals(frame[(frame.method == OURS)])
 
 
-def report_apart(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
-    """How far the regrets of ours and of others lie apart, paired by task."""
+def report_differences(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
+    """Print how far the regret of ours is from that of other methods, paired by task."""
     if frame.empty:
         return
     regret = bootstrap(frame, "regret")
     for other in others:
-        apart = regret.draws[OURS] - regret.draws[other]
-        low, high = _interval(apart)
+        difference = regret.draws[OURS] - regret.draws[other]
+        low, high = _interval(difference)
         click.echo(
             f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
-            f" ours is lower in {(apart < 0).mean():.1%} of the draws ({kind}: {frame.task.nunique()} tasks)"
+            f" ours is lower in {(difference < 0).mean():.1%} of the draws"
+            f" ({kind}: {frame.task.nunique()} tasks)"
         )
 
 
 def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
-    """The trainings for which ours is not good, or clearly worse than the best peer."""
+    """Print the trainings for which ours is not good, or clearly worse than the best peer."""
     means = frame.groupby(["task", "schedule", "steps", "method"], sort=False).regret.mean().unstack()
     beside = means[peer] if peer else pd.Series(math.nan, means.index)
     lost = means[(means[OURS] > LOST) | (means[OURS] > beside + BEHIND)]
@@ -113,7 +125,7 @@ def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
 
 
 def report_intervals(rows: pd.DataFrame) -> None:
-    """Whether our interval holds rates that train about as well, and our confidence what it says."""
+    """Print whether the rates in our interval train about as well, and whether our confidence holds."""
     answered = rows[rows.lr.notna()]
     if answered.empty:
         return
@@ -123,15 +135,15 @@ def report_intervals(rows: pd.DataFrame) -> None:
         f" {(inside <= 0.1).mean():.1%}; {width.mean():.2f} decades wide"
     )
     for confidence in ("high", "moderate", "low"):
-        of_it = answered[answered.confidence == confidence]
-        if len(of_it):
-            click.echo(f"  confidence {confidence:9} regret {of_it.regret.mean():.3f} ({len(of_it)} answers)")
+        group = answered[answered.confidence == confidence]
+        if len(group):
+            click.echo(f"  confidence {confidence:9} regret {group.regret.mean():.3f} ({len(group)} answers)")
     if refused := len(rows) - len(answered):
         click.echo(f"  refused: {refused} times")
 
 
 def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
-    """A column more: regrets across the interval of an answer that has one."""
+    """Add the column `inside`: the regrets across the interval of an answer that has one."""
     by_name = {cell.name: cell for cell in cells}
     ends = np.log10(frame[["low", "high"]])
     return frame.assign(
@@ -146,19 +158,26 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 
 @click.command()
 @click.option(
-    "--split", "splits", type=click.Choice(SPLITS), multiple=True, default=["judging"], help="Of the tasks."
+    "--split",
+    "splits",
+    type=click.Choice(SPLITS),
+    multiple=True,
+    default=["judging"],
+    help="The part of the tasks that is judged; may be repeated.",
 )
-@click.option("--runs", default=3, help="Seeds of every method.")
+@click.option("--runs", default=3, help="The number of seeds of every method.")
 @click.option("--peers/--no-peers", default=True, help="Also run the peers.")
-@click.option("--only", multiple=True, help="Tasks; all when omitted.")
-@click.option("--workers", default=2, help="Processes, of one thread each.")
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="What truth.py made.")
+@click.option("--only", multiple=True, help="Judge only this task; may be repeated.")
+@click.option("--workers", default=2, help="The number of processes, each with one thread.")
+@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
 @click.option(
-    "--said",
+    "--answers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="What --out wrote: judge these answers again, and run nothing.",
+    help="Judge the answers in this file, which --out wrote, again, and run nothing.",
 )
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="A CSV with every answer.")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write every answer into this CSV file."
+)
 def main(
     splits: Sequence[Split],
     runs: int,
@@ -166,7 +185,7 @@ def main(
     only: tuple[str, ...],
     workers: int,
     truth: Path,
-    said: Path | None,
+    answers: Path | None,
     out: Path | None,
 ) -> None:
     """Judge lrfind and the peers on tasks whose truth is known."""
@@ -174,14 +193,16 @@ def main(
     cells = read_cells(truth, tasks)
     for cell in cells:
         if cell.drop < WORTH:
-            click.echo(f"left out, as there is nothing to find: {cell.task} {cell.schedule} {cell.steps}")
+            click.echo(f"left out, because no rate learns anything: {cell.task} {cell.schedule} {cell.steps}")
     cells = [cell for cell in cells if cell.drop >= WORTH]
     if not cells:
-        raise click.ClickException(f"{truth} has nothing about these tasks; run truth.py first.")
-    unknown = [task.name for task in tasks if task.name not in {cell.task for cell in cells}]
-    if unknown:
-        click.echo(f"not judged: {', '.join(unknown)}")
-    frame = read_said(said, cells) if said else run_all(tasks, cells, runs, peers, workers)
+        raise click.ClickException(
+            f"{truth} has no training of these tasks from which something can be learned; run truth.py first."
+        )
+    missing = [task.name for task in tasks if task.name not in {cell.task for cell in cells}]
+    if missing:
+        click.echo(f"not judged: {listed(missing)}")
+    frame = read_answers(answers, cells) if answers else run_all(tasks, cells, runs, peers, workers)
     frame["failed"] = (frame.regret > FAILED) | frame.lr.isna()
     if out is not None:
         frame.to_csv(out, columns=list(Row._fields), index=False, float_format="%.6g")

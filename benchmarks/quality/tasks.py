@@ -1,4 +1,4 @@
-"""The tasks that finders are judged on, and what is known of them: `tasks.yaml`, `truth.csv`."""
+"""The tasks that finders are judged on, as they stand in `tasks.yaml`."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ class Task:
     """Something to train.
 
     Attributes:
-        name: of the task.
-        split: whether it may be looked at while a method is designed.
-        experiment: model, data, loss and optimizer.
-        steps: of its short trainings.
+        name: the name of the task.
+        split: the part of the tasks that it belongs to. Only those of `design` may be used to design a
+            method.
+        experiment: the model, data, loss and optimizer.
+        steps: the number of steps of its short trainings.
         low: the lowest lr of the truth's first grid, as a power of ten.
-        long: whether it is trained for `LONG` steps too.
-        plateau: whether its outcome hangs on rounding.
+        long: whether it is also trained for `LONG` steps.
+        plateau: whether its outcome depends on rounding.
     """
 
     name: str
@@ -47,33 +48,33 @@ class Task:
 
     @property
     def lengths(self) -> list[int]:
-        """How many steps it is trained for."""
+        """The numbers of steps that it is trained for."""
         return [self.steps, LONG] if self.long else [self.steps]
 
 
 def read_tasks(*splits: Split) -> list[Task]:
-    """The tasks of `tasks.yaml`, of some splits or of all, in their order."""
+    """Read the tasks of `tasks.yaml` in their order, those of some splits or all."""
     document = yaml.safe_load((HERE / "tasks.yaml").read_text())
     return [
-        _task(name, kind, **fields)
-        for kind, tasks in document.items()
+        _task(name, split, **fields)
+        for split, tasks in document.items()
         for name, fields in tasks.items()
-        if kind in (splits or SPLITS)
+        if split in (splits or SPLITS)
     ]
 
 
 def _task(name: str, split: Split, *, steps: int, low: float, optimizer: str, **fields: Any) -> Task:
     marks = {mark: fields.pop(mark) for mark in ("long", "plateau") if mark in fields}
-    described = OPTIMIZERS.get(optimizer, {"name": optimizer})
-    config = {"optimizer": described, "training": {"steps": steps}, "looks": 0, **fields}
+    component = OPTIMIZERS.get(optimizer, {"name": optimizer})
+    config = {"optimizer": component, "training": {"steps": steps}, "looks": 0, **fields}
     return Task(name, split, check(json.dumps(config), source=name), steps, low, **marks)
 
 
 def schedule_of(name: str, steps: int) -> Component:
-    """`cosine` is with a warmup of 5 %, at least 10 steps."""
+    """Return the schedule of that name; `cosine` has a warmup of 5 %, at least 10 steps."""
     return Component(name=name, args={"warmup": max(10, steps // 20)} if name == "cosine" else {})
 
 
 def grid(low: float, points: int, per_decade: int) -> Array:
-    """Rates that are exact powers of ten, upward from 10^low."""
+    """Return rates 10^low, 10^(low + 1 / per_decade), ..., ascending."""
     return np.array(10 ** (low + np.arange(points) / per_decade))

@@ -1,9 +1,10 @@
-"""Kill runs without warning at random moments, resume them, and hold them against undisturbed runs.
+"""Kill runs without warning at random moments, resume them, and compare them with undisturbed runs.
 
     python benchmarks/reliability/kill_and_resume.py [KILLS] [SEED]
 
-Every kill is SIGKILL, after a random time between the start of the process and its end. Prints a line a way
-and fails if a finished table differs from the undisturbed one by anything but times, or a weight by one bit.
+Every kill is a SIGKILL at a random moment between the start and the end of the process. The script prints one
+line for each way. It fails if a finished table differs from the undisturbed one in anything but times, or if
+a weight differs in one bit.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from pathlib import Path
 import click
 import pandas as pd
 import torch
+
+from lrfind.errors import counted
 
 CONFIG = """
 name: killed
@@ -49,7 +52,7 @@ def tables(run: Path) -> tuple[pd.DataFrame, str]:
 
 
 def weights(run: Path) -> dict[str, bytes]:
-    """The bits of every weight that a training left."""
+    """Return the bits of every weight that a training saved."""
     return {
         f"{file.name} {name}": value.numpy().tobytes()
         for file in sorted(run.glob("*.pt"))
@@ -64,8 +67,12 @@ def start(way: tuple[str, ...], config: Path, run: Path) -> subprocess.Popen[byt
 
 
 def disturbed(way: tuple[str, ...], config: Path, run: Path, kills: list[float]) -> int:
-    """Start or resume the run until it ends, and kill it after each of these seconds; returns the kills."""
-    done = 0
+    """Start or resume the run until it ends, and kill it after each of these seconds.
+
+    Returns:
+        The number of kills before the end of the run.
+    """
+    count = 0
     for wait in [*kills, None]:
         process = start(way, config, run)
         try:
@@ -73,41 +80,45 @@ def disturbed(way: tuple[str, ...], config: Path, run: Path, kills: list[float])
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            done += 1
+            count += 1
             continue
         if code:
             raise SystemExit(process.stderr.read().decode() if process.stderr else f"exit {code}")
         break
-    return done
+    return count
 
 
+@click.command()
+@click.argument("kills", default=20)
+@click.argument("seed", default=0)
 def main(kills: int, seed: int) -> None:
-    chance = random.Random(seed)
+    """Kill runs at least KILLS times in all (20 by default), at moments drawn by SEED (0 by default)."""
+    generator = random.Random(seed)
     total = 0
     with tempfile.TemporaryDirectory() as name:
         config = Path(name) / "killed.yaml"
         config.write_text(CONFIG)
         for number, way in enumerate(WAYS):
-            calm = Path(name) / f"calm-{number}"
+            undisturbed = Path(name) / f"undisturbed-{number}"
             began = time.perf_counter()
-            assert start(way, config, calm).wait() == 0
+            assert start(way, config, undisturbed).wait() == 0
             seconds = time.perf_counter() - began
-            here, runs = 0, 0
-            while here < kills / len(WAYS):
+            count, runs = 0, 0
+            while count < kills / len(WAYS):
                 run = Path(name) / f"run-{number}-{runs}"
-                here += disturbed(way, config, run, [chance.uniform(0.2, seconds) for _ in range(3)])
+                count += disturbed(way, config, run, [generator.uniform(0.2, seconds) for _ in range(3)])
                 runs += 1
-                (lanes, steps), (expected, expected_steps) = tables(run), tables(calm)
+                (lanes, steps), (expected, expected_steps) = tables(run), tables(undisturbed)
                 pd.testing.assert_frame_equal(lanes, expected)
                 assert steps == expected_steps
-                assert weights(run) == weights(calm)
-            total += here
+                assert weights(run) == weights(undisturbed)
+            total += count
             click.echo(
-                f"{' '.join(way)}: {len(expected)} lanes in {seconds:.0f} s; {here} kills in {runs} runs,"
-                " the same tables and weights"
+                f"{' '.join(way)}: {len(expected)} lanes in {seconds:.0f} s;"
+                f" {counted(count, 'kill')} in {counted(runs, 'run')}, the same tables and weights"
             )
-    click.echo(f"{total} kills: no lane lost, none twice")
+    click.echo(f"{counted(total, 'kill')}: no lane was lost, and none is there twice")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20, int(sys.argv[2]) if len(sys.argv) > 2 else 0)
+    main()

@@ -1,18 +1,18 @@
-"""What looking at the layers costs: lanes with the default number of looks beside the same lanes without.
+"""How much time looks at the layers' gradients cost: the same lanes with and without the default looks.
 
     python benchmarks/speed/health.py [TURNS]
 
-Everything runs in one process, in turns (with, without, with, without, ...), each way a whole range test of
-one lane, or a stack of nine lanes, of the packaged experiment with its own number of steps. The figure is the
-median over the turns of the ratio of a turn's two times, with the smallest and the largest beside it. On a
-noisy machine these hide what they should show, so the looks of one lane are also timed by themselves
-("counted"), as a share of the median step times the steps.
+Everything runs in one process, in turns (with, without, with, without, ...). Each time is that of a whole
+range test of a ready experiment, with its own number of steps, as one lane ("alone") or as a stack of nine
+lanes ("stacked"). The figure is the median over the turns of the ratio of a turn's two times, with the
+smallest and the largest ratio beside it. On a noisy machine these ratios hide the small difference that they
+should show, so the looks of one lane are also timed by themselves ("counted"), as a share of the median time
+of a step times the number of steps.
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -27,7 +27,7 @@ from lrfind.config.templates import starter
 from lrfind.problem.problem import Problem, from_config
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.run import run_lane
-from lrfind.training.stack import obstacle
+from lrfind.training.stack import why_not_stackable
 from lrfind.training.team import ON_A_RAMP, Stacked
 from lrfind.training.watch import unwatched
 
@@ -48,48 +48,51 @@ def stacked(problem: Problem, looks: int, steps: int) -> None:
 
 def ratios(way: Callable[[Problem, int, int], None], experiment: Experiment, turns: int) -> list[float]:
     problem, steps = from_config(experiment), experiment.range_test.steps
-    way(problem, experiment.looks, steps)  # not timed: the first one imports and allocates
-    found = []
+    way(problem, experiment.looks, steps)  # not timed: the first run imports and allocates
+    results = []
     for turn in range(turns):
         seconds = {}
         for looks in (0, experiment.looks) if turn % 2 else (experiment.looks, 0):
             began = time.perf_counter()
             way(problem, looks, steps)
             seconds[looks] = time.perf_counter() - began
-        found.append(seconds[experiment.looks] / seconds[0])
-    return found
+        results.append(seconds[experiment.looks] / seconds[0])
+    return results
 
 
 def counted(experiment: Experiment, repeats: int = 25) -> float:
-    """The looks of one lane, timed by themselves, as a share of the time of its steps."""
+    """Time the looks of one lane by themselves, and return this as a share of the time of its steps."""
     setup, steps = from_config(experiment).setup(0), experiment.range_test.steps
     ticks = [time.perf_counter() for _ in train(setup, np.full(40, 1e-5))]
-    named, spent = dict(setup.model.named_parameters()), []
+    parameters, seconds = dict(setup.model.named_parameters()), []
     for _ in range(repeats):
         looks = look_steps(steps, experiment.looks)
         gauge = gauge_of(setup, looks)
         began = time.perf_counter()
         for step in looks:
-            gradients = {name: p.grad[None] for name, p in named.items() if p.grad is not None}
-            gauge.look(step, {name: p.detach()[None] for name, p in named.items()}, gradients)
-            gauge.updated({name: p.detach()[None] for name, p in named.items()})
+            gradients = {name: p.grad[None] for name, p in parameters.items() if p.grad is not None}
+            gauge.look(step, {name: p.detach()[None] for name, p in parameters.items()}, gradients)
+            gauge.updated({name: p.detach()[None] for name, p in parameters.items()})
         gauge.take()
-        spent.append(time.perf_counter() - began)
-    return statistics.median(spent) / (float(np.median(np.diff(ticks))) * steps)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds) / (float(np.median(np.diff(ticks))) * steps)
 
 
+@click.command()
+@click.argument("turns", default=9)
 def main(turns: int) -> None:
+    """Print the time with looks as a multiple of the time without, measured in TURNS turns (9 by default)."""
     click.echo("with looks / without, median over turns [lowest, highest]")
     for name in EXPERIMENTS:
         experiment = check(starter(name))
         click.echo(f"{name:18} {'counted':8} {1 + counted(experiment):.3f}")
         for way in (alone, stacked):
-            if way is stacked and obstacle(from_config(experiment).setup(0)):
+            if way is stacked and why_not_stackable(from_config(experiment).setup(0)):
                 continue
-            found = ratios(way, experiment, turns)
-            spread = f"[{min(found):.3f}, {max(found):.3f}]"
-            click.echo(f"{name:18} {way.__name__:8} {statistics.median(found):.3f} {spread}")
+            results = ratios(way, experiment, turns)
+            spread = f"[{min(results):.3f}, {max(results):.3f}]"
+            click.echo(f"{name:18} {way.__name__:8} {statistics.median(results):.3f} {spread}")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 9)
+    main()

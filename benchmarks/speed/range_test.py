@@ -1,11 +1,12 @@
-"""How much a step of a range test costs, beside a bare loop and beside the peers.
+"""How much time a step of a range test costs, beside a bare loop and beside the peers.
 
-    make bench        (installs the peers: torch-lr-finder, Ignite, Lightning, fastai)
+    python benchmarks/speed/range_test.py [--turns 7] [--no-peers]
+    make bench        (installs the peers torch-lr-finder, Ignite, Lightning and fastai, and runs this)
 
-Everything runs in one process, in turns (A B C ... A B C ...), on the same MNIST images, with the same
-model, batch size and optimizer, over a range of lr in which nothing diverges. The bare loop is: slice a
-preloaded tensor, forward, backward, step, `.item()`. The peers are given batches that are preloaded too. The
-figure is the median over the turns of milliseconds per step; the ratio is taken turn by turn.
+Everything runs in one process, in turns (A B C ... A B C ...), on the same MNIST images, with the same model,
+batch size and optimizer, over a range of lrs in which nothing diverges. The bare loop slices a preloaded
+tensor and does forward, backward, step and `.item()`. The peers also get batches that are preloaded. The
+figure is the median over the turns of the milliseconds per step; the ratio is taken turn by turn.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ MODELS = {
 
 
 class Batches(Dataset[Any]):
-    """Preloaded batches, for loaders that want a data set."""
+    """Preloaded batches, for loaders that need a data set."""
 
     def __init__(self, steps: int) -> None:
         x, y = mnist_mini().train
@@ -65,7 +66,7 @@ class Batches(Dataset[Any]):
 
 
 class Case:
-    """One model and everything that each contestant needs; making these is not timed."""
+    """One model, with all that a contestant needs. Making these is not timed."""
 
     def __init__(self, name: str) -> None:
         config, self.steps = MODELS[name]
@@ -76,7 +77,7 @@ class Case:
         self.loss_fn = nn.CrossEntropyLoss()
 
     def model(self) -> nn.Module:
-        """A fresh model, in torch's default memory format, as users have it."""
+        """Return a fresh model in torch's default memory format, which users have."""
         return self.problem.setup(0).model.to(memory_format=torch.contiguous_format)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
@@ -90,10 +91,10 @@ def bare_loop(case: Case) -> float:
     losses = []
     began = time.perf_counter()
     for step, lr in enumerate(np.geomspace(START, END, case.steps)):
-        at = BATCH * (step % (len(x) // BATCH))
+        first = BATCH * (step % (len(x) // BATCH))
         optimizer.param_groups[0]["lr"] = lr
         optimizer.zero_grad()
-        loss = case.loss_fn(model(x[at : at + BATCH]), y[at : at + BATCH])
+        loss = case.loss_fn(model(x[first : first + BATCH]), y[first : first + BATCH])
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
@@ -157,8 +158,8 @@ def lightning(case: Case) -> float:
             return torch.optim.SGD(self.parameters(), lr=self.lr, momentum=0.9)
 
     with tempfile.TemporaryDirectory() as folder:
-        quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
-        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **quiet)
+        options = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, default_root_dir=folder, **options)
         module = Module()
         began = time.perf_counter()
         Tuner(trainer).lr_find(module, case.loader, min_lr=START, max_lr=END, num_training=case.steps)
@@ -203,7 +204,7 @@ def silence() -> Iterator[None]:
 
 
 def measure(case: Case, contestants: list[str], turns: int) -> dict[str, list[float]]:
-    """Milliseconds per step of every contestant in every turn, after one turn that does not count."""
+    """Return every contestant's milliseconds per step in every turn but a first one, which does not count."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in range(turns + 1):
         for name in contestants:
@@ -226,10 +227,10 @@ def report(title: str, times: dict[str, list[float]]) -> None:
 
 
 @click.command()
-@click.option("--turns", default=7, help="How often each is measured.")
+@click.option("--turns", default=7, help="How often each contestant is measured.")
 @click.option("--peers/--no-peers", default=True, help="Also measure the peers.")
 def main(turns: int, peers: bool) -> None:
-    """Print the cost of a step, for an MLP and a CNN, and for one and several threads."""
+    """Print the time that a step takes, for an MLP and a CNN, with several threads and with one."""
     for name in ("lightning.pytorch", "ignite"):
         logging.getLogger(name).setLevel(logging.ERROR)
     contestants = list(CONTESTANTS) if peers else list(CONTESTANTS)[:3]

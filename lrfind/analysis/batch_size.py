@@ -17,24 +17,24 @@ KRIZHEVSKY = "Krizhevsky 2014 (arXiv:1404.5997)"
 MALLADI = "Malladi et al. 2022 (arXiv:2205.10287)"
 MCCANDLISH = "McCandlish et al. 2018 (arXiv:1812.06162)"
 
-LARGEST_SHOWN = 8192  # images in a batch, up to which Goyal et al. lost no accuracy on ImageNet
-MOST_ROWS = 10**12  # no batch is larger
-WELL_BELOW_ONE = 0.3  # for 1 - beta: beyond it, an average is over some three steps
+LARGEST_SHOWN = 8192  # images in a batch; up to here Goyal et al. lost no accuracy on ImageNet
+MOST_ROWS = 10**12  # the largest batch that is accepted
+WELL_BELOW_ONE = 0.3  # the limit of 1 - beta; beyond it, an average covers only about three steps
 
 
 @dataclass(frozen=True)
 class Scaled:
-    """A learning rate for another batch size, and what goes with it.
+    """A learning rate for another batch size, and what else should change with it.
 
     Attributes:
-        lr: for the new batch size.
-        rule: linear, sqrt, or noise: linear at first, constant beyond the noise scale.
-        factor: the new lr over the old one.
-        batch_factor: kappa, the new batch size over the old one, all workers together.
-        source: where the rule is from.
-        warmup: how to come up to the new lr; None where there is no need.
+        lr: the lr for the new batch size.
+        rule: linear, sqrt or noise; noise is linear at first and constant beyond the noise scale.
+        factor: the new lr over the old lr.
+        batch_factor: kappa, the new batch size over the old batch size, all workers together.
+        source: the publication of the rule.
+        warmup: how to raise the lr to its new value; None if there is no need for it.
         settings: other arguments of the optimizer that should change too, with their new values.
-        notes: what to beware of, one sentence or two each.
+        notes: what users should be careful about, one or two sentences each.
     """
 
     lr: float
@@ -59,31 +59,32 @@ def scale_lr(
     eps: float | None = None,
     noise_scale: float | None = None,
 ) -> Scaled:
-    """The lr for another batch size: lr times kappa, its square root, or what the noise scale allows.
+    """Return the lr for another batch size, scaled by one of the published rules.
 
-    With kappa = to_batch * workers / from_batch:
+    With kappa = to_batch * workers / from_batch, the rules are:
 
-    - linear: lr * kappa (Goyal et al. 2017, arXiv:1706.02677, section 2.1), for SGD with momentum, which
-      stays as it is.
+    - linear: lr * kappa (Goyal et al. 2017, arXiv:1706.02677, section 2.1), for SGD with momentum; the
+      momentum stays as it is.
     - sqrt: lr * sqrt(kappa), which keeps the variance of an update (Krizhevsky 2014, arXiv:1404.5997,
-      section 5). For Adam and RMSprop, Malladi et al. 2022 (arXiv:2205.10287) also let 1 - beta' =
-      kappa (1 - beta) and eps' = eps / sqrt(kappa); this holds while kappa (1 - beta) is well below 1 and
+      section 5). For Adam and RMSprop, Malladi et al. 2022 (arXiv:2205.10287) also set 1 - beta' =
+      kappa (1 - beta) and eps' = eps / sqrt(kappa). This holds while kappa (1 - beta) is well below 1 and
       noise dominates the gradients.
-    - auto: linear for SGD and sqrt for adaptive optimizers. With a noise scale, for SGD lr is
-      proportional to 1 / (1 + noise_scale / batch) (McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6):
-      linear far below the noise scale, constant far above.
+    - auto: linear for SGD and sqrt for adaptive optimizers. For SGD with a noise scale, the lr is
+      proportional to 1 / (1 + noise_scale / batch) (McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6): it is
+      linear far below the noise scale and constant far above it.
 
     Args:
-        lr: that is good at `from_batch`.
-        from_batch: rows of a batch, of all workers together, that `lr` belongs to.
-        to_batch: rows of a batch of each worker.
-        workers: how many there will be, whose gradients are averaged.
+        lr: the lr that is good at `from_batch`.
+        from_batch: the batch size that `lr` belongs to, in rows, of all workers together.
+        to_batch: the new batch size of each worker, in rows.
+        workers: the number of workers in the new training; their gradients are averaged.
         rule: auto, linear or sqrt.
-        optimizer: a name of the catalog, or pkg.module:Class; a class that is not known is taken to be
-            adaptive.
-        betas: in use now; the optimizer's defaults when omitted. RMSprop's alpha is the second.
-        eps: in use now; the optimizer's default when omitted.
-        noise_scale: as measured, in rows; see `lrfind.experiments.noise_scale`.
+        optimizer: a name of the catalog, or pkg.module:Class; a class that is not in the catalog is treated
+            as adaptive.
+        betas: the betas in use now; the optimizer's defaults when omitted. For RMSprop, the second one is
+            alpha.
+        eps: the eps in use now; the optimizer's default when omitted.
+        noise_scale: the measured noise scale, in rows; see `lrfind.experiments.noise_scale`.
 
     Raises:
         UsageError: if a name is not known or a number is out of range.
@@ -100,14 +101,14 @@ def scale_lr(
         _check_positive(noise_scale=noise_scale)
     total = to_batch * workers
     kappa = total / from_batch
-    row = _known_optimizer(optimizer)
-    applied = _applied(rule, row, noise_scale)
+    row = _catalog_row(optimizer)
+    applied = _rule_to_apply(rule, row, noise_scale)
     factor = {"linear": kappa, "sqrt": math.sqrt(kappa)}.get(applied)
     if factor is None:
         assert noise_scale is not None
         factor = (from_batch + noise_scale) / (total + noise_scale) * kappa
     adaptive = row is not None and row.adaptive
-    settings, doubts = _settings(row, kappa, betas, eps) if applied == "sqrt" and row else ({}, [])
+    settings, doubts = _scaled_settings(row, kappa, betas, eps) if applied == "sqrt" and row else ({}, [])
     notes = [
         *_rule_notes(applied, row, optimizer, kappa),
         *doubts,
@@ -116,7 +117,7 @@ def scale_lr(
     ]
     if not 0 < lr * factor < math.inf:
         raise UsageError(
-            f"lr {lr:g} times {factor:.3g} is no number that a computer holds; check the inputs."
+            f"lr {lr:g} times {factor:.3g} is too large or too small for a computer; check the numbers."
         )
     warmup = None
     if applied != "sqrt" and factor > 1:
@@ -125,18 +126,18 @@ def scale_lr(
     return Scaled(lr * factor, applied, factor, kappa, source, warmup, settings, tuple(notes))
 
 
-def _known_optimizer(name: str) -> Optimizer | None:
-    """Return an optimizer's row in the catalog; None for a class that has none.
+def _catalog_row(name: str) -> Optimizer | None:
+    """Return an optimizer's row in the catalog; None for a class without a row.
 
     Raises:
         UsageError: if it is neither in the catalog nor of the form pkg.module:Class.
     """
     if ":" not in name and name not in OPTIMIZERS:
-        raise UsageError(f"{unknown('optimizer', name, OPTIMIZERS)} Your own: pkg.module:Class.")
+        raise UsageError(f"{unknown('optimizer', name, OPTIMIZERS)} Name your own class as pkg.module:Class.")
     return optimizer_named(name)
 
 
-def _short(name: str) -> str:
+def _class_name(name: str) -> str:
     return name.rpartition(":")[2].rpartition(".")[2].lower()
 
 
@@ -146,12 +147,12 @@ def _check_positive(**values: float) -> None:
             raise UsageError(f"{name} must be a positive number; found {value:g}.")
         if name in ("from_batch", "to_batch", "workers") and (value > MOST_ROWS or value != int(value)):
             raise UsageError(
-                f"{name} must be a whole number, at most {MOST_ROWS:g}; found {str(value)[:20]}."
+                f"{name} must be a whole number of at most {MOST_ROWS:g}; found {str(value)[:20]}."
             )
 
 
-def _applied(rule: str, row: Optimizer | None, noise_scale: float | None) -> str:
-    """Return the rule to use; for an optimizer without a row the square root, which changes the lr less."""
+def _rule_to_apply(rule: str, row: Optimizer | None, noise_scale: float | None) -> str:
+    """Return the rule to apply; for an optimizer without a row it is sqrt, which changes the lr less."""
     if rule != "auto":
         return rule
     if row is None or row.batch_rule == "sqrt":
@@ -159,83 +160,88 @@ def _applied(rule: str, row: Optimizer | None, noise_scale: float | None) -> str
     return "linear" if noise_scale is None else "noise"
 
 
-def _settings(
+def _scaled_settings(
     row: Optimizer, kappa: float, betas: tuple[float, float] | None, eps: float | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """What changes with the lr of an adaptive optimizer by the square root rule, and doubts about it."""
-    usual = row.batch_args
-    if kappa == 1 or not usual:
+    """Return the settings that the sqrt rule changes beside the lr, and notes on doubts about them."""
+    defaults = row.batch_args
+    if kappa == 1 or not defaults:
         return {}, []
     if betas is not None and not (len(betas) == 2 and all(0 <= beta < 1 for beta in betas)):
-        raise UsageError(f"betas must be two numbers from 0 to below 1; found {betas}.")
+        raise UsageError(f"betas must be two numbers, each at least 0 and below 1; found {betas}.")
     if eps is not None and not 0 <= eps < math.inf:
-        raise UsageError(f"eps must be a number, at least 0; found {eps:g}.")
-    if "alpha" in usual:
-        averages = {"alpha": usual["alpha"] if betas is None else betas[1]}
+        raise UsageError(f"eps must be a number of at least 0; found {eps:g}.")
+    if "alpha" in defaults:
+        averages = {"alpha": defaults["alpha"] if betas is None else betas[1]}
     else:
-        averages = dict(zip(("beta1", "beta2"), betas or usual["betas"], strict=True))
-    rests = {name: kappa * (1 - value) for name, value in averages.items()}  # 1 - beta'
+        averages = dict(zip(("beta1", "beta2"), betas or defaults["betas"], strict=True))
+    complements = {name: kappa * (1 - value) for name, value in averages.items()}  # 1 - beta'
     settings: dict[str, Any] = {}
     doubts = [
-        f"1 - {name} would have to be {rest:.3g}: the rule does not reach this far; test the lr at the new"
-        " batch size instead."
-        if rest >= 1
-        else f"1 - {name} becomes {rest:.3g}, and the rule assumes that it stays well below 1; test the lr at"
-        " the new batch size."
-        for name, rest in rests.items()
-        if rest > WELL_BELOW_ONE and kappa > 1
+        f"1 - {name} would have to be {complement:.3g}, so the rule does not reach this batch size; test the"
+        " lr at the new batch size instead."
+        if complement >= 1
+        else f"1 - {name} becomes {complement:.3g}, but the rule assumes that it stays well below 1; test the"
+        " lr at the new batch size."
+        for name, complement in complements.items()
+        if complement > WELL_BELOW_ONE and kappa > 1
     ]
-    if all(rest < 1 for rest in rests.values()):
-        values = [round(1 - rest, 12) for rest in rests.values()]  # 0.6 rather than 0.6000000000000001
-        settings |= {"alpha": values[0]} if "alpha" in usual else {"betas": tuple(values)}
-    settings["eps"] = (usual["eps"] if eps is None else eps) / math.sqrt(kappa)
+    if all(complement < 1 for complement in complements.values()):
+        values = [
+            round(1 - complement, 12) for complement in complements.values()
+        ]  # 0.6, not 0.6000000000000001
+        settings |= {"alpha": values[0]} if "alpha" in defaults else {"betas": tuple(values)}
+    settings["eps"] = (defaults["eps"] if eps is None else eps) / math.sqrt(kappa)
     return settings, doubts
 
 
 def _rule_notes(applied: str, row: Optimizer | None, optimizer: str, kappa: float) -> list[str]:
-    """Whether the rule was made for this optimizer."""
+    """Return notes on whether the rule was made for this optimizer."""
     if kappa == 1:
         return []
     if row is None:
-        return [f"'{optimizer}' is not an optimizer that the rules are known for: {applied} is a guess."]
-    kind = _short(optimizer)
+        return [f"no rule is known for the optimizer '{optimizer}', so {applied} is a guess."]
+    kind = _class_name(optimizer)
     if applied == "linear" and row.batch_rule != "linear":
-        return [f"the linear rule was made for SGD; for {kind}, sqrt is the safer one."]
+        return [f"the linear rule was made for SGD; for {kind}, the sqrt rule is safer."]
     if applied == "sqrt" and row.batch_rule == "linear":
-        return ["for SGD, the linear rule is the one that held in practice, also for the author of this one."]
+        return ["for SGD, the linear rule held in practice, also for the author of the sqrt rule."]
     if applied == "sqrt" and not row.batch_rule_derived:
-        return [f"the rule is derived for Adam and RMSprop; for {kind} it is a guess by analogy."]
+        return [f"the sqrt rule is derived for Adam and RMSprop; for {kind} it is a guess by analogy."]
     return []
 
 
 def _size_notes(applied: str, total: int, kappa: float, noise_scale: float | None) -> list[str]:
-    """Whether the new batch is larger than the rule is good for."""
+    """Return notes on whether the new batch is too large for the rule."""
     if kappa <= 1:
         return []
     notes = []
     if applied == "linear" and total > LARGEST_SHOWN:
         notes.append(
-            f"on ImageNet the linear rule held up to batches of about 8k, and lost accuracy beyond; {total}"
-            " is more."
+            "on ImageNet, the linear rule held for batches of up to about 8k images, and accuracy was lost"
+            f" beyond that; {total} is more."
         )
     if applied != "noise" and noise_scale is not None and total > noise_scale:
         notes.append(
-            f"a batch of {total} is above the measured noise scale of {noise_scale:.3g}: the {applied} rule"
-            " assumes that noise dominates the gradients, and its lr is likely too high."
+            f"a batch of {total} is above the measured noise scale of {noise_scale:.3g}; the {applied} rule"
+            " assumes that noise dominates the gradients, so its lr is likely too high."
         )
     return notes
 
 
 def _training_notes(row: Optimizer | None, factor: float, kappa: float) -> list[str]:
-    """What else in a training changes, or does not, with the batch size."""
+    """Return notes on what else in a training changes with the batch size, or stays."""
     if kappa == 1:
         return []
-    notes = [f"an epoch has {1 / kappa:.3g} times the steps: schedules counted in steps change with it."]
+    notes = [
+        f"an epoch has {1 / kappa:.3g} times as many steps as before; this affects schedules whose lengths"
+        " are counted in steps."
+    ]
     if row is OPTIMIZERS["sgd"]:
         notes.append("momentum and weight_decay stay as they are.")
     if row is OPTIMIZERS["adamw"] and factor != kappa:
         notes.append(
-            f"AdamW's decay over an epoch becomes {factor / kappa:.3g} times what it was;"
-            f" {kappa / factor:.3g} times the weight_decay keeps it."
+            f"AdamW's weight decay over an epoch becomes {factor / kappa:.3g} times what it was; to keep it,"
+            f" multiply weight_decay by {kappa / factor:.3g}."
         )
     return notes

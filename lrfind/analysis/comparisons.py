@@ -1,11 +1,11 @@
-"""Reading a comparison: where each variant stands, and whether the differences are larger than the noise."""
+"""Comparisons: which variant ended lowest, and whether the differences are larger than the noise."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -13,34 +13,37 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.sweeps import Rate, Reading, beyond_noise, judged, paired_gaps, rate_of, read_sweep
 from lrfind.catalog import Judge
+from lrfind.errors import counted, listed
 
-EARLY, MIDDLE = 0.1, 0.5  # shares of the steps
+EARLY, MIDDLE = 0.1, 0.5  # the shares of the steps after which the loss is compared too
 
 
 @dataclass(frozen=True)
 class Standing:
-    """One variant, at the best of its peaks.
+    """How one variant ended, at the best of its peaks.
+
+    All losses are means over seeds, because the gaps that are compared with the noise are differences of
+    means. They are None unless the lanes at the best peak finished.
 
     Attributes:
-        variant: its name.
-        peaks: what its lanes came to at each peak, those that chose it where there were several.
-        best: its lanes at the best peak, of the seeds that are compared; None if no peak finished, or these
-            have not run yet.
-        boundary: the end of the peaks that the best sits at, if it does.
+        variant: the variant's name.
+        peaks: the result at each peak, with the seeds that chose the best one where there were several peaks.
+        best: the result at the best peak, with the seeds that are compared; None if no peak finished or these
+            lanes have not run yet.
+        boundary: the end of the peaks that the best peak lies at; None if it lies between.
         judge: the loss that decides.
-        rank: from 1; None unless the lanes at the best peak finished.
-        loss: the judged loss at the end, the mean over seeds, as all numbers here: the gaps that the noise is
-            held against are differences of means too.
-        val_loss: on the validation split; None without one.
-        train_loss: over the last twentieth of the steps.
-        metric: on the validation split; None where the task has none.
-        early: smoothed training loss after a tenth of the steps.
-        middle: after half of them.
-        area: training loss over all steps: the area under its curve, per step.
-        spread: lowest and highest judged loss of a seed; None with one seed.
-        gaps: by seed, how much more judged loss than the first it ended with; empty for the first.
-        worse: whether it is worse than the first by more than the noise between seeds (a paired t-test at
-            95 %); None for the first, and with one seed.
+        rank: the place among the variants, from 1; None unless the lanes at the best peak finished.
+        loss: the final judged loss.
+        val_loss: the final validation loss; None without a validation split.
+        train_loss: the training loss over the last twentieth of the steps.
+        metric: the final metric on the validation split; None if the task has none.
+        early: the smoothed training loss after a tenth of the steps.
+        middle: the smoothed training loss after half of the steps.
+        area: the mean training loss over all steps, which is the area under its curve per step.
+        spread: the lowest and the highest judged loss of a seed; None with one seed.
+        worse: whether the variant is worse than the first by more than the noise between seeds (a paired
+            t-test at 95 %); None for the first variant, and with one seed.
+        gaps: how much more judged loss than the first variant it ended with, by seed; empty for the first.
     """
 
     variant: str
@@ -48,56 +51,57 @@ class Standing:
     best: Rate | None
     boundary: Literal["low", "high"] | None
     judge: Judge
-    rank: int | None
-    loss: float | None
-    val_loss: float | None
-    train_loss: float | None
-    metric: float | None
-    early: float | None
-    middle: float | None
-    area: float | None
-    spread: tuple[float, float] | None
-    worse: bool | None
-    gaps: Array
+    rank: int | None = None
+    loss: float | None = None
+    val_loss: float | None = None
+    train_loss: float | None = None
+    metric: float | None = None
+    early: float | None = None
+    middle: float | None = None
+    area: float | None = None
+    spread: tuple[float, float] | None = None
+    worse: bool | None = None
+    gaps: Array = field(default_factory=lambda: np.empty(0))
 
 
 def tuning(results: Sequence[LaneResult], variant: str, first_tuning_seed: int) -> list[LaneResult]:
-    """The lanes of a variant that choose its peak: of the seeds from `first_tuning_seed` on, or else all."""
-    of_it = [result for result in results if result.variant == variant]
-    return [result for result in of_it if result.seed >= first_tuning_seed] or of_it
+    """Return the lanes that choose a variant's peak: those of the tuning seeds, or all if there are none."""
+    lanes = [result for result in results if result.variant == variant]
+    return [lane for lane in lanes if lane.seed >= first_tuning_seed] or lanes
 
 
 def at_best_peak(lanes: Sequence[LaneResult], judge: Judge) -> Rate | None:
-    """The best peak of these lanes; None if none finished."""
+    """Return the result at the best peak of these lanes; None if no peak finished."""
     return read_sweep(lanes, judge).best
 
 
 def standings(
     results: Sequence[LaneResult], variants: Sequence[str], judge: Judge, first_tuning_seed: int
 ) -> list[Standing]:
-    """Where each variant stands, the best first, those of which nothing finished last.
+    """Rank the variants, the best first, and last those of which nothing finished.
 
     Args:
-        results: lanes of all variants.
-        variants: their names.
-        judge: the loss that decides; the training loss does where there is no validation loss.
-        first_tuning_seed: lanes of smaller seeds are compared, the others choose the peaks.
+        results: the lanes of all variants.
+        variants: the names of the variants.
+        judge: the loss that decides; without a validation loss the training loss decides.
+        first_tuning_seed: lanes of smaller seeds are compared; the others choose the peaks.
     """
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
-    found = {}
+    tuned = {}
     for name in variants:
         reading = read_sweep(tuning(results, name, first_tuning_seed), judge)
-        found[name] = reading, _compared(reading, results, name, first_tuning_seed, judge)
-    order = sorted(variants, key=lambda name: _loss(found[name][1], judge))
-    first = found[order[0]][1]
-    return [_standing(name, *found[name], rank, first, judge) for rank, name in enumerate(order, 1)]
+        best = _compared(reading, results, name, first_tuning_seed, judge)
+        tuned[name] = Standing(name, reading.rates, best, reading.boundary, judge)
+    ordered = sorted(tuned.values(), key=lambda standing: _loss(standing.best, judge))
+    first = ordered[0].best
+    return [_ranked(standing, rank, first) for rank, standing in enumerate(ordered, 1)]
 
 
 def _compared(
     reading: Reading, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
 ) -> Rate | None:
-    """The lanes of a variant at its best peak, of the seeds that are compared."""
+    """Return the result of a variant at its best peak, with the seeds that are compared."""
     if reading.best is None:
         return None
     lanes = [
@@ -112,34 +116,34 @@ def _compared(
 
 
 def _loss(best: Rate | None, judge: Judge) -> float:
-    """The mean over seeds of the judged loss; infinite unless all of them finished with one."""
+    """Return the mean judged loss over seeds; infinite unless every seed finished with one."""
     if best is None or best.outcome != "finished":
         return math.inf
     losses = [judged(lane, judge) for lane in best.lanes.values()]
     return float(np.mean([math.inf if loss is None else loss for loss in losses]))
 
 
-def _standing(
-    name: str, reading: Reading, best: Rate | None, rank: int, first: Rate | None, judge: Judge
-) -> Standing:
-    peaks, boundary = reading.rates, reading.boundary
-    loss: float | None = _loss(best, judge)
-    if best is None or loss is None or first is None or not math.isfinite(loss):
-        nothing = (None,) * 10
-        return Standing(name, peaks, best, boundary, judge, *nothing, np.empty(0))
+def _ranked(standing: Standing, rank: int, first: Rate | None) -> Standing:
+    """Add the rank and the losses to a variant whose lanes at the best peak finished.
+
+    Args:
+        standing: the variant.
+        rank: its place.
+        first: the result of the best variant at its best peak.
+    """
+    best, judge = standing.best, standing.judge
+    loss = _loss(best, judge)
+    if best is None or first is None or not math.isfinite(loss):
+        return standing
     lanes = [*best.lanes.values()]
 
     def mean(value: Callable[[LaneResult], float | None]) -> float | None:
-        known = [found for lane in lanes if (found := value(lane)) is not None]
-        return float(np.mean(known)) if known else None
+        values = [number for lane in lanes if (number := value(lane)) is not None]
+        return float(np.mean(values)) if values else None
 
-    losses = [loss for lane in lanes if (loss := judged(lane, judge)) is not None]
-    return Standing(
-        variant=name,
-        peaks=peaks,
-        best=best,
-        boundary=boundary,
-        judge=judge,
+    losses = [final for lane in lanes if (final := judged(lane, judge)) is not None]
+    return replace(
+        standing,
         rank=rank,
         loss=loss,
         val_loss=mean(lambda lane: lane.val_loss),
@@ -155,58 +159,29 @@ def _standing(
 
 
 def smoothed_at(lane: LaneResult, share: float) -> float:
-    """A lane's smoothed training loss after that share of its planned steps, or at its end."""
+    """Return a lane's smoothed training loss after this share of its planned steps, or at its end."""
     at = min(round(share * lane.planned), lane.curve.length - 1)
     return float(lane.curve.smoothed[at])
 
 
 def verdict(ranking: Sequence[Standing]) -> str:
-    """Who won, and over whom that is sure, in a sentence."""
-    done = [each for each in ranking if each.rank is not None]
+    """Say in one sentence which variant ended lowest, and against which others that is sure."""
+    done = [standing for standing in ranking if standing.rank is not None]
     if not done:
-        return "nothing finished."
+        return "Nothing finished."
     first, others = done[0], done[1:]
-    beaten = [each.variant for each in others if each.worse]
-    tied = [each.variant for each in others if each.worse is False]
-    unknown = [each.variant for each in others if each.worse is None]
-    untuned = [each.variant for each in done if each.boundary and len(each.peaks) > 1]
-    said = [f"{first.variant} ended lowest"]
+    beaten = [standing.variant for standing in others if standing.worse]
+    tied = [standing.variant for standing in others if standing.worse is False]
+    unknown = [standing.variant for standing in others if standing.worse is None]
+    untuned = [standing.variant for standing in done if standing.boundary and len(standing.peaks) > 1]
+    parts = [f"{first.variant} ended lowest"]
     if beaten:
-        said.append(f"beyond the noise between seeds below {_and(beaten)}")
+        parts.append(f"it is below {listed(beaten)} by more than the noise between seeds")
     if tied:
-        said.append(f"not told apart from {_and(tied)} by {_seeds(first)}")
+        seeds = counted(0 if first.best is None else len(first.best.lanes), "seed")
+        parts.append(f"{seeds} cannot tell it from {listed(tied, 'or')}")
     if unknown:
-        said.append(f"with one seed, so nothing is known of the noise against {_and(unknown)}")
+        parts.append(f"one seed cannot tell whether it is better than {listed(unknown, 'or')}")
     if untuned:
-        said.append(f"{_and(untuned)} may do better at peaks further out, which were not tried")
-    return "; ".join(said) + "."
-
-
-def _seeds(standing: Standing) -> str:
-    count = 0 if standing.best is None else len(standing.best.lanes)
-    return f"{count} seeds"
-
-
-def _and(names: Sequence[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def plain(standing: Standing) -> dict[str, Any]:
-    """A standing as plain data, for summary.json."""
-    best = standing.best
-    return {
-        "variant": standing.variant,
-        "rank": standing.rank,
-        "lr": best.lr if best else None,
-        "early": standing.early,
-        "middle": standing.middle,
-        "train_loss": standing.train_loss,
-        "val_loss": standing.val_loss,
-        "metric": standing.metric,
-        "area": standing.area,
-        "spread": list(standing.spread) if standing.spread else None,
-        "worse_beyond_noise": standing.worse,
-        "outcome": best.outcome if best else None,
-        "peaks": [{"lr": rate.lr, "outcome": rate.outcome, "loss": rate.loss} for rate in standing.peaks],
-        "boundary": standing.boundary,
-    }
+        parts.append(f"{listed(untuned)} may do better at peaks further out, which were not tried")
+    return "; ".join(parts) + "."

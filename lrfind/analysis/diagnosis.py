@@ -1,9 +1,9 @@
 """Diagnosis: what the looks at a run's layers mean, in words.
 
-A gradient is told as a share of the weights that it would move, and compared between layers. That gradients
-shrink or grow layer by layer is Hochreiter 1991, Bengio, Simard and Frasconi 1994 (doi:10.1109/72.279181),
-and Glorot and Bengio 2010; that clipping answers the growth is Pascanu, Mikolov and Bengio 2013
-(arXiv:1211.5063). The limits are ours.
+A gradient is measured relative to the weights that it would move, and compared between layers. That gradients
+shrink or grow from layer to layer comes from Hochreiter 1991, Bengio, Simard and Frasconi 1994
+(doi:10.1109/72.279181), and Glorot and Bengio 2010. That clipping helps against the growth comes from
+Pascanu, Mikolov and Bengio 2013 (arXiv:1211.5063). The limits are our own.
 """
 
 from __future__ import annotations
@@ -18,27 +18,30 @@ import numpy as np
 
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import LaneResult
+from lrfind.errors import listed
 
 VANISHED = 1e-3
-"""A layer's relative gradient has vanished if it is this share of the largest of a later layer."""
+"""A layer's relative gradient has vanished if it is below this share of the largest one of a later layer."""
 STILL, EXPLODED = 1e-7, 1e2
-"""The whole gradient at the start, relative to the weights: below, nothing moves; above, all is lost.
+"""Limits of the whole gradient at the start, relative to the weights.
 
-Unlike the other limits they hang on the scale of the loss, so they are of plain gradient descent alone.
+Below the first limit nothing moves; above the second one training breaks down. Unlike the other limits, these
+two depend on the scale of the loss, so they hold for plain gradient descent only.
 """
-FAINT = 0.3  # of the median layer's: smaller weights, as of a head that starts at 0, make no measure
-LASTING = 0.9  # share of the units dead at a look that must still be at the next: else batches are too small
-BURST = 1e3  # times the median of the looks before, while the loss was calm
+FAINT = 0.3  # times the weights of the median layer; smaller weights (a head that starts at 0) are no measure
+LASTING = 0.9  # share of the dead units that must still be dead at the next look; else batches are too small
+BURST = 1e3  # times the median norm of the looks before, while the loss was calm
 DEAD = 0.5  # share of a layer's units
-ALWAYS = 0.9  # share of the numbers of the gradient that clipping changes, over all looks
-HEAD = 0.25  # the most of all weights that still are a head alone
+ALWAYS = 0.9  # share of the gradient's numbers that clipping changes, over all looks
+HEAD = 0.25  # the largest share of all weights that still counts as a head
 
 
 class Finding(NamedTuple):
-    """Something that is wrong with gradients, or should be known of them.
+    """Something that is wrong with the gradients, or that users should know about them.
 
     Attributes:
-        what: not finite, exploding, vanishing, dead units, no gradient, only the head learns, always clipped.
+        what: the kind of finding: not finite, exploding, vanishing, dead units, no gradient, only the head
+            learns or always clipped.
         evidence: the figures, in words.
         advice: what to try.
     """
@@ -49,45 +52,48 @@ class Finding(NamedTuple):
 
 
 def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
-    """The looks at a lane before its rate is to blame.
+    """Return the looks at a lane that cannot be the fault of its lr.
 
-    On a ramp, those up to a tenth of the rate where the loss is lowest; of a lane that did not finish, the
-    first one; else all. Steps that float16 skipped, and those whose loss is not finite, are left out.
+    On a ramp, these are the first look and the looks up to a tenth of the lr where the loss is lowest. For a
+    lane that finished, they are all looks; for any other lane, only the first one. Steps that float16
+    skipped, and steps whose loss is not finite, are left out.
     """
-    counted = np.isfinite(result.loss)
+    valid = np.isfinite(result.loss)
     if result.skipped is not None:
-        counted &= result.skipped == 0
-    taken = [row for row in result.health if counted[row.step]]
-    if not taken:
+        valid &= result.skipped == 0
+    rows = [row for row in result.health if valid[row.step]]
+    if not rows:
         return []
-    first = taken[0].step
+    first = rows[0].step
     if on_a_ramp:
         smoothed = result.curve.smoothed[: result.curve.length]
         limit = result.lr[int(np.argmin(smoothed))] / 10 if smoothed.size else 0.0
-        return [row for row in taken if row.step == first or result.lr[row.step] <= limit]
+        return [row for row in rows if row.step == first or result.lr[row.step] <= limit]
     if result.outcome == "finished":
-        return taken
-    return [row for row in taken if row.step == first]
+        return rows
+    return [row for row in rows if row.step == first]
 
 
 def diagnose(lanes: Sequence[Sequence[LayerHealth]], *, adaptive: bool = False) -> list[Finding]:
-    """Say what is wrong with the gradients of lanes.
+    """Return what is wrong with the gradients of lanes.
 
     Args:
-        lanes: the looks at each, in order, while its loss was calm: at rates far above the edge everything
-            explodes, which is the rate's fault.
-        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does: then
-            the length of the whole gradient tells nothing.
+        lanes: the looks at each lane, in order, while its loss was calm; at lrs far above the edge
+            everything explodes, and that is the fault of the lr.
+        adaptive: whether the optimizer divides by the size of past gradients, as Adam's family does; the
+            norm of the whole gradient then says nothing.
 
     Returns:
-        What at least half of the lanes show, with the figures of the first that does; empty if all is well.
+        The findings that at least half of the lanes show, with the figures of the first such lane; empty if
+        all is well.
     """
-    known = [_looks(lane) for lane in lanes if lane]
-    found: dict[str, list[Finding]] = {}
-    for looks in known:
-        for finding in filter(None, (rule(looks) for rule in RULES if not (adaptive and rule in OF_LENGTH))):
-            found.setdefault(finding.what, []).append(finding)
-    return [findings[0] for findings in found.values() if 2 * len(findings) >= len(known)]
+    looks_of_lanes = [_looks(lane) for lane in lanes if lane]
+    rules = [rule for rule in RULES if not (adaptive and rule in OF_LENGTH)]
+    by_kind: dict[str, list[Finding]] = {}
+    for looks in looks_of_lanes:
+        for finding in filter(None, (rule(looks) for rule in rules)):
+            by_kind.setdefault(finding.what, []).append(finding)
+    return [findings[0] for findings in by_kind.values() if 2 * len(findings) >= len(looks_of_lanes)]
 
 
 _Look = Sequence[LayerHealth]
@@ -95,19 +101,19 @@ _Look = Sequence[LayerHealth]
 
 
 def _looks(rows: Iterable[LayerHealth]) -> list[_Look]:
-    return [list(of_step) for _, of_step in groupby(rows, key=lambda row: row.step)]
+    return [list(look) for _, look in groupby(rows, key=lambda row: row.step)]
 
 
 def _not_finite(looks: Sequence[_Look]) -> Finding | None:
-    wild = [row for look in looks for row in look if row.nonfinite_share]
-    if not wild:
+    nonfinite = [row for look in looks for row in look if row.nonfinite_share]
+    if not nonfinite:
         return None
-    worst = wild[0]
+    first = nonfinite[0]
     return Finding(
         "not finite",
-        f"{worst.nonfinite_share:.0%} of the gradient of {worst.layer} is not finite at step {worst.step},"
-        " while the loss still is",
-        "clip_norm, a smaller rate or a warmup; bfloat16 instead of float16; and look for sqrt(0), log(0) and"
+        f"{first.nonfinite_share:.0%} of the gradient of {first.layer} is not finite at step {first.step},"
+        " although the loss is still finite",
+        "clip_norm, a smaller lr, a warmup, or bfloat16 instead of float16; also look for sqrt(0), log(0) and"
         " divisions by 0 in the model and the loss",
     )
 
@@ -118,7 +124,7 @@ def _too_long(looks: Sequence[_Look]) -> Finding | None:
         return None
     return Finding(
         "exploding",
-        f"at the start the gradient is {ratio:.1e} times as long as the weights that it moves",
+        f"at the start, the norm of the gradient is {ratio:.1e} times the norm of the weights that it moves",
         "standardised inputs and targets, an init that keeps the scale (he for relu, xavier for tanh),"
         " normalisation, or clip_norm",
     )
@@ -131,9 +137,9 @@ def _burst(looks: Sequence[_Look]) -> Finding | None:
         if before > 0 and norms[i] > BURST * before:
             return Finding(
                 "exploding",
-                f"at step {looks[i][0].step} the gradient is {norms[i] / before:.1e} times as long as it was"
-                " before",
-                "clip_norm, a warmup, or a smaller rate",
+                f"at step {looks[i][0].step}, the norm of the gradient is {norms[i] / before:.1e} times its"
+                " median at the looks before",
+                "clip_norm, a warmup, or a smaller lr",
             )
     return None
 
@@ -148,21 +154,23 @@ def _too_short(looks: Sequence[_Look]) -> Finding | None:
     ratio = _whole(looks[0])
     if ratio is None or not 0 < ratio < STILL:
         return None
-    told = f"at the start the gradient is {ratio:.1e} of the weights that it shall move"
-    return Finding("vanishing", told, KEEPS_THE_SCALE)
+    evidence = f"at the start, the norm of the gradient is only {ratio:.1e} times the norm of the weights"
+    return Finding("vanishing", f"{evidence} that it moves", KEEPS_THE_SCALE)
 
 
 def _vanishing(looks: Sequence[_Look]) -> Finding | None:
-    known = _typical([row for look in looks for row in _matrices(look)])
+    gradients = _typical([row for look in looks for row in _matrices(look)])
     measures = _typical([row for look in looks for row in _measures(look)])
-    layers = [*known]
+    layers = [*gradients]
     for i, layer in enumerate(layers):
-        later = {each: measures[each] for each in layers[i + 1 :] if each in measures}
+        later = {name: measures[name] for name in layers[i + 1 :] if name in measures}
         largest = max(later, key=later.__getitem__, default=layer)
-        if 0 < known[layer] < VANISHED * later.get(largest, 0.0):
-            share = f"{known[layer] / later[largest]:.1e}"
-            told = f"relative to its weights, the gradient of {layer} is {share} of that of {largest}"
-            return Finding("vanishing", told, KEEPS_THE_SCALE)
+        if 0 < gradients[layer] < VANISHED * later.get(largest, 0.0):
+            ratio = f"{gradients[layer] / later[largest]:.1e}"
+            evidence = (
+                f"relative to its weights, the gradient of {layer} is only {ratio} times that of {largest}"
+            )
+            return Finding("vanishing", evidence, KEEPS_THE_SCALE)
     return None
 
 
@@ -171,24 +179,27 @@ def _matrices(look: _Look) -> _Look:
 
 
 def _measures(look: _Look) -> _Look:
-    """The layers of a look whose weights are large enough to measure a gradient by."""
-    known = _matrices(look)
-    sizes = [(row.weight_norm or 0.0) / math.sqrt(row.size) for row in known]
+    """Return the layers of a look whose weights are large enough to measure a gradient by."""
+    layers = _matrices(look)
+    sizes = [(row.weight_norm or 0.0) / math.sqrt(row.size) for row in layers]
     usual = median(sizes) if sizes else 0.0
-    return [row for row, size in zip(known, sizes, strict=True) if size >= FAINT * usual]
+    return [row for row, size in zip(layers, sizes, strict=True) if size >= FAINT * usual]
 
 
 def _typical(rows: Iterable[LayerHealth]) -> dict[str, float]:
-    """By layer, the median of its gradients relative to its weights."""
-    found: dict[str, list[float]] = {}
+    """Return, for each layer, the median of its gradients relative to its weights."""
+    by_layer: dict[str, list[float]] = {}
     for row in rows:
         if row.relative is not None:
-            found.setdefault(row.layer, []).append(row.relative)
-    return {layer: median(values) for layer, values in found.items()}
+            by_layer.setdefault(row.layer, []).append(row.relative)
+    return {layer: median(values) for layer, values in by_layer.items()}
 
 
 def _dead(looks: Sequence[_Look]) -> Finding | None:
-    """Units that pass no gradient at two looks or more; not those of the last layer, which may go unused."""
+    """Find units that pass no gradient at two looks or more.
+
+    The units of the last layer do not count, because they may go unused.
+    """
     if len(looks) < 2 or not any(map(_norm, looks)):
         return None
     with_units = [row.layer for row in looks[-1] if row.dead_share is not None][:-1]
@@ -201,7 +212,7 @@ def _dead(looks: Sequence[_Look]) -> Finding | None:
     if not dead:
         return None
     worst = max(dead, key=lambda row: row.dead_share or 0.0)
-    others = f" ({len(dead)} layers have half or more)" if len(dead) > 1 else ""
+    others = f"; {len(dead)} layers have at least half of their units dead" if len(dead) > 1 else ""
     first = next(
         row.step
         for look in looks
@@ -210,20 +221,24 @@ def _dead(looks: Sequence[_Look]) -> Finding | None:
     )
     return Finding(
         "dead units",
-        f"{worst.dead_share:.0%} of the units of {worst.layer} pass no gradient{others}, since step {first}",
-        "leaky_relu, elu or gelu instead of relu, a smaller rate or a warmup, biases that start at 0, he"
-        " init, or normalisation; with much dropout, larger batches",
+        f"{worst.dead_share:.0%} of the units of {worst.layer} pass no gradient (at least half since step"
+        f" {first}){others}",
+        "leaky_relu, elu or gelu instead of relu, a smaller lr, a warmup, biases that start at 0, he init, or"
+        " normalisation; with much dropout, larger batches",
     )
 
 
 def _no_gradient(looks: Sequence[_Look]) -> Finding | None:
-    """Trained layers at which none ever arrives, or only zeros, and not since units after them are dead."""
+    """Find trained layers at which no gradient ever arrives, or only zeros.
+
+    Layers whose gradient vanished on its way, or is 0 because units are dead, do not count.
+    """
     if not any(map(_norm, looks)):
         return Finding(
             "no gradient",
-            "it is exactly 0 at every layer",
-            "another loss: this one is constant (cross_entropy over one output is), satisfied, or far in a"
-            " flat part; or look what cuts it off from the weights",
+            "the gradient is exactly 0 at every layer",
+            "another loss, because this one is constant (as cross_entropy over one output is), already"
+            " satisfied, or far inside a flat region; or find what cuts the loss off from the weights",
         )
     dead = {row.layer for row in looks[-1] if (row.dead_share or 0) == 1}
     never = [
@@ -232,15 +247,16 @@ def _no_gradient(looks: Sequence[_Look]) -> Finding | None:
         if layer not in dead
         and all(row.trained and not row.grad_norm for look in looks for row in look if row.layer == layer)
     ]
-    zero = {row.layer for row in looks[0] if row.grad_norm == 0}  # it shrank to nothing on its way, or died
+    zero = {row.layer for row in looks[0] if row.grad_norm == 0}  # it vanished on its way, or units are dead
     silent = [layer for layer in never if not (layer in zero and (dead or _vanishing(looks)))]
     if not silent:
         return None
+    them = "this layer" if len(silent) == 1 else "these layers"
     return Finding(
         "no gradient",
-        f"none ever arrives at {_named(silent)}",
-        "look whether forward uses them, and whether something between them and the loss detaches the graph"
-        " (detach, item, no_grad, argmax, a round trip through numpy)",
+        f"no gradient ever arrives at {_named(silent)}",
+        f"check whether forward uses {them}, and whether anything between {them} and the loss detaches the"
+        " graph (detach, item, no_grad, argmax, a round trip through numpy)",
     )
 
 
@@ -255,12 +271,13 @@ def _only_the_head(looks: Sequence[_Look]) -> Finding | None:
     only_after = all(first.index(row) > last_frozen for row in learning if row.matrix)
     if not (body and learning and only_after and trained <= HEAD * total):
         return None
+    before = "the layer before is" if len(body) == 1 else f"the {len(body)} layers before are"
     return Finding(
         "only the head learns",
-        f"{_named([row.layer for row in learning])} with {trained:,} of {total:,} weights; the"
-        f" {len(body)} layers before are frozen",
-        "if that is not meant, unfreeze them (param_groups without frozen, requires_grad), with a small"
-        " lr_multiplier",
+        f"the optimizer trains only {_named([row.layer for row in learning])}, with {trained:,} of {total:,}"
+        f" weights; {before} frozen",
+        "if you did not mean to freeze so much, unfreeze layers (param_groups without frozen, requires_grad)"
+        " and give them a small lr_multiplier",
     )
 
 
@@ -275,10 +292,10 @@ def _clipped(looks: Sequence[_Look]) -> Finding | None:
         return None
     return Finding(
         "always clipped",
-        f"clipping changed {sum(shares) / len(shares):.0%} of the gradient over {len(shares)} looks, so that"
-        " the limit makes the length of a step, not the gradient (whose median norm is"
+        f"clipping changed {sum(shares) / len(shares):.0%} of the gradient over {len(shares)} looks, so the"
+        " limit, and not the gradient, sets the length of a step (the median norm of the gradient is"
         f" {median(map(_norm, looks)):.3g})",
-        "a higher limit, if the clipping is meant for bursts alone; the best rate moves with it",
+        "a higher limit, if clipping is meant for bursts only; the best lr changes with the limit",
     )
 
 
@@ -305,16 +322,16 @@ def _norm(look: _Look) -> float:
 
 
 def _whole(look: _Look) -> float | None:
-    """The whole gradient's norm over that of the weights that it moves; None where there is none."""
+    """Return the norm of the whole gradient over that of the weights that it moves; None without weights."""
     weights = math.hypot(*(row.weight_norm or 0.0 for row in look))
     return _norm(look) / weights if weights else None
 
 
 def _named(layers: Sequence[str], most: int = 3) -> str:
-    """Layers in words, the first few of them.
+    """Word the names of layers; only the first few of many.
 
-    >>> _named(["a"]), _named(["a", "b", "c", "d", "e"])
-    ('a', 'a, b, c and 2 more')
+    >>> _named(["a"]), _named(["a", "b"]), _named(["a", "b", "c", "d", "e"])
+    ('a', 'a and b', 'a, b, c and 2 more')
     """
-    shown = ", ".join(layers[:most])
-    return f"{shown} and {len(layers) - most} more" if len(layers) > most else shown
+    rest = [f"{len(layers) - most} more"] if len(layers) > most else []
+    return listed([*layers[:most], *rest])

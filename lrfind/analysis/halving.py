@@ -1,8 +1,8 @@
-"""Successive halving over the lanes of one seed: when to look, and which to stop.
+"""Successive halving over the lanes of one seed: when to compare the lanes, and which ones to stop.
 
-Jamieson and Talwalkar 2016 (arXiv:1502.07943), with one difference: nothing is pruned before a quarter of
-the steps. Early losses favour large lrs, which fall fast and end high; from 25 steps on 400, halving lost the
-best lr of every linear regression that we tried.
+This is Jamieson and Talwalkar 2016 (arXiv:1502.07943), with one difference: nothing is pruned before a
+quarter of the steps. Early losses favour large lrs, whose losses fall fast and end high. When halving began
+at step 25 of 400, it lost the best lr of every linear regression that we tried.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-FIRST_RUNG = 0.25  # of the steps
-RECENT = 0.2  # of the steps so far: what a lane is judged by, on average
+FIRST_RUNG = 0.25  # share of the steps
+RECENT = 0.2  # share of the steps so far; a lane is judged by their mean loss
 
 
 def rungs(steps: int) -> tuple[int, ...]:
-    """After how many steps the lanes are halved: at a quarter, and at a half.
+    """Return the numbers of steps after which the lanes are halved: a quarter and a half of the steps.
 
     >>> rungs(400)
     (100, 200)
@@ -27,20 +27,23 @@ def rungs(steps: int) -> tuple[int, ...]:
 
 
 def recent_loss(losses: Sequence[float]) -> float:
-    """The mean of a lane's last fifth of losses; of one seed, all lanes saw the same batches there."""
+    """Return the mean of the last fifth of a lane's losses.
+
+    All lanes of one seed saw the same batches there.
+    """
     return float(np.mean(losses[-math.ceil(RECENT * len(losses)) :]))
 
 
 def survivors(recent: Sequence[float], total: int, rung: int) -> list[int]:
-    """Which lanes go on: the best half at the first rung, the best quarter at the second.
+    """Return the lanes that continue: the best half at the first rung, the best quarter at the second.
 
     Args:
-        recent: of the lanes still training, their recent losses.
-        total: lanes that started.
-        rung: from 0.
+        recent: the recent losses of the lanes that are still training.
+        total: the number of lanes that started.
+        rung: the number of the rung, from 0.
 
     Returns:
-        Their places in `recent`, ascending.
+        The places of these lanes in `recent`, ascending.
 
     >>> survivors([0.3, 0.1, 0.2], total=4, rung=0)
     [1, 2]

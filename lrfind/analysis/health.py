@@ -1,4 +1,4 @@
-"""Gradient health: what is measured of every layer, at some steps of a lane."""
+"""Gradient health: what a look measures about every layer, at some steps of a lane."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import NamedTuple
 
 
 class LayerHealth(NamedTuple):
-    """One look at one layer: a module with parameters of its own.
+    """One look at one layer, which is a module with parameters of its own.
 
     Attributes:
-        step: before whose update the gradient was measured.
-        layer: name of the module.
-        size: how many numbers it has.
-        trained: whether the optimizer has any of them.
-        matrix: whether it maps its input by a matrix, as norms and embeddings do not.
-        grad_norm: Euclidean norm of the gradient, before clipping; None where none arrives.
-        weight_norm: of the weights; None where it is not trained.
-        update_ratio: norm of what the step changed, over that of the weights; None where none was taken, and
-            of weights that are all 0.
-        zero_share: of the gradient's numbers that are exactly 0; None where any is NaN.
-        nonfinite_share: of those that are NaN or infinite.
-        dead_share: of a linear or convolutional layer's units, those whose gradient was 0 at this look and
-            the three before it, as far as there are any; None for other layers.
-        clipped_share: of the gradient's numbers that clipping changes; None without clipping.
+        step: the step before whose update the gradient was measured.
+        layer: the name of the module.
+        size: the number of numbers in its parameters.
+        trained: whether the optimizer has any of its parameters.
+        matrix: whether it maps its input by a matrix; norms and embeddings do not.
+        grad_norm: the Euclidean norm of the gradient, before clipping; None if no gradient arrives.
+        weight_norm: the Euclidean norm of the weights; None if the layer is not trained.
+        update_ratio: the norm of the change that the step made, over that of the weights; None if no step was
+            taken, or if all weights are 0.
+        zero_share: the share of the gradient's numbers that are exactly 0; None if any of them is NaN.
+        nonfinite_share: the share of the gradient's numbers that are NaN or infinite.
+        dead_share: the share of a linear or convolutional layer's units whose gradient was 0 at this look and
+            at the three looks before it, or at as many as there are; None for other layers.
+        clipped_share: the share of the gradient's numbers that clipping changes; None without clipping.
     """
 
     step: int
@@ -41,15 +41,15 @@ class LayerHealth(NamedTuple):
 
     @property
     def relative(self) -> float | None:
-        """Norm of the gradient over that of the weights; None where there is no gradient, or no weight."""
+        """Return the norm of the gradient over that of the weights; None without a gradient or a weight."""
         return self.grad_norm / self.weight_norm if self.grad_norm is not None and self.weight_norm else None
 
 
-APART = 40  # steps between two looks, at least: a look at a small model costs about as much as a step
+APART = 40  # the fewest steps between two looks: a look at a small model costs about as much as a step
 
 
 def look_steps(steps: int, looks: int) -> range:
-    """The steps of a lane at which its layers are looked at: evenly spaced, from the first.
+    """Return the steps of a lane at which its layers are looked at: evenly spaced, from the first step on.
 
     >>> list(look_steps(300, 5)), list(look_steps(100, 10)), list(look_steps(5, 0))
     ([0, 60, 120, 180, 240], [0, 40, 80], [])

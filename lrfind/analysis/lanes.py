@@ -1,4 +1,4 @@
-"""What will be run, and what came of it: lanes, each one training run with its column of the lr table."""
+"""Lanes: each is one training run, with its column of the table lr[step, lane] and what it measured."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from lrfind.analysis.health import LayerHealth
 
 Outcome = Literal["finished", "diverged", "pruned", "failed", "interrupted"]
 SETTLED: tuple[Outcome, ...] = ("finished", "diverged", "pruned", "failed")
-"""Outcomes that stand; an interrupted lane runs again on resume."""
-TAIL = 0.05  # share of a lane's steps, at its end, that its final training loss is the mean of
+"""The outcomes that are final; an interrupted lane runs again when its run is resumed."""
+TAIL = 0.05  # the final training loss of a lane is the mean over this last share of its steps
 
 
 class Reaction(NamedTuple):
-    """A part of the lr that depends on how the training goes.
+    """The part of a schedule that depends on how the training goes.
 
     Attributes:
         to: what it watches: the validation losses so far, or the norms of the gradient so far.
-        multiplier: of the planned lr, from these and the peak; see `lrfind.schedules.reactive`.
+        multiplier: the function from these and the peak to what the planned lr is multiplied by; see
+            `lrfind.schedules.reactive`.
     """
 
     to: Literal["val_loss", "grad_norm"]
@@ -33,12 +34,12 @@ class Reaction(NamedTuple):
 
 @dataclass(frozen=True)
 class Shape:
-    """What a schedule makes of T steps, whatever its peak is.
+    """A schedule over T steps, for any peak.
 
     Attributes:
-        multiplier: (T,) of the peak; 0 or more.
-        momentum: (T,) of the optimizer, where the schedule moves it too.
-        reaction: what else the lr is multiplied with on the way.
+        multiplier: (T,) the lr of each step as a multiple of the peak; 0 or more.
+        momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
+        reaction: what the lr is multiplied by during the training; None if it depends on the step alone.
     """
 
     multiplier: Array
@@ -51,14 +52,14 @@ class Lane:
     """One training run.
 
     Attributes:
-        lane: its number in the run, from 0.
-        seed: of the initial weights, the batch order and the dropout masks.
-        lr: (T,) the lr of each step; with a reaction, before that.
-        peak: what the schedule's multipliers are multiples of; the largest lr when omitted: for a ramp, its
-            end.
-        variant: what it is a variant of, where a run compares several: a schedule, an optimizer.
-        momentum: (T,) of the optimizer at each step, where the schedule moves it.
-        reaction: what the lr is multiplied with on the way.
+        lane: the lane's number in the run, from 0.
+        seed: the seed of the initial weights, the batch order and the dropout masks.
+        lr: (T,) the lr of each step, before any reaction.
+        peak: the lr that the schedule's multipliers multiply; the largest lr when omitted, which is the end
+            of a ramp.
+        variant: the name of the variant (a schedule, an optimizer) where a run compares several.
+        momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
+        reaction: what the lr is multiplied by during the training; None for nothing.
     """
 
     lane: int
@@ -75,7 +76,7 @@ class Lane:
 
 
 class Evaluation(NamedTuple):
-    """What the validation split said after `step` updates; metric is None where the task has none."""
+    """The validation loss and the metric after `step` updates; the metric is None if the task has none."""
 
     step: int
     val_loss: float
@@ -88,22 +89,22 @@ class LaneResult:
 
     Attributes:
         lane: the lane's number.
-        seed: its seed.
-        planned: T, the steps it would have taken without stopping early.
-        peak: of its schedule; the largest lr planned (for a ramp, its end).
-        outcome: finished, diverged (a result, at the last step), pruned, failed or interrupted.
+        seed: the lane's seed.
+        planned: T, the number of steps that the lane would have taken without stopping early.
+        peak: the peak of the lane's schedule; for a ramp its end.
+        outcome: finished, diverged (at the last step; that is a result), pruned, failed or interrupted.
         lr: (t,) the lr that the optimizer used, t <= T.
-        loss: (t,) measured before the update that uses lr[t].
-        held_out_loss: (t,) loss on the fixed held-out batch, before the update; None where not asked for.
-        grad_norm: (t,) Euclidean norm of the gradient at step t; None where not asked for.
-        evaluations: on the validation split, in order of their steps.
-        rung: at which rung a pruned lane ended, from 0.
-        seconds: how long it took; of lanes that trained together, each its share.
-        error: the exception's text, for a failed lane.
+        loss: (t,) the loss before the update that uses lr[t].
+        held_out_loss: (t,) the loss on the fixed held-out batch before the update; None if not asked for.
+        grad_norm: (t,) the Euclidean norm of the gradient at step t; None if not asked for.
+        evaluations: the evaluations on the validation split, in the order of their steps.
+        rung: the rung, from 0, at which a pruned lane ended; None for any other lane.
+        seconds: how long the lane took; lanes that trained together have an equal share each.
+        error: the text of the exception that ended a failed lane; None for any other lane.
         variant: see `Lane`.
-        momentum: (t,) of the optimizer, where the schedule moves it.
-        skipped: (t,) 1 where the step was not taken, since float16 overflowed; None in other precisions.
-        health: looks at its layers, in order of their steps, and of the layers within.
+        momentum: (t,) the optimizer's momentum; None if the schedule does not move it.
+        skipped: (t,) 1 for a step that was skipped because float16 overflowed; None in other precisions.
+        health: the looks at the layers, in the order of their steps and, within a step, of the layers.
     """
 
     lane: int
@@ -126,29 +127,29 @@ class LaneResult:
 
     @cached_property
     def curve(self) -> Curve:
-        """Loss against lr, as the suggestion methods read it."""
+        """The loss against lr, as the suggestion methods read it."""
         return Curve(self.lr, self.loss, self.planned)
 
     @property
     def complete(self) -> bool:
-        """Whether it came to its end, and was not cut off by force."""
+        """Whether the lane finished or diverged, and nothing cut it off before."""
         return self.outcome in ("finished", "diverged")
 
     @property
     def train_loss(self) -> float | None:
-        """A finished lane's final training loss: the mean over the last twentieth of its steps."""
+        """The final training loss, the mean over the last twentieth of the steps; None unless finished."""
         if self.outcome != "finished":
             return None
         return float(np.mean(self.loss[-math.ceil(TAIL * self.loss.size) :]))
 
     @property
     def val_loss(self) -> float | None:
-        """A finished lane's final loss on the validation split; None without one, or if it is not finite."""
+        """The final validation loss; None unless the lane finished with one that is finite."""
         return self._final(self.evaluations[-1].val_loss) if self.evaluations else None
 
     @property
     def metric(self) -> float | None:
-        """A finished lane's final metric on the validation split."""
+        """The final metric on the validation split; None unless the lane finished with one that is finite."""
         return self._final(self.evaluations[-1].metric) if self.evaluations else None
 
     def _final(self, value: float | None) -> float | None:
@@ -157,12 +158,12 @@ class LaneResult:
 
 
 def range_test_lanes(lr: Array, seed: int, seeds: int, first: int = 0, variant: str = "") -> list[Lane]:
-    """One ramping lane per seed: `seed`, `seed + 1`, ..., numbered from `first`."""
+    """Return one ramping lane for each of the seeds `seed`, `seed + 1`, ..., numbered from `first`."""
     return [Lane(first + i, seed + i, lr, variant=variant) for i in range(seeds)]
 
 
 class PlannedLane(NamedTuple):
-    """A lane that shall be run, without its lrs: these follow from its peak and the shape of its variant."""
+    """A lane that is to be run; its lrs follow from its peak and the shape of its variant."""
 
     lane: int
     seed: int
@@ -170,7 +171,7 @@ class PlannedLane(NamedTuple):
     variant: str = ""
 
     def shaped(self, shape: Shape) -> Lane:
-        """The lane itself."""
+        """Return the lane with the lrs that this shape gives."""
         lr = self.peak * shape.multiplier
         return Lane(self.lane, self.seed, lr, self.peak, self.variant, shape.momentum, shape.reaction)
 
@@ -178,20 +179,20 @@ class PlannedLane(NamedTuple):
 def planned_lanes(
     peaks: Mapping[str, Sequence[float]], seed: int, seeds: int, first: int = 0
 ) -> list[PlannedLane]:
-    """One lane per seed, variant and peak: all those of `seed`, then of `seed + 1`, ...
+    """Plan a lane for each seed, variant and peak: all lanes of `seed`, then all of `seed + 1`, ...
 
     Args:
-        peaks: of each variant.
-        seed: of the first lanes.
-        seeds: how many seeds.
-        first: number of the first lane.
+        peaks: variant -> its peaks.
+        seed: the first seed.
+        seeds: the number of seeds.
+        first: the number of the first lane.
 
     >>> [(lane.lane, lane.seed, lane.peak) for lane in planned_lanes({"": [0.1, 0.2]}, seed=7, seeds=2)]
     [(0, 7, 0.1), (1, 7, 0.2), (2, 8, 0.1), (3, 8, 0.2)]
     """
-    each = [(variant, peak) for variant, of_it in peaks.items() for peak in of_it]
+    of_a_seed = [(variant, peak) for variant, lrs in peaks.items() for peak in lrs]
     return [
-        PlannedLane(first + i * len(each) + k, seed + i, peak, variant)
+        PlannedLane(first + i * len(of_a_seed) + k, seed + i, peak, variant)
         for i in range(seeds)
-        for k, (variant, peak) in enumerate(each)
+        for k, (variant, peak) in enumerate(of_a_seed)
     ]

@@ -1,8 +1,9 @@
-"""The suggestion methods of torch-lr-finder, fastai, Lightning and Ignite, re-stated from their behaviour.
+"""The suggestion methods of torch-lr-finder, fastai, Lightning and Ignite, rewritten from their behaviour.
 
-Each `*_suggest` function gives the same lr as the peer does on the same arrays, and refuses where the peer
-answers from non-finite values or from too few points. Each `as_*` function turns a raw curve into what
-the peer's own finder would have recorded from it: smoothed its way, and cut where it would have stopped.
+Each `*_suggest` and `fastai_*` function returns the point that the peer chooses on the same arrays. It
+refuses if the peer would answer from non-finite values or from too few points. Each `as_*` function turns a
+raw curve into the curve that the peer's own finder would have recorded: smoothed as the peer does it, and cut
+where the peer would have stopped.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lrfind.analysis.curves import Array, Curve
-from lrfind.errors import NoSuggestion
+from lrfind.errors import NoSuggestion, counted
 
 Float32 = NDArray[np.float32]
 
 
 def _record(curve: Curve, smoothed: Array, limit: float, *, against_earlier: bool = False) -> Curve:
-    """Cut `curve` after the first point whose smoothed loss exceeds `limit` times the best one so far.
+    """Cut `curve` after the first point whose smoothed loss exceeds `limit` times the best loss so far.
 
-    The best one includes the point itself unless `against_earlier`; the two differ on negative losses only.
+    The best loss includes the point itself unless `against_earlier`. The two differ only on negative losses.
     """
     best = math.inf
     for t, value in enumerate(smoothed):
@@ -34,7 +35,10 @@ def _record(curve: Curve, smoothed: Array, limit: float, *, against_earlier: boo
 
 
 def _lagging_average(loss: Array) -> Array:
-    """s_0 = l_0, s = .05 l + .95 s_prev: torch-lr-finder's and Ignite's default, without debias."""
+    """Return the average that torch-lr-finder and Ignite use by default, without debiasing.
+
+    s_0 = l_0, then s = .05 l + .95 s_prev.
+    """
     smoothed = loss.copy()
     for t in range(1, loss.size):
         smoothed[t] = 0.05 * loss[t] + 0.95 * smoothed[t - 1]
@@ -42,48 +46,55 @@ def _lagging_average(loss: Array) -> Array:
 
 
 def _discounted_sum(loss: Array) -> Array:
-    """V = .98 v + .02 l from v = 0: the part that fastai's and Lightning's averages share."""
-    total, out = 0.0, np.empty_like(loss)
+    """Return the sum v = .98 v + .02 l, from v = 0, which the averages of fastai and Lightning share."""
+    total, sums = 0.0, np.empty_like(loss)
     for t, value in enumerate(loss):
         total = 0.98 * total + 0.02 * value
-        out[t] = total
-    return out
+        sums[t] = total
+    return sums
 
 
 def as_lagging(curve: Curve) -> Curve:
-    """As torch-lr-finder and Ignite record: stop above 5 times the best."""
+    """Return the curve that torch-lr-finder and Ignite would record: they stop above 5 times the best."""
     return _record(curve, _lagging_average(curve.loss), 5.0)
 
 
 def as_fastai(curve: Curve) -> Curve:
-    """As fastai records: debiased average, stop above 4 times the best."""
+    """Return the curve that fastai would record: a debiased average, stopped above 4 times the best."""
     debias = 1 - 0.98 ** np.arange(1, curve.loss.size + 1)
     return _record(curve, _discounted_sum(curve.loss) / debias, 4.0)
 
 
 def as_lightning(curve: Curve) -> Curve:
-    """As Lightning records: divided by 1 - .98^(i+2), so that the curve starts at half the truth."""
+    """Return the curve that Lightning would record: a sum divided by 1 - .98^(i+2), stopped as fastai does.
+
+    Because of this divisor, the curve starts at half of the true loss.
+    """
     debias = 1 - 0.98 ** np.arange(2, curve.loss.size + 2)
     return _record(curve, _discounted_sum(curve.loss) / debias, 4.0, against_earlier=True)
 
 
-def _refuse_too_few(found: int, needed: int, what: str) -> None:
-    if found < needed:
+def _refuse_too_few(count: int, needed: int, cut: str) -> None:
+    if count < needed:
         raise NoSuggestion(
-            f"too few points: {what} leaves {found}, the method needs {needed}; use more steps."
+            f"too few points: {cut} leaves {counted(count, 'point')}, and the method needs at"
+            f" least {needed}; use more steps."
         )
 
 
 def _refuse_non_finite(loss: NDArray[np.floating], method: str) -> None:
     if not np.isfinite(loss).all():
         raise NoSuggestion(
-            f"the loss is not finite within the points that {method} reads, so it would answer with the edge"
-            " of the blow-up; cut the curve there, or use another method."
+            f"the loss is not finite within the points that {method} reads, so {method} would suggest the lr"
+            " where the blow-up begins; cut the curve there, or use another method."
         )
 
 
 def torch_lr_finder_suggest(curve: Curve) -> int:
-    """Steepest fall per point (not per decade), without the first 10 and the last 5 points."""
+    """Return the point of the steepest fall per point (not per decade).
+
+    The first 10 and the last 5 points are left out.
+    """
     loss = curve.loss[10:-5]
     _refuse_too_few(loss.size, 2, "dropping the first 10 and the last 5")
     _refuse_non_finite(loss, "torch-lr-finder")
@@ -91,7 +102,10 @@ def torch_lr_finder_suggest(curve: Curve) -> int:
 
 
 def lightning_suggest(curve: Curve) -> int:
-    """Steepest fall against *linear* lr in float32, without the first 10, the last and non-finite points."""
+    """Return the point of the steepest fall against *linear* lr, in float32.
+
+    The first 10 points, the last point and all non-finite points are left out.
+    """
     loss, lr = _float32(curve.loss[10:-1]), _float32(curve.lr[10:-1])
     kept = np.flatnonzero(np.isfinite(loss))
     _refuse_too_few(kept.size, 2, "dropping the first 10, the last and all non-finite ones")
@@ -101,7 +115,10 @@ def lightning_suggest(curve: Curve) -> int:
 
 
 def ignite_suggest(curve: Curve) -> int:
-    """Steepest half difference (s[i+1] - s[i-1]) / 2, in float32, over the inner points up to the minimum."""
+    """Return the point of the steepest half difference (s[i+1] - s[i-1]) / 2, in float32.
+
+    Only the inner points up to the minimum count.
+    """
     if np.isnan(curve.loss).any():
         _refuse_non_finite(curve.loss, "ignite")
     whole = _float32(curve.loss)
@@ -117,7 +134,10 @@ def _float32(values: Array) -> Float32:
 
 
 def _fastai_slice(curve: Curve, needed: int) -> tuple[int, Float32, Float32]:
-    """Fastai's slice [num_it // 10 : -5], cut at the first NaN; its start, lr and loss in float32."""
+    """Return the start, the lr and the loss of fastai's slice [num_it // 10 : -5], cut at the first NaN.
+
+    lr and loss are in float32.
+    """
     start = curve.planned // 10
     loss, lr = _float32(curve.loss[start:-5]), _float32(curve.lr[start:-5])
     nan = np.flatnonzero(np.isnan(loss))
@@ -127,7 +147,7 @@ def _fastai_slice(curve: Curve, needed: int) -> tuple[int, Float32, Float32]:
 
 
 def fastai_steep(curve: Curve) -> int:
-    """Steepest fall per unit of ln(lr), forward difference, left point."""
+    """Return the point of the steepest fall per unit of ln(lr): the left point of a forward difference."""
     start, lr, loss = _fastai_slice(curve, 2)
     _refuse_non_finite(loss, "fastai-steep")
     with np.errstate(all="ignore"):
@@ -135,15 +155,15 @@ def fastai_steep(curve: Curve) -> int:
 
 
 def fastai_minimum(curve: Curve) -> int:
-    """The point of lowest loss; the suggestion is a tenth of its lr."""
+    """Return the point of the lowest loss; the suggestion is a tenth of its lr."""
     start, _, loss = _fastai_slice(curve, 1)
     return start + int(np.argmin(loss))
 
 
 def fastai_valley(curve: Curve) -> int:
-    """Two thirds into the longest strictly decreasing subsequence, as fastai counts it."""
+    """Return the point two thirds into the longest strictly decreasing subsequence, as fastai counts it."""
     start, _, loss = _fastai_slice(curve, 3)
-    tails: list[float] = []  # tails[k]: the least -loss that ends a falling subsequence of length k + 1
+    tails: list[float] = []  # tails[k] is the least -loss that ends a falling subsequence of length k + 1
     longest, end = 1, 0
     for i, value in enumerate(loss.tolist()):
         length = bisect_left(tails, -value)
@@ -156,7 +176,7 @@ def fastai_valley(curve: Curve) -> int:
 
 
 def fastai_slide(curve: Curve) -> int:
-    """From the right, slide an interval of 15 points until the gradient at its two ends agrees."""
+    """Slide an interval of 15 points from the right until the gradients at its two ends agree."""
     start, _, loss = _fastai_slice(curve, 16)
     _refuse_non_finite(loss, "fastai-slide")
     slope = np.gradient(loss)

@@ -1,6 +1,6 @@
-"""From a curve to a suggested learning rate: our methods and the peers', by name, in one table.
+"""The methods that suggest a learning rate from a curve: ours and the peers', by name, in one table.
 
-Every method is a pure function of the curve and refuses, with a reason, where the curve has no answer.
+Every method is a pure function of the curve. If the curve has no answer, the method refuses with a reason.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from lrfind.catalog import DEFAULT_METHOD
 from lrfind.errors import NoSuggestion, unknown
 
 FEWEST_POINTS = 5
-SIGNIFICANT = 2.5  # standard errors that a fall must exceed: the lowest of many points is low by chance
-RAMP_EDGE = "where the loss diverged: an upper bound of the largest stable lr"
+SIGNIFICANT = 2.5  # standard errors; a fall must exceed them: the lowest of many points is low by chance
+RAMP_EDGE = "where the loss diverged, which is an upper bound of the largest stable lr"
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A learning rate, and where it came from.
+    """A learning rate, and where it comes from.
 
     Attributes:
         lr: the suggested learning rate.
         method: the name of the method.
-        reason: why this one, in words.
-        index: the point of the curve that the answer was read from; None where there is no single one.
-        low: lower end of the interval, the lowest answer of any lane; None with one lane.
-        high: upper end, the highest answer of any lane.
+        reason: what this lr is, in words.
+        index: the point of the curve from which the answer was read; None if there is no single point.
+        low: the lower end of the interval, which is the lowest answer of any lane; None with one lane.
+        high: the upper end of the interval, which is the highest answer of any lane; None with one lane.
     """
 
     lr: float
@@ -47,12 +47,13 @@ class Method:
     """One way to read a suggestion from a curve.
 
     Attributes:
-        name: what people type.
-        answer: from a curve to (index, lr); raises NoSuggestion.
+        name: the name that people type.
+        answer: the function from a curve to (index, lr); it may raise NoSuggestion.
         summary: what the answer is, in words.
-        as_peer: what the method's own tool would have recorded from a raw curve (smoothed its way, cut where
-            it would have stopped); None for ours, which smooth the curve themselves.
-        needs_fall: whether a curve that does not fall, or falls to the end, has no answer for it.
+        as_peer: the function from a raw curve to the curve that the peer would have recorded, smoothed as the
+            peer does it and cut where the peer would have stopped; None for our methods, which smooth the
+            curve themselves.
+        needs_fall: whether the method has no answer for a curve that does not fall, or falls to the end.
     """
 
     name: str
@@ -63,40 +64,39 @@ class Method:
 
 
 def steepest(curve: Curve) -> tuple[int, float]:
-    """The lr where the smoothed loss falls fastest per decade of lr, before its minimum."""
+    """Return the lr where the smoothed loss falls fastest per decade of lr, before its minimum."""
     slope = _slope_to_minimum(curve)
-    at = int(np.argmin(slope))
-    return at, float(curve.lr[at])
+    index = int(np.argmin(slope))
+    return index, float(curve.lr[index])
 
 
 def minimum(curve: Curve) -> tuple[int, float]:
-    """A tenth of the lr where the smoothed loss is lowest (as fastai's `minimum`, without its lag)."""
-    at = _lowest(curve)
-    return at, float(curve.lr[at]) / 10
+    """Return a tenth of the lr where the smoothed loss is lowest (as fastai's `minimum`, without its lag)."""
+    index = _lowest(curve)
+    return index, float(curve.lr[index]) / 10
 
 
 def edge(curve: Curve) -> tuple[int, float]:
-    """The lr at which the loss diverged: on a ramp, an *upper bound* of the largest stable lr.
+    """Return the lr at which the loss diverged: on a ramp, an *upper bound* of the largest stable lr.
 
-    A ramp passes the true edge before the loss shows it: until then every step has shrunk the directions
-    that will blow up, and they must grow back first. On full-batch least squares it fires at 2 to 9 times
-    2 / lambda_max. For the real edge, see `lrfind.experiments.edge`.
+    A ramp passes the true edge before the loss shows it. Until the edge, every step has shrunk the directions
+    that will blow up, so they must first grow back. On full-batch least squares, the loss diverges at 2 to 9
+    times 2 / lambda_max. For the real edge, see `lrfind.experiments.edge`.
     """
     if curve.divergence is None:
         raise NoSuggestion(
-            f"the loss never diverged, so the edge lies above {curve.lr[-1]:.3g}; widen end_lr to find it."
+            f"the loss never diverged, so the edge lies above {curve.lr[-1]:.3g}; raise end_lr to find it."
         )
     return curve.divergence, float(curve.lr[curve.divergence])
 
 
 def consensus(curve: Curve) -> tuple[None, float]:
-    """The middle one of `steepest`, `minimum` and a tenth of `edge`.
+    """Return the middle one of `steepest`, `minimum` and a tenth of `edge`.
 
-    Each of the three has its own way to fail: noise makes a slope steepest where nothing happens yet, a
-    broad valley puts the minimum far to the right, a ramp passes the edge before the loss shows it. The
-    middle one is wrong only where two are. A curve that never diverged has its edge above the last lr, which
-    stands in for it.
-    Over several lanes: the median, with the lowest and the highest answer as the interval.
+    Each of the three can fail in its own way: noise can make a slope steepest where nothing happens yet, a
+    broad valley puts the minimum far to the right, and a ramp passes the edge before the loss shows it. The
+    middle one is wrong only if two of them are. If the curve never diverged, its edge lies above the last lr,
+    and the last lr is used in its place. For several lanes, see `suggest_over`.
     """
     last = curve.loss.size - 1 if curve.divergence is None else curve.divergence
     answers = (steepest(curve)[1], minimum(curve)[1], float(curve.lr[last]) / 10)
@@ -113,13 +113,13 @@ def _lowest(curve: Curve) -> int:
 
 
 def _slope_to_minimum(curve: Curve) -> Array:
-    upto = _lowest(curve) + 1
-    slope: Array = np.gradient(curve.smoothed[:upto], np.log10(curve.lr[:upto]))  # loss per decade
+    end = _lowest(curve) + 1
+    slope: Array = np.gradient(curve.smoothed[:end], np.log10(curve.lr[:end]))  # loss per decade
     return slope
 
 
-def unreadable(curve: Curve) -> str | None:
-    """Why these points are no curve at all, or None when they are one."""
+def why_not_a_curve(curve: Curve) -> str | None:
+    """Return why no method can read these points as a curve, or None if a method can."""
     finite, total = curve.length, curve.loss.size
     if total == 0:
         return "the curve has no points."
@@ -127,20 +127,20 @@ def unreadable(curve: Curve) -> str | None:
         return "no loss is finite; check the data and the model for NaN and inf, then try a lower start_lr."
     if finite < total and finite < FEWEST_POINTS:
         return (
-            f"the loss stops being finite at point {finite} (lr {curve.lr[finite]:.3g}): it diverges from the"
-            f" start; lower start_lr, for example to {curve.lr[0] / 1000:.0e}."
+            f"the loss is no longer finite at point {finite} (lr {curve.lr[finite]:.3g}), so it diverges from"
+            f" the start; lower start_lr, for example to {curve.lr[0] / 1000:.0e}."
         )
     if total < curve.planned and curve.divergence is None:
         return f"the test ended early, after {total} of {curve.planned} points; run it to its end."
     if finite < FEWEST_POINTS:
-        return f"too few points: {finite}, and {FEWEST_POINTS} are the least; use more steps."
+        return f"too few points: {finite}, and at least {FEWEST_POINTS} are needed; use more steps."
     return None
 
 
-def no_valley(curve: Curve) -> str | None:
-    """Why the loss does not fall to a lowest point inside the range, or None when it does.
+def why_no_valley(curve: Curve) -> str | None:
+    """Return why the loss has no lowest point inside the range, or None if it has one.
 
-    It must fall by more than its noise, and stop falling before the end.
+    The loss must fall by more than its noise, and it must stop falling before the end.
     """
     finite = curve.length
     smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
@@ -157,22 +157,22 @@ def no_valley(curve: Curve) -> str | None:
             )
         if smoothed.max() - first > significant:
             return (
-                "the loss rises without having fallen: it never goes below where it began by more than its"
-                " noise; use more steps or a lower start_lr, and check that gradients reach the parameters."
+                "the loss rises, and it never falls below its first value by more than its noise; use more"
+                " steps or a lower start_lr, and check that gradients reach the parameters."
             )
         return (
-            f"the curve is flat: over lr {lr[0]:.3g} to {lr[-1]:.3g} the loss falls by no more than its"
+            f"the curve is flat: from lr {lr[0]:.3g} to lr {lr[-1]:.3g}, the loss falls by no more than its"
             " noise; widen the range, use more steps, or check that gradients reach the parameters."
         )
     ends_low = curve.divergence is None and lowest >= finite - max(1, finite // 33)
     if ends_low:
-        wider = f"widen end_lr to {lr[-1] * 10:.3g}"
-        return f"the loss is lowest at the end of the range and still falling; {wider}."
+        advice = f"raise end_lr to {lr[-1] * 10:.3g}"
+        return f"the loss is lowest at the end of the range and is still falling; {advice}."
     return None
 
 
 def _at(pick: Callable[[Curve], int], factor: float = 1.0) -> Callable[[Curve], tuple[int, float]]:
-    """A method that answers with `factor` times the lr of the point that `pick` picks."""
+    """Return a method that answers with `factor` times the lr of the point that `pick` chooses."""
 
     def answer(curve: Curve) -> tuple[int, float]:
         index = pick(curve)
@@ -208,10 +208,10 @@ METHODS: dict[str, Method] = {
 
 
 def method_named(name: str) -> Method:
-    """Look a method up.
+    """Return the method of this name.
 
     Raises:
-        UsageError: if there is none of this name; the message has the near misses.
+        UsageError: if there is no method of this name; the message lists similar names.
     """
     if not isinstance(name, str) or name not in METHODS:
         raise unknown("method", str(name), METHODS)
@@ -219,20 +219,20 @@ def method_named(name: str) -> Method:
 
 
 def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False) -> Suggestion:
-    """Ask one method about one curve.
+    """Return the suggestion of one method for one curve.
 
     Args:
         curve: lr and loss.
         name: a name from `METHODS`.
-        raw: the loss is as lrfind's own runs record it, so a peer's method is given what that peer would
-            have recorded; otherwise it is given the loss as it is.
+        raw: whether the loss is unsmoothed, as lrfind's own runs record it; if so, a peer's method gets the
+            curve that the peer would have recorded, otherwise it gets the curve as it is.
 
     Raises:
-        NoSuggestion: with the reason.
+        NoSuggestion: if the curve has no answer; `.reason` says why.
         UsageError: if there is no such method.
     """
     method = method_named(name)
-    reason = unreadable(curve) or (no_valley(curve) if method.needs_fall else None)
+    reason = why_not_a_curve(curve) or (why_no_valley(curve) if method.needs_fall else None)
     if reason:
         raise NoSuggestion(reason)
     index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
@@ -243,13 +243,13 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Sug
     """Suggest a learning rate from any curve.
 
     Args:
-        lr: (T,) positive, strictly increasing.
-        loss: (T,) measured at those rates; may end in NaN or inf. Our methods smooth it as much as its noise
-            calls for; the peers' methods take it as it is.
+        lr: (T,) the lrs, positive and strictly increasing.
+        loss: (T,) the loss at each lr; it may end in NaN or inf. Our methods smooth it by as much as its
+            noise calls for; the peers' methods take it as it is.
         method: a name from `lrfind ls methods`.
 
     Raises:
-        NoSuggestion: where the curve has no answer; `.reason` says why and what to change.
+        NoSuggestion: if the curve has no answer; `.reason` says why and what to change.
         UsageError: if lr and loss do not fit together, or there is no such method.
 
     >>> import numpy as np
@@ -261,20 +261,24 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Sug
 
 
 def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bool = True) -> Suggestion:
-    """Ask one method about several lanes: the median in log lr of those that answer, and their spread.
+    """Return the suggestion of one method for several lanes.
+
+    It is the median in log lr of the lanes' answers, with the lowest and the highest answer as the interval.
+    Lanes without an answer are left out.
 
     Raises:
-        NoSuggestion: unless more than half of the lanes answer; the reason is the first lane's that does not.
+        NoSuggestion: unless more than half of the lanes have an answer; the reason is that of the first lane
+            without one.
     """
     answers: list[Suggestion] = []
     reasons: list[str] = []
     for curve in curves:
         try:
             answers.append(suggest_from(curve, name, raw=raw))
-        except NoSuggestion as refused:
-            reasons.append(refused.reason)
+        except NoSuggestion as refusal:
+            reasons.append(refusal.reason)
     if len(answers) <= len(reasons):
-        raise NoSuggestion(reasons[0] if reasons else "no lane of the run came to its end.")
+        raise NoSuggestion(reasons[0] if reasons else "no lane of the run reached its end.")
     if len(answers) == 1:
         return answers[0]
     lrs = np.array([answer.lr for answer in answers])

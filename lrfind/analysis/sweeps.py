@@ -1,4 +1,4 @@
-"""Reading a sweep: the best lr, what else would do, how sensitive the task is, where training breaks down."""
+"""Reading a sweep: the best lr, the usable range, the sensitivity to the lr, and the edge of training."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from lrfind.catalog import Judge
 
 @dataclass(frozen=True)
 class Rate:
-    """What the lanes of one lr came to.
+    """The result of all lanes of one lr together.
 
     Attributes:
-        lr: their lr.
-        outcome: diverged if any of them did; else failed or interrupted if any was; else finished if more
-            than half of them finished, or else pruned.
-        lanes: by seed.
-        loss: the judged loss, the median over seeds; a pruned lane counts as infinitely bad. None unless
-            finished.
-        val_loss: the median on the validation split; None unless finished.
-        train_loss: the median of the final training losses; None unless finished.
-        metric: the median over the lanes that finished; None unless finished, or where the task has none.
+        lr: the lr of the lanes.
+        outcome: diverged if any lane diverged; else failed or interrupted if any lane was; else finished if
+            more than half of the lanes finished; else pruned.
+        lanes: the lanes by their seeds.
+        loss: the loss that decides, as the median over seeds; a pruned lane counts as infinitely bad. None
+            unless the outcome is finished.
+        val_loss: the median loss on the validation split; None unless the outcome is finished.
+        train_loss: the median of the final training losses; None unless the outcome is finished.
+        metric: the median metric over the lanes that finished; None unless the outcome is finished, and if
+            the task has no metric.
     """
 
     lr: float
@@ -42,19 +43,20 @@ class Rate:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a sweep says.
+    """The conclusions from a sweep.
 
     Attributes:
-        rates: ascending in lr.
-        judge: the loss that decides; train_loss where there is no validation split.
-        best: the finished rate of the lowest loss; None if none finished.
-        low: lowest of the lrs that are best for one seed; None with one seed.
-        high: highest of them.
-        usable: (lowest, highest) lr around the best that loses at most `tolerance` of the drop.
-        first_loss: median over lanes of the loss at step 0.
-        sensitivity: see `lr_sensitivity`.
-        edge: see `sweep_edge`.
-        boundary: the end of the range that the best lr sits at, if it does.
+        rates: the result of each lr, ascending in lr.
+        judge: the loss that decides; train_loss if there is no validation split.
+        best: the finished rate with the lowest loss; None if no rate finished.
+        low: the lowest of the lrs that are best for one seed; None with one seed.
+        high: the highest of the lrs that are best for one seed; None with one seed.
+        usable: the lowest and the highest lr around the best that lose at most `tolerance` of the drop; None
+            if there is no best.
+        first_loss: the median over lanes of the loss at step 0.
+        sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
+        edge: where training breaks down; see `sweep_edge`.
+        boundary: the end of the range at which the best lr lies; None if it lies inside.
     """
 
     rates: Sequence[Rate]
@@ -70,12 +72,12 @@ class Reading:
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> Reading:
-    """Read a sweep's lanes; any of them may be missing or cut off, see `comparable`.
+    """Draw the conclusions from a sweep's lanes; any lane may be missing or cut off, see `comparable`.
 
     Args:
         results: the lanes.
-        judge: the loss that decides; the training loss does where no lane has a validation loss.
-        tolerance: of the usable range; see `SweepSection`.
+        judge: the loss that decides; it is the training loss if no lane has a validation loss.
+        tolerance: the tolerance of the usable range; see `SweepSection`.
     """
     results = comparable(results)
     if not any(result.val_loss is not None for result in results):
@@ -103,29 +105,29 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 
 
 def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
-    """The lanes of an unfinished sweep that may be held against each other.
+    """Return the lanes of an unfinished sweep that may be compared with each other.
 
-    These are the settled lanes of the seeds for which every lr has settled; without such a seed, all that
-    have settled; without any, all.
+    These are the settled lanes of the seeds for which every lr has settled. If there is no such seed, they
+    are all settled lanes. If no lane has settled, they are all lanes.
     """
     settled = [result for result in results if result.outcome in SETTLED]
     lrs = {result.peak for result in results}
-    done = {
+    complete_seeds = {
         seed
         for seed in {result.seed for result in settled}
         if {result.peak for result in settled if result.seed == seed} == lrs
     }
-    return [result for result in settled if result.seed in done] or settled or list(results)
+    return [result for result in settled if result.seed in complete_seeds] or settled or list(results)
 
 
 def by_lr(results: Sequence[LaneResult]) -> list[list[LaneResult]]:
-    """The lanes of each lr, ascending in lr."""
+    """Group the lanes by lr, ascending in lr."""
     lrs = sorted({result.peak for result in results})
     return [[result for result in results if result.peak == lr] for lr in lrs]
 
 
 def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> Rate:
-    """What the lanes of one lr came to together."""
+    """Combine the lanes of one lr into their common result."""
     outcomes = [lane.outcome for lane in lanes]
     outcome: Outcome = "finished" if outcomes.count("finished") > len(outcomes) / 2 else "pruned"
     bad: tuple[Outcome, ...] = ("diverged", "failed", "interrupted")
@@ -134,8 +136,8 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> Rate:
     def median(values: Sequence[float | None], missing: float) -> float | None:
         if outcome != "finished" or all(value is None for value in values):
             return None
-        found = float(np.median([missing if value is None else value for value in values]))
-        return found if math.isfinite(found) else None
+        result = float(np.median([missing if value is None else value for value in values]))
+        return result if math.isfinite(result) else None
 
     val_loss = median([lane.val_loss for lane in lanes], math.inf)
     train_loss = median([lane.train_loss for lane in lanes], math.inf)
@@ -151,12 +153,12 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> Rate:
 
 
 def judged(lane: LaneResult, judge: Judge) -> float | None:
-    """The loss of a lane that decides; None unless it finished."""
+    """Return the loss of a lane that decides; None unless the lane finished."""
     return lane.val_loss if judge == "val_loss" else lane.train_loss
 
 
 def best_by_seed(finished: Sequence[Rate], judge: Judge) -> list[float]:
-    """For each seed, the lr whose lane ended lowest, of the rates that finished."""
+    """Return, for each seed, the lr whose lane ended with the lowest loss, among the rates that finished."""
     lowest: dict[int, tuple[float, float]] = {}
     for rate in finished:
         for seed, lane in rate.lanes.items():
@@ -169,16 +171,15 @@ def best_by_seed(finished: Sequence[Rate], judge: Judge) -> list[float]:
 def usable_range(
     rates: Sequence[Rate], best: Rate, first_loss: float, tolerance: float
 ) -> tuple[float, float] | None:
-    """The lowest and the highest lr of the rates next to the best that are almost as good.
+    """Return the lowest and the highest lr of the unbroken row of good rates around the best.
 
-    Almost: the loss is above the best by at most `tolerance` of the drop from the first loss to the best,
-    which means the same whatever constant is added to the loss.
+    A rate is good if its loss exceeds the best loss by at most `tolerance` of the drop from the first loss
+    to the best. This means the same if a constant is added to the loss.
     """
     assert best.loss is not None
     ceiling = best.loss + tolerance * max(first_loss - best.loss, 0.0)
     good = [rate.loss is not None and rate.loss <= ceiling for rate in rates]
-    at = next(i for i, rate in enumerate(rates) if rate is best)
-    low = high = at
+    low = high = next(i for i, rate in enumerate(rates) if rate is best)
     while low > 0 and good[low - 1]:
         low -= 1
     while high < len(rates) - 1 and good[high + 1]:
@@ -187,36 +188,35 @@ def usable_range(
 
 
 def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
-    """How much loss a badly chosen lr costs on average: E[min(loss(lr), first loss)] - lowest loss.
+    """Return the loss that a badly chosen lr costs on average: E[min(loss(lr), first loss)] - lowest loss.
 
-    Wortsman et al. 2023 (arXiv:2309.14322), section 2.2. The expectation is over lrs spread evenly in log lr
-    over the range that was tried: each rate weighs as much as its distance to its neighbours in log lr, which
-    for an even grid is the paper's plain mean. A diverged lr counts as the first loss.
+    The source is Wortsman et al. 2023 (arXiv:2309.14322), section 2.2. The expectation is over lrs spread
+    evenly in log lr over the range that was tried: the weight of each rate is its distance to its neighbours
+    in log lr. For an even grid, this is the paper's plain mean. A diverged lr counts as the first loss.
 
     Returns:
-        In units of the loss; None with fewer than two rates, or if some were pruned, failed or cut off, so
-        that their loss is not known.
-
+        The cost in units of the loss; None with fewer than two rates, if no rate has a loss, if the first
+        loss is not finite, or if some rates were pruned, failed or cut off, so that their loss is not known.
     """
-    known = [rate for rate in rates if rate.outcome in ("finished", "diverged")]
-    losses = [min(first_loss if rate.loss is None else rate.loss, first_loss) for rate in known]
-    if len(known) < len(rates) or len(rates) < 2 or all(rate.loss is None for rate in rates):
+    measured = [rate for rate in rates if rate.outcome in ("finished", "diverged")]
+    losses = [min(first_loss if rate.loss is None else rate.loss, first_loss) for rate in measured]
+    if len(measured) < len(rates) or len(rates) < 2 or all(rate.loss is None for rate in rates):
         return None
     if not math.isfinite(first_loss):
         return None
     log = np.log([rate.lr for rate in rates])
     gaps = np.diff(log)
     width = np.concatenate([gaps[:1], (gaps[1:] + gaps[:-1]) / 2, gaps[-1:]])
-    if not width.sum() > 0:  # lrs that cannot be told apart
+    if not width.sum() > 0:  # the lrs are too close to be distinguished
         return None
     return float(np.average(losses, weights=width) - min(losses))
 
 
 def sweep_edge(rates: Sequence[Rate]) -> float | None:
-    """Where training breaks down: between the first diverged lr and the last finished one below it.
+    """Return the edge: the point between the lowest diverged lr and the highest finished lr below it.
 
     Returns:
-        Their geometric mean; None if no lr diverged, or none below finished.
+        The geometric mean of the two lrs; None if no lr diverged, or if no lr below it finished.
     """
     first = next((rate.lr for rate in rates if rate.outcome == "diverged"), None)
     if first is None:
@@ -234,13 +234,13 @@ def _boundary(rates: Sequence[Rate], best: Rate | None) -> Literal["low", "high"
 
 
 def beyond_noise(rate: Rate, best: Rate, judge: Judge) -> bool | None:
-    """Whether an lr is worse than the best by more than the noise between seeds.
+    """Return whether an lr is worse than the best by more than the noise between seeds.
 
-    A paired t-test at 95 %: of one seed, both lanes had the same weights and batches, so their difference is
-    free of what these contribute. Not corrected for the number of lrs.
+    This is a paired t-test at 95 %. Both lanes of a seed had the same weights and batches, so their
+    difference is free of the noise of these. The test is not corrected for the number of lrs.
 
     Returns:
-        None with fewer than two seeds that both finished.
+        None with fewer than two seeds for which both lrs finished.
     """
     gaps = paired_gaps(rate, best, judge)
     width = half_width(gaps)
@@ -248,7 +248,7 @@ def beyond_noise(rate: Rate, best: Rate, judge: Judge) -> bool | None:
 
 
 def paired_gaps(rate: Rate, best: Rate, judge: Judge) -> Array:
-    """How much more loss a rate ended with than the best did, for each seed that both finished."""
+    """Return how much higher a rate's loss is than the best rate's, for each seed for which both finished."""
     pairs = [
         (judged(rate.lanes[s], judge), judged(best.lanes[s], judge)) for s in rate.lanes if s in best.lanes
     ]

@@ -1,4 +1,4 @@
-"""Proof on request: whether whole trainings at a third, at once and at three times a rate bear it out."""
+"""Verification: whole trainings at a third of a rate, at the rate and at three times it, and a verdict."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from typing import Literal
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweeps import Rate, beyond_noise, by_lr, rate_of
 from lrfind.catalog import Judge
+from lrfind.errors import counted
 
 FACTORS = (1 / 3, 1.0, 3.0)
 NEGLIGIBLE, USABLE = 0.05, 0.1
-"""Shares of the drop from the first loss to the best, that a rate may lose and still stand, or be usable."""
+"""How much a rate may lose and still stand or be usable, as shares of the drop from the first loss."""
 
 LEARNED = 0.01
-"""Share of the first loss that the best rate has to take away."""
+"""The share of the first loss by which the best rate must lower it, or else nothing was learned."""
 
 VERDICTS = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
-"""In words."""
+"""The verdicts in words."""
 
 VERIFY = "verify"
-"""The variant of lanes that verify."""
+"""The `variant` of the lanes that verify a rate."""
 
 
 def verified_lrs(lr: float) -> list[float]:
-    """The rates that are trained.
+    """Return the rates at which whole trainings verify a rate.
 
     >>> verified_lrs(0.3)
     [0.1, 0.3, 0.9]
@@ -39,10 +40,10 @@ class Verdict:
     """What whole trainings say of a rate.
 
     Attributes:
-        verdict: it stands; it moves, to a rate that is better, by more than the noise where that is known; it
-            is refuted, since it lost more than `USABLE` to such a rate, or nothing was learned.
-        lr: the rate to use; None where no training learned anything.
-        reason: in words.
+        verdict: "stands"; "moves", to a rate that is better by more than the noise where the noise is known;
+            or "refuted", because the rate lost more than `USABLE` to such a rate or nothing was learned.
+        lr: the rate to use; None if no training learned anything.
+        reason: the verdict's reason, in words.
     """
 
     verdict: Literal["stands", "moves", "refuted"]
@@ -51,12 +52,12 @@ class Verdict:
 
 
 def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdict:
-    """Judge a rate by its lanes and its neighbours'; for a seed all had the same weights and batches.
+    """Judge a rate by its own lanes and its neighbours'; lanes of one seed share their weights and batches.
 
     Args:
         lr: the rate.
-        results: lanes of all rates that have settled, of the same seeds each.
-        judge: the loss that decides; the training loss where there is no validation split.
+        results: the settled lanes of all rates, each rate with the same seeds.
+        judge: the loss that decides; without a validation split the training loss decides.
     """
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
@@ -64,22 +65,24 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     own = next(rate for rate in rates if rate.lr == lr)
     best = min((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not own), default=None)
     if best is None or best.loss is None:
-        return Verdict("refuted", None, "neither it nor a third of it nor three times it came to its end")
+        reason = "no training finished: neither at the rate nor at a third of it nor at three times it"
+        return Verdict("refuted", None, reason)
     first = fmean(float(lane.loss[0]) for lane in own.lanes.values())
     if not first - best.loss > LEARNED * abs(first):
-        return Verdict("refuted", None, f"no rate learned anything from {first:.4g} on: {_said(best)}")
+        return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}")
     if own.loss is None:
-        return Verdict("refuted", best.lr, f"it {own.outcome}, where {_said(best)}")
+        return Verdict("refuted", best.lr, f"the rate {own.outcome}, while {_end_of(best)}")
     if best is own:
-        return Verdict("stands", lr, f"{_said(own)}, lower than at a third and at three times that")
+        return Verdict("stands", lr, f"{_end_of(own)}, lower than at a third and at three times of it")
     lost = (own.loss - best.loss) / (first - best.loss)
-    against = f"{_said(own)}, {_said(best)}, so it loses {lost:.1%} of what the loss can fall"
+    against = f"{_end_of(own)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
     if lost <= NEGLIGIBLE:
-        return Verdict("stands", lr, f"{against}: negligible")
+        return Verdict("stands", lr, f"{against}, which is negligible")
     if beyond_noise(own, best, judge) is False:
-        return Verdict("stands", lr, f"{against}: not told apart by {len(own.lanes)} seeds")
+        seeds = counted(len(own.lanes), "seed")
+        return Verdict("stands", lr, f"{against}, which {seeds} cannot tell from noise")
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against)
 
 
-def _said(rate: Rate) -> str:
+def _end_of(rate: Rate) -> str:
     return f"lr {rate.lr:.3g} ended at {rate.loss:.4g}"

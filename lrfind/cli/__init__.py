@@ -1,1 +1,1 @@
-"""The commands of `lrfind`: each parses, calls one function, and prints."""
+"""The commands of `lrfind`: each parses its options, calls one function, and prints."""

@@ -12,9 +12,11 @@ from lrfind.cli.options import config_options, json_option, load, print_json, qu
 
 @click.command()
 @config_options
-@click.option("--imports", is_flag=True, help="Also import what is named (this runs your code).")
+@click.option("--imports", is_flag=True, help="Also import what the config names (this runs your code).")
 @click.option(
-    "--batch", is_flag=True, help="Also take one batch through model, loss and gradient; implies --imports."
+    "--batch",
+    is_flag=True,
+    help="Also take one batch through model, loss and gradient. This implies --imports.",
 )
 @quiet_option
 def check(
@@ -24,9 +26,9 @@ def check(
     batch: bool,
     quiet: bool,
 ) -> int:
-    """Check a config without training: every mistake at once, with line and column.
+    """Check a config without training: list every mistake at once, with line and column.
 
-    With --batch, also whether data, model and loss fit together: what does not is named, with what would do.
+    With --batch, also check whether data, model and loss fit together, and say what does not and what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:
@@ -59,7 +61,7 @@ def schema(quiet: bool) -> int:
 
 
 @click.command()
-@click.option("--template", default=None, metavar="NAME", help="See `lrfind ls templates`.")
+@click.option("--template", default=None, metavar="NAME", help="The template; see `lrfind ls templates`.")
 @click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
 @quiet_option
 def init(template: str | None, file: Path | None, quiet: bool) -> int:
@@ -68,7 +70,7 @@ def init(template: str | None, file: Path | None, quiet: bool) -> int:
 
     target = file or Path(DEFAULT_FILE)
     written = write_template(template or DEFAULT_TEMPLATE, target)
-    click.echo(f"wrote {', '.join(map(str, written))}; now: lrfind range-test {target}")
+    click.echo(f"wrote {', '.join(map(str, written))}; next: lrfind find {target}")
     return 0
 
 
@@ -77,7 +79,7 @@ def init(template: str | None, file: Path | None, quiet: bool) -> int:
 @json_option
 @quiet_option
 def ls(what: str, as_json: bool, quiet: bool) -> int:
-    """List the names that a config or an option may use."""
+    """List the names that a config or an option can use."""
     rows = listing(what)
     if as_json:
         print_json(rows)

@@ -1,4 +1,4 @@
-"""From a run directory to its end: train what is lacking, draw, print; for a new run and a resumed one."""
+"""From a run directory to its end: run what is lacking, draw it and print it, for new and resumed runs."""
 
 from __future__ import annotations
 
@@ -6,99 +6,72 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrfind.catalog import KINDS
 from lrfind.cli.options import note, print_json
+from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped
 
 if TYPE_CHECKING:
-    from lrfind.experiments.prepare import Prepared
+    from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
-    from lrfind.training.watch import Watch
 
 
-def begin(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
-    """`go_on` with a new run; one that fails before anything is measured is removed again."""
+def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+    """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     try:
-        return go_on(run, as_json=as_json, quiet=quiet, snippet=snippet)
+        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet)
     except LrfindError:
         run.discard_if_empty()
         raise
 
 
-def go_on(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
-    """Run what a run still lacks, draw it and print its summary; a concluded run is left as it is.
+def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+    """Run what a run still lacks, draw it and print its summary; a concluded run is printed as it is.
 
-    With `snippet`, also print lines for a training script; JSON has them under that key.
+    Args:
+        run: the run.
+        as_json: print the summary as JSON instead of text.
+        quiet: show no progress and no notes.
+        snippet: also print lines for a training script; JSON has them under that key.
 
     Returns:
         The exit code.
     """
-    if not run.concluded:
-        _train(run, quiet)
-    from lrfind.runs.summary import summarize
+    from lrfind.runs.summary import read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    summary = summarize(run)
-    lines = snippet_of(run.experiment, summary) if snippet else None
+    result = read_result(run) if run.concluded else _conclude(run, quiet)
+    lines = snippet_of(result.experiment, result.summary) if snippet else None
     if as_json:
-        print_json(summary if lines is None else summary | {"snippet": lines})
+        print_json(result.summary if lines is None else result.summary | {"snippet": lines})
     else:
-        from lrfind.views.text.runs import summary_text
-
-        files = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
-        click.echo(f"{summary_text(summary)}{files}\n  data: {run.path}")
+        plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
+        click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  data: {run.path}")
         if lines is not None:
             click.echo(f"\n{lines}")
-    return _exit_code(summary)
+    return exit_code(result)
 
 
-def _train(run: Run, quiet: bool) -> None:
+def _conclude(run: Run, quiet: bool) -> RunResult:
+    """Run what is lacking, while no other process may, and draw the plots."""
     from lrfind.cli.progress import progress
-    from lrfind.experiments.find import run_find
-    from lrfind.experiments.range_test import run_range_test
-    from lrfind.experiments.sweep import run_sweep
-    from lrfind.experiments.train import run_training
     from lrfind.views.plots.runs import plot_run
 
-    command = run.facts()["command"]
     try:
-        with run.held(), progress(quiet=quiet) as shown:
-            told = False
-
-            def watch(lanes: int | None, steps: int | None) -> Watch:
-                nonlocal told
-                if not (quiet or told):
-                    note(f"run: {run.path}; if it is interrupted, `lrfind resume {run.path}` goes on")
-                told = True
-                return shown(lanes, steps)
-
-            if command == "find":
-                run_find(run, watch=watch)
-            elif command == "range-test":
-                run_range_test(run, watch=watch)
-            elif command == "train":
-                run_training(run, watch=watch)
-            else:
-                run_sweep(run, watch=watch, note=lambda prepared: None if quiet else _tell(prepared))
-            plot_run(run)
-            run.set_fact("concluded", True)
+        with run.held(), progress(run.path, quiet=quiet) as observer:
+            result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
+            plot_run(result)
+            run.keep_facts(concluded=True)
+            return result
     except (KeyboardInterrupt, Stopped):
-        kept = "what was measured is kept" if run.outcomes() else "nothing is measured to its end yet"
-        note(f"{kept} in {run.path}; `lrfind resume {run.path}` goes on.")
+        kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
+        note(f"{kept} in {run.path}. Run `lrfind resume {run.path}` to continue.")
         raise
 
 
-def _tell(prepared: Prepared) -> None:
-    from lrfind.views.text.sweep import cost_text, engine_text
-
-    note(f"{cost_text(**vars(prepared.cost))}; {engine_text(prepared.engines)}")
-
-
-def _exit_code(summary: dict[str, Any]) -> int:
-    """0 with an answer, 3 without, 1 if that is because every lane failed."""
-    from lrfind.runs.summaries.parts import answer
-
-    if answer(summary)["lr"] is not None:
+def exit_code(result: RunResult) -> int:
+    """Return 0 with an answer, 3 without one, and 1 if that is because everything that was tried failed."""
+    if result.answer["lr"] is not None:
         return 0
-    peaks = [peak for standing in summary.get("standings", ()) for peak in standing["peaks"]]
-    tried = [*summary.get("rates", ()), *summary.get("trainings", ()), *peaks]
-    return 1 if tried and {each["outcome"] for each in tried} == {"failed"} else 3
+    attempts: list[dict[str, Any]] = result.summary[result.kind.attempts] if result.kind.attempts else []
+    return 1 if attempts and {row["outcome"] for row in attempts} == {"failed"} else 3

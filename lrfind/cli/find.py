@@ -1,4 +1,4 @@
-"""The command that people begin with: find."""
+"""The command that most people begin with: find."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lrfind.cli.execute import begin
+from lrfind.cli.execute import start
 from lrfind.cli.options import (
     config_options,
     json_option,
@@ -33,18 +33,26 @@ KEYS = {
 @click.command()
 @config_options
 @out_option
-@click.option("--steps", metavar="T", help="Steps of the training that the rate is for.")
-@click.option("--schedule", metavar="NAME", help="Its schedule; see `lrfind ls schedules`.")
-@click.option("--budget", metavar="N", help="Gradient steps that the probes may take.")
-@click.option("--max-seconds", metavar="S", help="Seconds that they may take, about.")
-@click.option("--seeds", metavar="N", help="Searches: own weights and batch order each.")
-@click.option("--seed", metavar="N", help="Seed of the first one.")
+@click.option("--steps", metavar="T", help="The number of steps of the training that you plan.")
+@click.option("--schedule", metavar="NAME", help="The schedule of that training; see `lrfind ls schedules`.")
+@click.option("--budget", metavar="N", help="The most gradient steps that all probes may take.")
+@click.option("--max-seconds", metavar="S", help="The most seconds that all probes may take, about.")
+@click.option(
+    "--seeds", metavar="N", help="How often to probe: each seed has its own weights and batch order."
+)
+@click.option("--seed", metavar="N", help="The first seed.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
-@click.option("--lanes", metavar="WAY", help="auto, single or stacked: how probes are trained.")
-@click.option("--verify", is_flag=True, help="Then train at a third, at once and at three times the answer.")
-@click.option("--verify-share", metavar="X", help="Of the training's steps, in those trainings.")
-@click.option("--verify-seeds", metavar="N", help="Trainings at each of the three.")
-@click.option("--snippet", is_flag=True, help="Also print PyTorch lines: optimizer and scheduler at this lr.")
+@click.option("--lanes", metavar="MODE", help="How probes are trained: auto, single or stacked.")
+@click.option(
+    "--verify", is_flag=True, help="Then train at a third of the answer, at it, and at three times it."
+)
+@click.option(
+    "--verify-share", metavar="X", help="The length of these trainings, as a share of the planned one."
+)
+@click.option("--verify-seeds", metavar="N", help="The number of trainings at each of the three rates.")
+@click.option(
+    "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
+)
 @json_option
 @quiet_option
 def find(
@@ -56,11 +64,11 @@ def find(
     snippet: bool,
     **options: Any,
 ) -> int:
-    """Find the learning rate to train with: a number, its interval, and why."""
-    given = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
-    experiment, text = load(config, given, quiet)
+    """Find the learning rate to train with: a number, its interval, and the reason."""
+    typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
+    experiment, text = load(config, typed, quiet)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "find")
-    run = Run.start(path, "find", experiment, text, [override.text for override in given])
-    return begin(run, as_json=as_json, quiet=quiet, snippet=snippet)
+    run = Run.start(path, "find", experiment, text, [override.text for override in typed])
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet)

@@ -1,4 +1,4 @@
-"""The names that `lrfind ls` lists, each with a line on what it is; imports nothing that they name."""
+"""The names that `lrfind ls` lists, each with a line that says what it is. What they name is not imported."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LISTS = (*SECTIONS, "methods", "templates")
 
 
 def listing(what: str) -> dict[str, str]:
-    """Name to summary, for one of `LISTS`."""
+    """Return name -> summary, for one of `LISTS`."""
     if what == "methods":
         from lrfind.analysis.suggestions import METHODS  # numpy: half of the time that ls takes
 
         from_curves = {name: method.summary for name, method in METHODS.items()}
-        return {"find": "from short probes at constant rates, of a `lrfind find` run alone"} | from_curves
+        return {"find": "from short probes at constant rates; for the run of a `lrfind find`"} | from_curves
     if what == "templates":
         from lrfind.config.templates import starter, templates
 
         return {name: starter(name).splitlines()[0].lstrip("# ") for name in templates()}
     names = CATALOGS[SECTIONS[what]]
-    found = {name: definition(path) for name, path in names.items()}
-    return {name: (about.summary if about else "") or names[name] for name, about in found.items()}
+    sources = {name: definition(path) for name, path in names.items()}
+    return {name: (source.summary if source else "") or names[name] for name, source in sources.items()}

@@ -12,9 +12,10 @@ from typing import Any, NoReturn
 import click
 
 import lrfind
-from lrfind.cli import config, find, range_test, runs, scale, schedules, sweep, train
+from lrfind.catalog import COMMANDS
 from lrfind.cli.options import note, quiet_option
 from lrfind.config.document import ConfigError
+from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError
 
 INTERRUPTED = 130
@@ -22,15 +23,26 @@ STOPPED = 4
 
 
 class _Group(click.Group):
-    """A group that says which command was probably meant."""
+    """The commands of the catalog, imported when they are used; a wrong name is answered with near ones."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of all commands, in the order of the catalog."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = load(COMMANDS[cmd_name])
+        return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command."""
-        if args and not args[0].startswith("-") and args[0] not in self.commands:
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else f" Commands: {', '.join(self.commands)}."
+        """Find the command that was typed, or say which was probably meant."""
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else f" The commands are: {', '.join(COMMANDS)}."
             ctx.fail(f"there is no command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
 
@@ -41,35 +53,12 @@ class _Group(click.Group):
 def cli(quiet: bool) -> None:
     """Which learning rate should I use?
 
-    CONFIG is a YAML experiment. Without it: lrfind.yaml in this directory, else the packaged MNIST
-    experiment. Start with `lrfind find`, or write your own config with `lrfind init`.
+    CONFIG is a YAML experiment. Without it, lrfind takes lrfind.yaml in this directory, or else the packaged
+    MNIST experiment. Start with `lrfind find`, or write your own config with `lrfind init`.
 
     Exit codes: 0 done, 1 failed run or bug, 2 usage or config, 3 no usable lr, 4 stopped from outside,
     130 Ctrl-C.
     """
-
-
-for command in (
-    find.find,
-    range_test.range_test,
-    sweep.grid,
-    sweep.search,
-    sweep.compare,
-    train.train,
-    range_test.suggest,
-    scale.scale,
-    schedules.schedules,
-    runs.resume,
-    runs.status,
-    runs.runs,
-    runs.plot,
-    runs.export,
-    config.check,
-    config.schema,
-    config.init,
-    config.ls,
-):
-    cli.add_command(command)
 
 
 def _on_sigterm(*_: Any) -> NoReturn:
@@ -77,7 +66,7 @@ def _on_sigterm(*_: Any) -> NoReturn:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; every foreseen error becomes one message on stderr."""
+    """Run the command line and return its exit code. Every foreseen error becomes one message on stderr."""
     try:
         signal.signal(signal.SIGTERM, _on_sigterm)
         return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
@@ -98,14 +87,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            note(f"error: '{error.filename}' is not ours to use: {error.strerror}.")
+            note(f"error: lrfind may not use '{error.filename}': {error.strerror}.")
             return UsageError.exit_code
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        note(f"error: the disk is full ({error.filename or 'while writing'}); free some space and run again.")
+        note(
+            f"error: the disk is full ({error.filename or 'while writing'}); free some space, then run again."
+        )
         return STOPPED
 
 
 def main() -> NoReturn:
-    """Entry point of the `lrfind` command."""
+    """Run the `lrfind` command."""
     sys.exit(run())

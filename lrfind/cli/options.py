@@ -1,4 +1,4 @@
-"""Options that several commands have, and how a config is loaded with them."""
+"""The options that several commands share, and how a config is loaded with them."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 
 
 quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, callback=_quiet, help="No progress and no notes on stderr."
+    "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="The run directory; must be new or empty."
+    "--out", type=click.Path(path_type=Path), help="The run directory; it must be new or empty."
 )
 import_root_option = click.option(
     "--import-root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     callback=lambda ctx, parameter, value: _extend_import_path(value),
     expose_value=False,
-    help="Folder that holds your own modules, for names like pkg.module:attr.",
+    help="The folder that holds your own modules, for names like pkg.module:attr.",
 )
 
 
@@ -44,7 +44,7 @@ def _extend_import_path(folder: Path | None) -> None:
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """CONFIG, --set and --import-root, which every command over a config has."""
+    """Add CONFIG, --set and --import-root, which every command that reads a config has."""
     for decorate in (
         import_root_option,
         click.option(
@@ -61,7 +61,7 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:
-    """The experiment and the text it was read from; says on stderr which config was found by itself."""
+    """Return the experiment and its text; if no config was given, say on stderr which one is used."""
     from lrfind.config.experiment import anchored, check, read
     from lrfind.config.templates import find_config
 
@@ -74,11 +74,11 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
 
 
 def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:
-    """Options that stand for a value of the config.
+    """Return the options that stand for a value of the config, as overrides.
 
     Args:
-        options: as typed; None and False where one was left out.
-        keys: option to key of the config.
+        options: the options as typed; None or False for one that was left out.
+        keys: option -> key of the config.
     """
     return [
         Override.option(f"--{name.replace('_', '-')}", keys[name], "true" if value is True else value)
@@ -88,16 +88,16 @@ def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> lis
 
 
 def as_list(text: str) -> str:
-    """A list as YAML has it, from one that was typed with or without its brackets."""
+    """Return a list as YAML writes it, from one that was typed with or without brackets."""
     inner = text.strip()
     return inner if inner.startswith("[") else f"[{inner}]"
 
 
 def note(text: str) -> None:
-    """Say something on stderr."""
+    """Print a line on stderr."""
     click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:
-    """Print JSON on stdout; there must be no NaN in it."""
+    """Print JSON on stdout; the value must not contain NaN."""
     click.echo(json.dumps(value, indent=2, allow_nan=False))

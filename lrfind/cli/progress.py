@@ -4,29 +4,53 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
 
 import click
 
 from lrfind.analysis.lanes import Lane
-from lrfind.training.watch import Watch, WatchFor, unwatched
+from lrfind.training.mode import Cost, Mode
+from lrfind.training.watch import Observer, Watch
+from lrfind.views.text.sweep import cost_text, mode_text
 
 EVERY_SECONDS = 5.0
 
+WatchFor = Callable[[int | None, int | None], Watch]
+"""A function from the numbers of lanes and steps, None where they are not known beforehand, to the watch."""
+
+
+class _Terminal(Observer):
+    """Shows progress on stderr, and says once where the run is and how to continue it."""
+
+    def __init__(self, path: Path, watch_for: WatchFor) -> None:
+        self._path, self._watch_for, self._introduced = path, watch_for, False
+
+    def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
+        """Say what a sweep will take and how its lanes run."""
+        click.echo(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}", err=True)
+
+    def watch(self, lanes: int | None, steps: int | None) -> Watch:
+        """Return the watch for so many lanes of so many steps."""
+        if not self._introduced:
+            resume = f"`lrfind resume {self._path}`"
+            click.echo(f"run: {self._path}. After an interruption, run {resume} to continue.", err=True)
+        self._introduced = True
+        return self._watch_for(lanes, steps)
+
 
 @contextmanager
-def progress(*, quiet: bool) -> Iterator[WatchFor]:
-    """Show how far a run is; yields a function from (lanes, steps) to what is told of every step.
-
-    Of a search neither is known beforehand: both are None.
-    """
+def progress(path: Path, *, quiet: bool) -> Iterator[Observer]:
+    """Show how far the run in a directory is, through the observer that this yields."""
     if quiet:
-        yield lambda lanes, steps: unwatched
+        yield Observer()
     elif sys.stderr.isatty():
-        yield from _bar()
+        for watch_for in _bar():
+            yield _Terminal(path, watch_for)
     else:
-        yield _lines
+        yield _Terminal(path, _lines)
 
 
 def _bar() -> Iterator[WatchFor]:
@@ -45,7 +69,7 @@ def _bar() -> Iterator[WatchFor]:
                 nonlocal furthest
                 text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
                 done = together[0].lane * (steps or 0) + (step + 1) * len(together)
-                furthest = max(furthest, done)  # lanes that are pruned side by side start again and again
+                furthest = max(furthest, done)  # lanes that are pruned side by side take turns
                 bar.update(task, total=total, completed=furthest, description=text)
 
             return watch

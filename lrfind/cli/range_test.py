@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from lrfind.cli.execute import begin
+from lrfind.cli.execute import start
 from lrfind.cli.options import (
     as_list,
     config_options,
@@ -45,17 +45,23 @@ KEYS = {
 @click.command("range-test")
 @config_options
 @out_option
-@click.option("--start-lr", metavar="LR", help="lr of the first step.")
-@click.option("--end-lr", metavar="LR", help="lr of the last step.")
-@click.option("--steps", metavar="N", help="Steps of the ramp.")
-@click.option("--seeds", metavar="N", help="Lanes: own weights and batch order each.")
-@click.option("--seed", metavar="N", help="Seed of the first lane.")
+@click.option("--start-lr", metavar="LR", help="The lr of the first step.")
+@click.option("--end-lr", metavar="LR", help="The lr of the last step.")
+@click.option("--steps", metavar="N", help="The number of steps of the ramp.")
+@click.option(
+    "--seeds", metavar="N", help="The number of lanes: each seed has its own weights and batch order."
+)
+@click.option("--seed", metavar="N", help="The seed of the first lane.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
-@click.option("--method", metavar="NAME", help="How to suggest; see `lrfind ls methods`.")
-@click.option("--group", metavar="NAME", help="Ramp this param group's lr alone; the others keep theirs.")
-@click.option("--over", metavar="SETTING", help="momentum or weight_decay: one ramp for each of its values.")
-@click.option("--values", metavar="A,B,C", help="Of momentum or weight_decay; usual ones when omitted.")
-@click.option("--edge", is_flag=True, help="Also find the real edge of stability, by bisection.")
+@click.option("--method", metavar="NAME", help="The suggestion method; see `lrfind ls methods`.")
+@click.option(
+    "--group", metavar="NAME", help="Ramp the lr of this param group alone; the others keep theirs."
+)
+@click.option(
+    "--over", metavar="SETTING", help="momentum or weight_decay: make one ramp for each of its values."
+)
+@click.option("--values", metavar="A,B,C", help="The values of that setting; the usual ones when omitted.")
+@click.option("--edge", is_flag=True, help="Also measure the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
 @json_option
@@ -68,37 +74,39 @@ def range_test(
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Ramp the learning rate and watch the loss: a curve, a number, a CSV and a plot."""
+    """Raise the learning rate step by step and watch the loss: a curve, a number, a CSV and a plot."""
     options["values"] = None if options["values"] is None else as_list(options["values"])
-    given = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
-    experiment, text = load(config, given, quiet)
+    typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
+    experiment, text = load(config, typed, quiet)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "range-test")
-    run = Run.start(path, "range-test", experiment, text, [override.text for override in given])
-    return begin(run, as_json=as_json, quiet=quiet)
+    run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
+    return start(run, as_json=as_json, quiet=quiet)
 
 
 @click.command()
 @click.argument("source", metavar="FILE_OR_RUN", type=click.Path(path_type=Path))
-@click.option("--method", default="all", metavar="NAME", help="One method's answer alone; default: all.")
+@click.option(
+    "--method", default="all", metavar="NAME", help="Print the answer of this method alone; default: all."
+)
 @json_option
 @quiet_option
 def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
-    """Recompute every suggestion: of a range test's run, of a find's, or of a CSV with columns lr,loss."""
-    from lrfind.runs.summary import recommended_by
+    """Suggest again from a range test's run, from a find's run, or from a CSV with columns lr and loss."""
+    from lrfind.runs.curves import read_curves
+    from lrfind.runs.probes import recommended_by
 
-    probed = recommended_by(source, method)
-    if probed is not None:
+    recommendation = recommended_by(source, method)
+    if recommendation is not None:
         from lrfind.views.text.find import recommendation_text
 
         if as_json:
-            print_json({"source": str(source), "suggestion": probed})
+            print_json({"source": str(source), "answer": recommendation})
         else:
-            click.echo(recommendation_text(probed))
-        return 0 if probed["lr"] is not None else 3
+            click.echo(recommendation_text(recommendation))
+        return 0 if recommendation["lr"] is not None else 3
     from lrfind.analysis.suggestions import method_named
-    from lrfind.runs.curves import read_curves
     from lrfind.runs.summaries.methods import brief, suggestion_table
 
     curves, raw, default = read_curves(source)
@@ -106,7 +114,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     methods = suggestion_table(curves, raw=raw)
     answer = methods[chosen]
     if as_json:
-        print_json({"source": str(source), "suggestion": answer, "methods": brief(methods)})
+        print_json({"source": str(source), "answer": answer, "methods": brief(methods)})
     else:
         from lrfind.views.text.range_test import headline, methods_text
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lrfind.cli.execute import go_on
+from lrfind.cli.execute import complete
 from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
@@ -24,18 +24,18 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 @json_option
 @quiet_option
 def resume(path: Path, as_json: bool, quiet: bool) -> int:
-    """Go on with a run after any interruption; of a finished one, print the result again."""
+    """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
 
     run = Run.open(path)
     _refuse_changed_config(run)
-    return go_on(run, as_json=as_json, quiet=quiet)
+    return complete(run, as_json=as_json, quiet=quiet)
 
 
 def _refuse_changed_config(run: Run) -> None:
-    """A run is of one config: what it began with."""
+    """Refuse to continue a run whose config was changed, because its lanes would not fit together."""
     facts = run.facts()
-    for name, kept in (("config.yaml", facts["config"]), ("resolved.yaml", facts["resolved"])):
+    for name, kept in (("config.yaml", facts.config), ("resolved.yaml", facts.resolved)):
         file = run.path / name
         if not file.is_file():
             run.write(name, kept)
@@ -46,7 +46,7 @@ def _refuse_changed_config(run: Run) -> None:
             raise UsageError(
                 "the config has changed since the run began, so its lanes would not fit together:\n"
                 + "\n".join(lines)
-                + f"\nPut {name} back (delete it, and it is written again), or start a new run from it."
+                + f"\nRestore {name} (if you delete it, it is written again), or start a new run from it."
             )
 
 
@@ -55,17 +55,17 @@ def _refuse_changed_config(run: Run) -> None:
 @json_option
 @quiet_option
 def status(path: Path, as_json: bool, quiet: bool) -> int:
-    """Tell what of a run is done, and whether a process is running it."""
+    """Show how far a run is, and whether a process is running it."""
     from lrfind.runs.store import Run
-    from lrfind.runs.summary import state
+    from lrfind.runs.summary import status as status_of
 
-    found = state(Run.open(path))
+    run_status = status_of(Run.open(path))
     if as_json:
-        print_json(found)
+        print_json(run_status)
     else:
         from lrfind.views.text.runs import status_text
 
-        click.echo(status_text(found))
+        click.echo(status_text(run_status))
     return 0
 
 
@@ -74,22 +74,22 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
 @json_option
 @quiet_option
 def runs(folder: Path, as_json: bool, quiet: bool) -> int:
-    """List the runs in a directory (runs, unless DIR is given) and what each found."""
+    """List the runs in a directory (runs, unless DIR is given) and the answer of each."""
     from lrfind.runs.store import find_runs
-    from lrfind.runs.summary import state
+    from lrfind.runs.summary import status as status_of
 
-    found, unreadable = find_runs(folder)
-    states = [state(run) for run in found]
-    for problem in unreadable:
-        note(f"left out: {problem}")
+    readable, unreadable = find_runs(folder)
+    statuses = [status_of(run) for run in readable]
+    for reason in unreadable:
+        note(f"left out: {reason}")
     if as_json:
-        print_json(states)
-    elif not states:
-        click.echo(f"there is no run in {folder}; `lrfind range-test` or `lrfind grid` makes one.")
+        print_json(statuses)
+    elif not statuses:
+        click.echo(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
     else:
         from lrfind.views.text.runs import runs_text
 
-        click.echo(runs_text(states))
+        click.echo(runs_text(statuses))
     return 0
 
 
@@ -98,19 +98,20 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The PNG to write, of one run or of several; an SVG beside it.",
+    help="The PNG to write, for one run or several; an SVG is written beside it.",
 )
 @quiet_option
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
-    """Draw a run again into its directory; several, as loss against lr on one axis."""
+    """Draw a run again into its directory, or several runs as loss against lr in one plot."""
     from lrfind.runs.store import Run
+    from lrfind.runs.summary import read_result
     from lrfind.views.plots.runs import plot_overlay, plot_run
 
-    opened = [Run.open(path) for path in paths]
-    if len(opened) == 1 and out is None:
-        written = plot_run(opened[0])
+    results = [read_result(Run.open(path)) for path in paths]
+    if len(results) == 1 and out is None:
+        written = plot_run(results[0])
     else:
-        written = plot_overlay(opened, out or Path("overlay.png"))
+        written = plot_overlay(results, out or Path("overlay.png"))
     for file in written:
         click.echo(f"wrote {file}")
     return 0
@@ -132,5 +133,5 @@ def export(path: Path, file: Path, quiet: bool) -> int:
     from lrfind.runs.store import Run
 
     trials = export_study(Run.open(path), file)
-    click.echo(f"wrote {file}: {trials} trials; now: optuna-dashboard sqlite:///{file}")
+    click.echo(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
     return 0

@@ -1,10 +1,8 @@
-"""The command over schedules: their values, without a training."""
+"""The command for schedules: their values, without a training."""
 
 from __future__ import annotations
 
-import csv
 import errno
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +17,18 @@ if TYPE_CHECKING:
     from lrfind.views.plots.schedules import SchedulesView
 
 SUFFIXES = (".png", ".svg", ".csv")
-ROWS = 11
-WIDTH = 90  # of a table beside its steps; more schedules than fit go into a further one
 COUNT = click.IntRange(min=1, max=10_000_000)
 
 
 @click.command()
 @click.argument("texts", metavar="SCHEDULE...", nargs=-1, required=True)
-@click.option("--steps", type=COUNT, default=100, metavar="N", help="Steps of the training; default: 100.")
+@click.option(
+    "--steps", type=COUNT, default=100, metavar="N", help="The number of steps of the training; default: 100."
+)
 @click.option("--peak", type=float, default=1.0, metavar="LR", help="The lr at the peak; default: 1.")
-@click.option("--epoch-steps", type=COUNT, metavar="N", help="Steps of an epoch, for lengths in epochs.")
+@click.option(
+    "--epoch-steps", type=COUNT, metavar="N", help="The number of steps of an epoch, for lengths in epochs."
+)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -47,7 +47,7 @@ def schedules(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Show, draw or write the values of schedules, without training.
+    """Show, draw or write the values of schedules without training.
 
     SCHEDULE is a name from `lrfind ls schedules`, pkg.module:attr for one of your own, or either with
     arguments, as in a config: '{name: cosine, args: {warmup: 10}}'.
@@ -56,7 +56,7 @@ def schedules(
 
     require("--peak", peak, 0 < peak <= 1e30, "a positive number, at most 1e30")
     if out is not None and out.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"cannot tell what '{out}' shall be; let its name end in .png, .svg or .csv.")
+        raise UsageError(f"--out: the name '{out}' must end in .png, .svg or .csv.")
     parts = _components(texts)
     late = next((text for part in parts if (text := _in_epochs(part.args))), None)
     if late is not None and epoch_steps is None:
@@ -71,15 +71,17 @@ def schedules(
     elif out is not None:
         click.echo(f"wrote {out}")
     else:
-        click.echo(_tables(view))
+        from lrfind.views.text.schedules import schedules_text
+
+        click.echo(schedules_text(view))
     return 0
 
 
 def _components(texts: tuple[str, ...]) -> list[Component]:
-    """The schedules that were typed.
+    """Return the schedules that were typed.
 
     Raises:
-        ConfigError: with every mistake in all of them.
+        ConfigError: lists every mistake in all of them.
     """
     from pydantic import ValidationError
 
@@ -105,7 +107,7 @@ def _components(texts: tuple[str, ...]) -> list[Component]:
 
 
 def _name_mistakes(document: Document) -> list[Mistake]:
-    """What is wrong with names and args, found as if the schedule stood in a config."""
+    """Return what is wrong with names and args, as if the schedule stood in a config."""
     from lrfind.config.arguments import name_mistakes
 
     at = ("training", "schedule")
@@ -114,14 +116,12 @@ def _name_mistakes(document: Document) -> list[Mistake]:
         {(*at, *path): place for path, place in document.values.items()},
         {(*at, *path): place for path, place in document.keys.items()},
     )
-    return [
-        Mistake(found.place, found.message.removeprefix(f"{'.'.join(at)}."))
-        for found in name_mistakes(config)
-    ]
+    prefix = f"{'.'.join(at)}."
+    return [Mistake(wrong.place, wrong.message.removeprefix(prefix)) for wrong in name_mistakes(config)]
 
 
 def _in_epochs(value: Any) -> str | None:
-    """The first length in epochs among the args of a schedule and of those that it joins."""
+    """Return the first length in epochs among the args of a schedule and of those that it joins."""
     from lrfind.config.arguments import is_epochs
 
     if isinstance(value, dict | list):
@@ -146,58 +146,19 @@ def _plain(parts: list[Component], view: SchedulesView) -> dict[str, Any]:
     }
 
 
-def _tables(view: SchedulesView) -> str:
-    """Evenly spaced steps, the first and the last among them; several tables where one would be too wide."""
-    import numpy as np
-
-    from lrfind.views.text.parts import number, table_text
-
-    shown = np.unique(np.linspace(0, view.steps - 1, ROWS).round().astype(int))
-    step, *columns = [
-        (label, *(str(t) if label == "step" else number(values[t]) for t in shown))
-        for label, values in view.columns.items()
-    ]
-    tables = [[step]]
-    taken = 0
-    for column in columns:
-        width = 2 + max(len(word) for cell in column for word in cell.split())
-        if 0 < taken > WIDTH - width:
-            tables.append([step])
-            taken = 0
-        tables[-1].append(column)
-        taken += width
-    return "\n\n".join(
-        table_text(header, rows) for header, *rows in (zip(*table, strict=True) for table in tables)
-    )
-
-
 def _write(out: Path, view: SchedulesView) -> None:
-    content = _csv(view) if out.suffix.lower() == ".csv" else _image(view, out.suffix.lower().lstrip("."))
+    suffix = out.suffix.lower()
+    if suffix == ".csv":
+        from lrfind.views.text.schedules import schedules_csv
+
+        content = schedules_csv(view)
+    else:
+        from lrfind.views.plots.schedules import schedules_image
+
+        content = schedules_image(view, suffix.lstrip("."))
     try:
         out.write_bytes(content)
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise
         raise UsageError(f"cannot write '{out}': {error.strerror}; give another --out.") from None
-
-
-def _csv(view: SchedulesView) -> bytes:
-    """Every step, with as many digits as it takes to read the same numbers back."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(view.columns)
-    writer.writerows(zip(*(values.tolist() for values in view.columns.values()), strict=True))
-    return text.getvalue().encode()
-
-
-def _image(view: SchedulesView, kind: str) -> bytes:
-    """The plot; the same view gives the same bytes."""
-    from matplotlib import rc_context
-
-    from lrfind.views.plots.schedules import schedules_figure
-
-    content = io.BytesIO()
-    with rc_context({"svg.hashsalt": "lrfind"}):
-        dated = {"Date": None} if kind == "svg" else {}
-        schedules_figure(view).savefig(content, format=kind, dpi=200, metadata=dated)
-    return content.getvalue()

@@ -1,4 +1,4 @@
-"""Names in a config, and the arguments beside them, held against the catalog and the code's signatures.
+"""The checks of names in a config against the catalog, and of their arguments against the code's signatures.
 
 Nothing is imported: signatures are read from the source.
 """
@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from lrfind.catalog import Activation, Init, Norm
 from lrfind.config.document import Document, Mistake
 from lrfind.config.document import Path as KeyPath
-from lrfind.config.mistakes import mistake
+from lrfind.config.mistakes import NUMBER, WHOLE, merge_unions, mistake
 from lrfind.config.registry import definition, import_path
 from lrfind.errors import UsageError, unknown
 
@@ -32,9 +32,11 @@ SIZES = (
 )
 """Arguments of a model that come from the data when `args` omit them."""
 
+_EPOCHS = "a length such as '2 epochs'"
+
 
 def is_epochs(value: Any) -> bool:
-    """Whether a value is a length in epochs.
+    """Return whether a value is a length in epochs.
 
     >>> is_epochs("2 epochs"), is_epochs("0.5 epochs"), is_epochs(2)
     (True, True, False)
@@ -42,23 +44,23 @@ def is_epochs(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? epochs?", value) is not None
 
 
-def _steps_for(value: Any) -> Any:
-    """The value with every length in epochs as one in steps, for a check of types."""
+def _in_steps(value: Any) -> Any:
+    """Return a value with 1 in place of every length in epochs, for a check of types."""
     if isinstance(value, list):
-        return [_steps_for(each) for each in value]
+        return [_in_steps(item) for item in value]
     return 1 if is_epochs(value) else value
 
 
 def name_mistakes(document: Document) -> list[Mistake]:
-    """Names that are not known, and args that do not fit the signature in the source."""
+    """Return a mistake for each unknown name, and for each argument that does not fit the signature."""
     mistakes: list[Mistake] = []
-    for kind, at, value in _named(document.value):
+    for kind, at, value in _named_parts(document.value):
         if isinstance(value, dict):
             name, args, name_at = value.get("name"), value.get("args", {}), (*at, "name")
         else:
             name, args, name_at = value, {}, at
         if not isinstance(name, str) or not isinstance(args, dict):
-            continue  # of the wrong type: pydantic says so
+            continue  # a value of the wrong type is pydantic's to report
         try:
             path = import_path(kind, name)
         except UsageError as error:
@@ -70,15 +72,15 @@ def name_mistakes(document: Document) -> list[Mistake]:
         mistakes += _argument_mistakes(document, kind, at, name, path, args)
         groups = value.get("param_groups") if kind == "optimizer" and isinstance(value, dict) else None
         for i, group in enumerate(groups if isinstance(groups, list) else ()):
-            settings = group.get("args") if isinstance(group, dict) else None
-            if isinstance(settings, dict):
-                of_it = (*at, "param_groups", i)
-                mistakes += _argument_mistakes(document, kind, of_it, name, path, settings)
+            group_args = group.get("args") if isinstance(group, dict) else None
+            if isinstance(group_args, dict):
+                group_at = (*at, "param_groups", i)
+                mistakes += _argument_mistakes(document, kind, group_at, name, path, group_args)
     return mistakes
 
 
-def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, Any]]:
-    """Every place of a config that names something: what it names, where, and what stands there."""
+def _named_parts(config: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, Any]]:
+    """Yield every part of a config that names something: the kind of thing, the path, and the part."""
     for kind in ("model", "data", "loss", "optimizer"):
         yield kind, (kind,), config.get(kind)
     training, comparison = config.get("training"), config.get("compare")
@@ -86,14 +88,14 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, Any]]:
         yield from _schedules(("training", "schedule"), training.get("schedule"))
     if isinstance(comparison, dict):
         for key, kind in (("schedules", "schedule"), ("optimizers", "optimizer")):
-            listed = comparison.get(key)
-            for i, value in enumerate(listed if isinstance(listed, list) else ()):
+            values = comparison.get(key)
+            for i, value in enumerate(values if isinstance(values, list) else ()):
                 at = ("compare", key, i)
                 yield from _schedules(at, value) if kind == "schedule" else [(kind, at, value)]
 
 
 def _schedules(at: KeyPath, value: Any) -> Iterator[tuple[str, KeyPath, Any]]:
-    """A schedule, and those that it joins."""
+    """Yield a schedule and, if it is a join, the schedules that it joins."""
     yield "schedule", at, value
     args = value.get("args") if isinstance(value, dict) else None
     parts = args.get("parts") if isinstance(args, dict) else None
@@ -104,35 +106,44 @@ def _schedules(at: KeyPath, value: Any) -> Iterator[tuple[str, KeyPath, Any]]:
 def _argument_mistakes(
     document: Document, kind: str, at: KeyPath, name: str, path: str, args: Mapping[str, Any]
 ) -> list[Mistake]:
+    """Return a mistake for each argument that is unknown, missing or of the wrong type.
+
+    Args:
+        document: the config.
+        kind: the kind of thing that is named, such as "optimizer".
+        at: the path to the part of the config that holds `args`.
+        name: the name in the config, for messages.
+        path: the import path of what is named.
+        args: the arguments.
+    """
     mistakes: list[Mistake] = []
     if kind == "optimizer" and "lr" in args:
         place = document.place((*at, "args", "lr"), of_key=True)
-        home = "optimizer.lr alone; move it there"
+        where = "optimizer.lr alone; move it there"
         if "param_groups" in at:
-            home = "optimizer.lr and each group's lr_multiplier; say it there"
-        mistakes.append(Mistake(place, f"the learning rate lives in {home}"))
+            where = "optimizer.lr and each group's lr_multiplier; give it there"
+        mistakes.append(Mistake(place, f"the learning rate belongs in {where}"))
         args = {key: value for key, value in args.items() if key != "lr"}
-    found = definition(path)
-    if found is None or found.signature is None:
+    code = definition(path)
+    if code is None or code.signature is None:
         return mistakes
-    parameters = list(found.signature.parameters.values())
+    parameters = list(code.signature.parameters.values())
     if kind == "optimizer":
         parameters = [p for p in parameters[1:] if p.name != "lr"]
-    elif kind == "schedule" or (kind == "loss" and not found.is_class):
+    elif kind == "schedule" or (kind == "loss" and not code.is_class):
         parameters = parameters[2:]  # a function of (step, steps, ...), or of (output, target, ...)
-    named = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
+    by_name = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
     for key, value in args.items():
-        if key not in named:
+        if key not in by_name:
             if not takes_any:
                 place = document.place((*at, "args", key), of_key=True)
-                mistakes.append(Mistake(place, f"{name}: {unknown('argument', key, named)}"))
+                mistakes.append(Mistake(place, f"{name}: {unknown('argument', key, by_name)}"))
         else:
-            checked = _steps_for(value) if kind == "schedule" else value
-            mistakes += _type_mistakes(document, (*at, "args", key), named[key], checked)
-    for parameter in named.values():
-        given = parameter.name in args or (kind == "model" and parameter.name in SIZES)
-        if parameter.default is parameter.empty and not given:
+            mistakes += _type_mistakes(document, (*at, "args", key), by_name[key], value, kind, name)
+    for parameter in by_name.values():
+        has_value = parameter.name in args or (kind == "model" and parameter.name in SIZES)
+        if parameter.default is parameter.empty and not has_value:
             place = document.place((*at, "args") if args else at)
             mistakes.append(Mistake(place, f"{name} needs the argument '{parameter.name}'"))
     return mistakes
@@ -149,23 +160,28 @@ _PLAIN_TYPES: dict[str, Any] = {
 
 
 def _type_mistakes(
-    document: Document, path: KeyPath, parameter: inspect.Parameter, value: Any
+    document: Document, at: KeyPath, parameter: inspect.Parameter, value: Any, kind: str, name: str
 ) -> list[Mistake]:
-    """Hold a value against an annotation, where that is made of plain types only."""
+    """Return what is wrong with a value by its annotation, if that is made of plain types only."""
     if not _is_plain(parameter.annotation):
         return []
+    numbers, checked = [NUMBER], value
+    if kind == "schedule":
+        checked = _in_steps(value)
+        built_in = ":" not in name  # whose numbers with a fraction are shares
+        numbers = [WHOLE, "a share such as 0.05", _EPOCHS] if built_in else [NUMBER, _EPOCHS]
     annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # plain: checked above
     try:
-        TypeAdapter(annotation).validate_json(
-            json.dumps(value, default=str), strict=True
-        )  # a list is a tuple
+        # As JSON, in which a list may stand for a tuple.
+        TypeAdapter(annotation).validate_json(json.dumps(checked, default=str), strict=True)
     except ValidationError as error:
-        return [mistake(document, error.errors()[0] | {"loc": ()}, prefix=path)]
+        errors = merge_unions(error.errors(), annotation, value, numbers)
+        return [mistake(document, details, prefix=at) for details in errors]
     return []
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Whether an annotation, as source text, is plain types, their unions and their items, and no more."""
+    """Return whether an annotation, as source text, has only plain types, their unions and their items."""
     if not isinstance(annotation, str):
         return False
 

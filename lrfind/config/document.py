@@ -1,6 +1,6 @@
-"""YAML text in which every value knows where it stands, so that a mistake can be pointed at.
+"""YAML documents that record the place of every value, so that a message can point at a mistake.
 
-PyYAML reads `1e-3` as a string, `on` as a boolean, and accepts a key twice. Here scalars follow the YAML
+PyYAML reads `1e-3` as a string and `on` as a boolean, and accepts a key twice. Here scalars follow the YAML
 1.2 core schema, duplicate keys are mistakes, and size, depth and alias expansion are limited.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lrfind.config.yaml12 import CONSTRUCTORS, CoreLoader
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, counted
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000  # after aliases are expanded
@@ -27,7 +27,7 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Place:
-    """A position in a source: 1-based line and column, and the text of that line."""
+    """A position in a source: the line and the column, both counted from 1, and the text of that line."""
 
     source: str
     line: int
@@ -37,7 +37,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong, and where."""
+    """One thing that is wrong, and its place."""
 
     place: Place
     message: str
@@ -45,13 +45,13 @@ class Mistake:
     def __str__(self) -> str:
         place = self.place
         head = f"{place.source}:{place.line}:{place.column}: error: {self.message}"
-        start = max(0, place.column - 60)  # a long line is shown around the mistake
-        shown = place.text[start : start + 120].replace("\t", " ")
-        return f"{head}\n    {shown}\n    {' ' * (place.column - 1 - start)}^"
+        start = max(0, place.column - 60)  # of a long line only the part around the mistake is shown
+        excerpt = place.text[start : start + 120].replace("\t", " ")
+        return f"{head}\n    {excerpt}\n    {' ' * (place.column - 1 - start)}^"
 
 
 class ConfigError(UsageError):
-    """Every mistake found in a config, each with its place."""
+    """All the mistakes in a config, each with its place."""
 
     def __init__(self, mistakes: list[Mistake]) -> None:
         self.mistakes = sorted(mistakes, key=lambda m: (m.place.source, m.place.line, m.place.column))
@@ -63,11 +63,11 @@ class Override:
     """A value from the command line, for a key of the config.
 
     Attributes:
-        key: "a.b".
-        value: YAML.
-        source: the option it came with.
-        text: what was typed, to point at.
-        start: the column where the value starts in it; 0 where there is no value.
+        key: the path to the value, such as "a.b".
+        value: the value as YAML.
+        source: the option that gave it, such as "--set".
+        text: the text that was typed, for messages to point at.
+        start: the column at which the value starts in `text`; 0 if there is no value.
     """
 
     key: str
@@ -78,19 +78,19 @@ class Override:
 
     @classmethod
     def of(cls, argument: str) -> Override:
-        """From the "a.b=VALUE" of --set."""
+        """Make an override from the "a.b=VALUE" of --set."""
         key, equals, value = argument.partition("=")
         return cls(key.strip(), value, "--set", argument, len(key) + 2 if equals else 0)
 
     @classmethod
     def option(cls, name: str, key: str, value: str) -> Override:
-        """From an option of its own, such as `--steps 100`."""
+        """Make an override from an option for one key, such as `--steps 100`."""
         return cls(key, value, name, f"{name} {value}", len(name) + 2)
 
 
 @dataclass
 class Document:
-    """Plain values (dict, list, str, int, float, bool, None) and the places of their keys and values."""
+    """Plain values (dict, list, str, int, float, bool, None), with the places of their keys and values."""
 
     value: Any
     values: dict[Path, Place] = field(default_factory=dict)
@@ -98,16 +98,16 @@ class Document:
     mistakes: list[Mistake] = field(default_factory=list)
 
     def place(self, path: Path, *, of_key: bool = False) -> Place:
-        """Where the value (or its key) at `path` stands, or the nearest thing around it that has a place."""
+        """Return the place of the value at `path` (or of its key), or of the nearest thing around it."""
         path = tuple(map(str, path))
         places = self.keys if of_key else self.values
         for end in range(len(path), -1, -1):
-            if (found := places.get(path[:end]) or self.values.get(path[:end])) is not None:
-                return found
+            if (place := places.get(path[:end]) or self.values.get(path[:end])) is not None:
+                return place
         raise AssertionError("a document has a place for its root")
 
     def set(self, override: Override) -> None:
-        """Apply an override; what is wrong with it is collected like the mistakes of the file."""
+        """Apply an override. Its mistakes are collected with those of the file."""
         path: Path = tuple(_index_or_key(part) for part in override.key.split("."))
         start = override.start
 
@@ -131,14 +131,14 @@ class Document:
             self.mistakes.append(Mistake(at(1), str(error)))
             return
         self._forget(path)
-        path = tuple(map(str, path))  # as places are kept
+        path = tuple(map(str, path))  # places are kept by paths of text
         self._forget(path)
         for end in range(1, len(path) + 1):
             self.values.setdefault(path[:end], at(start))
             self.keys.setdefault(path[:end], at(1))
-        for places, mine in ((new.values, self.values), (new.keys, self.keys)):
-            for inner, place in places.items():
-                mine[path + inner] = at(start + place.column - 1)
+        for new_places, places in ((new.values, self.values), (new.keys, self.keys)):
+            for inner, place in new_places.items():
+                places[path + inner] = at(start + place.column - 1)
 
     def drop(self, path: Path) -> None:
         """Remove the value at `path`, if there is one."""
@@ -151,8 +151,8 @@ class Document:
 
     def _forget(self, path: Path) -> None:
         for places in (self.keys, self.values):
-            for known in [p for p in places if p[: len(path)] == path]:
-                del places[known]
+            for inner in [p for p in places if p[: len(path)] == path]:
+                del places[inner]
 
 
 def _index_or_key(part: str) -> str | int:
@@ -161,13 +161,13 @@ def _index_or_key(part: str) -> str | int:
 
 
 def _with(value: Any, path: Path, new: Any) -> Any:
-    """`value` with `new` at `path`; a bare string on the way is short for {name: ...}."""
+    """Return `value` with `new` at `path`. A bare string on the way is short for {name: ...}."""
     if not path:
         return new
     first, rest = path[0], path[1:]
     if isinstance(value, list):
         if not (isinstance(first, int) and first < len(value)):
-            raise IndexError(f"there is no item '{first}' in a list of {len(value)}")
+            raise IndexError(f"there is no item '{first}' in a list of {counted(len(value), 'item')}")
         return [*value[:first], _with(value[first], rest, new), *value[first + 1 :]]
     if isinstance(value, str):
         value = {"name": value}
@@ -177,11 +177,11 @@ def _with(value: Any, path: Path, new: Any) -> Any:
 
 
 def parse(text: str, source: str) -> Document:
-    """Read YAML. What is wrong is collected in `.mistakes`; the rest is still read where it can be.
+    """Read YAML. Mistakes are collected in `.mistakes`, and the rest is still read where that is possible.
 
     Args:
         text: the YAML.
-        source: what to call it in messages, a file's name for example.
+        source: the name of the text in messages, for example a file's name.
     """
     lines = LINE_BREAK.split(text)
 
@@ -196,14 +196,14 @@ def parse(text: str, source: str) -> Document:
         root = yaml.compose(text, Loader=CoreLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        return Document(None, mistakes=[Mistake(place(mark), _say(error, lines))])
+        return Document(None, mistakes=[Mistake(place(mark), _reworded(error, lines))])
     except yaml.reader.ReaderError as error:
         before = LINE_BREAK.split(text[: error.position])
         bad = text[error.position]
         where = Place(source, len(before), len(before[-1]) + 1, lines[len(before) - 1].replace(bad, "?"))
         return Document(None, mistakes=[Mistake(where, f"the character {bad!r} is not allowed in YAML")])
     except (ValueError, OverflowError):  # an escape such as \UFFFFFFFF
-        return Document(None, mistakes=[Mistake(place(None), "an escape in it is no character")])
+        return Document(None, mistakes=[Mistake(place(None), "one of its escapes stands for no character")])
     except RecursionError:
         return Document(None, mistakes=[Mistake(place(None), "nested too deeply")])
     if root is None:
@@ -211,7 +211,8 @@ def parse(text: str, source: str) -> Document:
     return _Builder(place).build(root)
 
 
-def _say(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
+def _reworded(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
+    """Return what an error of PyYAML says, in plainer words where we have them."""
     mark = error.problem_mark
     if mark and mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]:
         return "a tab is not allowed as indentation in YAML; use spaces"
@@ -224,7 +225,7 @@ def _say(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
 
 
 class _Builder:
-    """From PyYAML's nodes to plain values, noting places and mistakes on the way."""
+    """Turns PyYAML's nodes into plain values, and records places and mistakes on the way."""
 
     def __init__(self, place: Any) -> None:
         self._place = place
@@ -255,17 +256,17 @@ class _Builder:
         seen: set[str] = set()
         for key_node, value_node in node.value:
             key = str(key_node.value)
-            where = self._place(key_node.start_mark)
+            place = self._place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
-                self._document.mistakes.append(Mistake(where, "a key must be plain text"))
+                self._document.mistakes.append(Mistake(place, "a key must be plain text"))
             elif key in seen:
                 first = self._document.keys[*path, key].line
                 self._document.mistakes.append(
-                    Mistake(where, f"duplicate key '{key}'; it stands in line {first} already")
+                    Mistake(place, f"duplicate key '{key}'; it is already in line {first}")
                 )
             else:
                 seen.add(key)
-                self._document.keys[*path, key] = where
+                self._document.keys[*path, key] = place
                 yield key, self._value(value_node, (*path, key))
 
     def _scalar(self, node: yaml.Node) -> Any:

@@ -1,76 +1,287 @@
-"""What is wrong with a value, in plain words: pydantic's errors as `Mistake`s."""
+"""What is wrong with a value, in plain words: pydantic's errors, as `Mistake`s with their places."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from typing import Any, get_args
+from collections.abc import Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic_core import ErrorDetails
 
 from lrfind.config.document import Document, Mistake
 from lrfind.config.document import Path as KeyPath
+from lrfind.config.sections import SHORT_FORMS
+from lrfind.errors import listed
+
+WHOLE, NUMBER = "a whole number", "a number"
+
+_KINDS = {
+    "int_type": WHOLE,
+    "int_parsing": WHOLE,
+    "int_from_float": WHOLE,
+    "float_type": NUMBER,
+    "float_parsing": NUMBER,
+    "string_type": "text",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "literal_error": "{expected}",
+    "none_required": "null",
+    "wrong_form": "{forms}",  # no error of pydantic's: `merge_unions` makes it
+}
+"""Errors of a value that is of the wrong kind, and what it must be."""
+
+_BOUNDS = {
+    "greater_than": "greater than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+}
+"""Errors of a number that is out of range, and what it must be."""
 
 _MESSAGES = {
+    **{error: f"must be {form}; found {{found}}" for error, form in (_KINDS | _BOUNDS).items()},
     "missing": "'{key}' is missing",
-    "int_type": "must be a whole number; found {found}",
-    "float_type": "must be a number; found {found}",
-    "string_type": "must be text; found {found}",
-    "bool_type": "must be true or false; found {found}",
-    "dict_type": "must be a mapping of keys to values; found {found}",
-    "list_type": "must be a list; found {found}",
-    "tuple_type": "must be a list; found {found}",
-    "model_type": "must be a mapping of keys to values; found {found}",
-    "greater_than": "must be greater than {gt:g}; found {found}",
-    "greater_than_equal": "must be at least {ge:g}; found {found}",
-    "less_than": "must be less than {lt:g}; found {found}",
-    "less_than_equal": "must be at most {le:g}; found {found}",
     "finite_number": "must be a finite number; found {found}",
-    "literal_error": "must be {expected}; found {found}",
     "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', starting with a letter or a"
     " digit; found {found}",
     "too_short": "must not be empty",
+    "too_long": "must not hold more than {max_length}; found a list of {actual_length}",
     "string_too_short": "must not be empty",
     "value_error": "{error}",
 }
+
+_FORMS: dict[Any, tuple[str, ...]] = {
+    int: (WHOLE,),
+    float: (NUMBER,),
+    str: ("text",),
+    bool: ("true", "false"),
+    NoneType: ("null",),
+    dict: ("a mapping of keys to values",),
+}
+"""What a value of each plain type is called among the forms that a union allows."""
+
+_PLURALS = {WHOLE: "whole numbers", NUMBER: "numbers", "text": "texts"}
+"""What several such values are called in a list."""
+
+
+def merge_unions(
+    errors: Sequence[ErrorDetails], annotation: Any, value: Any, numbers: Sequence[str] = (NUMBER,)
+) -> list[ErrorDetails]:
+    """Merge the errors of a union's branches into one error that names every form that is allowed.
+
+    Where the value is of the right kind for one branch alone and only something inside it is wrong (an item
+    of a list, a key of a mapping), the errors of that branch are returned and no others.
+
+    Args:
+        errors: pydantic's errors of the value.
+        annotation: the type that the value was checked against.
+        value: the value as the person wrote it, which messages quote.
+        numbers: the forms that `int | float` allows.
+
+    Returns:
+        The errors. The `loc` of each is a path in the value, without the names of branches.
+    """
+    merged = _merged(errors, annotation, numbers)
+    return [error | {"input": _at(value, error["loc"], error["input"])} for error in merged]
+
+
+def _merged(errors: Sequence[ErrorDetails], annotation: Any, numbers: Sequence[str]) -> list[ErrorDetails]:
+    """Merge as `merge_unions` does, but quote the values as pydantic saw them."""
+    here = [error for error in errors if not error["loc"]]
+    below: dict[int | str, list[ErrorDetails]] = {}
+    for error in errors:
+        if error["loc"]:
+            first, *rest = error["loc"]
+            below.setdefault(first, []).append(error | {"loc": tuple(rest)})
+    if below:  # pydantic leaves out wrong items before it counts
+        here = [error for error in here if error["type"] != "too_short"]
+    branches, has_other_forms = _branches(annotation)
+    if len(branches) > 1:  # `below` has an entry for each branch, in their order
+        return here or _merged_branches(branches, list(below.values()), annotation, numbers)
+    if has_other_forms:
+        forms = _forms(annotation, numbers)
+        here = [_wrong_form(error, forms) if error["type"] in _KINDS else error for error in here]
+    for part, errors_inside in below.items():
+        for error in _merged(errors_inside, _type_inside(branches[0], part), numbers):
+            here.append(error | {"loc": (part, *error["loc"])})
+    return here
+
+
+def _merged_branches(
+    branches: Sequence[Any], errors: Sequence[list[ErrorDetails]], annotation: Any, numbers: Sequence[str]
+) -> list[ErrorDetails]:
+    """Merge the errors of a value that no branch of a union takes.
+
+    Args:
+        branches: the types.
+        errors: the errors of each branch, in the same order.
+        annotation: the union, with all its forms.
+        numbers: the forms that `int | float` allows.
+    """
+    types = branches if len(branches) == len(errors) else [None] * len(errors)
+    by_branch = [_merged(inner, type_, numbers) for inner, type_ in zip(errors, types, strict=True)]
+    fitting = [
+        inner for inner in by_branch if all(e["loc"] or e["type"] not in _KINDS | _BOUNDS for e in inner)
+    ]
+    if len(fitting) == 1:
+        return fitting[0]
+    forms = _forms(annotation, numbers)
+    for type_, inner in zip(types, by_branch, strict=True):
+        # A number that is out of range is of the right kind: its form is named with the range.
+        bounds = [
+            _BOUNDS[e["type"]].format(**e["ctx"]) for e in inner if e["type"] in _BOUNDS and not e["loc"]
+        ]
+        if bounds:
+            bounded = _forms(type_, numbers)
+            forms = [f"{form} {listed(bounds)}" if form in bounded else form for form in forms]
+    return [_wrong_form(errors[0][0], forms)]
+
+
+def _wrong_form(error: ErrorDetails, forms: Sequence[str]) -> ErrorDetails:
+    words = listed(dict.fromkeys(forms), "or")
+    message = f"must be {words}"
+    return {
+        "type": "wrong_form",
+        "loc": (),
+        "msg": message,
+        "input": error["input"],
+        "ctx": {"forms": words},
+    }
+
+
+def _branches(annotation: Any) -> tuple[list[Any], bool]:
+    """Split a type into the branches of a union.
+
+    Returns:
+        The branches that pydantic names in its errors if there are several, and whether other forms are
+        allowed besides them: null, or the short form of a mapping or a list.
+    """
+    bare, short_forms = _without_metadata(annotation)
+    if get_origin(bare) not in (Union, UnionType):
+        or_null = get_origin(bare) is Literal and None in get_args(bare)
+        return [bare], or_null or bool(short_forms)
+    branches = [branch for branch in get_args(bare) if branch is not NoneType]
+    has_other_forms = bool(short_forms) or len(branches) < len(get_args(bare))
+    if len(branches) > 1:
+        return branches, has_other_forms
+    branches, has_more_forms = _branches(branches[0])
+    return branches, has_other_forms or has_more_forms
+
+
+def _without_metadata(annotation: Any) -> tuple[Any, list[str]]:
+    """Return the type in an `Annotated`, and the short forms that its validators allow."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, []
+    bare, *metadata = get_args(annotation)
+    validators = [item.func for item in metadata if isinstance(item, BeforeValidator)]
+    return bare, [form for validator, form in SHORT_FORMS.items() if validator in validators]
+
+
+def _forms(annotation: Any, numbers: Sequence[str] = (NUMBER,)) -> list[str]:
+    """Return what the values of a type are called, one phrase for each form.
+
+    >>> _forms(int | Literal["full"] | None), _forms(list[int] | bool)
+    (['a whole number', "'full'", 'null'], ['a list of whole numbers', 'true', 'false'])
+    >>> _forms(int | float | None), _forms(int | float, ["a whole number", "a share"])
+    (['a number', 'null'], ['a whole number', 'a share'])
+    """
+    bare, short_forms = _without_metadata(annotation)
+    origin, arguments = get_origin(bare) or bare, get_args(bare)
+    if origin in (Union, UnionType):
+        forms = [form for branch in arguments for form in _forms(branch, numbers)]
+        if WHOLE in forms and NUMBER in forms:
+            at = min(forms.index(WHOLE), forms.index(NUMBER))
+            forms = [form for form in forms if form not in (WHOLE, NUMBER)]
+            forms[at:at] = numbers
+        forms.sort(key=lambda form: form == "null")
+    elif origin is Literal:
+        forms = ["null" if value is None else repr(value) for value in arguments]
+    elif origin in (list, tuple, Sequence):
+        items = {form for item in arguments if item is not ... for form in _forms(item)}
+        kind = _PLURALS.get(items.pop()) if len(items) == 1 else None
+        number = f"{len(arguments)} " if origin is tuple and ... not in arguments else ""
+        forms = [f"a list of {number}{kind}" if kind else "a list"]
+    elif inspect.isclass(origin) and issubclass(origin, BaseModel):
+        forms = [*_FORMS[dict]]
+    else:
+        forms = [*_FORMS.get(origin, (getattr(origin, "__name__", str(origin)),))]
+    return [*short_forms, *forms]
+
+
+def _type_inside(annotation: Any, part: int | str) -> Any:
+    """Return the type of a list's item or of the value at a key; None where the annotation does not tell."""
+    bare, _ = _without_metadata(annotation)
+    origin, arguments = get_origin(bare), get_args(bare)
+    if inspect.isclass(bare) and issubclass(bare, BaseModel):
+        field = bare.model_fields.get(str(part))
+        if field is None:
+            return None
+        return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
+    if origin is tuple and ... not in arguments and isinstance(part, int):
+        return arguments[part] if part < len(arguments) else None
+    if origin in (list, tuple, Sequence):
+        return arguments[0]
+    return arguments[1] if origin is dict else None
+
+
+def _at(value: Any, path: KeyPath, default: Any) -> Any:
+    """Return what stands at a path in a value, or `default` where the value has no such path."""
+    for part in path:
+        if not isinstance(value, dict | list | tuple):
+            return default
+        try:
+            value = value[part]  # type: ignore[index]
+        except (LookupError, TypeError):
+            return default
+    return value
 
 
 def mistake(
     document: Document, details: ErrorDetails, model: type[BaseModel] | None = None, prefix: KeyPath = ()
 ) -> Mistake:
-    """One of pydantic's errors, in our words and with its place.
+    """Word one of pydantic's errors, and give it its place.
 
     Args:
-        document: what was checked.
-        details: the error.
-        model: what the document was checked against, to name the keys that it knows.
-        prefix: where in the document the checked value stands.
+        document: the document that was checked.
+        details: the error, after `merge_unions` if the type has unions.
+        model: the model that the document was checked against, for the keys that it knows.
+        prefix: the path in the document to the value that was checked.
     """
-    path = (*prefix, *(part for part in details["loc"]))
+    path = (*prefix, *details["loc"])
     kind, key = details["type"], str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         known = _keys_beside(path, model)
         close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}."
+        hint = f"did you mean {close[0]}?" if close else f"the keys here are {listed(known)}."
         if "args" in known and not close:
-            hint += f" What is named has its own arguments in args: args: {{{key}: ...}}."
+            hint += f" An argument belongs in args: args: {{{key}: ...}}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
     message = say(details)
     if kind == "missing":
-        return Mistake(document.place(path[:-1]), message)
+        path = path[:-1]
+        if not isinstance(details["loc"][-1], int):  # a key, whose name tells enough
+            return Mistake(document.place(path), message)
     dotted = ".".join(str(part) for part in path)
     return Mistake(document.place(path), f"{dotted}: {message}" if dotted else message)
 
 
 def say(details: ErrorDetails) -> str:
-    """One of pydantic's errors in our words, without its place."""
+    """Word one of pydantic's errors, without its place."""
     text = _MESSAGES.get(details["type"], details["msg"])
     key = details["loc"][-1] if details["loc"] else ""
-    return text.format(key=key, found=_show(details["input"]), **details.get("ctx", {}))
+    if details["type"] == "missing" and isinstance(key, int):
+        return f"item {key + 1} of the list is missing"
+    return text.format(key=key, found=_quoted(details["input"]), **details.get("ctx", {}))
 
 
-def _show(value: Any) -> str:
+def _quoted(value: Any) -> str:
     if value is None:
         return "nothing"
     if isinstance(value, str):
@@ -81,16 +292,11 @@ def _show(value: Any) -> str:
 
 
 def _keys_beside(path: KeyPath, model: type[BaseModel] | None) -> list[str]:
-    """The keys that are known where `path` stands."""
+    """Return the keys that are known where the last key of `path` stands."""
+    annotation: Any = model
     for part in path[:-1]:
-        if model is None or part not in model.model_fields:
-            return []
-        model = _model_in(model.model_fields[str(part)].annotation)
-    return list(model.model_fields) if model else []
-
-
-def _model_in(annotation: Any) -> type[BaseModel] | None:
-    """The model that an annotation is, or has among its alternatives."""
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        return annotation
-    return next(filter(None, map(_model_in, get_args(annotation))), None)
+        annotation = next(
+            filter(None, (_type_inside(branch, part) for branch in _branches(annotation)[0])), None
+        )
+    models = [branch for branch in _branches(annotation)[0] if hasattr(branch, "model_fields")]
+    return list(models[0].model_fields) if models else []

@@ -1,7 +1,7 @@
-"""From a name to an object: "mlp" through the catalog, or "pkg.module:attr" for users' own.
+"""The way from a name to an object: "mlp" through the catalog, or "pkg.module:attr" for users' own code.
 
-Nothing is imported until `resolve` is called; `definition` reads a function's arguments from its source
-file without importing it, so that a config can be checked in a fraction of the time that torch takes.
+Nothing is imported until `resolve` is called. `definition` reads a function's arguments from its source file
+without importing it, so a config can be checked in a fraction of the time that importing torch takes.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.catalog import CATALOGS
-from lrfind.errors import UsageError, unknown
+from lrfind.errors import UsageError, in_one_line, unknown
 
 
 def import_path(section: str, name: str) -> str:
-    """Turn a name in a section of the config into "pkg.module:attr"; names with a colon are that already.
+    """Turn a name in a section of the config into "pkg.module:attr". A name with a colon is one already.
 
     Raises:
         UsageError: if the name is not in the section's catalog.
@@ -30,56 +30,58 @@ def import_path(section: str, name: str) -> str:
     if ":" in name:
         return name
     if name not in CATALOGS[section]:
-        raise UsageError(f"{unknown(section, name, CATALOGS[section])} Your own: pkg.module:attr.")
+        raise UsageError(
+            f"{unknown(section, name, CATALOGS[section])} For your own code give pkg.module:attr."
+        )
     return CATALOGS[section][name]
 
 
 def resolve(path: str) -> Any:
-    """Import what "pkg.module:attr" names; attr may have dots.
+    """Import what "pkg.module:attr" names. `attr` may have dots.
 
     Raises:
         UsageError: if the module or the attribute does not exist, or importing the module fails.
     """
     module_name, _, attribute = path.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if not (module_name == missing or module_name.startswith(missing + ".")):
             raise UsageError(f"importing '{module_name}' failed: {error}") from error
         raise UsageError(
-            f"there is no module '{missing}' on the import path; if it is a file of yours, give its folder"
+            f"there is no module '{missing}' on the import path. If it is your own file, give its folder"
             " with --import-root DIR."
         ) from error
     except SyntaxError as error:
-        where = f"{error.filename}:{error.lineno}"
-        raise UsageError(f"importing '{module_name}' failed: {where}: {error.msg}") from error
+        line = f"{error.filename}:{error.lineno}"
+        raise UsageError(f"importing '{module_name}' failed: {line}: {error.msg}") from error
     except (Exception, SystemExit) as error:
-        raise UsageError(f"importing '{module_name}' failed: {type(error).__name__}: {error}") from error
+        raise UsageError(f"importing '{module_name}' failed: {in_one_line(error)}") from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
-            close = difflib.get_close_matches(part, dir(found), n=1)
+        if not hasattr(value, part):
+            close = difflib.get_close_matches(part, dir(value), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise UsageError(f"'{module_name}' has no attribute '{attribute}'{hint}")
-        found = getattr(found, part)
-    return found
+        value = getattr(value, part)
+    return value
 
 
 def load(path: str) -> Any:
-    """Import a part of lrfind that a row of the catalog names. A failure is a bug, and raised as it is."""
+    """Import a part of lrfind that a row of the catalog names. A failure is a bug and is raised as it is."""
     module_name, _, attribute = path.partition(":")
     return getattr(importlib.import_module(module_name), attribute)
 
 
 @dataclass(frozen=True)
 class Definition:
-    """What the source says of a function or a class.
+    """The facts that the source tells about a function or a class.
 
     Attributes:
-        is_class: or else it is a function.
-        summary: the first line of its docstring; empty where there is none.
-        signature: its arguments (of a class: of its `__init__`, or its base's in the same file), without
-            `self`, annotations as source text; None where the source does not tell.
+        is_class: whether it is a class; otherwise it is a function.
+        summary: the first line of its docstring; empty if it has none.
+        signature: its arguments without `self`, with annotations as source text; those of a class are of its
+            `__init__`, or from that of its base in the same file. None where the source does not tell.
     """
 
     is_class: bool
@@ -88,10 +90,10 @@ class Definition:
 
 
 def definition(path: str) -> Definition | None:
-    """Read what "pkg.module:attr" is from its source, importing nothing.
+    """Read from its source what "pkg.module:attr" is, without importing anything.
 
     Returns:
-        None where the source does not tell: a compiled module, a name made at import time.
+        None where the source does not tell: for a compiled module or a name that is made at import time.
     """
     module_name, _, attribute = path.partition(":")
     source = _source_file(module_name)
@@ -101,39 +103,39 @@ def definition(path: str) -> Definition | None:
         tree = ast.parse(source.read_text(encoding="utf-8"))
     except (OSError, SyntaxError, ValueError):
         return None
-    named = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
-    node = named.get(attribute)
+    nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
+    node = nodes.get(attribute)
     if node is None:
         return None
     summary = (ast.get_docstring(node) or "").partition("\n")[0]
     if isinstance(node, ast.FunctionDef):
         return Definition(False, summary, None if node.decorator_list else _signature_of(node))
-    init = _init_of(node, named)
+    init = _init_of(node, nodes)
     return Definition(True, summary, None if init is None else _signature_of(init, skip_self=True))
 
 
 def _init_of(
-    node: ast.ClassDef, named: Mapping[str, ast.FunctionDef | ast.ClassDef]
+    node: ast.ClassDef, nodes: Mapping[str, ast.FunctionDef | ast.ClassDef]
 ) -> ast.FunctionDef | None:
-    """A class's `__init__`, or that of the first base in the same file that has one."""
+    """Return a class's `__init__`, or that of its first base in the same file."""
     if node.decorator_list or node.keywords:
         return None
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return inner
     for base in node.bases:
-        known = named.get(base.id) if isinstance(base, ast.Name) else None
-        if isinstance(known, ast.ClassDef) and known is not node:
-            return _init_of(known, named)
+        base_node = nodes.get(base.id) if isinstance(base, ast.Name) else None
+        if isinstance(base_node, ast.ClassDef) and base_node is not node:
+            return _init_of(base_node, nodes)
     return None
 
 
 def _source_file(module_name: str) -> Path | None:
-    """Find a module's file by walking down from its top package, which is located but not imported."""
+    """Find a module's file, step by step from its top package, which is located but not imported."""
     top, *rest = module_name.split(".")
-    loaded = sys.modules.get(top)
+    module = sys.modules.get(top)
     try:
-        spec = loaded.__spec__ if loaded is not None else importlib.util.find_spec(top)
+        spec = module.__spec__ if module is not None else importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
     if spec is None:

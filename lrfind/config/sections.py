@@ -1,12 +1,13 @@
 """The sections of a config, as frozen models: every key, its type, its bounds and its default.
 
-Defaults live here and nowhere else.
+The defaults are defined here and nowhere else.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -35,151 +36,207 @@ from lrfind.catalog import (
     Sampler,
     Spacing,
 )
-from lrfind.errors import unknown
+from lrfind.errors import counted, unknown
 
 
 class Section(BaseModel):
-    """What every part of a config has in common: strict, frozen, no unknown keys."""
+    """The base of every part of a config: strict types, frozen, and no unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def name_only(value: Any) -> Any:
-    """A bare name as the mapping that it is short for."""
+    """Return the mapping that a bare name is short for, and anything else as it is."""
     return {"name": value} if isinstance(value, str) else value
 
 
-class Component(Section):
-    """Something made by name: `mlp`, or `pkg.module:attr` for one of your own; a bare name will do."""
+def _in_tuple(value: Any) -> Any:
+    """Return a single text as the only item of a tuple, and anything else as it is."""
+    return (value,) if isinstance(value, str) else value
 
-    name: str = Field(description="a name from `lrfind ls`, or pkg.module:attr")
-    args: dict[str, Any] = Field(default_factory=dict, description="its arguments")
+
+SHORT_FORMS: dict[Callable[[Any], Any], str] = {name_only: "a name", _in_tuple: "text"}
+"""Validators that allow a short form of a value, and what messages call that form."""
+
+
+class Component(Section):
+    """Something that is made from a name: `mlp`, or `pkg.module:attr` for your own code.
+
+    In a config a bare name may stand for the whole mapping.
+    """
+
+    name: str = Field(description="A name that `lrfind ls` lists, or pkg.module:attr for your own code.")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="The arguments of the function or class that is named."
+    )
 
     @classmethod
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """The mapping, or the name alone."""
+        """Return the schema of the mapping, or of the name alone."""
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
 
 
 class ModelSection(Component):
-    """The model, and the weights that it starts from."""
+    """The model, and the weights that its training starts from."""
 
     init_from: str | None = Field(
-        default=None, min_length=1, description="a file with a state dict: weights to start from"
+        default=None,
+        min_length=1,
+        description="A file with a state dict, whose weights the training starts from.",
     )
     init_strict: bool = Field(
-        default=True, description="every weight must be in it and fit; false takes what fits, and says so"
+        default=True,
+        description="Whether every weight must be in `init_from` and fit. If false, the weights that fit"
+        " are taken, and a message says so.",
     )
 
 
-USUAL_SHARE = 0.1  # held out of a user's Dataset, where the config does not say
-USUAL_ROWS = 64  # of a batch, where the config does not say and the data is no DataLoader
+USUAL_SHARE = 0.1
+"""The share that is held out of a user's Dataset where the config gives none."""
 
-
-def _rows(value: Any) -> Any:
-    if value is None or value == "full" or (type(value) is int and value > 0):
-        return value
-    raise ValueError("must be a positive whole number, or full (all rows in one batch)")
+USUAL_ROWS = 64
+"""The rows of a batch where the config gives no number and the data is not a DataLoader."""
 
 
 class DataSection(Component):
     """The data set and how it is cut into batches."""
 
-    batch_size: Annotated[
-        Any,
-        BeforeValidator(_rows),
-        Field(
-            json_schema_extra={"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"const": "full"}]},
-            description=f"rows of a batch, or full; {USUAL_ROWS} when omitted; leave it out for a DataLoader",
-        ),
-    ] = None
+    batch_size: Annotated[int, Field(gt=0)] | Literal["full"] | None = Field(
+        default=None,
+        description="The number of rows in a batch, or full for all rows in one batch."
+        f" {USUAL_ROWS} if omitted. A DataLoader has its own: omit it there.",
+    )
     validation: float | None = Field(
         default=None,
         gt=0,
         lt=1,
-        description=f"share held out for validation; {USUAL_SHARE} of a Dataset of yours when omitted",
+        description="The share of the rows that is held out for validation."
+        f" If omitted, {USUAL_SHARE} of a Dataset of your own.",
     )
     memory: float = Field(
-        default=2.0, gt=0, description="GiB that the data may take on the device; more is loaded by batches"
+        default=2.0,
+        gt=0,
+        description="The memory in GiB that the data may take on the device. Larger data is loaded"
+        " batch by batch.",
     )
-
-
-def _texts(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
 
 
 class ParamGroup(Section):
-    """Parameters with a learning rate of their own, as a multiple of the optimizer's."""
+    """Parameters with their own learning rate, which is a multiple of the optimizer's."""
 
-    name: str = Field(min_length=1, description="what --group and messages call it")
-    match: Annotated[tuple[str, ...], BeforeValidator(_texts)] = Field(
-        strict=False, min_length=1, description="patterns of parameter names, such as 'features.*'"
+    name: str = Field(min_length=1, description="The name of the group in --group and in messages.")
+    match: Annotated[tuple[str, ...], BeforeValidator(_in_tuple)] = Field(
+        strict=False,
+        min_length=1,
+        description="A pattern of parameter names, such as 'features.*', or a list of patterns.",
     )
-    lr_multiplier: float = Field(default=1.0, gt=0, description="times the optimizer's lr, in every command")
-    frozen: bool = Field(default=False, description="not trained at all")
+    lr_multiplier: float = Field(
+        default=1.0, gt=0, description="The group's lr as a multiple of the optimizer's lr, in every command."
+    )
+    frozen: bool = Field(default=False, description="Whether the parameters stay as they are, untrained.")
     args: dict[str, Any] = Field(
-        default_factory=dict, description="other settings of the optimizer, such as weight_decay"
+        default_factory=dict,
+        description="Other settings of the optimizer for this group, such as weight_decay.",
     )
 
 
 class OptimizerSection(Component):
-    """The optimizer; its learning rate lives here alone."""
+    """The optimizer. Its learning rate is given here and nowhere else."""
 
-    lr: float = Field(default=1e-3, gt=0, description="the base learning rate; tests and sweeps replace it")
+    lr: float = Field(
+        default=1e-3, gt=0, description="The base learning rate. Range tests and sweeps replace it."
+    )
     param_groups: tuple[ParamGroup, ...] = Field(
         default=(),
         strict=False,
-        description="the first that matches a parameter has it; others stay together",
+        description="Groups of parameters. A parameter belongs to the first group that matches it;"
+        " the parameters that no group matches form one more group.",
     )
 
     @field_validator("param_groups")
     @classmethod
     def _distinct(cls, groups: tuple[ParamGroup, ...]) -> tuple[ParamGroup, ...]:
         names = [group.name for group in groups]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice is not None:
-            raise ValueError(f"two groups are called '{twice}'")
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two groups are called '{repeated}'; give each its own name")
         if REST in names:
-            raise ValueError(f"'{REST}' is what the parameters that no group matches are called")
+            raise ValueError(
+                f"'{REST}' is the name of the group of the parameters that no group matches; use another name"
+            )
         return groups
 
 
 REST = "rest"
+"""The name of the group of the parameters that no group of the config matches."""
 
 
 class EarlyStop(Section):
-    """Stops a training whose validation loss no longer falls."""
+    """The rule that stops a training whose validation loss no longer falls."""
 
-    patience: int = Field(default=5, ge=1, description="evaluations without a lower validation loss")
-    threshold: float = Field(default=1e-4, ge=0, lt=1, description="the least fall that counts, relative")
+    patience: int = Field(
+        default=5, ge=1, description="The number of evaluations without a lower validation loss."
+    )
+    threshold: float = Field(
+        default=1e-4,
+        ge=0,
+        lt=1,
+        description="The smallest fall that counts, as a share of the lowest validation loss.",
+    )
 
 
 class TrainingSection(Section):
-    """How long a training is, in steps or in epochs, exactly one; and how its steps are taken."""
+    """The length of a training, in steps or in epochs but not both, and how its steps are taken."""
 
-    steps: int | None = Field(default=None, gt=0, le=10_000_000)
-    epochs: int | None = Field(default=None, gt=0)
+    steps: int | None = Field(
+        default=None, gt=0, le=10_000_000, description="The number of training steps of each lane."
+    )
+    epochs: int | None = Field(
+        default=None, gt=0, description="The number of passes over the training data, in place of steps."
+    )
     eval_every: int | None = Field(
-        default=None, gt=0, description="steps between evaluations on the validation split; always at the end"
+        default=None,
+        gt=0,
+        description="The number of steps between evaluations on the validation split."
+        " A training is always evaluated at its end.",
     )
     schedule: Annotated[Component, BeforeValidator(name_only)] = Field(
-        default=Component(name="constant"), description="how the lr goes on from its peak; not of range tests"
+        default=Component(name="constant"),
+        description="The course of the lr, as multiples of its peak. Range tests do not use it.",
     )
-    accumulate: int = Field(default=1, ge=1, description="batches whose gradients make one step")
-    precision: Precision = Field(default="float32", description="of forward and backward (mixed precision)")
-    l1: float = Field(default=0.0, ge=0, description="weight of the sum of |w|, biases left out")
+    accumulate: int = Field(
+        default=1, ge=1, description="The number of batches whose gradients make one step together."
+    )
+    precision: Precision = Field(
+        default="float32", description="The precision of forward and backward passes (mixed precision)."
+    )
+    l1: float = Field(
+        default=0.0, ge=0, description="The weight of the L1 penalty: the sum of |w|, without the biases."
+    )
     clip_norm: float | None = Field(
-        default=None, gt=0, description="a gradient with a larger norm is scaled down to it"
+        default=None,
+        gt=0,
+        description="The largest norm of the gradient. A larger gradient is scaled down to it.",
     )
     clip_value: float | None = Field(
-        default=None, gt=0, description="every number of the gradient is cut to this; before clip_norm"
+        default=None,
+        gt=0,
+        description="The largest absolute value of a number in the gradient. Larger ones are cut to it,"
+        " before clip_norm applies.",
     )
-    early_stop: EarlyStop | None = None
-    seeds: int = Field(default=1, ge=1, le=10_000, description="of `lrfind train`: how many trainings")
+    early_stop: EarlyStop | None = Field(
+        default=None, description="The rule that stops a training early. If omitted, none is stopped early."
+    )
+    seeds: int = Field(
+        default=1, ge=1, le=10_000, description="The number of trainings that `lrfind train` makes."
+    )
     checkpoint_every: int | None = Field(
-        default=None, gt=0, description="of `lrfind train`: steps between checkpoints; else every half minute"
+        default=None,
+        gt=0,
+        description="The number of steps between the checkpoints of `lrfind train`."
+        " If omitted, one is written every half minute.",
     )
 
     @model_validator(mode="after")
@@ -193,36 +250,58 @@ class TrainingSection(Section):
         row = SCHEDULES.get(self.schedule.name)
         reacts = row is not None and row.watches == "val_loss"
         if (reacts or self.early_stop) and self.eval_every is None:
-            what = f"schedule: {self.schedule.name}" if reacts else "early_stop"
+            watcher = f"schedule: {self.schedule.name}" if reacts else "early_stop"
             raise ValueError(
-                f"{what} watches the validation loss; give eval_every, steps between looks at it"
+                f"{watcher} watches the validation loss; give eval_every, the number of steps"
+                " between evaluations"
             )
         return self
 
 
 class RangeTestSection(Section):
-    """The lr range test: a ramp from start_lr to end_lr, once per seed."""
+    """The lr range test: for each seed, one lane whose lr rises from start_lr to end_lr."""
 
-    start_lr: float = Field(default=1e-6, gt=0)
-    end_lr: float = Field(default=10.0, gt=0, validate_default=True)
-    steps: int = Field(default=100, ge=2, le=10_000_000)
-    seeds: int = Field(
-        default=3, ge=1, le=10_000, description="independent lanes: own weights and batch order"
+    start_lr: float = Field(default=1e-6, gt=0, description="The lr at the first step of the ramp.")
+    end_lr: float = Field(
+        default=10.0, gt=0, validate_default=True, description="The lr at the last step of the ramp."
     )
-    spacing: Spacing = "exponential"
-    grad_norm: bool = Field(default=False, description="record the norm of the gradient")
-    held_out: bool = Field(default=False, description="also measure the loss on a fixed held-out batch")
+    steps: int = Field(default=100, ge=2, le=10_000_000, description="The number of steps of the ramp.")
+    seeds: int = Field(
+        default=3,
+        ge=1,
+        le=10_000,
+        description="The number of independent lanes, each with its own weights and batch order.",
+    )
+    spacing: Spacing = Field(
+        default="exponential",
+        description="The spacing of the lrs: even in log lr (exponential) or in lr (linear).",
+    )
+    grad_norm: bool = Field(default=False, description="Whether the norm of the gradient is recorded.")
+    held_out: bool = Field(
+        default=False, description="Whether the loss is also measured on a fixed held-out batch."
+    )
     group: str | None = Field(
-        default=None, description="ramp the lr of this param group alone; the others keep theirs"
+        default=None,
+        description="The name of the param group whose lr alone is ramped. The other groups keep their lr.",
     )
     over: Over = Field(
-        default="lr", description="momentum or weight_decay: one ramp for each of `values`, side by side"
+        default="lr",
+        description="What is varied. With momentum or weight_decay, each of `values` has its own ramp"
+        " of the lr, side by side.",
     )
     values: tuple[float, ...] | None = Field(
-        default=None, strict=False, min_length=1, description="of momentum or weight_decay; else usual ones"
+        default=None,
+        strict=False,
+        min_length=1,
+        description="The values of momentum or weight_decay that are compared. If omitted, the usual ones.",
     )
-    edge: bool = Field(default=False, description="also find the real edge of stability, by bisection")
-    method: str = Field(default=DEFAULT_METHOD, description="a name from `lrfind ls methods`")
+    edge: bool = Field(
+        default=False, description="Whether the real edge of stability is also found, by bisection."
+    )
+    method: str = Field(
+        default=DEFAULT_METHOD,
+        description="The method that reads an lr from the curve: a name that `lrfind ls methods` lists.",
+    )
 
     @field_validator("end_lr")
     @classmethod
@@ -246,26 +325,29 @@ class RangeTestSection(Section):
             return None
         over, top = info.data.get("over", "lr"), 1.0 if info.data.get("over") == "momentum" else float("inf")
         if over == "lr":
-            raise ValueError("are of `over: momentum` or `over: weight_decay`; give one of these")
-        bad = next((value for value in values if not 0 <= value < top), None)
-        if bad is not None:
-            raise ValueError(f"a {over} is at least 0{' and below 1' if top == 1 else ''}; found {bad:g}")
-        return _each_once(values)
+            raise ValueError("need `over: momentum` or `over: weight_decay`; give one of these")
+        outside = next((value for value in values if not 0 <= value < top), None)
+        if outside is not None:
+            bounds = "at least 0 and below 1" if top == 1 else "at least 0"
+            raise ValueError(f"each {over} must be {bounds}; found {outside:g}")
+        return _ascending(values)
 
     @model_validator(mode="after")
     def _one_thing(self) -> RangeTestSection:
         clash = next((key for key in ("group", "edge") if self.over != "lr" and getattr(self, key)), None)
         if clash:
-            raise ValueError(f"{clash} is of a range test over the lr; leave it out, or over: {self.over}")
+            raise ValueError(
+                f"{clash} works only in a range test over the lr; leave out {clash} or `over: {self.over}`"
+            )
         return self
 
 
-def _each_once(values: tuple[float, ...]) -> tuple[float, ...]:
-    """The values in ascending order."""
+def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
+    """Return the values in ascending order; refuse a value that is repeated."""
     ordered = tuple(sorted(values))
-    twice = next((a for a, b in pairwise(ordered) if a == b), None)
-    if twice is not None:
-        raise ValueError(f"{twice:g} is there twice")
+    repeated = next((a for a, b in pairwise(ordered) if a == b), None)
+    if repeated is not None:
+        raise ValueError(f"{repeated:g} is listed twice; list each value once")
     return ordered
 
 
@@ -276,65 +358,99 @@ def _not_tiny(lr: float) -> float:
 
 
 Lr = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]
-"""Beyond, their ratios overflow; and no training wants them."""
+"""A learning rate from 1e-30 to 1e30. Beyond these, ratios of lrs overflow; no training needs such lrs."""
 
 
 class LanesSection(Section):
-    """What all commands over whole trainings side by side have in common."""
+    """The settings that all commands over whole trainings side by side have in common."""
 
-    seeds: int = Field(default=3, ge=1, le=10_000, description="lanes per lr: own weights and batch order")
+    seeds: int = Field(
+        default=3,
+        ge=1,
+        le=10_000,
+        description="The number of lanes at each lr, each with its own weights and batch order.",
+    )
     lanes: LaneMode = Field(
-        default="auto", description="stacked: lanes train together; single: one after another; auto: measured"
+        default="auto",
+        description="The mode in which lanes run. stacked: they train together. single: one trains after"
+        " another. auto: the faster mode, by measurement.",
     )
     threads: int | None = Field(
-        default=None, ge=1, description="of torch; when omitted, its own number, or measured if lanes is auto"
+        default=None,
+        ge=1,
+        description="The number of torch's threads. If omitted, it is measured if lanes is auto,"
+        " and otherwise torch's own number.",
     )
-    judge: Judge = Field(default="val_loss", description="which final loss decides")
-    compile: bool = Field(default=False, description="compile stacks (torch.compile): pays for long sweeps")
-    stack_memory: float = Field(default=2.0, gt=0, description="GiB that one stack may take")
+    judge: Judge = Field(default="val_loss", description="The final loss by which lanes are judged.")
+    compile: bool = Field(
+        default=False, description="Whether stacks are compiled (torch.compile), which pays for long sweeps."
+    )
+    stack_memory: float = Field(default=2.0, gt=0, description="The memory in GiB that one stack may take.")
 
 
-FEWEST_PROBE_STEPS = 16  # two probes of the fewest steps
+FEWEST_PROBE_STEPS = 16
+"""The smallest budget of a seed: two probes, each as short as a probe can be."""
 
 
 class FindSection(LanesSection):
-    """The search for the lr of the training: short probes at constant rates."""
+    """The probing for the lr of the training: short trainings at constant lrs."""
 
-    seeds: int = Field(default=1, ge=1, le=100, description="searches: own weights and batch order each")
+    seeds: int = Field(
+        default=1,
+        ge=1,
+        le=100,
+        description="The number of times that the lr is found, each with its own weights and batch order.",
+    )
     budget: int | None = Field(
         default=None,
         ge=FEWEST_PROBE_STEPS,
-        description=f"gradient steps that all probes may take; {FEWEST_PROBE_STEPS} a seed at least",
+        description="The number of gradient steps that all probes together may take:"
+        f" at least {FEWEST_PROBE_STEPS} for each seed.",
     )
-    max_seconds: float | None = Field(default=None, gt=0, description="that all probes may take, about")
+    max_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        description="The time in seconds that all probes together may take, approximately.",
+    )
     verify: bool = Field(
-        default=False, description="then train at a third of the answer, at it, and at three times it"
+        default=False,
+        description="Whether trainings then verify the answer: at a third of it, at it, and at three times"
+        " it.",
     )
     verify_share: float = Field(
-        default=1.0, gt=0, le=1, description="of the training's steps that these trainings have"
+        default=1.0,
+        gt=0,
+        le=1,
+        description="The length of the verifying trainings, as a share of the training's steps.",
     )
-    verify_seeds: int = Field(default=3, ge=1, le=100, description="trainings at each of the three")
+    verify_seeds: int = Field(
+        default=3, ge=1, le=100, description="The number of verifying trainings at each of the three lrs."
+    )
 
     @field_validator("budget")
     @classmethod
     def _for_every_seed(cls, budget: int | None, info: ValidationInfo) -> int | None:
-        fewest = FEWEST_PROBE_STEPS * info.data.get("seeds", 1)
+        seeds = info.data.get("seeds", 1)
+        fewest = FEWEST_PROBE_STEPS * seeds
         if budget is not None and budget < fewest:
-            raise ValueError(f"must be at least {fewest} for that many seeds; found {budget}")
+            raise ValueError(f"must be at least {fewest} for {counted(seeds, 'seed')}; found {budget}")
         return budget
 
 
 class SweepSection(LanesSection):
-    """What a grid and a search have in common."""
+    """The settings that a grid and a search have in common."""
 
-    low: Lr = Field(default=1e-4, description="the lowest lr")
-    high: Lr = Field(default=1.0, validate_default=True, description="the highest lr")
-    prune: bool = Field(default=False, description="stop lanes that fall behind, by successive halving")
+    low: Lr = Field(default=1e-4, description="The lowest lr.")
+    high: Lr = Field(default=1.0, validate_default=True, description="The highest lr.")
+    prune: bool = Field(
+        default=False, description="Whether lanes that fall behind are stopped, by successive halving."
+    )
     tolerance: float = Field(
         default=0.05,
         gt=0,
         lt=1,
-        description="an lr is usable if it loses at most this share of the drop from first loss to best",
+        description="The largest loss of a usable lr above the best final loss, as a share of the drop"
+        " from the first loss to the best.",
     )
 
     @field_validator("high")
@@ -347,18 +463,26 @@ class SweepSection(LanesSection):
 
 
 class GridSection(SweepSection):
-    """A grid: the lrs of a list, or points spaced evenly in log lr."""
+    """A grid: a list of lrs, or a number of points that are evenly spaced in log lr."""
 
     lrs: tuple[Lr, ...] | None = Field(
-        default=None, strict=False, min_length=1, description="instead of low, high and points"
+        default=None,
+        strict=False,
+        min_length=1,
+        description="The lrs to train at, in place of low, high and points.",
     )
-    points: int = Field(default=9, ge=2, le=10_000)
-    extend: bool = Field(default=False, description="go on outward while the best lr is at the boundary")
+    points: int = Field(
+        default=9, ge=2, le=10_000, description="The number of lrs from low to high, evenly spaced in log lr."
+    )
+    extend: bool = Field(
+        default=False,
+        description="Whether the grid is extended outward while the best lr lies at its boundary.",
+    )
 
     @field_validator("lrs")
     @classmethod
     def _distinct(cls, lrs: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        return None if lrs is None else _each_once(lrs)
+        return None if lrs is None else _ascending(lrs)
 
     @model_validator(mode="after")
     def _one_way(self) -> GridSection:
@@ -368,73 +492,94 @@ class GridSection(SweepSection):
 
     @model_serializer(mode="wrap")
     def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        idle = () if self.lrs is None else ("low", "high", "points")
-        return {key: value for key, value in handler(self).items() if key not in idle}
+        unused = () if self.lrs is None else ("low", "high", "points")
+        return {key: value for key, value in handler(self).items() if key not in unused}
 
 
 class SearchSection(SweepSection):
-    """A search: lrs proposed one batch after another, by a sampler that learns from those before."""
+    """A search: a sampler proposes lrs batch by batch, and learns from the earlier ones."""
 
-    sampler: Sampler = "tpe"
-    trials: int = Field(default=16, ge=1, le=10_000, description="lrs to try")
-    batch: int = Field(default=4, ge=1, description="lrs that tpe and gp propose at a time")
-    start: Lr | None = Field(default=None, description="an lr to try first")
+    sampler: Sampler = Field(default="tpe", description="The sampler that proposes the lrs.")
+    trials: int = Field(default=16, ge=1, le=10_000, description="The number of lrs to try.")
+    batch: int = Field(default=4, ge=1, description="The number of lrs that tpe and gp propose at a time.")
+    start: Lr | None = Field(default=None, description="The lr to try first.")
 
 
 class Rival(Component):
-    """An optimizer to compare; without args, the config's own if it has that name."""
+    """An optimizer to compare. Without args, it is the config's own optimizer if that has the same name."""
 
-    lr: Lr | None = Field(default=None, description="where its peaks begin; else its own default")
+    lr: Lr | None = Field(
+        default=None,
+        description="The lr around which its peaks lie. If omitted, the config's lr if it is the config's"
+        " optimizer, and otherwise the optimizer's default.",
+    )
 
 
 class CompareSection(LanesSection):
-    """Schedules or optimizers side by side: each at its own best of a few peaks, or all at one.
+    """Schedules or optimizers side by side: each at the best of a few peaks of its own, or all at one peak.
 
-    The peaks are chosen on seeds of their own, so that what is compared was not chosen for being lucky.
+    Separate seeds choose the peaks, so that no peak is chosen because its compared trainings were lucky.
     """
 
-    seeds: int = Field(default=5, ge=1, le=10_000, description="trainings of each that are compared")
-    tuning_seeds: int = Field(default=2, ge=1, le=10_000, description="others, which choose its best peak")
-
+    seeds: int = Field(
+        default=5,
+        ge=1,
+        le=10_000,
+        description="The number of trainings of each schedule or optimizer that are compared.",
+    )
+    tuning_seeds: int = Field(
+        default=2,
+        ge=1,
+        le=10_000,
+        description="The number of other seeds, on which the best peak of each is chosen.",
+    )
     schedules: tuple[Annotated[Component, BeforeValidator(name_only)], ...] = Field(
         default=tuple(Component(name=name) for name in ("constant", "linear", "cosine", "one_cycle")),
         strict=False,
         min_length=1,
-        description="names from `lrfind ls schedules`, or {name, args}",
+        description="The schedules to compare: names that `lrfind ls schedules` lists, or {name, args}.",
     )
     optimizers: tuple[Annotated[Rival, BeforeValidator(name_only)], ...] = Field(
-        default=(), strict=False, description="compared instead of schedules, each with training.schedule"
+        default=(),
+        strict=False,
+        description="The optimizers to compare, in place of schedules, each with training.schedule.",
     )
     peaks: tuple[Lr, ...] | None = Field(
-        default=None, strict=False, min_length=1, description="else around optimizer.lr, and on while it pays"
+        default=None,
+        strict=False,
+        min_length=1,
+        description="The peaks to try. If omitted, they lie around optimizer.lr and go on outward"
+        " while that helps.",
     )
     common_peak: Lr | None = Field(
-        default=None, description="one peak for all, which favours whom it suits; instead of peaks"
+        default=None,
+        description="One peak for all, in place of peaks. It favours the schedules or optimizers"
+        " that it suits.",
     )
 
     @property
     def one_peak(self) -> float | None:
-        """The one peak of all, where there is no choice."""
+        """Return the one peak of all; None where the peaks are chosen."""
         return self.peaks[0] if self.peaks is not None and len(self.peaks) == 1 else self.common_peak
 
     def first_tuning_seed(self, seed: int) -> int:
-        """The first of the seeds that choose the peaks; smaller ones, from `seed` on, are compared."""
+        """Return the first seed that chooses peaks. The seeds from `seed` to just below it are compared."""
         return seed + self.seeds
 
     @field_validator("peaks")
     @classmethod
     def _distinct(cls, peaks: tuple[float, ...] | None) -> tuple[float, ...] | None:
-        return None if peaks is None else _each_once(peaks)
+        return None if peaks is None else _ascending(peaks)
 
     @model_validator(mode="after")
     def _one_way(self) -> CompareSection:
         if self.peaks is not None and self.common_peak is not None:
             raise ValueError("give peaks or common_peak, not both")
         if self.optimizers and "schedules" in self.model_fields_set:
-            raise ValueError("give schedules or optimizers, not both: what differs should be one thing")
+            raise ValueError("give schedules or optimizers, not both, so that only one thing differs")
         return self
 
     @model_serializer(mode="wrap")
     def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        idle = ("schedules",) if self.optimizers else ()
-        return {key: value for key, value in handler(self).items() if key not in idle}
+        unused = ("schedules",) if self.optimizers else ()
+        return {key: value for key, value in handler(self).items() if key not in unused}

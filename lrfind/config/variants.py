@@ -6,8 +6,9 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment
-from lrfind.config.registry import import_path, resolve
+from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, OptimizerSection, Rival
 from lrfind.errors import UsageError
 
@@ -23,8 +24,8 @@ class Variant:
     """One of the things that a run compares.
 
     Attributes:
-        name: unlike that of every other variant of the run; empty where there is only one.
-        experiment: the whole of it.
+        name: a name that no other variant of the run has; empty if there is only one variant.
+        experiment: the whole experiment with this variant in it.
     """
 
     name: str
@@ -32,33 +33,36 @@ class Variant:
 
 
 def variants_of(experiment: Experiment, command: str) -> list[Variant]:
-    """What a command compares: schedules, optimizers or settings; one variant where it compares nothing.
+    """Return what a command compares: schedules, optimizers or settings; one variant if it compares nothing.
 
     Raises:
-        UsageError: if two of them are the same, or an optimizer has no such setting.
+        UsageError: if two of them are the same, or an optimizer lacks the setting.
     """
-    if command == "range-test" and experiment.range_test.over != "lr":
-        return _of_settings(experiment)
-    if command != "compare":
-        return [Variant("", experiment)]
+    path = KINDS[command].variants
+    variants: list[Variant] = [Variant("", experiment)] if path is None else load(path)(experiment)
+    return variants
+
+
+def compared(experiment: Experiment) -> list[Variant]:
+    """Return the schedules or the optimizers that `compare` compares."""
     section = experiment.compare
     if section.optimizers:
-        made = [_with_rival(experiment, rival) for rival in section.optimizers]
-        parts: list[Component] = [each.optimizer for each in made]
+        experiments = [_with_rival(experiment, rival) for rival in section.optimizers]
+        parts: list[Component] = [variant.optimizer for variant in experiments]
     else:
         parts = list(section.schedules)
-        made = [with_schedule(experiment, schedule) for schedule in parts]
+        experiments = [with_schedule(experiment, schedule) for schedule in parts]
     if len(parts) < 2:
         raise UsageError(f"compare: there is only {parts[0].name}; name at least two that differ.")
     names = labels(parts)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"compare: '{twice}' is there twice; what is compared must differ.")
-    return [Variant(name, each) for name, each in zip(names, made, strict=True)]
+    repeated = next((name for name in names if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UsageError(f"compare: '{repeated}' is listed twice; what is compared must differ.")
+    return [Variant(name, variant) for name, variant in zip(names, experiments, strict=True)]
 
 
 def labels(parts: Sequence[Component]) -> list[str]:
-    """What tables call things that are compared: their names, and where these are the same, their args too.
+    """Return what tables call the compared things: their names, with their args where names are the same.
 
     >>> labels([Component(name="cosine", args={"warmup": 5}), Component(name="cosine")])
     ['cosine (warmup 5)', 'cosine']
@@ -76,13 +80,13 @@ def labels(parts: Sequence[Component]) -> list[str]:
 
 
 def with_lr(experiment: Experiment, lr: float) -> Experiment:
-    """The same experiment with this lr in its optimizer."""
+    """Return the experiment with this lr in its optimizer."""
     optimizer = experiment.optimizer.model_copy(update={"lr": lr})
     return experiment.model_copy(update={"optimizer": optimizer})
 
 
 def with_schedule(experiment: Experiment, schedule: Component) -> Experiment:
-    """The same experiment with this schedule in its training."""
+    """Return the experiment with this schedule in its training."""
     training = experiment.training.model_copy(update={"schedule": schedule})
     return experiment.model_copy(update={"training": training})
 
@@ -95,23 +99,26 @@ def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
     groups = tuple(
         group.model_copy(update={"args": {key: value for key, value in group.args.items() if key in known}})
         for group in own.param_groups
-    )  # what this optimizer does not know, such as a momentum, it would ignore without a word
+    )  # an argument that this optimizer lacks, such as a momentum, would be ignored without a word
     lr = rival.lr or (own.lr if rival.name == own.name else _usual_lr(rival.name)) or own.lr
     optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
     return experiment.model_copy(update={"optimizer": optimizer})
 
 
 def _usual_lr(name: str) -> float | None:
-    """The lr that an optimizer takes when it is not told one."""
+    """Return the lr that an optimizer takes when none is given; None if it has no default."""
     parameter = inspect.signature(resolve(import_path("optimizer", name))).parameters.get("lr")
     return float(parameter.default) if parameter and isinstance(parameter.default, int | float) else None
 
 
-def _of_settings(experiment: Experiment) -> list[Variant]:
+def over_settings(experiment: Experiment) -> list[Variant]:
+    """Return a variant for each value of the setting that range tests are made over; one if there is none."""
     over, optimizer = experiment.range_test.over, experiment.optimizer
-    known = inspect.signature(resolve(import_path("optimizer", optimizer.name))).parameters
-    by_betas = over == "momentum" and over not in known and "betas" in known
-    if over not in known and not by_betas:
+    if over == "lr":
+        return [Variant("", experiment)]
+    parameters = inspect.signature(resolve(import_path("optimizer", optimizer.name))).parameters
+    by_betas = over == "momentum" and over not in parameters and "betas" in parameters
+    if over not in parameters and not by_betas:
         raise UsageError(f"range_test.over: {optimizer.name} has no {over}; use an optimizer that has it.")
     keys = {over, "betas"} if over == "momentum" else {over}
     clash = next((group.name for group in optimizer.param_groups if keys & {*group.args}), None)
@@ -119,16 +126,16 @@ def _of_settings(experiment: Experiment) -> list[Variant]:
         raise UsageError(
             f"range_test.over: the param group '{clash}' sets its own {over}; leave it out there."
         )
-    made = []
+    variants = []
     for value in experiment.range_test.values or OVER[over]:
         if by_betas:
-            second = optimizer.args.get("betas", known["betas"].default)[1]
+            second = optimizer.args.get("betas", parameters["betas"].default)[1]
             args = optimizer.args | {"betas": [value, second]}
         else:
             args = optimizer.args | {over: value}
             if over == "momentum" and value == 0:
                 args.pop("nesterov", None)  # which needs a momentum
         changed = optimizer.model_copy(update={"args": args})
-        shown = f"{value:g}" if float(f"{value:g}") == value else repr(value)
-        made.append(Variant(f"{over} {shown}", experiment.model_copy(update={"optimizer": changed})))
-    return made
+        digits = f"{value:g}" if float(f"{value:g}") == value else repr(value)
+        variants.append(Variant(f"{over} {digits}", experiment.model_copy(update={"optimizer": changed})))
+    return variants

@@ -1,4 +1,4 @@
-"""Scalars by the YAML 1.2 core schema: what a plain word in YAML is, and when a text needs quotes.
+"""Scalars by the YAML 1.2 core schema: the type of a plain word in YAML, and when a text needs quotes.
 
 PyYAML follows YAML 1.1, in which `1e-3` is a string, `on` a boolean and `1:30` a number.
 """
@@ -14,7 +14,7 @@ MAX_DIGITS = 300
 
 
 class CoreLoader(yaml.SafeLoader):
-    """Resolves plain scalars by the YAML 1.2 core schema."""
+    """A loader that resolves plain scalars by the YAML 1.2 core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
 
@@ -33,11 +33,11 @@ def _float(text: str) -> float:
 
 
 def dump(value: Any, *, flow: bool = False) -> str:
-    """Plain values as YAML that `lrfind.config.document.parse` reads back the same, and YAML 1.1 readers too.
+    """Return a value as YAML that `lrfind.config.document.parse` and YAML 1.1 readers read back the same.
 
     Args:
-        value: of dicts, lists, texts, numbers, booleans and None.
-        flow: on one line, in braces and brackets.
+        value: a plain value, made of dicts, lists, texts, numbers, booleans and None.
+        flow: whether to write it on one line, in braces and brackets.
     """
     wide = float("inf") if flow else None
     return yaml.dump(value, Dumper=CoreDumper, sort_keys=False, default_flow_style=flow, width=wide)
@@ -71,7 +71,7 @@ for _tag, _pattern, _starts in (
 
 
 class CoreDumper(yaml.SafeDumper):
-    """Quotes every text that the core schema, or YAML 1.1, would read as something else."""
+    """A dumper that quotes every text that the core schema or YAML 1.1 would read as something else."""
 
     yaml_implicit_resolvers = {
         start: [*yaml.SafeDumper.yaml_implicit_resolvers.get(start, ()), *resolvers]
@@ -83,5 +83,5 @@ class CoreDumper(yaml.SafeDumper):
     }
 
     def ignore_aliases(self, data: Any) -> bool:
-        """Write every value out."""
+        """Return True, so that every value is written in full."""
         return True

@@ -1,1 +1,1 @@
-"""The built-in data sets; each is named in `lrfind.catalog`."""
+"""The built-in data sets, each of which has a name in `lrfind.catalog`."""

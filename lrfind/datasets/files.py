@@ -1,53 +1,53 @@
-"""Files and folders that a config names: there, or an error with what is there instead."""
+"""The files and folders that a config names. If one is missing, the error names what is there instead."""
 
 from __future__ import annotations
 
 import difflib
 from pathlib import Path
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, listed
 
 
 def existing_file(path: str) -> Path:
-    """The file at `path`; ~ is the home folder.
+    """Return the file at `path`, in which ~ is the home folder.
 
     Raises:
-        UsageError: if there is none; names the one that was probably meant.
+        UsageError: if there is no such file. It names the file that was probably meant.
     """
-    found = Path(path).expanduser()
-    if found.is_dir():
-        raise UsageError(f"data: {found} is a folder; give a file in it.")
-    if not found.is_file():
-        raise _missing("file", found)
-    return found
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise UsageError(f"data: {file} is a folder; give a file in it.")
+    if not file.is_file():
+        raise _missing("file", file)
+    return file
 
 
 def existing_folder(path: str) -> Path:
-    """The folder at `path`; ~ is the home folder.
+    """Return the folder at `path`, in which ~ is the home folder.
 
     Raises:
-        UsageError: if there is none; names the one that was probably meant.
+        UsageError: if there is no such folder. It names the folder that was probably meant.
     """
-    found = Path(path).expanduser()
-    if found.is_file():
-        raise UsageError(f"data: {found} is a file; give a folder.")
-    if not found.is_dir():
-        raise _missing("folder", found)
-    return found
+    folder = Path(path).expanduser()
+    if folder.is_file():
+        raise UsageError(f"data: {folder} is a file; give a folder.")
+    if not folder.is_dir():
+        raise _missing("folder", folder)
+    return folder
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a byte order mark.
+    """Return the text of a file in UTF-8, with or without a byte order mark.
 
     Raises:
-        UsageError: if it is not in UTF-8, or cannot be read.
+        UsageError: if the file is not in UTF-8, or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(
-            f"data: {path} is not UTF-8 text (byte {error.start:,} is 0x{error.object[error.start]:02x}); if"
-            " it is Latin-1: iconv -f latin1 -t utf-8 OLD > NEW."
+            f"data: {path} is not UTF-8 text (byte {error.start:,} is 0x{error.object[error.start]:02x}). If"
+            " it is Latin-1, convert it: iconv -f latin1 -t utf-8 OLD > NEW."
         ) from error
     except OSError as error:
         raise UsageError(f"data: {path} cannot be read: {error.strerror}.") from error
@@ -56,8 +56,8 @@ def read_text(path: Path) -> str:
 def _missing(kind: str, path: Path) -> UsageError:
     folder = path.parent
     if not folder.is_dir():
-        return UsageError(f"data: there is no {kind} {path}: there is no folder {folder.resolve()}.")
-    names = sorted(each.name for each in folder.iterdir() if each.is_dir() == (kind == "folder"))
+        return UsageError(f"data: there is no {kind} {path}, as there is no folder {folder.resolve()}.")
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() == (kind == "folder"))
     close = difflib.get_close_matches(path.name, names, n=2, cutoff=0.5)
-    hint = f"; did you mean {' or '.join(close)}?" if close else "."
+    hint = f"; did you mean {listed(close, 'or')}?" if close else "."
     return UsageError(f"data: there is no {kind} {path.name} in {folder.resolve()}{hint}")

@@ -1,4 +1,4 @@
-"""Images in folders, one folder a class, read when they are asked for."""
+"""Images in folders, one folder for each class. An image is read when it is needed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from torch import Tensor
 from lrfind.datasets.files import existing_folder
 from lrfind.datasets.rows import held_out
 from lrfind.datasets.tensors import LazyData
-from lrfind.errors import UsageError, unknown
+from lrfind.errors import UsageError, counted, unknown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-HELD_FOLDERS = ("val", "valid", "validation", "test")  # beside `train`: the first that is there
-MEASURED = 2000  # images whose pixels are looked at for the mean and the deviation
+HELD_FOLDERS = ("val", "valid", "validation", "test")  # beside `train`; the first one that exists is used
+MEASURED = 2000  # the most images that the mean and the deviation are measured on
 
 Scale = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class ImageFiles:
-    """Images made one size, each read from its file when it is asked for.
+    """Images that are resized to one size, each read from its file when it is needed.
 
     Attributes:
-        files: N paths.
-        labels: (N,) int64.
-        names: of the classes.
-        shape: (C, H, W) of every image.
-        scale: mean and deviation, (C, 1, 1) each, of pixels from 0 to 1; an image is given minus the one and
-            over the other.
-        transforms: what was done to the data, in sentences.
+        files: the N paths of the images.
+        labels: (N,) int64, the class of each image.
+        names: the names of the classes.
+        shape: the shape (C, H, W) that every image gets.
+        scale: the mean and the deviation, (C, 1, 1) each, of pixels from 0 to 1. An image is standardised
+            with them.
+        transforms: what was done to the data, in words.
     """
 
     files: Sequence[Path]
@@ -50,16 +50,16 @@ class ImageFiles:
 
     @property
     def classes(self) -> int:
-        """How many there are."""
+        """The number of classes."""
         return len(self.names)
 
     @property
     def bytes(self) -> int:
-        """What all rows would take as tensors."""
+        """The memory that all rows would take as tensors, in bytes."""
         return len(self) * (4 * prod(self.shape) + 8)
 
     def rows(self, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Several rows at once: x (B, C, H, W) float32 and y (B,).
+        """Return several rows at once: x (B, C, H, W) float32 and y (B,).
 
         Raises:
             UsageError: if a file cannot be read.
@@ -78,26 +78,28 @@ def image_folder(
     validation: float = 0.2,
     seed: int = 0,
 ) -> LazyData:
-    """Images of your own: a folder for each class, in train/ and val/ or split here; resized, scaled.
+    """Your own images: a folder for each class, in train/ and val/ or split by lrfind; resized and scaled.
 
     Args:
-        path: the folder with a sub-folder for each class; or with train/ and val/ (also valid/, validation/
-            or test/), which have those.
-        size: height and width, or one number for both; images of another shape are stretched.
+        path: the folder with a sub-folder for each class; or the folder with train/ and val/ (also valid/,
+            validation/ or test/), each of which has a sub-folder for each class.
+        size: the height and the width, or one number for both. Images of another shape are stretched.
         channels: 3 for colour, 1 for grey.
-        validation: share of each class that is held out, where the folders do not say.
-        seed: of that split.
+        validation: the share of each class that is held out, where there are no folders train/ and val/.
+        seed: the seed of that split, and of the choice of images that are measured.
 
     Returns:
-        The training and the held-out images, with mean 0 and deviation 1 in each channel by the training
-        images. They are read when they are asked for.
+        The training and the held-out images, each channel standardised with the mean and the deviation of
+        the training images. An image is read when it is needed.
 
     Raises:
-        UsageError: if the folders are not like that, or an image cannot be read.
+        UsageError: if the folders are not laid out like that, or an image cannot be read.
     """
     sides = [size, size] if isinstance(size, int) else [*size]
     if len(sides) != 2 or min(sides) < 1:
-        raise UsageError(f"data: size is one positive number, or [height, width]; found {size}.")
+        raise UsageError(
+            f"data: data.args.size must be one positive number, or [height, width]; found {size}."
+        )
     height, width = sides
     shape = (channels, height, width)
     folder = existing_folder(path)
@@ -105,19 +107,19 @@ def image_folder(
     if held_folder is not None and (folder / "train").is_dir():
         classes, files, labels = _labelled(folder / "train")
         _, held_files, held_labels = _labelled(held_folder, classes)
-        told = f"split by folder: train/ and {held_folder.name}/"
+        split = f"split by folder: train/ and {held_folder.name}/"
     else:
-        classes, every, kinds = _labelled(folder)
-        train, held = held_out(len(every), validation, seed, kinds.numpy())
-        files, labels = [every[i] for i in train], kinds[train]
-        held_files, held_labels = [every[i] for i in held], kinds[held]
-        told = f"split at random: {validation:.4g} of each class held out"
+        classes, all_files, all_labels = _labelled(folder)
+        train, held = held_out(len(all_files), validation, seed, all_labels.numpy())
+        files, labels = [all_files[i] for i in train], all_labels[train]
+        held_files, held_labels = [all_files[i] for i in held], all_labels[held]
+        split = f"split at random: {validation:.4g} of each class held out"
     scale, measured = _measure(files, shape, seed)
     transforms = (
-        told,
+        split,
         f"images resized to {height} x {width}, {'in colour' if channels == 3 else 'in grey'}",
-        f"pixels scaled to 0 to 1, minus {_shown(scale[0])}, over {_shown(scale[1])}: mean and deviation of"
-        f" {measured}",
+        f"pixels scaled to 0 to 1, minus the mean {_in_words(scale[0])}, over the deviation"
+        f" {_in_words(scale[1])} of {measured}",
     )
     return LazyData(
         ImageFiles(files, labels, classes, shape, scale, transforms),
@@ -125,29 +127,35 @@ def image_folder(
     )
 
 
-def _labelled(folder: Path, known: list[str] | None = None) -> tuple[list[str], list[Path], Tensor]:
-    """The classes in a folder (or those that are known), its images, and the class (N,) of each."""
-    names = sorted(each.name for each in folder.iterdir() if each.is_dir() and each.name[0] != ".")
+def _labelled(
+    folder: Path, training_classes: list[str] | None = None
+) -> tuple[list[str], list[Path], Tensor]:
+    """Return the classes in a folder (or those of the training), its images, and the class (N,) of each."""
+    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not names:
         count = len(_images(folder))
-        what = f"has {count} images but no sub-folders" if count else "has no sub-folders with images"
-        raise UsageError(f"data: {folder} {what}; put the images of each class into a sub-folder.")
-    if known is None and len(names) == 1:
+        content = (
+            f"has {counted(count, 'image')} but no sub-folders" if count else "has no sub-folders with images"
+        )
+        raise UsageError(f"data: {folder} {content}; put the images of each class into a sub-folder.")
+    if training_classes is None and len(names) == 1:
         raise UsageError(f"data: {folder} has one class, {names[0]}/; at least two sub-folders are needed.")
-    classes = names if known is None else known
+    classes = names if training_classes is None else training_classes
     files: list[Path] = []
     labels: list[int] = []
     for name in names:
         if name not in classes:
-            raise UsageError(f"data: {folder}: {unknown('class', name, classes)} These have training images.")
-        found = _images(folder / name)
-        if not found:
+            raise UsageError(
+                f"data: {folder}: {unknown('class', name, classes)} There are no training images of it."
+            )
+        images = _images(folder / name)
+        if not images:
             raise UsageError(
                 f"data: there is no image in {folder / name} ({', '.join(SUFFIXES)}); remove the folder, or"
-                " fill it."
+                " put images into it."
             )
-        files += found
-        labels += [classes.index(name)] * len(found)
+        files += images
+        labels += [classes.index(name)] * len(images)
     return classes, files, torch.tensor(labels)
 
 
@@ -161,8 +169,8 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """An image file as (C, H, W) float32 from 0 to 1, upright as its camera noted."""
-    from PIL import Image, ImageOps  # comes with torchvision, and is needed for images alone
+    """Return an image file as (C, H, W) float32 from 0 to 1, turned upright as its camera noted."""
+    from PIL import Image, ImageOps  # comes with torchvision, and only images need it
 
     channels, height, width = shape
     try:
@@ -185,7 +193,7 @@ def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _measure(files: Sequence[Path], shape: tuple[int, int, int], seed: int) -> tuple[Scale, str]:
-    """Mean and deviation of each channel, (C, 1, 1), and of what they are."""
+    """Return the mean and the deviation of each channel, (C, 1, 1), and the images measured, in words."""
     chosen = np.random.default_rng(seed).permutation(len(files))[:MEASURED]
     sums = torch.zeros(2, shape[0], dtype=torch.float64)
     for i in chosen:
@@ -194,13 +202,12 @@ def _measure(files: Sequence[Path], shape: tuple[int, int, int], seed: int) -> t
     mean, square = sums / len(chosen)
     deviation = (square - mean.square()).clamp(min=0).sqrt()
     deviation[deviation < 1e-6] = 1  # every pixel is the same
-    whole = len(chosen) == len(files)
-    of = "all" if whole else f"{len(chosen):,} of the"
+    share = "all" if len(chosen) == len(files) else f"{len(chosen):,} of the"
     return (
         (mean.float().reshape(-1, 1, 1), deviation.float().reshape(-1, 1, 1)),
-        f"{of} {len(files):,} training images",
+        f"{share} {len(files):,} training images",
     )
 
 
-def _shown(values: Tensor) -> str:
+def _in_words(values: Tensor) -> str:
     return ", ".join(f"{value:.3f}" for value in values.flatten().tolist())

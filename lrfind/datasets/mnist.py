@@ -1,4 +1,4 @@
-"""MNIST and Fashion-MNIST through torchvision, and the subset of MNIST that ships with lrfind."""
+"""MNIST and Fashion-MNIST through torchvision, and the subset of MNIST that comes with lrfind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lrfind.datasets.tensors import TensorData
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_one_line
 
 MNIST_SCALE = (0.1307, 0.3081)  # mean and standard deviation of the training pixels in [0, 1]
 FASHION_SCALE = (0.2860, 0.3530)
@@ -23,28 +23,30 @@ def mnist_mini(digits: Sequence[int] = tuple(range(10))) -> TensorData:
     """6,000 real MNIST images, 5,000 to train and 1,000 to validate; see MNIST_MINI.md beside this file.
 
     Args:
-        digits: of which there shall be images; y is the place in this list.
+        digits: the digits whose images are used; y is the place of the digit in this list.
 
     Returns:
         x (N, 1, 28, 28) float32 with mean 0 and deviation 1, y (N,) int64 in 0..9.
 
     Raises:
-        UsageError: if these are not at least two different digits.
+        UsageError: if `digits` does not hold at least two different digits.
     """
     if len(digits) < 2 or len(set(digits)) < len(digits) or not set(digits) <= set(range(10)):
-        raise UsageError(f"mnist_mini: digits must be two or more of 0 to 9; found {[*digits]}.")
+        raise UsageError(
+            f"data: mnist_mini: digits must be two or more different digits from 0 to 9; found {[*digits]}."
+        )
     with (resources.files("lrfind.datasets") / "mnist_mini.npz").open("rb") as file:
-        held = np.load(file)
-        arrays = {name: torch.from_numpy(held[name]) for name in held.files}
+        archive = np.load(file)
+        arrays = {name: torch.from_numpy(archive[name]) for name in archive.files}
     train, validation = (
-        _of(digits, *_scaled(arrays[f"{split}_images"], arrays[f"{split}_labels"], MNIST_SCALE))
+        _select(digits, *_scaled(arrays[f"{split}_images"], arrays[f"{split}_labels"], MNIST_SCALE))
         for split in ("train", "validation")
     )
-    return TensorData(train, validation, len(digits), _told(MNIST_SCALE))
+    return TensorData(train, validation, len(digits), _transforms(MNIST_SCALE))
 
 
-def _of(digits: Sequence[int], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """The images of some digits alone, y their places in the list."""
+def _select(digits: Sequence[int], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the images of these digits alone, and as y the places of their digits in the list."""
     if [*digits] == [*range(10)]:
         return x, y
     places = torch.full((10,), -1)
@@ -60,29 +62,29 @@ def mnist_rows() -> TensorData:
         x (N, 28, 28) float32 with mean 0 and deviation 1, y (N,) int64 in 0..9.
     """
     images = mnist_mini()
-    (x, y), (held, held_y) = images.train, images.validation
-    told = (*images.transforms, "each image is a sequence of its 28 rows")
-    return TensorData((x.squeeze(1), y), (held.squeeze(1), held_y), images.classes, told)
+    (x, y), (held_x, held_y) = images.train, images.validation
+    transforms = (*images.transforms, "each image is a sequence of its 28 rows")
+    return TensorData((x.squeeze(1), y), (held_x.squeeze(1), held_y), images.classes, transforms)
 
 
 def mnist(root: str = "data", download: bool = True) -> TensorData:
-    """The 70,000 images of MNIST (LeCun, Cortes and Burges), its own split: 60,000 and 10,000.
+    """The 70,000 images of MNIST (LeCun, Cortes and Burges) in its own split: 60,000 and 10,000.
 
     Args:
-        root: folder that has, or will get, MNIST/raw with the four files (.gz or unpacked).
-        download: fetch them when they are not there.
+        root: the folder that has, or will get, MNIST/raw with the four files (.gz or unpacked).
+        download: whether the files are downloaded when they are missing.
 
     Returns:
-        As `mnist_mini`.
+        The same tensors as `mnist_mini`.
 
     Raises:
-        UsageError: if they are not there and cannot be fetched.
+        UsageError: if the files are missing and cannot be downloaded, or cannot be read.
     """
     return _from_torchvision("MNIST", root, download, MNIST_SCALE)
 
 
 def fashion_mnist(root: str = "data", download: bool = True) -> TensorData:
-    """The 70,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747); as `mnist`."""
+    """The 70,000 images of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747); see `mnist`."""
     return _from_torchvision("FashionMNIST", root, download, FASHION_SCALE)
 
 
@@ -92,10 +94,10 @@ def _scaled(images: Tensor, labels: Tensor, scale: tuple[float, float]) -> tuple
     return pixels.unsqueeze(1), labels.to(torch.int64)
 
 
-def _told(scale: tuple[float, float]) -> tuple[str, ...]:
+def _transforms(scale: tuple[float, float]) -> tuple[str, ...]:
     mean, deviation = scale
     return (
-        f"pixels scaled to 0 to 1, minus {mean:g}, over {deviation:g}: mean and deviation of the full"
+        f"pixels scaled to 0 to 1, minus the mean {mean:g}, over the deviation {deviation:g} of the full"
         " training split",
     )
 
@@ -115,16 +117,16 @@ def _from_torchvision(name: str, root: str, download: bool, scale: tuple[float, 
         except (OSError, ValueError, EOFError, zlib.error) as error:
             raise UsageError(
                 f"data: the {split} files of {name} in {raw} cannot be read ({error}); delete them and"
-                " download again."
+                " download them again."
             ) from error
         return _scaled(images, labels, scale)
 
-    return TensorData(read("train"), read("t10k"), 10, _told(scale))
+    return TensorData(read("train"), read("t10k"), 10, _transforms(scale))
 
 
 def _files(raw: Path) -> dict[str, Path]:
-    """The four files by stem, unpacked or .gz; empty unless all four are there."""
-    found = {}
+    """Return the four files by their stems, unpacked or .gz; an empty dict if any of the four is missing."""
+    files = {}
     for stem in (
         "train-images-idx3-ubyte",
         "train-labels-idx1-ubyte",
@@ -134,15 +136,15 @@ def _files(raw: Path) -> dict[str, Path]:
         paths = [path for path in (raw / stem, raw / f"{stem}.gz") if path.is_file()]
         if not paths:
             return {}
-        found[stem] = paths[0]
-    return found
+        files[stem] = paths[0]
+    return files
 
 
 def _read_idx(path: Path) -> Tensor:
     """Read a file of unsigned bytes in the IDX format, unpacked or .gz.
 
-    Two zero bytes, the type (8: unsigned byte), the number of axes, each axis as a big-endian 32-bit
-    integer, the values.
+    Such a file has two zero bytes, the type (8: unsigned byte), the number of axes, the size of each axis as
+    a big-endian 32-bit integer, and the values.
     """
     data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     if data[:3] != b"\x00\x00\x08":
@@ -153,18 +155,18 @@ def _read_idx(path: Path) -> Tensor:
 
 
 def _fetch(name: str, root: str, download: bool) -> None:
-    where = f"{Path(root).expanduser() / name / 'raw'}"
+    folder = f"{Path(root).expanduser() / name / 'raw'}"
     if not download:
         raise UsageError(
-            f"data: {name} is not in {where}; allow `download: true`, or put its four files there."
+            f"data: {name} is not in {folder}; set `download: true`, or put its four files there."
         )
-    from torchvision import datasets  # slow to import, and needed for this alone
+    from torchvision import datasets  # slow to import, and only the download needs it
 
     try:
         getattr(datasets, name)(root=root, download=True)
     except Exception as error:  # torchvision lets any network error through
         raise UsageError(
-            f"data: {name} is not in {where}, and cannot be downloaded"
-            f" ({type(error).__name__}: {' '.join(str(error).split())[:160]}). Offline, put the four"
-            " *-ubyte.gz files there, or use `mnist_mini`, which comes with lrfind."
+            f"data: {name} is not in {folder}, and cannot be downloaded ({in_one_line(error, 160)})."
+            " Without a network, put the four *-ubyte.gz files there, or use `mnist_mini`, which comes with"
+            " lrfind."
         ) from error

@@ -1,4 +1,4 @@
-"""The data sets that come with scikit-learn, and those that it draws."""
+"""The data sets that come with scikit-learn, and those that scikit-learn draws."""
 
 from __future__ import annotations
 
@@ -11,68 +11,70 @@ from lrfind.datasets.rows import held_out, moments, standardised, tensor_data
 from lrfind.datasets.tensors import TensorData
 from lrfind.errors import UsageError
 
+STANDARDISED = "features standardised to mean 0 and deviation 1 on the training rows"
+
 
 def digits(validation: float = 0.2, seed: int = 0) -> TensorData:
     """1,797 images of handwritten digits, 8 by 8 (Alpaydin and Kaynak 1998, UCI); needs scikit-learn.
 
     Args:
-        validation: share of each digit that is held out.
-        seed: of the split.
+        validation: the share of each digit that is held out.
+        seed: the seed of the split.
 
     Returns:
         x (N, 1, 8, 8) float32 with mean 0 and deviation 1 over all pixels, y (N,) int64 in 0..9.
     """
-    held = _sklearn("digits").load_digits()
-    images, labels = held.images[:, None].astype(np.float64), held.target
+    source = _sklearn("digits").load_digits()
+    images, labels = source.images[:, None].astype(np.float64), source.target
     rows = held_out(len(labels), validation, seed, labels)
     mean, deviation = moments(images[rows[0]].reshape(-1, 1))
-    told = (
-        f"pixels of 0 to 16, minus {mean[0]:.4g}, over {deviation[0]:.4g}: mean and deviation of the training"
-        " pixels"
+    standardising = (
+        f"pixels of 0 to 16, minus the mean {mean[0]:.4g}, over the deviation {deviation[0]:.4g} of the"
+        " training pixels"
     )
-    return tensor_data((images - mean) / deviation, labels, rows, 10, (told,))
+    return tensor_data((images - mean) / deviation, labels, rows, 10, (standardising,))
 
 
 def diabetes(validation: float = 0.2, seed: int = 0) -> TensorData:
-    """442 patients, 10 measurements, and how diabetes went on (Efron et al. 2004); needs scikit-learn.
+    """442 patients, 10 measurements, and the progression of diabetes (Efron et al. 2004); needs scikit-learn.
 
     Args:
-        validation: share that is held out.
-        seed: of the split.
+        validation: the share of the rows that is held out.
+        seed: the seed of the split.
 
     Returns:
         x (N, 10) and y (N, 1) float32, each with mean 0 and deviation 1 on the training rows.
     """
-    held = _sklearn("diabetes").load_diabetes(scaled=False)
-    return _regression(held.data, held.target, validation, seed)
+    source = _sklearn("diabetes").load_diabetes(scaled=False)
+    return _regression(source.data, source.target, validation, seed)
 
 
 def breast_cancer(validation: float = 0.2, seed: int = 0) -> TensorData:
     """569 tumours, 30 measurements, malignant or benign (Street et al. 1993, UCI); needs scikit-learn.
 
     Args:
-        validation: share of each class that is held out.
-        seed: of the split.
+        validation: the share of each class that is held out.
+        seed: the seed of the split.
 
     Returns:
         x (N, 30) float32 with mean 0 and deviation 1 on the training rows, y (N,) int64: 1 if benign.
     """
-    held = _sklearn("breast_cancer").load_breast_cancer()
-    return _classification(held.data, held.target, validation, seed)
+    source = _sklearn("breast_cancer").load_breast_cancer()
+    return _classification(source.data, source.target, validation, seed)
 
 
 def wine(validation: float = 0.2, seed: int = 0) -> TensorData:
     """178 wines of 3 growers, 13 measurements (Forina et al. 1991, UCI); needs scikit-learn.
 
     Args:
-        validation: share of each class that is held out.
-        seed: of the split.
+        validation: the share of each class that is held out.
+        seed: the seed of the split.
 
     Returns:
         x (N, 13) float32 with mean 0 and deviation 1 on the training rows, y (N,) int64 in 0..2.
     """
-    held = _sklearn("wine").load_wine()
-    return _classification(held.data, held.target, validation, seed)
+    source = _sklearn("wine").load_wine()
+    return _classification(source.data, source.target, validation, seed)
 
 
 def make_regression(
@@ -83,16 +85,16 @@ def make_regression(
     validation: float = 0.2,
     seed: int = 0,
 ) -> TensorData:
-    """Linear regression in which only some of the features matter; drawn by scikit-learn.
+    """A linear regression in which only some of the features matter; drawn by scikit-learn.
 
     Args:
-        samples: N, rows in all.
-        features: D, columns.
-        informative: how many of them y depends on.
-        noise: deviation of the noise, in deviations of y without it: no model can have a mean squared error
-            much below noise² / (1 + noise²).
-        validation: share of the rows that is held out.
-        seed: of the rows and of the split.
+        samples: N, the number of rows in all.
+        features: D, the number of columns.
+        informative: the number of columns that y depends on.
+        noise: the deviation of the noise, as a multiple of the deviation of y without noise. No model can
+            have a mean squared error much below noise² / (1 + noise²).
+        validation: the share of the rows that is held out.
+        seed: the seed of the rows and of the split.
 
     Returns:
         x (N, D) and y (N, 1) float32, each with mean 0 and deviation 1 on the training rows.
@@ -119,26 +121,26 @@ def make_classification(
     validation: float = 0.2,
     seed: int = 0,
 ) -> TensorData:
-    """Classes that are clouds at the corners of a cube, among features that say nothing; by scikit-learn.
+    """Classes that are clouds at the corners of a cube, beside uninformative features; by scikit-learn.
 
     Args:
-        samples: N, rows in all.
-        features: D, columns.
-        informative: how many of them the class depends on; the cube has 2^informative corners.
-        classes: how many, one corner each.
-        separation: half the side of the cube; the larger, the easier.
-        noise: share of the rows whose class is drawn at random.
-        validation: share of each class that is held out.
-        seed: of the rows and of the split.
+        samples: N, the number of rows in all.
+        features: D, the number of columns.
+        informative: the number of columns that the class depends on; the cube has 2^informative corners.
+        classes: the number of classes, each at one corner.
+        separation: half the side of the cube. A larger cube is easier to learn.
+        noise: the share of the rows whose class is drawn at random.
+        validation: the share of each class that is held out.
+        seed: the seed of the rows and of the split.
 
     Returns:
         x (N, D) float32 with mean 0 and deviation 1 on the training rows, y (N,) int64.
     """
     if not 2 <= classes <= min(samples // 2, 2**informative) or informative > features:
         raise UsageError(
-            "data: make_classification needs 2 <= classes <= 2^informative, features >= informative and two"
-            f" samples a class; found classes {classes}, informative {informative}, features {features},"
-            f" samples {samples}."
+            "data: make_classification needs 2 <= classes <= 2^informative, features >= informative and at"
+            f" least two samples in each class; found classes {classes}, informative {informative}, features"
+            f" {features}, samples {samples}."
         )
     if separation <= 0 or not 0 <= noise <= 1:
         raise UsageError(
@@ -164,15 +166,14 @@ def _sklearn(name: str) -> Any:
         return importlib.import_module("sklearn.datasets")
     except ImportError as error:
         raise UsageError(
-            f"data: {name} needs scikit-learn, which cannot be imported ({error}):"
+            f"data: {name} needs scikit-learn, which cannot be imported ({error}). Install it:"
             " pip install 'lrfind[sklearn]'."
         ) from error
 
 
 def _classification(x: np.ndarray, y: np.ndarray, validation: float, seed: int) -> TensorData:
     rows = held_out(len(y), validation, seed, y)
-    done = "features with mean 0 and deviation 1, both of the training rows"
-    return tensor_data(standardised(x, rows[0]), y, rows, int(y.max()) + 1, (done,))
+    return tensor_data(standardised(x, rows[0]), y, rows, int(y.max()) + 1, (STANDARDISED,))
 
 
 def _regression(x: np.ndarray, y: np.ndarray, validation: float, seed: int) -> TensorData:
@@ -184,7 +185,7 @@ def _regression(x: np.ndarray, y: np.ndarray, validation: float, seed: int) -> T
         rows,
         None,
         (
-            "features with mean 0 and deviation 1, both of the training rows",
-            f"target minus {mean:.6g}, over {deviation:.6g}: mean and deviation of the training rows",
+            STANDARDISED,
+            f"target minus the mean {mean:.6g}, over the deviation {deviation:.6g} of the training rows",
         ),
     )

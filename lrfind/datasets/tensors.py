@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, listed
 
 
 @dataclass(frozen=True)
@@ -19,9 +19,9 @@ class TensorData:
     Attributes:
         train: (x, y) or (x1, ..., xn, y), each (N, ...).
         validation: the same for the held-out rows, each (M, ...).
-        classes: how many classes, or kinds of tokens, y has; None reads it off y.
-        transforms: what was done to the data to make these, in sentences.
-        vocabulary: how many kinds of tokens x has; None where it has no tokens.
+        classes: the number of classes, or of kinds of tokens, in y; with None it is read from y.
+        transforms: what was done to the data to make these tensors, in words.
+        vocabulary: the number of kinds of tokens in x; None if x has no tokens.
     """
 
     train: tuple[Tensor, ...]
@@ -41,37 +41,37 @@ class TensorData:
 
 
 class LazyRows(Protocol):
-    """A split whose rows are made when they are asked for, since it may be too large to be held."""
+    """A split whose rows are made when they are needed, because it may be too large for memory."""
 
     @property
     def classes(self) -> int | None:
-        """As in `TensorData`."""
+        """The same as in `TensorData`."""
 
     @property
     def transforms(self) -> tuple[str, ...]:
-        """As in `TensorData`."""
+        """The same as in `TensorData`."""
         ...
 
     @property
     def bytes(self) -> int:
-        """What all rows would take as tensors."""
+        """The memory that all rows would take as tensors, in bytes."""
         ...
 
     def __len__(self) -> int: ...
 
     def rows(self, chosen: Sequence[int]) -> tuple[Tensor, ...]:
-        """Several rows at once: (x, y) or (x1, ..., xn, y), each (B, ...)."""
+        """Return several rows at once: (x, y) or (x1, ..., xn, y), each (B, ...)."""
         ...
 
 
 class LazyData(NamedTuple):
-    """A training and a validation split of lazy rows; kept as tensors where these fit."""
+    """A training and a validation split of lazy rows, which are kept as tensors if these fit into memory."""
 
     train: LazyRows
     validation: LazyRows
 
     def loaded(self) -> TensorData:
-        """All rows of both, as tensors."""
+        """Return all rows of both splits as tensors."""
         train, validation = (split.rows(range(len(split))) for split in (self.train, self.validation))
         return TensorData(train, validation, self.train.classes, self.train.transforms)
 
@@ -80,25 +80,25 @@ def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:
     """Refuse tensors that are empty, differ in length, or hold values that are not finite.
 
     Raises:
-        UsageError: says which of them, and for bad values the first row.
+        UsageError: if a tensor is like that. It names the tensor, and for bad values the first row.
     """
     rows = [len(tensor) for tensor in tensors]
     if not rows or min(rows) == 0:
         raise UsageError(f"data: the {name} is empty.")
     if len(set(rows)) > 1:
-        raise UsageError(f"data: the tensors of the {name} differ in length: {rows}.")
+        raise UsageError(f"data: the tensors of the {name} differ in length: {listed(rows)} rows.")
     for i, tensor in enumerate(tensors):
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             bad = ~torch.isfinite(tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None])
             row = int(bad.any(dim=1).nonzero()[0])
             raise UsageError(
                 f"data: tensor {i} of the {name} holds NaN or inf ({int(bad.sum())} in all, the first in row"
-                f" {row}); clean or impute them before training."
+                f" {row}); remove or replace these values before training."
             )
 
 
 def split(tensors: tuple[Tensor, ...], validation: float, seed: int) -> TensorData:
-    """Split rows at random, by `seed`: a share of `validation` (at least one row) is held out."""
+    """Split rows at random by `seed`. The share `validation` of them, at least one row, is held out."""
     check_tensors("data set", tensors)
     rows = len(tensors[0])
     if rows < 2:

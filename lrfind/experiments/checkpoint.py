@@ -1,4 +1,4 @@
-"""Checkpoints: all that a training needs to go on as if it had never been interrupted."""
+"""Checkpoints: everything that a training needs to continue as if it had never been interrupted."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from lrfind.problem.randomness import (
     state_of,
 )
 from lrfind.problem.setup import Setup
+from lrfind.training.executor import SingleExecutor
 from lrfind.training.loop import Step
-from lrfind.training.team import Alone
 
 VERSION = 2
 
 
-def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
-    """Write where a lane stands: weights, optimizer, scale of the loss, randomness, and all measurements.
+def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
+    """Write the state of a lane: weights, optimizer, loss scaler, randomness, and all measurements.
 
     The file holds tensors and plain values, so `torch.load(path, weights_only=True)` reads it. It is written
     whole or not at all.
 
     Args:
-        alone: the lane.
-        path: of the file.
-        identity: of what is trained; `load_checkpoint` accepts no other.
+        executor: the executor of the lane.
+        path: the file.
+        identity: a text that identifies what is trained; `load_checkpoint` accepts no other.
     """
-    record, setup = alone.record, alone.setup
+    record, setup = executor.record, executor.setup
     scaler = setup.scaler
     state = {
         "version": VERSION,
@@ -56,20 +56,20 @@ def save_checkpoint(alone: Alone, path: Path, identity: str) -> None:
         "measured": [value is not None for value in record.steps[0]] if record.steps else [],
         "evaluations": [list(evaluation) for evaluation in record.evaluations],
         "health": [list(row) for row in record.health],
-        "awake": [torch.from_numpy(units) for units in alone.gauge.awake],
+        "awake": [torch.from_numpy(units) for units in executor.gauge.awake],
         "seconds": record.seconds,
     }
     write_tensors(state, path)
 
 
-def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
-    """Put a lane where the checkpoint was taken: what comes next is what came then.
+def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
+    """Put a lane into the state that the checkpoint holds, so that its next steps are the same as then.
 
-    The batches up to there are drawn again and passed over, so that the loader stands where it stood. State
-    that is neither in a tensor, nor in a random generator, nor in a plain attribute of a module is lost.
+    The batches up to there are drawn again and skipped, so that the loader is where it was. State that is
+    neither in a tensor, nor in a random generator, nor in a plain attribute of a module is lost.
 
     Raises:
-        UsageError: if the file cannot be read, or is of another training.
+        UsageError: if the file cannot be read, or belongs to another training.
     """
     try:
         held: Any = torch.load(path, weights_only=True)
@@ -78,8 +78,8 @@ def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
         raise _unreadable(path, error) from None
     if version != VERSION or whose != identity:
         what = "another version of lrfind" if version != VERSION else "another training or seed"
-        raise UsageError(f"the checkpoint '{path}' is of {what}; delete it to start this seed again.")
-    setup, record = alone.setup, alone.record
+        raise UsageError(f"the checkpoint '{path}' belongs to {what}; delete it to start this seed again.")
+    setup, record = executor.setup, executor.record
     for _ in range(len(rows) * setup.recipe.accumulate):
         next(setup.batches)
     try:
@@ -92,7 +92,7 @@ def load_checkpoint(alone: Alone, path: Path, identity: str) -> None:
             record.take(_step(row, measured))
         record.evaluations = [Evaluation(int(step), *values) for step, *values in held["evaluations"]]
         record.health = [LayerHealth(*row) for row in held["health"]]
-        alone.gauge.awake = [units.numpy() for units in held["awake"]]
+        executor.gauge.awake = [units.numpy() for units in held["awake"]]
         record.seconds = held["seconds"]
         set_plain_state(held["randomness"])
     except Exception as error:
@@ -108,12 +108,12 @@ def _unreadable(path: Path, error: Exception) -> UsageError:
 
 
 def _modules(setup: Setup) -> list[nn.Module]:
-    """What a lane trains with: its model, and its loss where that is a module."""
+    """Return the modules of a lane: its model, and its loss if that is a module."""
     return [part for part in (setup.model, setup.loss_fn) if isinstance(part, nn.Module)]
 
 
 def _module_state(module: nn.Module) -> dict[str, Any]:
-    """Parameters, all buffers, plain attributes and random generators, of a module and all inside it."""
+    """Return parameters, buffers, plain attributes and random generators of a module and all inside it."""
     inside = dict(module.named_modules())
     return {
         "tensors": {name: tensor.detach() for name, tensor in _tensors(module)},
@@ -145,7 +145,7 @@ def _held(module: nn.Module) -> list[Any]:
 
 
 def write_tensors(value: Any, path: Path) -> None:
-    """`torch.save`, whole or not at all, and on the disk when it returns."""
+    """Save with `torch.save`, whole or not at all; the file is on the disk when this returns."""
     draft = path.with_name(f".{path.name}.part")
     try:
         with draft.open("wb") as file:

@@ -1,4 +1,4 @@
-"""The edge of stability: the largest lr that short training stands, by bisection."""
+"""The edge of stability, by bisection: the largest lr at which a short training does not diverge."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 from lrfind.errors import NoSuggestion
 
 TRIAL_STEPS = 100
-"""Of one trial. On full-batch least squares, this many steps enlarge the error along the steepest direction
-50-fold at 1.02 times the edge, and 14,000-fold at 1.05 times."""
-WIDEST = 1e9  # how far from the first guess the search goes
-CLOSENESS = 1.05  # of the two ends of the answer
+"""The number of steps of one trial.
+
+On full-batch least squares, this many steps enlarge the error along the steepest direction 50-fold at 1.02
+times the edge, and 14,000-fold at 1.05 times the edge.
+"""
+WIDEST = 1e9  # the largest factor between the first guess and a rate that is tried
+CLOSENESS = 1.05  # the largest factor between the two ends of the answer
 
 
 @dataclass(frozen=True)
 class Edge:
-    """Where training turns from stable to diverging.
+    """The two lrs between which training turns from stable to diverging.
 
     Attributes:
         stable: the largest lr that was tried and did not diverge.
-        diverging: the smallest that did.
+        diverging: the smallest lr that was tried and diverged.
     """
 
     stable: float
@@ -29,23 +32,24 @@ class Edge:
 
     @property
     def lr(self) -> float:
-        """The geometric mean of the two."""
+        """Return the geometric mean of the two lrs."""
         return math.sqrt(self.stable * self.diverging)
 
 
 def bisect_edge(diverges: Callable[[float], bool], guess: float) -> Edge:
-    """Bisect, in log lr, between rates that diverge and rates that do not.
+    """Bisect, in log lr, between lrs that diverge and lrs that do not.
+
+    For full-batch gradient descent on least squares, the answer is 2 / lambda_max.
 
     Args:
-        diverges: whether training at a constant lr, from the initial weights, diverges. For full-batch
-            gradient descent on least squares the answer is 2 / lambda_max.
-        guess: where to start; the edge of a ramp is a good one, and an upper bound.
+        diverges: a function that says whether training at a constant lr diverges, from the initial weights.
+        guess: the lr to start with; the edge of a ramp is a good guess, and an upper bound.
 
     Returns:
-        Two rates no further apart than a factor of 1.05.
+        Two lrs that differ by a factor of at most 1.05.
 
     Raises:
-        NoSuggestion: if every lr diverges, or none.
+        NoSuggestion: if every lr diverges, or if no lr diverges.
 
     >>> round(bisect_edge(lambda lr: lr > 0.3, guess=2.0).lr, 2)
     0.3

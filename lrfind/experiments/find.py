@@ -1,4 +1,4 @@
-"""Finding the learning rate of a training: search, keep, recommend, and on request prove it."""
+"""Finding the learning rate of a planned training: probe, store the answer, and on request verify it."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 import torch
 
 from lrfind.analysis.lanes import SETTLED, LaneResult, planned_lanes
-from lrfind.analysis.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, WIDE, Recorded, Search, search
-from lrfind.analysis.recommendation import Training
-from lrfind.analysis.verification import VERIFY, verified_lrs
+from lrfind.analysis.probing import (
+    FIRST_STEPS,
+    MOST_COST,
+    TYPICAL_COST,
+    WIDE,
+    ProbeResult,
+    ProbeSearch,
+)
+from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.verification import FACTORS, VERIFY, verified_lrs
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import Variant
 from lrfind.errors import NoGradient, NoSuggestion
@@ -27,78 +33,79 @@ from lrfind.experiments.prepare import (
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_config
+from lrfind.runs.best import conclude
+from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.parts import answer
-from lrfind.runs.summary import conclude, summarize, verify_steps
-from lrfind.training.calibration import Engine, calibrate, computing_with
+from lrfind.runs.summaries.find import probing_fact, verify_steps
+from lrfind.runs.summary import read_result
+from lrfind.training.calibration import calibrate
+from lrfind.training.mode import Mode, computing_with
 from lrfind.training.run import run_lanes
-from lrfind.training.watch import Watch, WatchFor, unwatched
+from lrfind.training.watch import Observer, Watch, unwatched
 
-WORTH_CALIBRATING = 20.0  # seconds of probing; below this, to measure which way is faster takes too long
+WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes takes longer than it saves
 
 
 @dataclass(frozen=True)
-class Found:
-    """What searching came to.
+class Probing:
+    """What probing with one or more seeds measured.
 
     Attributes:
-        searches: one a seed.
-        lanes: the probes of all of them, and the untouched models.
-        cost: gradient steps.
-        wide: whether five probes began at once.
+        results: one result a seed.
+        lanes: the probes of all seeds, and the untouched models at lr 0.
+        cost: the number of gradient steps.
     """
 
-    searches: Sequence[Search]
+    results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
     cost: int
-    wide: bool
 
 
-def find(
+def probe_rates(
     problem: Problem,
     section: FindSection,
     seed: int,
-    training: Training,
+    training: PlannedTraining,
     *,
     watch: Watch = unwatched,
-) -> Found:
-    """Search for the lr that learns fastest, once for each seed.
+) -> Probing:
+    """Look for the lr that learns fastest, once for each seed.
 
     Args:
         problem: what to train.
-        section: budget, seeds, and how probes that begin together are trained.
-        seed: the first one.
-        training: that the rate is for.
-        watch: told of every step.
+        section: the budget, the number of seeds, and the mode of probes that begin together.
+        seed: the first seed.
+        training: the planned training.
+        watch: called after every step.
 
     Raises:
         LrfindError: if the first step cannot be taken; says what does not fit.
         NoSuggestion: if the loss has no gradient.
     """
     most = section.budget if section.budget is not None else MOST_COST * section.seeds
-    spent = Budget(most, section.max_seconds)
-    searches, lanes = [], list[LaneResult]()
+    budget = Budget(most, section.max_seconds)
+    results, lanes = list[ProbeResult](), list[LaneResult]()
     try:
-        engine = _engine(problem, section, seed, training.start)
-        wide = engine is not None and most // section.seeds >= WIDE * FIRST_STEPS
-        threads = engine.threads if engine else section.threads or torch.get_num_threads()
+        mode = _stacked_mode(problem, section, seed, training.start)
+        wide = mode is not None and most // section.seeds >= WIDE * FIRST_STEPS
+        threads = mode.threads if mode else section.threads or torch.get_num_threads()
         with computing_with(threads):
-            for number in range(1, section.seeds + 1):
-                seconds = section.max_seconds and section.max_seconds * number / section.seeds
-                spent = replace(spent, steps=most * number // section.seeds, seconds=seconds)
-                prober = LaneProber(problem, seed + number - 1, spent, engine, watch, first=len(lanes))
-                made = search(prober, training.start, longest=training.longest, wide=wide)
-                searches.append(replace(made, prober=Recorded.of(prober.lanes)))  # which touches nothing more
+            for number in range(section.seeds):
+                seconds = section.max_seconds and section.max_seconds * (number + 1) / section.seeds
+                budget = replace(budget, steps=most * (number + 1) // section.seeds, seconds=seconds)
+                prober = LaneProber(problem, seed + number, budget, mode, watch, first=len(lanes))
+                search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
+                results.append(search.run(training.start, wide=wide))
                 lanes += prober.lanes
     except NoGradient as error:
-        raise NoSuggestion(str(error), spent.taken) from error
-    return Found(searches, lanes, spent.taken, wide)
+        raise NoSuggestion(str(error), budget.taken) from error
+    return Probing(results, lanes, budget.taken)
 
 
-def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Engine | None:
-    """How probes that begin together are stacked; None where they are trained one after another.
+def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) -> Mode | None:
+    """Return how probes that begin together are stacked; None if they are trained one after another.
 
-    Unless stacks are asked for, they are measured only where there is time to win, and no budget to spend.
+    Unless stacks are asked for, they are timed only if probing takes long enough and has no budget to spend.
     """
     if section.lanes == "single":
         return None
@@ -107,12 +114,15 @@ def _engine(problem: Problem, section: FindSection, seed: int, lr: float) -> Eng
             return None
         if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
-    engine = calibrate(problem, section, WIDE, lr / 100, seed)
-    return engine if engine.lanes == "stacked" else None
+    mode = calibrate(problem, section, WIDE, lr / 100, seed)
+    return mode if mode.lanes == "stacked" else None
 
 
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
-    """Of a second forward pass, as the first one also allocates; 0 where it fails, as probing says why."""
+    """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
+
+    Probing fails in the same way and says why.
+    """
     with contextlib.suppress(Exception, SystemExit), torch.no_grad():
         setup = problem.setup(seed)
         for _ in range(2):
@@ -122,80 +132,83 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     return 0.0
 
 
-def run_find(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> dict[str, Any]:
-    """Find a learning rate, or go on with that: what has ended is kept, the search or the proof.
+def run_find(run: Run, observer: Observer) -> RunResult:
+    """Find a learning rate, or continue that: probing and verification that have ended are kept.
 
     Args:
-        run: a run directory, held by this process.
-        watch: makes what is told of every step.
-
-    Returns:
-        The summary, as in summary.json.
+        run: a run directory that this process holds.
+        observer: hears how the run goes.
     """
-    experiment = run.experiment
-    problem = from_config(experiment)
+    problem = from_config(run.experiment)
     try:
-        if not run.outcomes():
-            _search(run, problem, watch)
-        lr = answer(summarize(run))["lr"]
-        if experiment.find.verify and lr is not None:
-            _verify(run, problem, lr, watch)
+        if run.facts().probing is None:
+            _probe(run, problem, observer)
+        result = read_result(run)
+        if run.experiment.find.verify and result.answer["lr"] is not None:
+            _verify(run, result, problem, observer)
+            result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
             conclude(run)
         raise
-    return conclude(run)
+    return conclude(run, result)
 
 
-def _search(run: Run, problem: Problem, watch: WatchFor) -> None:
+def _probe(run: Run, problem: Problem, observer: Observer) -> None:
+    """Probe, and store the lanes and the answer."""
     experiment, section = run.experiment, run.experiment.find
+    # The planned training; what its schedule refuses should be refused before probing, not after it.
     steps = training_steps(experiment.training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
     setup = problem.setup(experiment.seed)
-    training = training_of(setup.optimizer, steps, float(shape.multiplier.mean()))
-    if section.verify:  # what is refused of its schedule should be before the search, not after it
+    training = planned_training(setup.optimizer, steps, float(shape.multiplier.mean()))
+    run.keep_facts(
+        environment=environment(problem.device), data=problem.data, planned_training=asdict(training)
+    )
+    if section.verify:
         variant_shape(Variant("", experiment), problem, verify_steps(experiment, steps))
-    run.set_fact("environment", environment(problem.device))
-    run.set_fact("data", problem.data)
-    run.set_fact("training", asdict(training))
-    told = watch(None, None)
+    # The probes, and what they recommend.
+    refusal = None
     try:
-        found = find(problem, section, experiment.seed, training, watch=told)
-    except NoSuggestion as refused:
-        found = Found((), (), refused.cost, wide=False)
-        run.set_fact("refused", refused.reason)
-    run.set_fact("notes", [*problem.notes])
-    run.set_fact("wide", found.wide)
-    run.set_fact("cost", found.cost)
-    run.add_lanes(found.lanes)  # last: with these, the search is done
+        probing = probe_rates(problem, section, experiment.seed, training, watch=observer.watch(None, None))
+    except NoSuggestion as error:
+        probing, refusal = Probing((), (), error.cost), error.reason
+    fact = probing_fact(probing.results, training, probing.cost, refusal)
+    verify = section.verify and fact["answer"]["lr"] is not None
+    planned = len(probing.lanes) + (len(FACTORS) * section.verify_seeds if verify else 0)
+    run.add_lanes(probing.lanes, probing=fact, notes=[*problem.notes], planned=planned)
 
 
-def training_of(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> Training:
-    """What a rate is wanted for, read off the optimizer."""
+def planned_training(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> PlannedTraining:
+    """Return the training that a rate is looked for, as far as it follows from the optimizer."""
     groups = optimizer.param_groups
-    moved = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
+    first = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
     name = type(optimizer).__name__.lower()
-    momentum = float(moved.get("momentum", 0.0)) if name == "sgd" else 0.0
-    return Training(name, steps, momentum, mean_multiplier)
+    momentum = float(first.get("momentum", 0.0)) if name == "sgd" else 0.0
+    return PlannedTraining(name, steps, momentum, mean_multiplier)
 
 
-def _verify(run: Run, problem: Problem, lr: float, watch: WatchFor) -> None:
-    """Train at a third of a rate, at it and at three times it; a seed has its weights and batches."""
+def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:
+    """Train at a third of the answer, at it and at three times it, from the same weights and batches."""
     experiment, section = run.experiment, run.experiment.find
-    steps = verify_steps(experiment, run.facts()["training"]["steps"])
+    facts = record.facts
+    assert facts.planned_training is not None  # both were stored when probing ended
+    assert facts.probing is not None
+    steps = verify_steps(experiment, facts.planned_training["steps"])
     shape = variant_shape(Variant("", experiment), problem, steps)
-    known = run.lanes()
-    first = sum(lane.variant != VERIFY for lane in known)
-    lrs = verified_lrs(run.facts().get("verified", lr))
-    run.set_fact("verified", lrs[1])
+    verified = facts.probing["answer"]["lr"] if facts.verified is None else facts.verified
+    lrs = verified_lrs(verified)
+    run.keep_facts(verified=lrs[1])
+    # The lanes that have not settled yet.
+    first = sum(lane.variant != VERIFY for lane in record.lanes)
     planned = planned_lanes({VERIFY: lrs}, experiment.seed, section.verify_seeds, first)
-    settled = {number for number, outcome in run.outcomes().items() if outcome in SETTLED}
+    settled = {lane.lane for lane in record.lanes if lane.outcome in SETTLED}
     lanes = [lane.shaped(shape) for lane in planned if lane.lane not in settled]
     if not lanes:
         return
-    if "metric" not in run.facts():
-        run.set_fact("metric", evaluate_once(problem, experiment.seed)[0])
-    engine = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
-    told = watch(first + len(planned), steps)
-    with computing_with(engine.threads):
-        run_lanes(problem, lanes, training_conditions(experiment), engine, keep=run.add_lanes, watch=told)
+    if facts.metric is None:
+        run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
+    mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
+    watch = observer.watch(first + len(planned), steps)
+    with computing_with(mode.threads):
+        run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)

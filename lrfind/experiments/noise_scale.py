@@ -1,4 +1,4 @@
-"""The gradient noise scale, measured: up to which batch size more rows make a better step."""
+"""Measuring the gradient noise scale: the batch size up to which more rows make a better step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.analysis.statistics import t_95
-from lrfind.errors import LrfindError, UsageError
+from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
@@ -23,9 +23,9 @@ from lrfind.problem.snapshot import preserved
 from lrfind.training.explanations.failures import first_steps_failed
 from lrfind.training.loop import Step, train
 
-FEWEST = 4  # batches: of fewer, an interval says nothing
+FEWEST = 4  # batches; with fewer, an interval says nothing
 BLOCK = 2**20  # numbers of each gradient that are multiplied at a time, in float64
-NO_NOISE = 1e-10  # of the squared gradient: float32 rounding leaves about 1e-13
+NO_NOISE = 1e-10  # share of the squared gradient; float32 rounding leaves about 1e-13
 WHOLE = (
     "the batch is the whole training set, whose gradient has no noise to measure; give a smaller"
     " data.batch_size"
@@ -34,18 +34,18 @@ WHOLE = (
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """The noise scale at one moment of a training; None where the batches do not tell.
+    """The noise scale at one moment of a training; figures that the batches do not show are None.
 
     Attributes:
-        step: the number of updates before it.
+        step: the number of updates before this moment.
         scale: B_simple = trace / gradient, in rows.
-        low: lower end of an approximate 95 % interval of the scale.
-        high: its upper end; None where there is no bound.
+        low: the lower end of an approximate 95 % interval of the scale.
+        high: the upper end of this interval; None if there is no bound.
         gradient: |G|^2, the squared norm of the true gradient; an estimate, which may be negative.
         trace: tr(Sigma), the variance of one row's gradient, summed over all parameters.
-        rows: of each batch.
-        batches: how many were measured.
-        note: why something is missing.
+        rows: the number of rows of each batch.
+        batches: the number of batches that were measured.
+        note: why a figure is missing.
     """
 
     step: int
@@ -71,74 +71,78 @@ def measure(
 ) -> list[NoiseScale]:
     """Measure the noise scale at several moments of a training at a constant lr; see `estimate`.
 
-    The gradients are those of the training itself: in train mode, with dropout, before any clipping; of
-    single batches also where a step accumulates several; in float32. They are taken on batches of another
-    seed's order, the same ones at every moment, so that moments compare well. Weights, buffers, optimizer
-    and random generators are put back after each, so the training is the one that it is without. A batch
-    counts by its rows, and the loss must be a mean over them. Needs memory for `batches` gradients, on the
-    CPU.
+    The gradients are those of the training itself: in train mode, with dropout, before any clipping, and in
+    float32. They are gradients of single batches, even if a step accumulates several batches. They are
+    measured on batches in the order of another seed. The batches are the same at every moment, so that the
+    moments can be compared. After each moment, the weights, the buffers, the optimizer and the random
+    generators are restored, so the measurements do not change the training. The size of a batch is its number
+    of rows, and the loss must be a mean over the rows. The function needs memory for `batches` gradients, on
+    the CPU.
 
     Args:
-        problem: what to train.
-        seed: of the training.
-        lr: of every step; the optimizer's own when omitted.
-        steps: T, updates in all.
-        batches: at each moment, at least 4; no more than an epoch has are used.
+        problem: the problem to train.
+        seed: the seed of the training.
+        lr: the lr of every step; the optimizer's own lr when omitted.
+        steps: T, the number of updates in all.
+        batches: the number of batches to measure at each moment, at least 4; never more than an epoch has.
         points: the moments, as shares of the training from 0 (before it) to 1 (after it).
-        watch: told of every step.
+        watch: a function that is called after every step.
 
     Returns:
-        Ascending in their steps. If the training diverges, the last one has no scale, and a note.
+        The noise scales, ascending in their steps. If the training diverges, the last one has no scale, and a
+        note.
 
     Raises:
-        UsageError: if there is no noise because the batch is the whole training set, or too few batches in
-            an epoch, or batches whose rows cannot be counted.
+        UsageError: if there is no noise because the batch is the whole training set, if an epoch has too few
+            batches, or if the rows of a batch cannot be counted.
     """
     if steps < 1 or batches < FEWEST or not points or not all(0 <= point <= 1 for point in points):
         raise UsageError(
-            f"the noise scale needs at least 1 step, {FEWEST} batches and points from 0 to 1; found"
-            f" {steps} steps, {batches} batches and points {', '.join(f'{p:g}' for p in points) or 'none'}."
+            f"the noise scale needs at least 1 step, at least {FEWEST} batches, and points from 0 to 1; found"
+            f" {counted(steps, 'step')}, {counted(batches, 'batch')} and the points"
+            f" {listed(f'{p:g}' for p in points) if points else '(none)'}."
         )
     if lr is not None and not 0 < lr < math.inf:
         raise UsageError(f"lr must be a positive number; found {lr:g}.")
     stops = {round(point * steps) for point in points}
-    found: list[NoiseScale] = []
-    step = 0
-    with _failure_told(lambda: step):
+    scales: list[NoiseScale] = []
+    number = 0
+    with _failure_explained(lambda: number):
         chosen, rows = _batches(problem, seed, batches)
-        setup = problem.setup(seed)  # after the batches were drawn: it starts all generators anew
-        rate = _own_lr(setup.optimizer) if lr is None else lr
+        setup = problem.setup(seed)  # after the batches were drawn, because it restarts all generators
+        rate = _optimizer_lr(setup.optimizer) if lr is None else lr
         rule = DivergenceRule(AT_A_CONSTANT_LR)
-        for taken in train(setup, np.full(steps, rate)):
-            step = taken.step
-            watch(taken)
-            if rule.diverges(taken.loss):
-                note = f"the training diverged here, at lr {rate:.3g}; nothing later was measured"
-                ended = NoiseScale(step, None, None, None, None, None, rows, len(chosen), note)
-                return [*found, ended]
-            if step in stops:
-                found.append(estimate(gram(setup, chosen), rows, step))
+        for step in train(setup, np.full(steps, rate)):
+            number = step.step
+            watch(step)
+            if rule.diverges(step.loss):
+                note = f"the training diverged here, at lr {rate:.3g}; nothing was measured after this step"
+                last = NoiseScale(number, None, None, None, None, None, rows, len(chosen), note)
+                return [*scales, last]
+            if number in stops:
+                scales.append(estimate(gram(setup, chosen), rows, number))
         if steps in stops:
-            found.append(estimate(gram(setup, chosen), rows, steps))
-    return found
+            scales.append(estimate(gram(setup, chosen), rows, steps))
+    return scales
 
 
 def estimate(products: Array, rows: int, step: int = 0) -> NoiseScale:
     """Estimate the noise scale from the gradients of n batches at the same weights.
 
     |G|^2 and tr(Sigma) are the unbiased estimators of McCandlish et al. 2018 (arXiv:1812.06162), appendix
-    A.1, with B_small the rows of one batch (its squared norm a mean over all of them) and B_big the rows of
-    all. Batches without a common row, as those of one epoch, are not quite independent: then |G|^2 is that
-    of the distribution that the training set was drawn from rather than of the set.
+    A.1. B_small is the number of rows of one batch; its squared norm is a mean over all batches. B_big is the
+    number of rows of all batches together. Batches without a common row, such as those of one epoch, are not
+    quite independent. For them, |G|^2 is that of the distribution from which the training set was drawn, and
+    not that of the set.
 
-    The interval is a jackknife over batches, with Student's t. It is of the inverse, |G|^2 / tr(Sigma), and
-    turned over: nearly all of the error is in |G|^2, so the inverse is close to symmetric, and an |G|^2
-    that could be zero gives a scale without upper bound, as it should.
+    The interval is a jackknife over batches, with Student's t. It is computed for the inverse,
+    |G|^2 / tr(Sigma), and then inverted. Nearly all of the error is in |G|^2, so the inverse is close to
+    symmetric. If |G|^2 could be zero, the scale has no upper bound, as it should.
 
     Args:
-        products: (n, n) inner products of the gradients; n at least 4.
-        rows: B, of each batch.
-        step: where in a training.
+        products: (n, n) the inner products of the gradients; n is at least 4.
+        rows: B, the number of rows of each batch.
+        step: the step of the training at which the gradients were measured.
 
     Raises:
         UsageError: if the gradients are all the same.
@@ -162,13 +166,13 @@ def estimate(products: Array, rows: int, step: int = 0) -> NoiseScale:
     low = 1 / (inverse + reach) if inverse + reach > 0 else None
     high = 1 / (inverse - reach) if inverse - reach > 0 else None
     if gradient <= 0:
-        note = "larger than can be seen with so few batches: the gradient drowns in its noise"
+        note = "it is too large to measure with so few batches, because noise hides the gradient"
         return NoiseScale(step, None, low, None, gradient, trace, rows, n, note)
     return NoiseScale(step, trace / gradient, low, high, gradient, trace, rows, n)
 
 
 def _moments(products: Array, rows: int) -> tuple[float, float]:
-    """|G|^2 and tr(Sigma) from the (n, n) inner products of the gradients of n batches."""
+    """Return |G|^2 and tr(Sigma) from the (n, n) inner products of the gradients of n batches."""
     n = len(products)
     small = float(products.trace()) / n  # |G|^2 + tr(Sigma) / B, on average
     big = float(products.mean())  # |G|^2 + tr(Sigma) / (n B), on average
@@ -176,9 +180,9 @@ def _moments(products: Array, rows: int) -> tuple[float, float]:
 
 
 def gram(setup: Setup, batches: Sequence[Any]) -> Array:
-    """The (n, n) inner products of the gradients of n batches, at the weights as they are.
+    """Return the (n, n) inner products of the gradients of n batches, at the current weights.
 
-    Everything is put back as it was: weights, `.grad`, buffers, optimizer, random generators.
+    Everything is restored afterwards: weights, `.grad`, buffers, optimizer and random generators.
     """
     parameters = [p for group in setup.optimizer.param_groups for p in group["params"] if p.requires_grad]
     gradients: list[list[Tensor]] = []
@@ -190,53 +194,53 @@ def gram(setup: Setup, batches: Sequence[Any]) -> Array:
             for parameter in parameters:
                 parameter.grad = None
     products = torch.zeros(len(gradients), len(gradients), dtype=torch.float64)
-    for same in zip(*gradients, strict=True):  # one parameter's gradients
-        for columns in torch.split(torch.stack(same), BLOCK, dim=1):
-            exact = columns.double()  # the noise is a small difference of large numbers
+    for of_parameter in zip(*gradients, strict=True):  # the gradients of one parameter on all batches
+        for columns in torch.split(torch.stack(of_parameter), BLOCK, dim=1):
+            exact = columns.double()  # in float64, because the noise is a small difference of large numbers
             products += exact @ exact.T
     return products.numpy()
 
 
 def _flat_gradient(parameter: Tensor) -> Tensor:
     grad = parameter.grad
-    if grad is None:  # not used by this batch
+    if grad is None:  # this batch does not use the parameter
         return torch.zeros(parameter.numel(), dtype=parameter.dtype)
     return (grad.to_dense() if grad.is_sparse else grad).detach().flatten().cpu()
 
 
 def _batches(problem: Problem, seed: int, count: int) -> tuple[list[Any], int]:
-    """Batches of another order than the training's, and their rows; shorter ones are passed over."""
+    """Return batches in another order than the training's, and their number of rows; skip shorter batches."""
     setup = problem.setup(seed ^ 1)
     epoch = problem.batches_per_epoch
     if epoch == 1:
         raise UsageError(f"an epoch is a single batch: {WHOLE}.")
     if epoch is not None and epoch < FEWEST:
         raise UsageError(
-            f"an epoch has only {epoch} batches, and the noise scale needs at least {FEWEST}; give a smaller"
-            " data.batch_size."
+            f"an epoch has only {counted(epoch, 'batch')}, and the noise scale needs at least {FEWEST}; give"
+            " a smaller data.batch_size."
         )
     count = count if epoch is None else min(count, epoch)
     chosen: list[Any] = []
     rows = None
     for batch in islice(setup.batches, 4 * count):
-        found = rows_of(batch)
-        if found is None:
+        batch_rows = rows_of(batch)
+        if batch_rows is None:
             raise UsageError(
-                f"cannot tell how many rows a batch has: there is no tensor in it ({type(batch).__name__})."
+                f"the rows of a batch cannot be counted: there is no tensor in it ({type(batch).__name__})."
             )
-        rows = rows or found
-        if found == rows:
+        rows = rows or batch_rows
+        if batch_rows == rows:
             chosen.append(batch)
         if len(chosen) == count:
-            return chosen, found
+            return chosen, batch_rows
     raise UsageError(
-        f"the noise scale needs batches of the same size; found {len(chosen)} of {rows} rows among the first"
-        f" {4 * count}."
+        f"the noise scale needs {counted(count, 'batch')} of the same size; found only"
+        f" {counted(len(chosen), 'batch')} of {counted(rows or 0, 'row')} among the first {4 * count}."
     )
 
 
 def rows_of(batch: Any) -> int | None:
-    """The rows of a batch: the length of the first tensor in it; None if there is none."""
+    """Return the number of rows of a batch: the length of the first tensor in it; None without a tensor."""
     if isinstance(batch, Tensor):
         return len(batch) if batch.ndim else None
     parts = batch.values() if isinstance(batch, Mapping) else batch
@@ -245,13 +249,13 @@ def rows_of(batch: Any) -> int | None:
     return next((rows for rows in map(rows_of, parts) if rows is not None), None)
 
 
-def _own_lr(optimizer: torch.optim.Optimizer) -> float:
+def _optimizer_lr(optimizer: torch.optim.Optimizer) -> float:
     lrs = [float(group["lr"]) for group in optimizer.param_groups]
-    return next((lr for lr in lrs if lr > 0), 0.0)  # if all are zero, `train` says so
+    return next((lr for lr in lrs if lr > 0), 0.0)  # if all are zero, `train` raises the error
 
 
 @contextmanager
-def _failure_told(step: Callable[[], int]) -> Iterator[None]:
+def _failure_explained(step: Callable[[], int]) -> Iterator[None]:
     try:
         yield
     except LrfindError:
@@ -259,45 +263,41 @@ def _failure_told(step: Callable[[], int]) -> Iterator[None]:
     except Exception as error:
         if step() == 0:
             raise first_steps_failed(error) from error
-        text = " ".join(str(error).split())
-        raise LrfindError(f"the training failed at step {step()}: {type(error).__name__}: {text}") from error
+        raise LrfindError(f"the training failed at step {step()}: {in_one_line(error)}") from error
 
 
-def implication(found: NoiseScale, batch: int, to_batch: int | None = None) -> list[str]:
-    """What a noise scale implies for the batch size in use, and for one that is asked about.
+def implication(measured: NoiseScale, batch: int, to_batch: int | None = None) -> list[str]:
+    """Return what a noise scale implies for the batch size in use and for another batch size, in sentences.
 
-    A training takes S_min (1 + B_noise / B) steps and E_min (1 + B / B_noise) examples, the curve of
+    A training takes S_min (1 + B_noise / B) steps and E_min (1 + B / B_noise) examples. This is the curve of
     McCandlish et al. 2018 (arXiv:1812.06162), eq. 2.11.
-
-    Returns:
-        Sentences.
     """
     caution = (
-        "The noise scale usually grows during training, and this simple one ignores the curvature: take it"
-        " for the order of magnitude."
+        "The noise scale usually grows during training, and this simple noise scale ignores the curvature, so"
+        " only its order of magnitude is reliable."
     )
-    if found.scale is None:
-        known = "" if found.low is None else f"; it is probably above {found.low:.3g}"
-        return [f"The noise scale is not known at step {found.step}: {found.note}{known}."]
-    scale = found.scale
-    said = [
+    if measured.scale is None:
+        bound = "" if measured.low is None else f"; it is probably above {measured.low:.3g}"
+        return [f"The noise scale is not known at step {measured.step}: {measured.note}{bound}."]
+    scale = measured.scale
+    sentences = [
         f"A batch of {batch} is {_place(batch, scale)}: training takes {1 + scale / batch:.3g} times the"
         f" fewest possible steps and {1 + batch / scale:.3g} times the fewest possible examples."
     ]
     if to_batch is not None and to_batch != batch:
         steps = (1 + scale / to_batch) / (1 + scale / batch)
         examples = (1 + to_batch / scale) / (1 + batch / scale)
-        said.append(
+        sentences.append(
             f"A batch of {to_batch} is {_place(to_batch, scale)}: it takes {steps:.3g} times the steps and"
-            f" {examples:.3g} times the examples that {batch} takes."
+            f" {examples:.3g} times the examples that a batch of {batch} takes."
         )
-    return [*said, caution]
+    return [*sentences, caution]
 
 
 def _place(batch: int, scale: float) -> str:
-    """Where a batch size is beside the noise scale, and what more rows would buy there."""
+    """Compare a batch size with the noise scale, and say what more rows would change there."""
     if batch < scale / 3:
-        return "below the noise scale, where a larger batch buys almost proportionally fewer steps"
+        return "below the noise scale, where a larger batch needs almost proportionally fewer steps"
     if batch <= scale * 3:
-        return "near the noise scale, where a larger batch still buys fewer steps, for more examples"
-    return "above the noise scale, where a larger batch buys hardly fewer steps and wastes computation"
+        return "near the noise scale, where a larger batch still needs fewer steps, but more examples"
+    return "above the noise scale, where a larger batch needs hardly fewer steps and wastes computation"

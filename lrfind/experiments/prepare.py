@@ -1,11 +1,11 @@
-"""What trainings side by side begin with: problems, shapes, the way to run them, and what it will cost."""
+"""What the lanes of a run begin with: problems, schedules, the mode that they run in, and their cost."""
 
 from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,119 +13,115 @@ import torch
 
 from lrfind import __version__
 from lrfind.analysis import halving
-from lrfind.analysis.lanes import Shape
-from lrfind.config.experiment import Experiment, lanes_section
-from lrfind.config.sections import CompareSection, SearchSection, SweepSection, TrainingSection
-from lrfind.config.shapes import shape_of
+from lrfind.analysis.lanes import Lane, PlannedLane, Shape
+from lrfind.config.experiment import Experiment, section_for
+from lrfind.config.sections import SweepSection, TrainingSection
+from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
-from lrfind.errors import UsageError
-from lrfind.experiments.rounds import first_round
+from lrfind.errors import UsageError, counted
+from lrfind.experiments.rounds import first_round, lanes_in_all
 from lrfind.problem.problem import Problem, from_configs
-from lrfind.training.calibration import Engine, calibrate
+from lrfind.training.calibration import calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
+from lrfind.training.executor import Conditions
 from lrfind.training.explanations.failures import first_steps_failed
 from lrfind.training.loop import has_momentum, set_momentum
-from lrfind.training.team import Conditions
-
-BYTES_PER_STEP = 170
-"""What a step of a lane takes on the disk, in the database and in steps.csv together, about."""
+from lrfind.training.mode import BYTES_PER_STEP, Cost, Mode
 
 
 @dataclass(frozen=True)
-class Cost:
-    """What a sweep will take, about.
+class Job:
+    """The lanes of a sweep that train one problem: all of them, or those of one optimizer of a comparison.
 
     Attributes:
-        lanes: how many.
-        steps: T of each.
-        seconds: in all, if no lane stops early.
-        bytes: on the disk.
+        problem: what they train.
+        mode: how they run.
+        shapes: variant -> the shape of its schedule.
     """
 
-    lanes: int
-    steps: int
-    seconds: float
-    bytes: int
+    problem: Problem
+    mode: Mode
+    shapes: dict[str, Shape]
+
+    def lanes(self, planned: Sequence[PlannedLane]) -> list[Lane]:
+        """Return the planned lanes that belong to this job, with their lrs."""
+        return [lane.shaped(self.shapes[lane.variant]) for lane in planned if lane.variant in self.shapes]
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """Trainings that are ready to run.
+    """A sweep that is ready to run.
 
     Attributes:
-        variants: what is compared; one where nothing is.
-        problems: what they train: one for all, or where optimizers are compared, one for each.
-        engines: how the lanes of each problem are trained.
-        shapes: of each variant.
-        steps: T.
-        conditions: of all lanes.
-        metric: what the task's metric is called.
-        cost: of the whole.
-        notes: what should be known, in sentences.
+        variants: what is compared; one variant if nothing is.
+        jobs: one job, or one for each optimizer that is compared.
+        steps: T, the number of steps of each lane.
+        conditions: what all lanes have in common.
+        metric: the name of the task's metric.
+        cost: what the whole sweep will take.
+        notes: what the user should know, in sentences.
     """
 
     variants: Sequence[Variant]
-    problems: Sequence[Problem]
-    engines: Sequence[Engine]
-    shapes: Mapping[str, Shape]
+    jobs: Sequence[Job]
     steps: int
     conditions: Conditions
     metric: Metric | None
     cost: Cost
-    notes: Sequence[str] = field(default=())
+    notes: Sequence[str] = ()
 
-    def place(self, variant: str) -> int:
-        """Which of the problems a variant trains."""
-        return [each.name for each in self.variants].index(variant) if len(self.problems) > 1 else 0
+    @property
+    def modes(self) -> list[Mode]:
+        """The mode of each job."""
+        return [job.mode for job in self.jobs]
 
 
-def prepare(experiment: Experiment, command: str, engines: Sequence[Engine] = ()) -> Prepared:
-    """Load the data, choose the engines unless they are given, and estimate the cost.
+def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) -> Prepared:
+    """Load the data, choose the modes unless they are given, and estimate the cost.
+
+    Args:
+        experiment: the config.
+        command: the command that reads it.
+        modes: the mode of each job, as it was chosen when the run began; empty to choose them now.
 
     Raises:
         LrfindError: if a part cannot be made as described, or a lane cannot take its first steps.
     """
-    variants, section = variants_of(experiment, command), lanes_section(experiment, command)
-    optimizers = {id(variant.experiment.optimizer): variant.experiment for variant in variants}
-    problems = from_configs([*optimizers.values()])
+    variants, section = variants_of(experiment, command), section_for(experiment, command)
+    # One problem for each optimizer that differs, and the lanes of the first round for each of them.
+    by_optimizer: dict[int, list[Variant]] = {}
+    for variant in variants:
+        by_optimizer.setdefault(id(variant.experiment.optimizer), []).append(variant)
+    problems = from_configs([group[0].experiment for group in by_optimizer.values()])
     steps = training_steps(experiment.training, problems[0])
-    by_variant = problems if len(problems) > 1 else problems * len(variants)
-    shapes = {v.name: variant_shape(v, p, steps) for v, p in zip(variants, by_variant, strict=True)}
-    lanes = first_round(section, {v.name: v.experiment.optimizer.lr for v in variants}, experiment.seed)
-    together = [lane for lane in lanes if lane.seed == lanes[0].seed]
-    if not engines:
-        peaks = [
-            [lane.peak for lane in together if len(problems) == 1 or lane.variant == variant.name]
-            for variant, _ in zip(variants, problems, strict=False)
-        ]
-        engines = [
-            calibrate(problem, section, len(of_one), min(of_one), experiment.seed)
-            for problem, of_one in zip(problems, peaks, strict=True)
-        ]
+    lrs = {variant.name: variant.experiment.optimizer.lr for variant in variants}
+    first = first_round(section, lrs, experiment.seed)
+    jobs = []
+    for number, (problem, group) in enumerate(zip(problems, by_optimizer.values(), strict=True)):
+        shapes = {variant.name: variant_shape(variant, problem, steps) for variant in group}
+        if modes:
+            mode = modes[number]
+        else:
+            peaks = [n.peak for n in first if n.seed == first[0].seed and n.variant in shapes]
+            mode = calibrate(problem, section, len(peaks), min(peaks), experiment.seed)
+        jobs.append(Job(problem, mode, shapes))
+    # What all lanes have in common, and what the whole will take.
     conditions = training_conditions(experiment)
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=halving.rungs(steps))
     metric, seconds = evaluate_once(problems[0], experiment.seed)
+    lanes = lanes_in_all(section, first, experiment.seed)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
-    counts = {variant.name: sum(lane.variant == variant.name for lane in lanes) for variant in variants}
-    if isinstance(section, SearchSection):
-        counts = {"": section.trials * section.seeds}
-    elif isinstance(section, CompareSection) and section.one_peak is None:
-        counts = {name: count + section.seeds for name, count in counts.items()}
-    count = sum(counts.values())
-    of_variant = engines if len(engines) > 1 else [*engines] * len(variants)
-    training = sum(
-        steps * engine.seconds_per_step * counts[variant.name]
-        for variant, engine in zip(variants, of_variant, strict=True)
-    )
-    cost = Cost(count, steps, training + count * evaluations * seconds, count * steps * BYTES_PER_STEP)
+    share = lanes / len(first)  # a round has as many lanes of each job as any other
+    training = sum(steps * job.mode.seconds_per_step * share * len(job.lanes(first)) for job in jobs)
+    cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
-    return Prepared(variants, problems, engines, shapes, steps, conditions, metric, cost, notes)
+    return Prepared(variants, jobs, steps, conditions, metric, cost, notes)
 
 
 def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:
-    """What the lanes of whole trainings have in common."""
+    """Return what the lanes of whole trainings have in common."""
     training = experiment.training
     return Conditions(
         eval_every=training.eval_every,
@@ -136,9 +132,9 @@ def training_conditions(experiment: Experiment, pause_every: int | None = None) 
 
 
 def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
-    """The shape of a variant's schedule.
+    """Return the shape of a variant's schedule.
 
-    A momentum that the schedule moves unasked stays where it is if the optimizer uses none.
+    A schedule that moves the momentum by default leaves it alone if the optimizer uses none.
 
     Raises:
         UsageError: if the schedule does not fit the training, the optimizer or the data.
@@ -149,9 +145,12 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
     watching += ["early_stop"] if training.early_stop else []
     if watching and training.eval_every is None:
-        raise UsageError(f"{watching[0]} watches the validation loss: give training.eval_every, in steps.")
+        raise UsageError(
+            f"{watching[0]} watches the validation loss; give training.eval_every, the steps between"
+            " evaluations."
+        )
     if watching and problem.validation is None:
-        raise UsageError(f"{watching[0]} watches the validation loss, and the data has no validation part.")
+        raise UsageError(f"{watching[0]} watches the validation loss, but the data has no validation part.")
     if shape.momentum is None:
         return shape
     optimizer = problem.setup(variant.experiment.seed).optimizer
@@ -162,26 +161,28 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
 
 
 def idle_watches(training: TrainingSection, steps: int) -> list[str]:
-    """What watches the validation loss, but cannot have seen enough of it before the end; in sentences."""
+    """Say, in sentences, what watches the validation loss but will see too few evaluations to react."""
     schedule, early = training.schedule, training.early_stop
-    looks = steps // (training.eval_every or steps)
+    evaluations = steps // (training.eval_every or steps)
     patience = {"early_stop": early.patience} if early else {}
-    if schedule.name == "reduce_on_plateau":
-        patience[schedule.name] = schedule.args.get("patience", 10)
+    waits = patience_of(schedule)
+    if waits is not None:
+        patience[schedule.name] = waits
     return [
-        f"{name} can do nothing here: its patience is {least} evaluations, and {steps} steps have {looks} of"
-        " them; evaluate more often (eval_every), or give it less patience."
+        f"{name} can do nothing here: its patience is {counted(least, 'evaluation')}, and"
+        f" {counted(steps, 'step')} have {evaluations}; evaluate more often (eval_every), or give it less"
+        " patience."
         for name, least in patience.items()
-        if looks <= least
+        if evaluations <= least
     ]
 
 
 def training_steps(training: TrainingSection, problem: Problem) -> int:
-    """T, the steps of a training.
+    """Return T, the number of steps of a training.
 
     Raises:
-        UsageError: if it is given in epochs and the data does not tell how long one is, or they are too few
-            batches for a step.
+        UsageError: if the length is given in epochs and the length of an epoch is not known, or the epochs
+            have too few batches for one step.
     """
     if training.steps is not None:
         return training.steps
@@ -191,14 +192,14 @@ def training_steps(training: TrainingSection, problem: Problem) -> int:
     batches = training.epochs * problem.batches_per_epoch
     if batches < training.accumulate:
         raise UsageError(
-            f"training.accumulate: a step takes {training.accumulate} batches, and {training.epochs} epochs"
-            f" have {batches}; train longer, or accumulate less."
+            f"training.accumulate: a step takes {counted(training.accumulate, 'batch')}, but"
+            f" {counted(training.epochs, 'epoch')} have only {batches}; train longer, or accumulate less."
         )
     return batches // training.accumulate
 
 
 def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
-    """The name of the task's metric, and the seconds that one evaluation of a lane takes.
+    """Return the name of the task's metric, and the seconds that one evaluation of a lane takes.
 
     Raises:
         LrfindError: if the model cannot be evaluated; says what does not fit.
@@ -216,7 +217,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Versions, device, threads."""
+    """Return what a run ran on, as far as it can change the numbers: versions, device, threads."""
     return {
         "lrfind": __version__,
         "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""The prober of one seed: trains probes, goes on with them, and counts what they take."""
+"""The prober of one seed: it trains probes, continues them, and counts their steps and seconds."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
-from lrfind.errors import LrfindError
+from lrfind.errors import LrfindError, counted, in_one_line
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
-from lrfind.training.calibration import Engine
 from lrfind.training.explanations.failures import first_steps_failed
 from lrfind.training.loop import train
+from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch, unwatched
 
-MOST_BYTES = 2**31  # of batches that are kept, so that all probes see the same
-PASSES = 3  # forward passes that a step takes as long as
-MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can go on
+MOST_BYTES = 2**31  # memory for the batches that are kept, so that all probes see the same ones
+PASSES = 3  # a training step takes about as long as so many forward passes
+MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can be continued
 
 
 @dataclass
 class Budget:
-    """What probing may take.
+    """What probing may take, and what it has taken.
 
     Attributes:
-        steps: gradient steps.
-        seconds: of wall clock, from when this was made; None for any.
-        taken: gradient steps so far.
-        expected: seconds that a step will take, before any was taken.
+        steps: the most gradient steps.
+        seconds: the most seconds of wall clock since `began`; None for any.
+        taken: the number of gradient steps so far.
+        expected: the seconds that a step is expected to take, as long as none was taken.
+        began: when probing began, by the monotonic clock.
     """
 
     steps: float
@@ -50,7 +51,7 @@ class Budget:
     began: float = field(default_factory=time.monotonic)
 
     def affords(self, steps: int) -> bool:
-        """Whether so many more steps are within it, at the pace so far."""
+        """Return whether so many more steps are within the budget, at the pace so far."""
         if self.seconds is None:
             return self.taken + steps <= self.steps
         passed = time.monotonic() - self.began
@@ -60,7 +61,14 @@ class Budget:
 
 @dataclass
 class _Single:
-    """A probe between two legs of it; without a snapshot it cannot go on by itself."""
+    """A probe that may be continued; without a snapshot it would have to start again.
+
+    Attributes:
+        setup: the probe's parts.
+        snapshot: its state after the last step; None if it was let go of, or belongs to a stack.
+        losses: the loss before each update.
+        stopped: whether its loss exceeded the ceiling or was not finite.
+    """
 
     setup: Setup
     snapshot: Snapshot | None
@@ -69,8 +77,15 @@ class _Single:
 
 
 @dataclass
-class _Pack:
-    """Probes that are trained as one stack."""
+class _ProbeStack:
+    """Probes that are trained as one stack.
+
+    Attributes:
+        stack: the stack.
+        lrs: the lr of each of its lanes.
+        random: the state of the random generators after its last step.
+        steps: the number of steps that it has taken.
+    """
 
     stack: Stack
     lrs: list[float]
@@ -79,15 +94,15 @@ class _Pack:
 
 
 class LaneProber:
-    """Trains the probes of one seed, alone or, where it pays, those that begin together as a stack.
+    """Trains the probes of one seed, one by one or, in a stacked mode, those that begin together as a stack.
 
     Args:
         problem: what to train.
-        seed: of the weights (from a config), the batches and the dropout masks.
-        budget: of this and of other seeds' probers.
-        engine: how probes that begin together are trained; alone when omitted.
-        watch: told of every step.
-        first: number of the first probe among the lanes of a run.
+        seed: the seed of the weights (from a config), the batches and the dropout masks.
+        budget: the budget, which the probers of all seeds share.
+        mode: how probes that begin together are trained; one by one when omitted.
+        watch: called after every step.
+        first: the number of the first probe among the lanes of a run.
     """
 
     def __init__(
@@ -95,27 +110,27 @@ class LaneProber:
         problem: Problem,
         seed: int,
         budget: Budget,
-        engine: Engine | None = None,
+        mode: Mode | None = None,
         watch: Watch = unwatched,
         first: int = 0,
     ) -> None:
-        self._seed, self._budget, self._engine, self._watch = seed, budget, engine, watch
+        self._seed, self._budget, self._mode, self._watch = seed, budget, mode, watch
         self._first, self._problem = first, problem
         try:
-            made = problem.setup(seed)
-            self._replay = Replay(made.batches, problem.generators)
-            self._setup = replace(made, batches=self._replay)
+            setup = problem.setup(seed)
+            self._replay = Replay(setup.batches, problem.generators)
+            self._setup = replace(setup, batches=self._replay)
             self._start = self._snapshot()
         except (Exception, SystemExit) as error:
             raise first_steps_failed(error) from error
         self._probes: dict[float, _Single] = {}
-        self._packs: list[_Pack] = []
-        self._kept: list[_Single] = []  # those that have a snapshot, the latest last
+        self._stacks: list[_ProbeStack] = []
+        self._kept: list[_Single] = []  # the probes that have a snapshot, the latest last
         self._untouched: list[float] = []
-        self._untouched_end = self._start  # where these go on, with the dropout masks that the probes have
+        self._untouched_end = self._start  # the state to continue them from, with the probes' dropout masks
 
     def untouched(self, steps: int) -> Array:
-        """(steps,) the losses of the model before any update, on the batches that the probes see."""
+        """Return (steps,) the losses of the model before any update, on the batches that the probes see."""
         if len(self._untouched) >= steps:
             return np.array(self._untouched[:steps])
         self._untouched_end.restore()
@@ -137,38 +152,38 @@ class LaneProber:
         return np.array(self._untouched[:steps])
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
-        """Bring probes to so many steps, new ones or old; a loss above the ceiling (steps,) ends one."""
+        """Train probes until they have so many steps; see `analysis.probing.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]
-        if self._engine is not None and self._engine.lanes == "stacked" and len(new) > 1:
-            self._begin_pack(new)
-        for pack in self._packs:
-            if any(lr in lrs for lr in pack.lrs):
-                self._train_pack(pack, [lr for lr in pack.lrs if lr in lrs], steps, ceiling)
-        packed = {lr for pack in self._packs for lr in pack.lrs}
+        if self._mode is not None and self._mode.lanes == "stacked" and len(new) > 1:
+            self._begin_stacks(new, self._mode)
+        for probes in self._stacks:
+            if any(lr in lrs for lr in probes.lrs):
+                self._train_stack(probes, [lr for lr in probes.lrs if lr in lrs], steps, ceiling)
+        stacked = {lr for probes in self._stacks for lr in probes.lrs}
         for lr in lrs:
-            if lr not in packed:
+            if lr not in stacked:
                 self._train_single(lr, steps, ceiling)
-        return [self._told(lr) for lr in lrs]
+        return [Probe(lr, np.array(self._probes[lr].losses), self._probes[lr].stopped) for lr in lrs]
 
     def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
-        """Whether the budget, and the memory for batches, allow these, and more rates, so many steps."""
+        """Return whether budget and memory allow so many steps for these rates and `more` others."""
         if steps > FEWEST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
             return False
         return self._budget.affords(sum(self._left(lr, steps) for lr in lrs) + more * steps)
 
     def _left(self, lr: float, steps: int) -> int:
-        """The gradient steps that it takes to bring a probe to so many."""
+        """Return the number of gradient steps that a probe needs to have so many."""
         probe = self._probes.get(lr)
         if probe is None:
             return steps
-        goes_on = probe.snapshot is not None or any(lr in pack.lrs for pack in self._packs)
-        return 0 if probe.stopped else steps - len(probe.losses) if goes_on else steps
+        continues = probe.snapshot is not None or any(lr in stack.lrs for stack in self._stacks)
+        return 0 if probe.stopped else steps - len(probe.losses) if continues else steps
 
     @property
     def lanes(self) -> list[LaneResult]:
-        """A result a probe, ascending in lr, after that of the untouched model at lr 0.
+        """The untouched model as a lane at lr 0, then one lane a probe, ascending in lr.
 
-        A probe that was stopped has diverged.
+        The outcome of a probe that was stopped is "diverged".
         """
         untouched = _Single(self._setup, self._start, self._untouched)
         every = [(UNTOUCHED, untouched), *sorted(self._probes.items())]
@@ -185,10 +200,6 @@ class LaneProber:
             for number, (lr, probe) in enumerate(every)
         ]
 
-    def _told(self, lr: float) -> Probe:
-        probe = self._probes[lr]
-        return Probe(lr, np.array(probe.losses), probe.stopped)
-
     def _snapshot(self) -> Snapshot:
         setup = self._setup
         setup.optimizer.zero_grad(set_to_none=True)
@@ -196,9 +207,11 @@ class LaneProber:
 
     def _train_single(self, lr: float, steps: int, ceiling: Array) -> None:
         if lr not in self._probes:
-            self._probes[lr] = _Single(replace(self._setup), self._start)  # with its own scale of the loss
+            self._probes[lr] = _Single(
+                replace(self._setup), self._start
+            )  # a copy has a loss scaler of its own
         probe = self._probes[lr]
-        if probe.snapshot is None and not probe.stopped:  # let go of: it starts again
+        if probe.snapshot is None and not probe.stopped:  # its snapshot was let go of, so it starts again
             probe.setup, probe.snapshot, probe.losses = replace(self._setup), self._start, []
         done = len(probe.losses)
         if probe.stopped or done >= steps or probe.snapshot is None:
@@ -215,7 +228,7 @@ class LaneProber:
         except (Exception, SystemExit) as error:
             raise self._explained(error, f"a probe at lr {lr:.3g}", len(probe.losses)) from error
         probe.snapshot = None if probe.stopped else self._snapshot()
-        self._kept = [each for each in self._kept if each is not probe]
+        self._kept = [kept for kept in self._kept if kept is not probe]
         self._kept += [] if probe.stopped else [probe]
         if len(self._kept) > MOST_KEPT:
             self._kept.pop(0).snapshot = None
@@ -223,8 +236,7 @@ class LaneProber:
     def _explained(self, error: BaseException, what: str, step: int) -> LrfindError:
         if self._budget.taken == 0 or isinstance(error, LrfindError):
             return first_steps_failed(error)
-        told = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return LrfindError(f"{what} failed at step {step}: {told}")
+        return LrfindError(f"{what} failed at step {step}: {in_one_line(error)}")
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
@@ -232,31 +244,31 @@ class LaneProber:
         probe.losses.append(loss)
         self._budget.taken += 1
 
-    def _begin_pack(self, lrs: list[float]) -> None:
-        assert self._engine is not None
-        for at in range(0, len(lrs), self._engine.chunk):
-            chunk = lrs[at : at + self._engine.chunk]
+    def _begin_stacks(self, lrs: list[float], mode: Mode) -> None:
+        for at in range(0, len(lrs), mode.stack_size):
+            members = lrs[at : at + mode.stack_size]
             self._start.restore()
-            stack = Stack(self._setup, len(chunk), compile=self._engine.compile, graphs=self._problem.graphs)
-            self._packs.append(_Pack(stack, chunk, capture()))
-            self._probes |= {lr: _Single(self._setup, None) for lr in chunk}
+            stack = Stack(self._setup, len(members), compile=mode.compile, graphs=self._problem.graphs)
+            self._stacks.append(_ProbeStack(stack, members, capture()))
+            self._probes |= {lr: _Single(self._setup, None) for lr in members}
 
-    def _train_pack(self, pack: _Pack, lrs: list[float], steps: int, ceiling: Array) -> None:
+    def _train_stack(self, probes: _ProbeStack, lrs: list[float], steps: int, ceiling: Array) -> None:
         staying = [lr for lr in lrs if not self._probes[lr].stopped]
-        if not staying or pack.steps >= steps:
+        if not staying or probes.steps >= steps:
             return
-        if staying != pack.lrs:
-            pack.stack.keep([pack.lrs.index(lr) for lr in staying])
-            pack.lrs = staying
+        if staying != probes.lrs:
+            probes.stack.keep([probes.lrs.index(lr) for lr in staying])
+            probes.lrs = staying
         self._start.restore()
-        restore(pack.random)
-        self._replay.at = pack.steps * self._setup.recipe.accumulate
+        restore(probes.random)
+        self._replay.at = probes.steps * self._setup.recipe.accumulate
         lanes = [Lane(self._first + i, self._seed, np.full(steps, lr)) for i, lr in enumerate(staying)]
         try:
-            table = pack.stack.train(np.tile(staying, (steps - pack.steps, 1)), start=pack.steps)
+            table = probes.stack.train(np.tile(staying, (steps - probes.steps, 1)), start=probes.steps)
         except (Exception, SystemExit) as error:
-            raise self._explained(error, f"{len(staying)} stacked probes", pack.steps) from error
-        pack.random, pack.steps = capture(), steps
+            what = f"the stack of {counted(len(staying), 'probe')}"
+            raise self._explained(error, what, probes.steps) from error
+        probes.random, probes.steps = capture(), steps
         for number, row in enumerate(table.tolist()):
             for lr, loss in zip(staying, row, strict=True):
                 if not self._probes[lr].stopped:

@@ -1,4 +1,4 @@
-"""Range tests: plan, run, keep, suggest. Everything that the command does, without its printing."""
+"""Range tests: ramping lanes, one after another, and on request the real edge of stability."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from lrfind.errors import NoSuggestion
 from lrfind.experiments.edge import TRIAL_STEPS, Edge, bisect_edge
 from lrfind.experiments.prepare import environment
 from lrfind.problem.problem import Problem, from_configs
+from lrfind.runs.best import conclude
+from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summary import conclude
 from lrfind.schedules.functions import ramp
+from lrfind.training.executor import ON_A_RAMP, Conditions
 from lrfind.training.run import run_lane
-from lrfind.training.team import ON_A_RAMP, Conditions
-from lrfind.training.watch import Watch, WatchFor, unwatched
+from lrfind.training.watch import Observer, Watch, unwatched
 
 TRIAL = Conditions(evaluated=False)
-"""Of the short lanes that the edge is bisected with."""
+"""The conditions of the short lanes that bisect for the edge."""
 
 
 def range_test(
@@ -39,22 +40,22 @@ def range_test(
     variant: str = "",
     looks: int = 0,
 ) -> list[LaneResult]:
-    """Run a range test, lane after lane.
+    """Run the lanes of a range test, one after another.
 
     Args:
         problem: what to train.
         section: the ramp and the number of seeds.
-        seed: of the first lane.
-        keep: given each lane's result as soon as the lane ends; also a lane that was interrupted or failed,
-            before the exception goes on.
-        watch: told of every step.
-        settled: numbers of lanes that are left out, because they were run before.
-        first: number of the first lane.
-        variant: what the lanes are a variant of.
+        seed: the seed of the first lane.
+        keep: called with each lane's result as soon as the lane ends; also with that of a lane that was
+            interrupted or failed, before the exception goes on.
+        watch: called after every step.
+        settled: the numbers of lanes that are left out because they ran before.
+        first: the number of the first lane.
+        variant: the variant that the lanes belong to.
         looks: how often the layers of a lane are looked at.
 
     Returns:
-        One result per lane that was run.
+        One result for each lane that was run.
     """
     lr = ramp(section.start_lr, section.end_lr, section.steps, spacing=section.spacing)
     conditions = replace(ON_A_RAMP, grad_norm=section.grad_norm, looks=looks)
@@ -69,10 +70,10 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
     """Bisect for the real edge of stability, with short lanes at a constant lr from the weights of `seed`.
 
     Returns:
-        The edge, and the training steps that it took to find.
+        The edge, and the number of training steps that it took to find it.
 
     Raises:
-        NoSuggestion: if every lr diverges, or none.
+        NoSuggestion: if every lr diverges, or none does.
     """
     cost = 0
 
@@ -86,48 +87,46 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
     return bisect_edge(diverges, guess), cost
 
 
-def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> dict[str, Any]:
-    """Run a range test, or go on with it: lanes that came to their end are kept, the others are run.
+def run_range_test(run: Run, observer: Observer) -> RunResult:
+    """Run a range test, or continue it: lanes that have settled are kept, the others are run.
 
-    What was measured is kept and exported also when it is interrupted or fails.
+    What was measured is stored and exported also if the test is interrupted or fails.
 
     Args:
-        run: a run directory, held by this process.
-        watch: makes what is told of every step.
-
-    Returns:
-        The summary, as in summary.json.
+        run: a run directory that this process holds.
+        observer: hears how the run goes.
     """
     experiment = run.experiment
     section, facts = experiment.range_test, run.facts()
     settled = [lane for lane, outcome in run.outcomes().items() if outcome in SETTLED]
     try:
-        variants = variants_of(experiment, "range-test")
+        variants = variants_of(experiment, facts.command)
+        planned = section.seeds * len(variants)
+        run.keep_facts(planned=planned)
         problems = from_configs(
             [variant.experiment for variant in variants], held_out=section.held_out, group=section.group
         )
         problem = problems[0]
-        if "environment" not in facts:
-            run.set_fact("environment", environment(problem.device))
-            run.set_fact("data", problem.data)
-        told = watch(section.seeds * len(variants), section.steps)
-        for number, (variant, of_it) in enumerate(zip(variants, problems, strict=True)):
+        if facts.environment is None:
+            run.keep_facts(environment=environment(problem.device), data=problem.data)
+        watch = observer.watch(planned, section.steps)
+        for number, (variant, variant_problem) in enumerate(zip(variants, problems, strict=True)):
             range_test(
-                of_it,
+                variant_problem,
                 section,
                 experiment.seed,
                 keep=run.add_lane,
-                watch=told,
+                watch=watch,
                 settled=settled,
                 first=number * section.seeds,
                 variant=variant.name,
                 looks=experiment.looks,
             )
-        run.set_fact("notes", [*problem.notes])
-        if section.edge and "edge" not in facts:
+        run.keep_facts(notes=[*problem.notes])
+        if section.edge and facts.stability_edge is None:
             ends = [float(lane.lr[-1]) for lane in run.lanes() if lane.outcome == "diverged"]
             guess = min(ends, default=section.end_lr)
-            run.set_fact("edge", _edge_fact(problem, experiment.seed, guess))
+            run.keep_facts(stability_edge=_edge_fact(problem, experiment.seed, guess))
     except BaseException:
         with contextlib.suppress(OSError):
             conclude(run)
@@ -137,8 +136,8 @@ def run_range_test(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched
 
 def _edge_fact(problem: Problem, seed: int, guess: float) -> dict[str, Any]:
     try:
-        found, cost = measure_edge(problem, seed, guess)
-    except NoSuggestion as refused:
-        return {"lr": None, "is": f"not found by bisection: {refused.reason}"}
-    ends = f"stable at {found.stable:.4g}, diverging at {found.diverging:.4g}"
-    return {"lr": found.lr, "is": f"measured by bisection in {cost} steps: {ends}"}
+        edge, cost = measure_edge(problem, seed, guess)
+    except NoSuggestion as refusal:
+        return {"lr": None, "reason": f"not found by bisection: {refusal.reason}"}
+    ends = f"stable at {edge.stable:.4g}, diverging at {edge.diverging:.4g}"
+    return {"lr": edge.lr, "reason": f"measured by bisection in {cost} steps: {ends}"}

@@ -1,4 +1,4 @@
-"""Which lanes a sweep or a comparison runs next, from what all rounds before found."""
+"""Rounds: which lanes a sweep or a comparison runs next, from the results of all rounds before."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from lrfind.config.sections import CompareSection, GridSection, LanesSection, Se
 from lrfind.experiments import samplers
 
 LOWEST, HIGHEST = 1e-9, 1e4
-"""How far `outward` goes."""
+"""The lowest and the highest lr that `outward` goes to."""
 AROUND = 10**0.5
-"""Peaks of a comparison that are not given lie half a decade apart, around the optimizer's lr."""
+"""Without given peaks, those of a comparison lie half a decade apart, around the optimizer's lr."""
 MOST_PEAKS = 11
-"""Of a variant in such a comparison."""
+"""The most peaks of a variant in such a comparison."""
 
 
 def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> list[PlannedLane]:
-    """The lanes that a sweep or a comparison begins with.
+    """Return the lanes that a sweep or a comparison begins with.
 
     Args:
-        section: of the config.
-        lrs: the optimizer's lr of each variant, which the peaks of a comparison lie around.
-        seed: the experiment's.
+        section: the section of the config.
+        lrs: variant -> its optimizer's lr, which the peaks of a comparison lie around.
+        seed: the experiment's seed.
     """
     if not isinstance(section, CompareSection):
         return planned_lanes(dict.fromkeys(lrs, first_peaks(section, seed)), seed, section.seeds)
@@ -38,13 +38,13 @@ def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> l
 def next_round(
     section: LanesSection, plan: Sequence[PlannedLane], results: Sequence[LaneResult], seed: int
 ) -> list[PlannedLane]:
-    """The lanes of another round, from what all rounds before found; empty when all is done.
+    """Return the lanes of the next round, from the results of all rounds before; none when all is done.
 
     Args:
-        section: of the config.
-        plan: every lane so far, in order.
-        results: of every lane so far.
-        seed: the experiment's.
+        section: the section of the config.
+        plan: every planned lane so far, in order.
+        results: the result of every lane so far.
+        seed: the experiment's seed.
     """
     if not isinstance(section, CompareSection):
         lrs = next_peaks(section, [lane.peak for lane in plan], results, seed)
@@ -61,8 +61,24 @@ def next_round(
     return planned_lanes(peaks, seed, section.seeds, first=len(plan))
 
 
+def lanes_in_all(section: LanesSection, plan: Sequence[PlannedLane], seed: int) -> int:
+    """Return how many lanes a sweep or a comparison will have in all, as far as its plan tells.
+
+    Args:
+        section: the section of the config.
+        plan: every planned lane so far.
+        seed: the experiment's seed.
+    """
+    if isinstance(section, SearchSection):
+        return max(len(plan), section.trials * section.seeds)
+    if isinstance(section, CompareSection) and section.one_peak is None:
+        tuning_alone = all(lane.seed >= section.first_tuning_seed(seed) for lane in plan)
+        return len(plan) + section.seeds * len(_variants(plan)) * tuning_alone
+    return len(plan)
+
+
 def first_peaks(section: LanesSection, seed: int) -> list[float]:
-    """The lrs of a sweep's first round."""
+    """Return the lrs of a sweep's first round."""
     if isinstance(section, GridSection):
         return list(section.lrs or samplers.grid(section.low, section.high, section.points))
     assert isinstance(section, SearchSection)
@@ -78,13 +94,13 @@ def first_peaks(section: LanesSection, seed: int) -> list[float]:
 def next_peaks(
     section: LanesSection, planned: Sequence[float], results: Sequence[LaneResult], seed: int
 ) -> list[float]:
-    """The lrs of a sweep's next round, from what all rounds before found; empty when it is done.
+    """Return the lrs of a sweep's next round, from the results of all rounds before; none when it is done.
 
     Args:
-        section: of the config.
-        planned: the lr of every lane so far, in order.
-        results: of every lane so far.
-        seed: of the search.
+        section: the section of the config.
+        planned: the lr of every planned lane so far, in order.
+        results: the result of every lane so far.
+        seed: the seed of the sampler.
     """
     if isinstance(section, GridSection):
         return outward(read_sweep(results, section.judge, section.tolerance)) if section.extend else []
@@ -98,7 +114,7 @@ def next_peaks(
 def _further(
     section: CompareSection, tried: Sequence[float], results: Sequence[LaneResult], variant: str
 ) -> list[float]:
-    """The next peak outward of one variant of a comparison; none if they are given, or enough were tried."""
+    """Return the next peak outward of one variant; none if the peaks are given or enough were tried."""
     if section.peaks is not None or len({*tried}) >= MOST_PEAKS:
         return []
     reading = read_sweep([result for result in results if result.variant == variant], section.judge)
@@ -125,7 +141,7 @@ def _proposed(
 
 
 def outward(reading: Reading) -> list[float]:
-    """The next lr outside a grid whose best lr is its lowest or highest, or all of whose lrs diverged."""
+    """Return the next lr outside a grid whose best lr is its lowest or highest, or whose lrs all diverged."""
     lrs = [rate.lr for rate in reading.rates]
     all_diverged = all(rate.outcome == "diverged" for rate in reading.rates)
     side = "low" if all_diverged else reading.boundary

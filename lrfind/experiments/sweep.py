@@ -2,87 +2,82 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
-from typing import Any
 
 from lrfind.analysis.lanes import SETTLED, PlannedLane
-from lrfind.config.experiment import Experiment, lanes_section
+from lrfind.config.experiment import section_for
 from lrfind.config.variants import Variant
 from lrfind.errors import Stopped
 from lrfind.experiments.prepare import Prepared, environment, prepare
-from lrfind.experiments.rounds import first_round, next_round
+from lrfind.experiments.rounds import first_round, lanes_in_all, next_round
+from lrfind.runs.best import conclude
+from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summary import conclude
-from lrfind.training.calibration import Engine, computing_with
+from lrfind.training.mode import Mode, computing_with
 from lrfind.training.run import run_lanes
-from lrfind.training.watch import WatchFor, unwatched
+from lrfind.training.watch import Observer
 
 
-def run_sweep(
-    run: Run,
-    *,
-    watch: WatchFor = lambda lanes, steps: unwatched,
-    note: Callable[[Prepared], None] = lambda prepared: None,
-) -> dict[str, Any]:
-    """Run a grid, a search or a comparison, or go on with it: what has settled is kept, the rest is run.
+def run_sweep(run: Run, observer: Observer) -> RunResult:
+    """Run a grid, a search or a comparison, or continue it: what has settled is kept, the rest is run.
 
     Args:
-        run: a run directory, held by this process.
-        watch: makes what is told of every step.
-        note: told of the engine and the cost, before the first lane.
-
-    Returns:
-        The summary, as in summary.json.
+        run: a run directory that this process holds.
+        observer: hears how the run goes.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.
     """
-    experiment, facts = run.experiment, run.facts()
-    command = facts["command"]
+    facts = run.facts()
     try:
-        stored = [Engine(**each) for each in facts.get("engines", ())]
-        prepared = prepare(experiment, command, stored)
-        if not stored:
-            run.set_fact("environment", environment(prepared.problems[0].device))
-            run.set_fact("data", prepared.problems[0].data)
-            run.set_fact("metric", prepared.metric)
-            run.set_fact("engines", [asdict(engine) for engine in prepared.engines])
-            run.set_fact("notes", [*prepared.notes])
-        note(prepared)
-        while planned := next_lanes(run, experiment, command, prepared.variants):
-            told = watch(max(prepared.cost.lanes, planned[-1].lane + 1), prepared.steps)
-            for place, of_one in groupby(planned, key=lambda lane: prepared.place(lane.variant)):
-                engine = prepared.engines[place]
-                with computing_with(engine.threads):
-                    run_lanes(
-                        prepared.problems[place],
-                        [lane.shaped(prepared.shapes[lane.variant]) for lane in of_one],
-                        prepared.conditions,
-                        engine,
-                        keep=run.add_lanes,
-                        watch=told,
-                        note=lambda text: run.set_fact("notes", [*run.facts().get("notes", ()), text]),
-                    )
+        prepared = prepare(run.experiment, facts.command, [Mode(**mode) for mode in facts.modes])
+        if not facts.modes:
+            run.keep_facts(
+                environment=environment(prepared.jobs[0].problem.device),
+                data=prepared.jobs[0].problem.data,
+                metric=prepared.metric,
+                modes=[asdict(mode) for mode in prepared.modes],
+                notes=[*prepared.notes],
+            )
+        observer.prepared(prepared.cost, prepared.modes)
+        while planned := next_lanes(run, prepared.variants):
+            _run_round(run, prepared, planned, observer)
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
     return conclude(run)
 
 
-def next_lanes(
-    run: Run, experiment: Experiment, command: str, variants: Sequence[Variant]
-) -> list[PlannedLane]:
-    """The planned lanes that have not settled, or else those of a new round, which are planned here."""
+def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], observer: Observer) -> None:
+    """Run the planned lanes, job after job, and store them as they end."""
+    watch = observer.watch(max(prepared.cost.lanes, planned[-1].lane + 1), prepared.steps)
+    for job in prepared.jobs:
+        lanes = job.lanes(planned)
+        if lanes:
+            with computing_with(job.mode.threads):
+                run_lanes(
+                    job.problem,
+                    lanes,
+                    prepared.conditions,
+                    job.mode,
+                    keep=run.add_lanes,
+                    watch=watch,
+                    note=run.add_note,
+                )
+
+
+def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
+    """Return the planned lanes that have not settled, or else those of a new round, which is planned here."""
     plan, outcomes = run.plan(), run.outcomes()
     pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
     if pending:
         return pending
-    section, seed = lanes_section(experiment, command), experiment.seed
+    section, seed = section_for(run.experiment, run.facts().command), run.experiment.seed
     if plan:
         lanes = next_round(section, plan, run.lanes(), seed)
     else:
-        lanes = first_round(section, {each.name: each.experiment.optimizer.lr for each in variants}, seed)
-    run.add_plan(lanes)
+        lanes = first_round(section, {v.name: v.experiment.optimizer.lr for v in variants}, seed)
+    done = [*plan, *lanes]
+    run.add_plan(lanes, lanes_in_all(section, done, seed) if lanes else len(done))
     return lanes

@@ -1,4 +1,4 @@
-"""Final trainings: at the chosen lr, with the schedule, to weights in a file; resumed from checkpoints."""
+"""Final trainings: at the chosen lr, with the schedule, to weights in a file; resumable from checkpoints."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import hashlib
 import math
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, planned_lanes
-from lrfind.config.experiment import Experiment
 from lrfind.config.variants import Variant
 from lrfind.errors import LrfindError, Stopped
 from lrfind.experiments.checkpoint import load_checkpoint, save_checkpoint, write_tensors
@@ -24,30 +22,28 @@ from lrfind.experiments.prepare import (
     variant_shape,
 )
 from lrfind.problem.problem import Problem, from_config
+from lrfind.runs.best import conclude
+from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summary import conclude
-from lrfind.training.calibration import computing_with
+from lrfind.training.executor import SingleExecutor
+from lrfind.training.mode import computing_with
 from lrfind.training.run import run_lane
-from lrfind.training.team import Alone
-from lrfind.training.watch import WatchFor, unwatched
+from lrfind.training.watch import Observer
 
 PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
-"""How often it is looked whether a checkpoint is due, and how often one is."""
+"""The steps after which to ask whether a checkpoint is due, and the seconds after which one is."""
 
 
-def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) -> dict[str, Any]:
-    """Run a final training, or go on with it from its checkpoint, one seed after another.
+def run_training(run: Run, observer: Observer) -> RunResult:
+    """Run a final training, or continue it from its checkpoint, one seed after another.
 
-    Beside what every run has, the directory gets, for each seed S that finishes, model.seedS.pt: the weights
-    at the end; best.seedS.pt: those of the lowest validation loss of all evaluations, where there is a
-    validation split. While a seed trains, checkpoint.seedS.pt.
+    Beside the files of every run, the directory gets for each seed S that finishes model.seedS.pt, the
+    weights at the end, and with a validation split best.seedS.pt, the weights of the lowest validation loss
+    of all evaluations. While a seed trains there is checkpoint.seedS.pt.
 
     Args:
-        run: a run directory, held by this process.
-        watch: makes what is told of every step.
-
-    Returns:
-        The summary, as in summary.json.
+        run: a run directory that this process holds.
+        observer: hears how the run goes.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.
@@ -57,12 +53,12 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     problem = from_config(experiment)
     steps = training_steps(training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
-    _note_facts(run, experiment, problem, steps)
+    threads = _keep_facts(run, problem, steps)
     pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
     conditions = training_conditions(experiment, pause_every=pause)
-    told = watch(training.seeds, steps)
+    watch = observer.watch(training.seeds, steps)
     try:
-        with computing_with(run.facts()["threads"]):
+        with computing_with(threads):
             for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
                 files = _Files(run, planned.seed, training.checkpoint_every)
                 if run.outcomes().get(planned.lane) in SETTLED:
@@ -74,7 +70,7 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
                         planned.shaped(shape),
                         conditions,
                         keep=run.add_lane,
-                        watch=told,
+                        watch=watch,
                         begin=files.begin,
                         paused=files.paused,
                     )
@@ -89,45 +85,55 @@ def run_training(run: Run, *, watch: WatchFor = lambda lanes, steps: unwatched) 
     return conclude(run)
 
 
-def _note_facts(run: Run, experiment: Experiment, problem: Problem, steps: int) -> None:
-    """Keep what a resumed run must do alike, and what should be known of it."""
-    if "threads" not in run.facts():
-        problem.setup(experiment.seed)  # which makes the notes
-        metric, _ = evaluate_once(problem, experiment.seed)
-        run.set_fact("environment", environment(problem.device))
-        run.set_fact("data", problem.data)
-        run.set_fact("metric", metric)
-        run.set_fact("notes", [*problem.notes, *idle_watches(experiment.training, steps)])
-        run.set_fact("threads", torch.get_num_threads())
+def _keep_facts(run: Run, problem: Problem, steps: int) -> int:
+    """Store what is known of a training before it begins; return the number of threads to compute with.
+
+    A resumed run computes with as many threads as before.
+    """
+    stored, experiment = run.facts().threads, run.experiment
+    if stored is not None:
+        return stored
+    problem.setup(experiment.seed)  # which makes the notes
+    metric, _ = evaluate_once(problem, experiment.seed)
+    threads = torch.get_num_threads()
+    run.keep_facts(
+        environment=environment(problem.device),
+        data=problem.data,
+        metric=metric,
+        notes=[*problem.notes, *idle_watches(experiment.training, steps)],
+        planned=experiment.training.seeds,
+        threads=threads,
+    )
+    return threads
 
 
 class _Files:
     """The files of one seed's training."""
 
     def __init__(self, run: Run, seed: int, every: int | None) -> None:
-        folder, config = run.path, run.facts()["resolved"]
+        folder, config = run.path, run.facts().resolved
         self._identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
         self.checkpoint = folder / f"checkpoint.seed{seed}.pt"
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"
         self._every, self._last, self._done = every, time.monotonic(), False
 
-    def begin(self, alone: Alone) -> None:
-        """Put a lane where its checkpoint was taken, if there is one."""
+    def begin(self, executor: SingleExecutor) -> None:
+        """Put a lane where its checkpoint was written, if there is one."""
         if self.checkpoint.is_file():
-            load_checkpoint(alone, self.checkpoint, self._identity)
+            load_checkpoint(executor, self.checkpoint, self._identity)
 
-    def paused(self, alone: Alone) -> None:
+    def paused(self, executor: SingleExecutor) -> None:
         """Write what is due at this step."""
-        record, step = alone.record, len(alone.record.steps)
+        record, step = executor.record, len(executor.record.steps)
         if self._done or record.outcome not in (None, "finished"):
             return
         if _is_best(record.evaluations, step):
-            write_tensors(alone.setup.model.state_dict(), self._best)
+            write_tensors(executor.setup.model.state_dict(), self._best)
         self._done = record.outcome == "finished" or step == record.lane.lr.size
         if self._done:
-            write_tensors(alone.setup.model.state_dict(), self._model)
+            write_tensors(executor.setup.model.state_dict(), self._model)
         elif self._due(step):
-            save_checkpoint(alone, self.checkpoint, self._identity)
+            save_checkpoint(executor, self.checkpoint, self._identity)
             self._last = time.monotonic()
 
     def _due(self, step: int) -> bool:
@@ -137,6 +143,6 @@ class _Files:
 
 
 def _is_best(evaluations: Sequence[Evaluation], step: int) -> bool:
-    """Whether the evaluation at this step, if there was one, is the lowest so far."""
-    losses = [each.val_loss if math.isfinite(each.val_loss) else math.inf for each in evaluations]
+    """Return whether there was an evaluation at this step, and it is the lowest so far."""
+    losses = [e.val_loss if math.isfinite(e.val_loss) else math.inf for e in evaluations]
     return bool(losses) and evaluations[-1].step == step and losses[-1] < min(losses[:-1], default=math.inf)

@@ -1,1 +1,1 @@
-"""The built-in models; each is named in `lrfind.catalog`."""
+"""The built-in models, each of which has a name in `lrfind.catalog`."""

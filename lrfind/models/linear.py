@@ -1,4 +1,4 @@
-"""One affine map: linear regression, and the logits of a logistic regression."""
+"""One affine map: a linear regression, or the logits of a logistic regression."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ class Linear(nn.Module):
     """y = W x + b on the flattened input.
 
     Args:
-        in_features: numbers in one input; from the data when omitted.
-        out_features: numbers in one output; from the data when omitted.
-        bias: whether there is a b.
+        in_features: the number of values in one input; taken from the data when omitted.
+        out_features: the number of outputs for one input; taken from the data when omitted.
+        bias: whether b is added.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:
@@ -27,13 +27,13 @@ class Linear(nn.Module):
 class Logistic(Linear):
     """The logits of a (multinomial) logistic regression, which begins at W = 0 and b = 0.
 
-    With cross-entropy its loss is convex and begins at log(classes), every class being as likely as another,
-    so that seeds differ in the order of their batches alone.
+    With cross-entropy its loss is convex and begins at log(classes), because all classes are equally likely.
+    Seeds therefore differ only in the order of their batches.
 
     Args:
-        in_features: numbers in one input; from the data when omitted.
-        out_features: classes, or 1 for `bce_with_logits`; from the data when omitted.
-        bias: whether there is a b.
+        in_features: the number of values in one input; taken from the data when omitted.
+        out_features: the number of classes, or 1 for `bce_with_logits`; taken from the data when omitted.
+        bias: whether b is added.
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True) -> None:

@@ -12,16 +12,16 @@ from lrfind.models import parts
 
 
 class MLP(nn.Module):
-    """Affine maps with an activation (a norm, dropout) between them, on the flattened input.
+    """Affine maps on the flattened input, with an activation and optionally a norm and dropout in between.
 
     Args:
-        in_features: numbers in one input; from the data when omitted.
-        out_features: numbers in one output; from the data when omitted.
-        hidden: width of each hidden layer.
-        dropout: share of hidden units dropped in training.
-        activation: of the hidden layers.
-        norm: of the hidden layers, before their activation.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        in_features: the number of values in one input; taken from the data when omitted.
+        out_features: the number of outputs for one input; taken from the data when omitted.
+        hidden: the width of each hidden layer.
+        dropout: the share of the hidden units that is dropped in training.
+        activation: the activation of the hidden layers.
+        norm: the norm of the hidden layers, before their activation.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -53,16 +53,16 @@ class DeepMLP(MLP):
     """A deep plain chain of layers, the classical case in which gradients vanish.
 
     Glorot and Bengio 2010 ("Understanding the difficulty of training deep feedforward neural networks") show
-    how; their answer is `init: xavier`, that of others `norm: batch` or another activation.
+    how this happens. Their remedy is `init: xavier`; others are `norm: batch` or another activation.
 
     Args:
-        in_features: numbers in one input; from the data when omitted.
-        out_features: numbers in one output; from the data when omitted.
-        depth: number of hidden layers.
-        width: of each hidden layer.
-        activation: of the hidden layers.
-        norm: of the hidden layers, before their activation.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        in_features: the number of values in one input; taken from the data when omitted.
+        out_features: the number of outputs for one input; taken from the data when omitted.
+        depth: the number of hidden layers.
+        width: the width of each hidden layer.
+        activation: the activation of the hidden layers.
+        norm: the norm of the hidden layers, before their activation.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What the models are made of: activations, norms and initial weights, by their names in `lrfind.catalog`."""
+"""The parts of the models: activations, norms and initial weights, by their names in `lrfind.catalog`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from lrfind.catalog import Activation, Init, Norm
 
-MOST_GROUPS = 8  # of a group norm
+MOST_GROUPS = 8  # in a group norm
 
 ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
@@ -25,20 +25,20 @@ ACTIVATIONS: dict[Activation, Callable[[], nn.Module]] = {
 
 
 def activation(name: Activation) -> nn.Module:
-    """The activation of that name."""
+    """Return the activation of that name."""
     return ACTIVATIONS[name]()
 
 
 def norm(name: Norm, features: int, dims: Literal[1, 2]) -> list[nn.Module]:
-    """The norm of that name, as the layers that it adds: one, or none.
+    """Return the norm of that name as a list of the layers that it adds: one, or none.
 
-    `batch` is Ioffe and Szegedy 2015 (arXiv:1502.03167), `layer` is Ba et al. 2016 (arXiv:1607.06450), over
-    an image all its channels and pixels, `group` is Wu and He 2018 (arXiv:1803.08494), with as many groups as
-    divide the features, up to 8.
+    `batch` is Ioffe and Szegedy 2015 (arXiv:1502.03167). `layer` is Ba et al. 2016 (arXiv:1607.06450); on
+    images it normalises over all channels and pixels. `group` is Wu and He 2018 (arXiv:1803.08494); its
+    number of groups is the largest one, up to 8, that divides the number of features.
 
     Args:
-        name: of the norm.
-        features: C, what it normalises.
+        name: the name of the norm.
+        features: C, the number of features or channels that it normalises.
         dims: 1 for inputs (B, C), 2 for images (B, C, H, W).
     """
     match name:
@@ -56,17 +56,18 @@ def norm(name: Norm, features: int, dims: Literal[1, 2]) -> list[nn.Module]:
 def initialise(model: nn.Module, init: Init, activation: Activation = "identity") -> None:
     """Draw the weights of affine, convolutional and recurrent layers anew, and set their biases to 0.
 
-    `default` draws nothing and leaves torch's own. Norms and embeddings are left alone in any case. A
-    recurrent layer has two matrices for each gate, on the input and on the hidden state: each is drawn by
-    itself.
+    `default` draws nothing and keeps the weights that torch drew. Norms and embeddings are never changed. A
+    recurrent layer has two matrices for each gate, one on the input and one on the hidden state; each is
+    drawn by itself.
 
     Args:
-        model: changed in place.
+        model: the model, which is changed in place.
         init: `he`: normal with variance 2 / fan_in, for rectifiers (He et al. 2015, arXiv:1502.01852).
             `xavier`: normal with variance 2 gain^2 / (fan_in + fan_out) (Glorot and Bengio 2010).
             `orthogonal`: orthonormal rows or columns (Saxe et al. 2014, arXiv:1312.6120).
             `small`: normal with deviation 0.01, as in AlexNet (Krizhevsky et al. 2012).
-        activation: after the layers; `xavier` takes torch's gain for it, and 1 where torch has none.
+        activation: the activation after the layers. `xavier` uses torch's gain for it, or 1 if torch has no
+            gain for it.
     """
     if init == "default":
         return

@@ -11,7 +11,7 @@ from lrfind.models import parts
 
 
 class _Recurrent(nn.Module):
-    """What the three kinds have in common: (an embedding,) recurrent layers and an affine map."""
+    """The common part of the three kinds: an embedding of tokens, recurrent layers and an affine map."""
 
     layer: ClassVar[type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]]
 
@@ -29,8 +29,8 @@ class _Recurrent(nn.Module):
         super().__init__()
         if (step_features is None) == (vocabulary is None):
             raise ValueError(
-                f"{type(self).__name__} wants either step_features, of numbers x (B, T, F), or vocabulary, of"
-                f" tokens x (B, T); found {'neither' if vocabulary is None else 'both'}"
+                f"{type(self).__name__} needs either step_features, for numbers x (B, T, F), or vocabulary,"
+                f" for tokens x (B, T); found {'neither' if vocabulary is None else 'both'}"
             )
         self.each_step = vocabulary is not None if each_step is None else each_step
         self.embedding = nn.Identity() if vocabulary is None else nn.Embedding(vocabulary, hidden)
@@ -39,12 +39,16 @@ class _Recurrent(nn.Module):
             hidden,
             num_layers=layers,
             batch_first=True,
-            dropout=dropout if layers > 1 else 0.0,  # torch's is between the layers, and warns of one
+            dropout=dropout
+            if layers > 1
+            else 0.0,  # torch drops between layers, and warns if there is only one
         )
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(hidden, out_features))
         parts.initialise(self, init)
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, T, F) or (B, T) -> (B, out_features) or with (..., T)
+    def forward(
+        self, x: Tensor
+    ) -> Tensor:  # (B, T, F) or (B, T) -> (B, out_features) or (B, out_features, T)
         """Map a batch."""
         states, _ = self.recurrent(self.embedding(x))  # (B, T, hidden)
         out: Tensor = self.head(states if self.each_step else states[:, -1])
@@ -55,15 +59,18 @@ class RNN(_Recurrent):
     """A plain recurrent network: h' = tanh(W x + U h + b) (Elman 1990).
 
     Args:
-        out_features: numbers in one output, classes or tokens; from the data when omitted.
-        step_features: F of inputs x (B, T, F); from the data when omitted.
-        vocabulary: kinds of tokens in inputs x (B, T); from the data when omitted. There is one or the other.
-        hidden: width of each layer, and of a token's embedding.
-        layers: one on top of the other.
-        dropout: share of each layer's outputs dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one for the sequence,
-            (B, out_features), from its last step; when omitted, every step for tokens, the last for numbers.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
+            omitted.
+        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
+            model has either `step_features` or `vocabulary`.
+        hidden: the width of each layer and of a token's embedding.
+        layers: the number of layers, one on top of the other.
+        dropout: the share of each layer's outputs that is dropped in training.
+        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
+            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
+            tokens, and one for a sequence of numbers.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     layer = nn.RNN
@@ -73,15 +80,18 @@ class LSTM(_Recurrent):
     """A long short-term memory (Hochreiter and Schmidhuber 1997), with forget gates (Gers et al. 2000).
 
     Args:
-        out_features: numbers in one output, classes or tokens; from the data when omitted.
-        step_features: F of inputs x (B, T, F); from the data when omitted.
-        vocabulary: kinds of tokens in inputs x (B, T); from the data when omitted. There is one or the other.
-        hidden: width of each layer, and of a token's embedding.
-        layers: one on top of the other.
-        dropout: share of each layer's outputs dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one for the sequence,
-            (B, out_features), from its last step; when omitted, every step for tokens, the last for numbers.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
+            omitted.
+        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
+            model has either `step_features` or `vocabulary`.
+        hidden: the width of each layer and of a token's embedding.
+        layers: the number of layers, one on top of the other.
+        dropout: the share of each layer's outputs that is dropped in training.
+        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
+            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
+            tokens, and one for a sequence of numbers.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     layer = nn.LSTM
@@ -91,15 +101,18 @@ class GRU(_Recurrent):
     """Gated recurrent units (Cho et al. 2014, arXiv:1406.1078).
 
     Args:
-        out_features: numbers in one output, classes or tokens; from the data when omitted.
-        step_features: F of inputs x (B, T, F); from the data when omitted.
-        vocabulary: kinds of tokens in inputs x (B, T); from the data when omitted. There is one or the other.
-        hidden: width of each layer, and of a token's embedding.
-        layers: one on top of the other.
-        dropout: share of each layer's outputs dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one for the sequence,
-            (B, out_features), from its last step; when omitted, every step for tokens, the last for numbers.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
+            omitted.
+        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
+            model has either `step_features` or `vocabulary`.
+        hidden: the width of each layer and of a token's embedding.
+        layers: the number of layers, one on top of the other.
+        dropout: the share of each layer's outputs that is dropped in training.
+        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
+            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
+            tokens, and one for a sequence of numbers.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     layer = nn.GRU

@@ -1,4 +1,4 @@
-"""Small residual networks, as they were first trained on CIFAR-10."""
+"""Small residual networks like those that were first trained on CIFAR-10."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from lrfind.models import parts
 class ResNet(nn.Module):
     """A small residual network: a convolution, stages of residual blocks, average pooling, an affine map.
 
-    He et al. 2015 (arXiv:1512.03385, section 4.2): with three stages of n blocks it has 6n + 2 layers, of
-    which `blocks: 3` is their ResNet-20. Each stage but the first halves the image. Where the shape changes,
-    our shortcut is a 1x1 convolution (their option B); theirs on CIFAR pads with zeros.
+    The network is that of He et al. 2015 (arXiv:1512.03385, section 4.2). With three stages of n blocks it
+    has 6n + 2 layers, so `blocks: 3` is their ResNet-20. Each stage but the first halves the height and the
+    width of the image. Where the shape changes, our shortcut is a 1x1 convolution (their option B); their
+    shortcut on CIFAR pads with zeros.
 
     Args:
-        in_channels: of the image; from the data when omitted.
-        out_features: numbers in one output; from the data when omitted.
-        channels: of each stage.
-        blocks: in each stage.
-        dropout: share of the pooled features dropped in training.
-        activation: after the first convolution, and twice in each block.
-        norm: of each convolution's output.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        in_channels: the number of channels of the image; taken from the data when omitted.
+        out_features: the number of outputs for one input; taken from the data when omitted.
+        channels: the number of channels of each stage.
+        blocks: the number of blocks in each stage.
+        dropout: the share of the pooled features that is dropped in training.
+        activation: the activation after the first convolution, and twice in each block.
+        norm: the norm of each convolution's output.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -64,11 +65,11 @@ class Residual(nn.Module):
     """Two 3x3 convolutions with a shortcut around them.
 
     Args:
-        before: channels that come in.
-        after: channels that go out.
-        stride: of the first convolution and of the shortcut.
-        activation: between the convolutions, and after the sum.
-        norm: of each convolution's output.
+        before: the number of channels of the input.
+        after: the number of channels of the output.
+        stride: the stride of the first convolution and of the shortcut.
+        activation: the activation between the convolutions, and after the sum.
+        norm: the norm of each convolution's output.
     """
 
     def __init__(self, before: int, after: int, stride: int, activation: Activation, norm: Norm) -> None:
@@ -78,8 +79,8 @@ class Residual(nn.Module):
             parts.activation(activation),
             *_convolution(after, after, norm),
         )
-        same = stride == 1 and before == after
-        self.shortcut = nn.Sequential(*([] if same else _convolution(before, after, norm, 1, stride)))
+        same_shape = stride == 1 and before == after
+        self.shortcut = nn.Sequential(*([] if same_shape else _convolution(before, after, norm, 1, stride)))
         self.activation = parts.activation(activation)
 
     def forward(self, x: Tensor) -> Tensor:  # (B, before, H, W) -> (B, after, H / stride, W / stride)
@@ -89,7 +90,7 @@ class Residual(nn.Module):
 
 
 def _convolution(before: int, after: int, norm: Norm, kernel: int = 3, stride: int = 1) -> list[nn.Module]:
-    """A convolution that keeps the image's size but for its stride, and its norm, which has the bias."""
+    """Return a convolution and its norm; only `stride` changes the image's size. A norm replaces the bias."""
     bias = norm == "none"
     convolution = nn.Conv2d(before, after, kernel, stride, padding=kernel // 2, bias=bias)
     return [convolution, *parts.norm(norm, after, 2)]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from lrfind.catalog import Activation, Init, Norm
+from lrfind.errors import counted
 from lrfind.models import parts
 
 
@@ -16,15 +17,15 @@ class SmallCNN(nn.Module):
     With channels (32, 64, 64) on 28x28 images this is conv32-pool-conv64-pool-conv64-dense64-dense10.
 
     Args:
-        in_channels: of the image; from the data when omitted.
-        image_size: (height, width); from the data when omitted.
-        out_features: numbers in one output; from the data when omitted.
-        channels: of each convolution.
-        hidden: width of the dense layer.
-        dropout: share of its units dropped in training.
-        activation: of the convolutions and of the dense layer.
-        norm: of their outputs, before the activation.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        in_channels: the number of channels of the image; taken from the data when omitted.
+        image_size: (height, width); taken from the data when omitted.
+        out_features: the number of outputs for one input; taken from the data when omitted.
+        channels: the number of channels of each convolution.
+        hidden: the width of the dense layer.
+        dropout: the share of the dense layer's units that is dropped in training.
+        activation: the activation of the convolutions and of the dense layer.
+        norm: the norm of their outputs, before the activation.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -52,7 +53,8 @@ class SmallCNN(nn.Module):
         if min(height, width) < 1:
             size = "x".join(str(n) for n in image_size)
             raise ValueError(
-                f"{len(channels)} convolutions leave nothing of a {size} image; use fewer channels"
+                f"no pixel of a {size} image is left after {counted(len(channels), 'convolution')}; give a"
+                " shorter list of channels"
             )
         self.features = nn.Sequential(*layers, nn.Flatten())
         self.head = nn.Sequential(

@@ -6,25 +6,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lrfind.catalog import Activation, Init
+from lrfind.errors import counted
 from lrfind.models import parts
 
 
 class Transformer(nn.Module):
     """Predicts the next token at every step from this and the earlier ones, by causal self-attention.
 
-    Vaswani et al. 2017 (arXiv:1706.03762), as GPT-2 has it (Radford et al. 2019): decoder blocks alone, each
-    norm before its sublayer, positions learned. The head has weights of its own.
+    This is the transformer of Vaswani et al. 2017 (arXiv:1706.03762) in the form of GPT-2 (Radford et al.
+    2019): it has decoder blocks only, each norm is before its sublayer, and positions are learned. The head
+    has its own weights.
 
     Args:
-        vocabulary: kinds of tokens; from the data when omitted.
-        sequence_length: the most tokens of one input; from the data when omitted.
-        out_features: kinds of tokens that are predicted; from the data when omitted.
-        width: of a token's vector, divisible by `heads`.
-        heads: of each attention.
-        layers: number of blocks.
-        dropout: share of the embeddings and of each sublayer's outputs dropped in training.
-        activation: of the hidden layer, 4 times the width, in each block.
-        init: of the weights; see `lrfind.models.parts.initialise`.
+        vocabulary: the number of kinds of tokens; taken from the data when omitted.
+        sequence_length: the largest number of tokens in one input; taken from the data when omitted.
+        out_features: the number of kinds of tokens that are predicted; taken from the data when omitted.
+        width: the width of a token's vector, divisible by `heads`.
+        heads: the number of heads of each attention.
+        layers: the number of blocks.
+        dropout: the share of the embeddings and of each sublayer's outputs that is dropped in training.
+        activation: the activation of the hidden layer in each block, which is 4 times as wide as a token.
+        init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
     def __init__(
@@ -41,7 +43,10 @@ class Transformer(nn.Module):
     ) -> None:
         super().__init__()
         if width % heads:
-            raise ValueError(f"a width of {width} cannot be shared out among {heads} heads; use a multiple")
+            raise ValueError(
+                f"a width of {width} cannot be divided among {counted(heads, 'head')}; use a multiple of"
+                f" {heads}"
+            )
         self.tokens = nn.Embedding(vocabulary, width)
         self.positions = nn.Embedding(sequence_length, width)
         self.dropout = nn.Dropout(dropout)
@@ -57,7 +62,9 @@ class Transformer(nn.Module):
         """
         length, most = x.shape[1], self.positions.num_embeddings
         if length > most:
-            raise ValueError(f"an input of {length} tokens is longer than the sequence_length of {most}")
+            raise ValueError(
+                f"an input of {counted(length, 'token')} is longer than the sequence_length of {most}"
+            )
         embedded = self.dropout(self.tokens(x) + self.positions.weight[:length])  # (B, T, width)
         out: Tensor = self.head(self.blocks(embedded))
         return out.transpose(1, 2)
@@ -67,10 +74,10 @@ class Block(nn.Module):
     """Attention, then a hidden layer, each after a norm and with a shortcut around it.
 
     Args:
-        width: of a token's vector.
-        heads: of the attention.
-        dropout: share of the outputs of both dropped in training.
-        activation: of the hidden layer.
+        width: the width of a token's vector.
+        heads: the number of heads of the attention.
+        dropout: the share of the outputs of both that is dropped in training.
+        activation: the activation of the hidden layer.
     """
 
     def __init__(self, width: int, heads: int, dropout: float, activation: Activation) -> None:
@@ -95,8 +102,8 @@ class Attention(nn.Module):
     """Causal self-attention: softmax(Q K' / sqrt(D)) V in each head, over this and the earlier tokens.
 
     Args:
-        width: of a token's vector.
-        heads: H, each with D = width / H.
+        width: the width of a token's vector.
+        heads: H, the number of heads, each of width D = width / H.
     """
 
     def __init__(self, width: int, heads: int) -> None:

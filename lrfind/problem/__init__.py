@@ -1,1 +1,1 @@
-"""What is trained: model, optimizer, loss, batches, randomness, and how all of it is put back."""
+"""What is trained: model, optimizer, loss, batches and randomness, and how all of it is restored."""

@@ -1,4 +1,4 @@
-"""Batches: where they come from, and what a loss is for each form of them."""
+"""Batches: where they come from, and the loss for each form of a batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, counted
 
 LossFn = Callable[..., Tensor]
 
@@ -21,41 +21,42 @@ CONTRACT = (
 
 
 def batch_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> Tensor:
-    """The loss of one batch; see `output_and_loss`."""
+    """Return the loss of one batch; see `output_and_loss`."""
     return output_and_loss(model, loss_fn, batch)[1]
 
 
 def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Any, Tensor]:
-    """What the model makes of one batch, and its loss.
+    """Return the model's output on one batch, and the loss.
 
     Args:
-        model: called with x, with x1, ..., xn, or with the batch's items by keyword if it is a dict.
-        loss_fn: of (output, y), or of (output, batch) for a dict; None takes the output's `loss`, and then a
-            tuple is passed to the model whole.
+        model: a function of x, of x1, ..., xn, or of the items of a dict by keyword.
+        loss_fn: a function of (output, y), or of (output, batch) for a dict. With None the loss is the
+            output's `loss`, and the model gets all elements of a tuple.
         batch: (x, y), (x1, ..., xn, y) or a dict.
 
     Returns:
-        The output, and a tensor with one element. (When a step fails, `training.explanations.failures` reads
-        `batch`, `output`, `loss_fn` and `loss` from the frame of this function: keep their names.)
+        The output, and the loss as a tensor with one element. (When a step fails,
+        `training.explanations.failures` reads `batch`, `output`, `loss_fn` and `loss` from the frame of this
+        function: keep their names.)
 
     Raises:
         UsageError: if the batch or the loss has none of these forms.
     """
     if isinstance(batch, Mapping):
         output = model(**batch)
-        loss = _own_loss(output) if loss_fn is None else loss_fn(output, batch)
+        loss = _loss_of_output(output) if loss_fn is None else loss_fn(output, batch)
     elif isinstance(batch, tuple | list) and len(batch) >= 2:
         output = model(*batch) if loss_fn is None else model(*batch[:-1])
-        loss = _own_loss(output) if loss_fn is None else loss_fn(output, batch[-1])
+        loss = _loss_of_output(output) if loss_fn is None else loss_fn(output, batch[-1])
     else:
         raise UsageError(f"the data yields a {type(batch).__name__}; {CONTRACT}.")
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        found = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"the loss must be a tensor with one element; found {found}; take its mean.")
+        form = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
+        raise UsageError(f"the loss must be a tensor with one element; found {form}. Return its mean.")
     return output, loss
 
 
-def _own_loss(output: Any) -> Any:
+def _loss_of_output(output: Any) -> Any:
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
     if loss is None:
         raise UsageError(
@@ -66,11 +67,11 @@ def _own_loss(output: Any) -> Any:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The batch with every tensor in it (in tuples, lists and dicts too) on `device`."""
+    """Move a batch, with every tensor in its tuples, lists and dicts, to `device`."""
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if hasattr(batch, "to") and not isinstance(batch, Mapping):
-        return batch.to(device)  # a PackedSequence, or something of the user's own
+        return batch.to(device)  # a PackedSequence, or a class of the user's
     if isinstance(batch, Mapping):
         moved = {key: to_device(value, device) for key, value in batch.items()}
         if all(moved[key] is value for key, value in batch.items()):
@@ -83,14 +84,15 @@ def to_device(batch: Any, device: torch.device) -> Any:
 
 
 def tensor_batches(tensors: tuple[Tensor, ...], rows: int, seed: int) -> Iterator[tuple[Tensor, ...]]:
-    """Batches of `rows` rows without end, in an order fixed by `seed`, new in every epoch.
+    """Yield batches of `rows` rows without end, in an order fixed by `seed` that is new in every epoch.
 
     The rows that do not fill a batch at the end of an epoch are left out of that epoch.
 
     Args:
-        tensors: (N, ...) each, on the device where they are used.
-        rows: B, at most N. With B = N, the tensors themselves: order does not matter to a mean.
-        seed: of the order.
+        tensors: the data, each tensor (N, ...), on the device where it is used.
+        rows: B, the rows of a batch, at most N. With B = N every batch is the tensors themselves, as the
+            order does not change a mean.
+        seed: the seed of the order.
     """
     total = len(tensors[0])
     if rows == total:
@@ -101,27 +103,27 @@ def tensor_batches(tensors: tuple[Tensor, ...], rows: int, seed: int) -> Iterato
     while True:
         index = torch.randperm(total, generator=order).to(device)
         for start in range(0, total - rows + 1, rows):
-            chosen = index[start : start + rows]
-            yield tuple(tensor.index_select(0, chosen) for tensor in tensors)
+            places = index[start : start + rows]
+            yield tuple(tensor.index_select(0, places) for tensor in tensors)
 
 
 @dataclass
 class Tally:
-    """How many batches a loader has yielded to all who read it."""
+    """The number of batches that a loader has yielded to all its readers."""
 
     batches: int = 0
 
 
 def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | None = None) -> Iterator[Any]:
-    """A loader's batches without end, on `device`; the loader starts anew when it is exhausted.
+    """Yield a loader's batches without end, on `device`; start the loader again when it is exhausted.
 
     Args:
-        loader: yields batches.
-        device: where they shall be.
-        tally: shared by all who read this loader; one's own when omitted.
+        loader: an iterable of batches.
+        device: the device for the batches.
+        tally: the tally that all readers of this loader share; a new one when omitted.
 
     Raises:
-        UsageError: if a whole pass yields nothing; says whether an earlier one did.
+        UsageError: if a whole pass yields nothing; it says whether an earlier pass yielded batches.
     """
     tally = tally or Tally()
     while True:
@@ -130,21 +132,21 @@ def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | N
             tally.batches += 1
             yield batch
         if tally.batches == before:
-            raise UsageError(_nothing_from_a_loader(before))
+            raise UsageError(_why_no_batches(before))
 
 
-def _nothing_from_a_loader(before: int) -> str:
-    """Why a pass yields nothing, after so many batches in earlier ones."""
+def _why_no_batches(before: int) -> str:
+    """Say why a pass yields nothing, after `before` batches in earlier passes."""
     if not before:
         return "the loader yields no batches; is drop_last on with too few rows?"
     return (
-        f"the loader yielded {before} batch{'es' * (before > 1)}, and none when it was read again: it can be"
-        " read only once, and lrfind reads it many times; give a list of its batches, or a DataLoader whose"
-        " data set starts anew."
+        f"the loader yielded {counted(before, 'batch')}, and none when it was read again: it can be read only"
+        " once, but lrfind reads it many times. Give a list of its batches, or a DataLoader whose data set"
+        " can be read again from its start."
     )
 
 
 def one_pass(loader: Iterable[Any], device: torch.device) -> Iterator[Any]:
-    """A loader's batches once, on `device`."""
+    """Yield a loader's batches once, on `device`."""
     for batch in loader:
         yield to_device(batch, device)

@@ -32,18 +32,19 @@ from lrfind.problem.weights import load_weights, read_weights
 
 @dataclass(frozen=True)
 class Problem:
-    """Something to train: from a seed to a lane's parts, always the same ones for the same seed.
+    """Something to train: it turns a seed into a lane's parts, always the same for the same seed.
 
     Attributes:
-        setup: from a seed to fresh parts. It also starts the global random generators that the lane's
-            dropout draws from, so whoever keeps several lanes going swaps their states.
-        device: where it trains.
-        validation: the validation split, once; None where there is none.
-        batches_per_epoch: batches in one pass over the training data; None where the data does not tell.
-        generators: those that the data draws from besides the global ones.
-        graphs: what stacks of its lanes have recorded; see `lrfind.training.stack.Stack`.
-        notes: what should be known of it, in sentences; filled by `setup`.
-        data: what is known of the data; see `lrfind.problem.data.Stream.facts`. Empty for users' objects.
+        setup: a function from a seed to fresh parts. It also seeds the global random generators that the
+            lane's dropout draws from, so code that trains several lanes in turns must swap their states.
+        device: the device of the training.
+        validation: a function that yields the batches of the validation split once; None without a split.
+        batches_per_epoch: the number of batches in one pass over the training data; None where the data has
+            no length.
+        generators: the random generators that the data draws from besides the global ones.
+        graphs: the graphs that stacks of its lanes have recorded; see `lrfind.training.stack.Stack`.
+        notes: remarks for the user, in sentences; `setup` writes them.
+        data: the facts about the data; see `lrfind.problem.data.Stream.facts`. Empty for users' objects.
     """
 
     setup: Callable[[int], Setup]
@@ -57,27 +58,31 @@ class Problem:
 
 
 def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
-    """Refuse what no test can be made of.
+    """Refuse objects that cannot be trained.
 
     Raises:
-        UsageError: says which of them it is, and what it should be.
+        UsageError: if one of them is wrong; it says which one, and what it should be.
     """
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch module; found a {type(model).__name__}.")
+        raise UsageError(f"model must be a torch module; found an object of type {type(model).__name__}.")
     if not isinstance(optimizer, torch.optim.Optimizer):
-        raise UsageError(f"optimizer must be a torch optimizer; found a {type(optimizer).__name__}.")
-    own = {id(parameter) for parameter in model.parameters()}
-    if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
-        raise UsageError("the optimizer has none of the model's parameters; was it made for another model?")
+        raise UsageError(
+            f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}."
+        )
+    model_parameters = {id(parameter) for parameter in model.parameters()}
+    if not any(id(p) in model_parameters for group in optimizer.param_groups for p in group["params"]):
+        raise UsageError(
+            "the optimizer has none of the model's parameters; was it created for another model?"
+        )
     refuse_ascent(optimizer, "the optimizer")
     if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
         raise UsageError("loader is a Dataset, which yields single rows; wrap it in a DataLoader.")
     if not isinstance(loader, Iterable):
-        raise UsageError(f"loader must yield batches; found a {type(loader).__name__}.")
+        raise UsageError(f"loader must yield batches; found an object of type {type(loader).__name__}.")
     if isinstance(loader, Iterator):
         raise UsageError(
-            "the loader is an iterator, which can be read only once; give the DataLoader (or a list of"
-            " batches) itself."
+            "the loader is an iterator, which can be read only once; give the DataLoader itself, or a list of"
+            " batches."
         )
 
 
@@ -90,9 +95,9 @@ def from_objects(
     held_out_batch: Any = None,
     accumulate: int = 1,
 ) -> Problem:
-    """A problem made of a user's own objects, which every lane starts from as `snapshot` found them.
+    """Return a problem made of a user's own objects; every lane starts from their state in `snapshot`.
 
-    Seeds vary the batch order and the dropout; the initial weights are the model's.
+    Seeds vary the batch order and the dropout; the initial weights are always the model's.
     """
     first = next(model.parameters(), None)
     device = first.device if first is not None else torch.device("cpu")
@@ -113,7 +118,7 @@ def from_objects(
 
 
 def from_config(experiment: Experiment, *, held_out: bool = False, group: str | None = None) -> Problem:
-    """The problem that a config describes; see `from_configs`."""
+    """Return the problem that a config describes; see `from_configs`."""
     (problem,) = from_configs([experiment], held_out=held_out, group=group)
     return problem
 
@@ -121,15 +126,15 @@ def from_config(experiment: Experiment, *, held_out: bool = False, group: str | 
 def from_configs(
     experiments: Sequence[Experiment], *, held_out: bool = False, group: str | None = None
 ) -> list[Problem]:
-    """Problems that differ in their optimizers alone; the data is loaded here, once for all.
+    """Return problems that differ only in their optimizers; load the data once for all of them.
 
     Args:
         experiments: the configs.
-        held_out: also set a fixed batch of held-out rows aside.
-        group: the one param group whose lr moves.
+        held_out: whether a fixed held-out batch is also set aside.
+        group: the only param group whose lr changes; None for all groups.
 
     Raises:
-        UsageError: if a part cannot be made as described.
+        UsageError: if a part cannot be created as described.
     """
     first = experiments[0]
     device = choose_device(first.device)
@@ -173,25 +178,25 @@ def from_configs(
 
 
 def recipe_of(training: TrainingSection) -> Recipe:
-    """How the steps of a training are taken."""
+    """Return how the steps of a training are made."""
     return Recipe(
         training.accumulate, training.precision, training.l1, training.clip_value, training.clip_norm
     )
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA, else MPS, else the CPU.
+    """Return the device of that name; "auto" is CUDA, else MPS, else the CPU.
 
     Raises:
         UsageError: if this machine does not have it.
     """
-    has = {
+    available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
         "cpu": True,
     }
     if name == "auto":
-        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if has[kind]))
-    if not has[name]:
-        raise UsageError(f"device: {name} is not available to torch here; use auto or cpu.")
+        return torch.device(next(kind for kind in ("cuda", "mps", "cpu") if available[kind]))
+    if not available[name]:
+        raise UsageError(f"device: {name} is not available to torch on this machine; use auto or cpu.")
     return torch.device(name)

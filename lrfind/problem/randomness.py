@@ -1,4 +1,4 @@
-"""Sources of randomness: started anew from a seed, and the generators that a loader holds."""
+"""Sources of randomness: how to seed them, to save and restore their states, and to find a loader's."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _STREAMS: dict[Purpose, int] = {"weights": 0, "masks": 1, "order": 2}
 
 
 def child_seed(seed: int, purpose: Purpose) -> int:
-    """A seed of its own for each purpose, so that the dropout masks do not repeat the initial weights."""
+    """Derive a seed for one purpose, so that, for one, dropout masks do not repeat the initial weights."""
     return int(np.random.SeedSequence((seed, _STREAMS[purpose])).generate_state(1)[0])
 
 
 def reseed(seed: int, loader: Any = None) -> None:
-    """Start every global generator, and those that `loader` holds, anew from `seed`."""
+    """Seed every global generator, and those that `loader` holds, with `seed`."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
@@ -35,8 +35,8 @@ def reseed(seed: int, loader: Any = None) -> None:
 
 
 def generators(loader: Any) -> list[Any]:
-    """The random generators held by a loader, by its samplers and by its data set and what that wraps."""
-    found: dict[int, Any] = {}
+    """Find the random generators of a loader, its samplers, its data set and the data sets in that one."""
+    result: dict[int, Any] = {}
     seen: set[int] = set()
     holders = [loader]
     while holders:
@@ -45,16 +45,16 @@ def generators(loader: Any) -> list[Any]:
             continue
         seen.add(id(holder))
         for name in ("sampler", "batch_sampler", "dataset", "datasets"):
-            inner = getattr(holder, name, None)
-            holders += inner if isinstance(inner, list | tuple) else [] if inner is None else [inner]
+            part = getattr(holder, name, None)
+            holders += part if isinstance(part, list | tuple) else [] if part is None else [part]
         for value in getattr(holder, "__dict__", {}).values():
             if isinstance(value, GENERATORS):
-                found[id(value)] = value
-    return list(found.values())
+                result[id(value)] = value
+    return list(result.values())
 
 
 def state_of(generator: Any) -> Any:
-    """The state of a generator of torch, Python or NumPy."""
+    """Return the state of a generator of torch, Python or NumPy."""
     if isinstance(generator, torch.Generator):
         return generator.get_state()
     if isinstance(generator, random.Random):
@@ -65,7 +65,7 @@ def state_of(generator: Any) -> Any:
 
 
 def set_state(generator: Any, state: Any) -> None:
-    """Put back what `state_of` gave."""
+    """Restore a state from `state_of`."""
     if isinstance(generator, torch.Generator):
         generator.set_state(state)
     elif isinstance(generator, random.Random):
@@ -76,8 +76,8 @@ def set_state(generator: Any, state: Any) -> None:
         generator.bit_generator.state = state
 
 
-def capture(held: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
-    """The states of the global generators, and of these, as (how to set it, state)."""
+def capture(others: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
+    """Return the states of the global generators and of `others`, as pairs (function to set it, state)."""
     states: list[tuple[Any, Any]] = [
         (random.setstate, random.getstate()),
         (np.random.set_state, np.random.get_state()),
@@ -87,17 +87,17 @@ def capture(held: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
         states.append((torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all()))
     if torch.backends.mps.is_available():
         states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
-    return [*states, *((partial(set_state, generator), state_of(generator)) for generator in held)]
+    return [*states, *((partial(set_state, generator), state_of(generator)) for generator in others)]
 
 
 def restore(states: Iterable[tuple[Any, Any]]) -> None:
-    """Put back what `capture` gave."""
-    for put_back, state in states:
-        put_back(state)
+    """Restore the states from `capture`."""
+    for set_one, state in states:
+        set_one(state)
 
 
 def plain_state() -> dict[str, Any]:
-    """The states of the global generators as tensors and plain values, which any file can hold."""
+    """Return the states of the global generators as tensors and plain values, which any file can hold."""
     state: dict[str, Any] = {
         "python": as_plain(random.getstate()),
         "numpy": as_plain(np.random.get_state()),
@@ -111,7 +111,7 @@ def plain_state() -> dict[str, Any]:
 
 
 def set_plain_state(state: dict[str, Any]) -> None:
-    """Put back what `plain_state` gave."""
+    """Restore the states from `plain_state`."""
     random.setstate(from_plain(state["python"]))
     np.random.set_state(from_plain(state["numpy"]))
     torch.set_rng_state(state["torch"])
@@ -122,7 +122,7 @@ def set_plain_state(state: dict[str, Any]) -> None:
 
 
 def as_plain(state: Any) -> Any:
-    """A generator's state without arrays: each is {"array": its values, "dtype": their type}."""
+    """Return a generator's state with each array as {"array": its values, "dtype": their type}."""
     if isinstance(state, np.ndarray):
         return {"array": state.tolist(), "dtype": str(state.dtype)}
     if isinstance(state, tuple):
@@ -131,7 +131,7 @@ def as_plain(state: Any) -> Any:
 
 
 def from_plain(state: Any) -> Any:
-    """What `as_plain` was given."""
+    """Return the state from the result of `as_plain`."""
     if isinstance(state, dict) and state.keys() == {"array", "dtype"}:
         return np.array(state["array"], dtype=state["dtype"])
     if isinstance(state, tuple):

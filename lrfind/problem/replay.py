@@ -1,4 +1,4 @@
-"""The same batches again and again, however a loader shuffles, and whatever a model does to them."""
+"""The same batches again and again, even if a loader shuffles them or a model changes them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lrfind.problem.randomness import capture, restore
 
 
 def copy_of(batch: Any) -> Any:
-    """A batch with tensors and containers of its own, so that a model may change them."""
+    """Copy a batch with its tensors and containers, so that a model may change them."""
     if isinstance(batch, Tensor):
         return batch.clone()
     if type(batch) in (list, tuple):
@@ -21,12 +21,12 @@ def copy_of(batch: Any) -> Any:
         return {key: copy_of(value) for key, value in batch.items()}
     try:
         return copy.deepcopy(batch)
-    except Exception:  # something of the user's that cannot be copied, as a lock: nor should it be changed
+    except Exception:  # an object that cannot be copied, such as a lock, should not be changed either
         return batch
 
 
 def bytes_of(batch: Any) -> int:
-    """What the tensors of a batch take in memory."""
+    """Return the bytes that the tensors of a batch take in memory."""
     if isinstance(batch, Tensor):
         return batch.numel() * batch.element_size()
     if isinstance(batch, Mapping):
@@ -35,30 +35,31 @@ def bytes_of(batch: Any) -> int:
 
 
 class Replay:
-    """The same batches again and again, as copies: an iterator that can be put back.
+    """An iterator that can go back, and yields copies of the same batches again.
 
-    Drawing a new batch does not disturb the random generators that the probes draw from.
+    Set `at` to the number of the batch that comes next. Drawing a new batch does not change the states of the
+    random generators that the probes draw from.
     """
 
     def __init__(self, source: Iterator[Any], generators: Sequence[Any] = ()) -> None:
         self.at = 0
-        self._source, self._generators, self._kept = source, generators, list[Any]()
+        self._source, self._generators, self._batches = source, generators, list[Any]()
         self._random = capture(generators)
 
     @property
     def bytes(self) -> int:
-        """What a batch takes in memory: the first one, once it was drawn."""
-        return bytes_of(self._kept[0]) if self._kept else 0
+        """Return the bytes of the first batch; 0 before it is drawn."""
+        return bytes_of(self._batches[0]) if self._batches else 0
 
     def __iter__(self) -> Replay:
         return self
 
     def __next__(self) -> Any:
-        if self.at == len(self._kept):
+        if self.at == len(self._batches):
             before = capture(self._generators)
             restore(self._random)
-            self._kept.append(next(self._source))
+            self._batches.append(next(self._source))
             self._random = capture(self._generators)
             restore(before)
         self.at += 1
-        return copy_of(self._kept[self.at - 1])
+        return copy_of(self._batches[self.at - 1])

@@ -19,16 +19,16 @@ from lrfind.problem.param_groups import MULTIPLIER
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a step is made of batches and their gradients, in this order.
+    """How a step is made of batches and their gradients, in the order of the attributes.
 
     Attributes:
-        accumulate: batches whose mean loss the step descends.
-        precision: that autocast lets forward and backward compute in. In float16 the loss is scaled, and a
-            step whose gradient overflows is skipped; the scale is torch's own affair (`GradScaler`).
-        l1: this times the sign of each weight is added to its gradient, biases and norms (parameters of fewer
-            than two axes) left out; the losses that are reported do not contain it.
-        clip_value: what every number of the gradient is cut to.
-        clip_norm: the norm that a longer gradient is scaled down to.
+        accumulate: the number of batches in a step, which lowers their mean loss.
+        precision: the type that autocast lets forward and backward compute in. In float16 the loss is scaled,
+            and a step whose gradient overflows is skipped; torch's `GradScaler` manages the scale.
+        l1: the factor of the sign of each weight in its gradient. Biases and norms (parameters with fewer
+            than two axes) are left out, and reported losses do not contain the penalty.
+        clip_value: the largest absolute value of a number in the gradient; None for no limit.
+        clip_norm: the largest norm of the gradient, to which a longer one is scaled down; None for no limit.
     """
 
     accumulate: int = 1
@@ -46,13 +46,14 @@ class Setup:
     """The parts of one lane, ready to train.
 
     Attributes:
-        model: in train mode.
-        optimizer: over its parameters, without state.
+        model: the model, in train mode.
+        optimizer: an optimizer of the model's parameters, without state.
         loss_fn: see `lrfind.problem.batches.output_and_loss`.
-        batches: without end.
-        recipe: how a step is made of them.
-        held_out_batch: a fixed held-out batch; None where not asked for.
-        group: number of the one param group whose lr moves, the others' being held; None moves all.
+        batches: the training batches, without end.
+        recipe: how a step is made of the batches.
+        held_out_batch: a fixed held-out batch; None where it is not requested.
+        group: the number of the only param group whose lr changes, while the others keep theirs; None
+            changes all.
     """
 
     model: nn.Module
@@ -65,7 +66,7 @@ class Setup:
 
     @cached_property
     def ratios(self) -> list[float]:
-        """What each param group's lr is a multiple of `lr` by; 0 where it is held."""
+        """Return each param group's lr as a multiple of the lane's lr; 0 for a group that keeps its own."""
         if self.group is not None:
             return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
         groups = self.optimizer.param_groups
@@ -74,23 +75,23 @@ class Setup:
         return lr_ratios(self.optimizer)
 
     @cached_property
-    def held(self) -> list[float]:
-        """The lr that each param group keeps; 0 where it moves."""
+    def held_lrs(self) -> list[float]:
+        """Return the lr that each param group keeps; 0 for a group whose lr changes."""
         if self.group is None:
             return [0.0] * len(self.optimizer.param_groups)
         return [0.0 if n == self.group else lr for n, lr in enumerate(_group_lrs(self.optimizer))]
 
     @cached_property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """Scales the loss, so that small gradients survive in float16; None in other precisions."""
+        """Return the scaler of the loss, which saves small gradients in float16; None in other precisions."""
         return torch.amp.GradScaler(self._device_type) if self.recipe.precision == "float16" else None
 
     def casting(self) -> AbstractContextManager[Any]:
-        """What forward and loss run in."""
+        """Return the context in which forward and loss run."""
         if self.recipe.precision == "float32":
             return nullcontext()
-        kind = getattr(torch, self.recipe.precision)
-        return torch.autocast(self._device_type, kind, cache_enabled=False)
+        dtype = getattr(torch, self.recipe.precision)
+        return torch.autocast(self._device_type, dtype, cache_enabled=False)
 
     @property
     def _device_type(self) -> str:
@@ -98,7 +99,7 @@ class Setup:
 
 
 def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Each param group's lr as a multiple of the first one that is not zero.
+    """Return each param group's lr as a multiple of the first lr that is not zero.
 
     Where a scheduler is attached, a group's lr is the one that the scheduler started from.
 

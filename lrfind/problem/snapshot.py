@@ -1,4 +1,4 @@
-"""Leave everything as it was: the state of a training, captured and put back bit for bit."""
+"""Snapshots: the state of a training, captured and restored bit for bit."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import LrfindError, UsageError
+from lrfind.errors import LrfindError, UsageError, counted, in_one_line
 from lrfind.problem.randomness import GENERATORS, capture, generators, restore, set_state, state_of
 
-MOST_FOLLOWED = 1000  # objects, in search of the modules that a loss function holds
+MOST_VISITED = 1000  # objects to visit in search of the modules that a loss function holds
 
 
 class Snapshot:
-    """The state of a model, an optimizer and all that they train with, at one moment.
+    """The state of a model, an optimizer and everything that they train with, at one moment.
 
-    Captured: the values of all parameters, buffers and other tensors and arrays that modules and optimizer
+    It captures the values of all parameters, buffers and other tensors and arrays that modules and optimizer
     hold, their plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval
     mode, hooks, param groups, random generators; the random state of Python, NumPy, torch and every device;
     the generators of the loader; the thread count. `restore` may be called any number of times. Tensors and
-    containers keep their identity: what the user holds a reference to is what is restored.
+    containers keep their identity: the objects that the user holds references to are restored in place.
 
-    Not followed: objects of other classes than these, such as an optimizer inside another one.
+    It does not look into objects of other classes, such as an optimizer inside another one.
     """
 
     def __init__(
@@ -42,62 +42,62 @@ class Snapshot:
         self._tensors: dict[int, tuple[Tensor, Tensor, bool, Tensor | None]] = {}
         self._containers: dict[int, tuple[Any, Any]] = {}
         self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
-        self._generators = {id(found): (found, state_of(found)) for found in generators(loader)}
-        for module in [*model.modules(), *(m for held in _modules_of(loss_fn) for m in held.modules())]:
+        self._generators = {id(rng): (rng, state_of(rng)) for rng in generators(loader)}
+        for module in [*model.modules(), *(m for part in _modules_of(loss_fn) for m in part.modules())]:
             self._capture(module.__dict__)
         self._capture(optimizer.__dict__)
-        self._loader = (loader, getattr(loader, "_iterator", None))  # persistent workers live in there
+        self._loader = (loader, getattr(loader, "_iterator", None))  # it holds the persistent workers
         self._random = capture()
         self._threads = torch.get_num_threads()
 
     def _capture(self, value: Any) -> None:
-        """Keep a copy of every tensor and container that is reached from `value` through containers."""
+        """Copy every tensor and container that can be reached from `value` through containers."""
         key = id(value)
         if key in self._containers or key in self._tensors:
             return
         if isinstance(value, Tensor):
             if torch.nn.parameter.is_lazy(value):
                 raise UsageError(
-                    "the model has lazy layers without a shape yet; run one batch through it first."
+                    "the model has lazy layers without a shape; run one batch through the model first."
                 )
-            copy = value.detach().clone()  # of the same strides, where they do not overlap
+            copy = value.detach().clone()  # with the same strides, if elements do not overlap
             grad = value.grad if value.is_leaf else None
             self._tensors[key] = (value, copy, value.requires_grad, grad)
         elif isinstance(value, dict | list | set | deque):
             self._containers[key] = (value, _plain_copy(value))
-            for inner in value.values() if isinstance(value, dict) else value:
-                self._capture(inner)
+            for part in value.values() if isinstance(value, dict) else value:
+                self._capture(part)
         elif isinstance(value, tuple):
-            for inner in value:
-                self._capture(inner)
+            for part in value:
+                self._capture(part)
         elif isinstance(value, np.ndarray):
             self._arrays[key] = (value, value.copy())
         elif isinstance(value, GENERATORS):
             self._generators[key] = (value, state_of(value))
 
     def restore(self) -> None:
-        """Put everything back; what is as it was is not touched.
+        """Restore everything; leave alone whatever has not changed.
 
         Raises:
-            LrfindError: if something refuses to be put back, after all the rest has been.
+            LrfindError: if some part cannot be restored; all others have been restored by then.
         """
-        failed: list[str] = []
+        failures: list[str] = []
         steps: list[Callable[[], None]] = [
-            *(partial(_restore_container, *kept) for kept in self._containers.values()),
-            *(partial(_restore_tensor, *kept) for kept in self._tensors.values()),
-            *(partial(_restore_array, *kept) for kept in self._arrays.values()),
-            *(partial(set_state, *kept) for kept in self._generators.values()),
+            *(partial(_restore_container, *entry) for entry in self._containers.values()),
+            *(partial(_restore_tensor, *entry) for entry in self._tensors.values()),
+            *(partial(_restore_array, *entry) for entry in self._arrays.values()),
+            *(partial(set_state, *entry) for entry in self._generators.values()),
             self._restore_surroundings,
         ]
-        for put_back in steps:
+        for restore_part in steps:
             try:
-                put_back()
+                restore_part()
             except Exception as error:
-                failed.append(f"{type(error).__name__}: {error}")
-        if failed:
+                failures.append(in_one_line(error))
+        if failures:
             raise LrfindError(
-                f"{len(failed)} parts of the model's state could not be put back after the test; the first:"
-                f" {failed[0]}"
+                f"{counted(len(failures), 'part')} of the model's state could not be restored after the test;"
+                f" the first error is {failures[0]}"
             )
 
     def _restore_surroundings(self) -> None:
@@ -109,7 +109,7 @@ class Snapshot:
             torch.set_num_threads(self._threads)
 
     def clear_grads(self) -> None:
-        """Set every `.grad` to None, so that the gradients captured here are not written into."""
+        """Set every `.grad` to None, so that nothing is written into the captured gradients."""
         for tensor, *_ in self._tensors.values():
             if tensor.is_leaf:
                 tensor.grad = None
@@ -122,7 +122,7 @@ def preserved(
     loss_fn: Any = None,
     loader: Any = None,
 ) -> Iterator[Snapshot]:
-    """Train as you like inside; afterwards, also after an exception, everything is as it was before."""
+    """Allow any training inside the block; restore everything afterwards, also after an exception."""
     snapshot = Snapshot(model, optimizer, loss_fn, loader)
     snapshot.clear_grads()
     try:
@@ -133,7 +133,10 @@ def preserved(
 
 
 def _plain_copy(container: Any) -> Any:
-    """A shallow copy by the base class's own means: a subclass may refuse to be copied or changed."""
+    """Make a shallow copy with the base class's methods.
+
+    A subclass may refuse to be copied or changed.
+    """
     if isinstance(container, dict):
         return dict(dict.items(container))
     return set(container) if isinstance(container, set) else list(container)
@@ -141,7 +144,7 @@ def _plain_copy(container: Any) -> Any:
 
 def _restore_container(container: Any, copy: Any) -> None:
     if isinstance(container, dict):
-        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict  # which keeps its own order
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict  # it stores its order itself
         items = list(base.items(container))
         if len(items) != len(copy) or any(
             key is not old_key or value is not old
@@ -178,36 +181,36 @@ def _restore_tensor(tensor: Tensor, copy: Tensor, requires_grad: bool, grad: Ten
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
-    """Whether several elements share memory (an expanded buffer): such a tensor cannot be written to."""
+    """Return whether elements share memory, as in an expanded buffer, which cannot be written to."""
     if tensor.layout is not torch.strided:
         return False
     return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _modules_of(loss_fn: Any) -> list[nn.Module]:
-    """The modules that a loss function is, is bound to, encloses or holds."""
+    """Return the modules that a loss function is, is bound to, encloses or holds."""
     modules: list[nn.Module] = []
     seen: set[int] = set()
-    left = [loss_fn]
-    while left:
-        value = left.pop()
-        if id(value) in seen or len(seen) > MOST_FOLLOWED:
+    to_visit = [loss_fn]
+    while to_visit:
+        value = to_visit.pop()
+        if id(value) in seen or len(seen) > MOST_VISITED:
             continue
         seen.add(id(value))
         if isinstance(value, nn.Module):
             modules.append(value)
         elif isinstance(value, partial):
-            left += [value.func, *value.args, *value.keywords.values()]
+            to_visit += [value.func, *value.args, *value.keywords.values()]
         elif isinstance(value, MethodType):
-            left.append(value.__self__)
+            to_visit.append(value.__self__)
         elif isinstance(value, FunctionType):
-            left += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-            left += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
+            to_visit += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
+            to_visit += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
         elif isinstance(value, list | tuple):
-            left += value
+            to_visit += value
         elif isinstance(value, dict):
-            left += value.values()
+            to_visit += value.values()
         elif callable(value) and not isinstance(value, type):
-            with contextlib.suppress(Exception):  # a user's object may refuse to be looked into
-                left += object.__getattribute__(value, "__dict__").values()
+            with contextlib.suppress(Exception):  # a user's object may refuse access to its attributes
+                to_visit += object.__getattribute__(value, "__dict__").values()
     return modules

@@ -1,4 +1,4 @@
-"""Curves to suggest from, wherever they come from: a run directory, or anybody's CSV."""
+"""Curves to suggest from: the lanes of a run directory, or a CSV from anywhere."""
 
 from __future__ import annotations
 
@@ -10,36 +10,24 @@ import pandas as pd
 from lrfind.analysis.curves import Curve
 from lrfind.catalog import DEFAULT_METHOD
 from lrfind.errors import UsageError
+from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 
 
 def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
-    """Read curves to suggest from: a run directory's lanes, or a CSV with columns lr and loss.
+    """Read curves to suggest from: the lanes of a range test's run, or a CSV with columns lr and loss.
 
-    A CSV may have a column `lane`, each lane then being a curve; rows of a curve are sorted by lr.
+    A CSV may have a column `lane`; then each lane is a curve. The rows of a curve are sorted by lr.
 
     Returns:
-        One curve per lane with measurements; whether the losses are raw, as lrfind's own runs record them;
-        and the method to suggest with when none is asked for.
+        One curve for each lane with measurements; whether the losses are raw, as lrfind's own runs record
+        them; and the method to suggest with if none is asked for.
 
     Raises:
-        UsageError: if it is neither, or its rows make no curve.
+        UsageError: if the source is neither, or its rows make no curve.
     """
     if _is_folder(source):
-        run = Run.open(source)
-        command = run.facts()["command"]
-        if command != "range-test":
-            raise UsageError(
-                f"'{source}' is a {command}, whose best lr is measured: `lrfind resume {source}` prints it"
-                " again. Suggestions are read from a range test or a CSV."
-            )
-        if (over := run.experiment.range_test.over) != "lr":
-            raise UsageError(
-                f"'{source}' holds range tests with several values of {over}: `lrfind resume {source}` prints"
-                " what each suggests again."
-            )
-        curves = [lane.curve for lane in run.lanes() if lane.complete]
-        return curves, True, run.experiment.range_test.method
+        return _curves_of(Run.open(source).record())
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
@@ -70,6 +58,21 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False, DEFAULT_METHOD
 
 
+def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
+    """Return the curves of a range test over the lr alone."""
+    if record.kind.lanes != "ramps":
+        raise UsageError(
+            f"'{record.path}' is a run of {record.command}, which has no ramp to suggest from; `lrfind resume"
+            f" {record.path}` prints its answer again. Give a range test's run, or a CSV."
+        )
+    if record.section.over != "lr":
+        raise UsageError(
+            f"'{record.path}' holds range tests with several values of {record.section.over}; `lrfind resume"
+            f" {record.path}` prints what each of them suggests again."
+        )
+    return [lane.curve for lane in record.lanes if lane.complete], True, record.section.method
+
+
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
@@ -78,7 +81,7 @@ def _is_folder(path: Path) -> bool:
 
 
 def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
-    """A column of text as floats, exactly; an empty cell is NaN."""
+    """Return a column of text as floats, exactly; an empty cell is NaN."""
     values = []
     for row, text in enumerate(table[name]):
         try:

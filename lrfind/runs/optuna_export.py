@@ -7,39 +7,39 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.analysis.sweeps import judged
+from lrfind.config.sections import SweepSection
 from lrfind.errors import UsageError, import_optional
 from lrfind.runs.store import Run
-from lrfind.runs.summary import summarize
+from lrfind.runs.summary import read_result
 
 
 def export_study(run: Run, file: Path) -> int:
     """Write a sweep's lanes as the trials of an Optuna study, in a new SQLite file.
 
-    A trial is a lane: its lr as parameter, its seed as attribute, its judged loss as value, its training loss
-    at up to a hundred steps as intermediate values. Diverged lanes are told as failed, pruned ones as pruned.
+    Each lane becomes a trial: its lr is the parameter, its seed an attribute, its judged loss the value, and
+    its training loss at up to a hundred steps the intermediate values. Diverged lanes become failed trials,
+    pruned lanes pruned ones.
 
     Returns:
-        How many trials were written.
+        The number of trials that were written.
 
     Raises:
-        UsageError: if the run is no sweep, the file exists, or Optuna is not installed.
+        UsageError: if the run is not a grid or a search, the file exists, or Optuna is not installed.
     """
-    command = run.facts()["command"]
-    if command not in ("grid", "search"):
-        raise UsageError(f"'{run.path}' is of {command}; only a grid or a search is a study.")
+    result = read_result(run)
+    if not isinstance(result.section, SweepSection):
+        raise UsageError(f"'{run.path}' is a run of {result.command}; only a grid or a search is a study.")
     if file.exists():
-        raise UsageError(f"'{file}' exists already and is left as it is; name another file.")
+        raise UsageError(f"'{file}' exists already and is not overwritten; name another file.")
     if not file.parent.is_dir():
         raise UsageError(f"there is no directory '{file.parent}' to write '{file.name}' to.")
     optuna = import_optional("optuna", "export --optuna")
-    summary = summarize(run)
-    lanes = run.lanes()
-    space = _space(optuna, [lane.peak for lane in lanes])
+    space = _space(optuna, [lane.peak for lane in result.lanes])
     states = optuna.trial.TrialState
     known = {"finished": states.COMPLETE, "pruned": states.PRUNED}
     trials = []
-    for lane in lanes:
-        value = judged(lane, summary["judge"])
+    for lane in result.lanes:
+        value = judged(lane, result.summary["judge"])
         state = known.get(lane.outcome, states.FAIL)
         if state == states.COMPLETE and value is None:
             state = states.FAIL

@@ -1,10 +1,10 @@
-"""The run directory: run.sqlite is the truth, everything else in it is an export that can be made again.
+"""The run directory: run.sqlite is the truth; everything else in it is an export that can be made again.
 
 config.yaml       the config as given          resolved.yaml   with every default and override
 environment.json  versions, device, threads    run.sqlite      the truth
-health.csv        a row a look at a layer
 steps.csv         a row a step                 lanes.csv       a row a lane
-summary.json      what --json prints           *.png, *.svg    plots
+health.csv        a row a look at a layer      *.png, *.svg    plots
+summary.json      what --json prints           best.yaml       the config with the answer
 """
 
 from __future__ import annotations
@@ -12,58 +12,28 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 import platform
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
 from filelock import FileLock, Timeout
 
-from lrfind.analysis.health import LayerHealth
-from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome, PlannedLane
+from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
 from lrfind.config.experiment import Experiment, check, dump
 from lrfind.errors import UsageError
+from lrfind.runs.database import VERSION, Database, Facts
+from lrfind.runs.result import RunRecord
 from lrfind.runs.tables import health_frame, lanes_frame, steps_frame
 
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE plan (
-    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, lr REAL NOT NULL, variant TEXT NOT NULL
-);
-CREATE TABLE lanes (
-    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, planned INTEGER NOT NULL, lr REAL NOT NULL,
-    outcome TEXT NOT NULL, rung INTEGER, seconds REAL NOT NULL, error TEXT, variant TEXT NOT NULL
-);
-CREATE TABLE evaluations (
-    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, val_loss REAL, metric REAL,
-    PRIMARY KEY (lane, step)
-) WITHOUT ROWID;
-CREATE TABLE steps (
-    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
-    loss REAL, held_out_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
-) WITHOUT ROWID;
-CREATE TABLE health (
-    lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
-    layer TEXT NOT NULL, size INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
-    grad_norm REAL, weight_norm REAL, update_ratio REAL, zero_share REAL, nonfinite_share REAL,
-    dead_share REAL, clipped_share REAL, PRIMARY KEY (lane, place)
-) WITHOUT ROWID;
-"""
-NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr >= 0"
 DATABASE = "run.sqlite"
 LOCK = ".lock"
-UNKNOWN_HOLDER = {"pid": "unknown", "host": "unknown", "since": "unknown"}
-VERSION = 4
-ASKED_FOR = ("held_out_loss", "grad_norm", "momentum", "skipped")
-"""Columns of a step that only some runs have."""
 FILES = (
     DATABASE,
     LOCK,
@@ -78,7 +48,7 @@ FILES = (
 
 
 def is_run(path: Path) -> bool:
-    """Whether this is a run directory."""
+    """Return whether this is a run directory."""
     try:
         return (path / DATABASE).is_file()
     except OSError:  # a name too long to be one
@@ -90,6 +60,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._database = Database(path / DATABASE)
 
     @classmethod
     def start(
@@ -98,14 +69,14 @@ class Run:
         """Make the run directory of an experiment, with the config as given and resolved in it.
 
         Args:
-            path: the directory itself; it must be new or empty.
-            command: range-test, ...
-            experiment: what the config and the overrides make.
+            path: the directory; it must be new or empty.
+            command: the command that makes the run, a key of `catalog.KINDS`.
+            experiment: what the config and the overrides describe.
             config: the text of the config.
             overrides: what was typed beside it.
 
         Raises:
-            UsageError: as `create`.
+            UsageError: see `create`.
         """
         resolved = dump(experiment)
         facts = {"command": command, "config": config, "overrides": [*overrides], "resolved": resolved}
@@ -116,22 +87,20 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, facts: Mapping[str, Any] = MappingProxyType({})) -> Run:
-        """Make a new run directory with these facts in it; nothing that exists is ever overwritten.
+        """Make a new run directory with these facts in it. Nothing that exists is ever overwritten.
 
         Raises:
-            UsageError: if the directory is taken, or cannot be written to.
+            UsageError: if the directory is taken or cannot be written to.
         """
-        run = cls(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             draft = path / f".{DATABASE}.part"  # whole or not at all: a kill leaves no half a database
             draft.unlink(missing_ok=True)  # of a run that was killed as it began
             if any(path.iterdir()):
-                raise UsageError(f"'{path}' is not empty, and a run never overwrites; give another --out.")
-            with closing(sqlite3.connect(draft)) as database, database:
-                database.executescript(SCHEMA)
-                rows = [(name, json.dumps(value)) for name, value in {"version": VERSION, **facts}.items()]
-                database.executemany("INSERT INTO facts VALUES (?, ?)", rows)
+                raise UsageError(
+                    f"'{path}' is not empty, and a run never overwrites anything; give another --out."
+                )
+            Database.create(draft, facts)
             draft.replace(path / DATABASE)
         except (FileExistsError, NotADirectoryError):
             raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
@@ -139,36 +108,37 @@ class Run:
             if error.errno == errno.ENOSPC:
                 raise
             raise UsageError(
-                f"cannot write to '{path}': {error.strerror}; give --out a directory of yours."
+                f"cannot write to '{path}': {error.strerror}; give --out a directory that you may write to."
             ) from None
         except sqlite3.OperationalError as error:
             raise UsageError(f"cannot write to '{path}': {error}; give another --out.") from None
-        return run
+        return cls(path)
 
     @classmethod
     def open(cls, path: Path) -> Run:
         """Open an existing run directory.
 
         Raises:
-            UsageError: if it is none.
+            UsageError: if it is none, or its database cannot be read.
         """
         run = cls(path)
         if not is_run(path):
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
-            version = run.facts()["version"]
-            if version != VERSION:
-                raise UsageError(f"'{path}' was written by another lrfind (format {version}, not {VERSION}).")
-            with run._connect() as database:
-                (bad,) = database.execute(NOT_AN_LR).fetchone()
-            if bad:
-                raise ValueError("it has an lr that is no number, or negative")
+            with run.kept_open():
+                version = run.facts().version
+                if version != VERSION:
+                    raise UsageError(
+                        f"'{path}' was written by another version of lrfind (format {version}, not"
+                        f" {VERSION})."
+                    )
+                run._database.verify()
         except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
             raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
         return run
 
     def discard_if_empty(self) -> bool:
-        """Remove what the run wrote, if no step was ever measured in it; True if that was so."""
+        """Remove what the run wrote if no step was ever measured in it; return whether that was so."""
         if any(lane.lr.size for lane in self.lanes()):
             return False
         for name in FILES:
@@ -177,139 +147,74 @@ class Run:
             self.path.rmdir()
         return True
 
-    def set_fact(self, name: str, value: Any) -> None:
-        """Keep something that is known of the run besides its lanes, as JSON."""
-        with self._connect() as database:
-            row = (name, json.dumps(value, allow_nan=False))
-            database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", row)
+    def kept_open(self) -> contextlib.AbstractContextManager[None]:
+        """Keep the database open inside, so that all reads and writes share one connection."""
+        return self._database.kept_open()
 
-    def facts(self) -> dict[str, Any]:
-        """What is known of the run besides its lanes."""
-        with self._connect() as database:
-            rows = database.execute("SELECT name, value FROM facts").fetchall()
-        return {name: json.loads(value) for name, value in rows}
+    def keep_facts(self, **facts: Any) -> None:
+        """Store facts, all in one transaction; see `Facts` for their names."""
+        self._database.keep_facts(**facts)
+
+    def facts(self) -> Facts:
+        """Return what is known of the run besides its lanes."""
+        return self._database.facts()
+
+    def add_note(self, text: str) -> None:
+        """Add a sentence to the notes of the run."""
+        self.keep_facts(notes=[*self.facts().notes, text])
 
     @property
     def concluded(self) -> bool:
         """Whether everything is done, tables and plots too."""
-        return bool(self.facts().get("concluded", False))
+        return self.facts().concluded
 
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment that the run was started with."""
-        resolved = self.facts().get("resolved")
-        if not isinstance(resolved, str):
+        resolved = self.facts().resolved
+        if not resolved:
             raise UsageError(f"'{self.path / DATABASE}' does not say which config it was run with.")
         return check(resolved, source=str(self.path / "resolved.yaml"))
 
-    def add_plan(self, lanes: Sequence[PlannedLane]) -> None:
-        """Keep which lanes shall be run, before they are."""
-        with self._connect() as database:
-            database.executemany("INSERT INTO plan VALUES (?, ?, ?, ?)", lanes)
+    def add_plan(self, lanes: Sequence[PlannedLane], planned: int) -> None:
+        """Store lanes before they run, and how many lanes the run will have in all, as far as is known."""
+        self._database.add_plan(lanes, planned)
 
     def plan(self) -> list[PlannedLane]:
-        """The lanes that shall be run, by number."""
-        with self._connect() as database:
-            rows = database.execute("SELECT lane, seed, lr, variant FROM plan ORDER BY lane").fetchall()
-        return [PlannedLane(*row) for row in rows]
+        """Return the planned lanes, by number."""
+        return self._database.plan()
 
     def add_lane(self, result: LaneResult) -> None:
-        """Keep one lane; see `add_lanes`."""
+        """Store one lane; see `add_lanes`."""
         self.add_lanes([result])
 
-    def add_lanes(self, results: Sequence[LaneResult]) -> None:
-        """Keep lanes with all their steps, in one transaction; they replace what was kept of an interruption.
+    def add_lanes(self, results: Sequence[LaneResult], **facts: Any) -> None:
+        """Store lanes with all their steps, and facts, in one transaction.
+
+        A lane that an interruption cut off before is replaced.
 
         Raises:
-            sqlite3.IntegrityError: if one of them has settled already.
+            sqlite3.IntegrityError: if one of the lanes has settled before.
         """
-        with self._connect() as database:
-            for result in results:
-                self._forget_interrupted(database, result.lane)
-                self._insert(database, result)
-
-    def _forget_interrupted(self, database: sqlite3.Connection, lane: int) -> None:
-        query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
-        if database.execute(query, (lane,)).rowcount:
-            for table in ("steps", "evaluations", "health"):
-                database.execute(f"DELETE FROM {table} WHERE lane = ?", (lane,))
-
-    def _insert(self, database: sqlite3.Connection, result: LaneResult) -> None:
-        none = [None] * result.lr.size
-        columns = [
-            none if column is None else column.tolist()
-            for column in (result.lr, result.loss, *(getattr(result, name) for name in ASKED_FOR))
-        ]
-        rows = zip([result.lane] * result.lr.size, range(result.lr.size), *columns, strict=True)
-        lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
-        database.execute(
-            "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (*lane, result.seconds, result.error, result.variant),
-        )
-        database.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-        evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
-        database.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
-        looks = [(result.lane, place, *row) for place, row in enumerate(result.health)]
-        marks = ", ".join("?" * (2 + len(LayerHealth._fields)))
-        database.executemany(f"INSERT INTO health VALUES ({marks})", looks)
+        self._database.add_lanes(results, **facts)
 
     def outcomes(self) -> dict[int, Outcome]:
-        """How each lane that was kept ended, by number."""
-        with self._connect() as database:
-            return dict(database.execute("SELECT lane, outcome FROM lanes ORDER BY lane").fetchall())
+        """Return the outcome of each stored lane, by number."""
+        return self._database.outcomes()
 
     def lanes(self) -> list[LaneResult]:
-        """Every lane that was kept."""
-        with self._connect() as database:
-            lanes = database.execute(
-                "SELECT lane, seed, planned, lr, outcome, rung, seconds, error, variant FROM lanes"
-                " ORDER BY lane"
-            ).fetchall()
-            return [self._lane(database, row) for row in lanes]
+        """Return every stored lane, by number."""
+        return self._database.lanes()
 
-    def _lane(self, database: sqlite3.Connection, row: tuple[Any, ...]) -> LaneResult:
-        lane, seed, planned, peak, outcome, rung, seconds, error, variant = row
-        columns = ("lr", "loss", *ASKED_FOR)
-        query = f"SELECT {', '.join(columns)} FROM steps WHERE lane = ? ORDER BY step"
-        steps = database.execute(query, (lane,)).fetchall()
-        table = np.array(steps, dtype=np.float64).reshape(len(steps), len(columns))  # NULL becomes NaN
+    def record(self) -> RunRecord:
+        """Read everything that the run holds at this moment, over one connection."""
+        with self.kept_open():
+            return RunRecord(
+                self.path, self.experiment, self.facts(), tuple(self.plan()), tuple(self.lanes())
+            )
 
-        query = "SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step"
-        evaluations = [
-            Evaluation(step, math.nan if val_loss is None else val_loss, metric)
-            for step, val_loss, metric in database.execute(query, (lane,))
-        ]
-
-        query = f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place"
-        health = [
-            LayerHealth(step, layer, size, bool(trained), bool(matrix), *measured)
-            for step, layer, size, trained, matrix, *measured in database.execute(query, (lane,))
-        ]
-
-        def asked(name: str) -> Any:
-            column = columns.index(name)
-            return table[:, column] if any(step[column] is not None for step in steps) else None
-
-        return LaneResult(
-            lane=lane,
-            seed=seed,
-            planned=planned,
-            peak=peak,
-            outcome=cast(Outcome, outcome),
-            lr=table[:, 0],
-            loss=table[:, 1],
-            evaluations=tuple(evaluations),
-            rung=rung,
-            seconds=seconds,
-            error=error,
-            variant=variant,
-            health=tuple(health),
-            **{name: asked(name) for name in ASKED_FOR},
-        )
-
-    def export(self) -> None:
-        """Write steps.csv, lanes.csv and, where layers were looked at, health.csv from the database."""
-        lanes = self.lanes()
+    def export(self, lanes: Sequence[LaneResult]) -> None:
+        """Write steps.csv, lanes.csv and, where layers were looked at, health.csv."""
         self.write("steps.csv", steps_frame(lanes).to_csv(index=False, na_rep="nan"))
         self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False, na_rep="nan"))
         if any(lane.health for lane in lanes):
@@ -322,59 +227,50 @@ class Run:
         draft.replace(self.path / name)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write plain data as JSON; there must be no NaN in it."""
+        """Write plain data as JSON; it must not contain NaN."""
         self.write(name, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other process from running this run's lanes; the system lets go when this one dies.
+        """Keep every other process from running this run's lanes, and keep the database open, inside.
+
+        The operating system lets go of the lock when this process dies.
 
         Raises:
-            UsageError: if another process holds it; says which.
+            UsageError: if another process holds the run; says which.
         """
         lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have it for a moment
         try:
             lock.acquire()
         except Timeout:
-            who = self.facts().get("holder", UNKNOWN_HOLDER)
+            holder = self.facts().holder
             raise UsageError(
-                f"'{self.path}' is being run by process {who['pid']} on {who['host']} since {who['since']};"
-                " wait for it, or stop it."
+                f"'{self.path}' is being run by process {holder['pid']} on {holder['host']} since"
+                f" {holder['since']}; wait for it, or stop it."
             ) from None
         try:
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            self.set_fact("holder", {"pid": os.getpid(), "host": platform.node(), "since": since})
-            yield
+            with self.kept_open():
+                since = time.strftime("%Y-%m-%d %H:%M:%S")
+                self.keep_facts(holder={"pid": os.getpid(), "host": platform.node(), "since": since})
+                yield
         finally:
             lock.release()
 
     @property
-    def holder(self) -> dict[str, Any] | None:
-        """Which process runs it at the moment: pid, host, since; None if none does."""
+    def holder(self) -> Mapping[str, Any] | None:
+        """The process that runs it at this moment: pid, host, since; None if no process does."""
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
             with lock:
                 return None
         except Timeout:
-            found: dict[str, Any] = self.facts().get("holder", UNKNOWN_HOLDER)
-            return found
-        except OSError:  # not ours to lock
+            return self.facts().holder
+        except OSError:  # we may not lock it
             return None
-
-    @contextmanager
-    def _connect(self) -> Iterator[sqlite3.Connection]:
-        """One transaction; a full disk is an OSError here too, as everywhere."""
-        try:
-            with closing(sqlite3.connect(self.path / DATABASE)) as database, database:
-                yield database
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, str(error), str(self.path / DATABASE)) from error
 
 
 def default_path(name: str, command: str) -> Path:
-    """runs/<name>-<command>-<time>, with a number behind it if that is taken."""
+    """Return runs/<name>-<command>-<time>, with a number behind it if that is taken."""
     base = f"{name}-{command}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / base, 2
     while path.exists():
@@ -383,17 +279,17 @@ def default_path(name: str, command: str) -> Path:
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """The runs in a folder, the oldest first, and why others cannot be read.
+    """Return the runs in a folder, the oldest first, and why others cannot be read.
 
     Raises:
         UsageError: if there is no such folder.
     """
     if not folder.is_dir():
         raise UsageError(f"there is no directory '{folder}'; runs are made in ./runs, or where --out says.")
-    found, unreadable = [], []
+    readable, unreadable = [], []
     for database in sorted(folder.glob(f"*/{DATABASE}"), key=lambda file: file.stat().st_ctime):
         try:
-            found.append(Run.open(database.parent))
+            readable.append(Run.open(database.parent))
         except UsageError as error:
             unreadable.append(str(error))
-    return found, unreadable
+    return readable, unreadable

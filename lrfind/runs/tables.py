@@ -3,11 +3,11 @@
 steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
 uses lr), smoothed_loss (see `analysis.curves.smooth`; nan from the first non-finite loss on), and, where
 there are any, held_out_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped
-(1 where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of the
-steps before whose update the validation split was evaluated; the evaluation at the end stands in lanes.csv.
-lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end), outcome, steps,
-first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps), val_loss,
-metric, rung (of a pruned lane), train_seconds.
+(1 where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of
+the steps before whose update the validation split was evaluated; the evaluation at the end stands in
+lanes.csv. lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end),
+outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps),
+val_loss, metric, rung (of a pruned lane), train_seconds.
 health.csv: lane, variant, seed, lr (of the step), then the fields of `analysis.health.LayerHealth`; a row a
 look at a layer. In all tables nan stands where there is nothing.
 """
@@ -15,6 +15,7 @@ look at a layer. In all tables nan stands where there is nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 
 
-def steps_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
     frames = []
     evaluated = any(result.evaluations for result in lanes)
@@ -56,7 +57,7 @@ def _by_step(result: LaneResult) -> tuple[Array, Array]:
     return val_loss, metric
 
 
-def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane; the columns of lanes.csv."""
     return pd.DataFrame(
         [
@@ -81,7 +82,7 @@ def lanes_frame(lanes: list[LaneResult]) -> pd.DataFrame:
     )
 
 
-def health_frame(lanes: list[LaneResult]) -> pd.DataFrame:
+def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane, look and layer; the columns of health.csv."""
     rows = []
     for result in lanes:

@@ -1,1 +1,1 @@
-"""Schedules: pure functions from the step, or from the validation losses so far, to a multiplier."""
+"""Schedules: pure functions from the step, or from the measurements so far, to a multiplier of the lr."""

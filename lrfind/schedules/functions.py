@@ -1,18 +1,19 @@
 """Learning rates as functions of the step.
 
-A schedule takes step numbers (N,), counted from 0, and T = `steps`, how many there are; it returns (N,)
-multipliers of the peak lr, 1.0 at the peak. It keeps no state, so any step can be asked for by itself. Its
-arguments mean the same everywhere:
+A schedule takes step numbers (N,), counted from 0, and T = `steps`, the number of steps. It returns (N,)
+multipliers of the peak lr, which are 1.0 at the peak. It keeps no state, so it can be asked for any step by
+itself. Its arguments mean the same in all schedules:
 
 - A length (`warmup`, `period`, `every`, `decay`, an entry of `at`) is a whole number of steps, or a share of
-  them strictly between 0 and 1, which is rounded.
-- `warmup` of W steps: step t < W has the multiplier (t + 1) / (W + 1), so step W is the first at the peak.
-  The schedule proper begins there, and the t and T of its formula, as the lengths it takes, count from there:
-  torch's `SequentialLR` of `LinearLR(start_factor=1 / (W + 1), total_iters=W)` and the schedule.
-- `end` is the share of the peak that is reached at t = T, one step after the last: with `end=0` the last
-  step still learns. (`one_cycle` reaches its end *at* the last step, as torch's does.)
+  the steps strictly between 0 and 1, which is rounded.
+- `warmup` is a length of W steps. A step t < W has the multiplier (t + 1) / (W + 1), so step W is the first
+  step at the peak. The schedule itself begins there, and the t and T of its formula and its lengths count
+  from there. This is torch's `SequentialLR` of `LinearLR(start_factor=1 / (W + 1), total_iters=W)` and the
+  schedule.
+- `end` is the share of the peak that is reached at t = T, one step after the last step. So with `end=0`, the
+  last step still learns. (`one_cycle` reaches its end *at* the last step, as torch's does.)
 
-An argument out of its bounds raises UsageError.
+An argument that is out of its bounds raises UsageError.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.catalog import Spacing
-from lrfind.errors import UsageError, unknown
+from lrfind.errors import UsageError, counted, unknown
 
 Length = int | float
-"""A number of steps, or a share of them strictly between 0 and 1."""
+"""A number of steps, or a share of the steps strictly between 0 and 1."""
 
 
 def ramp(start_lr: float, end_lr: float, steps: int, *, spacing: Spacing = "exponential") -> Array:
-    """Rise from `start_lr` to `end_lr`, both reached exactly (Smith 2015, arXiv:1506.01186).
+    """Rise from `start_lr` to `end_lr`, and reach both exactly (Smith 2015, arXiv:1506.01186).
 
     Args:
-        start_lr: lr of step 0, positive.
-        end_lr: lr of step `steps - 1`, above `start_lr`.
+        start_lr: the lr of step 0, positive.
+        end_lr: the lr of step `steps - 1`, above `start_lr`.
         steps: T, at least 2.
-        spacing: "exponential" (equal ratios, as fastai made usual) or "linear" (equal differences, as in
+        spacing: "exponential" (equal ratios, which fastai made usual) or "linear" (equal differences, as in
             the paper).
 
     Returns:
@@ -54,14 +55,15 @@ def ramp(start_lr: float, end_lr: float, steps: int, *, spacing: Spacing = "expo
 
 
 def constant(step: Array, steps: int) -> Array:
-    """Stay at the peak: torch's `ConstantLR` at factor 1."""
+    """Stay at the peak, as torch's `ConstantLR` with `factor=1`."""
     return np.ones(np.shape(step))
 
 
 def linear_warmup(step: Array, steps: int, *, warmup: int | float = 0.05) -> Array:
     """Rise to the peak in a straight line, then stay (Goyal et al. 2017, arXiv:1706.02677, section 2.2).
 
-    (t + 1) / (W + 1), at most 1: torch's `LinearLR` with `start_factor=1 / (W + 1)` and `total_iters=W`.
+    The multiplier is (t + 1) / (W + 1), at most 1. This is torch's `LinearLR` with
+    `start_factor=1 / (W + 1)` and `total_iters=W`.
 
     >>> linear_warmup(np.arange(6), 6, warmup=3)
     array([0.25, 0.5 , 0.75, 1.  , 1.  , 1.  ])
@@ -72,7 +74,8 @@ def linear_warmup(step: Array, steps: int, *, warmup: int | float = 0.05) -> Arr
 def linear(step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0) -> Array:
     """Fall to `end` in a straight line.
 
-    1 - (1 - end) t / T: torch's `LinearLR` with `start_factor=1`, `end_factor=end` and `total_iters=T`.
+    The multiplier is 1 - (1 - end) t / T. This is torch's `LinearLR` with `start_factor=1`, `end_factor=end`
+    and `total_iters=T`.
 
     >>> linear(np.arange(5), 5)
     array([1. , 0.8, 0.6, 0.4, 0.2])
@@ -83,9 +86,10 @@ def linear(step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0
 def polynomial(
     step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0, power: float = 1.0
 ) -> Array:
-    """Fall to `end` as a power of the steps left (Chen et al. 2016, arXiv:1606.00915, "poly", at `end=0`).
+    """Fall to `end` as a power of the steps left (Chen et al. 2016, arXiv:1606.00915, "poly", with `end=0`).
 
-    end + (1 - end) (1 - t / T) ** power: Keras's `PolynomialDecay`; torch's `PolynomialLR` at `end=0`.
+    The multiplier is end + (1 - end) (1 - t / T) ** power. This is Keras's `PolynomialDecay`, and torch's
+    `PolynomialLR` with `end=0`.
     """
     _require_positive("power", power)
     return _fall(step, steps, warmup, end, lambda t, length: (1 - t / length) ** power)
@@ -94,8 +98,8 @@ def polynomial(
 def cosine(step: Array, steps: int, *, warmup: int | float = 0, end: float = 0.0) -> Array:
     """Fall to `end` along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5, one period).
 
-    end + (1 - end) (1 + cos(pi t / T)) / 2: torch's `CosineAnnealingLR` with `T_max=T`; Keras's
-    `CosineDecay`.
+    The multiplier is end + (1 - end) (1 + cos(pi t / T)) / 2. This is torch's `CosineAnnealingLR` with
+    `T_max=T`, and Keras's `CosineDecay`.
 
     >>> cosine(np.arange(4), 4).round(3)
     array([1.   , 0.854, 0.5  , 0.146])
@@ -114,14 +118,15 @@ def cosine_restarts(
 ) -> Array:
     """Fall along half a cosine again and again (SGDR: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
 
-    end + (1 - end) (1 + cos(pi s / P)) / 2, where s counts from the last restart; the first P is `period`,
-    and each next one is `growth` times as long. torch's `CosineAnnealingWarmRestarts` with `T_0=period` and
-    `T_mult=growth`; Keras's `CosineDecayRestarts` with `t_mul=growth`.
+    The multiplier is end + (1 - end) (1 + cos(pi s / P)) / 2, where s counts the steps since the last
+    restart. The first P is `period`, and each next P is `growth` times as long. This is torch's
+    `CosineAnnealingWarmRestarts` with `T_0=period` and `T_mult=growth`, and Keras's `CosineDecayRestarts`
+    with `t_mul=growth`.
 
     >>> cosine_restarts(np.arange(6), 6, period=2, growth=2).round(3)
     array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146])
     """
-    require("growth", growth, growth >= 1 and growth % 1 == 0, "a whole number, at least 1")
+    require("growth", growth, growth >= 1 and growth % 1 == 0, "a whole number of at least 1")
 
     def shape(t: Array, length: int) -> Array:
         since, width = _since_restart(t, _length("period", period, length, least=1), growth)
@@ -135,7 +140,8 @@ def step_decay(
 ) -> Array:
     """Multiply by `factor` at regular steps.
 
-    factor ** floor(t / every): torch's `StepLR` with `step_size=every` and `gamma=factor`.
+    The multiplier is factor ** floor(t / every). This is torch's `StepLR` with `step_size=every` and
+    `gamma=factor`.
 
     >>> step_decay(np.arange(6), 6)
     array([1.  , 1.  , 0.1 , 0.1 , 0.01, 0.01])
@@ -154,13 +160,14 @@ def multi_step(
 ) -> Array:
     """Multiply by `factor` at the given steps (as He et al. 2015, arXiv:1512.03385, section 4.2).
 
-    factor ** (how many of `at` are t or less): torch's `MultiStepLR` with `milestones=at` and
-    `gamma=factor`; Keras's `PiecewiseConstantDecay`, whose borders are one less.
+    The multiplier is factor ** n, where n is the number of entries of `at` that are t or less. This is
+    torch's `MultiStepLR` with `milestones=at` and `gamma=factor`, and Keras's `PiecewiseConstantDecay`, whose
+    borders are lower by one.
     """
     _require_share("factor", factor)
 
     def shape(t: Array, length: int) -> Array:
-        drops = np.sort([_length("at", one, length, least=1) for one in at])
+        drops = np.sort([_length("at", border, length, least=1) for border in at])
         return _power(factor, np.searchsorted(drops, t, side="right"))
 
     return _after_warmup(step, steps, warmup, shape)
@@ -175,10 +182,11 @@ def exponential(
     warmup: int | float = 0,
     staircase: bool = False,
 ) -> Array:
-    """Multiply by `rate` every so many steps, a little at each.
+    """Multiply by the same factor at each step, which gives `rate` over `every` steps.
 
-    rate ** (t / every), the exponent rounded down with `staircase`. `every=None` means T, so that the default
-    falls to a tenth. Keras's `ExponentialDecay`; torch's `ExponentialLR` with `gamma=rate` at `every=1`.
+    The multiplier is rate ** (t / every). With `staircase`, the exponent is rounded down, so the lr changes
+    only after each `every` steps. `every=None` means T, so by default the lr falls to a tenth. This is
+    Keras's `ExponentialDecay`, and torch's `ExponentialLR` with `gamma=rate` if `every=1`.
     """
     _require_share("rate", rate)
 
@@ -198,11 +206,12 @@ def inverse_time(
     every: int | float | None = None,
     warmup: int | float = 0,
 ) -> Array:
-    """Fall as one over the time, or a power of that (Robbins & Monro 1951).
+    """Fall as one over the time, or as a power of that (Robbins & Monro 1951).
 
-    (1 + rate t / every) ** -power. `every=None` means T, so that the default falls to a tenth, as
-    `exponential` does. Keras's `InverseTimeDecay` at `power=1`; at `every=1` Caffe's "inv" with `gamma=rate`,
-    and with `rate=1` too scikit-learn's "invscaling", which counts from 1, with `power_t=power`.
+    The multiplier is (1 + rate t / every) ** -power. `every=None` means T, so by default the lr falls to a
+    tenth, as in `exponential`. With `power=1`, this is Keras's `InverseTimeDecay`. With `every=1`, it is
+    Caffe's "inv" with `gamma=rate`. With `every=1` and `rate=1`, it is scikit-learn's "invscaling" with
+    `power_t=power`, which counts from 1.
     """
     _require_positive("rate", rate)
     _require_positive("power", power)
@@ -214,9 +223,9 @@ def inverse_time(
 def inverse_sqrt(step: Array, steps: int, *, warmup: int | float = 0.1) -> Array:
     """Rise, then fall as one over the root of the step (Vaswani et al. 2017, arXiv:1706.03762, eq. 3).
 
-    min(s / W, sqrt(W / s)) with s = t + 1 and W of at least 1: the paper's rate over its highest, which the
-    paper sets by the model's width. The rise is the paper's, not that of the other schedules: the peak is at
-    step W - 1.
+    The multiplier is min(s / W, sqrt(W / s)), with s = t + 1 and W of at least 1. This is the paper's lr over
+    its highest value, which the paper sets by the model's width. The rise is that of the paper and not that
+    of the other schedules: the peak is at step W - 1.
 
     >>> inverse_sqrt(np.arange(8), 8, warmup=2).round(3)
     array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])
@@ -238,18 +247,19 @@ def cyclic(
 ) -> Array:
     """Rise and fall in straight lines, again and again (Smith 2015, arXiv:1506.01186, section 3).
 
-    low + (1 - low) h, with h from 0 to 1 and back in each period: torch's `CyclicLR` with
-    `step_size_up=period / 2` and `base_lr` at `low` times the peak, `max_lr`.
+    The multiplier is low + (1 - low) h, where h goes from 0 to 1 and back in each period. This is torch's
+    `CyclicLR` with `step_size_up=period / 2`, the peak as `max_lr`, and `low` times the peak as `base_lr`.
 
     Args:
         step: (N,) step numbers.
         steps: T.
         mode: "triangular" leaves h as it is, "triangular2" halves it from one period to the next,
             "exp_range" multiplies it by gamma ** t.
-        period: length of one rise and fall, at least 2 steps.
-        low: share of the peak where each period begins and ends, above 0.
-        gamma: for "exp_range" alone.
-        momentum: the highest and the lowest, for `cyclic_momentum`; None leaves the momentum alone.
+        period: the length of one rise and fall, at least 2 steps.
+        low: the share of the peak where each period begins and ends, above 0.
+        gamma: the base of the factor of "exp_range"; the other modes ignore it.
+        momentum: the highest and the lowest momentum, for `cyclic_momentum`; None leaves the momentum as it
+            is.
 
     >>> cyclic(np.arange(6), 6, period=4, low=0.2)
     array([0.2, 0.6, 1. , 0.6, 0.2, 0.6])
@@ -270,12 +280,12 @@ def cyclic_momentum(
     gamma: float = 0.999,
     momentum: Sequence[float] | None = None,
 ) -> Array | None:
-    """The momentum that goes with `cyclic`, whose arguments it takes: low where the lr is high.
+    """Return the momentum that belongs to `cyclic` with the same arguments: it is low where the lr is high.
 
-    torch's `CyclicLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
+    This is torch's `CyclicLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
 
     Returns:
-        (N,) momenta, not multipliers; None where `momentum` is.
+        (N,) momenta, which are not multipliers; None if `momentum` is None.
     """
     if momentum is None:
         return None
@@ -294,21 +304,23 @@ def one_cycle(
     three_phase: bool = False,
     momentum: Sequence[float] | None = (0.95, 0.85),
 ) -> Array:
-    """Rise to the peak and fall far below the start, once (Smith & Topin 2017, arXiv:1708.07120).
+    """Rise to the peak once, and fall far below the start (Smith & Topin 2017, arXiv:1708.07120).
 
-    torch's `OneCycleLR` step for step; its defaults are fastai's, two phases with cosines between them, where
-    the paper has three straight ones. Where rise * T is 1 or less, torch divides by zero or begins past the
-    peak; here the first step is at `start`, and the fall follows.
+    This equals torch's `OneCycleLR` step for step. The defaults are fastai's: two phases that follow cosines.
+    The paper has three straight phases. If rise * T is 1 or less, torch divides by zero or begins past the
+    peak; here the first step is at `start`, and then the lr falls.
 
     Args:
         step: (N,) step numbers.
         steps: T.
-        rise: share of the steps until the peak, which is at t = rise * T - 1; torch's `pct_start`.
-        start: share of the peak at the first step; one over torch's `div_factor`.
-        end: share of the peak at the last step; torch's is the start over `final_div_factor`.
-        anneal: the line between the phases; torch's `anneal_strategy`.
-        three_phase: fall to `start` in as many steps as the rise took, then to `end`; else fall at once.
-        momentum: the highest and the lowest, for `one_cycle_momentum`; None leaves the momentum alone.
+        rise: the share of the steps until the peak, which is at t = rise * T - 1; torch's `pct_start`.
+        start: the share of the peak at the first step; one over torch's `div_factor`.
+        end: the share of the peak at the last step; in torch, it is the start over `final_div_factor`.
+        anneal: the line that each phase follows; torch's `anneal_strategy`.
+        three_phase: whether the lr falls to `start` in as many steps as the rise took, and then to `end`;
+            otherwise it falls to `end` in one phase.
+        momentum: the highest and the lowest momentum, for `one_cycle_momentum`; None leaves the momentum as
+            it is.
 
     >>> one_cycle(np.arange(6), 6, rise=0.5, start=0.2, end=0.1, anneal="linear")
     array([0.2, 0.6, 1. , 0.7, 0.4, 0.1])
@@ -332,12 +344,12 @@ def one_cycle_momentum(
     three_phase: bool = False,
     momentum: Sequence[float] | None = (0.95, 0.85),
 ) -> Array | None:
-    """The momentum that goes with `one_cycle`, whose arguments it takes: lowest at the lr's peak.
+    """Return the momentum that belongs to `one_cycle` with the same arguments: it is lowest at the lr's peak.
 
-    torch's `OneCycleLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
+    This is torch's `OneCycleLR` with `cycle_momentum=True`, `max_momentum` and `base_momentum`.
 
     Returns:
-        (N,) momenta, not multipliers; None where `momentum` is.
+        (N,) momenta, which are not multipliers; None if `momentum` is None.
     """
     if momentum is None:
         return None
@@ -355,23 +367,24 @@ def wsd(
     end: float = 0.0,
     shape: Literal["linear", "sqrt"] = "linear",
 ) -> Array:
-    """Warm up, stay at the peak, and fall to `end` at last (Hu et al. 2024, arXiv:2404.06395).
+    """Warm up, stay at the peak, and fall to `end` over the last steps (Hu et al. 2024, arXiv:2404.06395).
 
-    end + (1 - end) f(x), where x runs from 0 to 1 over the last `decay` steps, and f(x) is 1 - x or, with
-    "sqrt", 1 - sqrt(x) (both in Hägele et al. 2024, arXiv:2405.18392). `decay`, as a share, is of all the
-    steps, as in the papers: not only of those after the warmup.
+    The multiplier is end + (1 - end) f(x), where x runs from 0 to 1 over the last `decay` steps. f(x) is
+    1 - x or, with "sqrt", 1 - sqrt(x) (both in Hägele et al. 2024, arXiv:2405.18392). If `decay` is a share,
+    it is a share of all steps, as in the papers, and not only of the steps after the warmup.
 
     >>> wsd(np.arange(8), 8, warmup=1, decay=4)
     array([0.5 , 1.  , 1.  , 1.  , 1.  , 0.75, 0.5 , 0.25])
     """
-    line = _named("shape", shape, {"linear": _straight, "sqrt": _one_minus_root})
-    last = _length("decay", decay, steps, least=1)
+    line = _choice("shape", shape, {"linear": _straight, "sqrt": _one_minus_root})
+    decay_steps = _length("decay", decay, steps, least=1)
 
-    def held(t: Array, length: int) -> Array:
-        require("decay", decay, last <= length, f"within the {length} steps that the warmup leaves")
-        return line(np.maximum(0, (t - (length - last)) / last))
+    def stay_then_fall(t: Array, length: int) -> Array:
+        limit = f"at most the {counted(length, 'step')} that the warmup leaves"
+        require("decay", decay, decay_steps <= length, limit)
+        return line(np.maximum(0, (t - (length - decay_steps)) / decay_steps))
 
-    return _fall(step, steps, warmup, end, held)
+    return _fall(step, steps, warmup, end, stay_then_fall)
 
 
 def join(
@@ -381,31 +394,33 @@ def join(
     parts: Sequence[Callable[[Array, int], Array]],
     at: Sequence[int | float],
 ) -> Array:
-    """Follow one schedule after another, each with its own steps from 0 and its own length.
+    """Follow one schedule after another; each counts its own steps from 0 and has its own length.
 
-    The first of `parts` until step at[0], the second until at[1], and so on: torch's `SequentialLR` with
-    `milestones=at`.
+    The first of `parts` lasts until step at[0], the second one until at[1], and so on. This is torch's
+    `SequentialLR` with `milestones=at`.
 
     >>> join(np.arange(6), 6, parts=[constant, linear], at=[4])
     array([1. , 1. , 1. , 1. , 1. , 0.5])
     """
     if len(parts) != len(at) + 1:
         raise UsageError(
-            f"join needs one step in `at` between each two parts; found {len(at)} for {len(parts)} parts."
+            "join needs one entry of `at` between each two neighbouring parts; found"
+            f" {counted(len(at), 'entry')} for {counted(len(parts), 'part')}."
         )
-    borders = [0, *(_length("at", one, steps, least=1) for one in at), steps]
+    borders = [0, *(_length("at", border, steps, least=1) for border in at), steps]
     increase = all(start < stop for start, stop in pairwise(borders))
-    require("at", list(at), increase, f"increasing and below the {steps} steps")
+    require("at", list(at), increase, f"increasing and below {steps}, the number of steps")
     step = np.asarray(step, np.float64)
-    whose = np.searchsorted(borders[1:-1], step, side="right")
+    part_of_step = np.searchsorted(borders[1:-1], step, side="right")
     result = np.empty_like(step)
     for number, (part, (start, stop)) in enumerate(zip(parts, pairwise(borders), strict=True)):
-        result[whose == number] = part(step[whose == number] - start, stop - start)
+        inside = part_of_step == number
+        result[inside] = part(step[inside] - start, stop - start)
     return result
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:
-    """Raise UsageError for the argument `name` unless `holds`; `what` says what it must be.
+    """Raise UsageError for the argument `name` unless `holds`; `what` says what the argument must be.
 
     >>> require("power", -1, -1 > 0, "a positive number")
     Traceback (most recent call last):
@@ -424,27 +439,27 @@ def _require_share(name: str, value: float) -> None:
 
 
 def _extremes(momentum: Sequence[float]) -> tuple[float, float]:
-    """The highest and the lowest momentum."""
-    fits = len(momentum) == 2 and 0 <= momentum[1] <= momentum[0] < 1
-    require("momentum", momentum, fits, "the highest and the lowest, both from 0 to below 1")
+    """Return the highest and the lowest momentum."""
+    valid = len(momentum) == 2 and 0 <= momentum[1] <= momentum[0] < 1
+    require("momentum", momentum, valid, "the highest and the lowest momentum, both at least 0 and below 1")
     return momentum[0], momentum[1]
 
 
 def _length(name: str, value: Length, steps: int, *, least: int = 0) -> int:
-    """How many of the `steps` a length is; a share is never rounded below `least`."""
+    """Return a length as a number of steps; a share is never rounded below `least`."""
     require("steps", steps, steps >= 1, "at least 1")
     if isinstance(value, (int, np.integer)) and value >= least:
         return int(value)
-    share = isinstance(value, float) and 0 < value < 1
-    what = f"a number of steps (whole, at least {least}) or a share of them (between 0 and 1)"
-    require(name, value, share, what)
+    is_share = isinstance(value, float) and 0 < value < 1
+    what = f"a whole number of steps (at least {least}) or a share of the steps (between 0 and 1)"
+    require(name, value, is_share, what)
     return max(least, round(value * steps))
 
 
 def _rise(warmup: Length, steps: int) -> int:
-    """How many steps the warmup takes, which leaves at least one."""
+    """Return the number of steps of the warmup; at least one step must be left after it."""
     rise = _length("warmup", warmup, steps)
-    require("warmup", warmup, rise < steps, f"shorter than the run, which has {steps} steps")
+    require("warmup", warmup, rise < steps, f"shorter than the run, which has {counted(steps, 'step')}")
     return rise
 
 
@@ -453,7 +468,7 @@ def _every(every: Length | None, length: int) -> int:
 
 
 def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Array, int], Array]) -> Array:
-    """Rise to the peak, then follow `shape`, a function of the steps since and of how many there are."""
+    """Rise to the peak, then follow `shape`, a function of the steps since then and of their number."""
     rise = _rise(warmup, steps)
     step = np.asarray(step, np.float64)
     since = np.maximum(step - rise, 0)
@@ -461,7 +476,7 @@ def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Arra
 
 
 def _fall(step: Array, steps: int, warmup: Length, end: float, shape: Callable[[Array, int], Array]) -> Array:
-    """After the warmup, follow `shape` from 1 to 0, stretched to go from 1 to `end`."""
+    """Follow `shape` after the warmup; it goes from 1 to 0 and is stretched to go from 1 to `end`."""
     require("end", end, 0 <= end <= 1, "a share of the peak, from 0 to 1")
     return _after_warmup(step, steps, warmup, lambda t, length: _down_to(end, shape(t, length)))
 
@@ -487,14 +502,14 @@ def _one_minus_root(x: Array) -> Array:
     return 1 - np.sqrt(x)
 
 
-def _named(kind: str, name: str, table: dict[str, Callable[..., Array]]) -> Callable[..., Array]:
+def _choice(kind: str, name: str, table: dict[str, Callable[..., Array]]) -> Callable[..., Array]:
     if name not in table:
         raise unknown(kind, name, table)
     return table[name]
 
 
 def _since_restart(t: Array, period: int, growth: int) -> tuple[Array, Array]:
-    """(N,) steps since the last restart, and (N,) steps from that one to the next."""
+    """Return the steps since the last restart (N,), and the steps from that restart to the next one (N,)."""
     if growth == 1:
         return t % period, np.full_like(t, period)
     starts = [0]
@@ -505,33 +520,34 @@ def _since_restart(t: Array, period: int, growth: int) -> tuple[Array, Array]:
 
 
 def _swing(step: Array, steps: int, mode: str, period: Length, gamma: float) -> Array:
-    """(N,) heights from 0 to 1, up and down in each period."""
+    """Return heights (N,) from 0 to 1 that go up and down in each period."""
     _require_share("gamma", gamma)
     t = np.asarray(step, np.float64)
     turn = t / _length("period", period, steps, least=2)
-    lower: dict[str, Callable[..., Array]] = {
+    scales: dict[str, Callable[..., Array]] = {
         "triangular": lambda: np.ones_like(t),
         "triangular2": lambda: _power(0.5, np.floor(turn)),
         "exp_range": lambda: _power(gamma, t),
     }
     triangle: Array = 1 - np.abs(1 - 2 * (turn % 1))
-    return _named("mode", mode, lower)() * triangle
+    return _choice("mode", mode, scales)() * triangle
 
 
 def _turns(steps: int, rise: float, three_phase: bool) -> list[float]:
-    """The steps at which the phases of `one_cycle` begin, and the one at which the last ends."""
+    """Return the steps at which the phases of `one_cycle` begin, and the step at which the last one ends."""
     _require_share("rise", rise)
-    require("rise", rise, not three_phase or rise <= 0.5, "at most 0.5 in three phases, of which it sets two")
+    limit = "at most 0.5 with three phases, because two of them are that long"
+    require("rise", rise, not three_phase or rise <= 0.5, limit)
     peak = max(0.0, rise * steps - 1)
     return [0, peak, 2 * peak, steps - 1] if three_phase else [0, peak, steps - 1]
 
 
 def _through(step: Array, turns: Sequence[float], levels: Sequence[float], anneal: str) -> Array:
-    """Go from level to level (P + 1,), each reached at its turn (P + 1,)."""
-    line = _named("anneal", anneal, {"cosine": _half_cosine, "linear": _straight})
+    """Go through the levels (P + 1,) of P phases, and reach each one at its turn (P + 1,)."""
+    line = _choice("anneal", anneal, {"cosine": _half_cosine, "linear": _straight})
     t, begin, level = np.asarray(step, np.float64), np.asarray(turns), np.asarray(levels)
     phase = np.searchsorted(begin[1:-1], t)  # a turn belongs to the phase that it ends
     width = np.maximum(np.diff(begin), np.finfo(np.float64).tiny)  # a phase may have no steps
-    since, until = level[phase], level[phase + 1]
-    way: Array = until + (since - until) * line((t - begin[phase]) / width[phase])
-    return way
+    first, last = level[phase], level[phase + 1]
+    heights: Array = last + (first - last) * line((t - begin[phase]) / width[phase])
+    return heights

@@ -1,7 +1,7 @@
-"""Learning rates as functions of what was measured so far.
+"""Learning rates as functions of the measurements so far.
 
-A reaction takes what was measured, oldest first, and the peak lr; it returns the multiplier of the peak for
-what comes next. It keeps no state: the whole past is its argument.
+A reaction takes the measurements, oldest first, and the peak lr. It returns the multiplier of the peak for
+the next steps. It keeps no state, because its argument is the whole past.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from lrfind.schedules.functions import require
 
-SMALLEST_CHANGE = 1e-8  # of the lr: torch's `eps`
+SMALLEST_CHANGE = 1e-8  # an lr that would change by no more stays as it is; torch's `eps`
 
 
 def reduce_on_plateau(
@@ -28,18 +28,18 @@ def reduce_on_plateau(
 ) -> float:
     """Multiply the lr by `factor` whenever the loss has stopped falling.
 
-    torch's `ReduceLROnPlateau` in mode "min" with a relative threshold, evaluation for evaluation. So a loss
-    counts as an improvement below best * (1 - threshold), and where the best is negative, one that is hardly
-    worse counts too. NaN is no improvement.
+    This equals torch's `ReduceLROnPlateau` in mode "min" with a relative threshold, evaluation for
+    evaluation. A loss is an improvement if it is below best * (1 - threshold). So if the best loss is
+    negative, a loss that is hardly worse is an improvement too. NaN is no improvement.
 
     Args:
-        val_losses: of every evaluation so far.
-        peak: the lr that is reduced, before any reduction.
-        factor: of each reduction, above 0 and below 1.
-        patience: how many evaluations without an improvement are let pass; the next one reduces.
-        threshold: relative fall of the loss that is an improvement, from 0 to below 1.
-        cooldown: how many evaluations after a reduction do not count.
-        min_lr: the lr is not reduced below it.
+        val_losses: the loss of every evaluation so far.
+        peak: the lr before any reduction.
+        factor: the factor of each reduction, above 0 and below 1.
+        patience: the number of evaluations without an improvement that are allowed; the next one reduces.
+        threshold: the relative fall of the loss that counts as an improvement, at least 0 and below 1.
+        cooldown: the number of evaluations after a reduction that do not count.
+        min_lr: the lr below which nothing is reduced.
 
     Returns:
         The multiplier of the peak after these evaluations.
@@ -48,7 +48,7 @@ def reduce_on_plateau(
     0.5
     """
     require("factor", factor, 0 < factor < 1, "above 0 and below 1")
-    require("min_lr", min_lr, 0 <= min_lr < math.inf, "a learning rate, at least 0")
+    require("min_lr", min_lr, 0 <= min_lr < math.inf, "a learning rate of at least 0")
     _require_peak(peak)
     _require_count("patience", patience)
     _require_count("cooldown", cooldown)
@@ -67,17 +67,17 @@ def reduce_on_plateau(
 
 
 def plateaued(val_losses: Sequence[float], *, patience: int, threshold: float = 1e-4) -> bool:
-    """Whether the last `patience` evaluations brought nothing, so that a run may stop early.
+    """Return whether the last `patience` evaluations show no improvement, so that a run may stop early.
 
-    None of them is below best - threshold * |best|, where `best` is the lowest loss before them. NaN is never
-    lower, and before the first number any number is. Keras's `EarlyStopping` at `threshold=0` (its
-    `min_delta`, which is absolute); with a threshold it measures from the last loss that was lower by that
-    much, we from the lowest.
+    This is so if none of them is below best - threshold * |best|, where `best` is the lowest loss before
+    them. NaN is never an improvement. If there is no number before them, any number is an improvement. With
+    `threshold=0` this equals Keras's `EarlyStopping`, whose `min_delta` is absolute. With a threshold, Keras
+    measures from the last loss that was lower by that much; we measure from the lowest loss.
 
     Args:
-        val_losses: of every evaluation so far.
-        patience: at least 1.
-        threshold: relative fall of the loss that is an improvement, from 0 to below 1.
+        val_losses: the loss of every evaluation so far.
+        patience: the number of evaluations, at least 1.
+        threshold: the relative fall of the loss that counts as an improvement, at least 0 and below 1.
 
     >>> plateaued([3.0, 2.0, 2.1, 2.0], patience=2), plateaued([3.0, 2.0, 2.1, 1.9], patience=2)
     (True, False)
@@ -86,27 +86,29 @@ def plateaued(val_losses: Sequence[float], *, patience: int, threshold: float = 
     _require_threshold(threshold)
     before, last = val_losses[:-patience], val_losses[-patience:]
     best = min((loss for loss in before if loss == loss), default=math.inf)
-    bar = best - threshold * abs(best) if math.isfinite(best) else best
-    return len(last) == patience and not any(loss < bar for loss in last)
+    limit = best - threshold * abs(best) if math.isfinite(best) else best
+    return len(last) == patience and not any(loss < limit for loss in last)
 
 
 def grad_norm(norms: Sequence[float], peak: float, *, percentile: float = 10.0, window: int = 1000) -> float:
-    """Lower the lr where the gradient is larger than it mostly was.
+    """Lower the lr at steps whose gradient is larger than usual.
 
-    min(1, p / n), where n is the last of the `norms` and p their percentile, the last included: the rule by
-    which AutoClip scales the gradient (Seetharaman et al. 2020, arXiv:2007.14469), applied to the lr instead.
-    For plain SGD the two are the same update; with momentum or Adam they are not, as the state sees the whole
-    gradient here. Where the paper looks back to the first step, we look back `window` steps.
+    The multiplier is min(1, p / n), where n is the last of the `norms` and p is their percentile, with the
+    last one included. AutoClip scales the gradient by this rule (Seetharaman et al. 2020, arXiv:2007.14469);
+    here it scales the lr. For plain SGD, both give the same update. With momentum or Adam they do not,
+    because here the state of the optimizer sees the whole gradient. The paper looks back to the first step;
+    we look back `window` steps.
 
     Args:
-        norms: of the whole gradient at every step so far, this one last.
+        norms: the norms of the whole gradient at every step so far, with this step last.
         peak: the lr that is lowered; the answer does not depend on it.
-        percentile: from 0 to 100; the lower, the more is lowered.
-        window: how many of the last norms count, at least 1.
+        percentile: the percentile of the norms, from 0 to 100; a lower one lowers the lr more.
+        window: the number of the last norms that count, at least 1.
 
     Returns:
-        The multiplier of the peak for this step. It is 1 where the gradient is zero, and where its norm is
-        not finite: that is for the rule on divergence to see. Norms before that are not finite do not count.
+        The multiplier of the peak for this step. It is 1 if the gradient is zero. It is also 1 if the norm is
+        not finite, because the divergence rule handles that case. Earlier norms that are not finite do not
+        count.
 
     >>> grad_norm([1.0, 1.0, 1.0, 4.0], 0.1, percentile=50)
     0.25
@@ -125,8 +127,8 @@ def _require_peak(peak: float) -> None:
 
 
 def _require_count(name: str, value: int, *, least: int = 0) -> None:
-    require(name, value, value >= least and value % 1 == 0, f"a whole number, at least {least}")
+    require(name, value, value >= least and value % 1 == 0, f"a whole number of at least {least}")
 
 
 def _require_threshold(threshold: float) -> None:
-    require("threshold", threshold, 0 <= threshold < 1, "a share of the loss, from 0 to below 1")
+    require("threshold", threshold, 0 <= threshold < 1, "a share of the loss, at least 0 and below 1")

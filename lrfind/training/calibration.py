@@ -1,13 +1,12 @@
-"""Which way lanes run: checked against a plain lane, and measured on a few steps of the real thing."""
+"""Calibration: choosing the mode that lanes run in, by a check against a single lane and by timing steps."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,120 +14,112 @@ from torch import Tensor
 
 from lrfind.analysis.curves import Array
 from lrfind.config.sections import LanesSection
+from lrfind.errors import in_one_line
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.explanations.failures import first_steps_failed
 from lrfind.training.loop import train
-from lrfind.training.stack import Stack, obstacle
+from lrfind.training.mode import Mode, computing_with
+from lrfind.training.stack import Stack, why_not_stackable
 
 WARM_STEPS = 3
 FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 3, 10, 0.25
 CLOSE_LOSS = {"float32": 1e-4, "bfloat16": 1e-2}  # relative: a stack sums in another order than a plain lane
-CLOSE_TENSOR = 5e-2  # of its norm; a mistake shows as a difference of the order of 1
-ROUNDING = 0.2  # of the relative difference of losses: what of the largest norm is only rounding elsewhere
+CLOSE_TENSOR = 5e-2  # relative to the norm; a mistake shows as a difference of the order of 1
+ROUNDING = 0.2  # times CLOSE_LOSS: the share of the largest norm that is mere rounding in other tensors
 MIB, GIB = 2**20, 2**30
 
 
-@dataclass(frozen=True)
-class Engine:
-    """How the lanes of a run are trained. It is stored before the first lane, so that resume does the same.
-
-    Attributes:
-        lanes: one after another, or stacked.
-        why: in words.
-        chunk: the most lanes in one stack; 1 for single lanes.
-        compile: whether stacks are compiled.
-        threads: that torch computes with.
-        ratio: how many times as fast as single lanes the stacked ones were; None where not measured.
-        seconds_per_step: of one lane, as measured; in a stack, its share.
-    """
-
-    lanes: Literal["single", "stacked"]
-    why: str
-    chunk: int
-    compile: bool
-    threads: int
-    ratio: float | None
-    seconds_per_step: float
-
-
-def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, seed: int) -> Engine:
-    """Choose how to train the lanes of one seed, on about ten steps of each way.
+def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, seed: int) -> Mode:
+    """Choose how to train the lanes of one seed, on about ten steps in each mode.
 
     Args:
         problem: what to train.
-        section: what is asked for. With `lanes: auto`, single and stacked lanes are timed, on one thread and
-            on as many as torch has; small tensors, or a busy machine, want one. With a way that is named,
-            and then `threads` or torch's own number of them, two runs give the same to the last digit. A
-            stack that cannot be had, or fails its check, gives way to single lanes.
-        lanes: K, of one seed.
-        lr: a calm one, for the steps.
-        seed: of the steps.
+        section: what was asked for. With `lanes: auto`, single and stacked lanes are timed, on one thread and
+            on as many as torch has, because small tensors and busy machines are faster with one. With a mode
+            that is named, and then `threads` or torch's own number of them, two runs give the same results to
+            the last digit. Single lanes replace stacked ones that are not possible or that fail their check.
+        lanes: K, the number of lanes of one seed.
+        lr: an lr for the steps at which training is calm.
+        seed: the seed for the steps.
 
     Raises:
-        LrfindError: if a plain lane cannot take its first steps.
+        LrfindError: if a single lane cannot take its first steps.
     """
-    own = section.threads or torch.get_num_threads()
-    choices = (own,) if section.threads or section.lanes != "auto" else tuple(dict.fromkeys((1, own)))
+    default = section.threads or torch.get_num_threads()
+    choices = (default,) if section.threads or section.lanes != "auto" else tuple(dict.fromkeys((1, default)))
     setup = problem.setup(seed)
     try:
         _step(setup, lr, WARM_STEPS)
     except (Exception, SystemExit) as error:
         raise first_steps_failed(error) from error
     seconds, threads = _fastest(choices, lambda: _step(setup, lr))
-
-    def single(why: str, ratio: float | None = None) -> Engine:
-        return Engine("single", why, 1, False, threads, ratio, seconds)
-
+    single = Mode("single", "that was asked for", threads=threads, seconds_per_step=seconds)
     if section.lanes == "single":
-        return single("asked for")
+        return single
     if lanes < 2:
-        return single("there is one lane a seed, so nothing to stack")
-    reason = obstacle(problem.setup(seed))
-    if reason:
-        return single(f"lanes cannot be stacked: {reason}")
+        return replace(single, reason="there is one lane for each seed, so there is nothing to stack")
+    obstacle = why_not_stackable(problem.setup(seed))
+    if obstacle:
+        return replace(single, reason=f"lanes cannot be stacked: {obstacle}")
+    most = _most_lanes(problem, section, seed)
+    if isinstance(most, str):
+        return replace(single, reason=most)
+    size = math.ceil(lanes / math.ceil(lanes / most))
+    timed = _time_stack(problem, section, choices, size, lr, seed)
+    if isinstance(timed, str):
+        return replace(single, reason=f"stacked lanes fail the check against a single one: {timed}")
+    stack_seconds, stack_threads = timed
+    ratio = seconds * size / stack_seconds
+    measured = f"stacked lanes were measured {ratio:.2f} times as fast as single ones, {size} at a time"
+    if section.lanes == "auto" and ratio < 1:
+        return replace(single, reason=measured, ratio=ratio)
+    return Mode(
+        "stacked",
+        f"that was asked for; {measured}" if section.lanes == "stacked" else measured,
+        threads=stack_threads,
+        seconds_per_step=stack_seconds / size,
+        stack_size=size,
+        compile=section.compile,
+        ratio=ratio,
+    )
+
+
+def _most_lanes(problem: Problem, section: LanesSection, seed: int) -> int | str:
+    """Return how many lanes of a stack fit into its memory, or why not even two do."""
     try:
         size = lane_bytes(problem.setup(seed))
-        most = int(section.stack_memory * GIB / size)
-        if most < 2:
-            cap = f"stack_memory allows {section.stack_memory:g} GiB"
-            return single(f"one lane of a stack takes {size / MIB:.0f} MiB, and {cap}")
-        chunk = math.ceil(lanes / math.ceil(lanes / most))
+    except (Exception, SystemExit) as error:  # whatever a user's model refuses
+        return f"stacked lanes fail the check against a single one: {in_one_line(error, 200)}"
+    most = int(section.stack_memory * GIB / size)
+    if most < 2:
+        limit = f"stack_memory allows {section.stack_memory:g} GiB"
+        return f"one lane of a stack takes {size / MIB:.0f} MiB, and {limit}"
+    return most
+
+
+def _time_stack(
+    problem: Problem, section: LanesSection, choices: Sequence[int], size: int, lr: float, seed: int
+) -> tuple[float, int] | str:
+    """Return the seconds of a stack's step and the fastest number of threads, or what is wrong with it."""
+    try:
         plain = _first_steps_of_a_lane(_bare(problem, seed), lr)
         bare = _bare(problem, seed)
-        stack = Stack(bare, chunk, compile=section.compile, graphs=problem.graphs)
+        stack = Stack(bare, size, compile=section.compile, graphs=problem.graphs)
         close = CLOSE_LOSS[bare.recipe.precision]
-        reason = _difference(_first_steps_of_a_stack(stack, lr), plain, close)
-        row = np.full((1, chunk), lr)
-        whole, stack_threads = _fastest(choices, lambda: stack.train(row))
+        difference = _difference(_first_steps_of_a_stack(stack, lr), plain, close)
+        row = np.full((1, size), lr)
+        timed = _fastest(choices, lambda: stack.train(row))
     except (Exception, SystemExit) as error:  # whatever vmap, a tracer or a compiler refuses
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-    if reason:
-        return single(f"stacked lanes fail the check against a plain one: {reason}")
-    ratio = seconds * chunk / whole
-    measured = f"stacked lanes were measured {ratio:.2f} times as fast as single ones, {chunk} at a time"
-    if section.lanes == "auto" and ratio < 1:
-        return single(measured, ratio)
-    why = f"asked for; {measured}" if section.lanes == "stacked" else measured
-    return Engine("stacked", why, chunk, section.compile, stack_threads, ratio, whole / chunk)
-
-
-@contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """So many threads for torch inside, as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+        return in_one_line(error, 200)
+    return difference or timed
 
 
 def lane_bytes(setup: Setup) -> int:
-    """What one lane of a stack takes in memory: weights, gradients, optimizer state and activations.
+    """Return the memory of one lane of a stack: weights, gradients, optimizer state and activations.
 
-    The activations are counted on a forward pass, as what autograd keeps of it.
+    The activations are what autograd keeps of one forward pass.
     """
     kept: dict[int, int] = {}
 
@@ -144,9 +135,13 @@ def lane_bytes(setup: Setup) -> int:
 
 
 class _FirstSteps(NamedTuple):
-    """Two steps of a lane, or of each lane of a stack: gradients and buffers are those of the second.
+    """Two steps of a lane, or of each lane of a stack.
 
-    `reassigned` are buffers that forward gave a new tensor, which a stack would not see.
+    Attributes:
+        losses: the loss of each step.
+        gradients: the gradients of the second step.
+        buffers: the buffers after the second step.
+        reassigned: the buffers that `forward` gave a new tensor, which a stack would not see.
     """
 
     losses: Array
@@ -174,7 +169,7 @@ def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
 
 
 def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> str | None:
-    """What a stack does differently from a plain lane, or None."""
+    """Return what a stack does differently from a single lane; None if nothing."""
     if plain.reassigned:
         return f"forward gives the buffer {plain.reassigned[0]} a new tensor instead of changing it in place"
     for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
@@ -205,7 +200,7 @@ def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> 
 
 
 def _bare(problem: Problem, seed: int) -> Setup:
-    """A lane's parts whose steps are made of one batch and its gradient, as it is."""
+    """Return a lane's parts whose steps take one batch and its gradient, without clipping and the like."""
     setup = problem.setup(seed)
     return replace(setup, recipe=Recipe(precision=setup.recipe.precision))
 
@@ -216,7 +211,7 @@ def _step(setup: Setup, lr: float, steps: int = 1) -> None:
 
 
 def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float, int]:
-    """The median time of a step, with the number of threads that makes it least, and that number."""
+    """Return the median time of a step with the number of threads that is fastest, and that number."""
     times = []
     for threads in choices:
         with computing_with(threads):
@@ -226,7 +221,7 @@ def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float,
 
 
 def _seconds(step: Callable[[], object]) -> float:
-    """Median time of a step; of fewer steps where each takes long."""
+    """Return the median time of a step; fewer steps are timed where each takes long."""
     times: list[float] = []
     while len(times) < FEWEST_TIMED or (len(times) < MOST_TIMED and sum(times) < ENOUGH_SECONDS):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""The validation split: loss and metric of a model, or of K stacked ones, in evaluation mode."""
+"""The validation split: loss and metric of a model, or of K stacked models, in evaluation mode."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ Metric = Literal["accuracy", "R^2", "perplexity"]
 
 
 class Score(NamedTuple):
-    """What one batch adds to an evaluation.
+    """The contribution of one batch to an evaluation.
 
     Attributes:
-        loss: () mean over the batch; (K,) of stacked lanes.
-        part: () share of right answers, or mean squared error; the loss where the metric needs neither.
+        loss: () the mean over the batch; (K,) for stacked lanes.
+        part: () the share of right answers, or the mean squared error; the loss where the metric needs
+            neither; (K,) for stacked lanes.
     """
 
     loss: Tensor
@@ -30,10 +31,10 @@ class Score(NamedTuple):
 
 
 def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None:
-    """The metric that fits a task.
+    """Choose the metric that fits a task.
 
-    Accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`; perplexity for cross-entropy
-    over more than one class per row, as in sequences; R^2 for numbers; None for anything else.
+    It is the accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`; the perplexity for
+    cross-entropy with more than one target per row, as in sequences; R^2 for numbers; None for anything else.
     """
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
         return None
@@ -47,14 +48,14 @@ def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None
 
 
 def score(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Score, Metric | None]:
-    """Score one batch; pure tensor arithmetic, so that `vmap` can run it over lanes."""
+    """Score one batch, with pure tensor arithmetic, so that `vmap` can run it over lanes."""
     output, loss = output_and_loss(model, loss_fn, batch)
     target = _target(batch)
     metric = metric_of(loss_fn, output, target)
     if metric == "accuracy":
         binary = output.shape == target.shape
         right = (output > 0) == (target > 0.5) if binary else output.argmax(1) == target
-        exact = torch.float32 if right.device.type == "mps" else torch.float64  # MPS has no more
+        exact = torch.float32 if right.device.type == "mps" else torch.float64  # MPS has no float64
         part = right.to(exact).mean()
     elif metric == "R^2":
         part = (output - target).square().mean()
@@ -64,16 +65,16 @@ def score(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tupl
 
 
 def evaluate(
-    scored: Callable[[Any], tuple[Score, Metric | None]], batches: Iterable[Any]
+    score_batch: Callable[[Any], tuple[Score, Metric | None]], batches: Iterable[Any]
 ) -> tuple[Array, Array | None, Metric | None]:
     """Evaluate lanes on a validation split.
 
     Args:
-        scored: what a batch is worth; see `score`.
-        batches: the split, once.
+        score_batch: a function from a batch to its score and metric; see `score`.
+        batches: one pass over the split.
 
     Returns:
-        val_loss (K,), metric (K,) or None, and the metric's name. Batches count by their rows.
+        val_loss (K,), metric (K,) or None, and the metric's name. Batches are weighted by their rows.
 
     Raises:
         UsageError: if the split is empty.
@@ -81,7 +82,7 @@ def evaluate(
     losses, parts, rows, targets = [], [], [], []
     metric: Metric | None = None
     for batch in batches:
-        (loss, part), metric = scored(batch)
+        (loss, part), metric = score_batch(batch)
         losses.append(loss.detach().reshape(-1))
         parts.append(part.detach().reshape(-1))
         rows.append(_rows(batch))
@@ -102,14 +103,14 @@ def evaluate(
 
 
 def held_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
-    """The loss of one batch in evaluation mode, without gradients; every module's mode is kept."""
+    """Return the loss of one batch in evaluation mode, without gradients; keep every module's mode."""
     with evaluating(model), torch.no_grad():
         return batch_loss(model, loss_fn, batch).item()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode inside, every submodule's own mode again afterwards."""
+    """Set evaluation mode inside the block, and afterwards every submodule's own mode again."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

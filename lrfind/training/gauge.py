@@ -1,4 +1,4 @@
-"""The gauge: looks at every layer's gradient, weights and update, at some steps of a lane or of a stack."""
+"""The gauge: looks at every layer's gradient, weights and update, at some steps of a lane or a stack."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth
+from lrfind.errors import in_one_line
 
-MEMORY = 4  # looks over which a unit must pass no gradient to be dead: one batch may just not wake it
-ROOT = "(model)"  # the layer of parameters that the model itself has
-HELD = 2**22  # numbers that may wait to be measured together with those of later looks
+MEMORY = 4  # looks without gradient that make a unit dead: one batch alone may just not activate it
+ROOT = "(model)"  # the name of the layer for parameters that belong to the model itself
+MOST_WAITING = 2**22  # numbers that may wait to be measured together with those of later looks
 NO_MATRIX = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]
@@ -26,15 +27,16 @@ MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]
 
 @dataclass(frozen=True)
 class _Layer:
-    """A module with parameters of its own, these by their full names.
+    """A module with parameters of its own.
 
     Attributes:
-        name: of the module.
-        size: how many numbers it has.
+        name: the name of the module.
+        size: the number of numbers in its parameters.
         matrix: see `LayerHealth`.
-        trained: those that the optimizer has.
-        sizes: how many numbers each of these has.
-        units: of a linear or convolutional layer, each a row of all its trained parameters; else 0.
+        trained: the full names of its parameters that the optimizer has.
+        sizes: the number of numbers in each of these.
+        units: the number of units of a linear or convolutional layer, where each unit is one row of every
+            trained parameter; 0 for other layers.
     """
 
     name: str
@@ -47,38 +49,38 @@ class _Layer:
 
 @dataclass
 class _Look:
-    """What was taken at one step, all trained weights in a row (K, N).
+    """The tensors of one step, with all trained weights of a lane in one row (K, N).
 
     Attributes:
-        step: its number.
-        weights: before the update.
-        gradients: as they are before anything is done to them; 0 where none arrives.
-        arrives: of each layer that learns, whether any gradient does.
-        moved: what the update changed; None until it is done.
+        step: the number of the step.
+        weights: the weights before the update.
+        gradients: the gradients before anything changes them; 0 where there is none.
+        has_gradient: for each trained layer, whether any gradient arrives at it.
+        update: the change of the weights by the update; None until the update is done.
     """
 
     step: int
     weights: Tensor
     gradients: Tensor
-    arrives: Sequence[bool]
-    moved: Tensor | None = None
+    has_gradient: Sequence[bool]
+    update: Tensor | None = None
 
 
 @dataclass
 class Gauge:
     """Looks at the layers of one lane, or of each of K lanes of a stack.
 
-    Tensors are given with a leading axis of lanes (K, ...), by their parameters' names. A look copies the
-    weights, their gradients and their update; what these amount to is computed for several looks together,
-    since on small models the number of operations is what costs.
+    Tensors have a leading axis of lanes (K, ...) and are passed by their parameters' names. A look copies the
+    weights, their gradients and their update; the measurements are computed for several looks together,
+    because on small models the cost is the number of operations.
 
     Attributes:
-        model: whose layers they are.
-        trained: names of the parameters that the optimizer has.
-        steps: at which it looks.
-        clip_norm: see `lrfind.training.loop.Recipe`.
+        model: the model that has the layers.
+        trained: the names of the parameters that the optimizer has.
+        steps: the steps at which it looks.
+        clip_norm: see `lrfind.problem.setup.Recipe`.
         clip_value: see there.
-        awake: at each of the last few looks, which units of all layers had a gradient (K, units).
+        awake: for each of the last few looks, which units of all layers had a gradient (K, units).
     """
 
     model: nn.Module
@@ -90,137 +92,142 @@ class Gauge:
 
     def __post_init__(self) -> None:
         self._looks: list[_Look] = []
-        self._seen: list[tuple[int, Array]] = []  # step, (K, L, len(MEASURED)); NaN where there is nothing
+        self._tables: list[tuple[int, Array]] = []  # step, (K, L, len(MEASURED)); NaN: not measured
 
     @cached_property
-    def _layers(self) -> list[_Layer]:  # not known before the first step: a lazy layer has no shape
+    def _layers(self) -> list[_Layer]:  # read at the first look: before it, a lazy layer has no shape
         return _layers_of(self.model, self.trained)
 
     @cached_property
-    def _learning(self) -> list[_Layer]:
+    def _trained_layers(self) -> list[_Layer]:
         return [layer for layer in self._layers if layer.trained]
 
     @property
-    def awaits(self) -> bool:
-        """Whether the update of the step that it looked at last is still to be seen."""
-        return bool(self._looks) and self._looks[-1].moved is None
+    def awaits_update(self) -> bool:
+        """Return whether the update of the step of the last look is still missing."""
+        return bool(self._looks) and self._looks[-1].update is None
 
     def look(
         self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
     ) -> None:
-        """Look at a step whose gradients are there, before anything is done to them."""
-        with self._going_blind():
+        """Look at a step whose gradients are computed, before anything changes them."""
+        with self._looks_end_on_failure():
             self._look(step, parameters, gradients)
 
     def _look(
         self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
     ) -> None:
-        if not self._learning:  # the optimizer has parameters of the loss alone
+        if not self._trained_layers:  # the optimizer has parameters of the loss alone
             return
-        arrives, found = [], []
-        for layer in self._learning:
-            arrives.append(any(gradients[name] is not None for name in layer.trained))
-            found += [_dense(gradients[name], parameters[name]) for name in layer.trained]
-        self._looks.append(_Look(step, self._flat(parameters), _in_a_row(found), arrives))
+        has_gradient, dense = [], []
+        for layer in self._trained_layers:
+            has_gradient.append(any(gradients[name] is not None for name in layer.trained))
+            dense += [_dense(gradients[name], parameters[name]) for name in layer.trained]
+        self._looks.append(_Look(step, self._flat(parameters), _in_a_row(dense), has_gradient))
 
     def updated(self, parameters: Mapping[str, Tensor]) -> None:
-        """See what the step that was looked at did, once it is done."""
-        with self._going_blind():
+        """Record the update of the step of the last look, once the optimizer has made it."""
+        with self._looks_end_on_failure():
             last = self._looks[-1]
-            last.moved = self._flat(parameters).sub_(last.weights)
-            if len(self._looks) * last.weights.numel() > HELD:
+            last.update = self._flat(parameters).sub_(last.weights)
+            if len(self._looks) * last.weights.numel() > MOST_WAITING:
                 self._measure()
 
     def keep(self, index: Sequence[int]) -> None:
-        """Go on with the lanes at these places of the stack alone; what was seen must be taken before."""
+        """Keep only the lanes at these places of the stack; `take` the looks so far before that."""
         self.awake = [units[[*index]] for units in self.awake]
 
     def take(self) -> list[list[LayerHealth]]:
-        """What was seen of each lane since it was last asked; of no lane if nothing was."""
-        with self._going_blind():
+        """Return each lane's rows of the looks since the last call; an empty list if there was no look."""
+        with self._looks_end_on_failure():
             self._measure()
-        seen, self._seen = self._seen, []
-        lanes = len(seen[0][1]) if seen else 0
-        return [[row for step, table in seen for row in self._rows(step, table[k])] for k in range(lanes)]
+        tables, self._tables = self._tables, []
+        lanes = len(tables[0][1]) if tables else 0
+        return [[row for step, table in tables for row in self._rows(step, table[k])] for k in range(lanes)]
 
     @contextmanager
-    def _going_blind(self) -> Iterator[None]:
-        """An observer ends no training: a failure inside, as of lack of memory, ends the looks alone."""
+    def _looks_end_on_failure(self) -> Iterator[None]:
+        """Turn a failure inside the block, such as lack of memory, into the end of the looks.
+
+        An observer must not end a training.
+        """
         try:
             yield
         except Exception as error:
             self.steps, self._looks = (), []
-            told = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            warnings.warn(f"the layers are looked at no more: {told}", RuntimeWarning, stacklevel=2)
+            reason = in_one_line(error, most=200)
+            message = f"there are no further looks at the layers, because one failed: {reason}"
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def _rows(self, step: int, table: Array) -> list[LayerHealth]:
-        """One lane's look (L, len(MEASURED)), with the layers that do not learn among the others."""
+        """Turn one lane's look (L, len(MEASURED)) into rows, with empty rows for the layers not trained."""
         measured = iter(table.tolist())
         rows = []
         for layer in self._layers:
             values = next(measured) if layer.trained else [math.nan] * len(MEASURED)
-            known = [None if math.isnan(value) else value for value in values]
+            columns = [None if math.isnan(value) else value for value in values]
             trained = bool(layer.trained)
-            rows.append(LayerHealth(step, layer.name, layer.size, trained, layer.matrix, *known))
+            rows.append(LayerHealth(step, layer.name, layer.size, trained, layer.matrix, *columns))
         return rows
 
     def _flat(self, parameters: Mapping[str, Tensor]) -> Tensor:
-        return _in_a_row([parameters[name] for layer in self._learning for name in layer.trained])
+        return _in_a_row([parameters[name] for layer in self._trained_layers for name in layer.trained])
 
     def _measure(self) -> None:
-        """Turn the M looks that wait into tables."""
+        """Turn the M waiting looks into tables."""
         looks, self._looks = self._looks, []
         if not looks:
             return
         lanes, column = len(looks[0].weights), {name: place for place, name in enumerate(MEASURED)}
-        gradients = self._by_layer([look.gradients for look in looks])  # each (M K, n)
+        gradients = self._by_layer([look.gradients for look in looks])  # L tensors (M K, n)
         weights = self._by_layer([look.weights for look in looks])
-        undone = torch.full_like(looks[0].weights, torch.nan)
-        moved = [undone if look.moved is None else look.moved for look in looks]
-        zeros = [1 - part.sign().abs_().mean(dim=1) for part in gradients]  # counting is slower
-        norms = [*_norms(gradients), *_norms(weights), *_norms(self._by_layer(moved))]
-        grad_norm, weight_norm, update, share = np.split(_host([*norms, *zeros]), 4, axis=1)  # (M K, L)
-        wild = ~np.isfinite(grad_norm)
+        no_update = torch.full_like(looks[0].weights, torch.nan)
+        updates = [no_update if look.update is None else look.update for look in looks]
+        zeros = [1 - part.sign().abs_().mean(dim=1) for part in gradients]  # counting zeros is slower
+        norms = [*_norms(gradients), *_norms(weights), *_norms(self._by_layer(updates))]
+        columns = _host([*norms, *zeros])
+        grad_norm, weight_norm, update_norm, zero_share = np.split(columns, 4, axis=1)  # (M K, L)
+        nonfinite = ~np.isfinite(grad_norm)
         table = np.full((*grad_norm.shape, len(MEASURED)), np.nan)
-        table[:, :, column["grad_norm"]] = np.where(wild, np.inf, grad_norm)
-        table[:, :, column["zero_share"]] = share
+        table[:, :, column["grad_norm"]] = np.where(nonfinite, np.inf, grad_norm)
+        table[:, :, column["zero_share"]] = zero_share
         table[:, :, column["nonfinite_share"]] = 0.0
-        if wild.any():
+        if nonfinite.any():
             table[:, :, column["nonfinite_share"]] = _shares([~part.isfinite() for part in gradients])
         if self.clip_norm is not None or self.clip_value is not None:
             table[:, :, column["clipped_share"]] = self._clipped(gradients, grad_norm)
         table[:, :, column["dead_share"]] = self._dead(gradients, lanes)
-        table[np.repeat(~np.array([look.arrives for look in looks]), lanes, axis=0)] = np.nan
+        table[np.repeat(~np.array([look.has_gradient for look in looks]), lanes, axis=0)] = np.nan
         table[:, :, column["weight_norm"]] = weight_norm
-        with np.errstate(divide="ignore", invalid="ignore"):  # of weights that were 0
-            ratio = update / weight_norm
+        with np.errstate(divide="ignore", invalid="ignore"):  # where the weights are all 0
+            ratio = update_norm / weight_norm
         table[:, :, column["update_ratio"]] = np.where(np.isfinite(ratio), ratio, np.nan)
-        self._seen += zip([look.step for look in looks], np.split(table, len(looks)), strict=True)
+        self._tables += zip([look.step for look in looks], np.split(table, len(looks)), strict=True)
 
     def _by_layer(self, flat: Sequence[Tensor]) -> Sequence[Tensor]:
-        """M tensors (K, N) as L tensors (M K, n), one for each layer that learns."""
-        sizes = [sum(layer.sizes) for layer in self._learning]
+        """Turn M tensors (K, N) into L tensors (M K, n), one for each trained layer."""
+        sizes = [sum(layer.sizes) for layer in self._trained_layers]
         parts: Sequence[Tensor] = torch.split(torch.cat([*flat]) if len(flat) > 1 else flat[0], sizes, dim=1)
         return parts
 
     def _dead(self, gradients: Sequence[Tensor], lanes: int) -> Array:
-        """Share (M K, L) of each layer's units without gradient at all of the last few looks."""
+        """Return the share (M K, L) of each layer's units without gradient in all of the last few looks."""
         shares = np.full((len(gradients[0]), len(gradients)), np.nan)
-        owners = [place for place, layer in enumerate(self._learning) if layer.units]
-        if not owners:
+        with_units = [place for place, layer in enumerate(self._trained_layers) if layer.units]
+        if not with_units:
             return shares
-        rows = [_awake(gradients[place], self._learning[place]) for place in owners]
-        awake = np.split(torch.cat(rows, dim=1).cpu().numpy(), len(shares) // lanes)  # M times (K, units)
+        rows = [_awake(gradients[place], self._trained_layers[place]) for place in with_units]
+        awake = np.split(torch.cat(rows, dim=1).cpu().numpy(), len(shares) // lanes)  # M arrays (K, units)
         borders = np.cumsum([row.shape[1] for row in rows])[:-1]
         for number, units in enumerate(awake):
             self.awake = [*self.awake[1 - MEMORY :], units]
-            lately = np.any(self.awake, axis=0)
-            for place, own in zip(owners, np.split(lately, borders, axis=1), strict=True):
-                shares[number * lanes : (number + 1) * lanes, place] = 1 - own.mean(axis=1)
+            recently = np.any(self.awake, axis=0)
+            for place, layer_units in zip(with_units, np.split(recently, borders, axis=1), strict=True):
+                shares[number * lanes : (number + 1) * lanes, place] = 1 - layer_units.mean(axis=1)
         return shares
 
     def _clipped(self, gradients: Sequence[Tensor], norms: Array) -> Array:
-        """Share (M K, L) of each layer's gradient that clipping changes."""
+        """Return the share (M K, L) of each layer's gradient that clipping changes."""
         shares = np.zeros_like(norms)
         if self.clip_value is not None:
             shares = _shares([part.abs() > self.clip_value for part in gradients])
@@ -230,49 +237,49 @@ class Gauge:
 
 
 def _layers_of(model: nn.Module, trained: Container[str]) -> list[_Layer]:
-    """The modules with parameters of their own; one that is shared counts where it comes first."""
+    """List the modules with parameters of their own; a shared parameter counts where it comes first."""
     layers = []
     seen: set[int] = set()
     for name, module in model.named_modules():
-        own = {
+        parameters = {
             f"{name}.{key}" if name else key: parameter
             for key, parameter in module.named_parameters(recurse=False)
             if id(parameter) not in seen
         }
-        seen |= {id(parameter) for parameter in own.values()}
-        learning = {key: parameter for key, parameter in own.items() if key in trained}
-        size = sum(parameter.numel() for parameter in own.values())
-        by_row = {len(parameter) if parameter.ndim else 0 for parameter in learning.values()}
+        seen |= {id(parameter) for parameter in parameters.values()}
+        trained_parameters = {key: parameter for key, parameter in parameters.items() if key in trained}
+        size = sum(parameter.numel() for parameter in parameters.values())
+        row_counts = {len(parameter) if parameter.ndim else 0 for parameter in trained_parameters.values()}
         if size:
             layers.append(
                 _Layer(
                     name=name or ROOT,
                     size=size,
-                    matrix=any(p.ndim > 1 for p in own.values()) and not isinstance(module, NO_MATRIX),
-                    trained=[*learning],
-                    sizes=[p.numel() * (1 + p.is_complex()) for p in learning.values()],
-                    units=max(by_row) if len(by_row) == 1 and isinstance(module, WITH_UNITS) else 0,
+                    matrix=any(p.ndim > 1 for p in parameters.values()) and not isinstance(module, NO_MATRIX),
+                    trained=[*trained_parameters],
+                    sizes=[p.numel() * (1 + p.is_complex()) for p in trained_parameters.values()],
+                    units=max(row_counts) if len(row_counts) == 1 and isinstance(module, WITH_UNITS) else 0,
                 )
             )
     return layers
 
 
 def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
-    """A gradient as numbers in the shape of its parameter."""
+    """Return a gradient as a dense tensor in the shape of its parameter; zeros where there is none."""
     if gradient is None:
         return torch.zeros_like(parameter)
     return gradient.to_dense() if gradient.is_sparse else gradient
 
 
 def _in_a_row(tensors: Sequence[Tensor]) -> Tensor:
-    """All numbers of tensors (K, ...) in a row a lane, (K, N); a copy."""
+    """Copy all numbers of tensors (K, ...) into one row per lane, (K, N)."""
     real = [torch.view_as_real(tensor) if tensor.is_complex() else tensor for tensor in tensors]
     rows = [tensor.flatten(1) if tensor.ndim > 1 else tensor[:, None] for tensor in real]
     return torch.cat([row.to(rows[0].device) for row in rows], dim=1)
 
 
 def _awake(gradient: Tensor, layer: _Layer) -> Tensor:
-    """Which units of a layer have a gradient, (R, units), from that of its parameters in a row (R, n)."""
+    """Return which units of a layer have a gradient (R, units), from its gradients in rows (R, n)."""
     parts = torch.split(gradient, list(layer.sizes), dim=1)
     shapes = [(len(part), layer.units, part.shape[1] // layer.units) for part in parts]
     rows = [torch.linalg.vector_norm(p.reshape(s), dim=2) for p, s in zip(parts, shapes, strict=True)]
@@ -280,16 +287,16 @@ def _awake(gradient: Tensor, layer: _Layer) -> Tensor:
 
 
 def _norms(parts: Sequence[Tensor]) -> list[Tensor]:
-    """The Euclidean norm (R,) of each row of tensors (R, n)."""
+    """Return the Euclidean norm (R,) of each row of each tensor (R, n)."""
     return [torch.linalg.vector_norm(part, dim=1) for part in parts]
 
 
 def _shares(marked: Sequence[Tensor]) -> Array:
-    """The share (R, L) of the numbers that are marked, in each row of L tensors (R, n) of truth values."""
+    """Return the share (R, L) of true values in each row of L tensors (R, n)."""
     return _host([part.float().mean(dim=1) for part in marked])
 
 
 def _host(columns: Sequence[Tensor]) -> Array:
-    """Columns (R,) as a table."""
-    found: Array = torch.stack([*columns], dim=1).cpu().double().numpy()
-    return found
+    """Return columns (R,) as a table in host memory."""
+    table: Array = torch.stack([*columns], dim=1).cpu().double().numpy()
+    return table

@@ -1,4 +1,4 @@
-"""One lane at a time: a generator that takes training steps. Only here, and in `stacks`, is an lr applied."""
+"""One lane at a time: a generator of training steps. An lr is applied only here and in the module `stack`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lrfind.training.gauge import Gauge
 
 
 class Step(NamedTuple):
-    """What one step measured, all before the update that uses `lr`."""
+    """The measurements of one step, all taken before the update that uses `lr`."""
 
     step: int
     lr: float
@@ -40,7 +40,7 @@ def train(
 ) -> Iterator[Step]:
     """Take one optimizer step for each lr, and yield each step's measurements before its update.
 
-    Whoever iterates decides when to stop: the update of a step is made when the next one is asked for, so
+    The caller decides when to stop: the update of a step is made when the next step is requested, so
     stopping at a non-finite loss leaves the weights as they were. A lane may be trained in parts, one call
     after another on the same setup.
 
@@ -49,16 +49,18 @@ def train(
         lr: (T,) the lr of each step.
         start: the number of the first step.
         grad_norm: also measure the Euclidean norm of the gradient, over all parameters, before clipping.
-        momentum: (T,) of each step; the optimizer's own when omitted.
-        damping: from the norm of a step's gradient to what its lr is multiplied with.
-        gauge: looks at the layers, at the steps that it wants.
+        momentum: (T,) the momentum of each step; the optimizer's own when omitted.
+        damping: a function from the norm of a step's gradient to the factor of its lr.
+        gauge: the gauge that looks at the layers, at its own steps; None for no looks.
 
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
     model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
     if isinstance(optimizer, torch.optim.LBFGS):
-        raise UsageError("LBFGS takes several evaluations a step, at lrs of its own; use another optimizer.")
+        raise UsageError(
+            "LBFGS evaluates the loss several times per step, at lrs of its own; use another optimizer."
+        )
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
@@ -75,26 +77,26 @@ def train(
             named = named or dict(model.named_parameters())
             gradients = {name: None if p.grad is None else p.grad[None] for name, p in named.items()}
             gauge.look(step, {name: p.detach()[None] for name, p in named.items()}, gradients)
-        _adjust(parameters, setup.recipe)
+        _change_gradients(parameters, setup.recipe)
         if damping is not None and norm is not None:
             value *= damping(norm)
-        for group, ratio, held in zip(optimizer.param_groups, setup.ratios, setup.held, strict=True):
-            _set_lr(group, value * ratio + held)
+        for group, ratio, held_lr in zip(optimizer.param_groups, setup.ratios, setup.held_lrs, strict=True):
+            _set_lr(group, value * ratio + held_lr)
         if momentum is not None:
             set_momentum(optimizer, float(momentum[step - start]))
         yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
         if scaler is None:
             optimizer.step()
         else:
-            if not skipped:  # a fused SGD that is skipped at its first step keeps an unwritten momentum
+            if not skipped:  # a fused SGD skipped at its first step would keep uninitialised momentum
                 scaler.step(optimizer)
             scaler.update()
-        if gauge is not None and gauge.awaits:
+        if gauge is not None and gauge.awaits_update:
             gauge.updated({name: p.detach()[None] for name, p in named.items()})
 
 
 def _backward(setup: Setup) -> float:
-    """Add the gradient of the next step's loss, and return that: the mean over its batches."""
+    """Add the gradient of the next step's loss, and return that loss: the mean over its batches."""
     losses = []
     for _ in range(setup.recipe.accumulate):
         with setup.casting():
@@ -111,7 +113,7 @@ def _backward(setup: Setup) -> float:
     return losses[0].item() if len(losses) == 1 else torch.stack(losses).mean().item()
 
 
-def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:
+def _change_gradients(parameters: list[Tensor], recipe: Recipe) -> None:
     """Change the gradients as the recipe says."""
     if recipe.l1:
         for parameter in parameters:
@@ -124,15 +126,15 @@ def _adjust(parameters: list[Tensor], recipe: Recipe) -> None:
 
 
 def gauge_of(setup: Setup, steps: Container[int]) -> Gauge:
-    """A gauge of a lane's layers, that looks at these steps."""
-    held = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
+    """Return a gauge of a lane's layers that looks at these steps."""
+    in_optimizer = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
     named = setup.model.named_parameters()
-    trained = {name for name, p in named if id(p) in held and p.requires_grad}
+    trained = {name for name, p in named if id(p) in in_optimizer and p.requires_grad}
     return Gauge(setup.model, trained, steps, setup.recipe.clip_norm, setup.recipe.clip_value)
 
 
 def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
-    """Give every param group this momentum: `momentum`, or the first of `betas`.
+    """Set the momentum of every param group: `momentum`, or the first of `betas`.
 
     Raises:
         UsageError: if the optimizer has neither.
@@ -144,13 +146,13 @@ def set_momentum(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["betas"] = (value, *group["betas"][1:])
         else:
             raise UsageError(
-                f"{type(optimizer).__name__} has no momentum to move; give the schedule `momentum: null`, or"
-                " use sgd, rmsprop or one of the Adam family."
+                f"{type(optimizer).__name__} has no momentum that a schedule could change; set the schedule's"
+                " `momentum: null`, or use sgd, rmsprop or an optimizer of the Adam family."
             )
 
 
 def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether an optimizer uses a momentum that a schedule can move."""
+    """Return whether an optimizer uses a momentum that a schedule can change."""
     if "betas" in optimizer.defaults:
         return True
     return "momentum" in optimizer.defaults and all(g["momentum"] > 0 for g in optimizer.param_groups)
@@ -162,7 +164,7 @@ def _norm(parameters: list[Tensor]) -> float:
 
 
 def _set_lr(group: dict[str, Any], lr: float) -> None:
-    if isinstance(group["lr"], Tensor):  # capturable optimizers keep it on the device
+    if isinstance(group["lr"], Tensor):  # capturable optimizers keep their lr on the device
         group["lr"].fill_(lr)
     else:
         group["lr"] = lr

@@ -1,4 +1,4 @@
-"""From lanes to their results: in teams, watched, evaluated, pruned and kept."""
+"""From lanes to their results: lanes are given to executors, watched, evaluated, pruned and stored."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, LaneResult
-from lrfind.errors import LrfindError, Stopped
+from lrfind.errors import LrfindError, Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
-from lrfind.training.calibration import Engine
+from lrfind.training.executor import Conditions, Executor, Record, SingleExecutor, StackExecutor
 from lrfind.training.explanations.failures import first_steps_failed
-from lrfind.training.team import Alone, Conditions, Record, Stacked, Team
+from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
 
 
@@ -25,20 +25,20 @@ def run_lane(
     *,
     keep: Callable[[LaneResult], None] = lambda result: None,
     watch: Watch = unwatched,
-    begin: Callable[[Alone], None] = lambda alone: None,
-    paused: Callable[[Alone], None] = lambda alone: None,
+    begin: Callable[[SingleExecutor], None] = lambda executor: None,
+    paused: Callable[[SingleExecutor], None] = lambda executor: None,
 ) -> LaneResult:
     """Train one lane to its end or its divergence.
 
     Args:
         problem: what to train.
-        lane: its seed and lrs.
-        conditions: as for every lane of the run.
-        keep: given the lane's result as soon as it ends; also when it was interrupted or failed, before the
-            exception goes on.
-        watch: told of every step.
-        begin: given the lane before its first step, to put it where an earlier run of it has come to.
-        paused: given the lane at every stop of the conditions, with all that belongs to that stop done.
+        lane: the lane's seed and lrs.
+        conditions: what all lanes of the run have in common.
+        keep: called with the lane's result as soon as the lane ends; also if it was interrupted or failed,
+            before the exception goes on.
+        watch: called after every step.
+        begin: called with the executor before the first step, to put it where an earlier run of it stopped.
+        paused: called with the executor at every stop of the conditions, when that stop's own work is done.
 
     Raises:
         LrfindError: if training raises; the lane is kept as failed, with what it had measured.
@@ -48,13 +48,14 @@ def run_lane(
         for result in results:  # none before the first step
             keep(result)
 
-    team = Alone(problem, lane, conditions, watch)
-    begin(team)
-    (result,) = _train([team], problem, conditions, interrupted=interrupted, paused=lambda: paused(team))
+    executor = SingleExecutor(problem, lane, conditions, watch)
+    begin(executor)
+    (result,) = _train(
+        [executor], problem, conditions, interrupted=interrupted, paused=lambda: paused(executor)
+    )
     keep(result)
-    (record,) = team.records
-    if record.failure is not None:
-        raise _explained(record) from record.failure
+    if executor.record.failure is not None:
+        raise _explained(executor.record) from executor.record.failure
     return result
 
 
@@ -62,96 +63,98 @@ def run_lanes(
     problem: Problem,
     lanes: Sequence[Lane],
     conditions: Conditions,
-    engine: Engine,
+    mode: Mode,
     *,
     keep: Callable[[Sequence[LaneResult]], None],
     watch: Watch = unwatched,
     note: Callable[[str], None] = lambda text: None,
 ) -> None:
-    """Train lanes of any number of seeds, as the engine says. A lane that fails does not stop the others.
+    """Train lanes of any number of seeds in a mode. A lane that fails does not stop the others.
 
     Args:
         problem: what to train.
-        lanes: all of the same length.
-        conditions: what they have in common.
-        engine: how to train them.
-        keep: given the results of lanes that were trained together (as a stack, or pruned against each
-            other) as soon as they have ended; also when they were interrupted.
-        watch: told of every step.
-        note: told when a stack failed and its lanes were run alone instead.
+        lanes: the lanes, all of the same length.
+        conditions: what the lanes have in common.
+        mode: how to train them.
+        keep: called with the results of lanes that were trained together (as a stack, or pruned against each
+            other) as soon as these have ended; also if they were interrupted.
+        watch: called after every step.
+        note: called with a sentence when a stack failed and its lanes ran one after another instead.
     """
 
-    def together(chunks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
-        teams: list[Team] = [
-            Alone(problem, chunk[0], conditions, watch)
-            if len(chunk) == 1
-            else Stacked(problem, chunk, conditions, watch, compile=engine.compile)
-            for chunk in chunks
+    def together(stacks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
+        executors: list[Executor] = [
+            SingleExecutor(problem, stack[0], conditions, watch)
+            if len(stack) == 1
+            else StackExecutor(problem, stack, conditions, watch, compile=mode.compile)
+            for stack in stacks
         ]
-        return _train(teams, problem, conditions, interrupted=keep)
+        return _train(executors, problem, conditions, interrupted=keep)
 
-    def one_by_one(group: Sequence[Lane]) -> list[LaneResult]:
-        if conditions.rungs:  # then they are compared on the way
-            return together([[lane] for lane in group])
+    def one_by_one(members: Sequence[Lane]) -> list[LaneResult]:
+        if conditions.rungs:  # then the lanes are compared on the way
+            return together([[lane] for lane in members])
         done: list[LaneResult] = []
         try:
-            for lane in group:
+            for lane in members:
                 done += together([[lane]])
         except (KeyboardInterrupt, Stopped):
             keep([replace(result, outcome="interrupted") for result in done])
             raise
         return done
 
-    for queue in companies(lanes):
-        size = 1 if _reacts_to_gradients(queue[0]) else engine.chunk
-        chunks = [queue[at : at + size] for at in range(0, len(queue), size)]
-        for group in [chunks] if conditions.rungs else [[chunk] for chunk in chunks]:
-            members = [lane for chunk in group for lane in chunk]
+    for group in stackable_groups(lanes):
+        size = 1 if _reacts_to_gradients(group[0]) else mode.stack_size
+        stacks = [group[at : at + size] for at in range(0, len(group), size)]
+        # Lanes that are pruned against each other train side by side; other stacks one after another.
+        for side_by_side in [stacks] if conditions.rungs else [[stack] for stack in stacks]:
+            members = [lane for stack in side_by_side for lane in stack]
             try:
-                results = together(group)
-            except (Exception, SystemExit) as error:  # of a stack: a lane alone notes its own
-                reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-                which = f"lanes {members[0].lane} to {members[-1].lane}"
-                note(f"{which} ran one after another: as a stack they failed ({reason}).")
+                results = together(side_by_side)
+            except (Exception, SystemExit) as error:  # a stack's: a single lane records its own
+                note(
+                    f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
+                    f" they failed ({in_one_line(error, 200)})."
+                )
                 results = one_by_one(members)
             keep(results)
 
 
 def _train(
-    teams: Sequence[Team],
+    executors: Sequence[Executor],
     problem: Problem,
     conditions: Conditions,
     *,
     interrupted: Callable[[Sequence[LaneResult]], None],
     paused: Callable[[], None] = lambda: None,
 ) -> list[LaneResult]:
-    """Train teams of one seed side by side, from one stop to the next.
+    """Train lanes of one seed side by side, from one stop to the next.
 
     Args:
-        teams: of lanes of one seed.
+        executors: the executors of the lanes.
         problem: what to train.
         conditions: what the lanes have in common.
-        interrupted: given what was measured when an interruption goes through.
+        interrupted: called with what was measured when an interruption goes through.
         paused: called after every stop.
 
     Returns:
-        A result a lane.
+        One result for each lane.
     """
-    records = [record for team in teams for record in team.records]
+    records = [record for executor in executors for record in executor.records]
     steps, done = records[0].lane.lr.size, len(records[0].steps)
-    generators: dict[int, Any] = {}  # by team: what its dropout and its loader draw from
+    generators: dict[int, Any] = {}  # executor -> the state that its dropout and its loader draw from
     try:
-        for stop in (each for each in conditions.stops(steps) if each > done):
-            for number, team in enumerate(teams):
-                live = [record for record in team.records if not record.outcome]
+        for stop in (stop for stop in conditions.stops(steps) if stop > done):
+            for number, executor in enumerate(executors):
+                live = [record for record in executor.records if not record.outcome]
                 began = time.perf_counter()
                 if number in generators:
                     restore(generators[number])
                 if live:
-                    team.advance(stop)
+                    executor.advance(stop)
                     if conditions.evaluated_at(stop, steps):
-                        team.evaluate(stop)
-                if len(teams) > 1:
+                        executor.evaluate(stop)
+                if len(executors) > 1:
                     generators[number] = capture(problem.generators)
                 for record in live:
                     record.seconds += (time.perf_counter() - began) / len(live)
@@ -166,17 +169,17 @@ def _train(
     return [record.result("finished") for record in records]
 
 
-def companies(lanes: Sequence[Lane]) -> list[list[Lane]]:
-    """The lanes that may train as one stack, seed after seed.
+def stackable_groups(lanes: Sequence[Lane]) -> list[list[Lane]]:
+    """Group lanes by what the lanes of one stack must have in common, seed after seed.
 
-    They have the seed in common and a momentum, where their schedules move it; and those whose lr follows
-    the norm of their gradient, which a stack does not measure, are apart.
+    Lanes of one stack share the seed and, where their schedules move it, the momentum. Lanes whose lr follows
+    the norm of their gradient are apart, because a stack does not measure that norm.
     """
-    found: dict[tuple[Any, ...], list[Lane]] = {}
+    groups: dict[tuple[Any, ...], list[Lane]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.seed):
         momentum = None if lane.momentum is None else lane.variant
-        found.setdefault((lane.seed, momentum, _reacts_to_gradients(lane)), []).append(lane)
-    return list(found.values())
+        groups.setdefault((lane.seed, momentum, _reacts_to_gradients(lane)), []).append(lane)
+    return list(groups.values())
 
 
 def _reacts_to_gradients(lane: Lane) -> bool:
@@ -186,14 +189,14 @@ def _reacts_to_gradients(lane: Lane) -> bool:
 def _prune(records: Sequence[Record], rung: int) -> None:
     live = [record for record in records if not record.outcome]
     recent = [halving.recent_loss([step.loss for step in record.steps]) for record in live]
-    going_on = halving.survivors(recent, len(records), rung)
+    survivors = halving.survivors(recent, len(records), rung)
     for place, record in enumerate(live):
-        if place not in going_on:
+        if place not in survivors:
             record.outcome, record.rung = "pruned", rung
 
 
 def _explained(record: Record) -> LrfindError:
-    """What to tell when a lane failed."""
+    """Return the error to raise for a lane that failed."""
     error, step, lane = record.failure, len(record.steps), record.lane
     assert error is not None
     if isinstance(error, LrfindError) or step == 0:
@@ -201,5 +204,5 @@ def _explained(record: Record) -> LrfindError:
     lr = lane.lr[min(step, lane.lr.size - 1)]  # the last update comes after the last step
     return LrfindError(
         f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lr:.3g}:"
-        f" {type(error).__name__}: {' '.join(str(error).split())}"
+        f" {in_one_line(error)}"
     )

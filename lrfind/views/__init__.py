@@ -1,1 +1,1 @@
-"""Views of results: text, plots and snippets. They read summaries and never train."""
+"""Views of results: text, plots and snippets. They read results and never train."""

@@ -59,20 +59,22 @@ def test_scaling_down_and_up_again_comes_back() -> None:
             assert up.settings["eps"] == pytest.approx(1e-8)
 
 
-def test_the_same_batch_changes_nothing_and_says_nothing() -> None:
+def test_the_same_batch_size_changes_nothing_and_has_no_notes() -> None:
     for optimizer in OPTIMIZERS:
         scaled = scale_lr(0.1, 64, 32, workers=2, optimizer=optimizer)
         assert (scaled.lr, scaled.factor, scaled.warmup, scaled.notes) == (0.1, 1, None, ())
         assert scaled.settings == {}
 
 
-def test_averages_that_the_rule_cannot_reach_are_said_and_left_as_they_are() -> None:
+def test_averages_that_the_rule_cannot_reach_get_a_note_and_stay_as_they_are() -> None:
     stretched = scale_lr(1e-3, 64, 256, optimizer="adamw")
     assert any("1 - beta1 becomes 0.4" in note for note in stretched.notes)
     beyond = scale_lr(1e-3, 64, 64 * 16, optimizer="adamw")
     assert any("1 - beta1 would have to be 1.6" in note for note in beyond.notes)
     assert set(beyond.settings) == {"eps"}
-    assert any("0.25 times what it was; 4 times the weight_decay" in note for note in beyond.notes)
+    assert any(
+        "0.25 times what it was; to keep it, multiply weight_decay by 4." in note for note in beyond.notes
+    )
 
 
 def test_the_noise_scale_goes_from_linear_to_constant() -> None:
@@ -87,7 +89,7 @@ def test_the_noise_scale_goes_from_linear_to_constant() -> None:
     assert "1812.06162" in scaled.source
 
 
-def test_a_rule_that_is_asked_for_holds_against_the_noise_scale_but_warns() -> None:
+def test_a_chosen_rule_is_kept_above_the_noise_scale_with_a_note() -> None:
     scaled = scale_lr(1.0, 100, 400, rule="linear", noise_scale=150)
     assert scaled.lr == 4
     assert any("above the measured noise scale of 150" in note for note in scaled.notes)
@@ -104,9 +106,9 @@ def test_auto_knows_every_optimizer_of_the_catalog() -> None:
     assert optimizer_named("torch.optim:Adam") is OPTIMIZERS["adam"]
 
 
-def test_an_unknown_class_is_a_guess_and_a_rule_for_others_is_said() -> None:
+def test_notes_say_when_a_rule_is_a_guess_or_made_for_other_optimizers() -> None:
     notes = scale_lr(1.0, 1, 4, optimizer="mine:Lion").notes
-    assert any("'mine:Lion'" in note and "sqrt is a guess" in note for note in notes)
+    assert any("'mine:Lion', so sqrt is a guess" in note for note in notes)
     assert any("by analogy" in note for note in scale_lr(1.0, 1, 4, optimizer="adagrad").notes)
     assert any("made for SGD" in note for note in scale_lr(1.0, 1, 4, rule="linear", optimizer="adam").notes)
     krizhevsky = scale_lr(1.0, 1, 4, rule="sqrt")
@@ -115,7 +117,7 @@ def test_an_unknown_class_is_a_guess_and_a_rule_for_others_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"lr": 0.0}, "lr must be a positive number; found 0"),
         ({"lr": math.nan}, "found nan"),
@@ -125,13 +127,13 @@ def test_an_unknown_class_is_a_guess_and_a_rule_for_others_is_said() -> None:
         ({"rule": "sqr"}, "unknown rule 'sqr'; did you mean sqrt?"),
         ({"optimizer": "adamm"}, "did you mean adam"),
         ({"optimizer": "adam", "betas": (0.9, 1.0)}, "betas must be two numbers"),
-        ({"optimizer": "adam", "eps": -1.0}, "eps must be a number, at least 0"),
+        ({"optimizer": "adam", "eps": -1.0}, "eps must be a number of at least 0"),
         ({"noise_scale": math.inf}, "noise_scale must be a positive number; found inf"),
     ],
 )
-def test_what_cannot_be_scaled_is_said(change: dict[str, object], said: str) -> None:
+def test_arguments_that_cannot_be_scaled_are_refused(change: dict[str, object], message: str) -> None:
     arguments: dict[str, object] = {"lr": 0.1, "from_batch": 64, "to_batch": 256} | change
-    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         scale_lr(**arguments)  # type: ignore[arg-type]
 
 
@@ -161,14 +163,14 @@ def test_the_command_measures_a_config_and_takes_its_numbers(tmp_path: Path) -> 
     config = tmp_path / "noisy.yaml"
     config.write_text(NOISY)
     out, err = run(config, "--measure", "--to-batch", 64, "--json")
-    found = json.loads(out)
-    assert [at["step"] for at in found["noise_scale"]] == [0, 5, 10, 20]
+    result = json.loads(out)
+    assert [at["step"] for at in result["noise_scale"]] == [0, 5, 10, 20]
     assert "along 20 steps at lr 0.05" in err
-    last = next(at["scale"] for at in reversed(found["noise_scale"]) if at["scale"] is not None)
+    last = next(at["scale"] for at in reversed(result["noise_scale"]) if at["scale"] is not None)
     scaled = scale_lr(0.05, 16, 64, noise_scale=last)
-    assert found["scaled"]["lr"] == scaled.lr
-    assert found["scaled"]["rule"] == "noise"
-    assert any("A batch of 64 is" in sentence for sentence in found["implies"])
+    assert result["scaled"]["lr"] == scaled.lr
+    assert result["scaled"]["rule"] == "noise"
+    assert any("A batch of 64 is" in sentence for sentence in result["implies"])
     out, err = run(config, "--measure", "--steps", 8, "--batches", 6, "-q")
     assert out.startswith("Gradient noise scale, in rows (6 batches of 16 at a time)")
     assert "Learning rate for" not in out
@@ -186,7 +188,7 @@ def test_the_command_takes_the_settings_of_the_config(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["--lr", 1], "give --from-batch, --to-batch too; or --measure"),
         (["config.yaml", "--lr", 1], "CONFIG is of use with --measure alone"),
@@ -194,12 +196,12 @@ def test_the_command_takes_the_settings_of_the_config(tmp_path: Path) -> None:
         (["--lr", 1, "--from-batch", 0, "--to-batch", 2], "from_batch must be a positive number"),
     ],
 )
-def test_the_command_says_what_is_missing_or_idle(arguments: list[object], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_the_command_refuses_missing_and_unused_options(arguments: list[object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         run(*arguments)
 
 
-def test_what_cannot_be_scaled_is_said_before_anything_is_trained(config: Path) -> None:
+def test_arguments_that_cannot_be_scaled_are_refused_before_anything_is_trained(config: Path) -> None:
     with pytest.raises(UsageError, match="workers must be"):
         run(config, "--measure", "--to-batch", 2, "--workers", 0)
     with pytest.raises(UsageError, match="the batch is the whole training set"):

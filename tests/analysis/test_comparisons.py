@@ -17,10 +17,10 @@ from lrfind.analysis.lanes import Evaluation, LaneResult, PlannedLane
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import check, dump
 from lrfind.experiments.rounds import first_round, next_round
-from lrfind.experiments.sweep import run_sweep
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.compare import comparison_summary
-from tests.conftest import LINEAR, Command
+from tests.conftest import Command
+from tests.helpers.runs import LINEAR, conduct
 
 
 def result(
@@ -80,7 +80,7 @@ def test_a_variant_that_diverged_at_its_best_peak_stands_last_and_is_told() -> N
     )  # fmt: skip
     assert [row["variant"] for row in found["standings"]] == ["good", "bad"]
     assert found["standings"][1]["rank"] is None
-    assert found["best"]["variant"] == "good"
+    assert found["answer"]["variant"] == "good"
     assert "bad diverged at its best peak, 0.1; so it has no rank." in found["warnings"]
 
 
@@ -138,7 +138,7 @@ def test_peaks_that_all_diverge_are_the_end_of_a_comparison(lrfind: Command, con
 
 def compare(path: Path, *overrides: str) -> dict[str, Any]:
     experiment = check(LINEAR, overrides)
-    return run_sweep(Run.start(path, "compare", experiment, dump(experiment), []))
+    return conduct(Run.start(path, "compare", experiment, dump(experiment), []))
 
 
 def test_for_one_seed_all_schedules_begin_with_the_same_weights_and_batches(tmp_path: Path) -> None:
@@ -184,8 +184,8 @@ def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: C
     summary = json.loads(Path("run/summary.json").read_text())
     assert lrfind.out.startswith(summary["verdict"])
     assert "each at its own best peak" in lrfind.out
-    assert best.training.schedule.name == summary["best"]["variant"]
-    assert best.optimizer.lr == summary["best"]["lr"]
+    assert best.training.schedule.name == summary["answer"]["variant"]
+    assert best.optimizer.lr == summary["answer"]["lr"]
     assert Path("run/comparison.png").read_bytes().startswith(b"\x89PNG")
     rows = summary["standings"]
     assert {"early", "middle", "train_loss", "val_loss", "metric", "area", "rank", "spread"} <= set(rows[0])
@@ -213,7 +213,7 @@ def test_one_common_peak_is_called_unfair(option: str, lrfind: Command, config: 
         (["--schedules", "cosine,cosine"], "'cosine' is there twice"),
         (["--schedules", "constant,{name: cosine, args: {warmup: 30}}"], "cosine: warmup must be"),
         (["--schedules", "constant,reduce_on_plateau"], "eval_every"),
-        (["--optimizers", "adagrad,sgd", "--set", "training.schedule={name: one_cycle, args: {momentum: [0.9, 0.8]}}"], "has no momentum to move"),
+        (["--optimizers", "adagrad,sgd", "--set", "training.schedule={name: one_cycle, args: {momentum: [0.9, 0.8]}}"], "has no momentum that a schedule could change"),
     ],
 )  # fmt: skip
 def test_a_wrong_comparison_is_exit_2_with_a_message(
@@ -238,6 +238,6 @@ def test_an_interrupted_comparison_goes_on_to_the_same_tables(tmp_path: Path) ->
     experiment = check(LINEAR, way)
     run = Run.start(tmp_path / "run", "compare", experiment, dump(experiment), [])
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(run, watch=interrupt)
-    run_sweep(run)
+        conduct(run, watch=interrupt)
+    conduct(run)
     assert (tmp_path / "run/steps.csv").read_text() == (tmp_path / "calm/steps.csv").read_text()

@@ -92,8 +92,8 @@ def test_a_lucky_first_batch_changes_nothing(golden: Callable[..., Curve]) -> No
 
 @pytest.mark.parametrize("seed", range(50))
 def test_heavy_tails_are_no_divergence(seed: int) -> None:
-    make = np.random.default_rng(seed)
-    assert diverged_at(list(make.lognormal(0, 1.0, 100))) is None
+    rng = np.random.default_rng(seed)
+    assert diverged_at(list(rng.lognormal(0, 1.0, 100))) is None
 
 
 def test_smoothing_leaves_a_parabola_as_it_is() -> None:

@@ -20,9 +20,9 @@ def test_lanes_are_halved_at_a_quarter_and_at_a_half(steps: int, expected: tuple
 
 @given(st.integers(1, 10**9))
 def test_no_lane_is_pruned_before_a_quarter_of_the_steps_nor_at_the_end(steps: int) -> None:
-    found = rungs(steps)
-    assert len(found) <= 2
-    assert all(4 * rung >= steps and rung < steps for rung in found)
+    halvings = rungs(steps)
+    assert len(halvings) <= 2
+    assert all(4 * rung >= steps and rung < steps for rung in halvings)
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, 0.0), (5, 4.0), (6, 4.5), (10, 8.5), (100, 89.5)])
@@ -31,7 +31,7 @@ def test_a_lane_is_judged_by_the_mean_of_its_last_fifth(steps: int, expected: fl
 
 
 @given(LOSSES, st.integers(0, 20), st.integers(0, 1))
-def test_the_best_go_on_and_what_is_not_finite_goes_last(
+def test_the_best_lanes_continue_and_losses_that_are_not_finite_rank_last(
     recent: list[float], stopped: int, rung: int
 ) -> None:
     total = len(recent) + stopped

@@ -1,4 +1,4 @@
-"""The peers' methods against their published behaviour: golden values, and slow transcriptions of the rules."""
+"""Compare the peers' methods with golden values of their own code and with slow versions of their rules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lrfind.analysis.curves import Curve
 from lrfind.analysis.suggestions import METHODS, suggest_from
 from lrfind.errors import NoSuggestion
 
-# On `golden`, clean and with noise 0.05, as the peers' own code answered.
+# The answers of the peers' own code on `golden`, clean and with noise 0.05.
 GOLDEN = {
     "torch-lr-finder": (9.111628e-4, 1.097499e-3),
     "ignite": (9.111628e-4, 1.097499e-3),
@@ -60,8 +60,8 @@ def test_lightning_takes_the_gradient_that_torch_takes(losses: list[float]) -> N
     curve = curve_of(losses)
     kept, lr = torch.tensor(losses[10:-1]), torch.tensor(curve.lr[10:-1].tolist())
     slope = torch.gradient(kept, spacing=[lr])[0]
-    found = peers.lightning_suggest(curve) - 10
-    assert slope[found].item() == pytest.approx(slope.min().item(), rel=1e-5)
+    point = peers.lightning_suggest(curve) - 10
+    assert slope[point].item() == pytest.approx(slope.min().item(), rel=1e-5)
 
 
 @given(any_losses)
@@ -140,5 +140,5 @@ def test_on_negative_losses_the_peers_stop_at_once_as_their_rule_does() -> None:
     assert peers.as_lightning(negative).loss.size == 2
 
 
-def test_the_table_has_all_seven() -> None:
+def test_the_table_has_all_seven_peers() -> None:
     assert set(GOLDEN) == {name for name, method in METHODS.items() if method.as_peer}

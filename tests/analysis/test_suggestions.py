@@ -33,9 +33,9 @@ def test_steepest_is_per_decade_of_lr_and_not_per_point() -> None:
 
 
 def test_minimum_is_a_tenth_of_where_the_loss_is_lowest() -> None:
-    found = lrfind.suggest(LR, (X + 2) ** 2, "minimum")
-    assert found.lr == pytest.approx(LR[np.argmin((X + 2) ** 2)] / 10)
-    assert found.index == np.argmin((X + 2) ** 2)
+    suggestion = lrfind.suggest(LR, (X + 2) ** 2, "minimum")
+    assert suggestion.lr == pytest.approx(LR[np.argmin((X + 2) ** 2)] / 10)
+    assert suggestion.index == np.argmin((X + 2) ** 2)
 
 
 def test_edge_is_where_the_loss_diverges(golden: Callable[..., Curve]) -> None:
@@ -43,7 +43,7 @@ def test_edge_is_where_the_loss_diverges(golden: Callable[..., Curve]) -> None:
     broken = curve.loss.copy()
     broken[70:] = np.nan
     assert lrfind.suggest(curve.lr, broken, "edge").lr == curve.lr[70]
-    with pytest.raises(NoSuggestion, match="lies above 0.01; widen end_lr"):
+    with pytest.raises(NoSuggestion, match="lies above 0.01; raise end_lr"):
         lrfind.suggest(np.geomspace(1e-6, 1e-2, 50), np.linspace(2, 1, 50), "edge")
 
 
@@ -79,11 +79,11 @@ def corrupted(kind: str) -> tuple[np.ndarray, np.ndarray]:
 REASONS = {
     "flat": "flat",
     "noisy flat": "flat",
-    "rising": "rises without having fallen",
+    "rising": "the loss rises, and it never falls below its first value by more than its noise",
     "not finite": "no loss is finite",
     "two points": "too few points: 2",
     "no points": "no points",
-    "falling to the end": "widen end_lr to 100",
+    "falling to the end": "raise end_lr to 100",
     "diverging from the start": "diverges from the start.*lower start_lr",
     "three points, then NaN": "diverges from the start; lower start_lr",
 }
@@ -92,15 +92,15 @@ REASONS = {
 @pytest.mark.parametrize("method", [*OURS, *PEERS])
 @pytest.mark.parametrize("kind", REASONS)
 def test_every_method_refuses_a_curve_without_an_answer(kind: str, method: str) -> None:
-    with pytest.raises(NoSuggestion, match=REASONS[kind]) as refused:
+    with pytest.raises(NoSuggestion, match=REASONS[kind]) as refusal:
         lrfind.suggest(*corrupted(kind), method)
-    assert refused.value.reason == str(refused.value)
+    assert refusal.value.reason == str(refusal.value)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_noise_alone_is_flat_and_a_fall_of_five_deviations_is_not(seed: int) -> None:
     noise = np.random.default_rng(seed).standard_normal(100)
-    with pytest.raises(NoSuggestion, match="flat|rises without"):
+    with pytest.raises(NoSuggestion, match="flat|the loss rises, and it never falls"):
         lrfind.suggest(LR, 2.3 + 0.1 * noise)
     fall = 2.3 - 0.5 / (1 + np.exp(-6 * (X + 3))) + np.exp(5 * (X + 0.3))
     assert 1e-4 < lrfind.suggest(LR, fall + 0.1 * noise).lr < 0.1
@@ -137,12 +137,12 @@ def test_consensus_does_not_answer_below_the_range() -> None:
     st.lists(st.floats(width=64) | st.integers(-(10**6), 10**6), max_size=60),
     st.sampled_from([*METHODS]),
 )
-def test_any_loss_gives_an_answer_inside_reason_or_a_refusal(losses: list[float], method: str) -> None:
+def test_any_loss_gives_an_answer_near_the_range_or_a_refusal(losses: list[float], method: str) -> None:
     lr = np.geomspace(1e-6, 10, len(losses))
     try:
         answer = lrfind.suggest(lr, losses, method)
-    except NoSuggestion as refused:
-        answer = refused
+    except NoSuggestion as refusal:
+        answer = refusal
     assert isinstance(answer, NoSuggestion) or 1e-8 < answer.lr <= 10
 
 
@@ -150,13 +150,13 @@ def test_any_loss_gives_an_answer_inside_reason_or_a_refusal(losses: list[float]
     ("lr", "loss"),
     [([1, 2], ["a", "b"]), ([1, 2], [[1], [1, 2]]), ([1, 2], [10**400, 1]), ([1, 2], {1: 2}), ("ab", [1, 2])],
 )
-def test_what_is_no_list_of_numbers_is_refused(lr: object, loss: object) -> None:
+def test_anything_but_two_lists_of_numbers_is_refused(lr: object, loss: object) -> None:
     with pytest.raises(UsageError, match="must be a list of numbers|same length"):
         lrfind.suggest(lr, loss)
 
 
 @pytest.mark.parametrize("seed", [56, 98, 104])
-def test_a_random_walk_is_refused_or_answered(seed: int) -> None:
+def test_a_random_walk_without_a_valley_is_refused(seed: int) -> None:
     walk = 1 + np.cumsum(0.05 * np.random.default_rng(seed).standard_normal(100))
     with pytest.raises(NoSuggestion):
         lrfind.suggest(10 ** np.linspace(-6, 1, 100), walk)
@@ -187,10 +187,10 @@ def test_an_unknown_method_names_the_nearest() -> None:
 
 def test_over_lanes_the_answer_is_the_median_and_the_interval_their_range() -> None:
     lanes = [Curve.of(LR, (X + shift) ** 2) for shift in (1.9, 2.2, 2.6)]
-    each = [lrfind.suggest(lane.lr, lane.loss, "minimum").lr for lane in lanes]
-    found = suggest_over(lanes, "minimum")
-    assert found.lr == pytest.approx(each[1])
-    assert (found.low, found.high) == (min(each), max(each))
+    answers = [lrfind.suggest(lane.lr, lane.loss, "minimum").lr for lane in lanes]
+    suggestion = suggest_over(lanes, "minimum")
+    assert suggestion.lr == pytest.approx(answers[1])
+    assert (suggestion.low, suggestion.high) == (min(answers), max(answers))
 
 
 def test_over_lanes_most_must_answer() -> None:

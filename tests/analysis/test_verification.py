@@ -94,7 +94,7 @@ def test_a_rate_that_moved_is_trusted_no_further_than_what_was_trained(
         [*prober.lanes(found.steps), *lanes(*ends)], "run", training, cost=50, schedule="constant",
         judge="train_loss", seeds=1, wide=False, verified=LR, verify_steps=STEPS, verify_seeds=3, metric=None,
         refused=None, notes=(),
-    )["suggestion"]  # fmt: skip
+    )["answer"]  # fmt: skip
     assert (told["lr"], told["low"], told["high"], told["confidence"]) == (lr, low, high, "low")
     assert told["reason"].endswith(
         "of the three rates that were trained, and what lies beyond it is not known"

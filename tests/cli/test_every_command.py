@@ -13,14 +13,10 @@ from torch import nn
 
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import check, dump
-from lrfind.experiments.find import run_find
-from lrfind.experiments.range_test import run_range_test
-from lrfind.experiments.sweep import run_sweep
-from lrfind.experiments.train import run_training
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from lrfind.training.loop import train
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 COMMANDS: dict[str, tuple[Callable[[Run], dict[str, Any]], str]] = {
     "find": (run_find, "find={budget: 80}"),

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from lrfind.runs.store import Run
-from lrfind.runs.summary import summarize
 from tests.conftest import Command
+from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema", "command", "run", "suggestion", "cost", "training", "schedule", "probes", "verification", "lanes",
+    "schema_version", "command", "run", "answer", "cost", "training", "schedule", "probes", "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
 NOTHING = ("--set", "loss='nothing:loss'", "--import-root", ".")
@@ -41,11 +41,11 @@ def test_json_is_the_summary_and_the_snippet_is_a_key_of_it(lrfind: Command, con
     assert lrfind("find", config, "--out", "run", "--json", "-q", "--snippet", "--steps", 50) == 0
     assert lrfind.err == ""
     summary = json.loads(lrfind.out)
-    lr = summary["suggestion"]["lr"]
+    lr = summary["answer"]["lr"]
     assert f"{lr:.3g}" in summary.pop("snippet")
     assert {*summary} == KEYS
     assert summary == json.loads(Path("run/summary.json").read_text())
-    assert [*summary["suggestion"]] == ["lr", "low", "high", "confidence", "method", "reason"]
+    assert [*summary["answer"]] == ["lr", "low", "high", "confidence", "method", "reason"]
     assert summary["training"]["steps"] == 50
     assert lrfind("find", config, "--out", "other", "--snippet", "-q") == 0
     assert "torch.optim.SGD(" in lrfind.out
@@ -53,10 +53,10 @@ def test_json_is_the_summary_and_the_snippet_is_a_key_of_it(lrfind: Command, con
 
 def test_the_rate_of_a_find_is_what_every_command_tells_of_its_run(lrfind: Command, config: Path) -> None:
     assert lrfind("find", config, "--out", "runs/run", "--json", "-q") == 0
-    found = json.loads(lrfind.out)["suggestion"]
+    found = json.loads(lrfind.out)["answer"]
     for method in ((), ("--method", "find")):
         assert lrfind("suggest", "runs/run", "--json", *method) == 0
-        assert json.loads(lrfind.out)["suggestion"] == found
+        assert json.loads(lrfind.out)["answer"] == found
     assert lrfind("suggest", "runs/run") == 0
     assert lrfind.out.startswith(f"Learning rate: {found['lr']:.3g}")
     assert lrfind("status", "runs/run", "--json") == 0
@@ -103,8 +103,8 @@ def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
     assert lrfind("find", config, *NOTHING, "--verify", "--out", "refused", "--json", "-q") == 3
     summary = json.loads(lrfind.out)
     assert {*summary} == KEYS
-    assert summary["suggestion"]["lr"] is None
-    assert "no rate changes the loss" in summary["suggestion"]["reason"]
+    assert summary["answer"]["lr"] is None
+    assert "no rate changes the loss" in summary["answer"]["reason"]
     assert summary["verification"]["trainings"] == []
     assert not Path("refused/best.yaml").exists()
     assert lrfind("suggest", "refused") == 3
@@ -127,7 +127,7 @@ def test_a_find_that_was_interrupted_is_resumed(
     assert lrfind("suggest", "run") == 3
     assert "the search has not ended" in lrfind.out
     assert lrfind("resume", "run", "-q", "--json") == 0
-    assert json.loads(lrfind.out) == summarize(Run.open(Path("run")))
+    assert json.loads(lrfind.out) == summary_of(Run.open(Path("run")))
 
 
 def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> None:
@@ -138,4 +138,4 @@ def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> No
     assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
     assert json.loads(lrfind.out)["cost"] <= 40
     assert lrfind("find", config, "--max-seconds", 1e-9, "--json", "-q") == 3
-    assert "does not allow a single probe" in json.loads(lrfind.out)["suggestion"]["reason"]
+    assert "does not allow a single probe" in json.loads(lrfind.out)["answer"]["reason"]

@@ -60,7 +60,7 @@ def test_suggest_recomputes_a_run_and_reads_any_csv(lrfind: Command, config: Pat
     summary = json.loads(lrfind.out)
     assert lrfind("suggest", "run", "--json") == 0
     answer = json.loads(lrfind.out)
-    assert answer["suggestion"] == summary["suggestion"]
+    assert answer["answer"] == summary["answer"]
     assert answer["methods"] == summary["methods"]
     assert set(answer["methods"]) == set(METHODS)
     pd.read_csv("run/steps.csv").query("lane == 1")[["lr", "loss"]].to_csv("curve.csv", index=False)
@@ -73,8 +73,8 @@ def test_suggest_recomputes_a_run_and_reads_any_csv(lrfind: Command, config: Pat
 def test_no_usable_lr_is_exit_3_with_the_reason_and_still_json(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, "--set", "range_test.end_lr=1e-3", "--json") == 3
     summary = json.loads(lrfind.out)
-    assert summary["suggestion"]["lr"] is None
-    assert "end_lr" in summary["suggestion"]["reason"]
+    assert summary["answer"]["lr"] is None
+    assert "end_lr" in summary["answer"]["reason"]
     Path("flat.csv").write_text("lr,loss\n" + "".join(f"{i + 1},2.0\n" for i in range(30)))
     assert lrfind("suggest", "flat.csv") == 3
     assert "flat" in lrfind.out

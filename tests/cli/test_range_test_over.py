@@ -12,9 +12,9 @@ import pytest
 
 from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
-from lrfind.experiments.range_test import run_range_test
 from lrfind.runs.store import Run
-from tests.conftest import LINEAR, Command
+from tests.conftest import Command
+from tests.helpers.runs import LINEAR, conduct
 
 OVER = ("--over", "momentum", "--values", "0,0.9")
 
@@ -25,7 +25,7 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
     summary = json.loads(lrfind.out)
     assert summary == json.loads(Path("run/summary.json").read_text())
     assert set(summary) == {
-        "schema",
+        "schema_version",
         "command",
         "over",
         "run",
@@ -41,7 +41,7 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
     rows = summary["variants"]
     assert [row["variant"] for row in rows] == ["momentum 0", "momentum 0.9"]
     assert all(row["low"] <= row["lr"] <= row["high"] < row["edge"] for row in rows)
-    assert summary["suggestion"] == min(rows, key=lambda row: row["lowest_loss"])
+    assert summary["answer"] == min(rows, key=lambda row: row["lowest_loss"])
     lanes = pd.read_csv("run/lanes.csv")
     assert lanes.variant.tolist() == ["momentum 0"] * 2 + ["momentum 0.9"] * 2
     assert lanes.seed.tolist() == [0, 1, 0, 1]
@@ -60,7 +60,7 @@ def test_each_value_is_the_range_test_of_a_config_with_that_value(lrfind: Comman
 
 def test_a_training_takes_the_best_value_with_its_lr(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, *OVER, "--json", "-q", "--out", "run") == 0
-    best = json.loads(lrfind.out)["suggestion"]
+    best = json.loads(lrfind.out)["answer"]
     assert lrfind("train", "--from", "run", "-q", "--out", "trained") == 0
     optimizer = check(Path("trained/resolved.yaml").read_text()).optimizer
     assert f"momentum {optimizer.args['momentum']:g}" == best["variant"]
@@ -70,14 +70,14 @@ def test_a_training_takes_the_best_value_with_its_lr(lrfind: Command, config: Pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--over", "momentum", "--values", "0,1"], "--values:1:10: error: range_test.values: a momentum is at least 0 and below 1; found 1"),
-        (["--over", "momentum", "--values", "-0.1"], "a momentum is at least 0 and below 1; found -0.1"),
-        (["--over", "weight_decay", "--values", "1,-1"], "a weight_decay is at least 0; found -1"),
-        (["--over", "momentum", "--values", "0.9,0.9"], "0.9 is there twice"),
+        (["--over", "momentum", "--values", "0,1"], "--values:1:10: error: range_test.values: each momentum must be at least 0 and below 1; found 1"),
+        (["--over", "momentum", "--values", "-0.1"], "each momentum must be at least 0 and below 1; found -0.1"),
+        (["--over", "weight_decay", "--values", "1,-1"], "each weight_decay must be at least 0; found -1"),
+        (["--over", "momentum", "--values", "0.9,0.9"], "0.9 is listed twice"),
         (["--over", "momentum", "--values", "high"], "range_test.values.0: must be a number"),
-        (["--values", "0,0.9"], "are of `over: momentum` or `over: weight_decay`; give one of these"),
-        (["--over", "momentum", "--edge"], "edge is of a range test over the lr; leave it out"),
-        (["--over", "momentum", "--group", "rest"], "group is of a range test over the lr; leave it out"),
+        (["--values", "0,0.9"], "need `over: momentum` or `over: weight_decay`; give one of these"),
+        (["--over", "momentum", "--edge"], "edge works only in a range test over the lr; leave out edge or `over: momentum`"),
+        (["--over", "momentum", "--group", "rest"], "group works only in a range test over the lr; leave out group or `over: momentum`"),
         (["--over", "momentun"], "range_test.over: must be 'lr', 'momentum' or 'weight_decay'"),
     ],
 )  # fmt: skip
@@ -117,11 +117,11 @@ def test_a_run_that_was_cut_off_and_resumed_has_the_same_steps(
             raise raised
 
     calm, died = start("calm"), start("died")
-    expected = run_range_test(calm)
+    expected = conduct(calm)
     with pytest.raises(raised):
-        run_range_test(died, watch=lambda lanes, steps: watch)
+        conduct(died, watch=lambda lanes, steps: watch)
     assert [*died.outcomes().values()].count("diverged") == cut[0]
-    assert run_range_test(Run.open(died.path)) == expected | {"run": str(died.path)}
+    assert conduct(Run.open(died.path)) == expected | {"run": str(died.path)}
     assert (died.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
 
 
@@ -137,7 +137,7 @@ def test_resume_goes_on_with_what_is_lacking(lrfind: Command, config: Path) -> N
 
 def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, *OVER, "-q", "--out", "run") == 0
-    found = json.loads(Path("run/summary.json").read_text())["suggestion"]
+    found = json.loads(Path("run/summary.json").read_text())["answer"]
     for number, given in enumerate([(), (config,)]):
         assert (
             lrfind("train", *given, "--from", "run", "--steps", "3", "-q", "--out", f"trained{number}") == 0

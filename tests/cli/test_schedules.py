@@ -168,7 +168,7 @@ def test_the_mistakes_of_all_schedules_are_reported_at_once() -> None:
     [
         (["grad_norm"], "depends on how the training goes.*`lrfind train` or `lrfind compare`"),
         (["cosine", "reduce_on_plateau"], "reduce_on_plateau depends on how the training goes"),
-        (["cosine", "cosine"], "'cosine' is there twice"),
+        (["cosine", "cosine"], "'cosine' is listed twice"),
         (["{name: cosine, args: {warmup: 300}}"], "warmup must be shorter than the run, which has 100 steps"),
         (["cosine", "--peak", "0"], "--peak must be a positive number"),
         (["cosine", "--peak", "nan"], "--peak must be a positive number"),

@@ -42,7 +42,7 @@ def test_json_is_the_summary(lrfind: Command, config: Path) -> None:
     assert lrfind.err == ""
     summary = json.loads(lrfind.out)
     assert summary == json.loads(Path("run/summary.json").read_text())
-    assert set(summary["best"]) >= {"lr", "low", "high", "val_loss", "metric"}
+    assert set(summary["answer"]) >= {"lr", "low", "high", "val_loss", "metric"}
     assert [(rate["lr"], rate["outcome"]) for rate in summary["rates"]] == [
         (1e-3, "finished"),
         (30, "diverged"),
@@ -74,7 +74,7 @@ def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_oth
 
 def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, "--out", "test", "--json", "-q") == 0
-    answer = json.loads(lrfind.out)["suggestion"]["lr"]
+    answer = json.loads(lrfind.out)["answer"]["lr"]
     call = (
         "search",
         config,
@@ -102,7 +102,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
         (["grid", "--lrs", "1e-3,ten"], "--lrs:1:13: error: grid.lrs.1: must be a number"),
         (["grid", "--lrs", "1e-3,-1"], "must be greater than 0; found -1"),
         (["grid", "--lrs", ""], "grid.lrs: "),
-        (["grid", "--lrs", "1,1"], "1 is there twice"),
+        (["grid", "--lrs", "1,1"], "1 is listed twice"),
         (["grid", "--low", "2"], "grid.high: must be well above low (2)"),
         (["grid", "--lrs", "1e-3,1e-400"], "must be greater than 0"),
         (["grid", "--lrs", "1e-3", "--low", "1e-4"], "give --lrs or --low, not both"),
@@ -128,7 +128,7 @@ def test_a_wrong_call_is_exit_2_with_a_message(
 
 def test_no_finished_lr_is_exit_3_and_a_failure_of_all_is_exit_1(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "30,100", *QUICK, "--json") == 3
-    assert json.loads(lrfind.out)["best"]["lr"] is None
+    assert json.loads(lrfind.out)["answer"]["lr"] is None
     Path("own_for_cli_sweeps.py").write_text(
         "from torch import nn\ncalls = 0\n"
         "def loss(output, y):\n"

@@ -57,7 +57,7 @@ def only_mistake(text: str) -> str:
     ("text", "head"),
     [
         ("a:\n\tb: 1\n", "f.yaml:2:1: error: a tab is not allowed"),
-        ("a: 1\nb: 2\na: 3\n", "f.yaml:3:1: error: duplicate key 'a'; it stands in line 1 already"),
+        ("a: 1\nb: 2\na: 3\n", "f.yaml:3:1: error: duplicate key 'a'; it is already in line 1"),
         ("a: b: c", "f.yaml:1:5: error: unexpected ':'"),
         ("a: !!python/name:os.system x", "f.yaml:1:4: error: the tag"),
         ("a: \x01", "f.yaml:1:4: error: the character"),
@@ -105,8 +105,8 @@ def test_an_override_replaces_a_value_and_stands_at_the_argument() -> None:
         ("=3", "--set:1:1: error: expected KEY.KEY=VALUE"),
         ("a..b=1", "--set:1:1: error: expected KEY.KEY=VALUE"),
         ("a.b=[1", "--set:1:7: error: expected ',' or ']'"),
-        ("l.7=1", "--set:1:1: error: there is no item '7' in a list of 2"),
-        ("l.²=1", "--set:1:1: error: there is no item '²' in a list of 2"),
+        ("l.7=1", "--set:1:1: error: there is no item '7' in a list of 2 items"),
+        ("l.²=1", "--set:1:1: error: there is no item '²' in a list of 2 items"),
     ],
 )
 def test_an_override_that_is_none_is_a_mistake_at_the_argument(argument: str, head: str) -> None:

@@ -81,11 +81,11 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_a_wrong_value_is_told_in_plain_words(line: str) -> None:
+def test_a_wrong_value_is_reported_in_plain_words(line: str) -> None:
     text = GOOD.replace("name: good\n", "") + line + "\n"
-    (found,) = mistakes(text)
-    assert found.startswith("f.yaml:6:")
-    assert found.endswith(f"error: {WRONG[line]}")
+    (message,) = mistakes(text)
+    assert message.startswith("f.yaml:6:")
+    assert message.endswith(f"error: {WRONG[line]}")
 
 
 def replaced(old: str, new: str) -> str:
@@ -97,14 +97,14 @@ def replaced(old: str, new: str) -> str:
     ("old", "new", "message"),
     [
         ("lr: 0.01", "lr: -1", "optimizer.lr: must be greater than 0; found -1"),
-        ("momentum: 0.9", "lr: 1", "the learning rate lives in optimizer.lr alone"),
+        ("momentum: 0.9", "lr: 1", "the learning rate belongs in optimizer.lr alone; move it there"),
         ("momentum: 0.9", "momentun: 0.9", "sgd: unknown argument 'momentun'; did you mean momentum?"),
         ("momentum: 0.9", "momentum: high", "optimizer.args.momentum: must be a number"),
         ("name: mlp", "name: mpl", "unknown model 'mpl'; did you mean mlp?"),
         ("name: mlp", "name: 'a:'", "'a:' is not of the form pkg.module:attr"),
-        ("hidden: [8]", "hidden: 8", "model.args.hidden: "),
+        ("hidden: [8]", "hidden: 8", "model.args.hidden: must be a list; found 8"),
         ("hidden: [8]", "hiden: [8]", "mlp: unknown argument 'hiden'; did you mean hidden?"),
-        ("data: mnist_mini", "data: {name: mnist_mini, batch_size: 0}", "data.batch_size: must be a positive"),
+        ("data: mnist_mini", "data: {name: mnist_mini, batch_size: 0}", "data.batch_size: must be a whole number greater than 0, 'full' or null; found 0"),
         ("loss: cross_entropy", "loss: crossentropy", "unknown loss 'crossentropy'; did you mean cross_entropy?"),
         ("optimizer: ", "optimiser: ", "unknown key 'optimiser'; did you mean optimizer?"),
     ],
@@ -113,7 +113,7 @@ def test_names_and_arguments_are_checked_against_the_code(old: str, new: str, me
     assert any(message in mistake for mistake in mistakes(replaced(old, new)))
 
 
-def test_every_mistake_is_told_at_once_and_in_order() -> None:
+def test_every_mistake_is_reported_at_once_and_in_order() -> None:
     text = "name: [\n]\nseed: x\nmodel: nothing\ndata: mnist_mini\noptimizer: sgd\nseed: 3\n"
     lines = [int(mistake.split(":")[1]) for mistake in mistakes(text, "training.steps=0")]
     assert lines == [1, 1, 3, 4, 7]
@@ -125,9 +125,9 @@ def test_an_override_with_a_mistake_is_pointed_at_in_the_argument() -> None:
     ]
 
 
-def test_a_malformed_override_is_told_with_all_the_others() -> None:
-    found = mistakes(GOOD.replace("lr: 0.01", "lr: -1"), "nonsense", "optimizer.lr=[1", "seed=x")
-    assert [m.split(" error")[0] for m in found] == [
+def test_a_malformed_override_is_reported_with_all_the_others() -> None:
+    messages = mistakes(GOOD.replace("lr: 0.01", "lr: -1"), "nonsense", "optimizer.lr=[1", "seed=x")
+    assert [message.split(" error")[0] for message in messages] == [
         "--set:1:1:",
         "--set:1:6:",
         "--set:1:16:",
@@ -156,10 +156,10 @@ def test_missing_parts_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")]
+    ("text", "content"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")]
 )
-def test_something_else_than_a_mapping_is_refused(text: str, what: str) -> None:
-    assert what in mistakes(text)[0]
+def test_a_config_that_is_not_a_mapping_is_refused(text: str, content: str) -> None:
+    assert content in mistakes(text)[0]
 
 
 def test_arguments_of_a_users_own_code_are_read_from_its_source(
@@ -172,9 +172,9 @@ def test_arguments_of_a_users_own_code_are_read_from_its_source(
     own = "model: {name: mine_for_config:net, args: {width: 3}}"
     assert check(replaced("model: {name: mlp, args: {hidden: [8]}}", own)).model.name == "mine_for_config:net"
     wrong = own.replace("width: 3", "widht: 3")
-    found = mistakes(replaced("model: {name: mlp, args: {hidden: [8]}}", wrong))
-    assert any("unknown argument 'widht'; did you mean width?" in mistake for mistake in found)
-    assert any("needs the argument 'width'" in mistake for mistake in found)
+    messages = mistakes(replaced("model: {name: mlp, args: {hidden: [8]}}", wrong))
+    assert any("unknown argument 'widht'; did you mean width?" in message for message in messages)
+    assert any("needs the argument 'width'" in message for message in messages)
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:

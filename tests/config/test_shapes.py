@@ -1,4 +1,4 @@
-"""Shapes: what a schedule as a config names it makes of every step of a training."""
+"""Shapes: what the schedule that a config names gives at every step of a training."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def refusal(name: str, args: dict[str, Any] | None = None, epoch: int | None = N
 
 
 def test_a_name_with_args_is_the_function_with_them() -> None:
-    found = shape("cosine", {"warmup": 0.25, "end": 0.1})
-    np.testing.assert_array_equal(found.multiplier, cosine(STEP, STEPS, warmup=10, end=0.1))
-    assert (found.momentum, found.reaction) == (None, None)
+    computed = shape("cosine", {"warmup": 0.25, "end": 0.1})
+    np.testing.assert_array_equal(computed.multiplier, cosine(STEP, STEPS, warmup=10, end=0.1))
+    assert (computed.momentum, computed.reaction) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -56,11 +56,11 @@ def test_lengths_in_epochs_are_lengths_in_steps_also_in_lists(length: str, steps
 def test_a_join_is_its_named_parts_one_after_the_other() -> None:
     inner = {"name": "join", "args": {"parts": ["constant", "linear"], "at": ["1 epoch"]}}
     parts = ["linear_warmup", {"name": "cosine", "args": {"warmup": "0.5 epochs", "end": 0.2}}, inner]
-    found = shape("join", {"parts": parts, "at": ["1 epoch", 0.5]}, epoch=10).multiplier
-    np.testing.assert_array_equal(found[:10], linear_warmup(np.arange(10), 10))
-    np.testing.assert_array_equal(found[10:20], cosine(np.arange(10), 10, warmup=5, end=0.2))
-    np.testing.assert_array_equal(found[20:30], 1)
-    np.testing.assert_array_equal(found[30:], linear(np.arange(10), 10))
+    multiplier = shape("join", {"parts": parts, "at": ["1 epoch", 0.5]}, epoch=10).multiplier
+    np.testing.assert_array_equal(multiplier[:10], linear_warmup(np.arange(10), 10))
+    np.testing.assert_array_equal(multiplier[10:20], cosine(np.arange(10), 10, warmup=5, end=0.2))
+    np.testing.assert_array_equal(multiplier[20:30], 1)
+    np.testing.assert_array_equal(multiplier[30:], linear(np.arange(10), 10))
 
 
 OWN = """
@@ -109,21 +109,21 @@ def test_a_users_function_is_asked_for_each_step_and_can_be_joined() -> None:
 
 
 def test_one_cycle_moves_the_momentum_unless_it_is_null() -> None:
-    found = shape("one_cycle", {"rise": 0.5, "momentum": [0.9, 0.7]})
-    np.testing.assert_array_equal(found.multiplier, one_cycle(STEP, STEPS, rise=0.5))
+    moving = shape("one_cycle", {"rise": 0.5, "momentum": [0.9, 0.7]})
+    np.testing.assert_array_equal(moving.multiplier, one_cycle(STEP, STEPS, rise=0.5))
     expected = one_cycle_momentum(STEP, STEPS, rise=0.5, momentum=(0.9, 0.7))
-    np.testing.assert_array_equal(np.asarray(found.momentum), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(moving.momentum), np.asarray(expected))
     assert shape("one_cycle").momentum is not None
     still = shape("one_cycle", {"rise": 0.5, "momentum": None})
     assert still.momentum is None
-    np.testing.assert_array_equal(still.multiplier, found.multiplier)
+    np.testing.assert_array_equal(still.multiplier, moving.multiplier)
 
 
 def test_cyclic_moves_the_momentum_only_when_told_and_takes_periods_in_epochs() -> None:
     assert shape("cyclic").momentum is None
-    found = shape("cyclic", {"period": "2 epochs", "momentum": [0.9, 0.8]}, epoch=5).momentum
+    momentum = shape("cyclic", {"period": "2 epochs", "momentum": [0.9, 0.8]}, epoch=5).momentum
     expected = cyclic_momentum(STEP, STEPS, period=10, momentum=(0.9, 0.8))
-    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    np.testing.assert_array_equal(np.asarray(momentum), np.asarray(expected))
 
 
 def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
@@ -143,13 +143,13 @@ def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("linear", {"warmup": "2 epochs"}, "schedule: '2 epochs' needs data that tells how long an epoch is; give steps."),
+        ("linear", {"warmup": "2 epochs"}, "schedule: '2 epochs' needs data that tells how long an epoch is; give the length in steps."),
         ("multi_step", {"at": [3, "2 epochs"]}, "schedule: '2 epochs' needs data"),
         ("join", {"parts": ["constant", {"name": "linear", "args": {"warmup": "2 epochs"}}], "at": [9]}, "'2 epochs' needs data"),
         ("cosine", {"warmup": 40}, "schedule: cosine: warmup must be shorter than the run, which has 40 steps"),
         ("one_cycle", {"momentum": [0.8, 0.9]}, "schedule: one_cycle: momentum must be the highest and the lowest"),
         ("reduce_on_plateau", {"patience": -1}, "schedule: reduce_on_plateau: patience must be a whole number"),
-        ("join", {"parts": ["constant", "linear"], "at": [40]}, "schedule: join: at must be increasing and below the 40 steps"),
+        ("join", {"parts": ["constant", "linear"], "at": [40]}, "schedule: join: at must be increasing and below 40, the number of steps"),
         ("join", {"parts": ["constant", "grad_norm"], "at": [9]}, "schedule: join: grad_norm reacts to the training, so it cannot be joined."),
         ("join", {"parts": ["constant", "cosin"], "at": [9]}, "schedule: join: unknown schedule 'cosin'; did you mean cosine"),
         ("own_for_shapes:failing", {}, "schedule: own_for_shapes:failing failed: ZeroDivisionError"),
@@ -158,16 +158,16 @@ def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
         ("own_for_shapes:nothing", {}, "schedule: own_for_shapes:nothing is 0 at each of the 40 steps."),
         ("own_for_shapes:many", {}, "schedule: own_for_shapes:many failed: TypeError"),
         ("own_for_shapes:halves", {"bas": 1}, "schedule: own_for_shapes:halves failed: TypeError"),
-        ("own_for_shapes:nine", {}, "'own_for_shapes:nine' must be a function of (step, steps), 1 at the peak."),
+        ("own_for_shapes:nine", {}, "'own_for_shapes:nine' must be a function of (step, steps) that is 1 at the peak."),
         ("own_for_shapes:Falling", {}, "'own_for_shapes:Falling' must be a function of (step, steps)"),
         ("own_for_shapes:non", {}, "'own_for_shapes' has no attribute 'non'"),
     ],
 )  # fmt: skip
 def test_what_makes_no_schedule_is_explained(name: str, args: dict[str, Any], message: str) -> None:
-    found = refusal(name, args)
-    assert found.startswith("schedule: ")
-    assert message in found
-    assert "\n" not in found
+    text = refusal(name, args)
+    assert text.startswith("schedule: ")
+    assert message in text
+    assert "\n" not in text
 
 
 def test_a_function_that_gives_the_wrong_number_of_values_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

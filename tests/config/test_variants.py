@@ -13,7 +13,7 @@ from lrfind.config.experiment import check, dump
 from lrfind.config.registry import resolve
 from lrfind.config.variants import OVER, Variant, variants_of
 from lrfind.errors import UsageError
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 OWN = "optimizer={name: sgd, lr: 0.1, args: {momentum: 0.9, nesterov: true}}"
 GROUPS = "optimizer.param_groups=[{name: bias, match: '*bias', lr_multiplier: 2}]"
@@ -24,13 +24,13 @@ def variants(command: str, *overrides: str) -> list[Variant]:
 
 
 def optimizers(*overrides: str) -> dict[str, tuple[str, float, dict[str, Any]]]:
-    made = variants("compare", *overrides)
-    return {v.name: (o.name, o.lr, o.args) for v in made for o in [v.experiment.optimizer]}
+    compared = variants("compare", *overrides)
+    return {v.name: (o.name, o.lr, o.args) for v in compared for o in [v.experiment.optimizer]}
 
 
 def over(setting: str, *overrides: str, values: str = "[0, 0.5]") -> dict[str, dict[str, Any]]:
-    made = variants("range-test", *overrides, f"range_test.over={setting}", f"range_test.values={values}")
-    return {variant.name: variant.experiment.optimizer.args for variant in made}
+    compared = variants("range-test", *overrides, f"range_test.over={setting}", f"range_test.values={values}")
+    return {variant.name: variant.experiment.optimizer.args for variant in compared}
 
 
 @pytest.mark.parametrize("command", ["grid", "search", "train", "range-test"])
@@ -41,15 +41,15 @@ def test_a_command_that_compares_nothing_has_one_variant(command: str) -> None:
 
 def test_schedules_differ_in_nothing_else_and_are_called_by_what_tells_them_apart() -> None:
     listed = "[cosine, {name: cosine, args: {warmup: 5}}, {name: linear, args: {end: 0.1}}]"
-    made = variants("compare", f"compare.schedules={listed}", "training.schedule=constant")
-    assert [variant.name for variant in made] == ["cosine", "cosine (warmup 5)", "linear"]
-    assert [variant.experiment.training.schedule.args for variant in made] == [
+    compared = variants("compare", f"compare.schedules={listed}", "training.schedule=constant")
+    assert [variant.name for variant in compared] == ["cosine", "cosine (warmup 5)", "linear"]
+    assert [variant.experiment.training.schedule.args for variant in compared] == [
         {},
         {"warmup": 5},
         {"end": 0.1},
     ]
-    back = [v.experiment.model_copy(update={"training": made[0].experiment.training}) for v in made]
-    assert all(experiment == made[0].experiment for experiment in back)
+    back = [v.experiment.model_copy(update={"training": compared[0].experiment.training}) for v in compared]
+    assert all(experiment == compared[0].experiment for experiment in back)
 
 
 def test_the_configs_own_optimizer_keeps_its_args_and_lr_and_another_takes_its_own_default_lr() -> None:
@@ -71,8 +71,8 @@ def test_an_lr_that_is_given_wins_and_args_that_are_given_are_all() -> None:
 
 def test_every_optimizer_has_a_default_lr_of_its_own_and_keeps_the_param_groups() -> None:
     listed = ", ".join(sorted(set(OPTIMIZERS) - {"sgd"}))
-    made = variants("compare", GROUPS, f"compare.optimizers=[{listed}]")
-    for variant in made:
+    compared = variants("compare", GROUPS, f"compare.optimizers=[{listed}]")
+    for variant in compared:
         default = inspect.signature(resolve(OPTIMIZERS[variant.name].path)).parameters["lr"].default
         assert variant.experiment.optimizer.lr == default
         assert [group.name for group in variant.experiment.optimizer.param_groups] == ["bias"]
@@ -81,10 +81,10 @@ def test_every_optimizer_has_a_default_lr_of_its_own_and_keeps_the_param_groups(
 @pytest.mark.parametrize("listed", ["[adam, sgd, adam]", "[sgd, {name: sgd, lr: 1.0}]"])
 def test_two_of_one_name_and_args_are_refused(listed: str) -> None:
     with pytest.raises(
-        UsageError, match=r"compare: '(adam|sgd)' is there twice; what is compared must differ"
+        UsageError, match=r"compare: '(adam|sgd)' is listed twice; what is compared must differ"
     ):
         variants("compare", f"compare.optimizers={listed}")
-    with pytest.raises(UsageError, match="compare: 'linear' is there twice"):
+    with pytest.raises(UsageError, match="compare: 'linear' is listed twice"):
         variants("compare", "compare.schedules=[linear, cosine, linear]")
 
 
@@ -110,8 +110,8 @@ def test_a_range_test_over_weight_decay_and_one_over_the_usual_values() -> None:
     assert over("weight_decay", OWN, values="[1e-4]") == {
         "weight_decay 0.0001": {"momentum": 0.9, "nesterov": True, "weight_decay": 1e-4}
     }
-    made = variants("range-test", "range_test.over=weight_decay")
-    assert [v.experiment.optimizer.args["weight_decay"] for v in made] == [*OVER["weight_decay"]]
+    compared = variants("range-test", "range_test.over=weight_decay")
+    assert [v.experiment.optimizer.args["weight_decay"] for v in compared] == [*OVER["weight_decay"]]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

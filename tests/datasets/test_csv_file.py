@@ -18,15 +18,15 @@ SEED = 3
 
 
 def people() -> pd.DataFrame:
-    make = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     return pd.DataFrame(
         {
             "id": range(ROWS),
-            "age": make.integers(20, 60, ROWS),
-            "city": make.choice(["rome", "oslo", "bern"], ROWS),
-            "bmi": make.normal(25, 3, ROWS),
-            "smoker": make.random(ROWS) < 0.3,
-            "price": make.normal(100, 9, ROWS),
+            "age": generator.integers(20, 60, ROWS),
+            "city": generator.choice(["rome", "oslo", "bern"], ROWS),
+            "bmi": generator.normal(25, 3, ROWS),
+            "smoker": generator.random(ROWS) < 0.3,
+            "price": generator.normal(100, 9, ROWS),
         }
     )
 
@@ -44,18 +44,18 @@ def test_columns_are_what_pandas_and_sklearn_make_of_the_training_rows(tmp_path:
     data = csv(write(tmp_path, frame), "price", ignore=["id"], seed=SEED)
     train, held = held_out(ROWS, 0.2, SEED)
     numbers = StandardScaler().fit(frame[["age", "bmi"]].to_numpy()[train])
-    kinds = pd.get_dummies(frame[["city", "smoker"]], columns=["city", "smoker"]).to_numpy(dtype=float)
+    categories = pd.get_dummies(frame[["city", "smoker"]], columns=["city", "smoker"]).to_numpy(dtype=float)
     target = StandardScaler().fit(frame[["price"]].to_numpy()[train])
     for (x, y), rows in ((data.train, train), (data.validation, held)):
-        expected = np.hstack([numbers.transform(frame[["age", "bmi"]].to_numpy()[rows]), kinds[rows]])
+        expected = np.hstack([numbers.transform(frame[["age", "bmi"]].to_numpy()[rows]), categories[rows]])
         np.testing.assert_allclose(x, expected, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(
             y, target.transform(frame[["price"]].to_numpy()[rows]), rtol=1e-5, atol=1e-6
         )
-    assert data.transforms[0] == ("columns: numbers: age, bmi; categories: city (3), smoker (2); ignored: id")
+    assert data.transforms[0] == "columns: numbers: age, bmi; categories: city (3), smoker (2); ignored: id"
 
 
-def test_a_kind_that_was_not_trained_on_is_all_zeros(tmp_path: Path) -> None:
+def test_a_category_of_no_training_row_is_all_zeros(tmp_path: Path) -> None:
     frame = people()
     _, held = held_out(ROWS, 0.2, SEED)
     frame.loc[held[0], "city"] = "atlantis"
@@ -65,7 +65,7 @@ def test_a_kind_that_was_not_trained_on_is_all_zeros(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["mean", "median"])
-def test_gaps_are_filled_by_what_the_training_rows_say(tmp_path: Path, missing: str) -> None:
+def test_gaps_are_filled_from_the_training_rows(tmp_path: Path, missing: str) -> None:
     frame = people().astype({"smoker": object})
     train, held = held_out(ROWS, 0.2, SEED)
     for column in ("bmi", "city", "smoker"):
@@ -96,7 +96,7 @@ def test_rows_with_gaps_can_be_dropped(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "classes", "told"),
+    ("target", "classes", "sentence"),
     [
         ("city", 3, "target city: 3 classes, bern, oslo, rome (inferred"),
         ("smoker", 2, "target smoker: 2 classes, False, True (inferred"),
@@ -105,11 +105,13 @@ def test_rows_with_gaps_can_be_dropped(tmp_path: Path) -> None:
         ("price", None, "target price: regression (inferred"),
     ],
 )
-def test_the_task_is_inferred_and_told(tmp_path: Path, target: str, classes: int | None, told: str) -> None:
+def test_the_task_is_inferred_and_reported(
+    tmp_path: Path, target: str, classes: int | None, sentence: str
+) -> None:
     frame = people().assign(rooms=[1, 2, 3, 4] * 20)
     data = csv(write(tmp_path, frame), target, ignore=["id"], seed=SEED)
     assert data.classes == classes
-    assert any(sentence.startswith(told) for sentence in data.transforms)
+    assert any(transform.startswith(sentence) for transform in data.transforms)
     if classes is None:
         assert (data.train[1].dtype, data.train[1].ndim) == (torch.float32, 2)
     else:
@@ -137,30 +139,30 @@ def test_other_separators_and_a_byte_order_mark_are_read(tmp_path: Path) -> None
     ("text", "arguments", "message"),
     [
         ("", {}, "people.csv is empty"),
-        ("a,y\n", {}, "0 rows of data"),
-        ("a;y\n1,5;2\n2,5;3\n", {}, "one column, 'a;y'; .* is data.args.separator ';'"),
+        ("a,y\n", {}, "has 0 rows of data left"),
+        ("a;y\n1,5;2\n2,5;3\n", {}, "one column, 'a;y'; .* Is data.args.separator ';'"),
         ("a,y\n1,2\n3,4,5\n", {}, "Expected 2 fields in line 3, saw 3"),
         ("a,y\n1,2,3\n3,4,5\n", {}, "more fields than the first line has names"),
         ("a, a,y\n1,2,3\n3,4,5\n", {}, "two columns called 'a'"),
         ("a,yield\n1,2\n3,4\n", {"target": "yeild"}, "unknown column 'yeild'; did you mean yield?"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["b"]}, "unknown column 'b'; known: a, y"),
-        ("a,y\n1,2\n3,4\n", {"ignore": ["y"]}, "both the target and to be ignored"),
+        ("a,y\n1,2\n3,4\n", {"ignore": ["y"]}, "both the target and in data.args.ignore"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["a"]}, "no column is left beside the target 'y'"),
-        ("a,y\n1,2\n3,4\n", {"separator": ", "}, "separator is one character"),
-        ("a,y\n1,2\n3,4\n", {"seed": -1}, "seed is a whole number, 0 or more"),
-        ("a,y\n1,1e300\n3,-1e300\n3,9\n", {}, "numbers too large to be standardised"),
+        ("a,y\n1,2\n3,4\n", {"separator": ", "}, "separator must be one character"),
+        ("a,y\n1,2\n3,4\n", {"seed": -1}, "seed must be a whole number, 0 or more"),
+        ("a,y\n1,1e300\n3,-1e300\n3,9\n", {}, "numbers that are too large to be standardised"),
         ("a,y\n1,2\n3,2\n", {}, "the target 'y' is '2.*' in every row"),
-        ("a,y\n1,u\n3,v\n4,w\n", {}, "'y' has 3 kinds in 3 rows, too many for classes"),
+        ("a,y\n1,u\n3,v\n4,w\n", {}, "'y' has 3 different values in 3 rows, too many for classes"),
         ("a,y\n1,u\n3,v\n4,u\n5,v", {"task": "regression"}, "'y' has text such as 'u' .*line 2.* needs numbers"),
-        ("a,y\n\n1,1.5\n\n,2\n,3", {}, "'a' has 2 missing values .*line 5.*mean or median fills the gaps"),
+        ("a,y\n\n1,1.5\n\n,2\n,3", {}, "'a' has 2 missing values .*line 5.*`mean` or `median` fills the gaps"),
         ('a,b,y\n1,"x\n",1\n1,x,2\n,z,3', {}, "'a' has a missing value .*line 5"),
-        ("a,y\n1,1.5\n4,\n5,2", {"missing": "mean"}, "'y' has a missing value .*line 3.*never made up"),
+        ("a,y\n1,1.5\n4,\n5,2", {"missing": "mean"}, "'y' has a missing value .*line 3.*never filled in"),
         ("a,y\n,1\n,2\n,3", {"missing": "mean"}, "'a' has no values; put it into data.args.ignore"),
         ("a,y\n,1\n,2\n,3", {"missing": "drop"}, "'a' has no values; put it into data.args.ignore"),
-        ("a,y\n,1\n3,\n4,3", {"missing": "drop"}, "has 1 rows of data left"),
+        ("a,y\n,1\n3,\n4,3", {"missing": "drop"}, "has 1 row of data left"),
         ("a,y\n1,1.5\ninf,2.5\n5,2", {}, "'a' has infinite values .*line 3"),
         ("a,y\n1,1.5\n2,2.5\n?,2\n4,3", {}, "'a' has numbers, but also '.' .*line 4"),
-        ("a,y\nu,1.5\nv,2.5\nw,2\nx,3", {}, "'a' has text of 4 kinds, too many .* put it into data.args.ignore"),
+        ("a,y\nu,1.5\nv,2.5\nw,2\nx,3", {}, "'a' has text with 4 different values, too many .* put the column into data.args.ignore"),
         (b"a,y\n1,caf\xe9\n", {}, "is not UTF-8 text .byte 9 is 0xe9"),
     ],
 )  # fmt: skip
@@ -171,7 +173,7 @@ def test_a_table_that_cannot_be_used_says_where_and_what_to_do(
         csv(write(tmp_path, text), **{"target": "y", **arguments})
 
 
-def test_a_file_that_is_not_there_names_the_nearest(tmp_path: Path) -> None:
+def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
     write(tmp_path, "a,y\n")
     with pytest.raises(UsageError, match=r"no file poeple.csv in .*did you mean people.csv\?"):
         csv(str(tmp_path / "poeple.csv"), "y")

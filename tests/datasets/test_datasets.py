@@ -24,9 +24,9 @@ from lrfind.errors import UsageError
 
 def test_mnist_mini_is_stratified_and_scaled() -> None:
     data = mnist_mini()
-    for (images, labels), each in ((data.train, 500), (data.validation, 100)):
-        assert images.shape == (10 * each, 1, 28, 28)
-        assert torch.bincount(labels).tolist() == [each] * 10
+    for (images, labels), count in ((data.train, 500), (data.validation, 100)):
+        assert images.shape == (10 * count, 1, 28, 28)
+        assert torch.bincount(labels).tolist() == [count] * 10
     assert data.train[0].mean().abs() < 0.02
     assert data.train[0].std() == pytest.approx(1, abs=0.02)
 
@@ -47,7 +47,7 @@ def test_the_noise_of_the_regression_is_as_stated() -> None:
     assert residual.std() == pytest.approx(0.5, rel=0.05)
 
 
-def test_a_regression_that_cannot_be_is_refused() -> None:
+def test_an_impossible_regression_is_refused() -> None:
     with pytest.raises(UsageError, match="samples > features"):
         regression(samples=4, features=4)
 
@@ -59,11 +59,11 @@ def write_idx(path: Path, values: np.ndarray, packed: bool) -> None:
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_raw_files_of_mnist_are_read_packed_or_not(tmp_path: Path, packed: bool) -> None:
-    make = np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     for name, function in (("MNIST", mnist), ("FashionMNIST", fashion_mnist)):
         raw = tmp_path / name / "raw"
         raw.mkdir(parents=True)
-        images = make.integers(0, 256, (7, 28, 28), dtype=np.uint8)
+        images = generator.integers(0, 256, (7, 28, 28), dtype=np.uint8)
         for stem in ("train", "t10k"):
             write_idx(raw / f"{stem}-images-idx3-ubyte", images, packed)
             write_idx(raw / f"{stem}-labels-idx1-ubyte", np.arange(7, dtype=np.uint8), packed)
@@ -74,15 +74,15 @@ def test_the_raw_files_of_mnist_are_read_packed_or_not(tmp_path: Path, packed: b
         np.testing.assert_allclose((back.squeeze(1) * 255).numpy(), images, atol=1e-3)
 
 
-def test_missing_or_broken_files_say_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="allow `download: true`, or put its four files there"):
+def test_missing_and_broken_files_are_refused_with_advice(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="set `download: true`, or put its four files there"):
         mnist(root=str(tmp_path), download=False)
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
     for stem in ("train", "t10k"):
         (raw / f"{stem}-images-idx3-ubyte.gz").write_bytes(b"not gzip")
         (raw / f"{stem}-labels-idx1-ubyte.gz").write_bytes(b"not gzip")
-    with pytest.raises(UsageError, match="cannot be read .*delete them and download again"):
+    with pytest.raises(UsageError, match="cannot be read .*delete them and download them again"):
         mnist(root=str(tmp_path))
 
 
@@ -134,11 +134,11 @@ def test_a_class_with_one_row_is_trained_on() -> None:
     ("rows", "share", "labels", "message"),
     [
         (1, 0.5, None, "has one row"),
-        (9, 1.0, None, "validation is a share between 0 and 1; found 1"),
-        (3, 0.5, np.arange(3), "every row is of a class of its own"),
+        (9, 1.0, None, "validation must be a share between 0 and 1; found 1"),
+        (3, 0.5, np.arange(3), "every row has a class that no other row has"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(
+def test_an_impossible_split_is_refused(
     rows: int, share: float, labels: np.ndarray | None, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
@@ -152,8 +152,8 @@ def test_tables_of_sklearn_are_standardised_by_the_training_rows_alone(name: str
     data = getattr(sklearn_sets, name)(seed=2)
     rows = held_out(len(y), 0.2, 2, None if name == "diabetes" else y)
     scaler = StandardScaler().fit(x[rows[0]])
-    for (found, target), chosen in ((data.train, rows[0]), (data.validation, rows[1])):
-        np.testing.assert_allclose(found, scaler.transform(x[chosen]), atol=1e-5)
+    for (features, target), chosen in ((data.train, rows[0]), (data.validation, rows[1])):
+        np.testing.assert_allclose(features, scaler.transform(x[chosen]), atol=1e-5)
         if name == "diabetes":
             expected = StandardScaler().fit(y[rows[0], None]).transform(y[chosen, None])
             np.testing.assert_allclose(target, expected, atol=1e-5)
@@ -172,9 +172,9 @@ def test_digits_are_images_of_mean_0_and_deviation_1() -> None:
 
 def test_a_constant_column_becomes_zeros() -> None:
     values = np.column_stack([np.full(9, 0.1), np.arange(9.0), np.zeros(9)])
-    found = standardised(values, np.arange(6))
-    np.testing.assert_allclose(found[:, [0, 2]], 0, atol=1e-12)
-    np.testing.assert_allclose(found[:, 1], StandardScaler().fit(values[:6]).transform(values)[:, 1])
+    result = standardised(values, np.arange(6))
+    np.testing.assert_allclose(result[:, [0, 2]], 0, atol=1e-12)
+    np.testing.assert_allclose(result[:, 1], StandardScaler().fit(values[:6]).transform(values)[:, 1])
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.5])
@@ -188,7 +188,7 @@ def test_the_noise_of_make_regression_is_what_no_model_can_go_below(noise: float
     assert (weight.abs() > 0.05).sum() == 3
 
 
-def test_drawn_classes_are_what_was_asked_for() -> None:
+def test_drawn_classes_are_as_many_as_requested_and_the_same_each_time() -> None:
     data = sklearn_sets.make_classification(samples=400, features=6, informative=3, classes=4, separation=3)
     assert data.classes == 4
     assert torch.bincount(data.train[1]).tolist() == [80] * 4
@@ -208,7 +208,7 @@ def test_drawn_classes_are_what_was_asked_for() -> None:
         (lambda: sklearn_sets.make_classification(noise=2), "noise from 0 to 1"),
     ],
 )
-def test_drawn_data_that_cannot_be_is_refused(call: Callable[[], object], message: str) -> None:
+def test_impossible_drawn_data_is_refused(call: Callable[[], object], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         call()
 
@@ -236,7 +236,7 @@ def test_windows_of_text_give_back_the_text_and_its_end_is_held_out(tmp_path: Pa
         assert decoded(y, whole) == part[1 : covered + 1]
 
 
-def test_windows_may_overlap_but_not_with_what_is_held_out(tmp_path: Path) -> None:
+def test_windows_may_overlap_but_not_with_held_out_windows(tmp_path: Path) -> None:
     (tmp_path / "own.txt").write_text("".join(map(chr, range(256, 356))), encoding="utf-8")
     data = text(str(tmp_path / "own.txt"), length=4, stride=1, validation=0.2)
     assert data.train[0][:, 0].tolist() == list(range(76))
@@ -244,7 +244,7 @@ def test_windows_may_overlap_but_not_with_what_is_held_out(tmp_path: Path) -> No
     assert data.validation[0].min() == 80
 
 
-def test_the_sonnets_come_along() -> None:
+def test_the_sonnets_come_with_the_package() -> None:
     data = text(length=14)
     assert data.classes == 59
     whole = "".join(sorted("\n !',-.:;?ABCDEFGHIJKLMNOPRSTUVWYabcdefghijklmnopqrstuvwxyz"))
@@ -254,8 +254,8 @@ def test_the_sonnets_come_along() -> None:
 @pytest.mark.parametrize(
     ("content", "length", "message"),
     [
-        (b"short", 64, "5 characters, 0 of them held out, are too few .*more of it is needed"),
-        (b"x" * 100, 64, "too few for windows of 64 .*length at most 9, or more of it"),
+        (b"short", 64, "5 characters, 0 of them held out, are too few .*give a longer text"),
+        (b"x" * 100, 64, "too few for windows of 64 characters .*length to at most 9, or give a longer text"),
         (b"caf\xe9" * 99, 4, "is not UTF-8 text .byte 3 is 0xe9"),
         (b"x" * 100, 0, "length >= 1"),
     ],

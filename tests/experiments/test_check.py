@@ -1,4 +1,4 @@
-"""`lrfind check --batch`: every way in which data, model and loss can fail to fit, made on purpose."""
+"""`lrfind check --batch`: the ways in which data, model and loss can fail to fit, each made on purpose."""
 
 from __future__ import annotations
 
@@ -279,8 +279,8 @@ def overrides(text: str) -> list[str]:
 
 
 def data(**args: object) -> str:
-    shown = ", ".join(f"{key}: {value}" for key, value in args.items())
-    return f"data={{name: 'own:Rows', batch_size: 8, args: {{{shown}}}}}"
+    arguments = ", ".join(f"{key}: {value}" for key, value in args.items())
+    return f"data={{name: 'own:Rows', batch_size: 8, args: {{{arguments}}}}}"
 
 
 def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
@@ -301,19 +301,19 @@ def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ("model='own:Spare'", "gradient: none at spare.weight, spare.bias: no part in the loss"),
+        ("model='own:Spare'", "gradient: none at spare.weight, spare.bias, which took no part in the loss"),
         ("optimizer.param_groups=[{name: body, match: 'body.*', frozen: true}]", "model: own_for_fitting:Net, 5 of 21 weights are trained; frozen: body.*"),
         ("optimizer.param_groups=[{name: body, match: '*.bias', frozen: true}]", "are trained; frozen: body.0.bias, head.bias"),
-        ("data={name: 'own:Endless', batch_size: 4}", "length: the data has none, so that trainings are given in steps, not in epochs"),
+        ("data={name: 'own:Endless', batch_size: 4}", "length: the data has none, so give the length of a training in steps, not in epochs"),
         ("data={name: 'own:Endless', batch_size: 4}", "validation: none; give the data as a pair (train, validation) for a validation loss"),
         ("model='own:Lazy'", "model: own_for_fitting:Lazy, with lazy layers, whose shapes come from the first batch"),
         (f"{data(keys='[x, y]')} | model='own:Both' | loss='own:of_batch'", "batch: a dict: x (8, 3) float32, y (8, 1) float32"),
         (f"{data(y='[]')} | loss='own:squeezing'", "ok"),
         (f"{data(y='[]', y_type='int64', high=3)} | model='own:classes' | loss=cross_entropy", ", accuracy "),
-        (data(y_type="int64"), "note: y is (8, 1) int64 where the output is float32: give mse y.to(torch.float32) (of classes: cross_entropy)"),
+        (data(y_type="int64"), "note: y is (8, 1) int64 but the output is float32: give mse y.to(torch.float32) (if y holds the numbers of classes, use cross_entropy)"),
     ],
 )  # fmt: skip
-def test_what_is_particular_is_said_and_is_no_mistake(lrfind: Command, change: str, line: str) -> None:
+def test_what_is_unusual_is_reported_and_is_no_mistake(lrfind: Command, change: str, line: str) -> None:
     assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 0, lrfind.err
     assert line in lrfind.out
     assert lrfind.out.endswith("\nok\n")
@@ -327,74 +327,74 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
     ("change", "messages"),
     [
         # the input
-        (data(x="[5]"), ["model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5: its input is (8, 5) float32.", "own_for_fitting.py:", "in forward: return self.head(self.body(x))", "RuntimeError: mat1 and mat2"]),
-        (data(x="[1, 3, 1]"), ["takes 3 numbers a row and gets 1: its input is (8, 1, 3, 1) float32; flatten it first: x.flatten(1)"]),
-        (data(x_type="float64"), ["layer 'body.0' (Linear) has weights of float32 and its input is (8, 3) float64: give the data as float32, x.float()"]),
-        (data(x_type="uint8"), ["has weights of float32 and its input is (8, 3) uint8: give the data as float32, x.float()"]),
-        (IMAGES % "1, 8, 8", ["layer 'conv' (Conv2d) takes 3 channels and gets 1: its input is (8, 1, 8, 8) float32"]),
-        (IMAGES % "8, 8, 3", ["takes 3 channels and gets 8", "the channels are last: x.movedim(-1, 1)"]),
+        (data(x="[5]"), ["model: layer 'body.0' (Linear) takes 3 numbers per row but gets 5: its input is (8, 5) float32.", "own_for_fitting.py:", "in forward: return self.head(self.body(x))", "RuntimeError: mat1 and mat2"]),
+        (data(x="[1, 3, 1]"), ["takes 3 numbers per row but gets 1: its input is (8, 1, 3, 1) float32; flatten it first: x.flatten(1)"]),
+        (data(x_type="float64"), ["layer 'body.0' (Linear) has weights of float32 but its input is (8, 3) float64: give the data as float32, x.float()"]),
+        (data(x_type="uint8"), ["has weights of float32 but its input is (8, 3) uint8: give the data as float32, x.float()"]),
+        (IMAGES % "1, 8, 8", ["layer 'conv' (Conv2d) takes 3 channels but gets 1: its input is (8, 1, 8, 8) float32"]),
+        (IMAGES % "8, 8, 3", ["takes 3 channels but gets 8", "the channels are last: x.movedim(-1, 1)"]),
         (IMAGES % "64", ["takes (rows, 3 channels, height, width): its input is (8, 64) float32"]),
         ("data={name: 'own:Rows', batch_size: 8, args: {x: [8, 8]}} | model={name: 'own:Images', args: {channels: 1}}", ["takes (rows, 1 channel, height, width): its input is (8, 8, 8) float32; add the axis of channels: x.unsqueeze(1)"]),
-        (f"{data(x='[5, 6]')} | model='own:Steps'", ["layer 'steps' (GRU) takes 7 numbers a step and gets 6"]),
-        (f"{data(x='[5]')} | model='own:Tokens'", ["layer 'table' (Embedding) takes whole numbers, which are places in its table, and gets (8, 5) float32: give it x.long()"]),
-        (f"{data(x='[5]', x_type='int64', high=9)} | model='own:Tokens'", ["layer 'table' (Embedding) has 5 entries, 0 to 4, and its input goes from "]),
-        ("model={name: 'own:Normed', args: {width: 6}}", ["layer 'body.1' (BatchNorm1d) takes 6 channels and gets 4"]),
-        ("model='own:Normed' | data={name: 'own:one_row'}", ["needs more than one number a channel to train", "use a larger data.batch_size"]),
-        ("data={name: 'own:Holes', batch_size: 8}", ["data: x (8, 3) float32 of the first batch holds 24 numbers that are NaN or inf"]),
+        (f"{data(x='[5, 6]')} | model='own:Steps'", ["layer 'steps' (GRU) takes 7 numbers per step but gets 6"]),
+        (f"{data(x='[5]')} | model='own:Tokens'", ["layer 'table' (Embedding) takes whole numbers, which are places in its table, but gets (8, 5) float32: give it x.long()"]),
+        (f"{data(x='[5]', x_type='int64', high=9)} | model='own:Tokens'", ["layer 'table' (Embedding) has 5 entries, 0 to 4, but its input goes from "]),
+        ("model={name: 'own:Normed', args: {width: 6}}", ["layer 'body.1' (BatchNorm1d) takes 6 channels but gets 4"]),
+        ("model='own:Normed' | data={name: 'own:one_row'}", ["needs more than one number per channel to train", "use a larger data.batch_size"]),
+        ("data={name: 'own:Holes', batch_size: 8}", ["data: x (8, 3) float32 of the first batch holds NaN or inf in 24 places"]),
         # the target
         (f"{data(y='[]', y_type='float32')} | {CLASSES}", ["loss: y is (8,) float32: cross_entropy takes the numbers of classes, (8,) int64: y.long(); to predict numbers use mse."]),
         (f"{data(y='[1]', y_type='int64')} | {CLASSES}", ["y is (8, 1) int64: cross_entropy takes the numbers of classes, (8,) int64: y.squeeze(-1)"]),
         (f"{data(y='[]', y_type='int32')} | {CLASSES}", ["y is (8,) int32: cross_entropy takes the numbers of classes, (8,) int64: y.long()"]),
-        (f"{data(y='[4]', y_type='int64')} | {CLASSES}", ["y is (8, 4) int64, one-hot it seems", "y.argmax(1)"]),
-        (f"{data(y='[]', y_type='int64', high=7, n=8)} | {CLASSES} | data.batch_size=7", ["the model has 4 outputs a row, for the classes 0 to 3, and y goes from ", "give the model out_features"]),
+        (f"{data(y='[4]', y_type='int64')} | {CLASSES}", ["y is (8, 4) int64 and seems to be one-hot", "y.argmax(1)"]),
+        (f"{data(y='[]', y_type='int64', high=7, n=8)} | {CLASSES} | data.batch_size=7", ["the model has 4 outputs per row, for the classes 0 to 3, but y goes from ", "set the model's out_features to "]),
         (f"{data(y='[]', y_type='int64')} | model='own:Mixing' | loss=cross_entropy", ["the output has 4 rows and y has 8", "look for a reshape in forward that mixes rows."]),
-        (f"{data(y='[]')} | loss=cross_entropy | model='own:Flat'", ["the output is (8,) float32, one number a row: cross_entropy takes one for each class", "use bce_with_logits"]),
-        (data(y="[]"), ["loss: mse compares number with number, and the output is (8, 1) float32 where y is (8,) float32, so every row would meet every other; squeeze the output in forward: x.squeeze(-1), or give y as (8, 1)."]),
-        ("model='own:Flat'", ["the output is (8,) float32 where y is (8, 1) float32", "squeeze y, or give y as (8,)"]),
-        (f"{data(y='[]')} | loss='own:spread'", ["loss: own_for_fitting:spread compares number with number", "every row would meet every other"]),
+        (f"{data(y='[]')} | loss=cross_entropy | model='own:Flat'", ["the output is (8,) float32, one number per row: cross_entropy takes one number for each class", "use bce_with_logits"]),
+        (data(y="[]"), ["loss: mse compares number with number, but the output is (8, 1) float32 and y is (8,) float32, so every row would be compared with every other row; squeeze the output in forward: x.squeeze(-1), or give y as (8, 1)."]),
+        ("model='own:Flat'", ["the output is (8,) float32 and y is (8, 1) float32", "squeeze y, or give y as (8,)"]),
+        (f"{data(y='[]')} | loss='own:spread'", ["loss: own_for_fitting:spread compares number with number", "every row would be compared with every other row"]),
         (f"{data(y='[]', y_type='int64')} | model='own:classes'", ["if y holds the numbers of classes, use cross_entropy"]),
-        (data(y="[2]"), ["the output is (8, 1) float32 where y is (8, 2) float32; let the model give (8, 2) (out_features?)"]),
+        (data(y="[2]"), ["the output is (8, 1) float32 and y is (8, 2) float32; let the model give (8, 2) (out_features?)"]),
         ("model='own:Mixing'", ["they have 4 and 8 rows; look for a reshape that mixes rows."]),
-        (f"{data(y_type='int64')} | loss=huber", ["loss: y is (8, 1) int64 where the output is float32: give huber y.to(torch.float32)", "RuntimeError: Found dtype Long but expected Float"]),
+        (f"{data(y_type='int64')} | loss=huber", ["loss: y is (8, 1) int64 but the output is float32: give huber y.to(torch.float32)", "RuntimeError: Found dtype Long but expected Float"]),
         (f"{data(y_type='int64')} | loss=bce_with_logits", ["give bce_with_logits y.to(torch.float32)"]),
         # devices
-        ("model='own:Elsewhere'", ["model: Elsewhere failed; it was given (8, 3) float32; a tensor in it is on another device", "make new ones with device=x.device", 'return super().forward(x) + torch.zeros(1, 1, device="meta")']),
-        ("model='own:Mover'", ["layer 'body.0' (Linear) has its weights on meta and its input on cpu; lrfind moves the model"]),
+        ("model='own:Elsewhere'", ["model: Elsewhere failed; its input was (8, 3) float32; a tensor in it is on another device", "create new tensors with device=x.device", 'return super().forward(x) + torch.zeros(1, 1, device="meta")']),
+        ("model='own:Mover'", ["layer 'body.0' (Linear) has its weights on meta but its input on cpu; lrfind moves the model"]),
         ("model='own:OnMeta'", ["loss: mse failed", "on meta"]),
-        ("model='own:meta'", ["model: it makes itself on the device 'meta', without numbers"]),
+        ("model='own:meta'", ["model: it is created on the device 'meta', where tensors hold no numbers"]),
         ("loss='own:elsewhere'", ["loss: the loss is on meta, the batch is on cpu and the weights are on cpu", "move neither in your code"]),
         # the loss
-        ("loss={name: mse, args: {reduction: none}}", ["loss: mse gives (8, 1) float32, and must be a tensor with one element", "leave `reduction: none` out of its args"]),
-        ("loss='own:by_row'", ["loss: own_for_fitting:by_row gives (8, 1) float32", "take .mean()"]),
-        ("loss='own:number'", ["own_for_fitting:number gives a float, and must be a tensor with one element: leave .item() out"]),
-        ("loss='own:logarithm'", ["loss: it is -inf at the first batch, though batch and output are finite"]),
-        ("loss='own:detached'", ["loss: it has no gradient, and the model's output has one: the loss detaches it"]),
+        ("loss={name: mse, args: {reduction: none}}", ["loss: mse gives (8, 1) float32, but the loss must be a tensor with one element", "remove `reduction: none` from its args"]),
+        ("loss='own:by_row'", ["loss: own_for_fitting:by_row gives (8, 1) float32", "or call .mean()"]),
+        ("loss='own:number'", ["own_for_fitting:number gives a float, but the loss must be a tensor with one element: remove the call of .item()"]),
+        ("loss='own:logarithm'", ["loss: it is -inf on the first batch, although batch and output are finite"]),
+        ("loss='own:detached'", ["loss: it has no gradient, although the model's output has one, so the loss detaches it"]),
         ("loss='own:pickle'", ["loss: own_for_fitting:pickle failed; the output is (8, 1) float32, y is (8, 1) float32.", 'in pickle: raise KeyError("weights")', "KeyError: 'weights'"]),
         ("loss='own:unary'", ["loss: own_for_fitting:unary is called with the output and y; unary(output): too many positional arguments"]),
-        ("loss=null", ["the batch has 2 parts, and forward is given 2, all of them, as there is no `loss`; forward(x): too many positional arguments"]),
+        ("loss=null", ["the batch has 2 parts, and forward gets 2 of them (all, as there is no `loss`); forward(x): too many positional arguments"]),
         (f"{data(keys='[x]')} | loss=null", ["there is no loss_fn, and the model's output (Tensor) has no `loss`"]),
         # the model's answer and its gradient
-        ("model='own:Infinite'", ["model: its output is NaN or inf, (8, 1) float32, and the batch is finite: the first layer that is not finite is 'body.1' (Root)"]),
-        ("model='own:Detached'", ["model: its output has no gradient, though its layers have: forward detaches it"]),
-        ("model='own:Argmax'", ["model: its output has no gradient, though its layers have"]),
-        ("model='own:Quiet'", ["already that of layer 'body.0' (Linear) has none", "under torch.no_grad()"]),
-        ("model='own:Steep'", ["gradient: it is NaN or inf at body.0.weight, body.0.bias, head.weight, head.bias, though the loss is finite"]),
+        ("model='own:Infinite'", ["model: its output, (8, 1) float32, holds NaN or inf, although the batch is finite: the first layer whose output is not finite is 'body.1' (Root)"]),
+        ("model='own:Detached'", ["model: its output has no gradient, although the outputs of its layers have one, so forward detaches it"]),
+        ("model='own:Argmax'", ["model: its output has no gradient, although the outputs of its layers have one"]),
+        ("model='own:Quiet'", ["because the output of layer 'body.0' (Linear) has none", "under torch.no_grad()"]),
+        ("model='own:Steep'", ["gradient: it is NaN or inf at body.0.weight, body.0.bias, head.weight, head.bias, although the loss is finite"]),
         ("model='own:InPlace'", ["model: forward changes a tensor in place that the gradient needs; write x = x + y, not x += y."]),
-        ("model='own:Pair'", ["loss: the model's output is a tuple of 2: (8, 1) float32, (8, 4) float32, and mse takes one tensor: return that from forward, or write a loss (output, y) that picks it."]),
+        ("model='own:Pair'", ["loss: the model's output is a tuple of 2: (8, 1) float32, (8, 4) float32, but mse takes one tensor: return only that tensor from forward, or write a loss (output, y) that picks it."]),
         ("model='own:Named'", ["the model's output is a dict: logits (8, 1) float32"]),
         ("model='own:Answering'", ["the model's output is an Answer: logits (8, 1) float32, hidden (8, 4) float32"]),
-        ("model='own:Raising'", ["model: Raising failed; it was given (8, 3) float32.", 'in forward: raise ValueError("only for images")', "ValueError: only for images"]),
+        ("model='own:Raising'", ["model: Raising failed; its input was (8, 3) float32.", 'in forward: raise ValueError("only for images")', "ValueError: only for images"]),
         ("optimizer.param_groups=[{name: all, match: '*', frozen: true}]", ["optimizer.param_groups: nothing is left to train"]),
         # the call
-        ("model='own:Masked'", ["model: the batch has 2 parts, and forward is given 1, all but the last; forward(x, mask): missing a required argument: 'mask'."]),
+        ("model='own:Masked'", ["model: the batch has 2 parts, and forward gets 1 of them (all but the last); forward(x, mask): missing a required argument: 'mask'."]),
         ("model='own:Inner'", ["model: layer 'head' (Linear) is called with 2 arguments; forward(input): too many positional arguments", "in forward: return self.head(self.body(x), x)"]),
-        (data(keys="[tokens, labels]"), ["model: the batch is a dict with the keys tokens, labels, and forward is given each by its name; forward(x): missing a required argument: 'x'"]),
-        (f"{data(keys='[x, mask]')} | model='own:Masked'", ["loss: mse takes tensors and is given the whole batch, a dict: x (8, 3) float32, mask (8, 1) float32", "leave `loss` out"]),
+        (data(keys="[tokens, labels]"), ["model: the batch is a dict with the keys tokens, labels, and forward gets each value by its key; forward(x): missing a required argument: 'x'"]),
+        (f"{data(keys='[x, mask]')} | model='own:Masked'", ["loss: mse takes tensors, but gets the whole batch, a dict: x (8, 3) float32, mask (8, 1) float32", "remove `loss`"]),
         # the data
         ("data={name: 'own:Failing', batch_size: 8}", ["data: reading the first batch of 'own_for_fitting:Failing' failed: KeyError: 'label'", 'in __getitem__: return self.x[i], {}["label"]']),
         ("data={name: 'own:Ragged', batch_size: 8}", ["the rows of a batch have different shapes: pad them, or give a DataLoader with a collate_fn"]),
         ("data={name: 'own:Single', batch_size: 8}", ["the data yields a Tensor; a batch is (x, y), (x1, ..., xn, y) or a dict"]),
-        ("data={name: 'own:Worded', batch_size: 8}", ["loss: mse takes tensors and is given y, a tuple of 8"]),
+        ("data={name: 'own:Worded', batch_size: 8}", ["loss: mse takes tensors, but gets y, a tuple of 8"]),
         ("data={name: 'own:Empty', batch_size: 8}", ["the loader yields no batches"]),
         ("data={name: 'own:bad_loader'}", ["the loader yields no batches; is drop_last on with too few rows?"]),
         ("data={name: 'own:none_held'}", ["validation: data: the validation split yields no batches"]),
@@ -403,7 +403,7 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
         ("range_test.group=head", ["range_test.group: unknown param group 'head'"]),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_with_what_would_do(lrfind: Command, change: str, messages: list[str]) -> None:
+def test_a_mistake_is_named_with_what_to_do(lrfind: Command, change: str, messages: list[str]) -> None:
     assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 2, lrfind.out
     assert lrfind.err.startswith("error: ")
     for message in messages:
@@ -414,14 +414,16 @@ def test_a_mistake_is_named_with_what_would_do(lrfind: Command, change: str, mes
 def test_a_run_explains_its_first_step_as_the_check_does(lrfind: Command) -> None:
     for command in (("range-test",), ("grid", "--lrs", "0.1"), ("train",)):
         assert lrfind(*command, "own.yaml", *overrides(data(x="[5]"))) == 2
-        told = "first training step failed: model: layer 'body.0' (Linear) takes 3 numbers a row and gets 5"
-        assert f"error: the {told}" in lrfind.err
+        message = (
+            "first training step failed: model: layer 'body.0' (Linear) takes 3 numbers per row but gets 5"
+        )
+        assert f"error: the {message}" in lrfind.err
         assert "RuntimeError: mat1 and mat2 shapes" in lrfind.err
         assert "own_for_fitting.py:" in lrfind.err
     assert lrfind("grid", "own.yaml", *overrides("loss='own:by_row'")) == 2
     assert "error: loss: own_for_fitting:by_row gives (8, 1) float32" in lrfind.err
     assert lrfind("train", "own.yaml", *overrides(f"{data(y_type='int64')} | loss=huber")) == 2
-    assert "output and y are of different types; make y float" in lrfind.err
+    assert "output and y are of different types; for a loss that compares numbers, make y float" in lrfind.err
 
 
 def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, here: Path) -> None:
@@ -429,8 +431,8 @@ def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, 
     assert lrfind.out.startswith("ok: own: ")
     (here / "own_for_fitting.py").write_text("raise RuntimeError('imported')")
     code = "import sys; from lrfind.cli.main import run; assert run(['check', 'own.yaml']) == 0; print({'torch', 'numpy'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.endswith("set()\n"), done.stderr
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.stdout.endswith("set()\n"), process.stderr
     sys.modules.pop("own_for_fitting")
     assert lrfind("check", "own.yaml", "--batch") == 2
     assert (
@@ -439,11 +441,11 @@ def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, 
     )
 
 
-def test_an_error_of_which_nothing_is_known_is_told_as_it_is() -> None:
+def test_an_error_without_an_explanation_is_quoted() -> None:
     assert "--set device=cpu" in explain(RuntimeError("CUDA error: device-side assert triggered"))
     assert own_line(ValueError("never raised")) == ""
-    told = str(first_steps_failed(ValueError("odd")))
-    assert told.endswith("fit together (shapes, dtypes, number of outputs).")
+    message = str(first_steps_failed(ValueError("odd")))
+    assert message.endswith("fit together (shapes, dtypes, number of outputs).")
 
 
 def test_a_loss_broadcasts_if_the_order_of_y_does_not_matter_to_it() -> None:
@@ -456,7 +458,7 @@ def test_a_loss_broadcasts_if_the_order_of_y_does_not_matter_to_it() -> None:
     assert not broadcasts(lambda o, y: (o - y).square().mean(), output, y[:, None])
 
 
-def test_losses_over_pixels_and_steps_want_classes_on_axis_1() -> None:
+def test_losses_over_pixels_and_steps_take_classes_on_axis_1() -> None:
     loss = nn.CrossEntropyLoss(ignore_index=-1)
     output, y = torch.zeros(2, 5, 7), torch.zeros(2, 5, dtype=torch.int64)
     assert "takes the classes on axis 1" in str(misfit(loss, output, y))

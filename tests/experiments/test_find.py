@@ -20,11 +20,10 @@ from lrfind.analysis.recommendation import Training
 from lrfind.analysis.verification import verified_lrs
 from lrfind.config.experiment import check, dump
 from lrfind.config.sections import FindSection
-from lrfind.experiments.find import find, run_find, training_of
+from lrfind.experiments.find import find, training_of
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
-from lrfind.runs.summary import summarize
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR, conduct, summary_of
 from tests.test_api import OPTIMIZERS, World, data
 
 cross_entropy = nn.functional.cross_entropy
@@ -133,7 +132,7 @@ class Stream(IterableDataset[Any]):
         ({"steps": 1e3}, "steps: must be a whole number"),
         ({"accumulate": 0}, "accumulate: must be a whole number, 1 or more; found 0"),
         ({"budget": 5}, "budget: must be at least 16; found 5"),
-        ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for that many seeds; found 16"),
+        ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
         ({"schedule": None}, "schedule: must be a name of `lrfind ls schedules`; found None"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
         ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),
@@ -186,12 +185,12 @@ def start(path: Path, *overrides: str) -> Run:
 
 
 def test_a_config_and_the_same_objects_have_the_same_answer(tmp_path: Path) -> None:
-    summary = run_find(start(tmp_path / "run"))
+    summary = conduct(start(tmp_path / "run"))
     setup = from_config(check(LINEAR)).setup(0)
     batch = next(setup.batches)
     found = lrfind.find(setup.model, setup.optimizer, setup.loss_fn, [batch], steps=20)
     for key in ("lr", "low", "high", "confidence", "reason"):
-        assert summary["suggestion"][key] == getattr(found, key)
+        assert summary["answer"][key] == getattr(found, key)
     assert summary["probes"] == found.evidence.to_dict("records")
     assert summary["cost"] == found.cost
 
@@ -212,20 +211,20 @@ VERIFIED = "find={verify: true, verify_seeds: 2, lanes: single}"
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A find that was verified and came to its end."""
     run = start(tmp_path_factory.mktemp("calm") / "run", VERIFIED)
-    run_find(run)
+    conduct(run)
     return run
 
 
 def test_the_summary_is_read_from_the_store_and_the_best_config_has_the_lr(calm: Run) -> None:
-    summary = summarize(calm)
-    assert summary == summarize(Run.open(calm.path)) == json.loads((calm.path / "summary.json").read_text())
+    summary = summary_of(calm)
+    assert summary == summary_of(Run.open(calm.path)) == json.loads((calm.path / "summary.json").read_text())
     best = yaml.safe_load((calm.path / "best.yaml").read_text())
-    assert best["optimizer"]["lr"] == summary["suggestion"]["lr"]
+    assert best["optimizer"]["lr"] == summary["answer"]["lr"]
 
 
 def test_verification_trains_at_three_rates_and_the_rate_stands(calm: Run) -> None:
-    summary = summarize(calm)
-    proof, lr = summary["verification"], summary["suggestion"]["lr"]
+    summary = summary_of(calm)
+    proof, lr = summary["verification"], summary["answer"]["lr"]
     assert (proof["verdict"], proof["lr"], proof["steps"]) == ("stands", lr, 20)
     assert {row["lr"] for row in proof["trainings"]} == {*verified_lrs(lr)}
     assert len(proof["trainings"]) == 6
@@ -258,19 +257,19 @@ def interrupted_at(stage: str) -> Any:
 def test_a_find_that_was_interrupted_goes_on_to_the_same_answer(
     stage: str, calm: Run, tmp_path: Path
 ) -> None:
-    whole, run = summarize(calm), start(tmp_path / "run", VERIFIED)
+    whole, run = summary_of(calm), start(tmp_path / "run", VERIFIED)
     with pytest.raises(KeyboardInterrupt):
-        run_find(run, watch=interrupted_at(stage))
+        conduct(run, watch=interrupted_at(stage))
     cut = json.loads((run.path / "summary.json").read_text())
     assert not (run.path / "best.yaml").exists()
     if stage == "probes":
-        assert (cut["suggestion"]["lr"], cut["suggestion"]["reason"]) == (None, "the search has not ended.")
+        assert (cut["answer"]["lr"], cut["answer"]["reason"]) == (None, "the search has not ended.")
     else:
-        assert cut["suggestion"] == whole["suggestion"]
+        assert cut["answer"] == whole["answer"]
         assert cut["verification"]["verdict"] is None
         assert 3 <= len(cut["verification"]["trainings"]) < 6
     probes = [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""]
-    summary = run_find(run)
+    summary = conduct(run)
     assert {**summary, "run": None} == {**whole, "run": None}
     if stage == "trainings":  # the probes were kept
         assert [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""] == probes

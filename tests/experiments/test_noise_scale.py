@@ -29,19 +29,19 @@ training: {steps: 10}
 
 
 def exact(model: nn.Module) -> float:
-    """tr(cov) / |mean|^2 of the rows' own gradients: 2 (x w + b - y) (x, 1)."""
+    """Return tr(cov) / |mean|^2 of the gradients of the single rows: 2 (x w + b - y) (x, 1)."""
     x, y = (tensor.double().numpy() for tensor in regression(samples=8192, features=6, noise=1.0).train)
     weight, bias = (p.detach().double().numpy() for p in model.parameters())
-    each = 2 * (x @ weight.T + bias - y) * np.hstack([x, np.ones_like(y)])  # (N, 7)
-    mean = each.mean(axis=0)
-    return float(each.var(axis=0).sum() / (mean @ mean))
+    gradients = 2 * (x @ weight.T + bias - y) * np.hstack([x, np.ones_like(y)])  # (N, 7)
+    mean = gradients.mean(axis=0)
+    return float(gradients.var(axis=0).sum() / (mean @ mean))
 
 
 def test_the_scale_of_linear_regression_is_that_of_its_rows() -> None:
     problem = from_config(check(CONFIG))
-    found = measure(problem, 0, steps=8, batches=400, points=(0, 1))
+    scales = measure(problem, 0, steps=8, batches=400, points=(0, 1))
     plain = problem.setup(0)
-    for at, model in zip(found, [plain.model, plain.model], strict=True):
+    for at, model in zip(scales, [plain.model, plain.model], strict=True):
         if at.step:
             assert len(list(train(plain, np.full(8, 0.05)))) == at.step == 8
         assert at.scale == pytest.approx(exact(model), rel=0.15)
@@ -53,15 +53,15 @@ def test_the_scale_of_linear_regression_is_that_of_its_rows() -> None:
 
 def test_the_moments_are_unbiased_and_the_interval_covers() -> None:
     rng = np.random.default_rng(0)
-    true = 50.0  # of 20 directions, |G| = 1, batches of 32
-    found = []
+    true = 50.0  # with 20 directions, |G| = 1 and batches of 32 rows
+    scales = []
     for _ in range(300):
         noise = rng.standard_normal((16, 20)) * np.sqrt(true / 20 / 32)
         gradients = np.eye(20)[0] + noise
-        found.append(estimate(gradients @ gradients.T, 32))
-    assert np.mean([at.gradient for at in found]) == pytest.approx(1, rel=0.03)
-    assert np.mean([at.trace for at in found]) == pytest.approx(true, rel=0.03)
-    covered = [at.low is not None and at.low < true and (at.high is None or true < at.high) for at in found]
+        scales.append(estimate(gradients @ gradients.T, 32))
+    assert np.mean([at.gradient for at in scales]) == pytest.approx(1, rel=0.03)
+    assert np.mean([at.trace for at in scales]) == pytest.approx(true, rel=0.03)
+    covered = [at.low is not None and at.low < true and (at.high is None or true < at.high) for at in scales]
     assert np.mean(covered) >= 0.93
 
 
@@ -78,15 +78,15 @@ def test_the_moments_are_those_of_the_two_batch_sizes() -> None:
 def restless(seed: int) -> Setup:
     """A model with running averages and dropout, on shuffled batches, with momentum and a global draw."""
     torch.manual_seed(seed)
-    make = torch.Generator().manual_seed(3)
-    x = torch.randn(256, 5, generator=make)
-    y = x.sum(dim=1, keepdim=True) + torch.randn(256, 1, generator=make)
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(256, 5, generator=generator)
+    y = x.sum(dim=1, keepdim=True) + torch.randn(256, 1, generator=generator)
     model = nn.Sequential(nn.Linear(5, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 1))
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     return Setup(model, optimizer, nn.functional.mse_loss, tensor_batches((x, y), 16, seed))
 
 
-def test_probing_does_not_change_the_training() -> None:
+def test_measuring_does_not_change_the_training() -> None:
     setups: list[Setup] = []
 
     def setup(seed: int) -> Setup:
@@ -94,8 +94,8 @@ def test_probing_does_not_change_the_training() -> None:
         return setups[-1]
 
     steps: list[Step] = []
-    found = measure(Problem(setup, CPU, batches_per_epoch=16), 7, 0.02, steps=30, watch=steps.append)
-    assert [at.step for at in found] == [0, 8, 15, 30]
+    scales = measure(Problem(setup, CPU, batches_per_epoch=16), 7, 0.02, steps=30, watch=steps.append)
+    assert [at.step for at in scales] == [0, 8, 15, 30]
     plain = restless(7)
     assert steps == list(train(plain, np.full(30, 0.02)))
     for ours, theirs in zip(
@@ -104,7 +104,7 @@ def test_probing_does_not_change_the_training() -> None:
         assert torch.equal(ours, theirs)
 
 
-def test_probing_puts_gradients_and_the_random_state_back() -> None:
+def test_measuring_restores_the_gradients_and_the_random_state() -> None:
     batches = list(itertools.islice(restless(1).batches, 4))
     setup = restless(0)
     next(train(setup, np.full(3, 0.01)))
@@ -127,9 +127,9 @@ def of(make: Callable[[], Iterator[Any]], *, lr: float = 0.01, epoch: int | None
 
 
 def random_batches(sizes: tuple[int, ...] = (8,)) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    make = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for rows in itertools.cycle(sizes):
-        yield torch.randn(rows, 3, generator=make), torch.randn(rows, 1, generator=make)
+        yield torch.randn(rows, 3, generator=generator), torch.randn(rows, 1, generator=generator)
 
 
 def test_a_full_batch_has_no_noise_to_measure() -> None:
@@ -154,33 +154,35 @@ def test_no_more_batches_are_measured_than_an_epoch_has() -> None:
 
 
 def test_divergence_ends_the_measuring_with_a_note() -> None:
-    found = measure(of(random_batches), 0, 1e6, steps=60)
-    assert found[0].step == 0
-    assert found[0].trace is not None
-    assert found[-1].scale is None
-    assert "diverged here, at lr 1e+06" in (found[-1].note or "")
-    assert found[-1].step < 60
+    scales = measure(of(random_batches), 0, 1e6, steps=60)
+    assert scales[0].step == 0
+    assert scales[0].trace is not None
+    assert scales[-1].scale is None
+    assert "diverged here, at lr 1e+06" in (scales[-1].note or "")
+    assert scales[-1].step < 60
 
 
-def test_a_gradient_that_drowns_in_noise_has_no_scale_but_a_lower_bound() -> None:
+def test_a_gradient_far_below_its_noise_has_no_scale_but_a_lower_bound() -> None:
     signs = np.array([1.0, -1.0] * 8)[:, None]
     noise = np.random.default_rng(0).standard_normal((16, 40)) * 0.1
     at = estimate((signs + noise) @ (signs + noise).T, 8)
     assert at.scale is None
     assert at.high is None
-    assert "larger than can be seen" in (at.note or "")
+    assert "too large to measure with so few batches" in (at.note or "")
     assert "is not known at step 0" in implication(at, 64)[0]
 
 
-def test_gradients_of_zero_or_beyond_numbers_have_a_note() -> None:
+def test_gradients_that_are_zero_or_not_finite_have_a_note() -> None:
     assert estimate(np.zeros((4, 4)), 8).note == "the gradient is zero on every batch"
     assert estimate(np.full((4, 4), np.nan), 8).note == "the gradient is not finite"
 
 
-def test_short_batches_are_passed_over_and_uneven_ones_refused() -> None:
+def test_short_batches_are_skipped_and_uneven_ones_refused() -> None:
     (at,) = measure(of(lambda: random_batches((8, 8, 3))), 0, steps=1, points=(0,), batches=5)
     assert (at.rows, at.batches) == (8, 5)
-    with pytest.raises(UsageError, match="batches of the same size; found 1 of 8 rows among the first 20"):
+    with pytest.raises(
+        UsageError, match="5 batches of the same size; found only 1 batch of 8 rows among the first 20"
+    ):
         measure(of(lambda: random_batches(tuple(range(8, 40)))), 0, steps=1, batches=5)
     with pytest.raises(UsageError, match="no tensor in it"):
         measure(of(lambda: itertools.repeat(("a", "b"))), 0, steps=1)
@@ -194,12 +196,12 @@ def test_the_rows_of_a_batch_are_those_of_its_first_tensor() -> None:
 @pytest.mark.parametrize(
     "change", [{"steps": 0}, {"batches": 3}, {"points": ()}, {"points": (0.0, 1.5)}, {"lr": -1.0}]
 )
-def test_what_cannot_be_measured_is_said(change: dict[str, Any]) -> None:
+def test_arguments_that_cannot_be_measured_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="found"):
         measure(of(random_batches), 0, **{"steps": 5, **change})
 
 
-def test_a_model_that_fails_is_said_with_its_step() -> None:
+def test_a_training_that_fails_is_reported_with_its_step() -> None:
     loader = [(torch.zeros(8, 4), torch.zeros(8, 1))]
     with pytest.raises(UsageError, match="the first training step failed"):
         measure(of(lambda: loader_batches(loader, CPU)), 0, steps=5)
@@ -216,7 +218,7 @@ def test_the_implication_is_the_curve_between_fewest_steps_and_fewest_examples()
     at = NoiseScale(0, 100.0, 80.0, 130.0, 1.0, 100.0, 32, 16)
     here, there, caution = implication(at, 100, 400)
     assert "2 times the fewest possible steps and 2 times the fewest possible examples" in here
-    assert "0.625 times the steps and 2.5 times the examples that 100 takes" in there
+    assert "0.625 times the steps and 2.5 times the examples that a batch of 100 takes" in there
     assert "grows during training" in caution
     assert "almost proportionally fewer steps" in implication(at, 10)[0]
     assert "wastes computation" in implication(at, 1000)[0]

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from lrfind.training.team import Conditions
 from torch import nn
 
 from lrfind.analysis.curves import HUGE, Array
@@ -16,8 +17,7 @@ from lrfind.problem.problem import Problem, from_config, from_objects
 from lrfind.problem.snapshot import preserved
 from lrfind.training.calibration import Engine
 from lrfind.training.run import run_lane
-from lrfind.training.team import Conditions
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 MNIST = "data={name: mnist_mini, batch_size: 16}"
 NONE = np.full(100, HUGE)  # no ceiling

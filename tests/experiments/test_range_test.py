@@ -12,11 +12,11 @@ from lrfind.config.experiment import check
 from lrfind.config.sections import RangeTestSection
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
 from lrfind.experiments.edge import bisect_edge
-from lrfind.experiments.range_test import measure_edge, range_test, run_range_test
+from lrfind.experiments.range_test import measure_edge, range_test
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.store import Run
 from lrfind.schedules.functions import ramp
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR, conduct
 
 EPSILON = 2.0**-24  # a float32's rounding, relative
 
@@ -130,20 +130,20 @@ def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
     texts = []
     for name in ("a", "b"):
         run = start(tmp_path / name, "range_test.grad_norm=true", "range_test.held_out=true")
-        run_range_test(run)
+        conduct(run)
         texts.append((run.path / "steps.csv").read_text())
     assert texts[0] == texts[1]
     assert texts[0].startswith("lane,seed,step,lr,loss,smoothed_loss,held_out_loss,grad_norm\n0,0,0,0.0001,")
 
 
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
-    summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
+    summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
     assert set(summary) == {
-        "schema", "command", "run", "suggestion", "methods", "edge", "edge_is", "lanes", "warnings", "notes", "group", "data", "health"
+        "schema_version", "command", "run", "answer", "methods", "edge", "edge_is", "lanes", "warnings", "notes", "group", "data", "health"
     }  # fmt: skip
-    assert set(summary["suggestion"]) == {"lr", "low", "high", "method", "reason"}
-    assert summary["suggestion"]["low"] <= summary["suggestion"]["lr"] <= summary["suggestion"]["high"]
-    assert summary["suggestion"]["lr"] < 1  # 2 / lambda_max
+    assert set(summary["answer"]) == {"lr", "low", "high", "method", "reason"}
+    assert summary["answer"]["low"] <= summary["answer"]["lr"] <= summary["answer"]["high"]
+    assert summary["answer"]["lr"] < 1  # 2 / lambda_max
     assert summary["edge"] == pytest.approx(1.0, rel=0.05)
     assert "bisection" in summary["edge_is"]
     assert all(set(answer) == {"lr", "reason"} for answer in summary["methods"].values())
@@ -156,6 +156,6 @@ def test_an_edge_that_bisection_does_not_find_is_told(
         raise NoSuggestion("training diverges at no lr tried")
 
     monkeypatch.setattr("lrfind.experiments.range_test.bisect_edge", refuse)
-    summary = run_range_test(start(tmp_path / "run", "range_test.edge=true"))
+    summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
     assert "edge not found by bisection: training diverges at no lr tried" in summary["warnings"]
     assert summary["edge"] == summary["methods"]["edge"]["lr"]

@@ -25,7 +25,7 @@ def unit(lrs: list[float]) -> np.ndarray:
 
 
 def bowl(centre: float, diverged_above: float = math.inf) -> list[Trial]:
-    """Sixteen trials of a loss that is lowest where log10 lr is `centre`."""
+    """Return sixteen trials of a loss that is lowest where log10 lr is `centre`."""
     return [
         Trial(lr, (math.log10(lr) - centre) ** 2 if lr < diverged_above else math.inf)
         for lr in samplers.grid(LOW, HIGH, 16)
@@ -55,7 +55,9 @@ def test_gp_stays_in_the_range_when_the_best_is_at_its_end() -> None:
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 100), st.sampled_from(PLAIN))
-def test_asking_in_two_parts_is_asking_at_once(first: int, second: int, seed: int, sampler: Sampler) -> None:
+def test_asking_in_two_parts_gives_the_same_lrs_as_asking_once(
+    first: int, second: int, seed: int, sampler: Sampler
+) -> None:
     trials = first + second
     once = propose(sampler, LOW, HIGH, [], trials, trials, seed)
     before = propose(sampler, LOW, HIGH, [], first, trials, seed)
@@ -100,21 +102,21 @@ def test_a_grid_is_even_in_log_lr_and_hits_both_ends(low: float, ratio: float, p
 @pytest.mark.parametrize("sampler", LEARNING)
 @pytest.mark.parametrize("centre", [-3.8, -1.2])
 def test_learning_samplers_go_where_the_loss_is_low(sampler: Sampler, centre: float) -> None:
-    asked = propose(sampler, LOW, HIGH, bowl(centre), 8 if sampler == "tpe" else 1, 20, seed=0)
-    assert np.median(np.abs(np.log10(asked) - centre)) < 0.5  # 1.5 if uniform
+    proposed = propose(sampler, LOW, HIGH, bowl(centre), 8 if sampler == "tpe" else 1, 20, seed=0)
+    assert np.median(np.abs(np.log10(proposed) - centre)) < 0.5  # 1.5 if uniform
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
 def test_diverged_trials_teach_to_stay_below_them(sampler: Sampler) -> None:
-    asked = propose(sampler, LOW, HIGH, bowl(-2.5, diverged_above=0.02), 1, 20, seed=0)
-    assert asked[0] < 0.02
+    proposed = propose(sampler, LOW, HIGH, bowl(-2.5, diverged_above=0.02), 1, 20, seed=0)
+    assert proposed[0] < 0.02
     nothing_known = [Trial(lr, math.inf) for lr in samplers.sobol(LOW, HIGH, 4, 0)]
     (lr,) = propose(sampler, LOW, HIGH, nothing_known, 1, 16, seed=0)
     assert LOW <= lr <= HIGH
 
 
 @pytest.mark.parametrize("sampler", LEARNING)
-def test_an_ask_depends_on_its_arguments_alone_and_is_silent(
+def test_an_ask_depends_only_on_its_arguments_and_prints_nothing(
     sampler: Sampler,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

@@ -16,15 +16,14 @@ from lrfind.config.experiment import check
 from lrfind.errors import UsageError
 from lrfind.experiments.prepare import prepare, training_steps
 from lrfind.experiments.rounds import first_peaks, next_peaks
-from lrfind.experiments.sweep import run_sweep
 from lrfind.runs.store import Run
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR, conduct
 
 NOISELESS = "data.args={samples: 128, features: 6, noise: 0, condition: %d, seed: 1}"
 
 
 def sweep(path: Path, command: str, *overrides: str, **options: Any) -> dict[str, Any]:
-    return run_sweep(start(path, command, *overrides), **options)
+    return conduct(start(path, command, *overrides), **options)
 
 
 def start(path: Path, command: str, *overrides: str) -> Run:
@@ -59,7 +58,7 @@ def test_the_best_of_a_grid_is_nearest_to_two_over_the_sum_of_extreme_curvatures
         tmp_path / "run", "grid", NOISELESS % condition, f"training.steps={4 * condition}", f"grid.lrs={lrs}",
         "grid.judge=train_loss", "grid.seeds=1", "grid.lanes=stacked",
     )  # fmt: skip
-    assert found["best"]["lr"] == min(lrs, key=lambda lr: abs(math.log(lr / ideal)))
+    assert found["answer"]["lr"] == min(lrs, key=lambda lr: abs(math.log(lr / ideal)))
     assert found["judge"] == "train_loss"
 
 
@@ -68,8 +67,8 @@ def test_a_sweep_leaves_tables_a_summary_and_a_config_with_the_best_lr(tmp_path:
         tmp_path / "run", "grid", "grid.lrs=[1e-3, 1e-1, 5]", "training={steps: 30, eval_every: 10}"
     )
     assert found == json.loads((tmp_path / "run/summary.json").read_text())
-    assert found["best"]["lr"] == 0.1
-    assert found["best"]["low"] <= 0.1 <= found["best"]["high"]
+    assert found["answer"]["lr"] == 0.1
+    assert found["answer"]["low"] <= 0.1 <= found["answer"]["high"]
     assert found["metric"] == "R^2"
     diverged = found["rates"][2]
     assert (diverged["outcome"], diverged["val_loss"], diverged["metric"]) == ("diverged", None, None)
@@ -79,7 +78,7 @@ def test_a_sweep_leaves_tables_a_summary_and_a_config_with_the_best_lr(tmp_path:
     assert lanes.lr.tolist() == [1e-3, 1e-1, 5] * 3
     assert lanes.val_loss.isna().tolist() == [False, False, True] * 3
     median = lanes[lanes.lr == 0.1].val_loss.median()
-    assert found["best"]["val_loss"] == pytest.approx(median, rel=1e-12)
+    assert found["answer"]["val_loss"] == pytest.approx(median, rel=1e-12)
     steps = pd.read_csv(tmp_path / "run/steps.csv")
     assert steps[steps.lane == 0].val_loss.notna().to_numpy().nonzero()[0].tolist() == [10, 20]
     best = check((tmp_path / "run/best.yaml").read_text())
@@ -100,7 +99,7 @@ def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: P
     assert prepared.steps == 3 * 6  # 64 rows
     assert prepared.cost.lanes == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
-        training_steps(experiment.training, replace(prepared.problems[0], batches_per_epoch=None))
+        training_steps(experiment.training, replace(prepared.jobs[0].problem, batches_per_epoch=None))
 
 
 class Crash(BaseException):
@@ -132,12 +131,12 @@ def test_a_sweep_that_died_and_is_resumed_ends_as_one_that_did_not(
     sweep(tmp_path / "calm", *way)
     died = start(tmp_path / "died", *way)
     with pytest.raises(Crash):
-        run_sweep(died, watch=crash_at(*crash))
+        conduct(died, watch=crash_at(*crash))
     kept = died.outcomes()
     assert "interrupted" not in kept.values()
     seen: set[int] = set()
     again = Run.open(died.path)
-    run_sweep(
+    conduct(
         again, watch=lambda count, steps: lambda lanes, at, losses: seen.update(lane.lane for lane in lanes)
     )
     assert not seen & set(kept)
@@ -156,13 +155,13 @@ def test_an_interrupted_sweep_keeps_its_half_lane_until_it_is_run_again(tmp_path
     sweep(tmp_path / "calm", *way)
     run = start(tmp_path / "run", *way)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(run, watch=interrupt)
+        conduct(run, watch=interrupt)
     assert list(run.outcomes().values()) == [*["finished"] * 4, "interrupted"]
     found = json.loads((run.path / "summary.json").read_text())
     assert f"4 lanes have not run yet; `lrfind resume {run.path}` goes on with them." in " ".join(
         found["warnings"]
     )
-    run_sweep(run)
+    conduct(run)
     assert_same_tables(tmp_path / "calm", run.path)
 
 
@@ -188,9 +187,9 @@ def test_lanes_that_were_interrupted_while_pruned_are_pruned_together_again(tmp_
     sweep(tmp_path / "calm", *way)
     run = start(tmp_path / "run", *way)
     with pytest.raises(KeyboardInterrupt):
-        run_sweep(run, watch=interrupt)
+        conduct(run, watch=interrupt)
     assert "pruned" not in run.outcomes().values()
-    run_sweep(run)
+    conduct(run)
     assert_same_tables(tmp_path / "calm", run.path)
 
 
@@ -199,11 +198,11 @@ def test_resuming_uses_the_stored_engine_and_never_recalibrates(
 ) -> None:
     run = start(tmp_path / "run", *WAYS["stacked"])
     with pytest.raises(Crash):
-        run_sweep(run, watch=crash_at(5, 2))
+        conduct(run, watch=crash_at(5, 2))
     monkeypatch.setattr(
         "lrfind.experiments.prepare.calibrate", lambda *_, **__: pytest.fail("calibrated again")
     )
-    assert run_sweep(run)["engine"]["lanes"] == "stacked"
+    assert conduct(run)["engine"]["lanes"] == "stacked"
 
 
 def test_pruning_stops_the_worse_half_and_says_what_it_saved(tmp_path: Path) -> None:
@@ -220,9 +219,9 @@ def test_pruning_stops_the_worse_half_and_says_what_it_saved(tmp_path: Path) -> 
 
 def test_extend_goes_on_until_the_best_lr_is_inside(tmp_path: Path) -> None:
     low = sweep(tmp_path / "a", "grid", "grid.lrs=[1e-3, 1e-2]", "grid.extend=true", "training.steps=60")
-    assert [rate["lr"] for rate in low["rates"]][-1] > low["best"]["lr"] > 1e-2
+    assert [rate["lr"] for rate in low["rates"]][-1] > low["answer"]["lr"] > 1e-2
     high = sweep(tmp_path / "b", "grid", "grid.lrs=[10, 100]", "grid.extend=true")
-    assert high["best"]["lr"] < 10  # all diverged, so it went down
+    assert high["answer"]["lr"] < 10  # all diverged, so it went down
     assert not any("--extend" in warning for warning in low["warnings"] + high["warnings"])
 
 
@@ -266,8 +265,8 @@ def finished(lr: float, loss: float) -> LaneResult:
 
 def test_when_every_lr_diverges_there_is_no_best_and_the_reason_is_told(tmp_path: Path) -> None:
     found = sweep(tmp_path / "run", "grid", "grid.lrs=[10, 100]")
-    assert found["best"] | {"reason": ""} == dict.fromkeys(found["best"]) | {"reason": ""}
-    assert "diverges at every lr tried, down to 10" in found["best"]["reason"]
+    assert found["answer"] | {"reason": ""} == dict.fromkeys(found["answer"]) | {"reason": ""}
+    assert "diverges at every lr tried, down to 10" in found["answer"]["reason"]
     assert not (tmp_path / "run/best.yaml").exists()
 
 
@@ -288,8 +287,8 @@ def test_data_without_a_validation_part_is_judged_by_the_training_loss(tmp_path:
         "training.epochs=2",
     )
     assert found["judge"] == "train_loss"
-    assert found["best"]["lr"] == 0.1
-    assert found["best"]["val_loss"] is None
+    assert found["answer"]["lr"] == 0.1
+    assert found["answer"]["val_loss"] is None
     assert "there is no validation loss, so the final training loss decides." in found["warnings"]
     assert pd.read_csv(tmp_path / "run/lanes.csv").steps.unique().tolist() == [10]
 
@@ -297,9 +296,9 @@ def test_data_without_a_validation_part_is_judged_by_the_training_loss(tmp_path:
 def test_a_copied_run_goes_on_by_itself(tmp_path: Path) -> None:
     run = start(tmp_path / "run", *WAYS["single"])
     with pytest.raises(Crash):
-        run_sweep(run, watch=crash_at(2, 2))
+        conduct(run, watch=crash_at(2, 2))
     shutil.copytree(run.path, tmp_path / "copy")
-    found = run_sweep(Run.open(tmp_path / "copy"))
+    found = conduct(Run.open(tmp_path / "copy"))
     assert found["run"] == str(tmp_path / "copy")
     assert found["lanes"]["settled"] == 8
     assert len(run.lanes()) == 2

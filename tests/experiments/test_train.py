@@ -23,10 +23,10 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check, dump
 from lrfind.errors import UsageError
 from lrfind.experiments import train as trainings
-from lrfind.experiments.train import run_training
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
-from tests.conftest import LINEAR, Command
+from tests.conftest import Command
+from tests.helpers.runs import LINEAR, conduct
 
 MLP = (
     "model={name: mlp, args: {hidden: [8], dropout: 0.3}}",
@@ -84,7 +84,7 @@ def calm(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     runs = {}
     for name, overrides in WAYS.items():
         run = start(tmp_path_factory.mktemp("calm") / name, *overrides)
-        run_training(run)
+        conduct(run)
         runs[name] = run.path
     return runs
 
@@ -101,11 +101,11 @@ def test_a_training_that_died_at_any_step_ends_with_the_same_weights_bit_for_bit
     run = start(tmp_path_factory.mktemp("died") / "run", *WAYS[way])
     for seed, step in crashes:
         try:
-            run_training(Run.open(run.path), watch=crash_at(seed, step))
+            conduct(Run.open(run.path), watch=crash_at(seed, step))
         except Crash:
             torch.manual_seed(99)  # nothing may hang on what the process did before
             np.random.seed(99)
-    run_training(Run.open(run.path))
+    conduct(Run.open(run.path))
     assert weights(run.path) == weights(calm[way])
     for table in ("steps.csv", "health.csv"):
         assert (run.path / table).read_text() == (calm[way] / table).read_text()
@@ -117,11 +117,11 @@ def test_a_training_that_died_at_any_step_ends_with_the_same_weights_bit_for_bit
 def test_a_checkpoint_is_what_is_gone_on_from(tmp_path: Path) -> None:
     run = start(tmp_path / "run", *WAYS["adam"])
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(0, 20))
+        conduct(run, watch=crash_at(0, 20))
     held = torch.load(run.path / "checkpoint.seed0.pt", weights_only=True)
     assert len(held["steps"]) == 18  # the last multiple of 3 that was finished
     seen: list[tuple[int, int]] = []
-    run_training(run, watch=lambda lanes, steps: lambda lanes, at, losses: seen.append((lanes[0].seed, at)))
+    conduct(run, watch=lambda lanes, steps: lambda lanes, at, losses: seen.append((lanes[0].seed, at)))
     assert seen[0] == (0, 18)
 
 
@@ -131,7 +131,7 @@ def test_a_training_is_a_plain_loop_with_torchs_scheduler(tmp_path: Path) -> Non
         "optimizer={name: sgd, lr: 0.05, args: {momentum: 0.9}}",
     ]
     run = start(tmp_path / "run", *overrides)
-    run_training(run)
+    conduct(run)
     setup = from_config(check(LINEAR, overrides)).setup(0)
     optimizer = torch.optim.SGD(setup.model.parameters(), lr=0.05, momentum=0.9, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -173,7 +173,7 @@ def test_it_leaves_weights_tables_a_plot_and_what_each_seed_reached(lrfind: Comm
 def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path: Path) -> None:
     overrides = (*WAYS["momentum"], "training.schedule=constant", "optimizer.lr=0.3", "training.seeds=1")
     run = start(tmp_path / "run", *overrides)
-    summary = run_training(run)
+    summary = conduct(run)
     lowest = summary["trainings"][0]["best_evaluation"]
     problem = from_config(check(LINEAR, list(overrides)))
     setup = problem.setup(0)
@@ -212,24 +212,24 @@ def test_it_takes_what_another_run_found(lrfind: Command, config: Path) -> None:
 def test_a_broken_checkpoint_is_named_with_what_would_do(tmp_path: Path) -> None:
     run = start(tmp_path / "run", *WAYS["adam"])
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(0, 20))
+        conduct(run, watch=crash_at(0, 20))
     (run.path / "checkpoint.seed0.pt").write_bytes(b"half a file")
     with pytest.raises(
         UsageError, match=r"checkpoint.seed0.pt' cannot be read .*; delete it to start this seed again"
     ):
-        run_training(run)
+        conduct(run)
 
 
 def test_a_checkpoint_of_another_seed_is_refused_and_nothing_is_concluded(tmp_path: Path) -> None:
     run = start(tmp_path / "run", *WAYS["adam"])
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(0, 20))
+        conduct(run, watch=crash_at(0, 20))
     kept = (run.path / "checkpoint.seed0.pt").read_bytes()
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(1, 20))
+        conduct(run, watch=crash_at(1, 20))
     (run.path / "checkpoint.seed1.pt").write_bytes(kept)
     with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' is of another training or seed"):
-        run_training(run)
+        conduct(run)
     assert (run.path / "checkpoint.seed1.pt").is_file()
     assert not run.concluded
 
@@ -273,11 +273,11 @@ def test_state_beside_the_weights_is_in_a_checkpoint_too(
     monkeypatch.syspath_prepend(tmp_path)
     way = ("model='odd_for_trainings:Odd'", "loss='odd_for_trainings:Running'", "data.batch_size=16", "training={steps: 24, checkpoint_every: 5}")  # fmt: skip
     calm = start(tmp_path / "calm", *way)
-    run_training(calm)
+    conduct(calm)
     run = start(tmp_path / "run", *way)
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(0, 17))
-    run_training(run)
+        conduct(run, watch=crash_at(0, 17))
+    conduct(run)
     assert weights(run.path) == weights(calm.path)
     assert (run.path / "steps.csv").read_text() == (calm.path / "steps.csv").read_text()
 
@@ -288,7 +288,7 @@ def test_checkpoints_are_written_by_the_clock_unless_steps_are_given(
     monkeypatch.setattr(trainings, "CHECKPOINT_SECONDS", 0.0)
     run = start(tmp_path / "run", *WAYS["adam"], "training={steps: 24}")
     with pytest.raises(Crash):
-        run_training(run, watch=crash_at(0, 15))
+        conduct(run, watch=crash_at(0, 15))
     held = torch.load(run.path / "checkpoint.seed0.pt", weights_only=True)
     assert len(held["steps"]) == trainings.PAUSE_STEPS
 

@@ -1,4 +1,4 @@
-"""The built-in models against torch's own layers, against formulas, and as lanes of a stack."""
+"""The built-in models compared with torch's own layers, with formulas, and as stacked lanes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TOKENS = torch.zeros(3, 6, dtype=torch.int64)
 
 
 def residual(before: int, after: int) -> int:
-    """Parameters of two 3x3 convolutions and, where the shape changes, one of 1x1, each with a batch norm."""
+    """Count the parameters of two 3x3 convolutions and, where the shape changes, one of 1x1, with batch norms."""
     shortcut = 0 if before == after else before * after + 2 * after
     return 9 * before * after + 9 * after * after + 4 * after + shortcut
 
@@ -73,7 +73,7 @@ def residual(before: int, after: int) -> int:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
-def test_a_model_has_the_shape_and_the_size_that_it_says(
+def test_a_model_has_the_documented_output_shape_and_size(
     model: nn.Module, x: Tensor, output: tuple[int, ...], parameters: int
 ) -> None:
     assert model(x).shape == output
@@ -90,7 +90,7 @@ def test_a_model_has_the_shape_and_the_size_that_it_says(
     ],
     ids=["rows", "images", "numbers", "tokens"],
 )
-def test_a_model_by_its_name_takes_its_sizes_from_the_data(names: list[str], x: Tensor, y: Tensor) -> None:
+def test_a_model_given_by_name_takes_its_sizes_from_the_data(names: list[str], x: Tensor, y: Tensor) -> None:
     for name in names:
         model = make_model(
             Component(name=name),
@@ -103,22 +103,28 @@ def test_a_model_by_its_name_takes_its_sizes_from_the_data(names: list[str], x: 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: SmallCNN(**IMAGE, channels=[4] * 5), "5 convolutions leave nothing of a 28x28 image"),
-        (lambda: LSTM(10), "LSTM wants either step_features.* or vocabulary.*; found neither"),
+        (
+            lambda: SmallCNN(**IMAGE, channels=[4] * 5),
+            "no pixel of a 28x28 image is left after 5 convolutions; give a shorter list",
+        ),
+        (lambda: LSTM(10), "LSTM needs either step_features.* or vocabulary.*; found neither"),
         (lambda: GRU(10, step_features=3, vocabulary=5), "found both"),
-        (lambda: Transformer(**TEXT, width=10), "a width of 10 cannot be shared out among 4 heads"),
+        (
+            lambda: Transformer(**TEXT, width=10),
+            "a width of 10 cannot be divided among 4 heads; use a multiple of 4",
+        ),
         (lambda: Transformer(**TEXT)(TOKENS.repeat(1, 2)), "12 tokens is longer than the .*length of 6"),
-        (lambda: torchvision_model("resnet18", 10, in_channels=4), "3 channels, or 1; found 4"),
+        (lambda: torchvision_model("resnet18", 10, in_channels=4), "3 channels or 1 channel; found 4"),
     ],
 )
-def test_what_a_model_cannot_do_is_refused(make: Callable[[], Any], message: str) -> None:
+def test_sizes_that_a_model_cannot_have_are_refused(make: Callable[[], Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
 
 
 def test_an_image_may_be_as_small_as_the_convolutions_allow() -> None:
     assert SmallCNN(1, (18, 19), 2, channels=[4] * 3, norm="batch")(torch.zeros(3, 1, 18, 19)).shape == (3, 2)
-    with pytest.raises(ValueError, match="leave nothing of a 17x18 image"):
+    with pytest.raises(ValueError, match="no pixel of a 17x18 image is left"):
         SmallCNN(1, (17, 18), 2, channels=[4] * 3)
 
 
@@ -146,15 +152,15 @@ def test_the_default_weights_are_those_that_torch_draws(
     make: Callable[[], nn.Module], layers: Callable[[], list[nn.Module]], names: list[str]
 ) -> None:
     torch.manual_seed(3)
-    found = make().state_dict()
+    weights = make().state_dict()
     torch.manual_seed(3)
     expected = {
         f"{name}.{key}": value
         for name, layer in zip(names, layers(), strict=True)
         for key, value in layer.state_dict().items()
     }
-    assert list(found) == list(expected)
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert list(weights) == list(expected)
+    assert all(torch.equal(weights[name], expected[name]) for name in expected)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +184,7 @@ def test_an_init_has_the_deviation_of_its_paper(init: Any, activation: Any, devi
     assert torch.equal(norm.weight, torch.ones(300))
 
 
-def test_he_counts_all_that_a_convolution_reads() -> None:
+def test_he_counts_all_inputs_of_a_convolution() -> None:
     torch.manual_seed(0)
     weight = SmallCNN(**IMAGE, channels=(64, 64), init="he").features[3].weight
     assert weight.std().item() == pytest.approx(math.sqrt(2 / (9 * 64)), rel=0.02)
@@ -211,14 +217,14 @@ def test_logistic_regression_begins_at_the_loss_of_guessing() -> None:
     assert loss.item() == pytest.approx(math.log(7))
 
 
-def test_every_activation_is_torchs_of_that_name() -> None:
+def test_every_activation_equals_the_one_of_that_name_in_torch() -> None:
     x = torch.linspace(-3, 3, 13)
     for name, make in ACTIVATIONS.items():
         expected = x if name == "identity" else getattr(torch.nn.functional, name)(x)
         assert torch.equal(make()(x), expected)
 
 
-def test_a_shortcut_carries_what_comes_in() -> None:
+def test_a_shortcut_carries_its_input() -> None:
     model = ResNet(1, 2, channels=(3,), blocks=2, norm="batch").eval()
     for block in model.stages:
         nn.init.zeros_(block.residual[-1].weight)  # of the last norm: nothing is left but the shortcut
@@ -227,7 +233,9 @@ def test_a_shortcut_carries_what_comes_in() -> None:
 
 
 @pytest.mark.parametrize(("kind", "layer"), [(RNN, nn.RNN), (LSTM, nn.LSTM), (GRU, nn.GRU)])
-def test_a_sequence_is_judged_by_its_last_state(kind: type[nn.Module], layer: type[nn.Module]) -> None:
+def test_the_output_of_a_sequence_comes_from_its_last_state(
+    kind: type[nn.Module], layer: type[nn.Module]
+) -> None:
     x = torch.randn(3, 6, 4)
     torch.manual_seed(1)
     model = kind(2, step_features=4, hidden=5, layers=2)
@@ -250,7 +258,7 @@ def test_a_token_changes_no_prediction_before_it(make: Callable[[], nn.Module]) 
     torch.testing.assert_close(model(tokens[:, :4]), model(tokens)[:, :, :4])
 
 
-def test_attention_is_the_softmax_of_its_paper() -> None:
+def test_attention_equals_the_formula_of_its_paper() -> None:
     model = Attention(width=8, heads=2)
     x = torch.randn(3, 5, 8)
     query, key, value = model.qkv(x).split(8, dim=-1)
@@ -262,12 +270,13 @@ def test_attention_is_the_softmax_of_its_paper() -> None:
     torch.testing.assert_close(model(x), model.out(torch.cat(mixed, dim=-1)))
 
 
-def test_torchvisions_models_keep_their_names_and_see_grey_as_colour() -> None:
+def test_torchvision_models_keep_their_weight_names_and_see_grey_as_colour() -> None:
     from torchvision.models import resnet18
 
-    grey, colour, theirs = torchvision_model("resnet18", 10, 1), torchvision_model("resnet18", 10), resnet18()
-    assert list(grey.state_dict()) == list(theirs.state_dict())
-    weights = {name: value for name, value in theirs.state_dict().items() if not name.startswith("fc.")}
+    grey, colour = torchvision_model("resnet18", 10, 1), torchvision_model("resnet18", 10)
+    original = resnet18()
+    assert list(grey.state_dict()) == list(original.state_dict())
+    weights = {name: value for name, value in original.state_dict().items() if not name.startswith("fc.")}
     for model in (grey, colour):
         assert model.load_state_dict(weights, strict=False).missing_keys == ["fc.weight", "fc.bias"]
     colour.fc.load_state_dict(grey.fc.state_dict())
@@ -275,11 +284,11 @@ def test_torchvisions_models_keep_their_names_and_see_grey_as_colour() -> None:
     assert torch.equal(grey.eval()(x), colour.eval()(x.repeat(1, 3, 1, 1)))
 
 
-def test_torchvisions_models_have_one_output() -> None:
+def test_torchvision_models_have_one_output() -> None:
     assert torchvision_model("googlenet", 10).train()(torch.randn(2, 3, 64, 64)).shape == (2, 10)
 
 
-def test_a_near_miss_of_torchvisions_names_is_named() -> None:
+def test_a_misspelt_torchvision_name_is_corrected() -> None:
     with pytest.raises(UsageError, match="unknown torchvision classifier 'resnet19'; did you mean resnet18"):
         torchvision_model("resnet19", 10)
 
@@ -298,7 +307,7 @@ def test_a_near_miss_of_torchvisions_names_is_named() -> None:
     ],
     ids=["linear", "logistic", "mlp", "deep_mlp", "small_cnn", "small_resnet", "lstm", "transformer"],
 )
-def test_stacked_lanes_of_a_model_are_lanes_one_by_one(make: Callable[[], nn.Module], x: Tensor) -> None:
+def test_stacked_lanes_of_a_model_equal_single_lanes(make: Callable[[], nn.Module], x: Tensor) -> None:
     batch = (x.double(), torch.arange(4) % 3) if x.is_floating_point() else (x, x.roll(-1, dims=1))
 
     def setup() -> Setup:
@@ -312,8 +321,8 @@ def test_stacked_lanes_of_a_model_are_lanes_one_by_one(make: Callable[[], nn.Mod
     stack = Stack(setup(), 2)
     losses = stack.train(lr)
     for lane in range(2):
-        alone = setup()
-        np.testing.assert_allclose(losses[:, lane], [step.loss for step in train(alone, lr[:, lane])], 1e-12)
-        for name, tensor in [*alone.model.named_parameters(), *alone.model.named_buffers()]:
+        single = setup()
+        np.testing.assert_allclose(losses[:, lane], [step.loss for step in train(single, lr[:, lane])], 1e-12)
+        for name, tensor in [*single.model.named_parameters(), *single.model.named_buffers()]:
             stacked = (stack.parameters | stack.buffers)[name][lane]
             torch.testing.assert_close(stacked, tensor.detach(), rtol=1e-9, atol=1e-12)

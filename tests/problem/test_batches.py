@@ -40,11 +40,11 @@ def test_the_loss_of_every_form_of_batch() -> None:
         (nn.functional.mse_loss, (A,), "the data yields a tuple"),
         (None, (A,), "the data yields a tuple"),
         (None, {"input": A}, "no loss_fn, and the model's output .Tensor. has no `loss`"),
-        (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\); take its mean"),
+        (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\)\. Return its mean"),
         (lambda out, y: 1.0, (A, Y), "one element; found float"),
     ],
 )
-def test_what_is_no_batch_or_no_loss_is_explained(loss_fn: object, batch: object, message: str) -> None:
+def test_a_wrong_batch_or_loss_is_explained(loss_fn: object, batch: object, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         batch_loss(nn.Identity(), loss_fn, batch)
 
@@ -66,13 +66,13 @@ def test_rows_that_do_not_fill_a_batch_wait_for_another_epoch() -> None:
     assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4]
 
 
-def test_a_loader_starts_anew_and_an_empty_one_is_refused() -> None:
+def test_a_loader_starts_again_and_an_empty_one_is_refused() -> None:
     assert list(islice(loader_batches([1, 2], CPU), 5)) == [1, 2, 1, 2, 1]
     with pytest.raises(UsageError, match="yields no batches"):
         next(loader_batches([], CPU))
 
 
-def test_nested_batches_move_whole() -> None:
+def test_nested_batches_move_as_a_whole() -> None:
     batch = {"x": (A, [A, "text"]), "n": 3}
     moved = to_device(batch, torch.device("meta"))
     assert moved["x"][0].device.type == "meta"

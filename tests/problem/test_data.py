@@ -19,13 +19,13 @@ CPU = torch.device("cpu")
 TINY = 1e-9  # GiB: less than anything
 
 
-def streams(made: object, batch_size: int | str) -> tuple[Stream, Stream]:
-    """The same data held in memory and loaded batch by batch."""
-    one, other = (
-        stream(made, DataSection(name="own:data", batch_size=batch_size, memory=memory), 0, CPU)
+def streams(data: object, batch_size: int | str) -> tuple[Stream, Stream]:
+    """Return the streams of the same data, held in memory and loaded batch by batch."""
+    whole, streamed = (
+        stream(data, DataSection(name="own:data", batch_size=batch_size, memory=memory), 0, CPU)
         for memory in (1.0, TINY)
     )
-    return one, other
+    return whole, streamed
 
 
 def check_equal(whole: Stream, streamed: Stream) -> None:
@@ -36,19 +36,21 @@ def check_equal(whole: Stream, streamed: Stream) -> None:
         assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
     assert (whole.sizes, whole.batches_per_epoch) == (streamed.sizes, streamed.batches_per_epoch)
     assert whole.facts["streamed"] is None
-    assert "GiB and data.memory allows 1e-09: it is loaded batch by batch" in streamed.facts["streamed"]
+    assert (
+        "GiB but data.memory allows 1e-09 GiB, so it is loaded batch by batch" in streamed.facts["streamed"]
+    )
     assert whole.facts | {"streamed": 0} == streamed.facts | {"streamed": 0}
 
 
 @pytest.mark.parametrize("batch_size", [8, "full"])
 def test_tensors_too_large_for_the_device_give_the_same_batches(batch_size: int | str) -> None:
-    made = TensorData(
+    data = TensorData(
         (torch.randn(30, 2), torch.arange(30) % 3),
         (torch.randn(300, 2), torch.ones(300).long()),
         3,
         ("as is",),
     )
-    whole, streamed = streams(made, batch_size)
+    whole, streamed = streams(data, batch_size)
     check_equal(whole, streamed)
     rows = 30 if batch_size == "full" else 8
     assert whole.facts == {
@@ -68,11 +70,11 @@ def test_images_too_many_for_the_device_give_the_same_batches(tmp_path: Path, ba
     assert whole.facts["rows"] == {"train": 19, "validation": 5}
 
 
-def test_what_can_be_known_of_a_users_data_is_told() -> None:
+def test_the_facts_of_a_users_data_are_what_can_be_known() -> None:
     rows = TensorDataset(torch.randn(24, 2), torch.randn(24, 1))
 
-    def facts(made: object) -> dict:
-        return stream(made, DataSection(name="own:data"), 0, CPU).facts
+    def facts(data: object) -> dict:
+        return stream(data, DataSection(name="own:data"), 0, CPU).facts
 
     assert facts((DataLoader(rows, 6), DataLoader(rows, 8)))["rows"] == {"train": 24, "validation": 24}
     assert facts(DataLoader(rows, 6)) == {
@@ -81,19 +83,19 @@ def test_what_can_be_known_of_a_users_data_is_told() -> None:
         "transforms": None,
         "streamed": None,
     }
-    own = facts(([{"x": torch.ones(2)}] * 3, None))
-    assert own["rows"] == {"train": None, "validation": None}
-    assert own["batch"] is None
+    of_a_list = facts(([{"x": torch.ones(2)}] * 3, None))
+    assert of_a_list["rows"] == {"train": None, "validation": None}
+    assert of_a_list["batch"] is None
 
 
-def test_tokens_are_of_as_many_kinds_as_their_vocabulary_and_not_as_there_are_classes() -> None:
+def test_the_number_of_tokens_is_that_of_the_vocabulary_and_not_of_the_classes() -> None:
     tokens, labels = torch.arange(60).reshape(10, 6), torch.arange(10) % 2
-    made = TensorData((tokens, labels), (tokens, labels), classes=2, vocabulary=60)
-    sizes = stream(made, DataSection(name="own:data"), 0, CPU).sizes
+    data = TensorData((tokens, labels), (tokens, labels), classes=2, vocabulary=60)
+    sizes = stream(data, DataSection(name="own:data"), 0, CPU).sizes
     assert sizes == {"sequence_length": 6, "vocabulary": 60, "out_features": 2}
 
 
-def test_a_share_to_hold_out_reaches_a_built_in_data_set_too() -> None:
+def test_the_validation_share_reaches_a_built_in_data_set_too() -> None:
     experiment = check(
         "model: linear\ndata: {name: wine, validation: 0.5}\nloss: cross_entropy\noptimizer: sgd"
     )

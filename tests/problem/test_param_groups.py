@@ -17,8 +17,6 @@ from lrfind.config.experiment import check
 from lrfind.config.sections import OptimizerSection, RangeTestSection
 from lrfind.errors import UsageError
 from lrfind.experiments.range_test import range_test, run_range_test
-from lrfind.experiments.sweep import run_sweep
-from lrfind.experiments.train import run_training
 from lrfind.models.mlp import MLP
 from lrfind.problem.param_groups import param_groups
 from lrfind.problem.problem import from_config
@@ -27,7 +25,8 @@ from lrfind.schedules.functions import ramp
 from lrfind.training.calibration import calibrate
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
-from tests.conftest import LINEAR, Command
+from tests.conftest import Command
+from tests.helpers.runs import LINEAR
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
 NET = "model={name: mlp, args: {hidden: [3]}}"
@@ -87,8 +86,8 @@ def test_a_groups_own_settings_reach_the_optimizer_and_the_others_keep_the_commo
 @pytest.mark.parametrize(
     ("groups", "message"),
     [
-        ([{"name": "conv", "match": ["conv*", "c"]}], "'conv' (conv*, c) matches no parameter that is not in a group before it; the model has layers.0.weight, layers.0.bias, "),
-        ([{"name": "a", "match": "*"}, {"name": "b", "match": "layers.2.*"}], "'b' (layers.2.*) matches no parameter that is not in a group before"),
+        ([{"name": "conv", "match": ["conv*", "c"]}], "'conv' (conv*, c) matches no parameter that is not already in a group before it; the model has layers.0.weight, layers.0.bias, "),
+        ([{"name": "a", "match": "*"}, {"name": "b", "match": "layers.2.*"}], "'b' (layers.2.*) matches no parameter that is not already in a group before"),
         ([{"name": "all", "match": "*", "frozen": True}], "nothing is left to train; leave a part unfrozen"),
     ],
 )  # fmt: skip
@@ -103,7 +102,10 @@ def test_groups_that_do_not_fit_the_model_are_explained(groups: list[dict[str, A
     ("names", "message"),
     [
         (("a", "a"), "optimizer.param_groups: two groups are called 'a'"),
-        (("a", "rest"), "optimizer.param_groups: 'rest' is what the parameters that no group matches are"),
+        (
+            ("a", "rest"),
+            "optimizer.param_groups: 'rest' is the name of the group of the parameters that no group matches",
+        ),
     ],
 )
 def test_names_of_groups_that_would_be_ambiguous_are_refused(names: tuple[str, ...], message: str) -> None:

@@ -85,9 +85,9 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(tmp_path)
 
 
-def problem(*overrides: str, probe: bool = False):
+def problem(*overrides: str, held_out: bool = False):
     overrides = tuple(o.replace("own:", "own_for_problem:") for o in overrides)
-    return from_config(check(BASE, overrides), probe=probe)
+    return from_config(check(BASE, overrides), held_out=held_out)
 
 
 def first_loss(setup) -> float:
@@ -96,8 +96,8 @@ def first_loss(setup) -> float:
 
 
 def test_the_same_seed_gives_the_same_lane_and_another_seed_another() -> None:
-    made = problem()
-    one, same, other = (made.setup(seed) for seed in (5, 5, 6))
+    regression = problem()
+    one, same, other = (regression.setup(seed) for seed in (5, 5, 6))
     assert torch.equal(one.model.affine.weight, same.model.affine.weight)
     assert not torch.equal(one.model.affine.weight, other.model.affine.weight)
     a, b, c = (next(setup.batches)[0] for setup in (one, same, other))
@@ -124,29 +124,29 @@ def test_every_form_of_a_users_data_gives_batches_and_sizes(data: str, rows: int
     assert first_loss(setup) > 0
 
 
-def test_data_that_were_exhausted_are_told_from_empty_ones() -> None:
+def test_exhausted_data_is_distinguished_from_empty_data() -> None:
     setup = problem("data={name: 'own:OncePassed', batch_size: 5}").setup(0)
     with pytest.raises(UsageError, match="yielded 2 batches, and none when it was read again"):
         list(islice(setup.batches, 2))
 
 
 def test_a_users_dataset_is_shuffled_and_split_by_the_seed() -> None:
-    made = problem("data={name: 'own:Rows', batch_size: 36}", probe=True)
-    one, same, other = (made.setup(seed) for seed in (0, 0, 1))
+    rows = problem("data={name: 'own:Rows', batch_size: 36}", held_out=True)
+    one, same, other = (rows.setup(seed) for seed in (0, 0, 1))
     a, b, c = (next(setup.batches)[0] for setup in (one, same, other))
     assert torch.equal(a, b)
     assert not torch.equal(a, c)
-    held = one.probe[0]
-    assert len(held) == 4
-    assert not set(held[:, 0].tolist()) & set(a[:, 0].tolist())
+    held_out = one.held_out_batch[0]
+    assert len(held_out) == 4
+    assert not set(held_out[:, 0].tolist()) & set(a[:, 0].tolist())
 
 
 def test_a_users_model_and_loss_get_their_arguments() -> None:
-    setup = problem("model={name: 'own:Net', args: {width: 7}}", "loss={name: 'own:half', args: {scale: 2}}")
-    inner = setup.setup(0)
-    assert [layer.out_features for layer in inner.model.layers] == [7, 1]
+    scaled = problem("model={name: 'own:Net', args: {width: 7}}", "loss={name: 'own:half', args: {scale: 2}}")
+    setup = scaled.setup(0)
+    assert [layer.out_features for layer in setup.model.layers] == [7, 1]
     plain = problem("model={name: 'own:Net', args: {width: 7}}", "loss='own:half'").setup(0)
-    assert first_loss(inner) == pytest.approx(4 * first_loss(plain))
+    assert first_loss(setup) == pytest.approx(4 * first_loss(plain))
 
 
 @pytest.mark.parametrize(
@@ -154,36 +154,36 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
     [
         ("data={name: 'own:holes'}", "data set holds NaN or inf .2 in all, the first in row 3"),
         ("data={name: 'own:Leaving', batch_size: 4}", "reading the first batch of .* failed: SystemExit"),
-        ("data={name: 'own:nothing'}", "gave a int; expected a Dataset"),
+        ("data={name: 'own:nothing'}", "gives an object of type int; expected a Dataset"),
         ("data={name: regression, batch_size: 99, args: {samples: 40}}", "99 is more than the 40 training rows"),
         ("data={name: regression, args: {samples: 2, features: 4}}", "samples > features"),
         ("model='own:net'", "is a module that exists already; name its class"),
         ("model='own:fixed'", "has no parameters to train"),
-        ("model='own:nothing'", "gave a int, not a torch module"),
-        ("model=small_cnn", "tell in_channels of 'small_cnn'; .* or use one for rows of numbers: linear, logistic, mlp"),
-        ("model=lstm", "tell step_features or vocabulary of 'lstm'; .* one for rows of numbers"),
-        ("data={name: text}", "tell in_features of 'linear'; .* one for tokens: transformer, lstm"),
+        ("model='own:nothing'", "returned an object of type int, not a torch module"),
+        ("model=small_cnn", "determine in_channels of 'small_cnn'; .* or use a model for rows of numbers: linear, logistic, mlp"),
+        ("model=lstm", "determine step_features or vocabulary of 'lstm'; .* a model for rows of numbers"),
+        ("data={name: text}", "determine in_features of 'linear'; .* a model for tokens: transformer, lstm"),
         ("data={name: mnist_mini, validation: 0.3}", "data.validation: 'mnist_mini' has a validation split of its own"),
         ("model={name: mlp, args: {hidden: [-3]}}", r"mlp\(.*hidden=\[-3\]\) failed: RuntimeError"),
         ("optimizer={name: sgd, args: {nesterov: true}}", "sgd.* failed: ValueError: Nesterov"),
         ("optimizer={name: sgd, args: {maximize: true}}", "^optimizer: 'sgd' has maximize=True.* leave maximize out"),
-        ("optimizer='builtins:dict'", "^optimizer: 'builtins:dict' gave a dict, not a torch optimizer"),
+        ("optimizer='builtins:dict'", "^optimizer: 'builtins:dict' returned an object of type dict, not a torch optimizer"),
         ("model='own:missing'", "has no attribute 'missing'"),
     ],
 )  # fmt: skip
-def test_a_part_that_cannot_be_made_says_why(override: str, message: str) -> None:
+def test_the_reason_why_a_part_cannot_be_created_is_given(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         problem(override).setup(0)
 
 
-def test_held_out_rows_that_cannot_be_read_are_told() -> None:
+def test_held_out_rows_that_cannot_be_read_are_reported() -> None:
     with pytest.raises(UsageError, match="reading the first batch of .* failed"):
-        problem("data={name: 'own:half_broken', batch_size: 4}", probe=True)
+        problem("data={name: 'own:half_broken', batch_size: 4}", held_out=True)
 
 
-def test_a_probe_without_validation_data_is_refused() -> None:
+def test_a_held_out_batch_without_validation_data_is_refused() -> None:
     with pytest.raises(UsageError, match="no validation part"):
-        problem("data={name: 'own:Stream', batch_size: 5}", probe=True)
+        problem("data={name: 'own:Stream', batch_size: 5}", held_out=True)
 
 
 def test_classes_are_counted_from_the_data_and_convolutions_use_channels_last() -> None:
@@ -196,7 +196,7 @@ def test_classes_are_counted_from_the_data_and_convolutions_use_channels_last() 
     assert model.features[3].weight.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_adam_and_sgd_are_fused_unless_told_otherwise() -> None:
+def test_adam_and_sgd_are_fused_unless_set_otherwise() -> None:
     for name in ("adam", "sgd"):
         assert problem(f"optimizer={name}").setup(0).optimizer.defaults["fused"] is True
     assert (

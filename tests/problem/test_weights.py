@@ -1,4 +1,4 @@
-"""Weights from a file: what a training starts from, and what is said of it."""
+"""Weights from a file: a training starts from them, and the messages about them."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ from torch import Tensor
 
 from lrfind.config.experiment import check
 from lrfind.errors import UsageError
-from lrfind.experiments.range_test import run_range_test
-from lrfind.experiments.sweep import run_sweep
-from lrfind.experiments.train import run_training
 from lrfind.models.linear import Linear
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.weights import read_weights
 from lrfind.runs.store import Run
-from tests.conftest import LINEAR, Command
+from tests.conftest import Command
+from tests.helpers.runs import LINEAR
 
 
 @pytest.fixture
@@ -40,8 +38,8 @@ def problem(file: Path, *overrides: str) -> Problem:
     return from_config(check(LINEAR, [f"model.init_from='{file}'", *overrides]))
 
 
-def refusal(held: Any, file: Path, *overrides: str) -> str:
-    torch.save(held, file)
+def refusal(content: Any, file: Path, *overrides: str) -> str:
+    torch.save(content, file)
     with pytest.raises(UsageError) as caught:
         problem(file, *overrides).setup(0)
     return str(caught.value)
@@ -52,35 +50,33 @@ def test_every_seed_starts_from_the_files_weights(
     file: Path, weights: dict[str, Tensor], wrapper: str | None
 ) -> None:
     torch.save(weights if wrapper is None else {"epoch": 3, wrapper: weights, "optimizer": {}}, file)
-    made = problem(file)
+    loaded = problem(file)
     for seed in (0, 1):
-        model = made.setup(seed).model
+        model = loaded.setup(seed).model
         model.requires_grad_(False)
-        assert all(torch.equal(own, weights[name]) for name, own in model.state_dict().items())
-        model.affine.weight.fill_(7)  # what a lane does to its weights is not the next one's
-    assert made.notes == [f"2 of 2 weights were loaded from '{file}'."]
+        assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
+        model.affine.weight.fill_(7)  # one lane must not change the weights of the next
+    assert loaded.notes == [f"2 of 2 weights were loaded from '{file}'."]
 
 
 def test_a_partial_load_takes_what_fits_and_says_what_it_left(file: Path, weights: dict[str, Tensor]) -> None:
     torch.save({"affine.weight": torch.zeros(1, 5), "affine.bias": torch.tensor([5.0]), "head": torch.zeros(2)}, file)  # fmt: skip
-    made = problem(file, "model.init_strict=false")
-    model, fresh = made.setup(0).model, from_config(check(LINEAR)).setup(0).model
+    loaded = problem(file, "model.init_strict=false")
+    model, fresh = loaded.setup(0).model, from_config(check(LINEAR)).setup(0).model
     assert model.affine.bias.item() == 5
     assert torch.equal(model.affine.weight, fresh.affine.weight)
-    assert made.notes == [
-        f"1 of 2 weights were loaded from '{file}'; left as they were made: 1 of another shape or type: affine.weight"
+    assert loaded.notes == [
+        f"1 of 2 weights was loaded from '{file}'; the others keep their initial values: 1 of another shape or type: affine.weight"
         " (1, 5) where the model has (1, 4); 1 not in the model: head."
     ]
 
 
-def test_weights_that_do_not_all_fit_are_listed_with_the_way_out(
-    file: Path, weights: dict[str, Tensor]
-) -> None:
+def test_weights_that_do_not_all_fit_are_listed_with_advice(file: Path, weights: dict[str, Tensor]) -> None:
     weights["affine.weight"] = torch.zeros(3, 4)
     message = refusal(weights, file)
     assert f"model.init_from: '{file}' does not fit linear: 1 of another shape or type: " in message
     assert "affine.weight (3, 4) where the model has (1, 4)." in message
-    assert "With model.init_strict: false, what fits is loaded" in message
+    assert "With model.init_strict: false, the weights that fit are loaded" in message
 
 
 def test_a_file_of_which_nothing_fits_is_refused_also_when_not_strict(
@@ -90,11 +86,11 @@ def test_a_file_of_which_nothing_fits_is_refused_also_when_not_strict(
     message = refusal(renamed, file, "model.init_strict=false")
     assert "2 missing in the file: affine.weight, affine.bias" in message
     assert "2 not in the model: module.affine.weight, module.affine.bias" in message
-    assert "('affine.weight' may be 'module.affine.weight' there.)" in message
-    assert "Nothing in it fits, so that init_strict: false would load nothing." in message
+    assert "('affine.weight' may be called 'module.affine.weight' in the file.)" in message
+    assert "Nothing in it fits, so model.init_strict: false would load nothing." in message
 
 
-def test_weights_of_another_kind_are_not_cast_and_wild_ones_are_refused(
+def test_weights_of_another_kind_are_not_cast_and_nonfinite_ones_are_refused(
     file: Path, weights: dict[str, Tensor]
 ) -> None:
     odd = weights | {"affine.weight": torch.zeros(1, 4, dtype=torch.complex64)}
@@ -102,8 +98,8 @@ def test_weights_of_another_kind_are_not_cast_and_wild_ones_are_refused(
         odd, file
     )
     assert "torch.sparse_coo" in refusal(weights | {"affine.weight": torch.zeros(1, 4).to_sparse()}, file)
-    wild = weights | {"affine.bias": torch.tensor([float("nan")])}
-    assert "has numbers that are not finite, in affine.bias" in refusal(wild, file)
+    nonfinite = weights | {"affine.bias": torch.tensor([float("nan")])}
+    assert "has numbers that are not finite, in affine.bias" in refusal(nonfinite, file)
 
 
 def test_long_lists_of_names_are_cut(file: Path, weights: dict[str, Tensor]) -> None:
@@ -124,7 +120,7 @@ class Code:
 
 
 def test_a_pickle_with_code_is_refused_and_not_run(file: Path, tmp_path: Path) -> None:
-    assert "is not a file of weights alone (" in refusal({"affine.weight": Code(tmp_path / "ran")}, file)
+    assert "is not a file with only weights (" in refusal({"affine.weight": Code(tmp_path / "ran")}, file)
     assert not (tmp_path / "ran").exists()
     assert "torch.save(model.state_dict(), path)" in refusal(Linear(4, 1), file)
 
@@ -138,12 +134,12 @@ def test_a_file_without_a_state_dict_is_refused(held: Any, file: Path) -> None:
     ("content", "message"),
     [
         (None, "model.init_from: there is no file '"),
-        (b"", "is not a file of weights alone"),
-        (b"hello", "is not a file of weights alone"),
-        (b"PK\x03\x04 half an archive", "is not a file of weights alone"),
+        (b"", "is not a file with only weights"),
+        (b"hello", "is not a file with only weights"),
+        (b"PK\x03\x04 half an archive", "is not a file with only weights"),
     ],
 )
-def test_what_is_no_file_of_torch_is_refused(content: bytes | None, message: str, file: Path) -> None:
+def test_a_file_that_torch_did_not_write_is_refused(content: bytes | None, message: str, file: Path) -> None:
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(UsageError) as caught:
@@ -183,14 +179,16 @@ def test_a_command_starts_its_lanes_from_the_file(
         ("train", run_training),
     ],
 )  # fmt: skip
-def test_a_commands_notes_tell_what_a_partial_load_left(
+def test_a_commands_notes_list_what_a_partial_load_left_out(
     tmp_path: Path, file: Path, weights: dict[str, Tensor], command: str, run: Callable[[Run], dict[str, Any]]
 ) -> None:
     torch.save({"affine.weight": weights["affine.weight"]}, file)
     overrides = [f"model.init_from='{file}'", "model.init_strict=false", "grid.points=2", "grid.lanes=single"]
     summary = run(Run.start(tmp_path / "run", command, check(LINEAR, overrides), LINEAR, overrides))
-    told = "2 weights were loaded from '.*'; left as they were made: 1 missing in the file: affine.bias."
-    assert [text for text in summary["notes"] if re.fullmatch(f"1 of {told}", text)]
+    note = (
+        "1 of 2 weights was loaded from '.*'; the others keep their initial values: 1 missing in the file: .*"
+    )
+    assert [text for text in summary["notes"] if re.fullmatch(note, text)]
 
 
 def test_a_file_that_does_not_fit_leaves_no_run_behind(

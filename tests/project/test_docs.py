@@ -13,7 +13,7 @@ from lrfind.catalog import OPTIMIZERS, SCHEDULES
 from lrfind.config.experiment import check
 from lrfind.config.registry import resolve
 from lrfind.config.shapes import shape_of
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/optimizers_and_schedules.md").read_text(encoding="utf-8")

@@ -60,13 +60,13 @@ def test_an_example_fits(lrfind: Command, example: list[str], lines: list[str]) 
 @pytest.mark.parametrize("example", NAMES, indirect=True)
 def test_an_example_answers_a_find_a_range_test_and_a_grid(lrfind: Command, example: list[str]) -> None:
     assert lrfind("find", *example, "--out", "probes", "--json") == 0, lrfind.out + lrfind.err
-    assert 1e-5 < json.loads(lrfind.out)["suggestion"]["lr"] < 10
+    assert 1e-5 < json.loads(lrfind.out)["answer"]["lr"] < 10
     assert lrfind("range-test", *example, "--out", "ramp", "--json") == 0, lrfind.out + lrfind.err
     summary = json.loads(lrfind.out)
-    assert 1e-5 < summary["suggestion"]["lr"] < 10
+    assert 1e-5 < summary["answer"]["lr"] < 10
     assert lrfind("grid", *example, "--out", "sweep", "--json") == 0, lrfind.err
     lanes = pd.read_csv("sweep/lanes.csv")
-    assert json.loads(lrfind.out)["best"]["lr"] in [pytest.approx(lr) for lr in lanes.lr]
+    assert json.loads(lrfind.out)["answer"]["lr"] in [pytest.approx(lr) for lr in lanes.lr]
     assert len(lanes) == 2
 
 
@@ -75,7 +75,7 @@ def test_fine_tuning_starts_from_the_file_but_for_its_head(lrfind: Command, exam
     assert lrfind("range-test", *example, "--group", "head", "--out", "ramp", "--json") in (0, 3)
     (note,) = json.loads(lrfind.out)["notes"]
     assert note.startswith("6 of 8 weights were loaded from '")
-    assert "left as they were made: 2 of another shape or type: head.weight (8, 16)" in note
+    assert "the others keep their initial values: 2 of another shape or type: head.weight (8, 16)" in note
 
 
 @pytest.mark.parametrize("name", NAMES)

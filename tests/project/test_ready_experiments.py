@@ -10,11 +10,10 @@ from torch import nn
 from lrfind.config.experiment import Experiment, anchored, check
 from lrfind.config.shapes import shape_of
 from lrfind.config.templates import companions, starter, templates
-from lrfind.experiments.range_test import run_range_test
-from lrfind.experiments.sweep import run_sweep
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.conftest import Command
+from tests.helpers.runs import conduct
 
 TINY = ("range_test.steps=8", "range_test.seeds=1", "training.steps=3", "grid.seeds=1", "grid.lanes=single")
 
@@ -26,11 +25,11 @@ def experiment(name: str, *overrides: str) -> Experiment:
 @pytest.mark.parametrize("name", templates())
 def test_an_experiment_runs(name: str, here: Path) -> None:
     tiny = experiment(name, *TINY, "grid.lrs=[1e-4, 1e-3]")
-    ramp = run_range_test(Run.start(here / "ramp", "range-test", tiny, "", []))
+    ramp = conduct(Run.start(here / "ramp", "range-test", tiny, "", []))
     assert [lane["steps"] for lane in ramp["lanes"]] == [8]
-    grid = run_sweep(Run.start(here / "grid", "grid", tiny, "", []))
-    assert grid["best"]["lr"] in (1e-4, 1e-3)
-    assert grid["best"]["val_loss"] > 0
+    grid = conduct(Run.start(here / "grid", "grid", tiny, "", []))
+    assert grid["answer"]["lr"] in (1e-4, 1e-3)
+    assert grid["answer"]["val_loss"] > 0
     assert grid["data"]["rows"]["validation"] > 0
 
 

@@ -48,7 +48,7 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
         run.add_lane(result)
     again = Run.open(run.path)
     assert all(same(a, b) for a, b in zip(again.lanes(), lanes, strict=True))
-    assert again.facts()["name"] == {"deep": [1e-3, None]}
+    assert again.facts().name == {"deep": [1e-3, None]}
 
 
 def test_what_a_run_left_that_was_killed_as_it_began_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ Make = Callable[[SGD], lr_scheduler.LRScheduler]
 
 
 def from_torch(make: Make, steps: int) -> tuple[Array, Array]:
-    """The multiplier of the peak lr (T,) and the momentum (T,) that each of a real optimizer's steps used."""
+    """Return the multiplier of the peak lr (T,) and the momentum (T,) that a real optimizer used at each step."""
     optimizer = SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK, momentum=0.9)
     scheduler = make(optimizer)
     used = []
@@ -197,7 +197,7 @@ CYCLES = [
 
 
 def torchs_cycle(momentum: tuple[float, float] | None, **ours: Any) -> Make:
-    """The CyclicLR of 60 steps that is given what `cyclic` is given."""
+    """Return the CyclicLR of 60 steps with the same arguments as `cyclic`."""
     high, low = momentum or (0.9, 0.9)
     return lambda sgd: lr_scheduler.CyclicLR(
         sgd,
@@ -237,7 +237,7 @@ ONE_CYCLES = [
 
 
 def torchs_one_cycle(steps: int, momentum: tuple[float, float], **ours: Any) -> Make:
-    """The OneCycleLR that is given what `one_cycle` is given."""
+    """Return the OneCycleLR with the same arguments as `one_cycle`."""
     start, end = ours.get("start", 0.04), ours.get("end", 4e-6)
     return lambda sgd: lr_scheduler.OneCycleLR(
         sgd,
@@ -380,7 +380,7 @@ def test_every_schedule_answers_for_any_steps_in_any_order(name: str) -> None:
 @pytest.mark.parametrize(
     ("schedule", "args", "message"),
     [
-        (cosine, {"warmup": -1}, "warmup must be a number of steps (whole, at least 0) or a share"),
+        (cosine, {"warmup": -1}, "warmup must be a whole number of steps (at least 0) or a share"),
         (cosine, {"warmup": 1.5}, "(between 0 and 1); found 1.5"),
         (cosine, {"warmup": 10}, "warmup must be shorter than the run, which has 10 steps; found 10"),
         (cosine, {"warmup": 0.99}, "shorter than the run"),
@@ -388,37 +388,37 @@ def test_every_schedule_answers_for_any_steps_in_any_order(name: str) -> None:
         (linear, {"end": -0.1}, "end must be"),
         (polynomial, {"power": 0}, "power must be a positive number; found 0"),
         (polynomial, {"power": math.nan}, "power must be a positive number; found nan"),
-        (cosine_restarts, {"period": 0}, "period must be a number of steps (whole, at least 1)"),
-        (cosine_restarts, {"growth": 0}, "growth must be a whole number, at least 1; found 0"),
+        (cosine_restarts, {"period": 0}, "period must be a whole number of steps (at least 1)"),
+        (cosine_restarts, {"growth": 0}, "growth must be a whole number of at least 1; found 0"),
         (step_decay, {"factor": 0.0}, "factor must be above 0 and at most 1; found 0.0"),
         (step_decay, {"every": 0}, "every must be"),
         (multi_step, {"factor": 10.0}, "factor must be above 0 and at most 1; found 10.0"),
-        (multi_step, {"at": [0.5, 0]}, "at must be a number of steps (whole, at least 1)"),
+        (multi_step, {"at": [0.5, 0]}, "at must be a whole number of steps (at least 1)"),
         (exponential, {"rate": -1.0}, "rate must be above 0 and at most 1"),
         (exponential, {"every": 1.0}, "every must be"),
         (inverse_time, {"rate": 0.0}, "rate must be a positive number"),
         (inverse_time, {"power": math.inf}, "power must be a positive number"),
         (inverse_sqrt, {"warmup": 11}, "warmup must be shorter"),
-        (cyclic, {"period": 1}, "period must be a number of steps (whole, at least 2)"),
+        (cyclic, {"period": 1}, "period must be a whole number of steps (at least 2)"),
         (cyclic, {"low": 0.0}, "low must be above 0"),
         (cyclic, {"gamma": 1.1}, "gamma must be"),
         (cyclic, {"mode": "triangular3"}, "unknown mode 'triangular3'; did you mean triangular"),
         (cyclic, {"momentum": [0.8, 0.9]}, "momentum must be the highest and the lowest"),
         (cyclic_momentum, {"momentum": [0.8]}, "momentum must be the highest and the lowest"),
-        (one_cycle, {"momentum": [1.0, 0.9]}, "both from 0 to below 1; found [1.0, 0.9]"),
+        (one_cycle, {"momentum": [1.0, 0.9]}, "both at least 0 and below 1; found [1.0, 0.9]"),
         (one_cycle, {"rise": 0.0}, "rise must be above 0 and at most 1"),
-        (one_cycle, {"rise": 0.6, "three_phase": True}, "rise must be at most 0.5 in three phases"),
+        (one_cycle, {"rise": 0.6, "three_phase": True}, "rise must be at most 0.5 with three phases"),
         (one_cycle, {"start": 0.0}, "start must be"),
         (one_cycle, {"end": 0.0}, "end must be"),
         (one_cycle, {"anneal": "cos"}, "unknown anneal 'cos'; did you mean cosine"),
-        (wsd, {"decay": 0}, "decay must be a number of steps (whole, at least 1)"),
-        (wsd, {"decay": 8, "warmup": 3}, "decay must be within the 7 steps that the warmup leaves; found 8"),
+        (wsd, {"decay": 0}, "decay must be a whole number of steps (at least 1)"),
+        (wsd, {"decay": 8, "warmup": 3}, "decay must be at most the 7 steps that the warmup leaves; found 8"),
         (wsd, {"shape": "cosine"}, "unknown shape 'cosine'"),
-        (join, {"parts": [cosine], "at": [5]}, "found 1 for 1 parts"),
+        (join, {"parts": [cosine], "at": [5]}, "found 1 entry for 1 part"),
         (
             join,
             {"parts": [cosine] * 3, "at": [5, 5]},
-            "at must be increasing and below the 10 steps; found [5, 5]",
+            "at must be increasing and below 10, the number of steps; found [5, 5]",
         ),
         (join, {"parts": [cosine] * 2, "at": [10]}, "at must be increasing"),
     ],

@@ -14,7 +14,7 @@ from lrfind.schedules.reactive import grad_norm, plateaued, reduce_on_plateau
 
 
 def noisy_losses(seed: int, size: int = 120) -> list[float]:
-    """Losses that fall, level out and shake, with a few that are not finite."""
+    """Return losses that fall, level out and shake; a few of them are not finite."""
     rng = np.random.default_rng(seed)
     losses = 0.5 + np.exp(-np.arange(size) / 10) + rng.normal(0, 0.01, size)
     losses[rng.random(size) < 0.05] = math.nan
@@ -135,16 +135,20 @@ def test_grad_norm_passes_over_earlier_norms_that_are_not_finite() -> None:
     ("reaction", "args", "message"),
     [
         (reduce_on_plateau, {"factor": 1.0}, "factor must be above 0 and below 1; found 1.0"),
-        (reduce_on_plateau, {"patience": -1}, "patience must be a whole number, at least 0; found -1"),
+        (reduce_on_plateau, {"patience": -1}, "patience must be a whole number of at least 0; found -1"),
         (reduce_on_plateau, {"patience": 1.5}, "patience must be a whole number"),
         (reduce_on_plateau, {"cooldown": -1}, "cooldown must be"),
-        (reduce_on_plateau, {"threshold": 1.0}, "threshold must be a share of the loss, from 0 to below 1"),
-        (reduce_on_plateau, {"min_lr": -0.1}, "min_lr must be a learning rate, at least 0"),
+        (
+            reduce_on_plateau,
+            {"threshold": 1.0},
+            "threshold must be a share of the loss, at least 0 and below 1",
+        ),
+        (reduce_on_plateau, {"min_lr": -0.1}, "min_lr must be a learning rate of at least 0"),
         (reduce_on_plateau, {"peak": 0.0}, "peak must be a positive learning rate; found 0.0"),
-        (plateaued, {"patience": 0}, "patience must be a whole number, at least 1"),
+        (plateaued, {"patience": 0}, "patience must be a whole number of at least 1"),
         (plateaued, {"patience": 1, "threshold": -0.1}, "threshold must be"),
         (grad_norm, {"percentile": 101.0}, "percentile must be from 0 to 100; found 101.0"),
-        (grad_norm, {"window": 0}, "window must be a whole number, at least 1"),
+        (grad_norm, {"window": 0}, "window must be a whole number of at least 1"),
         (grad_norm, {"peak": math.nan}, "peak must be"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from lrfind.config.experiment import check
 from lrfind.problem.problem import from_config
 from lrfind.training.calibration import MIB, Engine, calibrate, computing_with, lane_bytes
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 OWN = """
 import torch

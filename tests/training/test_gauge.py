@@ -1,4 +1,4 @@
-"""What the gauge sees of layers, against autograd by hand; and of stacks, against lanes one by one."""
+"""The gauge's looks at layers, against autograd by hand; and at stacks, against lanes one by one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Net(nn.Module):
         self.unused = nn.Linear(2, 2)
         self.head = nn.Linear(3, 2)
         with torch.no_grad():
-            self.hidden.bias[1] = -100.0  # behind relu, this unit never wakes
+            self.hidden.bias[1] = -100.0  # after relu, this unit is never active
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.norm(self.hidden(self.frozen(x)).relu()))
@@ -35,28 +35,28 @@ class Net(nn.Module):
 def setup(recipe: Recipe | None = None, net: type[nn.Module] = Net) -> Setup:
     torch.manual_seed(0)
     model = net().double()
-    make = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(1)
 
     def batches() -> object:
         while True:
-            x = torch.randn(ROWS, 5, dtype=torch.float64, generator=make)
-            yield x, torch.randint(0, 2, (ROWS,), generator=make)
+            x = torch.randn(ROWS, 5, dtype=torch.float64, generator=generator)
+            yield x, torch.randint(0, 2, (ROWS,), generator=generator)
 
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=0.1)
     return Setup(model, optimizer, nn.CrossEntropyLoss(), batches(), recipe or Recipe())
 
 
-def seen(of: Setup, lr: list[float], steps: range) -> list[LayerHealth]:
-    gauge = gauge_of(of, steps)
-    for _ in train(of, np.array(lr), gauge=gauge):
+def looks_of(parts: Setup, lr: list[float], steps: range) -> list[LayerHealth]:
+    gauge = gauge_of(parts, steps)
+    for _ in train(parts, np.array(lr), gauge=gauge):
         pass
     (rows,) = gauge.take()
     return rows
 
 
 def test_a_look_has_what_autograd_says() -> None:
-    rows = {row.layer: row for row in seen(setup(), [0.2], range(1))}
+    rows = {row.layer: row for row in looks_of(setup(), [0.2], range(1))}
     assert list(rows) == ["frozen", "hidden", "norm", "unused", "head"]
     other = setup()
     x, y = next(other.batches)
@@ -78,33 +78,33 @@ def test_a_look_has_what_autograd_says() -> None:
 
 
 def test_a_unit_is_dead_only_if_no_look_of_the_last_four_wakes_it() -> None:
-    of = setup()
-    gauge = gauge_of(of, range(99))
-    name, found = "hidden", []
+    parts = setup()
+    gauge = gauge_of(parts, range(99))
+    name, dead_shares = "hidden", []
     for awake in ([0], [1], [2], [2], [2], [2]):
-        gradients = {key: torch.zeros(1, *p.shape) for key, p in of.model.named_parameters()}
+        gradients = {key: torch.zeros(1, *p.shape) for key, p in parts.model.named_parameters()}
         gradients[f"{name}.weight"][0, awake] = 1.0
-        weights = {key: p.detach()[None] for key, p in of.model.named_parameters()}
-        gauge.look(len(found), weights, gradients)
-        found.append(next(row for row in gauge.take()[0] if row.layer == name).dead_share)
-    assert found == pytest.approx([2 / 3, 1 / 3, 0, 0, 1 / 3, 2 / 3])
+        weights = {key: p.detach()[None] for key, p in parts.model.named_parameters()}
+        gauge.look(len(dead_shares), weights, gradients)
+        dead_shares.append(next(row for row in gauge.take()[0] if row.layer == name).dead_share)
+    assert dead_shares == pytest.approx([2 / 3, 1 / 3, 0, 0, 1 / 3, 2 / 3])
 
 
 @pytest.mark.parametrize(
     ("recipe", "share"),
     [(Recipe(clip_norm=1e-6), 1.0), (Recipe(clip_norm=1e6), 0.0), (Recipe(clip_value=1e6), 0.0)],
 )
-def test_it_is_seen_what_clipping_changes(recipe: Recipe, share: float) -> None:
-    rows = seen(setup(recipe), [0.1, 0.1], range(2))
+def test_a_look_has_the_share_that_clipping_changes(recipe: Recipe, share: float) -> None:
+    rows = looks_of(setup(recipe), [0.1, 0.1], range(2))
     assert {row.clipped_share for row in rows if row.layer == "head"} == {share}
-    plain = seen(setup(), [0.1], range(1))
+    plain = looks_of(setup(), [0.1], range(1))
     assert [row.grad_norm for row in rows[:5]] == [row.grad_norm for row in plain]  # before clipping
 
 
 def test_a_gradient_that_is_not_finite_is_counted() -> None:
-    of = setup()
-    gauge = gauge_of(of, range(1))
-    weights = {key: p.detach()[None] for key, p in of.model.named_parameters()}
+    parts = setup()
+    gauge = gauge_of(parts, range(1))
+    weights = {key: p.detach()[None] for key, p in parts.model.named_parameters()}
     gradients = {key: torch.ones_like(p) for key, p in weights.items()}
     gradients["head.weight"][0, 0, 0] = torch.nan
     gauge.look(0, weights, gradients)
@@ -113,7 +113,7 @@ def test_a_gradient_that_is_not_finite_is_counted() -> None:
     assert rows["hidden"].nonfinite_share == 0
 
 
-def test_a_stack_is_seen_as_its_lanes_are_one_by_one() -> None:
+def test_the_looks_at_a_stack_are_those_at_its_lanes_one_by_one() -> None:
     class Used(Net):
         def __init__(self) -> None:
             super().__init__()
@@ -130,7 +130,7 @@ def test_a_stack_is_seen_as_its_lanes_are_one_by_one() -> None:
     stack.train(np.tile([lrs[0], lrs[2]], (4, 1)), start=5, gauge=gauge)
     second = gauge.take()
     for lane, place in ((0, 0), (2, 1)):
-        alone = seen(setup(net=Used), [lrs[lane]] * steps, looks)
+        alone = looks_of(setup(net=Used), [lrs[lane]] * steps, looks)
         both = first[lane] + second[place]
         assert [row[:5] for row in both] == [row[:5] for row in alone]
         ours, theirs = (
@@ -143,8 +143,8 @@ def test_a_stack_is_seen_as_its_lanes_are_one_by_one() -> None:
 def test_looking_changes_nothing() -> None:
     watched, plain = setup(), setup()
     losses = [
-        [step.loss for step in train(of, np.full(6, 0.1), gauge=gauge)]
-        for of, gauge in ((watched, gauge_of(watched, range(6))), (plain, None))
+        [step.loss for step in train(parts, np.full(6, 0.1), gauge=gauge)]
+        for parts, gauge in ((watched, gauge_of(watched, range(6))), (plain, None))
     ]
     assert losses[0] == losses[1]
     for ours, theirs in zip(watched.model.parameters(), plain.model.parameters(), strict=True):
@@ -169,7 +169,7 @@ class Odd(nn.Module):
 
 
 def test_parameters_of_any_shape_can_be_looked_at() -> None:
-    rows = {row.layer: row for row in seen(setup(net=Odd), [0.1, 0.1], range(2))}
+    rows = {row.layer: row for row in looks_of(setup(net=Odd), [0.1, 0.1], range(2))}
     assert [(row.layer, row.size) for row in rows.values()] == [
         ("(model)", 21),
         ("low_rank", 42),
@@ -180,10 +180,10 @@ def test_parameters_of_any_shape_can_be_looked_at() -> None:
 
 
 def test_a_look_that_fails_ends_no_training() -> None:
-    of = setup()
-    gauge = gauge_of(of, range(9))
+    parts = setup()
+    gauge = gauge_of(parts, range(9))
     gauge.trained = None  # type: ignore[assignment]
-    with pytest.warns(RuntimeWarning, match="looked at no more: TypeError"):
-        losses = [step.loss for step in train(of, np.full(9, 0.1), gauge=gauge)]
+    with pytest.warns(RuntimeWarning, match="no further looks at the layers, because one failed: TypeError"):
+        losses = [step.loss for step in train(parts, np.full(9, 0.1), gauge=gauge)]
     assert len(losses) == 9
     assert gauge.take() == []

@@ -43,18 +43,18 @@ def test_every_step_is_the_step_of_a_plain_loop(kind: type, arguments: dict[str,
     setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU))
     steps = list(train(setup, LR, grad_norm=True))
 
-    own = kind(plain.parameters(), lr=1.0, **arguments)
+    reference = kind(plain.parameters(), lr=1.0, **arguments)
     for t, lr in enumerate(LR):
         x, y = batches[t % 3]
-        own.zero_grad()
+        reference.zero_grad()
         loss = nn.functional.mse_loss(plain(x), y)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), torch.inf)
         assert steps[t].loss == loss.item()  # measured before the update that uses lr[t]
         assert steps[t].grad_norm == pytest.approx(norm.item(), rel=1e-6)
         assert (steps[t].step, steps[t].lr) == (t, lr)
-        own.param_groups[0]["lr"] = lr
-        own.step()
+        reference.param_groups[0]["lr"] = lr
+        reference.step()
     for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
@@ -98,10 +98,10 @@ def test_the_held_out_batch_is_measured_in_evaluation_mode_and_changes_nothing()
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 1))
     model[1].eval()  # a frozen batch norm stays frozen
-    probe = (torch.randn(5, 4), torch.randn(5, 1))
+    held_out = (torch.randn(5, 4), torch.randn(5, 1))
     before = copy.deepcopy(model.state_dict())
-    expected = nn.functional.mse_loss(copy.deepcopy(model).eval()(probe[0]), probe[1]).item()
-    assert held_loss(model, nn.functional.mse_loss, probe) == expected
+    expected = nn.functional.mse_loss(copy.deepcopy(model).eval()(held_out[0]), held_out[1]).item()
+    assert held_loss(model, nn.functional.mse_loss, held_out) == expected
     assert [m.training for m in model] == [True, False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
@@ -170,7 +170,7 @@ def test_four_accumulated_batches_are_one_batch_of_all_their_rows() -> None:
     assert_same_weights(model, plain)
 
 
-def test_of_accumulated_batches_each_counts_the_same_whatever_its_rows() -> None:
+def test_accumulated_batches_count_the_same_whatever_their_rows() -> None:
     model, batches = precise([3, 8, 5])
     plain = copy.deepcopy(model)
 
@@ -249,26 +249,26 @@ def test_a_float16_step_that_overflows_is_skipped_as_torchs_scaler_skips_it(
         steps.append(step)
         states.append([p.detach().clone() for p in model.parameters()])
     for t in range(LR.size - 1):
-        stayed = all(map(torch.equal, states[t], states[t + 1]))
-        assert stayed == steps[t].skipped
+        unchanged = all(map(torch.equal, states[t], states[t + 1]))
+        assert unchanged == steps[t].skipped
 
-    own = kind(plain.parameters(), lr=1.0, **arguments)
+    reference = kind(plain.parameters(), lr=1.0, **arguments)
     scaler = torch.amp.GradScaler("cpu")
     for t, lr in enumerate(LR / 10):
-        own.zero_grad()
+        reference.zero_grad()
         with torch.autocast("cpu", torch.float16):
             loss = 0.01 * plain_loss(plain, batches[t % 3])
         scaler.scale(loss).backward()
-        scaler.unscale_(own)
+        scaler.unscale_(reference)
         torch.nn.utils.clip_grad_norm_(plain.parameters(), 10.0)
-        own.param_groups[0]["lr"] = lr
+        reference.param_groups[0]["lr"] = lr
         before = scaler.get_scale()
-        scaler.step(own)
+        scaler.step(reference)
         scaler.update()
         assert (steps[t].loss, steps[t].skipped) == (loss.item(), scaler.get_scale() < before)
     assert_same_weights(model, plain, rtol=0, atol=0)
     skipped = [step.skipped for step in steps]
-    assert skipped[:4] == [False, False, True, False]  # and the lane goes on
+    assert skipped[:4] == [False, False, True, False]  # and the lane continues
 
 
 @pytest.fixture
@@ -286,13 +286,13 @@ def unwritten_memory_is_nan() -> Iterator[None]:
         (
             torch.optim.SGD,
             {"momentum": 0.9, "fused": True},
-        ),  # torch's keeps an unwritten momentum when skipped
+        ),  # torch's own keeps uninitialised momentum when skipped
         (torch.optim.Adam, {"fused": True}),
     ],
 )
 def test_a_float16_overflow_at_the_first_step_leaves_no_trace(kind: type, arguments: dict[str, Any]) -> None:
     model, batches = parts()
-    spared = copy.deepcopy(model)
+    without_overflow = copy.deepcopy(model)
     x, y = batches[0]
 
     def run(model: nn.Module, batches: list[Batch]) -> list[bool | None]:
@@ -301,8 +301,8 @@ def test_a_float16_overflow_at_the_first_step_leaves_no_trace(kind: type, argume
         return [step.skipped for step in train(setup, np.full(len(batches), 1e-2))]
 
     assert run(model, [(x, 1e4 * y), *batches]) == [True, False, False, False]
-    assert run(spared, batches) == [False, False, False]
-    assert_same_weights(model, spared, rtol=1e-4, atol=1e-6)
+    assert run(without_overflow, batches) == [False, False, False]
+    assert_same_weights(model, without_overflow, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -315,23 +315,25 @@ def test_one_cycle_with_its_momentum_is_torchs_scheduler(kind: type, arguments: 
     setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU))
     losses = [step.loss for step in train(setup, 0.1 * one_cycle(t, 20), momentum=one_cycle_momentum(t, 20))]
 
-    own = kind(plain.parameters(), lr=1.0, **arguments)
-    cycled = torch.optim.lr_scheduler.OneCycleLR(own, max_lr=0.1, total_steps=20)
-    for found, batch in zip(losses, cycle(batches), strict=False):
-        own.zero_grad()
+    reference = kind(plain.parameters(), lr=1.0, **arguments)
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(reference, max_lr=0.1, total_steps=20)
+    for lane_loss, batch in zip(losses, cycle(batches), strict=False):
+        reference.zero_grad()
         loss = plain_loss(plain, batch)
         loss.backward()
-        own.step()
-        if cycled.last_epoch < 19:
-            cycled.step()
-        assert found == pytest.approx(loss.item(), rel=1e-11)
+        reference.step()
+        if scheduler.last_epoch < 19:
+            scheduler.step()
+        assert lane_loss == pytest.approx(loss.item(), rel=1e-11)
     assert_same_weights(model, plain, rtol=1e-10, atol=1e-12)
 
 
 def test_a_momentum_for_an_optimizer_without_one_is_refused() -> None:
     model, batches = parts()
     setup = Setup(model, torch.optim.Adagrad(model.parameters()), nn.functional.mse_loss, iter(batches))
-    with pytest.raises(UsageError, match="Adagrad has no momentum to move; .*`momentum: null`"):
+    with pytest.raises(
+        UsageError, match="Adagrad has no momentum that a schedule could change; .*`momentum: null`"
+    ):
         next(train(setup, LR, momentum=np.full(LR.size, 0.9)))
 
 
@@ -342,7 +344,7 @@ def test_damping_multiplies_the_lr_that_is_used_and_recorded() -> None:
     setup = Setup(model, torch.optim.SGD(groups), nn.functional.mse_loss, loader_batches(batches, CPU))
     expected = None
     for lr, step in zip(LR, train(setup, LR, damping=lambda norm: 1 / (1 + norm)), strict=True):
-        if expected is not None:  # of the step before
+        if expected is not None:  # the weights after the step before
             torch.testing.assert_close(weights, expected, rtol=1e-12, atol=0)
         norm = torch.cat([p.grad.flatten() for p in weights]).norm().item()
         assert step.grad_norm == pytest.approx(norm, rel=1e-12)
@@ -364,17 +366,17 @@ def test_param_groups_move_alone_or_together_by_their_ratios_or_multipliers(
     options: tuple[dict[str, Any], bool], used: Callable[[float], list[float]]
 ) -> None:
     model, batches = parts()
-    how, told = options
+    group, with_multipliers = options
     groups: list[dict[str, Any]] = [
         {"params": [model[0].weight], "lr": 0.3},
         {"params": [model[0].bias], "lr": 0.0},
         {"params": model[2].parameters(), "lr": 0.2},
     ]
-    if told:
-        for group, multiplier in zip(groups, (3.0, 0.5, 2.0), strict=True):
-            group[MULTIPLIER] = multiplier
+    if with_multipliers:
+        for settings, multiplier in zip(groups, (3.0, 0.5, 2.0), strict=True):
+            settings[MULTIPLIER] = multiplier
     optimizer = torch.optim.SGD(groups, lr=7.0)
-    setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU), **how)
+    setup = Setup(model, optimizer, nn.functional.mse_loss, loader_batches(batches, CPU), **group)
     for lr, step in zip(LR, train(setup, LR), strict=True):
         assert step.lr == lr
         assert [group["lr"] for group in optimizer.param_groups] == pytest.approx(used(lr), rel=1e-12)

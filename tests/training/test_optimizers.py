@@ -27,8 +27,8 @@ Updated = tuple[Array, tuple[Any, ...]]
 
 STEPS, FEATURES = 30, 4
 
-# Each formula is one step: weights w, gradient g, learning rate lr, number of the step t = 1, 2, ..., then the
-# state (without one at t = 1), then the options by their names and with their defaults in torch.
+# Each formula is one step of the weights w, from the gradient g, the learning rate lr, the number of the step
+# t = 1, 2, ..., the state (none at t = 1) and the options, with their names and defaults in torch.
 
 
 def sgd(
@@ -206,9 +206,9 @@ FORMULAS: dict[str, Callable[..., Updated]] = {
     "sgd": sgd,
 }
 
-PEAK_LR = {"adadelta": 10.0, "adagrad": 0.5, "radam": 0.3, "sgd": 0.05}  # of the others, 0.1
+PEAK_LR = {"adadelta": 10.0, "adagrad": 0.5, "radam": 0.3, "sgd": 0.05}  # 0.1 for the others
 
-OWN = {"betas": (0.8, 0.9), "eps": 0.01}  # so large an eps shows where it is added
+OPTIONS = {"betas": (0.8, 0.9), "eps": 0.01}  # such a large eps shows where it is added
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, {}) for name in FORMULAS},
     "sgd-momentum": ("sgd", {"momentum": 0.9}),
@@ -216,11 +216,11 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "sgd-weight_decay": ("sgd", {"weight_decay": 0.1}),
     "adadelta-options": ("adadelta", {"rho": 0.7, "eps": 0.01}),
     "adagrad-options": ("adagrad", {"eps": 0.01}),
-    "adam-options": ("adam", OWN),
-    "adamax-options": ("adamax", OWN),
-    "adamw-options": ("adamw", {**OWN, "weight_decay": 0.3}),
-    "nadam-options": ("nadam", {**OWN, "momentum_decay": 0.5}),
-    "radam-options": ("radam", OWN),
+    "adam-options": ("adam", OPTIONS),
+    "adamax-options": ("adamax", OPTIONS),
+    "adamw-options": ("adamw", {**OPTIONS, "weight_decay": 0.3}),
+    "nadam-options": ("nadam", {**OPTIONS, "momentum_decay": 0.5}),
+    "radam-options": ("radam", OPTIONS),
     "rmsprop-options": ("rmsprop", {"alpha": 0.8, "eps": 0.01}),
     "sgd-options": ("sgd", {"momentum": 0.8, "nesterov": True, "weight_decay": 0.1}),
 }
@@ -229,25 +229,25 @@ each_optimizer = pytest.mark.parametrize(("name", "options"), CASES.values(), id
 
 @pytest.fixture(autouse=True)
 def float64() -> Iterator[None]:
-    """The default dtype is float64: that is also what torch then keeps the product of NAdam's momenta in."""
-    usual = torch.get_default_dtype()
+    """Set the default dtype to float64, in which torch then also keeps the product of NAdam's momenta."""
+    default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield
-    torch.set_default_dtype(usual)
+    torch.set_default_dtype(default)
 
 
 def lr_columns(peak: float) -> Array:
-    """Three lanes' lrs (STEPS, 3): a warmup and a decay at another height, and of another length, for each."""
+    """Return three lanes' lrs (STEPS, 3), each a warmup and a decay of its own height and length."""
     t = np.arange(STEPS)[:, None]
     shape = np.minimum((t + 1) / [2, 5, 15], np.cos(0.45 * np.pi * t / STEPS))
     return peak * shape * [0.1, 0.4, 1]
 
 
 def batches() -> list[tuple[Array, Array]]:
-    """Three batches of x (8, FEATURES) and y (8, 1), with noise, so that the gradients do not vanish."""
-    draw = np.random.default_rng(0)
-    x = draw.standard_normal((3, 8, FEATURES))
-    y = x @ draw.standard_normal((FEATURES, 1)) + 1 + 0.5 * draw.standard_normal((3, 8, 1))
+    """Return three batches of x (8, FEATURES) and y (8, 1), with noise, so that gradients do not vanish."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((3, 8, FEATURES))
+    y = x @ rng.standard_normal((FEATURES, 1)) + 1 + 0.5 * rng.standard_normal((3, 8, 1))
     return list(zip(x, y, strict=True))
 
 
@@ -260,16 +260,16 @@ def setup(name: str, options: dict[str, Any], data: list[tuple[Array, Array]]) -
 
 
 def weights(model: nn.Module) -> Array:
-    """The slopes and then the intercept, (FEATURES + 1,)."""
+    """Return the slopes and then the intercept, (FEATURES + 1,)."""
     return nn.utils.parameters_to_vector(model.parameters()).detach().numpy().copy()
 
 
 def by_formula(name: str, options: dict[str, Any], lr: Array) -> Array:
-    """The weights of least squares after one step of the formula for each lr (T,)."""
+    """Return the weights of least squares after one step of the formula for each lr (T,)."""
     w, state = weights(setup(name, options, batches()).model), ()
     for t, (value, (x, y)) in enumerate(zip(lr, cycle(batches()), strict=False), 1):
         x1 = np.hstack([x, np.ones_like(y)])
-        g = 2 / len(y) * x1.T @ (x1 @ w - y[:, 0])  # of the mean squared error
+        g = 2 / len(y) * x1.T @ (x1 @ w - y[:, 0])  # the gradient of the mean squared error
         w, state = FORMULAS[name](w, g, value, t, *state, **options)
     return w
 
@@ -291,9 +291,9 @@ def test_stacked_lanes_take_the_steps_of_the_papers_formula(name: str, options: 
     lr = lr_columns(PEAK_LR.get(name, 0.1))
     stack = Stack(setup(name, options, batches()), lr.shape[1])
     stack.train(lr)
-    found = torch.hstack([p.flatten(1) for p in stack.parameters.values()]).numpy()  # (3, FEATURES + 1)
+    stacked = torch.hstack([p.flatten(1) for p in stack.parameters.values()]).numpy()  # (3, FEATURES + 1)
     expected = [by_formula(name, options, column) for column in lr.T]
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    np.testing.assert_allclose(stacked, expected, rtol=1e-10)
 
 
 POWER = 0.4
@@ -319,6 +319,8 @@ def test_sgd_on_single_rows_takes_the_steps_of_scikit_learns(learning_rate: str,
     ).fit(x, y[:, 0], coef_init=np.array(slopes), intercept_init=np.array([intercept]))
 
     steps = epochs * len(rows)
-    lr = 0.05 / 2 * MULTIPLIERS[learning_rate](np.arange(steps), steps)  # half, as their loss is half of ours
+    lr = (
+        0.05 / 2 * MULTIPLIERS[learning_rate](np.arange(steps), steps)
+    )  # half, because their loss is half of ours
     assert len(list(train(parts, lr))) == steps
     np.testing.assert_allclose(weights(parts.model), [*theirs.coef_, *theirs.intercept_], rtol=1e-9)

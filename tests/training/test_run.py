@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lrfind.training.team import Conditions
 
 from lrfind.analysis.lanes import Lane, LaneResult, Reaction, Shape, planned_lanes
 from lrfind.config.experiment import check
@@ -21,8 +22,7 @@ from lrfind.schedules.reactive import plateaued
 from lrfind.training.calibration import Engine
 from lrfind.training.loop import train
 from lrfind.training.run import companies, run_lanes
-from lrfind.training.team import Conditions
-from tests.conftest import LINEAR
+from tests.helpers.runs import LINEAR
 
 SINGLE = Engine("single", "asked for", 1, False, 1, None, 0.0)
 STACKED = replace(SINGLE, lanes="stacked", chunk=99)

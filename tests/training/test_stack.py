@@ -1,4 +1,4 @@
-"""Stacked lanes against lanes trained one by one, in float64, where the two may differ by rounding alone."""
+"""Stacked lanes against lanes trained one by one, in float64, where they may differ only by rounding."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.setup import AS_IT_IS, Recipe, Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.loop import train
-from lrfind.training.stack import Stack, obstacle, traceable
+from lrfind.training.stack import Stack, traceable, why_not_stackable
 
 STEPS, ROWS = 8, 8
 STACKABLE = [resolve(row.path) for row in OPTIMIZERS.values() if row.stackable]
@@ -32,7 +32,7 @@ class Net(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.first = nn.Linear(5, 6, bias=False)  # before a norm, a bias has rounding for a gradient
+        self.first = nn.Linear(5, 6, bias=False)  # before a norm, the gradient of a bias is only rounding
         self.norm = nn.BatchNorm1d(6)
         self.drop = nn.Dropout(0.3)
         self.frozen = nn.Linear(6, 6).requires_grad_(False)
@@ -45,11 +45,11 @@ class Net(nn.Module):
 
 
 def batches(seed: int) -> Iterator[tuple[Tensor, Tensor]]:
-    make = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
     while True:
         yield (
-            torch.randn(ROWS, 5, dtype=torch.float64, generator=make),
-            torch.randint(0, 3, (ROWS,), generator=make),
+            torch.randn(ROWS, 5, dtype=torch.float64, generator=generator),
+            torch.randint(0, 3, (ROWS,), generator=generator),
         )
 
 
@@ -62,18 +62,18 @@ def setup(
 ) -> Setup:
     torch.manual_seed(0)
     model = net().double()
-    made = optimizer([p for p in model.parameters() if p.requires_grad], lr=1e-3, **args)
+    trained = [p for p in model.parameters() if p.requires_grad]
     torch.manual_seed(1)
-    return Setup(model, made, nn.functional.cross_entropy, batches(2), recipe)
+    return Setup(model, optimizer(trained, lr=1e-3, **args), nn.functional.cross_entropy, batches(2), recipe)
 
 
 def alone(
-    lr: np.ndarray, *, moved: np.ndarray | None = None, **args: Any
+    lr: np.ndarray, *, momenta: np.ndarray | None = None, **args: Any
 ) -> tuple[np.ndarray, list[nn.Module]]:
     losses, models = [], []
     for lane in range(lr.shape[1]):
         parts = setup(**args)
-        losses.append([step.loss for step in train(parts, lr[:, lane], momentum=moved)])
+        losses.append([step.loss for step in train(parts, lr[:, lane], momentum=momenta)])
         models.append(parts.model)
     return np.array(losses).T, models
 
@@ -123,17 +123,17 @@ def assert_stacked_as_alone(lr: np.ndarray, options: dict[str, Any], trace: bool
     stack = Stack(setup(**options), lr.shape[1], trace=trace)
     np.testing.assert_allclose(stack.train(lr), losses, rtol=1e-10)
     assert_same(stack, models)
-    assert obstacle(setup(**options)) is None
+    assert why_not_stackable(setup(**options)) is None
 
 
 @pytest.mark.parametrize("trace", [False, True])
 @pytest.mark.parametrize("kind", [optim.SGD, optim.Adam, optim.RMSprop])
 def test_a_momentum_that_moves_does_so_in_every_lane(kind: type[optim.Optimizer], trace: bool) -> None:
     lr, momentum = np.full((STEPS, 3), [1e-4, 1e-3, 1e-2]), np.linspace(0.95, 0.5, STEPS)
-    losses, models = alone(lr, moved=momentum, optimizer=kind)
+    losses, models = alone(lr, momenta=momentum, optimizer=kind)
     stack = Stack(setup(kind), 3, trace=trace)
-    found = [stack.train(lr[part], momentum[part]) for part in (slice(3), slice(3, STEPS))]
-    np.testing.assert_allclose(np.concatenate(found), losses, rtol=1e-10)
+    parts = [stack.train(lr[part], momentum[part]) for part in (slice(3), slice(3, STEPS))]
+    np.testing.assert_allclose(np.concatenate(parts), losses, rtol=1e-10)
     assert_same(stack, models)
 
 
@@ -160,10 +160,10 @@ def test_param_groups_keep_the_ratios_of_their_lrs(multipliers: tuple[float, ...
     stack = Stack(grouped(), 2)
     stack.train(lr)
     for lane, model in enumerate(models):
-        own = dict(model.named_parameters())
-        assert set(stack.parameters) == {n for n in own if n.startswith(("first", "last"))}
+        parameters = dict(model.named_parameters())
+        assert set(stack.parameters) == {n for n in parameters if n.startswith(("first", "last"))}
         for name, tensor in stack.parameters.items():
-            torch.testing.assert_close(tensor[lane], own[name].detach(), rtol=1e-10, atol=1e-12)
+            torch.testing.assert_close(tensor[lane], parameters[name].detach(), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("trace", [False, True])
@@ -179,9 +179,9 @@ def test_a_lane_that_blows_up_leaves_its_neighbours_alone(trace: bool) -> None:
     lr = np.full((STEPS, 3), [1e-4, 1e30, 2e-4])
     losses, models = alone(lr[:, ::2], net=Quadratic)
     stack = Stack(setup(net=Quadratic), 3, trace=trace)
-    found = stack.train(lr)
-    assert not np.isfinite(found[-1, 1])
-    np.testing.assert_allclose(found[:, ::2], losses, rtol=1e-9)
+    stacked_losses = stack.train(lr)
+    assert not np.isfinite(stacked_losses[-1, 1])
+    np.testing.assert_allclose(stacked_losses[:, ::2], losses, rtol=1e-9)
     stack.keep([0, 2])
     assert_same(stack, models)
 
@@ -199,18 +199,18 @@ def test_a_smaller_stack_carries_the_optimizers_state(options: dict[str, Any]) -
 
 def test_evaluation_sees_each_lanes_own_weights_and_statistics() -> None:
     lr = np.full((STEPS, 2), [1e-3, 3e-2])
-    held = [next(batches(9)) for _ in range(2)]
+    held_out = [next(batches(9)) for _ in range(2)]
     stack = Stack(setup(), 2)
     stack.train(lr)
-    val_loss, accuracy, metric = stack.evaluate(held)
+    val_loss, accuracy, metric = stack.evaluate(held_out)
     assert accuracy is not None
     assert metric == "accuracy"
     for lane in range(2):
         parts = setup()
         list(train(parts, lr[:, lane]))
         with evaluating(parts.model), torch.no_grad():
-            loss, right, _ = evaluate(partial(score, parts.model, parts.loss_fn), held)
-        assert (val_loss[lane], accuracy[lane]) == (pytest.approx(loss[0], rel=1e-9), right[0])
+            loss, share, _ = evaluate(partial(score, parts.model, parts.loss_fn), held_out)
+        assert (val_loss[lane], accuracy[lane]) == (pytest.approx(loss[0], rel=1e-9), share[0])
     assert stack.setup.model.training
 
 
@@ -248,16 +248,16 @@ def test_only_modules_without_python_state_are_recorded() -> None:
         ({"optimizer": optim.Adam, "capturable": True}, "is capturable"),
     ],
 )
-def test_what_cannot_be_stacked_is_said(options: dict[str, Any], words: str) -> None:
-    found = obstacle(setup(**options))
-    assert found is not None
-    assert words in found
+def test_the_reason_against_stacking_is_given(options: dict[str, Any], words: str) -> None:
+    reason = why_not_stackable(setup(**options))
+    assert reason is not None
+    assert words in reason
 
 
 def test_float16_and_a_param_group_that_moves_alone_are_not_stacked() -> None:
-    assert "float16 scales the loss" in str(obstacle(setup(recipe=Recipe(precision="float16"))))
-    assert "only one param group moves" in str(obstacle(replace(setup(), group=0)))
-    assert obstacle(setup(recipe=Recipe(2, "bfloat16", 0.1, 1.0, 1.0))) is None
+    assert "float16 scales the loss" in str(why_not_stackable(setup(recipe=Recipe(precision="float16"))))
+    assert "only one param group moves" in str(why_not_stackable(replace(setup(), group=0)))
+    assert why_not_stackable(setup(recipe=Recipe(2, "bfloat16", 0.1, 1.0, 1.0))) is None
 
 
 @pytest.mark.parametrize("trace", [False, True])
@@ -265,19 +265,19 @@ def test_stacked_lanes_in_bfloat16_are_lanes_one_by_one(trace: bool) -> None:
     def parts(precision: Precision) -> Setup:
         torch.manual_seed(0)
         model = MLP(5, 3)
-        single = ((x.float(), y) for x, y in batches(2))
+        in_float32 = ((x.float(), y) for x, y in batches(2))
         optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
-        return Setup(model, optimizer, nn.functional.cross_entropy, single, Recipe(2, precision))
+        return Setup(model, optimizer, nn.functional.cross_entropy, in_float32, Recipe(2, precision))
 
     lr = np.full((STEPS, 2), [1e-3, 3e-2])
     stack = Stack(parts("bfloat16"), 2, trace=trace)
-    found = stack.train(lr)
-    assert (found != Stack(parts("float32"), 2, trace=trace).train(lr)).all()
+    stacked_losses = stack.train(lr)
+    assert (stacked_losses != Stack(parts("float32"), 2, trace=trace).train(lr)).all()
     for lane in range(2):
-        own = parts("bfloat16")
-        losses = [step.loss for step in train(own, lr[:, lane])]
-        np.testing.assert_allclose(found[:, lane], losses, rtol=3e-3)
-        for name, parameter in own.model.named_parameters():
+        single_setup = parts("bfloat16")
+        losses = [step.loss for step in train(single_setup, lr[:, lane])]
+        np.testing.assert_allclose(stacked_losses[:, lane], losses, rtol=3e-3)
+        for name, parameter in single_setup.model.named_parameters():
             assert stack.parameters[name].dtype == torch.float32
             torch.testing.assert_close(stack.parameters[name][lane], parameter.detach(), rtol=0, atol=5e-3)
 
@@ -285,5 +285,5 @@ def test_stacked_lanes_in_bfloat16_are_lanes_one_by_one(trace: bool) -> None:
 def test_an_optimizer_with_a_past_is_not_stacked() -> None:
     used = setup(optim.Adam)
     list(train(used, np.full(2, 1e-3)))
-    assert "state from earlier" in str(obstacle(used))
-    assert obstacle(setup(optim.Adam)) is None
+    assert "state from earlier" in str(why_not_stackable(used))
+    assert why_not_stackable(setup(optim.Adam)) is None

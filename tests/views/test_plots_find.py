@@ -7,33 +7,39 @@ from typing import Any
 import pytest
 from matplotlib.figure import Figure
 
+from lrfind.analysis.verification import VERDICTS
 from lrfind.views.plots.find import FindView, find_figure, view_find
 from tests.conftest import Command
 from tests.views.test_text_find import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
 
 
-def view(found: dict[str, Any]) -> FindView:
-    steps = found["training"] and found["training"]["steps"]
-    return view_find(found["probes"], found["suggestion"], found["verification"], steps)
+def view(result: dict[str, Any]) -> FindView:
+    steps = result["training"] and result["training"]["steps"]
+    return view_find(result["probes"], result["answer"], result["verification"], steps)
 
 
 def legend(figure: Figure, number: int = 0) -> list[str]:
     return [text.get_text() for text in figure.axes[number].get_legend().get_texts()]
 
 
-def test_a_search_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was_fastest() -> None:
-    seen = view(summary())
-    assert [*seen.compared[0].lr] == [0.01, 0.0316228, 0.1]
-    assert seen.left == {8: [(0.001, 2.21)], 16: [(0.00316228, 1.93)]}
-    assert (seen.stopped, seen.untouched) == ([0.316228], 2.3)
+def test_a_find_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was_fastest() -> None:
+    shown = view(summary())
+    assert [*shown.longest[0].lr] == [0.01, 0.0316228, 0.1]
+    assert shown.shorter == {8: [(0.001, 2.21)], 16: [(0.00316228, 1.93)]}
+    assert (shown.stopped, shown.untouched) == ([0.316228], 2.3)
     middle = 0.21 * -2 + 0.62 * math.log10(0.0316228) + 0.17 * -1
-    assert seen.fastest == pytest.approx(10**middle)
-    assert seen.note == f"x{0.0123 / 10**middle:.2g} for 3,000 steps"
-    figure = find_figure(seen, "title")
+    assert shown.fastest == pytest.approx(10**middle)
+    assert shown.note == f"{0.0123 / 10**middle:.2g}x for 3,000 steps"
+    figure = find_figure(shown, "title")
     assert legend(figure) == [
-        "answer: 0.0123  [0.0078, 0.0195]", "learns fastest: 0.0302", "untouched model", "8 steps", "16 steps",
-        "32 steps (larger: more weight)", "blew up",
-    ]  # fmt: skip
+        "answer: 0.0123  [0.0078, 0.0195]",
+        "fastest learning: 0.0302",
+        "loss of the untouched model",
+        "probes of 8 steps",
+        "probes of 16 steps",
+        "probes of 32 steps\n(a larger dot has more weight)",
+        "the loss blew up",
+    ]
 
 
 def test_seeds_are_lines_of_one_colour_and_of_one_name() -> None:
@@ -42,27 +48,27 @@ def test_seeds_are_lines_of_one_colour_and_of_one_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("verification", "labels"),
     [
-        (STANDS, ["verified: it stands", "did not finish"]),
-        (MOVES, ["verified: it moves", "did not finish"]),
-        (REFUTED, ["did not finish"]),
-        (UNENDED, ["verification has not ended"]),
+        (STANDS, [f"whole trainings (verification: {VERDICTS['stands']})", "no training finished"]),
+        (MOVES, [f"whole trainings (verification: {VERDICTS['moves']})", "no training finished"]),
+        (REFUTED, ["no training finished"]),
+        (UNENDED, ["whole trainings (verification has not ended)"]),
     ],
 )
 def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
-    found: dict[str, Any], said: list[str]
+    verification: dict[str, Any], labels: list[str]
 ) -> None:
-    answer = summary()["suggestion"] | {"lr": found["lr"]}
-    figure = find_figure(view(summary(suggestion=answer, verification=found)), "title")
+    answer = summary()["answer"] | {"lr": verification["lr"]}
+    figure = find_figure(view(summary(suggestion=answer, verification=verification)), "title")
     above, below = figure.axes
     assert above.get_xlim() == below.get_xlim()
     low, high = above.get_xlim()
-    assert all(low < row["lr"] < high for row in found["trainings"])
-    assert legend(figure, 1) == said
+    assert all(low < row["lr"] < high for row in verification["trainings"])
+    assert legend(figure, 1) == labels
 
 
-def test_a_refusal_is_said_in_the_title_with_the_probes_below() -> None:
+def test_a_title_gives_the_reason_of_a_refusal_with_the_probes_below() -> None:
     rows = [probe(10.0**p, 8, 2.3 + p / 100, 0.0) for p in range(3)]
     reason = "nothing learns: of 3 rates from 1 to 1e+02, none lowers the loss in 8 steps; " + "look. " * 15
     (ax,) = find_figure(view(refused(reason, rows)), "title").axes
@@ -79,7 +85,7 @@ def test_a_huge_loss_does_not_flatten_the_others_and_decades_are_drawn_on_a_log_
     assert not view(summary([probe(0.1, 32, -1e-4, 1.0), probe(1.0, 8, 2.0, None)])).log
 
 
-def test_a_table_with_nan_for_what_is_not_known_looks_the_same() -> None:
+def test_a_table_with_nan_instead_of_none_looks_the_same() -> None:
     pd = pytest.importorskip("pandas")
     rows = pd.DataFrame(probes()).to_dict("records")
     assert view(summary(rows)) == view(summary())
@@ -93,7 +99,7 @@ def test_a_find_cannot_be_laid_over_other_runs(lrfind: Command, config: Path) ->
 
 
 @pytest.mark.parametrize(
-    "found",
+    "result",
     [
         summary(),
         summary([probe(0.1, 8, 1e300, 0.5), probe(0.2, 8, -1e300, 0.5)]),
@@ -104,8 +110,8 @@ def test_a_find_cannot_be_laid_over_other_runs(lrfind: Command, config: Path) ->
         refused("all the same", [probe(0.1, 8, 0.0, 0.0) | {"untouched": 0.0}]),
     ],
 )
-def test_any_search_can_be_drawn(found: dict[str, Any]) -> None:
-    figure = find_figure(view(found), "t")
+def test_any_find_can_be_drawn(result: dict[str, Any]) -> None:
+    figure = find_figure(view(result), "t")
     figure.draw_without_rendering()
     low, high = figure.axes[0].get_ylim()
     assert -math.inf < low < high < math.inf

@@ -9,7 +9,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.health import health_figure, view_health
 
-FOUND = {"calm": 2, "findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
+HEALTH = {"calm": 2, "findings": [{"what": "vanishing", "evidence": "a is small", "advice": "he"}]}
 
 
 def lane(health: list[LayerHealth]) -> LaneResult:
@@ -17,7 +17,7 @@ def lane(health: list[LayerHealth]) -> LaneResult:
     return LaneResult(0, 0, 11, 0.1, "finished", lr, np.ones(11), health=tuple(health))
 
 
-def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
+def test_a_map_has_a_row_per_layer_and_a_column_per_look(tmp_path: Path) -> None:
     looks = [
         LayerHealth(
             step, layer, 10, layer != "a", True, grad, 2.0, 0.5, None if layer == "a" else 0.25, 0.0, dead
@@ -25,13 +25,13 @@ def test_a_map_has_a_row_a_layer_and_a_column_a_look(tmp_path: Path) -> None:
         for step in (0, 5, 9)
         for layer, grad, dead in (("a", None, None), ("b", 1.0, 0.75), ("c", 4.0, None))
     ]
-    view = view_health(lane(looks), FOUND, on_a_ramp=True)
+    view = view_health(lane(looks), HEALTH, on_a_ramp=True)
     assert view.layers == ["a (frozen)", "b", "c"]
     np.testing.assert_allclose(view.at, [1e-3, 1e-2, 10**-1.2, 1e-1])
     np.testing.assert_array_equal(view.gradient[:, 0], [np.nan, 0.5, 2.0])
     np.testing.assert_array_equal(view.silent[:, 0], [np.nan, 0.75, 0.25])
     figure = health_figure(view, "title")
-    assert figure.get_suptitle().startswith("title: vanishing: a is small; beyond the dashed line")
+    assert figure.get_suptitle().startswith("title: vanishing: a is small; right of the dashed line")
     assert [ax.get_xscale() for ax in figure.axes[:3]] == ["log"] * 3
     save(figure, tmp_path / "health")
     assert (tmp_path / "health.png").stat().st_size > 10_000
@@ -41,5 +41,5 @@ def test_one_look_and_nothing_but_zeros_can_be_drawn(tmp_path: Path) -> None:
     looks = [LayerHealth(0, "a", 1, True, True, 0.0, 0.0, None, 1.0, 0.0, 1.0)]
     figure = health_figure(view_health(lane(looks), {"calm": 1, "findings": []}, on_a_ramp=False), "t")
     save(figure, tmp_path / "health")
-    assert figure.get_suptitle() == "t: gradients are healthy; grey: nothing"
+    assert figure.get_suptitle() == "t: the gradients are healthy; a grey cell is 0 or has no value"
     assert (tmp_path / "health.svg").stat().st_size > 1_000

@@ -31,9 +31,12 @@ def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve
     (ax,) = figure.axes
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == [
-        "range of 3 seeds", "smoothed loss (median)", "suggestion: 0.003  [0.002, 0.005]",
-        "measured edge: 0.2", "diverged (upper bound of the edge): 0.5",
-    ]  # fmt: skip
+        "range of 3 seeds",
+        "smoothed loss (median of the seeds)",
+        "suggestion: 0.003  [0.002, 0.005]",
+        "measured edge: 0.2",
+        "diverged (upper bound of the edge): 0.5",
+    ]
     assert (ax.get_xscale(), ax.get_xlabel(), ax.get_ylabel()) == ("log", "learning rate", "training loss")
     save(figure, tmp_path / "plot")
     assert (tmp_path / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -33,7 +33,7 @@ FULL = [
 ]
 
 
-def test_a_sweep_shows_the_median_every_seed_the_usable_range_the_edge_and_what_was_lost(
+def test_a_sweep_shows_median_seeds_usable_range_edge_and_the_lrs_that_did_not_finish(
     tmp_path: Path,
 ) -> None:
     view = view_sweep(reading(*FULL))
@@ -44,16 +44,22 @@ def test_a_sweep_shows_the_median_every_seed_the_usable_range_the_edge_and_what_
     (ax,) = figure.axes
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == [
-        "usable: 0.01 to 0.1", "each seed", "median of 2 seeds", "loss at the start", "edge: 0.316", "best: 0.1",
-        "pruned", "diverged",
-    ]  # fmt: skip
+        "usable: 0.01 to 0.1",
+        "each seed",
+        "median of 2 seeds",
+        "loss at the start",
+        "edge: 0.316",
+        "best lr: 0.1",
+        "pruned",
+        "diverged",
+    ]
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylabel()) == ("log", "linear", "validation loss")
     for name in ("a", "b"):
         save(figure, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-def test_curves_have_a_line_an_lr_and_a_cross_where_one_diverged() -> None:
+def test_curves_have_a_line_per_lr_and_a_cross_at_a_divergence() -> None:
     view = view_curves(reading(*FULL))
     assert {lr: curve.size for lr, curve in view.curves.items()} == {
         3e-4: 8,
@@ -65,7 +71,7 @@ def test_curves_have_a_line_an_lr_and_a_cross_where_one_diverged() -> None:
     assert view.diverged == {1.0}
     assert view.bottom < 0.4 < 2.0 < view.top < 50
     ax, bar = curves_figure(view, "title").axes
-    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best: 0.1", "diverged"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best lr: 0.1", "diverged"]
     assert bar.get_ylabel() == "learning rate"
 
 

@@ -31,9 +31,9 @@ def experiment(schedule: str, optimizer: str = "name: adamw", training: str = ""
 
 
 def summary(lr: float | None = PEAK) -> dict[str, Any]:
-    found = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
+    suggestion = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
     training = {"steps": STEPS, "momentum": 0.0}
-    return {"suggestion": found, "training": training, "verification": None}
+    return {"suggestion": suggestion, "training": training, "verification": None}
 
 
 def executed(text: str) -> dict[str, Any]:
@@ -43,14 +43,14 @@ def executed(text: str) -> dict[str, Any]:
     return scope
 
 
-def followed(scope: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
-    """The lrs of every group (G, T) that the script uses, and the first group's momentum (T,)."""
+def trajectory(scope: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
+    """Return the lrs (G, T) of every group that the script uses, and the momentum (T,) of the first group."""
     optimizer, scheduler = scope["optimizer"], scope.get("scheduler")
     lrs, momentum = [], []
     for _ in range(STEPS):
-        group = optimizer.param_groups[0]
-        lrs.append([each["lr"] for each in optimizer.param_groups])
-        momentum.append(group["betas"][0] if "betas" in group else group["momentum"])
+        lrs.append([group["lr"] for group in optimizer.param_groups])
+        first = optimizer.param_groups[0]
+        momentum.append(first["betas"][0] if "betas" in first else first["momentum"])
         optimizer.step()
         if scheduler is not None:
             scheduler.step()
@@ -87,7 +87,7 @@ SCHEDULES = [
 def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str, groups: str) -> None:
     chosen = experiment(schedule, f"name: sgd, args: {{momentum: 0.9}}{groups}")
     scope = executed(snippet_of(chosen, summary()))
-    lrs, momentum = followed(scope)
+    lrs, momentum = trajectory(scope)
     shape = shape_of(chosen.training.schedule, STEPS, 10)
     expected = [PEAK * times * shape.multiplier for times in ([0.1, 1.0] if groups else [1.0])]
     np.testing.assert_allclose(lrs, expected, rtol=1e-9, atol=1e-12)
@@ -100,28 +100,28 @@ def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str,
     [("name: sgd", False), ("name: adam", True), ("name: rmsprop, args: {momentum: 0.5}", True)],
 )
 def test_one_cycle_moves_a_momentum_only_where_there_is_one(optimizer: str, moves: bool) -> None:
-    _, seen = followed(executed(snippet_of(experiment("one_cycle", optimizer), summary())))
-    assert (len(set(seen)) > 1) == moves
+    _, momentum = trajectory(executed(snippet_of(experiment("one_cycle", optimizer), summary())))
+    assert (len(set(momentum)) > 1) == moves
 
 
 def test_the_optimizer_of_the_snippet_has_the_configs_settings_and_groups() -> None:
     chosen = experiment("constant", f"name: adamw, args: {{betas: [0.8, 0.95]}}, {GROUPS}, lr: {PEAK}")
     scope = executed(snippet_of(chosen, summary()))
-    own, model = scope["optimizer"], scope["model"]
-    assert type(own) is torch.optim.AdamW
+    optimizer, model = scope["optimizer"], scope["model"]
+    assert type(optimizer) is torch.optim.AdamW
     assert not any(p.requires_grad for p in model[1].parameters())
-    for made, wanted in zip(own.param_groups, param_groups(chosen.optimizer, model), strict=True):
-        assert list(map(id, made["params"])) == list(map(id, wanted["params"]))
-        assert made["lr"] == pytest.approx(wanted["lr"])
-    assert own.param_groups[0]["weight_decay"] == 0.5
-    assert [*own.param_groups[1]["betas"]] == [0.8, 0.95]
+    for group, expected in zip(optimizer.param_groups, param_groups(chosen.optimizer, model), strict=True):
+        assert list(map(id, group["params"])) == list(map(id, expected["params"]))
+        assert group["lr"] == pytest.approx(expected["lr"])
+    assert optimizer.param_groups[0]["weight_decay"] == 0.5
+    assert [*optimizer.param_groups[1]["betas"]] == [0.8, 0.95]
 
 
 def test_a_schedule_that_watches_the_validation_loss_is_torchs_own() -> None:
     plateau = "{name: reduce_on_plateau, args: {patience: 0, min_lr: 0.01}}"
     chosen = experiment(plateau, f"name: sgd, {GROUPS}", ", eval_every: 10")
     text = snippet_of(chosen, summary())
-    assert "scheduler.step(validation_loss)  # every 10 steps" in text
+    assert "call scheduler.step(validation_loss) after every 10 steps." in text
     scope = executed(text)
     for loss in (1.0, 1.0, 1.0):
         scope["scheduler"].step(loss)
@@ -143,24 +143,27 @@ def test_the_snippet_reads_like_a_persons_lines() -> None:
         "import torch\n"
         "from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR\n"
         "\n"
-        "peak = 0.0123  # 0.0078 to 0.0195 should do as well; confidence: high\n"
-        "steps = 40  # that the training has: one for every 4 batches\n"
+        "# Learning rates from 0.0078 to 0.0195 should train about as well as this one.\n"
+        "# Confidence: high.\n"
+        "peak = 0.0123\n"
+        "steps = 40  # the number of optimizer steps of the training, one for every 4 batches\n"
         "optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)\n"
-        "rise = LinearLR(optimizer, start_factor=1 / 5, total_iters=4)\n"
-        "fall = CosineAnnealingLR(optimizer, T_max=36)\n"
-        "scheduler = SequentialLR(optimizer, [rise, fall], milestones=[4])\n"
-        "# then, in the loop: scheduler.step()  # after every optimizer.step()\n"
-        "# the lr was found with clip_norm 1.0: keep that"
+        "warmup = LinearLR(optimizer, start_factor=1 / 5, total_iters=4)\n"
+        "decay = CosineAnnealingLR(optimizer, T_max=36)\n"
+        "scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[4])\n"
+        "# In the training loop, call scheduler.step() after every optimizer.step().\n"
+        "# The lr was measured with clip_norm 1.0. Use the same in your training loop."
     )
 
 
 def test_the_snippet_says_that_the_rate_was_verified() -> None:
-    ended = {"lr": PEAK, "outcome": "finished"}
-    proof = {"verdict": "stands", "lr": PEAK, "steps": 10, "trainings": [ended]}
-    text = snippet_of(experiment("constant"), summary() | {"verification": proof})
-    assert "verified on 10 of " in text.partition("peak = ")[2].partition("\n")[0]
+    training = {"lr": PEAK, "outcome": "finished"}
+    verification = {"verdict": "stands", "lr": PEAK, "steps": 10, "trainings": [training]}
+    text = snippet_of(experiment("constant"), summary() | {"verification": verification})
+    assert "# Confidence: high, verified on 10 of 40 steps.\npeak = " in text
     executed(text)
 
 
 def test_without_an_answer_there_is_a_sentence_instead() -> None:
-    assert snippet_of(experiment("cosine"), summary(lr=None)) == "no snippet: nothing learns."
+    sentence = "no snippet, because there is no learning rate: nothing learns."
+    assert snippet_of(experiment("cosine"), summary(lr=None)) == sentence

@@ -120,7 +120,7 @@ def test_probes_of_several_seeds_say_whose_they_are() -> None:
 def test_the_first_line_and_a_sentence_say_what_verification_came_to(
     found: dict[str, Any], first: str, told: str
 ) -> None:
-    answer = summary()["suggestion"] | {"lr": found["lr"] or 0.0123}
+    answer = summary()["answer"] | {"lr": found["lr"] or 0.0123}
     text = summary_text(summary(suggestion=answer, verification=found))
     assert text.partition("\n")[0].endswith(first)
     assert told in text

@@ -1,1 +1,1 @@
-"""What runs found, as plain data: the content of summary.json, a file for each kind of run."""
+"""What each command's summary says, as plain data: a file a kind of run."""

@@ -1,104 +1,119 @@
-"""What a comparison found."""
+"""The summary of a comparison."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from lrfind.analysis.comparisons import Standing, plain, standings, verdict
-from lrfind.analysis.lanes import LaneResult
-from lrfind.catalog import Judge
-from lrfind.runs.summaries.parts import SCHEMA, count_lanes
+from lrfind.analysis.comparisons import Standing, standings, verdict
+from lrfind.analysis.sweeps import Rate
+from lrfind.errors import listed
+from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.parts import unsettled, unsettled_warning
 
 
-def comparison_summary(
-    results: Sequence[LaneResult],
-    run: str,
-    variants: Sequence[str],
-    *,
-    judge: Judge,
-    first_tuning_seed: int,
-    common_peak: float | None,
-    planned: int,
-    engines: Sequence[dict[str, Any]],
-    metric: str | None,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What a comparison found, as plain data: the content of summary.json.
+def ranking_of(record: RunRecord) -> list[Standing]:
+    """Rank the variants of a comparison; see `analysis.comparisons.standings`."""
+    section = record.experiment.compare
+    first_tuning_seed = section.first_tuning_seed(record.experiment.seed)
+    return standings(
+        record.lanes, [variant.name for variant in record.variants], section.judge, first_tuning_seed
+    )
 
-    Args:
-        results: its lanes so far.
-        run: the run directory.
-        variants: their names.
-        judge: the loss that decides.
-        first_tuning_seed: lanes of smaller seeds are compared, the others choose the peaks.
-        common_peak: the one peak of all, where that was asked for.
-        planned: how many lanes it shall have so far.
-        engines: how lanes were trained.
-        metric: what the task's metric is called.
-        notes: what happened on the way and should be known.
+
+def comparison_summary(record: RunRecord) -> dict[str, Any]:
+    """Summarize a comparison.
+
+    Returns:
+        `answer`: the first variant and its best peak (`variant`, `lr`, `reason`); `verdict`: a sentence;
+        `judge`: the loss that decided; `metric`: the name of the task's metric; `common_peak`: the one peak
+            of all
+        variants, if that was asked for; `standings`: a row a variant; `modes`: how lanes ran.
     """
-    ranking = standings(results, variants, judge, first_tuning_seed)
+    ranking = ranking_of(record)
     first = ranking[0].best if ranking[0].rank else None
-    lanes = count_lanes(results, planned)
-    missing = planned - lanes["settled"]
     return {
-        "schema": SCHEMA,
-        "command": "compare",
-        "run": run,
-        "best": {
-            "variant": ranking[0].variant if first else None,
+        "answer": {
             "lr": first.lr if first else None,
-            "reason": None if first else _nothing(results, missing > 0),
+            "low": None,
+            "high": None,
+            "reason": None if first else _why_no_ranking(record),
+            "variant": ranking[0].variant if first else None,
         },
         "verdict": verdict(ranking),
         "judge": ranking[0].judge,
-        "metric": metric,
-        "common_peak": common_peak,
-        "standings": [plain(standing) for standing in ranking],
-        "lanes": lanes,
-        "engines": [*engines],
-        "warnings": _warnings(ranking, judge, missing, run, common_peak),
-        "notes": [*notes],
+        "metric": record.facts.metric,
+        "common_peak": record.experiment.compare.one_peak,
+        "standings": [_row(standing) for standing in ranking],
+        "modes": [*record.facts.modes],
+        "warnings": _warnings(ranking, record),
     }
 
 
-def _warnings(
-    ranking: Sequence[Standing], judge: Judge, missing: int, run: str, common_peak: float | None
-) -> list[str]:
-    warnings = []
-    if missing > 0:
-        warnings.append(f"{missing} lanes have not run yet; `lrfind resume {run}` goes on with them.")
-    if common_peak is not None and len(ranking) > 1:
+def _row(standing: Standing) -> dict[str, Any]:
+    """Return a row for one variant; `outcome` is that of all its peaks where none of them is best."""
+    outcomes = {rate.outcome for rate in standing.peaks}
+    outcome = outcomes.pop() if len(outcomes) == 1 else None
+    return {
+        "variant": standing.variant,
+        "rank": standing.rank,
+        "lr": standing.best.lr if standing.best else None,
+        "early": standing.early,
+        "middle": standing.middle,
+        "train_loss": standing.train_loss,
+        "val_loss": standing.val_loss,
+        "metric": standing.metric,
+        "area": standing.area,
+        "spread": list(standing.spread) if standing.spread else None,
+        "worse_beyond_noise": standing.worse,
+        "outcome": standing.best.outcome if standing.best else outcome,
+        "peaks": [{"lr": rate.lr, "outcome": rate.outcome, "loss": rate.loss} for rate in standing.peaks],
+        "boundary": standing.boundary,
+    }
+
+
+def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
+    """Return what the reader of a comparison should know before believing it, in sentences."""
+    warnings = unsettled_warning(record)
+    peak = record.experiment.compare.one_peak
+    if peak is not None and len(ranking) > 1:
         warnings.append(
-            f"all at the one peak {common_peak:.3g}, which favours those that it suits; without --common-peak"
-            " each has its own best."
+            f"all variants have the same peak {peak:.3g}, which favours those that it suits; without"
+            " --common-peak each variant gets its own best peak."
         )
-    if judge != ranking[0].judge and ranking[0].best:
+    if record.experiment.compare.judge != ranking[0].judge and ranking[0].best:
         warnings.append("there is no validation loss, so the final training loss decides.")
-    for each in ranking:
-        if each.boundary and len(each.peaks) > 1:
-            side = "lowest" if each.boundary == "low" else "highest"
-            warnings.append(f"the best peak of {each.variant} is the {side} tried; give --peaks further out.")
-        rates = [*each.peaks, *([each.best] if each.best else [])]
-        lanes = [lane for rate in rates for lane in rate.lanes.values()]
-        failed = next((lane for lane in lanes if lane.error), None)
-        if failed is not None:
-            where = f"lr {failed.peak:.3g} (seed {failed.seed})"
-            warnings.append(f"{each.variant} failed at {where}: {failed.error}")
-        elif each.best is not None and each.rank is None:
-            nan = "ended with a loss that is not finite, for one seed or more,"
-            what = nan if each.best.outcome == "finished" else each.best.outcome
-            warnings.append(f"{each.variant} {what} at its best peak, {each.best.lr:.3g}; so it has no rank.")
-        elif each.best is None and not missing:
-            outcomes = ", ".join(sorted({rate.outcome for rate in rates})) or "not run"
-            warnings.append(f"no peak of {each.variant} finished with a finite loss ({outcomes}).")
+    for standing in ranking:
+        warnings += _variant_warnings(standing, unsettled(record))
     if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
-        warnings.append("one seed only, so nothing is known of the noise; use --seeds 5.")
+        warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 5.")
     return warnings
 
 
-def _nothing(results: Sequence[LaneResult], unfinished: bool) -> str:
-    if unfinished or not results:
+def _variant_warnings(standing: Standing, missing: int) -> list[str]:
+    warnings = []
+    name, best = standing.variant, standing.best
+    if standing.boundary and len(standing.peaks) > 1:
+        side = "lowest" if standing.boundary == "low" else "highest"
+        warnings.append(
+            f"the best peak of {name} is the {side} one that was tried; give --peaks further out."
+        )
+    rates: list[Rate] = [*standing.peaks, *([best] if best else [])]
+    failed = next((lane for rate in rates for lane in rate.lanes.values() if lane.error), None)
+    if failed is not None:
+        warnings.append(f"{name} failed at lr {failed.peak:.3g} (seed {failed.seed}): {failed.error}")
+    elif best is not None and standing.rank is None:
+        nan = "ended with a loss that is not finite for one seed or more"
+        end = nan if best.outcome == "finished" else f"was {best.outcome}"
+        end = "diverged" if best.outcome == "diverged" else end
+        warnings.append(f"{name} {end} at its best peak, {best.lr:.3g}, so it has no rank.")
+    elif best is None and not missing:
+        outcomes = listed(sorted({rate.outcome for rate in rates})) if rates else "not run"
+        warnings.append(f"no peak of {name} finished with a finite loss ({outcomes}).")
+    return warnings
+
+
+def _why_no_ranking(record: RunRecord) -> str:
+    if unsettled(record) > 0 or not record.lanes:
         return "not enough lanes have run yet."
     return "no variant finished at any peak; try lower --peaks."

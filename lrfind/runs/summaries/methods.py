@@ -1,4 +1,4 @@
-"""What the suggestion methods say of curves, as plain data."""
+"""What the suggestion methods answer for curves, as plain data."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from lrfind.errors import NoSuggestion
 
 
 def suggestion_table(curves: Sequence[Curve], *, raw: bool) -> dict[str, dict[str, Any]]:
-    """What every method says of these lanes: {name: {lr, low, high, reason}}, lr None where it refuses."""
+    """Return every method's answer for these lanes, by the method's name; see `ask`."""
     return {name: ask(curves, name, raw=raw) for name in METHODS}
 
 
 def ask(curves: Sequence[Curve], method: str, *, raw: bool) -> dict[str, Any]:
-    """One method's answer as plain data; a refusal has lr None and says why in `reason`."""
+    """Return one method's answer: `lr`, `low`, `high`, `method`, `reason`; `lr` is None if it refuses."""
     try:
-        found = suggest_over(curves, method, raw=raw)
-    except NoSuggestion as refused:
-        return {"lr": None, "low": None, "high": None, "method": method, "reason": refused.reason}
+        suggestion = suggest_over(curves, method, raw=raw)
+    except NoSuggestion as refusal:
+        return {"lr": None, "low": None, "high": None, "method": method, "reason": refusal.reason}
     return {
-        "lr": found.lr,
-        "low": found.low,
-        "high": found.high,
+        "lr": suggestion.lr,
+        "low": suggestion.low,
+        "high": suggestion.high,
         "method": method,
-        "reason": found.reason,
+        "reason": suggestion.reason,
     }
 
 
 def brief(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """A `suggestion_table` with lr and reason alone: why there is no lr, or what must be known of it."""
+    """Return a `suggestion_table` with `lr` and `reason` alone: why there is no lr, or what it means."""
     return {
         name: {
             "lr": answer["lr"],

@@ -8,27 +8,42 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.lanes import SETTLED, LaneResult
-
-SCHEMA = 1
-
-
-def answer(summary: dict[str, Any]) -> dict[str, Any]:
-    """What a run found, whatever its command: a mapping with lr, which is None where there is none."""
-    found: dict[str, Any] = summary["suggestion" if "suggestion" in summary else "best"]
-    return found
+from lrfind.errors import counted
+from lrfind.runs.result import RunRecord
 
 
-def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, int]:
-    """How many lanes a run shall have, how many have settled, and the training steps that all took."""
+def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, Any]:
+    """Count the lanes of a run.
+
+    Returns:
+        `planned`: how many lanes the run will have in all; `settled`: how many have settled; `steps`: the
+        training steps that all lanes took; `outcomes`: how many lanes ended in each way.
+    """
+    outcomes = [result.outcome for result in results]
     return {
         "planned": planned,
-        "settled": sum(result.outcome in SETTLED for result in results),
+        "settled": sum(outcome in SETTLED for outcome in outcomes),
         "steps": sum(int(result.lr.size) for result in results),
+        "outcomes": {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
     }
 
 
+def unsettled(record: RunRecord) -> int:
+    """Return how many planned lanes have not settled."""
+    return record.planned - sum(lane.outcome in SETTLED for lane in record.lanes)
+
+
+def unsettled_warning(record: RunRecord, noun: str = "lane") -> list[str]:
+    """Return a warning that lanes have not ended, with what to do; nothing if all of them have."""
+    missing = unsettled(record)
+    if missing <= 0:
+        return []
+    has = "has" if missing == 1 else "have"
+    return [f"{counted(missing, noun)} {has} not ended; run `lrfind resume {record.path}` to continue."]
+
+
 def brief_lane(result: LaneResult) -> dict[str, Any]:
-    """A lane's number, seed, outcome and steps."""
+    """Return a lane's number, seed, outcome and steps, and its variant if it has one."""
     return {
         "lane": result.lane,
         "seed": result.seed,
@@ -38,8 +53,9 @@ def brief_lane(result: LaneResult) -> dict[str, Any]:
 
 
 def mean_and_deviation(values: Sequence[float | None]) -> dict[str, float] | None:
-    """The mean over seeds, and the standard deviation between them (0 of one seed); None without a value."""
-    known = [value for value in values if value is not None]
-    if not known:
+    """Return mean and standard deviation over seeds (0 for one seed); None without a value."""
+    numbers = [value for value in values if value is not None]
+    if not numbers:
         return None
-    return {"mean": float(np.mean(known)), "deviation": float(np.std(known, ddof=min(1, len(known) - 1)))}
+    deviation = float(np.std(numbers, ddof=min(1, len(numbers) - 1)))
+    return {"mean": float(np.mean(numbers)), "deviation": deviation}

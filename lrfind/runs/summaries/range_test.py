@@ -1,4 +1,4 @@
-"""What range tests found."""
+"""The summary of a range test, over the lr alone or over another setting of the optimizer too."""
 
 from __future__ import annotations
 
@@ -9,123 +9,114 @@ import numpy as np
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.suggestions import RAMP_EDGE
-from lrfind.catalog import DEFAULT_METHOD
+from lrfind.errors import counted, listed
+from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.methods import ask, brief, suggestion_table
-from lrfind.runs.summaries.parts import SCHEMA, brief_lane
+from lrfind.runs.summaries.parts import brief_lane
 
 
-def range_test_summary(
-    results: Sequence[LaneResult],
-    run: str,
-    method: str = DEFAULT_METHOD,
-    measured_edge: dict[str, Any] | None = None,
-    notes: Sequence[str] = (),
-    group: dict[str, Any] | None = None,
-) -> dict[str, Any]:
-    """What a range test found.
+def range_test_summary(record: RunRecord) -> dict[str, Any]:
+    """Summarize a range test.
 
-    Args:
-        results: its lanes.
-        run: the run directory.
-        method: whose answer is the suggestion.
-        measured_edge: lr, and what it is in words, where it was bisected for.
-        notes: what should be known of it.
-        group: name of the one param group whose lr was ramped, and the optimizer's lr; None for all.
+    Returns:
+        `answer`: the chosen method's suggestion (`lr`, `low`, `high`, `method`, `reason`); `ramps`: a row a
+            lane;
+        and, over the lr alone, `group`: the param group whose lr was ramped and the optimizer's lr, None for
+        all groups; `methods`: every method's answer; `edge` and `edge_reason`: where training breaks down.
+        Over another setting instead `over`: its name, and `variants`: a row a value.
     """
-    curves = [result.curve for result in results if result.complete]
-    methods = suggestion_table(curves, raw=True)
-    chosen = methods[method]
-    ramp_edge = {"lr": methods["edge"]["lr"], "is": RAMP_EDGE}
-    edge = measured_edge if measured_edge and measured_edge["lr"] else ramp_edge
+    ramps = [brief_lane(lane) for lane in record.lanes]
+    part = _over_lr(record) if record.section.over == "lr" else _over_setting(record)
+    return part | {"ramps": ramps}
+
+
+def _over_lr(record: RunRecord) -> dict[str, Any]:
+    section, measured = record.section, record.facts.stability_edge
+    methods = suggestion_table([lane.curve for lane in record.lanes if lane.complete], raw=True)
+    edge = {"lr": methods["edge"]["lr"], "reason": RAMP_EDGE}
+    warnings = []
+    if measured is not None and measured["lr"] is None:
+        warnings.append(f"the edge was {measured['reason']}")
+    elif measured is not None:
+        edge = dict(measured)
+    group = section.group and {"name": section.group, "optimizer_lr": record.experiment.optimizer.lr}
+    answer = methods[section.method]
     return {
-        "schema": SCHEMA,
-        "command": "range-test",
-        "run": run,
-        "suggestion": chosen,
-        "group": group,
+        "answer": answer,
+        "group": group or None,
         "methods": brief(methods),
         "edge": edge["lr"],
-        "edge_is": edge["is"],
-        "lanes": [brief_lane(result) for result in results],
-        "warnings": [
-            *_warnings(results, chosen, edge["lr"]),
-            *([f"edge {measured_edge['is']}"] if measured_edge and measured_edge["lr"] is None else []),
-        ],
-        "notes": [*notes],
+        "edge_reason": edge["reason"],
+        "warnings": [*_warnings(record.lanes, answer, edge["lr"]), *warnings],
     }
 
 
-def _warnings(results: Sequence[LaneResult], chosen: dict[str, Any], edge_lr: float | None) -> list[str]:
+def _warnings(lanes: Sequence[LaneResult], answer: dict[str, Any], edge: float | None) -> list[str]:
+    """Return what the reader of a range test should know before believing it, in sentences."""
     warnings = []
-    if len(results) == 1 and chosen["lr"] is not None:
-        warnings.append("one seed only, so there is no interval; use --seeds 3.")
-    if chosen["low"] and chosen["high"] > 10 * chosen["low"]:
+    if len(lanes) == 1 and answer["lr"] is not None:
+        warnings.append("there is one seed only, so there is no interval; use --seeds 3.")
+    if answer["low"] and answer["high"] > 10 * answer["low"]:
         warnings.append(
-            f"the lanes disagree by more than a decade ({chosen['low']:.2g} to {chosen['high']:.2g}); use"
+            f"the lanes disagree by more than a decade ({answer['low']:.2g} to {answer['high']:.2g}); use"
             " more steps or more seeds."
         )
-    if chosen["lr"] and edge_lr and chosen["lr"] > edge_lr / 3:
-        warnings.append(f"the suggestion is more than a third of the edge ({edge_lr:.2g}); start lower.")
-    cut = [r for r in results if not r.complete]
-    if cut:
-        warnings.append(f"{len(cut)} of {len(results)} lanes was cut off ({cut[0].outcome}) and is left out.")
-    refusing = [r for r in results if r.complete and ask([r.curve], chosen["method"], raw=True)["lr"] is None]
-    if chosen["lr"] and refusing:
-        seeds = ", ".join(str(r.seed) for r in refusing)
-        warnings.append(f"{len(refusing)} of {len(results)} lanes have no answer (seed {seeds}).")
-    outcomes = [r.outcome for r in results]
+    if answer["lr"] and edge and answer["lr"] > edge / 3:
+        warnings.append(f"the suggestion is more than a third of the edge ({edge:.2g}); start lower.")
+    warnings += _cut_off(lanes)
+    refusing = [
+        lane
+        for lane in lanes
+        if lane.complete and ask([lane.curve], answer["method"], raw=True)["lr"] is None
+    ]
+    if answer["lr"] and refusing:
+        has, noun = ("has", "seed") if len(refusing) == 1 else ("have", "seeds")
+        seeds = listed(lane.seed for lane in refusing)
+        warnings.append(
+            f"{len(refusing)} of {counted(len(lanes), 'lane')} {has} no suggestion ({noun} {seeds})."
+        )
+    outcomes = [lane.outcome for lane in lanes]
     if "diverged" in outcomes and "finished" in outcomes:
-        warnings.append(f"{outcomes.count('diverged')} of {len(outcomes)} lanes diverged before end_lr.")
+        diverged = outcomes.count("diverged")
+        warnings.append(f"{diverged} of {counted(len(outcomes), 'lane')} diverged before end_lr.")
     return warnings
 
 
-def over_summary(
-    results: Sequence[LaneResult],
-    run: str,
-    variants: Sequence[str],
-    method: str,
-    over: str,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What range tests side by side over another setting found: each value's suggestion and lowest loss.
+def _cut_off(lanes: Sequence[LaneResult]) -> list[str]:
+    cut = [lane for lane in lanes if not lane.complete]
+    if not cut:
+        return []
+    were = "was cut off and is" if len(cut) == 1 else "were cut off and are"
+    how = listed(dict.fromkeys(lane.outcome for lane in cut))
+    return [f"{len(cut)} of {counted(len(lanes), 'lane')} {were} left out ({how})."]
 
-    The value whose ramp reaches the lowest loss is the best one (Smith 2018, arXiv:1803.09820, who compares
-    weight decays so; ramping the setting itself tells little, since the lr that goes with it moves too).
 
-    Args:
-        results: lanes of all values.
-        run: the run directory.
-        variants: of `LaneResult.variant`, in order.
-        method: whose answer is the suggestion.
-        over: the setting.
-        notes: what should be known of it.
+def _over_setting(record: RunRecord) -> dict[str, Any]:
+    """Summarize range tests side by side over another setting: each value's suggestion and lowest loss.
+
+    The value whose ramp reaches the lowest loss is the best one (Smith 2018, arXiv:1803.09820, compares
+    weight decays in this way; ramping the setting itself tells little, since the lr that goes with it moves
+    too).
     """
+    section, lanes = record.section, record.lanes
     rows = []
-    for variant in variants:
-        curves = [result.curve for result in results if result.variant == variant and result.complete]
+    for variant in record.variants:
+        curves = [lane.curve for lane in lanes if lane.variant == variant.name and lane.complete]
         lows = [float(curve.smoothed[: curve.length].min()) for curve in curves if curve.length]
-        edge = ask(curves, "edge", raw=True)["lr"] if curves else None
-        nothing = {"lr": None, "low": None, "high": None, "method": method, "reason": "no lane ended."}
-        found = ask(curves, method, raw=True) if curves else nothing
-        lowest = float(np.median(lows)) if lows else None
-        rows.append({"variant": variant, **found, "edge": edge, "lowest_loss": lowest})
-    cut = sum(not result.complete for result in results)
-    warnings = [f"{cut} of {len(results)} lanes were cut off and are left out."] if cut else []
-    if len({result.seed for result in results}) == 1:
-        warnings.append("one seed only, so nothing is known of the noise; use --seeds 3.")
-    known = [row for row in rows if row["lr"] is not None and row["lowest_loss"] is not None]
-    best = min(known, key=lambda row: row["lowest_loss"], default=rows[0])
-    return {
-        "schema": SCHEMA,
-        "command": "range-test",
-        "over": over,
-        "run": run,
-        "suggestion": best,
-        "variants": rows,
-        "lanes": [brief_lane(result) for result in results],
-        "warnings": [
-            *(f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best),
-            *warnings,
-        ],
-        "notes": [*notes],
-    }
+        nothing = {"lr": None, "low": None, "high": None, "method": section.method}
+        suggestion = nothing | {"reason": "no lane has ended."}
+        rows.append(
+            {
+                "variant": variant.name,
+                **(ask(curves, section.method, raw=True) if curves else suggestion),
+                "edge": ask(curves, "edge", raw=True)["lr"] if curves else None,
+                "lowest_loss": float(np.median(lows)) if lows else None,
+            }
+        )
+    answered = [row for row in rows if row["lr"] is not None and row["lowest_loss"] is not None]
+    best = min(answered, key=lambda row: row["lowest_loss"], default=rows[0])
+    warnings = [f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best]
+    warnings += _cut_off(lanes)
+    if len({lane.seed for lane in lanes}) == 1:
+        warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 3.")
+    return {"over": section.over, "answer": best, "variants": rows, "warnings": warnings}

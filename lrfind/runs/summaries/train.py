@@ -1,93 +1,87 @@
-"""What a final training came to."""
+"""The summary of a final training."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.runs.summaries.parts import SCHEMA, brief_lane, count_lanes, mean_and_deviation
+from lrfind.errors import counted, listed
+from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.parts import brief_lane, mean_and_deviation, unsettled_warning
 
 
-def training_summary(
-    results: Sequence[LaneResult],
-    run: str,
-    *,
-    lr: float,
-    schedule: str,
-    planned: int,
-    metric: str | None,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
-    """What a final training came to.
+def training_summary(record: RunRecord) -> dict[str, Any]:
+    """Summarize a final training.
 
-    Args:
-        results: its lanes so far, one a seed.
-        run: the run directory.
-        lr: the peak.
-        schedule: its name.
-        planned: how many lanes it shall have.
-        metric: what the task's metric is called.
-        notes: what happened on the way and should be known.
+    Returns:
+        `answer`: the lr that was trained with, None if no training finished, and the reason; `schedule`: its
+        name; `metric`: the name of the task's metric; `train_loss`, `val_loss` and `score` (the metric): mean
+        and deviation over seeds; `trainings`: a row a seed.
     """
-    finished = [result for result in results if result.outcome == "finished"]
-    lanes = count_lanes(results, planned)
-    early = [result for result in finished if result.lr.size < result.planned]
-    skipped = sum(int(result.skipped.sum()) for result in results if result.skipped is not None)
-    warnings = [
-        f"seed {result.seed} {result.outcome} at step {result.lr.size - 1}{_what_to_do(result)}"
-        for result in results
-        if result.outcome in ("diverged", "failed")
-    ]
-    if left := planned - lanes["settled"]:
-        warnings.append(f"{left} trainings are not done; `lrfind resume {run}` goes on with them.")
-    if early:
-        warnings.append(
-            f"stopped early, at step {', '.join(str(result.lr.size) for result in early)} of"
-            f" {early[0].planned}: the validation loss no longer fell."
-        )
-    if skipped:
-        warnings.append(f"{skipped} steps were skipped, because float16 overflowed (see steps.csv).")
+    finished = [lane for lane in record.lanes if lane.outcome == "finished"]
     return {
-        "schema": SCHEMA,
-        "command": "train",
-        "run": run,
-        "best": {
-            "lr": lr if finished else None,
-            "reason": None if finished else "no training finished.",
+        "answer": {
+            "lr": record.experiment.optimizer.lr if finished else None,
+            "low": None,
+            "high": None,
+            "reason": None if finished else "no training has finished.",
         },
-        "schedule": schedule,
-        "metric": metric,
-        "train_loss": mean_and_deviation([result.train_loss for result in finished]),
-        "val_loss": mean_and_deviation([result.val_loss for result in finished]),
-        "score": mean_and_deviation([result.metric for result in finished]),
-        "trainings": [
-            {
-                **brief_lane(result),
-                "train_loss": result.train_loss,
-                "val_loss": result.val_loss,
-                "metric": result.metric,
-                "best_evaluation": _best_evaluation(result),
-                "seconds": result.seconds,
-            }
-            for result in results
-        ],
-        "lanes": lanes,
-        "warnings": warnings,
-        "notes": [*notes],
+        "schedule": record.experiment.training.schedule.name,
+        "metric": record.facts.metric,
+        "train_loss": mean_and_deviation([lane.train_loss for lane in finished]),
+        "val_loss": mean_and_deviation([lane.val_loss for lane in finished]),
+        "score": mean_and_deviation([lane.metric for lane in finished]),
+        "trainings": [_row(lane) for lane in record.lanes],
+        "warnings": _warnings(record, finished),
     }
 
 
-def _what_to_do(result: LaneResult) -> str:
-    """What would do about a training that failed or diverged."""
-    if result.error:
-        return f": {result.error}"
-    if result.lr.size == 1:
-        return ": its first loss is not finite; `lrfind check CONFIG --batch` says where that begins."
+def _row(lane: LaneResult) -> dict[str, Any]:
+    return {
+        **brief_lane(lane),
+        "train_loss": lane.train_loss,
+        "val_loss": lane.val_loss,
+        "metric": lane.metric,
+        "best_evaluation": _best_evaluation(lane),
+        "seconds": lane.seconds,
+    }
+
+
+def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
+    """Return what the reader of a training should know of it, in sentences."""
+    warnings = [
+        f"seed {lane.seed} {lane.outcome} at step {lane.lr.size - 1}{_what_to_do(lane)}"
+        for lane in record.lanes
+        if lane.outcome in ("diverged", "failed")
+    ]
+    warnings += unsettled_warning(record, "training")
+    early = [lane for lane in finished if lane.lr.size < lane.planned]
+    if early:
+        warnings.append(
+            f"training stopped early, at step {listed(lane.lr.size for lane in early)} of {early[0].planned},"
+            " because the validation loss no longer fell."
+        )
+    skipped = sum(int(lane.skipped.sum()) for lane in record.lanes if lane.skipped is not None)
+    if skipped:
+        was = "was" if skipped == 1 else "were"
+        warnings.append(
+            f"{counted(skipped, 'step')} {was} skipped because float16 overflowed (see steps.csv)."
+        )
+    return warnings
+
+
+def _what_to_do(lane: LaneResult) -> str:
+    """Return what to do about a training that failed or diverged."""
+    if lane.error:
+        return f": {lane.error}"
+    if lane.lr.size == 1:
+        return (
+            ": its first loss is not finite; run `lrfind check CONFIG --batch`, which says where that begins."
+        )
     return "; try a lower lr."
 
 
-def _best_evaluation(result: LaneResult) -> dict[str, Any] | None:
-    known = [each for each in result.evaluations if math.isfinite(each.val_loss)]
-    return min(known, key=lambda each: each.val_loss)._asdict() if known else None
+def _best_evaluation(lane: LaneResult) -> dict[str, Any] | None:
+    finite = [evaluation for evaluation in lane.evaluations if math.isfinite(evaluation.val_loss)]
+    return min(finite, key=lambda evaluation: evaluation.val_loss)._asdict() if finite else None

@@ -1,4 +1,4 @@
-"""Forms: what a batch, an output or a parameter looks like, in words."""
+"""Forms: descriptions of a batch, an output or a parameter, in words."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from typing import Any
 
 from torch import Tensor, nn
 
-LISTED = 8  # names or parts in a message
+MOST_LISTED = 8  # names or parts in a message
 
 
 def form(tensor: Tensor) -> str:
-    """The shape and the type of a tensor, and the device where it is not the CPU.
+    """Describe a tensor by its shape and type, and by its device where that is not the CPU.
 
     >>> import torch
     >>> form(torch.zeros(64, 1, dtype=torch.int64))
     '(64, 1) int64'
     """
-    where = "" if tensor.device.type == "cpu" else f" on {tensor.device}"
-    return f"{tuple(tensor.shape)} {dtype(tensor)}{where}"
+    device = "" if tensor.device.type == "cpu" else f" on {tensor.device}"
+    return f"{tuple(tensor.shape)} {dtype(tensor)}{device}"
 
 
 def dtype(tensor: Tensor) -> str:
-    """The type of a tensor's numbers, such as float32."""
+    """Return the name of the type of a tensor's numbers, such as float32."""
     return str(tensor.dtype).removeprefix("torch.")
 
 
 def describe(value: Any) -> str:
-    """What a value is; of a tuple, a dict or an object with tensors in it, what they are.
+    """Describe a value; a tuple, a dict or an object with tensors in it also by its parts.
 
     >>> import torch
     >>> describe({"ids": torch.zeros(2, 3), "text": ["a", "b"]})
@@ -43,27 +43,28 @@ def describe(value: Any) -> str:
     kind = type(value).__name__
     named = _named_parts(value)
     if named:
-        return f"{_article(kind)} {kind}: {listed(f'{name} {_brief(part)}' for name, part in named.items())}"
+        parts = first_few(f"{name} {_brief(part)}" for name, part in named.items())
+        return f"{_article(kind)} {kind}: {parts}"
     if isinstance(value, tuple | list):
-        parts = listed(_brief(part) for part in value)
+        parts = first_few(_brief(part) for part in value)
         return f"{_article(kind)} {kind} of {len(value)}" + (f": {parts}" if parts else "")
     return f"{_article(kind)} {kind}"
 
 
 def describe_batch(batch: Any) -> str:
-    """The parts of a batch by the names that the contract gives them.
+    """Describe the parts of a batch by their names in `lrfind.problem.batches.CONTRACT`.
 
     >>> import torch
     >>> describe_batch((torch.zeros(4, 2), torch.zeros(4)))
     'x (4, 2) float32, y (4,) float32'
     """
     if isinstance(batch, tuple | list) and len(batch) >= 2:
-        return listed(f"{name} {_brief(part)}" for name, part in batch_parts(batch).items())
+        return first_few(f"{name} {_brief(part)}" for name, part in batch_parts(batch).items())
     return describe(batch)
 
 
 def batch_parts(batch: Any) -> dict[str, Any]:
-    """The parts of a batch by name: x (or x1, ..., xn) and y, or the keys of a dict."""
+    """Return the parts of a batch by name: x (or x1, ..., xn) and y, or the keys of a dict."""
     if isinstance(batch, Mapping):
         return {str(key): part for key, part in batch.items()}
     if isinstance(batch, tuple | list) and len(batch) >= 2:
@@ -73,34 +74,34 @@ def batch_parts(batch: Any) -> dict[str, Any]:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """The tensors in a value: itself, or those in a tuple, a dict or an object, however deep."""
+    """Return the tensors in a value: itself, or those in a tuple, a dict or an object, however deep."""
     if isinstance(value, Tensor):
         return [value]
     parts = [*_named_parts(value).values()] or (value if isinstance(value, tuple | list) else ())
     return [tensor for part in parts for tensor in tensors_in(part)]
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names in a row, cut where there are many.
+def first_few(names: Iterable[str]) -> str:
+    """Word a list by its first items, and the others by their number.
 
-    >>> listed("abcdefghij")
+    >>> first_few("abcdefghij")
     'a, b, c, d, e, f, g, h and 2 more'
     """
-    some = [*names]
-    more = f" and {len(some) - LISTED} more" if len(some) > LISTED else ""
-    return ", ".join(some[:LISTED]) + more
+    items = [*names]
+    more = f" and {len(items) - MOST_LISTED} more" if len(items) > MOST_LISTED else ""
+    return ", ".join(items[:MOST_LISTED]) + more
 
 
 def _named_parts(value: Any) -> dict[str, Any]:
-    """What a dict, a named tuple or a plain object holds by name; not what a module does."""
+    """Return what a dict, a named tuple or a plain object holds, by name. A module has none."""
     if isinstance(value, Mapping):
         return {str(key): part for key, part in value.items()}
     if hasattr(value, "_asdict"):
         return dict(value._asdict())
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
-    held = {} if isinstance(value, nn.Module | Tensor) else getattr(value, "__dict__", {})
-    return {name: part for name, part in held.items() if isinstance(part, Tensor)}
+    attributes = {} if isinstance(value, nn.Module | Tensor) else getattr(value, "__dict__", {})
+    return {name: part for name, part in attributes.items() if isinstance(part, Tensor)}
 
 
 def _brief(part: Any) -> str:

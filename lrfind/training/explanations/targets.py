@@ -1,4 +1,4 @@
-"""Targets: what torch's losses take, held against an output and a y."""
+"""Targets: what torch's losses take, compared with an output and a y."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.catalog import LOSSES
+from lrfind.errors import counted
 from lrfind.training.explanations.forms import dtype, form
 
 ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.SmoothL1Loss, nn.BCEWithLogitsLoss, nn.BCELoss)
@@ -19,105 +20,112 @@ BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
 
 
 def loss_name(loss_fn: Callable[..., Any]) -> str:
-    """What a config calls a loss.
+    """Return the name of a loss in a config, or else its import path.
 
     >>> loss_name(nn.CrossEntropyLoss())
     'cross_entropy'
     """
-    made: Any = loss_fn.func if isinstance(loss_fn, partial) else loss_fn
-    made = made if hasattr(made, "__qualname__") else type(made)
-    path = f"{made.__module__}:{made.__qualname__}"
-    return next((name for name, known in LOSSES.items() if known == path), path)
+    function: Any = loss_fn.func if isinstance(loss_fn, partial) else loss_fn
+    function = function if hasattr(function, "__qualname__") else type(function)
+    path = f"{function.__module__}:{function.__qualname__}"
+    return next((name for name, built_in in LOSSES.items() if built_in == path), path)
 
 
 def misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
-    """What does not fit between an output and a y, or None where that is not known."""
+    """Say what does not fit between an output and a y; None where that is not known."""
     name = loss_name(loss_fn)
     if isinstance(loss_fn, BY_CLASS):
-        return _no_classes(name, loss_fn, output, y)
+        return _class_misfit(name, loss_fn, output, y)
     if isinstance(loss_fn, ELEMENTWISE):
-        return _other_shape(name, output, y) or _other_dtype(name, output, y)
+        return _shape_misfit(name, output, y) or _dtype_misfit(name, output, y)
     return None
 
 
 def silent_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
-    """What does not fit, and is computed all the same, as something that nobody means."""
+    """Say what does not fit, but is computed all the same, as something that nobody means."""
     name = loss_name(loss_fn)
     if isinstance(loss_fn, ELEMENTWISE):
-        return _other_shape(name, output, y)
+        return _shape_misfit(name, output, y)
     if isinstance(loss_fn, BY_CLASS):
-        alone = output.ndim < 2 or output.shape[1] == 1
-        return _no_classes(name, loss_fn, output, y) if alone else None
-    return _other_shape(name, output, y) if broadcasts(loss_fn, output, y) else None
+        one_number_per_row = output.ndim < 2 or output.shape[1] == 1
+        return _class_misfit(name, loss_fn, output, y) if one_number_per_row else None
+    return _shape_misfit(name, output, y) if broadcasts(loss_fn, output, y) else None
 
 
 def broadcasts(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> bool:
-    """Whether a loss of the user's compares every number of y with every row of the output.
+    """Return whether a loss of the user's compares every number of y with every row of the output.
 
-    It does if the order of y does not matter to it, and the same numbers in the output's shape, as (64, 1)
-    for (64,), give another loss.
+    It does if the order of y does not change the loss, but the same numbers in the output's shape, such as
+    (64, 1) instead of (64,), do change it.
     """
     if output.shape == y.shape or output.numel() != y.numel() or not output.is_floating_point():
         return False
     with warnings.catch_warnings(action="ignore"):
         try:
             exact, numbers = output.detach().double(), y.double() if y.is_floating_point() else y
-            asked, turned, meant = (
-                loss_fn(exact, each) for each in (numbers, numbers.flip(0), numbers.reshape(output.shape))
+            loss, reversed_loss, aligned_loss = (
+                loss_fn(exact, target) for target in (numbers, numbers.flip(0), numbers.reshape(output.shape))
             )
         except Exception:  # a loss that refuses one of these tells nothing
             return False
-    return bool(torch.isclose(asked, turned, rtol=1e-9)) and not bool(torch.isclose(asked, meant, rtol=1e-4))
+    order_matters = not torch.isclose(loss, reversed_loss, rtol=1e-9)
+    return not order_matters and not bool(torch.isclose(loss, aligned_loss, rtol=1e-4))
 
 
-def idle_dtype(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
-    """A type of y that some versions of torch convert and others refuse."""
-    return _other_dtype(loss_name(loss_fn), output, y) if isinstance(loss_fn, ELEMENTWISE) else None
+def dtype_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
+    """Say which type of y would fit, where some versions of torch convert it and others refuse it."""
+    return _dtype_misfit(loss_name(loss_fn), output, y) if isinstance(loss_fn, ELEMENTWISE) else None
 
 
-def _other_shape(name: str, output: Tensor, y: Tensor) -> str | None:
+def _shape_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
     if output.shape == y.shape:
         return None
-    told = f"{name} compares number with number, and the output is {form(output)} where y is {form(y)}"
+    shapes = f"{name} compares number with number, but the output is {form(output)} and y is {form(y)}"
     if output.shape[:1] != y.shape[:1]:
-        return f"{told}: they have {_rows(output)} and {_rows(y)} rows; look for a reshape that mixes rows"
+        return f"{shapes}: they have {_rows(output)} and {_rows(y)} rows; look for a reshape that mixes rows"
     if not y.is_floating_point() and output.ndim == y.ndim + 1 and output.shape[1] > 1:
-        return f"{told}; if y holds the numbers of classes, use cross_entropy"
+        return f"{shapes}; if y holds the numbers of classes, use cross_entropy"
     if output.numel() == y.numel():
         way = "squeeze the output in forward: x.squeeze(-1)" if output.ndim > y.ndim else "squeeze y"
-        return f"{told}, so every row would meet every other; {way}, or give y as {tuple(output.shape)}"
-    return f"{told}; let the model give {tuple(y.shape)} (out_features?), or y be {tuple(output.shape)}"
+        return (
+            f"{shapes}, so every row would be compared with every other row; {way}, or give y as"
+            f" {tuple(output.shape)}"
+        )
+    return f"{shapes}; let the model give {tuple(y.shape)} (out_features?), or y be {tuple(output.shape)}"
 
 
-def _other_dtype(name: str, output: Tensor, y: Tensor) -> str | None:
+def _dtype_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
     if output.dtype == y.dtype:
         return None
-    hint = "" if y.is_floating_point() else " (of classes: cross_entropy)"
+    advice = "" if y.is_floating_point() else " (if y holds the numbers of classes, use cross_entropy)"
     return (
-        f"y is {form(y)} where the output is {dtype(output)}: give {name} y.to(torch.{dtype(output)}){hint}"
+        f"y is {form(y)} but the output is {dtype(output)}: give {name} y.to(torch.{dtype(output)}){advice}"
     )
 
 
-def _no_classes(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | None:
+def _class_misfit(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | None:
     if output.ndim < 2:
         return (
-            f"the output is {form(output)}, one number a row: {name} takes one for each class, (rows,"
-            " classes); for two classes and one number a row use bce_with_logits"
+            f"the output is {form(output)}, one number per row: {name} takes one number for each class,"
+            " (rows, classes); for two classes and one number per row use bce_with_logits"
         )
     classes, rows = output.shape[1], (output.shape[0], *output.shape[2:])
     if classes == 1:
         return (
-            f"the output is {form(output)}, one number a row, and {name} of a single class is always 0: to"
-            " predict numbers use mse or huber; for two classes give the model out_features 2"
+            f"the output is {form(output)}, one number per row, and {name} of a single class is always 0: to"
+            " predict numbers use mse or huber; for two classes set the model's out_features to 2"
         )
-    wanted = f"{name} takes the numbers of classes, {rows} int64"
+    expected = f"{name} takes the numbers of classes, {rows} int64"
     if output.shape[:1] != y.shape[:1]:
         return (
-            f"the output has {_rows(output)} rows and y has {_rows(y)}: {wanted}; look for a reshape in"
-            " forward that mixes rows"
+            f"the output has {counted(_rows(output), 'row')} and y has {_rows(y)}: {expected}; look for a"
+            " reshape in forward that mixes rows"
         )
     if y.shape == output.shape and not y.is_floating_point():
-        return f"y is {form(y)}, one-hot it seems: {wanted}: y.argmax(1), or shares of classes: y.float()"
+        return (
+            f"y is {form(y)} and seems to be one-hot: {expected}: y.argmax(1), or shares of classes:"
+            " y.float()"
+        )
     if output.ndim > 2 and y.shape == output.shape[:-1]:
         return (
             f"the output is {form(output)} and y is {form(y)}: {name} takes the classes on axis 1; give it"
@@ -125,32 +133,35 @@ def _no_classes(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | Non
         )
     if y.shape == (*rows, 1):
         cast = "" if y.dtype.is_signed and not y.is_floating_point() else ".long()"
-        return f"y is {form(y)}: {wanted}: y.squeeze(-1){cast}; to predict numbers use mse"
+        return f"y is {form(y)}: {expected}: y.squeeze(-1){cast}; to predict numbers use mse"
     if y.shape == rows and y.is_floating_point():
-        return f"y is {form(y)}: {wanted}: y.long(); to predict numbers use mse"
+        return f"y is {form(y)}: {expected}: y.long(); to predict numbers use mse"
     if y.shape == rows and dtype(y) not in ("int64", "uint8"):
-        return f"y is {form(y)}: {wanted}: y.long()"
+        return f"y is {form(y)}: {expected}: y.long()"
     if y.shape != rows:
-        return f"y is {form(y)} and the output is {form(output)}: {wanted}"
-    return _out_of_range(classes, getattr(loss_fn, "ignore_index", None), y)
+        return f"y is {form(y)} and the output is {form(output)}: {expected}"
+    return _why_out_of_range(classes, getattr(loss_fn, "ignore_index", None), y)
 
 
-def _out_of_range(classes: int, ignored: int | None, y: Tensor) -> str | None:
+def _why_out_of_range(classes: int, ignored: int | None, y: Tensor) -> str | None:
     if y.device.type == "meta":
         return None
-    counted = y[y != ignored]
-    if not counted.numel():
+    targets = y[y != ignored]
+    if not targets.numel():
         return None
-    low, high = int(counted.min()), int(counted.max())
+    low, high = int(targets.min()), int(targets.max())
     if low >= 0 and high < classes:
         return None
-    told = f"the model has {classes} outputs a row, for the classes 0 to {classes - 1}, and y goes"
-    advice = (
-        "count classes from 0" if low > 0 and high == classes else f"give the model out_features {high + 1}"
-    )
     if low < 0:
         advice = "count classes from 0, or give the loss that value as ignore_index"
-    return f"{told} from {low} to {high}: {advice}"
+    elif low > 0 and high == classes:
+        advice = "count classes from 0"
+    else:
+        advice = f"set the model's out_features to {high + 1}"
+    return (
+        f"the model has {counted(classes, 'output')} per row, for the classes 0 to {classes - 1}, but y goes"
+        f" from {low} to {high}: {advice}"
+    )
 
 
 def _rows(tensor: Tensor) -> int:

@@ -1,4 +1,4 @@
-"""Plots of trainings: lr over loss against step; of a comparison, also what its variants ended with."""
+"""Plots of trainings: lr and loss against step and, for a comparison, the final losses of its variants."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from lrfind.analysis.comparisons import Standing, verdict
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.statistics import half_width
+from lrfind.runs.result import RunResult
+from lrfind.runs.summaries.compare import ranking_of
 from lrfind.views.plots.drawing import SEVERAL, finish
 
 if TYPE_CHECKING:
@@ -21,20 +23,20 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LINES = ("-", "--", "-.", ":")
-WRAP = 140  # characters of a title's line
+WRAP = 140  # the largest length of a title's line, in characters
 
 
 @dataclass(frozen=True)
 class Course:
-    """How one training went, over its seeds.
+    """The course of one training, over its seeds.
 
     Attributes:
-        name: of the variant, with its peak; or of the seed.
-        lr: (t,) of one seed.
-        loss: (t,) smoothed training loss, the median over seeds.
-        low: (t,) the lowest of a seed.
-        high: (t,) the highest.
-        val: (step, loss) of every evaluation, the median over seeds.
+        name: the name of the variant with its peak, or the name of the seed.
+        lr: (t,) the lr of one seed.
+        loss: (t,) the smoothed training loss, the median over seeds.
+        low: (t,) the smoothed training loss of the seed that is lowest at each step.
+        high: (t,) the smoothed training loss of the seed that is highest at each step.
+        val: (step, validation loss) of every evaluation, the median over seeds.
     """
 
     name: str
@@ -50,9 +52,9 @@ class CoursesView:
     """What a plot of several courses shows.
 
     Attributes:
-        courses: in the order of the legend.
-        bottom: lower end of the loss axis.
-        top: upper end; losses above it are cut off.
+        courses: the courses, in the order of the legend.
+        bottom: the lower end of the loss axis.
+        top: the upper end of the loss axis; higher losses are cut off.
         log: whether the loss axis is logarithmic.
     """
 
@@ -64,15 +66,15 @@ class CoursesView:
 
 @dataclass(frozen=True)
 class GapsView:
-    """How much more loss than the winner each variant ended with.
+    """How far the final loss of each variant lies above that of the winner.
 
     Attributes:
-        names: the winner first.
-        gaps: of each, by seed; empty for the winner.
-        intervals: (lowest, highest) of the mean at 95 %, None where there are not two seeds.
-        standing: of each, in a word or two.
-        label: of the axis.
-        title: who won, in a sentence.
+        names: the names of the variants, the winner first.
+        gaps: the gaps of each variant, by seed; empty for the winner.
+        intervals: the 95 % interval (lowest, highest) of each mean gap; None with fewer than two seeds.
+        standing: how each variant compares with the winner, in a few words.
+        label: the label of the axis.
+        title: a sentence that says which variant won.
     """
 
     names: Sequence[str]
@@ -84,31 +86,32 @@ class GapsView:
 
 
 def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
-    """The course of lanes that differ in their seeds alone."""
-    known = [lane for lane in lanes if lane.curve.length]
-    reach = min((lane.curve.length for lane in known), default=0)
-    smoothed = np.array([lane.curve.smoothed[:reach] for lane in known]).reshape(len(known), reach)
-    steps = sorted({each.step for lane in known for each in lane.evaluations})
-    val = [
-        (step, [each.val_loss for lane in known for each in lane.evaluations if each.step == step])
-        for step in steps
-    ]
+    """Return the course of lanes that differ only in their seeds."""
+    started = [lane for lane in lanes if lane.curve.length]
+    shortest = min((lane.curve.length for lane in started), default=0)
+    smoothed = np.array([lane.curve.smoothed[:shortest] for lane in started]).reshape(len(started), shortest)
+    evaluations = [evaluation for lane in started for evaluation in lane.evaluations]
+    val_losses = {
+        step: [evaluation.val_loss for evaluation in evaluations if evaluation.step == step]
+        for step in sorted({evaluation.step for evaluation in evaluations})
+    }
     return Course(
         name=name,
-        lr=known[0].lr if known else np.empty(0),
-        loss=np.median(smoothed, axis=0) if known else np.empty(0),
-        low=smoothed.min(axis=0) if known else np.empty(0),
-        high=smoothed.max(axis=0) if known else np.empty(0),
-        val=[(step, float(np.median(losses))) for step, losses in val],
+        lr=started[0].lr if started else np.empty(0),
+        loss=np.median(smoothed, axis=0) if started else np.empty(0),
+        low=smoothed.min(axis=0) if started else np.empty(0),
+        high=smoothed.max(axis=0) if started else np.empty(0),
+        val=[(step, float(np.median(losses))) for step, losses in val_losses.items()],
     )
 
 
 def view_courses(courses: Sequence[Course]) -> CoursesView:
     """Compute what `draw_lr` and `draw_loss` draw."""
-    losses = np.concatenate([np.concatenate([each.low, each.high]) for each in courses] or [np.empty(0)])
+    bands = [np.concatenate([course.low, course.high]) for course in courses]
+    losses = np.concatenate(bands or [np.empty(0)])
     losses = losses[np.isfinite(losses)]
     lowest, highest = (float(losses.min()), float(losses.max())) if losses.size else (0.0, 1.0)
-    first = max((float(each.loss[0]) for each in courses if each.loss.size), default=highest)
+    first = max((float(course.loss[0]) for course in courses if course.loss.size), default=highest)
     log = lowest > 0 and first > 30 * lowest
     drop = max(first - lowest, 0.01 * abs(first), 1e-12)
     bottom = lowest / 1.3 if log else lowest - 0.05 * drop
@@ -117,20 +120,20 @@ def view_courses(courses: Sequence[Course]) -> CoursesView:
 
 def view_gaps(ranking: Sequence[Standing]) -> GapsView:
     """Compute what `draw_gaps` draws."""
-    known = [each for each in ranking if each.rank is not None]
+    finished = [standing for standing in ranking if standing.rank is not None]
     intervals: list[tuple[float, float] | None] = []
-    for each in known:
-        width = half_width(each.gaps)
-        middle = float(each.gaps.mean()) if each.gaps.size else math.nan
+    for standing in finished:
+        width = half_width(standing.gaps)
+        middle = float(standing.gaps.mean()) if standing.gaps.size else math.nan
         intervals.append(None if width is None else (middle - width, middle + width))
-    words = {None: "", True: "worse", False: "not told apart"}
-    judge = known[0].judge if known else "val_loss"
+    words = {None: "", True: "worse", False: "within the noise"}
+    loss = "training loss" if finished and finished[0].judge != "val_loss" else "validation loss"
     return GapsView(
-        names=[each.variant for each in known],
-        gaps=[each.gaps for each in known],
+        names=[standing.variant for standing in finished],
+        gaps=[standing.gaps for standing in finished],
         intervals=intervals,
-        standing=["lowest" if each.rank == 1 else words[each.worse] for each in known],
-        label=f"final {'validation' if judge == 'val_loss' else 'training'} loss above the lowest, by seed",
+        standing=["lowest" if standing.rank == 1 else words[standing.worse] for standing in finished],
+        label=f"final {loss} above the lowest\n(one dot per seed)",
         title=verdict(ranking),
     )
 
@@ -138,7 +141,7 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
 def draw_lr(view: CoursesView, ax: Axes) -> Axes:
     """Draw lr against step."""
     peaks = [float(course.lr.max()) for course in view.courses if course.lr.size] or [1.0]
-    if max(peaks) > 10 * min(peaks):  # or the small ones would lie on the axis
+    if max(peaks) > 10 * min(peaks):  # On a linear axis, the small lrs would lie at the bottom.
         ax.set_yscale("log")
         ax.set_ylim(min(peaks) / 30, max(peaks) * 1.5)
     else:
@@ -149,7 +152,7 @@ def draw_lr(view: CoursesView, ax: Axes) -> Axes:
 
 
 def draw_loss(view: CoursesView, ax: Axes) -> Axes:
-    """Draw smoothed training loss against step, a band over the seeds, and the evaluations."""
+    """Draw the smoothed training loss against step, with a band over the seeds, and the validation losses."""
     if view.log:
         ax.set_yscale("log")
     ax.set_ylim(view.bottom, view.top)
@@ -162,11 +165,12 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
     evaluated = any(len(course.val) > 1 for course in view.courses)
     if evaluated:
         ax.plot([], [], "o", color="0.4", markersize=4, linestyle="none", label="validation loss")
-    return finish(ax, "step", "loss (training: smoothed)" if evaluated else "training loss (smoothed)")
+    loss = "loss (the training loss is smoothed)" if evaluated else "training loss (smoothed)"
+    return finish(ax, "step", loss)
 
 
 def draw_gaps(view: GapsView, ax: Axes) -> Axes:
-    """Draw how far above the winner each variant ended: a dot a seed, a bar the 95 % interval of the mean."""
+    """Draw the gap of each variant to the winner: a dot per seed, a bar for the 95 % interval of the mean."""
     colors = dict(zip(view.names, itertools.cycle(SEVERAL), strict=False))
     for row, (name, gaps, interval) in enumerate(zip(view.names, view.gaps, view.intervals, strict=True)):
         color = colors[name]
@@ -185,7 +189,7 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
 
 
 def training_figure(view: CoursesView, title: str) -> Figure:
-    """A figure of its own: lr over loss; needs no display."""
+    """Return a new figure with the lr above and the loss below; it needs no display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
@@ -196,7 +200,7 @@ def training_figure(view: CoursesView, title: str) -> Figure:
 
 
 def comparison_figure(view: CoursesView, gaps: GapsView, title: str) -> Figure:
-    """A figure of its own: lr over loss, and beside them what the variants ended with; needs no display."""
+    """Return a new figure of lr and loss, with the gaps of the variants beside them; it needs no display."""
     import textwrap
 
     from matplotlib.figure import Figure
@@ -212,4 +216,35 @@ def comparison_figure(view: CoursesView, gaps: GapsView, title: str) -> Figure:
 
 
 def _styled(view: CoursesView) -> list[tuple[Course, str, str]]:
+    """Return each course with its colour and its line style."""
     return list(zip(view.courses, itertools.cycle(SEVERAL), itertools.cycle(LINES), strict=False))
+
+
+def comparison_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a comparison, by its file name."""
+    ranking = ranking_of(result)
+    courses = [
+        course_of(f"{standing.variant}, peak {standing.best.lr:.3g}", list(standing.best.lanes.values()))
+        for standing in ranking
+        if standing.best
+    ]
+    figure = comparison_figure(view_courses(courses), view_gaps(ranking), result.experiment.name)
+    return {"comparison": figure}
+
+
+def training_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a final training, by its file name."""
+    courses = [course_of(f"seed {lane.seed}", [lane]) for lane in result.lanes]
+    title = f"{result.experiment.name}: {_training_title(result)}"
+    return {"training": training_figure(view_courses(courses), title)}
+
+
+def overlay_figure(results: Sequence[RunResult]) -> Figure:
+    """Return a figure of its own with several final trainings in it; needs no display."""
+    courses = [course_of(f"{run.path.name}: {_training_title(run)}", run.lanes) for run in results]
+    return training_figure(view_courses(courses), "")
+
+
+def _training_title(result: RunResult) -> str:
+    experiment = result.experiment
+    return f"lr {experiment.optimizer.lr:.3g}, {experiment.training.schedule.name}"

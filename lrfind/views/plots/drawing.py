@@ -1,4 +1,4 @@
-"""What all plots have in common: colours, axes, figures, files. Nothing is shown, no global style is set."""
+"""The colours, axes, figures and files of all plots. Nothing here opens a window or sets a global style."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind people can tell apart; line style and marker differ too.
+# Colours of Okabe and Ito, which colour-blind people can tell apart. Line styles and markers differ too.
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
 SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
@@ -27,7 +27,7 @@ def finish(ax: Axes, x: str, y: str) -> Axes:
 
 
 def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
-    """A figure of its own with one plot in it; needs no display."""
+    """Return a new figure with one plot; it needs no display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
@@ -36,12 +36,12 @@ def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure as stem.png, at print resolution, and stem.svg; the same figure gives the same bytes."""
+    """Write a figure to stem.png, at print resolution, and to stem.svg; equal figures give equal bytes."""
     from matplotlib import rc_context
 
     figure.savefig(f"{stem}.png", dpi=200)
     engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")  # the layout stays as it was found for the PNG: finding it is slow
+    figure.set_layout_engine("none")  # Keep the layout that the PNG has, because computing it is slow.
     with rc_context({"svg.hashsalt": "lrfind"}):
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
     figure.set_layout_engine(engine)

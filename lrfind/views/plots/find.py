@@ -1,4 +1,4 @@
-"""The plot of a search for the lr: compute what is to be seen, then draw it on an Axes."""
+"""The plot of a run of `find`: compute what the plot shows, then draw it on an Axes."""
 
 from __future__ import annotations
 
@@ -9,26 +9,28 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.verification import VERDICTS
+from lrfind.errors import counted
+from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-SHORTER = "osD^vp"
-"""Markers of the shorter probes, by their steps ascending."""
+MARKERS = "osD^vp"
+"""The markers of the shorter probes, in ascending order of their steps."""
 PALE, GREY = "#56B4E9", "0.35"
-NEAR = 1.1  # times: no need to say why the answer is not where learning was fastest
+NEAR = 1.1  # The plot explains why the answer is not the fastest lr only where they differ by more than this.
 
 
 @dataclass(frozen=True)
-class Compared:
-    """The longest probes of one seed, which decide.
+class LongestProbes:
+    """The longest probes of one seed, which decide the answer.
 
     Attributes:
-        lr: (K,) ascending.
-        score: (K,) mean loss over the last half of a probe.
-        weight: (K,) share in the lr that learns fastest.
+        lr: (K,) the lrs, ascending.
+        score: (K,) the mean loss over the last half of each probe.
+        weight: (K,) the weight of each probe in the lr that learns fastest.
     """
 
     lr: Sequence[float]
@@ -37,52 +39,53 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Proof:
-    """Whole trainings at a third of a rate, at it and at three times it.
+class Verification:
+    """The whole trainings at a third of a rate, at the rate and at three times the rate.
 
     Attributes:
-        ends: (lr, final loss) of those that finished.
-        lost: the rates of those that did not.
-        label: of the loss axis.
-        said: the verdict, in words.
+        ends: (lr, final loss) of each training that finished.
+        lost: the rates at which no training finished.
+        label: the name of the loss.
+        verdict: the verdict in words.
     """
 
     ends: Sequence[tuple[float, float]]
     lost: Sequence[float]
     label: str
-    said: str
+    verdict: str
 
 
 @dataclass(frozen=True)
 class FindView:
-    """What a plot of a search shows.
+    """What a plot of a run of `find` shows.
 
     Attributes:
-        compared: of each seed.
-        steps: of the longest probes.
-        left: steps -> (lr, score) of the shorter probes.
-        stopped: the rates whose loss blew up.
+        longest: the longest probes, one entry per seed.
+        steps: the number of steps of the longest probes.
+        shorter: the shorter probes, as steps -> [(lr, score), ...].
+        stopped: the rates at which the loss blew up.
         untouched: the untouched model's loss on the batches of the longest probes; None without a probe.
         fastest: the lr that learns fastest, over all seeds; None where nothing learns.
-        answer: lr, and the ends of its interval; None where there is none.
-        note: how the answer lies to the fastest; empty where they are about the same.
+        answer: the lr and the two ends of its interval; None where there is no answer.
+        note: what multiple of the fastest lr the answer is, and why; empty where they are about the same.
         refusal: why there is no answer; empty where there is one.
-        proof: None where it was not asked for, or has not begun.
-        lr_ends: of the lr axis.
-        score_ends: of the score axis; scores above are cut off.
+        verification: the trainings that verify the answer; None where nobody asked for them, or where they
+            have not begun.
+        lr_ends: the two ends of the lr axis.
+        score_ends: the two ends of the score axis; higher scores are cut off.
         log: whether the score axis is logarithmic.
     """
 
-    compared: Sequence[Compared]
+    longest: Sequence[LongestProbes]
     steps: int
-    left: Mapping[int, Sequence[tuple[float, float]]]
+    shorter: Mapping[int, Sequence[tuple[float, float]]]
     stopped: Sequence[float]
     untouched: float | None
     fastest: float | None
     answer: tuple[float, float, float] | None
     note: str
     refusal: str
-    proof: Proof | None
+    verification: Verification | None
     lr_ends: tuple[float, float]
     score_ends: tuple[float, float]
     log: bool
@@ -97,94 +100,110 @@ def view_find(
     """Compute what `draw_find` draws.
 
     Args:
-        probes: see `lrfind.runs.summaries.find.probe_rows`.
-        suggestion: lr, low, high, and the reason; lr None where there is none.
-        verification: as in the summary.
-        steps: of the training that the rate is for; None leaves them untold.
+        probes: the rows of the table of probes; see `lrfind.runs.summaries.find.probe_rows`.
+        suggestion: lr, low, high and reason; lr is None where there is no answer.
+        verification: the part of the summary with this name.
+        steps: the number of steps of the training that the rate is for; with None the note does not tell it.
     """
-    scored = [row for row in probes if _known(row["score"])]
-    final = [row for row in scored if _known(row["weight"])]
-    compared = []
-    for seed in dict.fromkeys(row["seed"] for row in final):
-        own = sorted((row for row in final if row["seed"] == seed), key=lambda row: row["lr"])
-        table = zip(*((row["lr"], row["score"], row["weight"]) for row in own), strict=True)
-        compared.append(Compared(*map(list, table)))
-    left: dict[int, list[tuple[float, float]]] = {}
+    # The longest probes have a weight. They become one curve per seed.
+    scored = [row for row in probes if _is_number(row["score"])]
+    weighted = [row for row in scored if _is_number(row["weight"])]
+    longest = []
+    for seed in dict.fromkeys(row["seed"] for row in weighted):
+        rows = sorted((row for row in weighted if row["seed"] == seed), key=lambda row: row["lr"])
+        columns = zip(*((row["lr"], row["score"], row["weight"]) for row in rows), strict=True)
+        longest.append(LongestProbes(*map(list, columns)))
+
+    # The shorter probes have no weight. They become one series of points per number of steps.
+    shorter: dict[int, list[tuple[float, float]]] = {}
     for row in sorted(scored, key=lambda row: row["steps"]):
-        if not _known(row["weight"]):
-            left.setdefault(row["steps"], []).append((row["lr"], row["score"]))
-    longest = max((row["steps"] for row in final), default=0)
-    beside = [row["untouched"] for row in final if row["steps"] == longest]
-    untouched = sum(beside) / len(beside) if beside else None
+        if not _is_number(row["weight"]):
+            shorter.setdefault(row["steps"], []).append((row["lr"], row["score"]))
+
+    # The untouched model is compared on the batches of the longest probes.
+    most_steps = max((row["steps"] for row in weighted), default=0)
+    untouched_losses = [row["untouched"] for row in weighted if row["steps"] == most_steps]
+    untouched = sum(untouched_losses) / len(untouched_losses) if untouched_losses else None
+
+    # The answer, and what it rests on.
     answer = None
     if suggestion["lr"] is not None:
         answer = suggestion["lr"], suggestion["low"], suggestion["high"]
-    fastest = _fastest(compared) if answer else None
-    proof = None if verification is None else _proof(verification)
+    fastest = _fastest(longest) if answer else None
+    verified = None if verification is None else _verification(verification)
+
+    # The axes must hold all rates, and all scores that are not far too high.
     scores = [row["score"] for row in scored]
     lowest, highest, log = _score_ends(scores, untouched)
     lrs = [row["lr"] for row in probes] + [*(answer or ())]
-    lrs += [*(lr for lr, _ in proof.ends), *proof.lost] if proof else []
+    lrs += [*(lr for lr, _ in verified.ends), *verified.lost] if verified else []
     return FindView(
-        compared=compared,
-        steps=longest,
-        left=left,
+        longest=longest,
+        steps=most_steps,
+        shorter=shorter,
         stopped=[row["lr"] for row in probes if row["stopped"]],
         untouched=untouched,
         fastest=fastest,
         answer=answer,
         note=_note(answer[0], fastest, verification, steps) if answer and fastest else "",
         refusal="" if answer else str(suggestion["reason"]),
-        proof=proof,
+        verification=verified,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
         score_ends=(lowest, highest),
         log=log,
     )
 
 
-def _known(value: float | None) -> bool:
-    """Whether there is a number; tables have NaN where there is none."""
+def _is_number(value: float | None) -> bool:
+    """Return whether a table has a number here; where it has none, it has None or NaN."""
     return value is not None and math.isfinite(value)
 
 
-def _fastest(compared: Sequence[Compared]) -> float | None:
-    """The mean in log lr, by weight; over the seeds, the mean."""
+def _fastest(longest: Sequence[LongestProbes]) -> float | None:
+    """Return the weighted mean of the lrs in log lr, averaged over the seeds; None without any weight."""
     middles = [
-        sum(weight * math.log10(lr) for lr, weight in zip(each.lr, each.weight, strict=True))
-        / sum(each.weight)
-        for each in compared
-        if sum(each.weight) > 0
+        sum(weight * math.log10(lr) for lr, weight in zip(probes.lr, probes.weight, strict=True))
+        / sum(probes.weight)
+        for probes in longest
+        if sum(probes.weight) > 0
     ]
     return 10 ** (sum(middles) / len(middles)) if middles else None
 
 
 def _note(lr: float, fastest: float, verification: Mapping[str, Any] | None, steps: int | None) -> str:
-    times = lr / fastest
-    if 1 / NEAR < times < NEAR:
+    """Return what multiple of the fastest lr the answer is, and why; empty where they are about the same."""
+    ratio = lr / fastest
+    if 1 / NEAR < ratio < NEAR:
         return ""
     if verification is not None and verification["verdict"] is not None and lr != verification["of"]:
-        return f"x{times:.2g}, by verification"
-    return f"x{times:.2g}" + ("" if steps is None else f" for {steps:,} steps")
+        return f"{ratio:.2g}x, by verification"
+    return f"{ratio:.2g}x" + ("" if steps is None else f" for {counted(steps, 'step')}")
 
 
-def _proof(verification: Mapping[str, Any]) -> Proof | None:
+def _verification(verification: Mapping[str, Any]) -> Verification | None:
+    """Return what the plot shows of the trainings that verify; None before the first of them."""
     rows = verification["trainings"]
     if not rows:
         return None
-    judge = "val_loss" if any(_known(row["val_loss"]) for row in rows) else "train_loss"
-    ends = [(r["lr"], r[judge]) for r in rows if r["outcome"] == "finished" and _known(r[judge])]
-    own = {lr for lr, _ in ends}
+    judge = "val_loss" if any(_is_number(row["val_loss"]) for row in rows) else "train_loss"
+    ends = [
+        (row["lr"], row[judge]) for row in rows if row["outcome"] == "finished" and _is_number(row[judge])
+    ]
+    finished = {lr for lr, _ in ends}
     verdict = verification["verdict"]
-    return Proof(
+    return Verification(
         ends=ends,
-        lost=sorted({row["lr"] for row in rows} - own),
+        lost=sorted({row["lr"] for row in rows} - finished),
         label="validation loss" if judge == "val_loss" else "training loss",
-        said="verification has not ended" if verdict is None else f"verified: {VERDICTS[verdict]}",
+        verdict="verification has not ended" if verdict is None else f"verification: {VERDICTS[verdict]}",
     )
 
 
 def _score_ends(scores: Sequence[float], untouched: float | None) -> tuple[float, float, bool]:
-    """The ends of the score axis, and whether it is logarithmic; high scores shall not flatten low ones."""
+    """Return the two ends of the score axis and whether it is logarithmic.
+
+    Very high scores are cut off, so that they do not flatten the low ones.
+    """
     first = untouched if untouched is not None else max(scores, default=1.0)
     lowest, highest = min([first, *scores]), max([first, *scores])
     if lowest > 0 and first > 100 * lowest:
@@ -202,34 +221,47 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
     if view.log:
         ax.set_yscale("log")
     ax.set_ylim(*view.score_ends)
+
+    # The answer, and the loss that the untouched model has.
     _draw_answer(view, ax)
     if view.untouched is not None:
         ax.axhline(
-            view.untouched, color="0.5", linestyle="--", linewidth=1, zorder=1, label="untouched model"
-        )
-    for (steps, row), marker in zip(view.left.items(), SHORTER * 4, strict=False):
-        ax.plot(
-            [lr for lr, _ in row], [score for _, score in row], marker, color=PALE, markerfacecolor="white",
-            markersize=5, linestyle="none", zorder=2, label=f"{steps} step{'' if steps == 1 else 's'}",
+            view.untouched, color="0.5", linestyle="--", linewidth=1, zorder=1,
+            label="loss of the untouched model",
         )  # fmt: skip
-    for number, each in enumerate(view.compared):
-        seeds = f", {len(view.compared)} seeds" if len(view.compared) > 1 else ""
-        label = f"{view.steps} steps{seeds}" + (" (larger: more weight)" if view.answer else "")
-        ax.plot(each.lr, each.score, color=BLUE, linewidth=1.5, zorder=3)
+
+    # The shorter probes, with one marker per number of steps.
+    for (steps, points), marker in zip(view.shorter.items(), MARKERS * 4, strict=False):
+        ax.plot(
+            [lr for lr, _ in points], [score for _, score in points], marker, color=PALE,
+            markerfacecolor="white", markersize=5, linestyle="none", zorder=2,
+            label=f"probes of {counted(steps, 'step')}",
+        )  # fmt: skip
+
+    # The longest probes, one line per seed. The legend names them once.
+    label = f"probes of {counted(view.steps, 'step')}"
+    if len(view.longest) > 1:
+        label += f", {len(view.longest)} seeds"
+    if view.answer:
+        label += "\n(a larger dot has more weight)"
+    for number, probes in enumerate(view.longest):
+        ax.plot(probes.lr, probes.score, color=BLUE, linewidth=1.5, zorder=3)
         ax.scatter(
-            each.lr, each.score, s=[18 + 110 * weight for weight in each.weight], color=BLUE,
+            probes.lr, probes.score, s=[18 + 110 * weight for weight in probes.weight], color=BLUE,
             edgecolor="white", linewidth=0.7, zorder=4, label=None if number else label,
         )  # fmt: skip
+
+    # The rates whose loss blew up have no score, so their markers are at the top.
     if view.stopped:
         ax.plot(
             view.stopped, [0.96] * len(view.stopped), marker="X", color=GREY, markersize=7, linestyle="none",
-            zorder=4, transform=ax.get_xaxis_transform(), clip_on=False, label="blew up",
+            zorder=4, transform=ax.get_xaxis_transform(), clip_on=False, label="the loss blew up",
         )  # fmt: skip
-    return _legend_below(finish(ax, "learning rate", "loss at the end of a probe"), 0.16)
+    return _legend_below(finish(ax, "learning rate", "mean loss over the last half of a probe"), 0.16)
 
 
 def _legend_below(ax: Axes, distance: float) -> Axes:
-    """Put the legend below the axes: within there is no place that a search leaves free."""
+    """Put the legend below the axes, because the points may leave no free place within the axes."""
     if ax.get_legend_handles_labels()[0]:
         ax.legend(
             frameon=False, fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0, -distance),
@@ -239,6 +271,7 @@ def _legend_below(ax: Axes, distance: float) -> Axes:
 
 
 def _draw_answer(view: FindView, ax: Axes) -> None:
+    """Draw the answer with its interval and, where it lies elsewhere, an arrow from the fastest lr."""
     if view.answer is None:
         return
     lr, low, high = view.answer
@@ -249,7 +282,7 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
     across = ax.get_xaxis_transform()
     ax.plot(
         [view.fastest] * 2, [0, 1], color=GREY, linestyle=":", linewidth=1, zorder=1, transform=across,
-        label=f"learns fastest: {view.fastest:.3g}",
+        label=f"fastest learning: {view.fastest:.3g}",
     )  # fmt: skip
     ax.annotate(
         "", xy=(lr, 0.55), xytext=(view.fastest, 0.55), xycoords=across, textcoords=across, zorder=5,
@@ -262,45 +295,55 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
     )  # fmt: skip
 
 
-def draw_proof(view: FindView, ax: Axes) -> Axes:
-    """Draw how the trainings ended that verify the answer."""
-    proof = view.proof
+def draw_verification(view: FindView, ax: Axes) -> Axes:
+    """Draw the final losses of the trainings that verify the answer."""
+    verification = view.verification
     ax.set_xscale("log")
     ax.set_xlim(*view.lr_ends)
-    if proof is None:
+    if verification is None:
         return finish(ax, "learning rate", "")
     if view.answer is not None:
         ax.axvline(view.answer[0], color=RED, linewidth=1.6, zorder=1)
-    if proof.ends:
+    if verification.ends:
         ax.plot(
-            [lr for lr, _ in proof.ends], [loss for _, loss in proof.ends], "D", color=ORANGE, markersize=6,
-            markeredgecolor="white", linestyle="none", zorder=3, label=proof.said,
+            [lr for lr, _ in verification.ends], [loss for _, loss in verification.ends], "D", color=ORANGE,
+            markersize=6, markeredgecolor="white", linestyle="none", zorder=3,
+            label=f"whole trainings ({verification.verdict})",
         )  # fmt: skip
     else:
         ax.set_yticks([])
-    if proof.lost:
+    if verification.lost:
         ax.plot(
-            proof.lost, [0.9] * len(proof.lost), "X", color=GREY, markersize=7, linestyle="none",
-            transform=ax.get_xaxis_transform(), clip_on=False, label="did not finish",
+            verification.lost, [0.9] * len(verification.lost), "X", color=GREY, markersize=7,
+            linestyle="none", transform=ax.get_xaxis_transform(), clip_on=False,
+            label="no training finished",
         )  # fmt: skip
     ax.margins(y=0.25)
-    return finish(ax, "learning rate", f"final {proof.label}")
+    return _legend_below(finish(ax, "learning rate", f"final {verification.label}"), 0.38)
 
 
 def find_figure(view: FindView, title: str) -> Figure:
-    """A figure of its own with one search in it, and below it the proof; needs no display."""
+    """Return a new figure of the probes, with the verification below them; it needs no display."""
     if view.refusal:
         title += "\n" + textwrap.fill(f"no answer: {view.refusal}", 74)
-    if view.proof is None:
+    if view.verification is None:
         figure = figure_of(lambda ax: draw_find(view, ax), title)
         figure.set_size_inches(6.4, 4.8)
         return figure
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 6.6), layout="constrained")
+    figure = Figure(figsize=(6.4, 7.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     draw_find(view, above).set_title(title, fontsize="medium", loc="left")
     above.set_xlabel("")
     _legend_below(above, 0.06)
-    draw_proof(view, below)
+    draw_verification(view, below)
     return figure
+
+
+def find_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a `find`, by its file name."""
+    summary = result.summary
+    steps = summary["training"] and summary["training"]["steps"]
+    view = view_find(summary["probes"], summary["answer"], summary["verification"], steps)
+    return {"find": find_figure(view, result.experiment.name)}

@@ -1,4 +1,4 @@
-"""The plot of gradient health: a map of layers over steps; compute what is to be seen, then draw it."""
+"""The plot of gradient health, a map of layers over steps: compute what it shows, then draw it."""
 
 from __future__ import annotations
 
@@ -11,29 +11,30 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
+from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import RED
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_NAMES = 40  # of layers on an axis
-WRAP = 130  # characters of a title's line
+MOST_NAMES = 40  # the largest number of layer names on an axis
+WRAP = 130  # the largest length of a title's line, in characters
 
 
 @dataclass(frozen=True)
 class HealthView:
-    """What a plot of gradient health shows of one lane.
+    """What a plot of one lane's gradient health shows.
 
     Attributes:
-        layers: L names, from the input to the output.
-        at: (N + 1,) the step, or on a ramp the lr, of each look, and where the lane ended.
-        on_a_ramp: whether `at` is an lr.
-        gradient: (L, N) norm of the gradient over that of the weights; NaN where there is none.
-        update: (L, N) norm of the update over that of the weights.
-        silent: (L, N) share of dead units; in layers without units, of zeros in the gradient; 1 where none
-            arrives, NaN of frozen layers.
-        calm: how many looks the diagnosis is made of.
+        layers: the names of the L layers, from the input to the output.
+        at: (N + 1,) the step of each look and the end of the lane; on a ramp, the lrs there.
+        on_a_ramp: whether `at` holds lrs.
+        gradient: (L, N) the norm of the gradient over that of the weights; NaN where there is no value.
+        update: (L, N) the norm of the update over that of the weights; NaN where there is no value.
+        silent: (L, N) the share of dead units or, in layers without units, the share of zeros in the
+            gradient; 1 where no gradient arrives, NaN in frozen layers.
+        calm: the number of looks that the diagnosis uses.
         title: the diagnosis in words.
     """
 
@@ -47,13 +48,13 @@ class HealthView:
     title: str
 
 
-def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> HealthView:
+def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) -> HealthView:
     """Compute what `draw_map` draws.
 
     Args:
-        lane: with looks.
-        found: `health` of the run's summary.
-        on_a_ramp: whether it is a range test's.
+        lane: a lane with looks.
+        health: the part `health` of the run's summary.
+        on_a_ramp: whether the lane is a range test's.
     """
     steps = sorted({row.step for row in lane.health})
     layers = list(dict.fromkeys(row.layer for row in lane.health))
@@ -62,10 +63,11 @@ def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> 
         silent = row.dead_share if row.dead_share is not None else row.zero_share
         silent = 1.0 if silent is None and row.trained else silent
         values = (row.relative, row.update_ratio, silent)
-        place = layers.index(row.layer), steps.index(row.step)
-        tables[:, *place] = [np.nan if value is None else value for value in values]
+        cell = layers.index(row.layer), steps.index(row.step)
+        tables[:, *cell] = [np.nan if value is None else value for value in values]
     frozen = {row.layer for row in lane.health if not row.trained}
-    told = [f"{finding['what']}: {finding['evidence']}" for finding in found["findings"]]
+    findings = [f"{finding['what']}: {finding['evidence']}" for finding in health["findings"]]
+    no_finding = "the gradients are healthy" if health["calm"] else "the gradients are not judged"
     return HealthView(
         layers=[f"{layer} (frozen)" if layer in frozen else layer for layer in layers],
         at=lane.lr[[*steps, -1]] if on_a_ramp else np.array([*steps, lane.lr.size], dtype=np.float64),
@@ -73,35 +75,35 @@ def view_health(lane: LaneResult, found: dict[str, Any], *, on_a_ramp: bool) -> 
         gradient=tables[0],
         update=tables[1],
         silent=tables[2],
-        calm=found["calm"],
-        title="; ".join(told) or ("gradients are healthy" if found["calm"] else "gradients are not judged"),
+        calm=health["calm"],
+        title="; ".join(findings) or no_finding,
     )
 
 
 def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bool = False) -> Axes:
-    """Draw values (L, N) as a map, the input's layer on top; grey where there is nothing.
+    """Draw values (L, N) as a map with the input's layer on top; a cell without a value is grey.
 
-    A look's cell reaches to the next look.
+    The cell of a look reaches to the next look. On the logarithmic scale of ratios, 0 is grey too.
 
     Args:
-        view: what the axes are.
-        values: to be drawn.
-        label: of the colours.
-        ax: to draw on.
-        share: whether they are shares from 0 to 1, and else ratios on a logarithmic scale.
+        view: the view with the layers and the steps or lrs of the looks.
+        values: the values to draw.
+        label: the label of the colour bar.
+        ax: the axes to draw on.
+        share: whether the values are shares from 0 to 1; if not, they are ratios on a logarithmic scale.
     """
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
-    shown = values if share else np.where((values > 0) & np.isfinite(values), values, np.nan)
-    known = shown[np.isfinite(shown)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (1e-3, 1.0)
+    cells = values if share else np.where((values > 0) & np.isfinite(values), values, np.nan)
+    finite = cells[np.isfinite(cells)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (1e-3, 1.0)
     scale = Normalize(0, 1) if share else LogNorm(min(low, high / 1e3), high)
     ax.set_facecolor("0.85")
     mesh = ax.pcolormesh(
         view.at,
         np.arange(len(view.layers) + 1) - 0.5,
-        shown,
+        cells,
         norm=scale,
         cmap=colormaps["Reds" if share else "cividis"],
     )
@@ -120,19 +122,29 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
 
 
 def health_figure(view: HealthView, title: str) -> Figure:
-    """A figure of its own: gradient, update and silence of every layer side by side; needs no display."""
+    """Return a new figure of gradient, update and dead units of every layer; it needs no display."""
     from matplotlib.figure import Figure
 
     height = 2.6 + 0.22 * min(max(len(view.layers), 4), MOST_NAMES)
     figure = Figure(figsize=(10.4, height), layout="constrained")
     first, second, third = figure.subplots(1, 3, sharey=True)
-    draw_map(view, view.gradient, "gradient / weights", first)
-    draw_map(view, view.update, "update / weights", second)
-    draw_map(view, view.silent, "dead units (or zeros)", third, share=True)
-    told = f"{title}: {view.title}"
+    draw_map(view, view.gradient, "gradient norm / weight norm", first)
+    draw_map(view, view.update, "update norm / weight norm", second)
+    draw_map(view, view.silent, "share of dead units (or zeros)", third, share=True)
+    heading = f"{title}: {view.title}"
     if 0 < view.calm < view.at.size - 1:
-        told += "; beyond the dashed line the rate is to blame, not the network"
+        heading += "; right of the dashed line the learning rate is to blame, not the network"
     if not np.isfinite(view.gradient).all() or not (view.update > 0).all():
-        told += "; grey: nothing"
-    figure.suptitle(textwrap.fill(told, WRAP), fontsize="medium", x=0.01, ha="left")
+        heading += "; a grey cell is 0 or has no value"
+    figure.suptitle(textwrap.fill(heading, WRAP), fontsize="medium", x=0.01, ha="left")
     return figure
+
+
+def health_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a run's gradient health, by its file name; none if nothing was looked at."""
+    health = result.summary["health"]
+    if health is None:
+        return {}
+    (lane,) = [lane for lane in result.lanes if lane.lane == health["lane"]]
+    view = view_health(lane, health, on_a_ramp=result.kind.lanes == "ramps")
+    return {"health": health_figure(view, result.experiment.name)}

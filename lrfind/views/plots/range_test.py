@@ -1,4 +1,4 @@
-"""The plot of a range test: compute what is to be seen, then draw it on an Axes."""
+"""The plots of range tests: compute what they show, then draw it on an Axes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.lanes import LaneResult
+from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
 
 if TYPE_CHECKING:
@@ -24,15 +25,15 @@ class RangeTestView:
     """What a plot of a range test shows.
 
     Attributes:
-        curves: one per lane.
+        curves: the curves, one per lane.
         lr: (T,) the lrs that every lane reached.
-        middle: (T,) median over lanes of the smoothed loss.
-        low: (T,) the lowest lane.
-        high: (T,) the highest lane.
-        suggestion: lr, low, high, method, reason; lr None where there is none.
-        edges: what to call it -> the lr where the ramp diverged, or of the edge measured by bisection.
-        bottom: lower end of the loss axis.
-        top: upper end; losses above it are cut off.
+        middle: (T,) the smoothed loss, the median over lanes.
+        low: (T,) the smoothed loss of the lane that is lowest at each lr.
+        high: (T,) the smoothed loss of the lane that is highest at each lr.
+        suggestion: lr, low, high, method and reason; lr is None where there is no suggestion.
+        edges: label -> lr, for the lr where the ramp diverged and for the edge measured by bisection.
+        bottom: the lower end of the loss axis.
+        top: the upper end of the loss axis; higher losses are cut off.
     """
 
     curves: Sequence[Curve]
@@ -75,17 +76,17 @@ def view_range_test(
 
 
 def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
-    """Draw loss against lr: raw faint, smoothed bold, band over seeds, suggestion, interval, edge."""
+    """Draw the loss against lr: raw faint and smoothed bold, a band over the seeds, suggestion and edges."""
     ax.set_xscale("log")
     for curve in view.curves:
         ax.plot(curve.lr, curve.loss, color=BLUE, alpha=0.25, linewidth=0.7, zorder=1)
     several = len(view.curves) > 1
-    if several:
+    if several:  # The band shows how far the seeds differ.
         ax.fill_between(
             view.lr, view.low, view.high, color=BLUE, alpha=0.15, linewidth=0, zorder=2,
             label=f"range of {len(view.curves)} seeds",
         )  # fmt: skip
-    label = "smoothed loss (median)" if several else "smoothed loss"
+    label = "smoothed loss (median of the seeds)" if several else "smoothed loss"
     ax.plot(view.lr, view.middle, color=BLUE, linewidth=2, zorder=3, label=label)
     _draw_suggestion(view, ax)
     for (label, lr), style in zip(view.edges.items(), ("-.", "--")[-len(view.edges) :], strict=False):
@@ -98,10 +99,11 @@ def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
 
 
 def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
+    """Draw the suggestion with its interval; without one, write the reason into the legend."""
     lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
     if lr is None:
-        words = textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60)
-        ax.plot([], [], linestyle="none", label=words)
+        message = textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60)
+        ax.plot([], [], linestyle="none", label=message)
         return
     if low is not None and high > low:
         ax.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0)
@@ -117,7 +119,7 @@ def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
 
 
 def range_test_figure(view: RangeTestView, title: str) -> Figure:
-    """A figure of its own with one range test in it; needs no display."""
+    """Return a new figure of a range test; it needs no display."""
     return figure_of(lambda ax: draw_range_test(view, ax), title)
 
 
@@ -126,11 +128,12 @@ class OverView:
     """What a plot of range tests over another setting shows.
 
     Attributes:
-        ramps: name -> (lr (t,), smoothed loss (t,), the median over seeds), up to the shortest lane.
-        suggestions: name -> its suggestion, where there is one.
-        best: whose ramp reaches the lowest loss.
-        bottom: lower end of the loss axis.
-        top: upper end.
+        ramps: variant -> (lr (t,), loss (t,)) up to the end of the shortest lane; the loss is smoothed, and
+            the median over seeds.
+        suggestions: variant -> its suggested lr, for the variants that have one.
+        best: the variant whose ramp reaches the lowest loss.
+        bottom: the lower end of the loss axis.
+        top: the upper end of the loss axis.
     """
 
     ramps: dict[str, tuple[Array, Array]]
@@ -144,7 +147,7 @@ def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverVie
     """Compute what `draw_over` draws."""
     ramps = {}
     for row in summary["variants"]:
-        curves = [each.curve for each in results if each.variant == row["variant"] and each.curve.length]
+        curves = [lane.curve for lane in results if lane.variant == row["variant"] and lane.curve.length]
         if curves:
             view = view_range_test(curves, row, None)
             ramps[row["variant"]] = (view.lr, view.middle)
@@ -161,12 +164,12 @@ def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverVie
 
 
 def draw_over(view: OverView, ax: Axes) -> Axes:
-    """Draw smoothed loss against lr, one line a value; the best one bold, a dot at each suggestion."""
+    """Draw the smoothed loss against lr, one line per value: the best one bold, a dot at each suggestion."""
     ax.set_xscale("log")
     ax.set_ylim(view.bottom, view.top)
     for (name, (lr, loss)), color in zip(view.ramps.items(), itertools.cycle(SEVERAL), strict=False):
         best = name == view.best
-        label = f"{name} (lowest)" if best else name
+        label = f"{name} (lowest loss)" if best else name
         ax.plot(lr, loss, color=color, linewidth=2.6 if best else 1.4, label=label, zorder=3 if best else 2)
         if name in view.suggestions and lr.size:
             height = np.interp(np.log(view.suggestions[name]), np.log(lr), loss)
@@ -179,5 +182,26 @@ def draw_over(view: OverView, ax: Axes) -> Axes:
 
 
 def over_figure(view: OverView, title: str) -> Figure:
-    """A figure of its own with range tests over another setting in it; needs no display."""
+    """Return a new figure of range tests over another setting; it needs no display."""
     return figure_of(lambda ax: draw_over(view, ax), title)
+
+
+def range_test_view(result: RunResult) -> RangeTestView:
+    """Compute what `draw_range_test` draws of a run."""
+    measured = result.facts.stability_edge
+    return view_range_test(
+        [lane.curve for lane in result.lanes],
+        result.answer,
+        ramp_edge=result.summary["methods"]["edge"]["lr"],
+        measured_edge=None if measured is None else measured["lr"],
+    )
+
+
+def range_test_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a range test, by its file name."""
+    section, name = result.section, result.experiment.name
+    if section.over != "lr":
+        view = view_over(result.lanes, result.summary)
+        return {"range_test": over_figure(view, f"{name}, over {section.over}")}
+    title = name + (f", the param group '{section.group}' alone" if section.group else "")
+    return {"range_test": range_test_figure(range_test_view(result), title)}

@@ -1,7 +1,8 @@
-"""The plot of schedules: compute the values of every step, then draw them on Axes. Nothing is trained."""
+"""The plot of schedules: compute the values of every step, then draw them on Axes. It trains nothing."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 COLORS = (BLUE, RED, "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#000000")
 STYLES = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
-FEW_STEPS = 40  # up to here each step is marked, as the line between two steps means nothing
-LEGEND_WIDTH = 30  # characters
+FEW_STEPS = 40  # Up to here each step has a marker, because the line between two steps has no meaning.
+LEGEND_WIDTH = 30  # the largest length of a line in the legend, in characters
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,10 @@ class SchedulesView:
     """What a plot or a table of schedules shows.
 
     Attributes:
-        steps: T.
-        peak: what the multipliers are multiples of.
-        lr: label -> (T,) lr of each step.
-        momentum: label -> (T,), for those schedules alone that move it.
+        steps: T, the number of steps.
+        peak: the lr where the multiplier is 1.
+        lr: label -> (T,) the lr of each step.
+        momentum: label -> (T,) the momentum of each step, only for the schedules that move it.
     """
 
     steps: int
@@ -44,7 +45,7 @@ class SchedulesView:
 
     @property
     def columns(self) -> dict[str, np.ndarray]:
-        """Everything by its name in a table: "step", the labels, and "LABEL momentum" after its label."""
+        """Return the columns of a table by name: "step", each label, and "LABEL momentum" after its label."""
         columns: dict[str, np.ndarray] = {"step": np.arange(self.steps)}
         for label, lr in self.lr.items():
             columns[label] = lr
@@ -59,19 +60,20 @@ def view_schedules(
     """Compute what `draw_lr` and `draw_momentum` draw.
 
     Args:
-        schedules: their names and args.
-        steps: T.
+        schedules: the names and the args of the schedules.
+        steps: T, the number of steps.
         peak: the lr where the multiplier is 1.
-        steps_per_epoch: for lengths in epochs.
+        steps_per_epoch: the number of steps in an epoch, for lengths in epochs.
 
     Raises:
-        UsageError: if the args of one make no schedule, one depends on the training, or two are the same.
+        UsageError: if the args of a schedule do not fit it, if a schedule depends on the training, or if two
+            schedules are the same.
     """
     for schedule in schedules:
         if watched_by(schedule) is not None:
             raise UsageError(
-                f"{schedule.name} depends on how the training goes, so there is nothing to draw beforehand;"
-                " `lrfind train` or `lrfind compare` shows what it does."
+                f"{schedule.name} depends on how the training goes, so it cannot be drawn beforehand."
+                " Run `lrfind train` or `lrfind compare` to see what it does."
             )
     shapes = [shape_of(schedule, steps, steps_per_epoch) for schedule in schedules]
     names = _distinct_labels(schedules)
@@ -88,20 +90,22 @@ def view_schedules(
 
 
 def _distinct_labels(schedules: Sequence[Component]) -> list[str]:
-    """A label for each; the import path for functions of the same name from several modules."""
-    short = labels(schedules)
+    """Return each schedule's label: the import path where functions of several modules have the same name."""
+    short_labels = labels(schedules)
     names = [
-        schedule.name if short.count(label) > 1 or label == "step" else label
-        for schedule, label in zip(schedules, short, strict=True)
+        schedule.name if short_labels.count(label) > 1 or label == "step" else label
+        for schedule, label in zip(schedules, short_labels, strict=True)
     ]
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UsageError(f"'{twice}' is there twice; what is drawn together must differ.")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise UsageError(
+            f"'{duplicate}' is listed twice; schedules that are drawn together must differ. Remove one."
+        )
     return names
 
 
 def draw_lr(view: SchedulesView, ax: Axes) -> Axes:
-    """Draw lr against step, one line a schedule, with the legend to the right of the axes."""
+    """Draw lr against step, one line per schedule, with the legend to the right of the axes."""
     _draw_lines(view, view.lr, ax)
     top = max(float(lr.max()) for lr in view.lr.values())
     ax.set_ylim(-0.03 * top, 1.05 * top)
@@ -115,12 +119,12 @@ def draw_momentum(view: SchedulesView, ax: Axes) -> Axes:
     _draw_lines(view, view.momentum, ax)
     finish(ax, "step", "momentum")
     if legend := ax.get_legend():
-        legend.remove()  # that of the lr is for both
+        legend.remove()  # The legend of `draw_lr` is for both.
     return ax
 
 
 def _draw_lines(view: SchedulesView, values: Mapping[str, Array], ax: Axes) -> None:
-    """Lines whose colour and style follow from the label's place among all of the view."""
+    """Draw lines whose colour and style depend on the label's place among all labels of the view."""
     ax.locator_params(axis="x", integer=True)
     for number, label in enumerate(view.lr):
         if label in values:
@@ -133,7 +137,7 @@ def _draw_lines(view: SchedulesView, values: Mapping[str, Array], ax: Axes) -> N
 
 
 def schedules_figure(view: SchedulesView) -> Figure:
-    """A figure of its own with the lrs, and the momenta below them where a schedule moves it."""
+    """Return a new figure of the lrs, with the momenta below them if a schedule moves the momentum."""
     from matplotlib.figure import Figure
 
     if not view.momentum:
@@ -145,3 +149,14 @@ def schedules_figure(view: SchedulesView) -> Figure:
     draw_lr(view, above).set_xlabel("")
     draw_momentum(view, below)
     return figure
+
+
+def schedules_image(view: SchedulesView, kind: str) -> bytes:
+    """Return the plot as an image, png or svg; the same view gives the same bytes."""
+    from matplotlib import rc_context
+
+    content = io.BytesIO()
+    with rc_context({"svg.hashsalt": "lrfind"}):
+        dated = {"Date": None} if kind == "svg" else {}
+        schedules_figure(view).savefig(content, format=kind, dpi=200, metadata=dated)
+    return content.getvalue()

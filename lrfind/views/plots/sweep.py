@@ -1,4 +1,4 @@
-"""The plots of a sweep: compute what is to be seen, then draw it on an Axes."""
+"""The plots of a sweep: compute what they show, then draw it on an Axes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.sweeps import Reading, judged
+from lrfind.analysis.sweeps import Reading, judged, read_sweep
+from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 
 if TYPE_CHECKING:
@@ -25,19 +26,19 @@ class SweepView:
     """What a plot of a sweep shows.
 
     Attributes:
-        lr: (K,) of the rates that finished, ascending.
-        middle: (K,) median over seeds of the judged loss.
-        lanes: (lr, loss) of every lane that finished.
-        lost: outcome -> the lrs of rates that ended otherwise.
-        best: (lr, loss), or None.
-        usable: (lowest, highest) lr, or None.
-        edge: see `lrfind.analysis.sweeps.sweep_edge`.
-        first_loss: at step 0.
-        label: of the loss axis.
+        lr: (K,) the lrs that finished, ascending.
+        middle: (K,) the judged loss at each of them, the median over seeds.
+        lanes: (lr, judged loss) of every lane that finished.
+        lost: the lrs that did not finish, as outcome -> lrs.
+        best: (lr, loss) of the best lr; None where no lr finished.
+        usable: (lowest, highest) usable lr; None where there is no usable range.
+        edge: the lr where training breaks down; see `lrfind.analysis.sweeps.sweep_edge`.
+        first_loss: the loss at step 0.
+        label: the label of the loss axis.
         log: whether the loss axis is logarithmic.
-        seeds: lanes of a rate.
-        low: left end of the lr axis.
-        high: right end.
+        seeds: the largest number of lanes of an lr.
+        low: the left end of the lr axis.
+        high: the right end of the lr axis.
     """
 
     lr: Array
@@ -58,7 +59,7 @@ class SweepView:
 def view_sweep(reading: Reading) -> SweepView:
     """Compute what `draw_sweep` draws."""
     finished = [rate for rate in reading.rates if rate.loss is not None]
-    found = [
+    lanes = [
         (rate.lr, loss)
         for rate in reading.rates
         for lane in rate.lanes.values()
@@ -72,7 +73,7 @@ def view_sweep(reading: Reading) -> SweepView:
     return SweepView(
         lr=np.array([rate.lr for rate in finished]),
         middle=middle,
-        lanes=found,
+        lanes=lanes,
         lost=lost,
         best=None if reading.best is None else (reading.best.lr, reading.best.loss or 0.0),
         usable=reading.usable,
@@ -87,7 +88,7 @@ def view_sweep(reading: Reading) -> SweepView:
 
 
 def draw_sweep(view: SweepView, ax: Axes) -> Axes:
-    """Draw final loss against lr: median and every lane, usable range, edge, and the rates that were lost."""
+    """Draw the final loss against lr: median, lanes, usable range, edge, and the lrs that did not finish."""
     ax.set_xscale("log")
     ax.set_xlim(view.low, view.high)
     if view.log:
@@ -121,7 +122,7 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     if view.best:
         ax.plot(
             *[[value] for value in view.best], marker="*", markersize=15, color=ORANGE, linestyle="none",
-            markeredgecolor="white", zorder=5, label=f"best: {view.best[0]:.3g}",
+            markeredgecolor="white", zorder=5, label=f"best lr: {view.best[0]:.3g}",
         )  # fmt: skip
     for outcome, lrs in view.lost.items():
         marker, color = LOST.get(outcome, ("s", "0.5"))
@@ -133,20 +134,21 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
 
 
 def sweep_figure(view: SweepView, title: str) -> Figure:
-    """A figure of its own with one sweep in it; needs no display."""
+    """Return a new figure of a sweep; it needs no display."""
     return figure_of(lambda ax: draw_sweep(view, ax), title)
 
 
 @dataclass(frozen=True)
 class CurvesView:
-    """What a plot of a sweep's training shows.
+    """What a plot of a sweep's training losses shows.
 
     Attributes:
-        curves: lr -> (t,) smoothed training loss, the median over seeds, up to the shortest lane.
-        best: the best lr, or None.
+        curves: lr -> (t,) the smoothed training loss, the median over seeds, up to the end of the shortest
+            lane.
+        best: the best lr; None where no lr finished.
         diverged: the lrs whose curve ends in a divergence.
-        bottom: lower end of the loss axis.
-        top: upper end; losses above it are cut off.
+        bottom: the lower end of the loss axis.
+        top: the upper end of the loss axis; higher losses are cut off.
         log: whether the loss axis is logarithmic.
     """
 
@@ -164,8 +166,8 @@ def view_curves(reading: Reading) -> CurvesView:
     for rate in reading.rates:
         lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]
         if lanes:
-            reach = min(curve.length for curve in lanes)
-            curves[rate.lr] = np.median([curve.smoothed[:reach] for curve in lanes], axis=0)
+            shortest = min(curve.length for curve in lanes)
+            curves[rate.lr] = np.median([curve.smoothed[:shortest] for curve in lanes], axis=0)
     lowest = min((float(curve.min()) for curve in curves.values()), default=0.0)
     first = reading.first_loss if math.isfinite(reading.first_loss) else lowest + 1.0
     drop = max(first - lowest, 0.01 * abs(first), 1e-12)
@@ -181,14 +183,15 @@ def view_curves(reading: Reading) -> CurvesView:
 
 
 def draw_curves(view: CurvesView, ax: Axes) -> Axes:
-    """Draw training loss against step, one line an lr, coloured by log lr; a cross where one diverged."""
+    """Draw the training loss against step: one line per lr, coloured by log lr; a cross if it diverged."""
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import ListedColormap, LogNorm
 
     lrs = sorted(view.curves)
     scale = LogNorm(min(lrs, default=1e-3) / 1.01, max(lrs, default=1.0) * 1.01)
-    dark = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))  # its end is too pale for a line
+    # The end of viridis is too pale for a line.
+    dark = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
     colors = ScalarMappable(scale, dark)
     if view.log:
         ax.set_yscale("log")
@@ -196,7 +199,7 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
     for lr in lrs:
         curve, color = view.curves[lr], dark(scale(lr))
         best = lr == view.best
-        label = f"best: {lr:.3g}" if best else None
+        label = f"best lr: {lr:.3g}" if best else None
         ax.plot(curve, color=color, linewidth=2.6 if best else 1.3, zorder=3 if best else 2, label=label)
         if lr in view.diverged:
             height = float(np.clip(curve[-1], view.bottom, view.top))
@@ -210,10 +213,24 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
 
 
 def curves_figure(view: CurvesView, title: str) -> Figure:
-    """A figure of its own with a sweep's training curves in it; needs no display."""
+    """Return a new figure of a sweep's training losses; it needs no display."""
     return figure_of(lambda ax: draw_curves(view, ax), title)
 
 
 def _spans_decades(losses: Array) -> bool:
-    """Whether losses are positive and so far apart that a linear axis would hide the good ones."""
+    """Return whether losses are positive and so far apart that a linear axis would hide the good ones."""
     return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
+
+
+def reading_of(result: RunResult) -> Reading:
+    """Read the lanes of a grid or a search."""
+    return read_sweep(result.lanes, result.section.judge, result.section.tolerance)
+
+
+def sweep_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figures of a grid or a search, by their file names."""
+    name, reading = result.experiment.name, reading_of(result)
+    return {
+        "sweep": sweep_figure(view_sweep(reading), name),
+        "curves": curves_figure(view_curves(reading), name),
+    }

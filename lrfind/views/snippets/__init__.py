@@ -1,4 +1,5 @@
-"""Lines for a training script: the optimizer and the scheduler of an experiment, at the lr that was found.
+"""Lines for a training script: the optimizer and the scheduler of an experiment, at the lr of its answer.
 
-They are text: nothing of torch is imported here. Where torch has the schedule, they need no lrfind.
+The lines are text, so nothing here imports torch. Where torch has the schedule, the lines do not
+import lrfind.
 """

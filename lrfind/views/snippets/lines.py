@@ -1,4 +1,4 @@
-"""Lines of Python: calls, assignments and imports, and the values of a config in them."""
+"""Lines of Python: calls, assignments and imports, and the values of a config as Python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INDENT = "    "
 
 
 class Code(str):
-    """An expression: its `repr` is itself, so that it stays one among values."""
+    """An expression. Its `repr` is the expression itself, so that it stays without quotes among values."""
 
     __slots__ = ()
 
@@ -21,7 +21,12 @@ class Code(str):
 
 
 def call(function: str, arguments: Sequence[str], *, wide: int = 100) -> list[str]:
-    """The lines of a call: one where that is short enough, else one an argument.
+    """Return the lines of a call: a single line if it is short enough, else one line per argument.
+
+    Args:
+        function: the name of the function.
+        arguments: the arguments as Python.
+        wide: the largest length of a single line, in characters.
 
     >>> call("f", ["a", "b=1"])
     ['f(a, b=1)']
@@ -29,39 +34,39 @@ def call(function: str, arguments: Sequence[str], *, wide: int = 100) -> list[st
     line = f"{function}({', '.join(arguments)})"
     if len(line) <= wide and "\n" not in line:
         return [line]
-    inner = [f"{INDENT}{line}" for each in arguments for line in f"{each},".split("\n")]
+    inner = [f"{INDENT}{line}" for argument in arguments for line in f"{argument},".split("\n")]
     return [f"{function}(", *inner, ")"]
 
 
 def assigned(name: str, function: str, arguments: Sequence[str]) -> list[str]:
-    """The lines that give the result of a call a name."""
+    """Return the lines that assign the result of a call to a name."""
     first, *rest = call(function, arguments, wide=100 - len(name))
     return [f"{name} = {first}", *rest]
 
 
 def keywords(args: Mapping[str, Any]) -> list[str]:
-    """Arguments by name.
+    """Return arguments as Python, each with its name.
 
     >>> keywords({"lr": Code("peak"), "betas": (0.9, 0.99)})
     ['lr=peak', 'betas=[0.9, 0.99]']
     """
-    return [f"{key}={value(given)}" for key, given in args.items()]
+    return [f"{name}={value(argument)}" for name, argument in args.items()]
 
 
-def value(given: Any) -> str:
-    """A value of a config as Python; lengths in epochs in terms of `steps_per_epoch`.
+def value(setting: Any) -> str:
+    """Return a value of a config as Python; a length in epochs becomes an expression of `steps_per_epoch`.
 
     >>> value("a"), value("2 epochs")
     ('"a"', 'max(1, round(2 * steps_per_epoch))')
     """
-    if is_epochs(given):
-        return f"max(1, round({given.split()[0]} * steps_per_epoch))"
-    if isinstance(given, list | tuple):
-        return f"[{', '.join(map(value, given))}]"
-    plain = isinstance(given, str) and not isinstance(given, Code)
-    return json.dumps(given, ensure_ascii=False) if plain else repr(given)
+    if is_epochs(setting):
+        return f"max(1, round({setting.split()[0]} * steps_per_epoch))"
+    if isinstance(setting, list | tuple):
+        return f"[{', '.join(map(value, setting))}]"
+    is_text = isinstance(setting, str) and not isinstance(setting, Code)
+    return json.dumps(setting, ensure_ascii=False) if is_text else repr(setting)
 
 
 def imported(module: str, attribute: str) -> tuple[list[str], str]:
-    """The line that imports a thing, and what it is called then."""
+    """Return the line that imports an attribute of a module, and the attribute's name after that import."""
     return [f"from {module} import {attribute.partition('.')[0]}"], attribute

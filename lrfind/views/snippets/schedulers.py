@@ -1,4 +1,4 @@
-"""A schedule as lines: a scheduler of torch where it has one, else with lrfind's or a user's function."""
+"""A schedule as lines: torch's own scheduler if there is one, else a function of lrfind or of the user."""
 
 from __future__ import annotations
 
@@ -12,107 +12,133 @@ from lrfind.config.arguments import is_epochs
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, resolve
 from lrfind.config.sections import Component, OptimizerSection, name_only
+from lrfind.errors import counted
 from lrfind.views.snippets.lines import INDENT, Code, assigned, imported, keywords, value
-
-EVERY_STEP = "after every optimizer.step()"
 
 
 @dataclass(frozen=True)
 class Scheduler:
-    """The lines of a schedule.
+    """The lines that make a scheduler, and how the training loop uses it.
 
     Attributes:
-        imports: lines.
-        lines: that make `scheduler`; none where the lr stays where it is.
-        when: to step it.
+        imports: the import lines.
+        lines: the lines that make `scheduler`; empty where the lr is constant.
+        call: the call that the training loop makes.
+        when: when the training loop makes this call.
     """
 
     imports: Sequence[str] = ()
     lines: Sequence[str] = ()
-    when: str = f"scheduler.step()  # {EVERY_STEP}"
+    call: str = "scheduler.step()"
+    when: str = "after every optimizer.step()"
 
 
 def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
-    """The schedule as torch has it; else from lrfind's own function, or a user's.
+    """Return torch's scheduler for the schedule; else one that calls lrfind's function or the user's.
 
     Args:
-        experiment: with the schedule.
-        steps: that the training has.
+        experiment: the experiment whose schedule it is.
+        steps: the number of steps of the training.
     """
+    # Schedules that are no function of the step.
     schedule, section = experiment.training.schedule, experiment.optimizer
     if schedule.name == "constant":
         return Scheduler()
     if schedule.name in REACTIONS:
         return REACTIONS[schedule.name](experiment)
+
+    # Only an optimizer with a momentum in all its groups has one that a schedule can move.
     row = optimizer_named(section.name)
-    moved = section.args.get("momentum", 0) > 0 or (row is not None and row.momentum == "betas")
-    moved = moved and all(group.args.get("momentum", 1) for group in section.param_groups)
+    has_momentum = section.args.get("momentum", 0) > 0 or (row is not None and row.momentum == "betas")
+    has_momentum = has_momentum and all(group.args.get("momentum", 1) for group in section.param_groups)
+
+    # torch's own scheduler, where there is one for these arguments.
     if ":" not in schedule.name and not any(map(_in_epochs, schedule.args.values())):
         settings = _settings(schedule)
         if schedule.name == "one_cycle":
-            if settings["rise"] * steps > 1:  # torch divides by zero else
-                return _one_cycle(settings, section, moved or "momentum" in schedule.args)
-        elif (made := _of_torch(schedule.name, settings, steps, section)) is not None:
-            return made
+            if settings["rise"] * steps > 1:  # With a shorter rise, torch divides by zero.
+                return _one_cycle(settings, section, has_momentum or "momentum" in schedule.args)
+        elif (scheduler := _of_torch(schedule.name, settings, steps, section)) is not None:
+            return scheduler
+
+    # Else a table of the multipliers of all steps.
     cycles = schedule.name == "one_cycle" or schedule.args.get("momentum") is not None
-    return _of_table(schedule, moves=cycles and moved and _moves_momentum(schedule))
+    return _of_table(schedule, moves_momentum=cycles and has_momentum and _can_move_momentum(schedule))
 
 
-def _in_epochs(given: Any) -> bool:
-    return any(map(_in_epochs, given)) if isinstance(given, list | tuple) else is_epochs(given)
+def _in_epochs(setting: Any) -> bool:
+    """Return whether a setting, or a part of it, is a length in epochs."""
+    return any(map(_in_epochs, setting)) if isinstance(setting, list | tuple) else is_epochs(setting)
 
 
 def _settings(schedule: Component) -> dict[str, Any]:
-    """All arguments of one of lrfind's schedules, with its defaults."""
-    known = inspect.signature(resolve(import_path("schedule", schedule.name))).parameters.values()
-    defaults = {each.name: each.default for each in known if each.kind is each.KEYWORD_ONLY}
+    """Return all arguments of one of lrfind's schedules, with the defaults of those that are not set."""
+    parameters = inspect.signature(resolve(import_path("schedule", schedule.name))).parameters.values()
+    defaults = {
+        parameter.name: parameter.default
+        for parameter in parameters
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
     return defaults | schedule.args
 
 
-def _count(length: float, steps: int, least: int = 0) -> int:
-    """A length in steps; see `lrfind.schedules.functions`."""
+def _length_in_steps(length: float, steps: int, least: int = 0) -> int:
+    """Return a length in steps, at least `least` for a share of `steps`; see `lrfind.schedules.functions`."""
     return length if isinstance(length, int) else max(least, round(length * steps))
 
 
 def _of_torch(
     name: str, settings: Mapping[str, Any], steps: int, section: OptimizerSection
 ) -> Scheduler | None:
-    """A schedule that torch has, after its warmup; None where it has none."""
+    """Return torch's scheduler for a schedule with a warmup; None where torch has none."""
     if "warmup" not in settings:
         return None
-    warmup = _count(settings["warmup"], steps)
-    left = steps - warmup
+    warmup = _length_in_steps(settings["warmup"], steps)
+    steps_after = steps - warmup
+
+    # The scheduler after the warmup.
     if name == "linear_warmup":
         main = None
     elif name == "linear":
-        main = ("LinearLR", ["start_factor=1.0", f"end_factor={settings['end']!r}", f"total_iters={left}"])
+        main = (
+            "LinearLR",
+            ["start_factor=1.0", f"end_factor={settings['end']!r}", f"total_iters={steps_after}"],
+        )
     elif name == "cosine" and (settings["end"] == 0 or not section.param_groups):
         lowest = [f"eta_min={settings['end']!r} * peak"] if settings["end"] else []
-        main = ("CosineAnnealingLR", [f"T_max={left}", *lowest])
+        main = ("CosineAnnealingLR", [f"T_max={steps_after}", *lowest])
     elif name == "step_decay":
-        every = _count(settings["every"], left, 1)
+        every = _length_in_steps(settings["every"], steps_after, 1)
         main = ("StepLR", [f"step_size={every}", f"gamma={settings['factor']!r}"])
     elif name == "multi_step":
-        at = sorted(_count(each, left, 1) for each in settings["at"])
-        main = ("MultiStepLR", [f"milestones={at}", f"gamma={settings['factor']!r}"])
+        milestones = sorted(_length_in_steps(length, steps_after, 1) for length in settings["at"])
+        main = ("MultiStepLR", [f"milestones={milestones}", f"gamma={settings['factor']!r}"])
     else:
         return None
+
+    # The warmup before it, and the imports of both.
     rise = ("LinearLR", [f"start_factor=1 / {warmup + 1}", f"total_iters={warmup}"])
     parts = [part for part in (rise if warmup else None, main) if part is not None]
-    names = sorted({part for part, _ in parts} | ({"SequentialLR"} if len(parts) > 1 else set()))
+    names = sorted({name for name, _ in parts} | ({"SequentialLR"} if len(parts) > 1 else set()))
     imports = [f"from torch.optim.lr_scheduler import {', '.join(names)}"]
+
+    # The lines for no part, for one part and for two parts.
     if not parts:
         return Scheduler()
     if len(parts) == 1:
-        ((part, arguments),) = parts
-        return Scheduler(imports, assigned("scheduler", part, ["optimizer", *arguments]))
-    calls = [f"{part}({', '.join(['optimizer', *arguments])})" for part, arguments in parts]
-    rows = [f"rise = {calls[0]}", f"fall = {calls[1]}"]
-    rows.append(f"scheduler = SequentialLR(optimizer, [rise, fall], milestones=[{warmup}])")
-    return Scheduler(imports, rows)
+        ((name, arguments),) = parts
+        return Scheduler(imports, assigned("scheduler", name, ["optimizer", *arguments]))
+    calls = [f"{name}({', '.join(['optimizer', *arguments])})" for name, arguments in parts]
+    lines = [
+        f"warmup = {calls[0]}",
+        f"decay = {calls[1]}",
+        f"scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[{warmup}])",
+    ]
+    return Scheduler(imports, lines)
 
 
-def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bool) -> Scheduler:
+def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moves_momentum: bool) -> Scheduler:
+    """Return torch's `OneCycleLR`, which leaves the momentum alone unless `moves_momentum`."""
     peaks = ["max_lr=peak"]
     if section.param_groups:
         peaks = ['max_lr=[group["lr"] for group in optimizer.param_groups]']
@@ -127,7 +153,7 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bo
         f"final_div_factor={settings['start']!r} / {settings['end']!r}",
         *(["three_phase=True"] if settings["three_phase"] else []),
     ]
-    if settings["momentum"] is None or not moved:
+    if settings["momentum"] is None or not moves_momentum:
         arguments.append("cycle_momentum=False")
     else:
         highest, lowest = settings["momentum"]
@@ -138,75 +164,86 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moved: bo
     )
 
 
-def _moves_momentum(schedule: Component) -> bool:
+def _can_move_momentum(schedule: Component) -> bool:
+    """Return whether the schedule is one of lrfind's that can move the momentum."""
     row = SCHEDULES.get(schedule.name)
     return row is not None and row.momentum is not None
 
 
-def _of_table(schedule: Component, *, moves: bool) -> Scheduler:
-    """A `LambdaLR` over the multipliers of all steps: any schedule that is a function of the step."""
-    imports, made = _multipliers(schedule)
-    moved = f"lrfind.schedules.functions.{schedule.name}_momentum"
-    note = [f"# it moves the momentum too: {moved} has it for every step"]
+def _of_table(schedule: Component, *, moves_momentum: bool) -> Scheduler:
+    """Return a `LambdaLR` over the multipliers of all steps, for any function of the step."""
+    imports, multipliers = _multipliers(schedule)
+    note = [
+        "# The schedule moves the momentum too, which this scheduler does not do.",
+        f"# lrfind.schedules.functions.{schedule.name}_momentum returns the momentum of every step.",
+    ]
     return Scheduler(
         [*imports, "from torch.optim.lr_scheduler import LambdaLR"],
         [
-            *made,
+            *multipliers,
             "scheduler = LambdaLR(optimizer, lambda step: multipliers[min(step, steps - 1)])",
-            *(note if moves else []),
+            *(note if moves_momentum else []),
         ],
     )
 
 
 def _multipliers(schedule: Component) -> tuple[list[str], list[str]]:
+    """Return the import lines, and the lines that make `multipliers`, which has an entry for every step."""
     module, _, attribute = import_path("schedule", schedule.name).partition(":")
     imports, name = imported(module, attribute)
     if ":" in schedule.name:
-        each = ", ".join(["step", "steps", *keywords(schedule.args)])
-        return imports, [f"multipliers = [float({name}({each})) for step in range(steps)]"]
-    inner, arguments = _arguments(schedule)
-    made = assigned("multipliers", name, ["np.arange(steps)", "steps", *arguments])
-    return ["import numpy as np", *inner, *imports], made
+        inputs = ", ".join(["step", "steps", *keywords(schedule.args)])
+        return imports, [f"multipliers = [float({name}({inputs})) for step in range(steps)]"]
+    part_imports, arguments = _arguments(schedule)
+    lines = assigned("multipliers", name, ["np.arange(steps)", "steps", *arguments])
+    return ["import numpy as np", *part_imports, *imports], lines
 
 
 def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
-    """Imports that the arguments of a schedule need, and these; the parts of a join as functions."""
+    """Return the imports that the arguments of a schedule need, and the arguments as Python.
+
+    The parts of a `join` become functions.
+    """
     if schedule.name != "join":
         return [], keywords(schedule.args)
     imports, parts = list[str](), list[Code]()
-    for each in schedule.args["parts"]:
-        part = Component.model_validate(name_only(each))
-        lines, name = imported(*import_path("schedule", part.name).split(":"))
-        inner, arguments = _arguments(part)
-        imports += [*lines, *inner]
-        shown = f"{name}({', '.join(['step', 'steps', *arguments])})"
-        if ":" in part.name:  # a user's takes one step at a time
-            shown = f"np.array([{name}({', '.join(['int(each)', 'steps', *arguments])}) for each in step])"
-        parts.append(Code(f"lambda step, steps: {shown}"))
+    for entry in schedule.args["parts"]:
+        part = Component.model_validate(name_only(entry))
+        function_imports, name = imported(*import_path("schedule", part.name).split(":"))
+        part_imports, arguments = _arguments(part)
+        imports += [*function_imports, *part_imports]
+        call = f"{name}({', '.join(['step', 'steps', *arguments])})"
+        if ":" in part.name:  # A user's function takes a single step, not an array of them.
+            call = f"np.array([{name}({', '.join(['int(number)', 'steps', *arguments])}) for number in step])"
+        parts.append(Code(f"lambda step, steps: {call}"))
     return imports, keywords(schedule.args | {"parts": parts})
 
 
 def _reduce_on_plateau(experiment: Experiment) -> Scheduler:
+    """Return torch's `ReduceLROnPlateau`, with the lowest lr of each param group."""
     settings = _settings(experiment.training.schedule)
     lowest = settings.pop("min_lr")
-    multipliers = [g.lr_multiplier for g in experiment.optimizer.param_groups if not g.frozen]
+    multipliers = [group.lr_multiplier for group in experiment.optimizer.param_groups if not group.frozen]
     if multipliers:
-        lowest = [lowest * each for each in (*multipliers, 1.0)]
+        lowest = [lowest * multiplier for multiplier in (*multipliers, 1.0)]
     every = experiment.training.eval_every
+    assert every is not None  # The config requires it for this schedule.
     return Scheduler(
         ["from torch.optim.lr_scheduler import ReduceLROnPlateau"],
         assigned("scheduler", "ReduceLROnPlateau", ["optimizer", *keywords(settings | {"min_lr": lowest})]),
-        f"scheduler.step(validation_loss)  # every {every} steps",
+        call="scheduler.step(validation_loss)",
+        when=f"after every {counted(every, 'step')}",
     )
 
 
 def _grad_norm(experiment: Experiment) -> Scheduler:
+    """Return the lines of a function that lowers the lr by lrfind's `grad_norm`."""
     arguments = ", ".join(["norms", "peak", *keywords(experiment.training.schedule.args)])
     return Scheduler(
         ["from lrfind.schedules.reactive import grad_norm"],
         [
             'peaks = [group["lr"] for group in optimizer.param_groups]',
-            "norms = []  # of the whole gradient, at every step so far",
+            "norms = []  # the norm of the whole gradient at every step so far",
             "",
             "def lower_lr(norm):",
             f"{INDENT}norms.append(float(norm))",
@@ -214,9 +251,10 @@ def _grad_norm(experiment: Experiment) -> Scheduler:
             f'{INDENT * 2}group["lr"] = lr * grad_norm({arguments})',
             "",
         ],
-        "lower_lr(norm)  # before every optimizer.step()",
+        call="lower_lr(norm)",
+        when="before every optimizer.step(), with the norm of the whole gradient",
     )
 
 
 REACTIONS = {"reduce_on_plateau": _reduce_on_plateau, "grad_norm": _grad_norm}
-"""The schedules that react to the training."""
+"""The schedules that react to the training, with the functions that return their lines."""

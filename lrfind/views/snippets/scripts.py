@@ -1,4 +1,4 @@
-"""The lines of a training script, whole: imports, lr, optimizer, scheduler, and what the loop needs."""
+"""All lines for a training script: imports, lr, optimizer, scheduler, and what the training loop must do."""
 
 from __future__ import annotations
 
@@ -9,83 +9,106 @@ from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path
 from lrfind.config.sections import REST, OptimizerSection, ParamGroup, TrainingSection
+from lrfind.errors import counted, listed
 from lrfind.views.snippets.lines import INDENT, assigned, imported, keywords, value
 from lrfind.views.snippets.schedulers import scheduler_of
 
 
 def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
-    """Python lines that make `optimizer` and `scheduler` for a `model`, at the lr that was found.
+    """Return Python lines that make `optimizer` and `scheduler` for a `model`, at the lr of the answer.
 
-    A schedule whose lengths are in epochs also needs `loader`.
+    The lines use the names `model` and, where the schedule has a length in epochs, `loader`, which the
+    user's script must have.
 
     Args:
-        experiment: that the lr was found for.
-        summary: of `lrfind find`; see `lrfind.runs.summaries.find.find_summary`.
+        experiment: the experiment that the lr is for.
+        summary: the summary of `lrfind find`; see `lrfind.runs.summaries.find.find_summary`.
 
     Returns:
-        A sentence where there is no lr.
+        The lines as one text; a sentence with the reason where there is no lr.
     """
-    found, training = summary["suggestion"], summary["training"]
-    if found["lr"] is None or training is None:
-        return f"no snippet: {found['reason']}"
-    steps, section = training["steps"], experiment.optimizer
-    imports, optimizer = _optimizer(section)
+    # Without an lr there is nothing to paste.
+    suggestion, training = summary["answer"], summary["training"]
+    if suggestion["lr"] is None or training is None:
+        return f"no snippet, because there is no learning rate: {suggestion['reason']}"
+
+    # The lines that make the optimizer and the scheduler.
+    steps, section, accumulate = training["steps"], experiment.optimizer, experiment.training.accumulate
+    optimizer_imports, optimizer = _optimizer(section)
     scheduler = scheduler_of(experiment, steps)
-    epochs = ["steps_per_epoch = len(loader)" + _shared(experiment.training.accumulate)]
-    epochs = epochs if any("steps_per_epoch" in line for line in scheduler.lines) else []
+    uses_epochs = any("steps_per_epoch" in line for line in scheduler.lines)
     body = [
-        f"peak = {_lr(found['lr'])}  # {_trust(summary)}",
-        f"steps = {steps}  # that the training has" + _batches(experiment.training.accumulate),
-        *epochs,
+        *_trust(summary),
+        f"peak = {_rounded(suggestion['lr'])}",
+        f"steps = {steps}  # {_meaning_of_steps(accumulate)}",
+        *(["steps_per_epoch = len(loader)" + _per_step(accumulate)] if uses_epochs else []),
         *optimizer,
         *scheduler.lines,
     ]
-    told = [f"# then, in the loop: {scheduler.when}"] if scheduler.lines else ["# the lr stays at its peak"]
-    told += _also(experiment.training)
-    return "\n".join([*sorted({"import torch", *imports, *scheduler.imports}, key=_order), "", *body, *told])
+
+    # Comments that say what the training loop must do.
+    comments = ["# The lr stays at its peak, so there is no scheduler."]
+    if scheduler.lines:
+        comments = [f"# In the training loop, call {scheduler.call} {scheduler.when}."]
+    comments += _other_settings(experiment.training)
+    imports = sorted({"import torch", *optimizer_imports, *scheduler.imports}, key=_import_order)
+    return "\n".join([*imports, "", *body, *comments])
 
 
-def _trust(summary: Mapping[str, Any]) -> str:
-    found, proof = summary["suggestion"], summary["verification"]
+def _trust(summary: Mapping[str, Any]) -> list[str]:
+    """Return comments on how far to trust the lr: its interval, its confidence, whether it was verified."""
+    suggestion, verification = summary["answer"], summary["verification"]
     verified = ""
-    if proof is not None and proof["verdict"] == "stands":
-        verified = f", verified on {proof['steps']:,} of {summary['training']['steps']:,} steps"
-    within = f"{found['low']:.3g} to {found['high']:.3g} should do as well"
-    return f"{within}; confidence: {found['confidence']}{verified}"
+    if verification is not None and verification["verdict"] == "stands":
+        verified = (
+            f", verified on {verification['steps']:,} of {counted(summary['training']['steps'], 'step')}"
+        )
+    interval = f"{suggestion['low']:.3g} to {suggestion['high']:.3g}"
+    return [
+        f"# Learning rates from {interval} should train about as well as this one.",
+        f"# Confidence: {suggestion['confidence']}{verified}.",
+    ]
 
 
-def _order(line: str) -> tuple[bool, bool, bool, str]:
-    """Imports of the standard library, of torch and numpy, and those of lrfind and the user's last."""
+def _import_order(line: str) -> tuple[bool, bool, bool, str]:
+    """Return a key that sorts imports: the standard library, numpy and torch, then lrfind and the user's."""
     top = line.split()[1].partition(".")[0]
     return top != "fnmatch", top not in ("fnmatch", "numpy", "torch"), line.startswith("from"), line
 
 
-def _lr(lr: float) -> float:
+def _rounded(lr: float) -> float:
+    """Return an lr with three significant digits."""
     return float(f"{lr:.3g}")
 
 
-def _shared(accumulate: int) -> str:
+def _per_step(accumulate: int) -> str:
+    """Return the end of an expression that turns a number of batches into a number of steps."""
     return "" if accumulate == 1 else f" / {accumulate}"
 
 
-def _batches(accumulate: int) -> str:
-    return "" if accumulate == 1 else f": one for every {accumulate} batches"
+def _meaning_of_steps(accumulate: int) -> str:
+    """Return a comment that says what `steps` counts."""
+    meaning = "the number of optimizer steps of the training"
+    return meaning if accumulate == 1 else f"{meaning}, one for every {accumulate} batches"
 
 
-def _also(training: TrainingSection) -> list[str]:
-    """What else the rate was found with, and belongs into the loop."""
-    used = {
+def _other_settings(training: TrainingSection) -> list[str]:
+    """Return a comment on the other settings that the lr was measured with and that the loop must share."""
+    settings = {
         "clip_value": training.clip_value,
         "clip_norm": training.clip_norm,
         "l1": training.l1 or None,
         "precision": None if training.precision == "float32" else training.precision,
     }
-    told = [f"{key} {given}" for key, given in used.items() if given is not None]
-    return [f"# the lr was found with {', '.join(told)}: keep that"] if told else []
+    words = [f"{name} {setting}" for name, setting in settings.items() if setting is not None]
+    if not words:
+        return []
+    return [f"# The lr was measured with {listed(words)}. Use the same in your training loop."]
 
 
 def _optimizer(section: OptimizerSection) -> tuple[list[str], list[str]]:
-    """Import lines, and those that make `optimizer`."""
+    """Return the import lines, and the lines that make `optimizer`."""
+    # Without param groups, a single call makes the optimizer.
     module, _, attribute = import_path("optimizer", section.name).partition(":")
     imports, name = imported(module, attribute)
     if section.name in OPTIMIZERS:
@@ -93,28 +116,36 @@ def _optimizer(section: OptimizerSection) -> tuple[list[str], list[str]]:
     others = keywords(section.args)
     if not section.param_groups:
         return imports, assigned("optimizer", name, ["model.parameters()", "lr=peak", *others])
+
+    # With param groups, the lines sort the parameters first. All frozen groups stay out of the optimizer.
     groups = section.param_groups
     rows = [_group(group) for group in groups if not group.frozen]
-    rows.append(f'{{"name": "{REST}", "params": named["{REST}"], "lr": peak}}')
+    rows.append(f'{{"name": "{REST}", "params": grouped["{REST}"], "lr": peak}}')
     table = "\n".join(["[", *(f"{INDENT}{row}," for row in rows), "]"])
-    matches = "\n".join(["{", *(f"{INDENT}{value(g.name)}: {value(g.match)}," for g in groups), "}"])
+    entries = (f"{INDENT}{value(group.name)}: {value(group.match)}," for group in groups)
+    patterns = "\n".join(["{", *entries, "}"])
     frozen = [
-        f"for parameter in named[{value(group.name)}]:\n{INDENT}parameter.requires_grad_(False)"
+        f"for parameter in grouped[{value(group.name)}]:\n{INDENT}parameter.requires_grad_(False)"
         for group in groups
         if group.frozen
     ]
     return ["from fnmatch import fnmatchcase", *imports], [
-        f"matches = {matches}",
-        f'named = {{name: [] for name in [*matches, "{REST}"]}}',
+        "# Each parameter joins the first group with a pattern that matches its name.",
+        f"patterns = {patterns}",
+        f'grouped = {{group: [] for group in [*patterns, "{REST}"]}}',
         "for name, parameter in model.named_parameters():",
-        f"{INDENT}fitting = (g for g in matches if any(fnmatchcase(name, each) for each in matches[g]))",
-        f'{INDENT}named[next(fitting, "{REST}")].append(parameter)',
+        f"{INDENT}matching = (",
+        f"{INDENT * 2}group for group in patterns"
+        " if any(fnmatchcase(name, pattern) for pattern in patterns[group])",
+        f"{INDENT})",
+        f'{INDENT}grouped[next(matching, "{REST}")].append(parameter)',
         *frozen,
         *assigned("optimizer", name, [table, "lr=peak", *others]),
     ]
 
 
 def _group(group: ParamGroup) -> str:
+    """Return a param group as Python."""
     lr = "peak" if group.lr_multiplier == 1 else f"{group.lr_multiplier!r} * peak"
-    others = "".join(f", {value(key)}: {value(given)}" for key, given in group.args.items())
-    return f'{{"name": {value(group.name)}, "params": named[{value(group.name)}], "lr": {lr}{others}}}'
+    others = "".join(f", {value(name)}: {value(setting)}" for name, setting in group.args.items())
+    return f'{{"name": {value(group.name)}, "params": grouped[{value(group.name)}], "lr": {lr}{others}}}'

@@ -1,1 +1,1 @@
-"""What a person reads on the terminal, made from plain results, a file for each kind of run."""
+"""What a person reads on the terminal: a file a kind of run."""

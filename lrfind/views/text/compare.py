@@ -1,41 +1,52 @@
-"""What a comparison found, in words."""
+"""What a comparison answers, in words."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from lrfind.views.text.parts import closing_lines, number, number_or_dash, table_text
-from lrfind.views.text.sweep import engine_text
+from lrfind.views.text.parts import (
+    closing_lines,
+    interval,
+    lanes_line,
+    loss_name,
+    number_or_dash,
+    table_block,
+)
+from lrfind.views.text.sweep import mode_text
+
+WIDTH = 130  # a comparison has more columns than a line of prose is wide
 
 
 def comparison_text(summary: dict[str, Any]) -> str:
-    """A comparison's summary: who won and how surely, a row a variant, the warnings."""
-    metric = summary["metric"]
-    if summary["best"]["lr"] is None:
-        lines = [f"Nothing to rank: {summary['best']['reason']}"]
+    """Return the summary of a comparison: who ended lowest and how surely, a row a variant, the warnings."""
+    if summary["answer"]["lr"] is None:
+        lines = [f"There is nothing to rank: {summary['answer']['reason']}"]
     else:
-        lines = [summary["verdict"]]
-        each = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
-        by = "validation loss" if summary["judge"] == "val_loss" else "final training loss"
-        lines.append(f"  by {by}, {each}; same budget, same weights and batches for a seed")
-    header = ["", "", "peak lr", "early", "middle", "final", "area"]
-    header += [*(["val loss"] if summary["judge"] == "val_loss" else []), *([metric] if metric else [])]
+        peaks = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
+        judged = f"judged by {loss_name(summary['judge'])}, {peaks}"
+        lines = [summary["verdict"], f"  {judged}, with the same budget, weights and batches for each seed"]
+    lines += _standings_table(summary)
+    lines.append(
+        "  early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
+        " steps; area: its mean"
+    )
+    lines.append(lanes_line(summary["lanes"]))
+    lines += [f"  {mode_text(summary['modes'])}"] if summary["modes"] else []
+    return "\n".join([*lines, *closing_lines(summary)])
+
+
+def _standings_table(summary: dict[str, Any]) -> list[str]:
+    metric, by_val_loss = summary["metric"], summary["judge"] == "val_loss"
+    standings = {True: "worse", False: "within the noise", None: ""}
     rows = []
     for row in summary["standings"]:
         values = [row["lr"], row["early"], row["middle"], row["train_loss"], row["area"]]
-        values += [row["val_loss"]] if summary["judge"] == "val_loss" else []
+        values += [row["val_loss"]] if by_val_loss else []
         values += [row["metric"]] if metric else []
-        standing = {True: "worse", False: "not told apart", None: ""}[row["worse_beyond_noise"]]
-        spread = f"{number(row['spread'][0])} to {number(row['spread'][1])}" if row["spread"] else "-"
+        spread = interval(*row["spread"]) if row["spread"] else "-"
         rank = "-" if row["rank"] is None else str(row["rank"])
-        first = "lowest" if row["rank"] == 1 else standing
-        rows.append([rank, row["variant"], *map(number_or_dash, values), spread, first])
-    header += ["between seeds", "beside the first"]
-    lines += ["", *(f"  {line}" for line in table_text(header, rows, width=130).splitlines()), ""]
-    lines.append(
-        "  early, middle, final: training loss at a tenth, at half, over the last twentieth; area: its mean"
-    )
-    lanes = summary["lanes"]
-    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
-    lines += [f"  {engine_text(summary['engines'])}"] if summary["engines"] else []
-    return "\n".join([*lines, *closing_lines(summary)])
+        standing = "lowest" if row["rank"] == 1 else standings[row["worse_beyond_noise"]]
+        rows.append([rank, row["variant"], *map(number_or_dash, values), spread, standing])
+    header = ["", "", "peak lr", "early", "middle", "final", "area"]
+    header += [*(["val loss"] if by_val_loss else []), *([metric] if metric else [])]
+    return table_block([*header, "between seeds", "beside the first"], rows, WIDTH)

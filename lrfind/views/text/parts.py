@@ -1,31 +1,58 @@
-"""What all reports have in common."""
+"""What all texts have in common: numbers, tables, wrapped paragraphs, and how a run's text ends."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from lrfind.errors import counted, listed
 
-def number(lr: float) -> str:
-    """A learning rate as people write it.
+WIDTH = 100  # characters of a line of prose
+RESUME = "Run `lrfind resume {run}` to continue."
+
+
+def number(value: float) -> str:
+    """Return a number as people write a learning rate.
 
     >>> number(0.033128), number(0.00009), number(12.0)
     ('0.0331', '9e-05', '12')
     """
-    return f"{lr:.3g}"
+    return f"{value:.3g}"
 
 
 def number_or_dash(value: float | None) -> str:
-    """A number, or a dash where there is none."""
+    """Return a number, or a dash if there is none."""
     return "-" if value is None else number(value)
 
 
-def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = 100) -> str:
-    """A plain table, as wide as it needs to be, for a terminal or a pipe."""
+def interval(low: float, high: float) -> str:
+    """Return an interval.
+
+    >>> interval(0.01, 0.1)
+    '0.01 to 0.1'
+    """
+    return f"{number(low)} to {number(high)}"
+
+
+def wrapped(text: str, indent: str = "  ") -> list[str]:
+    """Return the lines of a paragraph; those after the first are indented by two spaces."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> str:
+    """Return a plain table, as wide as it needs to be, for a terminal or a pipe."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in header:
         table.add_column(title)
@@ -37,36 +64,60 @@ def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int 
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
-def closing_lines(summary: dict[str, Any]) -> list[str]:
-    """What else must be known of a run: its data, notes, warnings, and how its gradients are."""
+def table_block(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> list[str]:
+    """Return the lines of an indented table, with an empty line above and below."""
+    return ["", *(f"  {line}" for line in table_text(header, rows, width).splitlines()), ""]
+
+
+def loss_name(judge: str) -> str:
+    """Return the name of the loss that decides."""
+    return "validation loss" if judge == "val_loss" else "final training loss"
+
+
+def lanes_line(lanes: Mapping[str, Any]) -> str:
+    """Return how many lanes have settled, and what they took.
+
+    >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}})
+    '  lanes: 3 of 3 (3 diverged), 240 training steps'
+    """
+    outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
+    ended = f" ({outcomes})" if outcomes else ""
+    steps = counted(lanes["steps"], "training step")
+    return f"  lanes: {lanes['settled']} of {lanes['planned']}{ended}, {steps}"
+
+
+def closing_lines(summary: Mapping[str, Any]) -> list[str]:
+    """Return what else a reader should know of a run: its data, its gradients, notes and warnings."""
     notes = [f"note: {note}" for note in summary["notes"]]
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     return [*_data(summary["data"]), *_health(summary["health"]), *notes, *warnings]
 
 
-def _data(facts: dict[str, Any] | None) -> list[str]:
-    """How many rows there were, and what was done to them."""
+def _data(facts: Mapping[str, Any] | None) -> list[str]:
+    """Return how many rows there are, and what was done to them."""
     if not facts:
         return []
+    rows = facts["rows"]
     counts = [
-        f"{count:,} rows to {what}" if count is not None else f"an unknown number of rows to {what}"
-        for what, count in (("train", facts["rows"]["train"]), ("validate", facts["rows"]["validation"]))
+        f"{counted(count, 'row')} to {purpose}"
+        if count is not None
+        else f"an unknown number of rows to {purpose}"
+        for purpose, count in (("train", rows["train"]), ("validate", rows["validation"]))
     ]
-    told = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
-    return [f"  with {' and '.join(counts)}", *(f"    {each}" for each in told)]
+    remarks = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
+    return [f"  data: {' and '.join(counts)}", *(f"    {remark}" for remark in remarks)]
 
 
-def _health(found: dict[str, Any] | None) -> list[str]:
-    """How the gradients are: what is wrong with them and what to try, or that nothing is."""
-    if found is None:
+def _health(health: Mapping[str, Any] | None) -> list[str]:
+    """Return what is wrong with the gradients and what to try, or that nothing is."""
+    if health is None:
         return []
-    layers = "1 layer" if found["layers"] == 1 else f"{found['layers']} layers"
-    if not found["looks"]:
-        return ["  gradients: not judged, as there was no look while the loss was finite"]
-    if not found["findings"]:
-        looks = "1 look" if found["looks"] == 1 else f"{found['looks']} looks"
-        return [f"  gradients: healthy in {layers}, at {looks}"]
+    if not health["looks"]:
+        return ["  gradients: not judged, because there was no look at them while the loss was finite"]
+    if not health["findings"]:
+        layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "look")
+        return [f"  gradients: healthy in {layers}, in {looks}"]
     return [
         f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
-        for finding in found["findings"]
+        for finding in health["findings"]
     ]

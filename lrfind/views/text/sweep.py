@@ -1,78 +1,86 @@
-"""What a grid or a search found, in words, and what it will cost."""
+"""What a grid or a search answers, in words, and what it will cost."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lrfind.views.text.parts import closing_lines, number, table_text
+from lrfind.config.sections import CompareSection, GridSection, LanesSection, SearchSection
+from lrfind.errors import counted
+from lrfind.views.text.parts import (
+    closing_lines,
+    interval,
+    lanes_line,
+    loss_name,
+    number,
+    number_or_dash,
+    table_block,
+    table_text,
+)
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
-    """A sweep's summary: the best lr, what else would do, a row a rate, the warnings."""
-    best, usable, engine = summary["best"], summary["usable"], summary["engine"]
-    lines = []
-    if best["lr"] is None:
-        lines.append(f"No best learning rate: {best['reason']}")
-    else:
-        between = ""
-        if best["low"] is not None:
-            between = f"   [{number(best['low'])} to {number(best['high'])} between seeds]"
-        lines.append(f"Best learning rate: {number(best['lr'])}{between}")
-        by = "validation loss" if summary["judge"] == "val_loss" else "final training loss"
-        reached = f"{by} {number(best[summary['judge']])}"
-        if best["metric"] is not None:
-            reached += f", {summary['metric']} {number(best['metric'])}"
-        lines.append(f"  {reached}")
-        lost = f"at most {usable['tolerance']:.0%} of the drop from the first loss"
-        stretch = f"{number(usable['low'])} to {number(usable['high'])}, which lose {lost}"
-        alone = f"no other of these: all lose more than {lost.removeprefix('at most ')}"
-        lines.append(f"  usable: {stretch if usable['low'] < usable['high'] else alone}")
-    if summary["edge"] is not None:
-        lines.append(
-            f"  edge: {number(summary['edge'])}, between the last that finished and the first that diverged"
-        )
-    if summary["sensitivity"] is not None:
-        lines.append(
-            f"  lr sensitivity: {number(summary['sensitivity'])}, the loss that a random lr of these costs"
-        )
-    lines += ["", *(f"  {line}" for line in rates_text(summary).splitlines()), ""]
-    lanes = summary["lanes"]
-    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}, {lanes['steps']} training steps")
-    if summary["pruned"]["lanes"]:
-        pruned = summary["pruned"]
-        lines.append(
-            f"  pruned: {pruned['lanes']} lanes, which saved {pruned['steps_saved']} steps"
-            f" ({pruned['share_saved']:.0%})"
-        )
-    if engine:
-        lines.append(f"  {engine_text([engine])}")
+    """Return the summary of a sweep: the best lr, the usable ones, a row a rate, the warnings."""
+    lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
+    lines.append(lanes_line(summary["lanes"]))
+    pruned = summary["pruned"]
+    if pruned["lanes"]:
+        saved = f"{counted(pruned['steps_saved'], 'step')} ({pruned['share_saved']:.0%})"
+        lines.append(f"  pruned: {counted(pruned['lanes'], 'lane')}, which saved {saved}")
+    if summary["mode"]:
+        lines.append(f"  {mode_text([summary['mode']])}")
     return "\n".join([*lines, *closing_lines(summary)])
 
 
-def rates_text(summary: dict[str, Any]) -> str:
-    """A table of a sweep's rates."""
-    metric = summary["metric"]
-    header = ["lr", "outcome", *(["val loss"] if summary["judge"] == "val_loss" else []), "train loss"]
-    header += [metric] if metric else []
-    header += ["between seeds", "beside the best"]
+def _answer_lines(summary: dict[str, Any]) -> list[str]:
+    answer, usable = summary["answer"], summary["usable"]
+    if answer["lr"] is None:
+        return [f"No best learning rate: {answer['reason']}"]
+    between = ""
+    if answer["low"] is not None:
+        between = f"   [{interval(answer['low'], answer['high'])} between seeds]"
+    reached = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}"
+    if answer["metric"] is not None:
+        reached += f", {summary['metric']} {number(answer['metric'])}"
+    loss = f"{usable['tolerance']:.0%} of the drop from the first loss"
+    if usable["low"] < usable["high"]:
+        range_text = f"{interval(usable['low'], usable['high'])}; these rates lose at most {loss}"
+    else:
+        range_text = f"no other of these rates; all others lose more than {loss}"
+    return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
+
+
+def _edge_lines(summary: dict[str, Any]) -> list[str]:
+    lines = []
+    if summary["edge"] is not None:
+        between = "between the last rate that finished and the first that diverged"
+        lines.append(f"  edge: {number(summary['edge'])}, {between}")
+    if summary["sensitivity"] is not None:
+        sensitivity = number(summary["sensitivity"])
+        lines.append(f"  lr sensitivity: {sensitivity}, the loss that a random one of these rates costs")
+    return lines
+
+
+def _rates_table(summary: dict[str, Any]) -> list[str]:
+    metric, by_val_loss = summary["metric"], summary["judge"] == "val_loss"
     rows = []
     for rate in summary["rates"]:
         outcome = rate["outcome"]
         if rate["diverged_at"] is not None:
             outcome += f" at step {rate['diverged_at']}"
-        values = [rate["val_loss"]] if summary["judge"] == "val_loss" else []
+        values = [rate["val_loss"]] if by_val_loss else []
         values += [rate["train_loss"], *([rate["metric"]] if metric else [])]
-        spread = f"{number(rate['spread'][0])} to {number(rate['spread'][1])}" if rate["spread"] else "-"
-        shown = ["-" if value is None else number(value) for value in values]
-        rows.append([number(rate["lr"]), outcome, *shown, spread, _standing(rate, summary)])
-    return table_text(header, rows)
+        spread = interval(*rate["spread"]) if rate["spread"] else "-"
+        cells = map(number_or_dash, values)
+        rows.append([number(rate["lr"]), outcome, *cells, spread, _standing(rate, summary)])
+    losses = [*(["val loss"] if by_val_loss else []), "train loss", *([metric] if metric else [])]
+    return table_block(["lr", "outcome", *losses, "between seeds", "beside the best"], rows)
 
 
 def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
-    """How a rate stands beside the best."""
+    """Return how a rate compares with the best one."""
     usable = summary["usable"]
-    if rate["lr"] == summary["best"]["lr"]:
+    if rate["lr"] == summary["answer"]["lr"]:
         return "best"
     if rate["outcome"] != "finished" or usable["low"] is None:
         return ""
@@ -81,8 +89,38 @@ def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
     return "maybe worse" if rate["worse_beyond_noise"] is False else "worse"
 
 
+def dry_run_text(
+    rows: Sequence[Mapping[str, Any]],
+    section: LanesSection,
+    cost: Mapping[str, Any],
+    modes: Sequence[Mapping[str, Any]],
+) -> str:
+    """Return the lanes that a sweep begins with, what follows them, and what the whole will take.
+
+    Args:
+        rows: lane, variant, seed and lr of each lane of the first round.
+        section: the section of the config.
+        cost: the fields of `training.mode.Cost`.
+        modes: the fields of `training.mode.Mode`, one mapping for each problem.
+    """
+    cells = [(str(row["lane"]), row["variant"], str(row["seed"]), f"{row['lr']:.6g}") for row in rows]
+    lines = [table_text(("lane", "", "seed", "lr"), cells)]
+    if isinstance(section, SearchSection) and cost["lanes"] > len(rows):
+        lines.append(f"... and {cost['lanes'] - len(rows)} more, which {section.sampler} proposes later")
+    if isinstance(section, GridSection) and section.extend:
+        lines.append("... and more outward, while the best lr is the lowest or the highest (--extend)")
+    if isinstance(section, CompareSection) and section.one_peak is None:
+        if section.peaks is None:
+            lines.append(
+                "... and more outward, while the best peak of a variant is its lowest or its highest"
+            )
+        seeds = counted(section.seeds, "other seed")
+        lines.append(f"... and then {seeds} of each variant at its best peak, which are compared")
+    return "\n".join([*lines, f"{cost_text(**cost)}; {mode_text(modes)}"])
+
+
 def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
-    """What a sweep will take.
+    """Return what a sweep will take.
 
     >>> cost_text(9, 100, 8.2, 200_000)
     '9 lanes x 100 steps, about 8 s and 0.2 MB'
@@ -91,15 +129,18 @@ def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
         time = f"{seconds:.0f} s"
     else:
         time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    return f"{lanes} lanes x {steps} steps, about {time} and {bytes / 1e6:.1f} MB"
+    size = f"{bytes / 1e6:.1f} MB"
+    return f"{counted(lanes, 'lane')} x {counted(steps, 'step')}, about {time} and {size}"
 
 
-def engine_text(engines: Iterable[Any]) -> str:
-    """How lanes are run and why; `engines` are `calibration.Engine`s, or these as plain data."""
+def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
+    """Return how lanes run and why.
+
+    Args:
+        modes: the fields of `training.mode.Mode`, one mapping for each problem.
+    """
     texts = []
-    for engine in engines:
-        told = engine if isinstance(engine, dict) else vars(engine)
-        threads = f"{told['threads']} thread{'s' if told['threads'] > 1 else ''}"
-        way = "stacked" if told["lanes"] == "stacked" else "one after another"
-        texts.append(f"lanes run {way}, on {threads}: {told['why']}")
+    for mode in modes:
+        way = "stacked" if mode["lanes"] == "stacked" else "one after another"
+        texts.append(f"lanes run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}")
     return "; ".join(dict.fromkeys(texts))

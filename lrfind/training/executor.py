@@ -1,4 +1,4 @@
-"""Teams: lanes of one seed that take their steps together, one alone or a stack, and what they measure."""
+"""Executors: they train lanes of one seed, one lane or a stack of lanes, and record what these measure."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ BLOCK = 16  # steps of a stack between two looks at its losses
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all lanes of a run have in common, besides the problem.
+    """What all lanes of a run have in common besides the problem.
 
     Attributes:
-        factor: of `DivergenceRule`.
-        eval_every: steps between evaluations; None evaluates at the end alone.
+        factor: the factor of `DivergenceRule`.
+        eval_every: the number of steps between evaluations; None to evaluate at the end only.
         evaluated: whether lanes are evaluated at all.
-        rungs: after how many steps lanes are pruned; empty for never.
-        grad_norm: also measure the norm of the gradient; of single lanes only.
+        rungs: the numbers of steps after which lanes are pruned; empty for never.
+        grad_norm: whether to measure the norm of the gradient too; for single lanes only.
         early_stop: when a lane ends before its last step; None for never.
-        pause_every: steps between other pauses, in which a lane's state may be kept.
-        looks: how often, evenly over a lane's steps, its layers are looked at; see `lrfind.analysis.health`.
+        pause_every: the number of steps between other pauses, in which a lane's state may be stored.
+        looks: how often a lane's layers are looked at, evenly over its steps; see `lrfind.analysis.health`.
     """
 
     factor: float = AT_A_CONSTANT_LR
@@ -54,22 +54,22 @@ class Conditions:
     looks: int = 0
 
     def stops(self, steps: int) -> list[int]:
-        """After how many steps training pauses: for evaluations, for rungs and at the end."""
+        """Return after how many steps training pauses: for evaluations, for rungs and at the end."""
         every = [range(n, steps, n) for n in (self.eval_every, self.pause_every) if n]
         return sorted({*itertools.chain(*every), *self.rungs, steps})
 
     def evaluated_at(self, step: int, steps: int) -> bool:
-        """Whether lanes are evaluated after so many steps."""
+        """Return whether lanes are evaluated after so many steps."""
         return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
 
 
 ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
-"""Of range tests."""
+"""The conditions of range tests."""
 
 
 @dataclass
 class Record:
-    """One lane while it is measured; `outcome` is None until it ends."""
+    """What one lane has measured so far; `outcome` is None until the lane ends."""
 
     lane: Lane
     conditions: Conditions
@@ -91,36 +91,38 @@ class Record:
         if self.rule.diverges(step.loss):
             self.outcome = "diverged"
 
-    def saw(self, rows: Sequence[LayerHealth]) -> None:
-        """Take looks at the layers, up to the last step: lanes of a stack go on while others need them."""
+    def take_looks(self, rows: Sequence[LayerHealth]) -> None:
+        """Take looks up to the lane's last step, since a stack goes on while its other lanes need it."""
         last = len(self.steps) - 1
         for row in rows:
             if row.step < last or (row.step == last and not self.outcome):
                 self.health.append(row)
-            elif row.step == last:  # where it diverged, its last update counts for nothing
+            elif row.step == last:  # the lane ended here, so this step's update says nothing about it
                 self.health.append(row._replace(update_ratio=None))
 
-    def evaluated(self, evaluation: Evaluation) -> None:
+    def take_evaluation(self, evaluation: Evaluation) -> None:
         """Take an evaluation, which may end the lane."""
         self.evaluations.append(evaluation)
-        early, losses = self.conditions.early_stop, [each.val_loss for each in self.evaluations]
+        early, losses = self.conditions.early_stop, [evaluation.val_loss for evaluation in self.evaluations]
         if early and plateaued(losses, patience=early.patience, threshold=early.threshold):
             self.outcome = "finished"
 
     def lr(self, ahead: slice) -> Array:
-        """The lrs of the next steps, as far as they follow from the evaluations so far."""
+        """Return the lrs of these steps, as far as they follow from the evaluations so far."""
         lr, reaction = self.lane.lr[ahead], self.lane.reaction
         if reaction is None or reaction.to != "val_loss":
             return lr
-        return lr * reaction.multiplier([each.val_loss for each in self.evaluations], self.lane.peak)
+        return lr * reaction.multiplier(
+            [evaluation.val_loss for evaluation in self.evaluations], self.lane.peak
+        )
 
     def momentum(self, ahead: slice) -> Array | None:
-        """The momentum of the next steps; None leaves the optimizer's own."""
+        """Return the momentum of these steps; None leaves the optimizer's own."""
         return None if self.lane.momentum is None else self.lane.momentum[ahead]
 
     @property
     def damping(self) -> Callable[[float], float] | None:
-        """What the next step's lr is multiplied with, from the norm of its gradient."""
+        """The function from the norm of the next step's gradient to what its lr is multiplied by; or None."""
         reaction = self.lane.reaction
         if reaction is None or reaction.to != "grad_norm":
             return None
@@ -134,7 +136,7 @@ class Record:
         return damp
 
     def result(self, outcome: Outcome) -> LaneResult:
-        """What was measured, with this outcome unless it has one."""
+        """Return what was measured, with this outcome unless the lane has one."""
 
         def column(values: list[Any]) -> Any:
             return None if not values or values[0] is None else np.array(values, dtype=np.float64)
@@ -161,12 +163,12 @@ class Record:
 
 
 def _storable(error: BaseException) -> str:
-    """An exception's type and text, without what no file can hold (lone surrogates)."""
+    """Return an exception's type and text without lone surrogates, which no file can hold."""
     return f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
 
 
-class Team(Protocol):
-    """Lanes of one seed that take their steps together: one alone, or a stack of them."""
+class Executor(Protocol):
+    """Trains lanes of one seed, in one mode."""
 
     records: list[Record]
 
@@ -177,8 +179,8 @@ class Team(Protocol):
         """Evaluate every lane that has not ended."""
 
 
-class Alone:
-    """A team of one lane. An exception ends the lane as failed."""
+class SingleExecutor:
+    """Trains one lane. An exception ends the lane as failed."""
 
     def __init__(self, problem: Problem, lane: Lane, conditions: Conditions, watch: Watch) -> None:
         self.records = [Record(lane, conditions)]
@@ -188,19 +190,19 @@ class Alone:
 
     @property
     def record(self) -> Record:
-        """Of its lane."""
+        """The record of the lane."""
         return self.records[0]
 
     @property
     def setup(self) -> Setup:
-        """The parts of its lane; made when first asked for."""
+        """The parts of the lane; they are made when first asked for."""
         if self._setup is None:
             self._setup = self._problem.setup(self.record.lane.seed)
         return self._setup
 
     @property
     def gauge(self) -> Gauge:
-        """Looks at its layers."""
+        """The gauge that looks at the lane's layers."""
         if self._gauge is None:
             record = self.record
             looks = look_steps(record.lane.lr.size, record.conditions.looks)
@@ -208,18 +210,16 @@ class Alone:
         return self._gauge
 
     def advance(self, until: int) -> None:
-        """Train up to step `until`."""
+        """Train the lane up to step `until`."""
         record = self.record
         at = len(record.steps)
-        with self._failure_noted():
-            setup = self.setup
-            lr, momentum = record.lr(slice(at, until)), record.momentum(slice(at, until))
+        with self._failure_recorded():
             steps = train(
-                setup,
-                lr,
+                self.setup,
+                record.lr(slice(at, until)),
                 start=at,
                 grad_norm=self._grad_norm,
-                momentum=momentum,
+                momentum=record.momentum(slice(at, until)),
                 damping=record.damping,
                 gauge=self.gauge,
             )
@@ -231,27 +231,27 @@ class Alone:
                         break
             finally:
                 for rows in self.gauge.take():
-                    record.saw(rows)
+                    record.take_looks(rows)
 
     def evaluate(self, step: int) -> None:
         """Evaluate the lane."""
-        if self._setup is None or self._problem.validation is None or self.records[0].outcome:
+        if self._setup is None or self._problem.validation is None or self.record.outcome:
             return
         model, loss_fn = self._setup.model, self._setup.loss_fn
-        with self._failure_noted(), evaluating(model), torch.no_grad():
-            found = evaluate(partial(score, model, loss_fn), self._problem.validation())
-            _note_evaluations(self.records, step, *found)
+        with self._failure_recorded(), evaluating(model), torch.no_grad():
+            evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
+            _record_evaluations(self.records, step, *evaluation)
 
     @contextmanager
-    def _failure_noted(self) -> Iterator[None]:
+    def _failure_recorded(self) -> Iterator[None]:
         try:
             yield
         except (Exception, SystemExit) as error:
             self.record.outcome, self.record.failure = "failed", error
 
 
-class Stacked:
-    """A team whose lanes are one stack. An exception is raised: it may be one lane's or the stack's."""
+class StackExecutor:
+    """Trains lanes as one stack. It raises an exception, which may be one lane's fault or the stack's."""
 
     def __init__(
         self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
@@ -263,53 +263,59 @@ class Stacked:
         self._inside = self.records  # the records of the stack's lanes, some of which may have ended
 
     def advance(self, until: int) -> None:
-        """Train up to step `until`, and leave lanes that have ended out where that pays."""
-        if self._stack is None:
-            setup = self._problem.setup(self.records[0].lane.seed)
-            graphs = self._problem.graphs
-            self._stack = Stack(setup, len(self.records), compile=self._compile, graphs=graphs)
-            record = self.records[0]
-            self._gauge = gauge_of(setup, look_steps(record.lane.lr.size, record.conditions.looks))
-        assert self._gauge is not None  # it came with the stack
+        """Train up to step `until`, and leave lanes out that have ended where that pays."""
+        stack, gauge = self._begun()
         while live := [record for record in self._inside if not record.outcome]:
             at = len(live[0].steps)
             if at >= until:
                 break
             if len(live) <= len(self._inside) // 2:  # a smaller stack is recorded anew, which takes a while
-                self._take_looks()
+                self._take_looks(gauge)
                 staying = [i for i, record in enumerate(self._inside) if not record.outcome]
-                self._stack.keep(staying)
-                self._gauge.keep(staying)
+                stack.keep(staying)
+                gauge.keep(staying)
                 self._inside = live
             ahead = slice(at, min(at + BLOCK, until))
             lr = np.stack([record.lr(ahead) for record in self._inside], axis=1)  # (T, K)
             momentum = self._inside[0].momentum(ahead)  # lanes of a stack have it in common
-            table = self._stack.train(lr, momentum, start=at, gauge=self._gauge)
+            table = stack.train(lr, momentum, start=at, gauge=gauge)
             for i, losses in enumerate(table.tolist()):
-                taken: list[tuple[Lane, float]] = []
-                for record, loss, lane_lr in zip(self._inside, losses, lr[i].tolist(), strict=True):
-                    if not record.outcome:
-                        record.take(Step(at + i, lane_lr, loss))
-                        taken.append((record.lane, loss))
-                if taken:
-                    self._watch([lane for lane, _ in taken], at + i, [loss for _, loss in taken])
-        self._take_looks()
+                self._take(at + i, lr[i].tolist(), losses)
+        self._take_looks(gauge)
 
-    def _take_looks(self) -> None:
-        assert self._gauge is not None
-        for record, rows in zip(self._inside, self._gauge.take(), strict=False):
-            record.saw(rows)
+    def _begun(self) -> tuple[Stack, Gauge]:
+        """Return the stack and its gauge; they are made when first asked for."""
+        if self._stack is None or self._gauge is None:
+            lane, looks = self.records[0].lane, self.records[0].conditions.looks
+            setup = self._problem.setup(lane.seed)
+            self._stack = Stack(setup, len(self.records), compile=self._compile, graphs=self._problem.graphs)
+            self._gauge = gauge_of(setup, look_steps(lane.lr.size, looks))
+        return self._stack, self._gauge
+
+    def _take(self, step: int, lrs: Sequence[float], losses: Sequence[float]) -> None:
+        """Record a step of every lane that has not ended."""
+        taken: list[tuple[Lane, float]] = []
+        for record, loss, lr in zip(self._inside, losses, lrs, strict=True):
+            if not record.outcome:
+                record.take(Step(step, lr, loss))
+                taken.append((record.lane, loss))
+        if taken:
+            self._watch([lane for lane, _ in taken], step, [loss for _, loss in taken])
+
+    def _take_looks(self, gauge: Gauge) -> None:
+        for record, rows in zip(self._inside, gauge.take(), strict=False):
+            record.take_looks(rows)
 
     def evaluate(self, step: int) -> None:
         """Evaluate the stack."""
         if self._stack is not None and self._problem.validation is not None:
-            _note_evaluations(self._inside, step, *self._stack.evaluate(self._problem.validation()))
+            _record_evaluations(self._inside, step, *self._stack.evaluate(self._problem.validation()))
 
 
-def _note_evaluations(
+def _record_evaluations(
     records: Sequence[Record], step: int, val_loss: Array, metric: Array | None, name: Metric | None
 ) -> None:
     metrics = [None] * len(records) if metric is None else metric.tolist()
     for record, loss, value in zip(records, val_loss.tolist(), metrics, strict=True):
         if not record.outcome:
-            record.evaluated(Evaluation(step, loss, value))
+            record.take_evaluation(Evaluation(step, loss, value))

@@ -1,0 +1,76 @@
+"""What a run holds at one moment: a record of what is stored, and the result with the summary made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lrfind.analysis.lanes import LaneResult, PlannedLane
+from lrfind.catalog import KINDS, Kind
+from lrfind.config.experiment import Experiment
+from lrfind.config.variants import Variant, variants_of
+from lrfind.runs.database import Facts
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """Everything that a run's database holds, read once.
+
+    Attributes:
+        path: the run directory.
+        experiment: the experiment that the run was started with.
+        facts: what is known of the run besides its lanes.
+        plan: the planned lanes of a sweep; empty for other kinds of runs.
+        lanes: the results of the lanes so far, by number.
+    """
+
+    path: Path
+    experiment: Experiment
+    facts: Facts
+    plan: Sequence[PlannedLane]
+    lanes: Sequence[LaneResult]
+
+    @property
+    def command(self) -> str:
+        """The command that made the run."""
+        return self.facts.command
+
+    @property
+    def kind(self) -> Kind:
+        """The catalog's row of the command."""
+        return KINDS[self.facts.command]
+
+    @property
+    def section(self) -> Any:
+        """The section of the config that the command reads."""
+        return getattr(self.experiment, self.kind.section)
+
+    @cached_property
+    def variants(self) -> list[Variant]:
+        """What the run compares; one variant where it compares nothing."""
+        return variants_of(self.experiment, self.command)
+
+    @property
+    def planned(self) -> int:
+        """The number of lanes that the run will have in all, as far as is known."""
+        return max(self.facts.planned or 0, len(self.lanes), 1)
+
+
+@dataclass(frozen=True)
+class RunResult(RunRecord):
+    """A record, and its summary, which tables, plots and texts are made of.
+
+    Attributes:
+        summary: plain data, the content of summary.json; see `runs.summary.summarize`.
+    """
+
+    summary: dict[str, Any]
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The answer of the summary: a mapping with `lr`, which is None if there is no answer."""
+        answer: dict[str, Any] = self.summary["answer"]
+        return answer

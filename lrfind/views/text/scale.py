@@ -1,0 +1,71 @@
+"""A learning rate for another batch size, and the noise scale, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from lrfind.analysis.batch_size import Scaled
+from lrfind.errors import counted
+from lrfind.views.text.parts import number_or_dash, table_text
+
+if TYPE_CHECKING:
+    from lrfind.experiments.noise_scale import NoiseScale
+
+
+def noise_scale_text(measured: Sequence[NoiseScale]) -> str:
+    """Return the noise scales that were measured along a training, a row a measurement."""
+    rows = []
+    for at in measured:
+        interval = "-"
+        if at.low is not None:
+            interval = (
+                f"{number_or_dash(at.low)} to {number_or_dash(at.high)}"
+                if at.high
+                else f"above {number_or_dash(at.low)}"
+            )
+        rows.append(
+            [
+                str(at.step),
+                number_or_dash(at.scale),
+                interval,
+                number_or_dash(at.gradient),
+                number_or_dash(at.trace),
+            ]
+        )
+    first = measured[0]
+    header = ("step", "scale", "95 %", "|G|^2", "tr(Sigma)")
+    lines = [
+        f"Gradient noise scale in rows (measured on {counted(first.batches, 'batch')} of {first.rows})",
+        "",
+        *(f"  {line}" for line in table_text(header, rows).splitlines()),
+        *(f"  step {at.step}: {at.note}" for at in measured if at.note),
+    ]
+    return "\n".join(lines)
+
+
+def scaled_text(scaled: Scaled, lr: float, from_batch: int, total: int | None) -> str:
+    """Return a learning rate for another batch size, the rule it comes from, and what goes with it.
+
+    Args:
+        scaled: the result.
+        lr: the lr before.
+        from_batch: the batch size before, of all workers together.
+        total: the batch size afterwards, of all workers together.
+    """
+    lines = [
+        f"Learning rate for batches of {total}: {scaled.lr:.4g}",
+        f"  from {lr:.4g} at {from_batch}: batch size x {scaled.batch_factor:.4g}, lr x {scaled.factor:.4g}",
+        f"  rule: {scaled.rule}, {scaled.source}",
+    ]
+    if scaled.settings:
+        lines.append(f"  change with it: {', '.join(f'{k} {_plain(v)}' for k, v in scaled.settings.items())}")
+    if scaled.warmup:
+        lines.append(f"  warmup: {scaled.warmup}")
+    return "\n".join([*lines, *(f"note: {text}" for text in scaled.notes)])
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(map(_plain, value))})"
+    return f"{value:.6g}"

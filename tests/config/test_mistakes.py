@@ -1,0 +1,236 @@
+"""Mistakes in values that may have several forms: each value has one message, which names every form once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+
+from lrfind.config.document import ConfigError, Mistake
+from lrfind.config.experiment import check, section_of
+from lrfind.config.mistakes import merge_unions, say
+from lrfind.config.sections import FindSection, GridSection
+from lrfind.config.shapes import shape_of
+from lrfind.errors import UsageError
+from tests.config.test_experiment import GOOD
+
+LENGTH = "a whole number, a share such as 0.05 or a length such as '2 epochs'"
+
+
+def mistakes(*overrides: str) -> list[Mistake]:
+    with pytest.raises(ConfigError) as refused:
+        check(GOOD, overrides, "f.yaml")
+    return refused.value.mistakes
+
+
+def messages(*overrides: str) -> list[str]:
+    return [mistake.message for mistake in mistakes(*overrides)]
+
+
+def schedule(name: str, args: str) -> list[str]:
+    """Return the messages about a schedule, without the path to its args."""
+    prefix = "training.schedule.args."
+    return [
+        message.removeprefix(prefix)
+        for message in messages(f"training.schedule={{name: {name}, args: {args}}}")
+    ]
+
+
+def merged(annotation: Any, value: Any) -> list[str]:
+    """Return what is wrong with a value, each message after the path in the value."""
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
+    errors = merge_unions(refused.value.errors(), annotation, value)
+    return [f"{'.'.join(map(str, error['loc']))}: {say(error)}" for error in errors]
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "expected"),
+    [
+        ("cosine", "{warmup: x}", [f"warmup: must be {LENGTH}; found the text 'x'"]),
+        ("cosine", "{warmup: true}", [f"warmup: must be {LENGTH}; found true"]),
+        ("cosine", "{warmup: null}", [f"warmup: must be {LENGTH}; found nothing"]),
+        ("cosine", "{warmup: 2 epoch s}", [f"warmup: must be {LENGTH}; found the text '2 epoch s'"]),
+        ("cosine", "{warmup: ['2 epochs']}", [f"warmup: must be {LENGTH}; found a list"]),
+        (
+            "exponential",
+            "{every: x}",
+            ["every: must be a whole number, a share such as 0.05, a length such as '2 epochs' or null;"
+             " found the text 'x'"],
+        ),
+        ("multi_step", "{at: [0.5, x]}", [f"at.1: must be {LENGTH}; found the text 'x'"]),
+        (
+            "multi_step",
+            "{at: [x, 1 epoch, {}]}",
+            [f"at.0: must be {LENGTH}; found the text 'x'", f"at.2: must be {LENGTH}; found a mapping"],
+        ),
+        ("multi_step", "{at: 2 epochs}", ["at: must be a list; found the text '2 epochs'"]),
+        ("one_cycle", "{momentum: x}", ["momentum: must be a list of numbers or null; found the text 'x'"]),
+        ("one_cycle", "{momentum: [0.9, x]}", ["momentum.1: must be a number; found the text 'x'"]),
+        ("one_cycle", "{anneal: 3}", ["anneal: must be 'cosine' or 'linear'; found 3"]),
+        ("cosine", "{end: x}", ["end: must be a number; found the text 'x'"]),
+        ("join", "{parts: [constant, linear], at: [x]}", [f"at.0: must be {LENGTH}; found the text 'x'"]),
+        (
+            "join",
+            "{parts: [constant, {name: linear, args: {warmup: x}}], at: [9]}",
+            [f"parts.1.args.warmup: must be {LENGTH}; found the text 'x'"],
+        ),
+    ],
+)  # fmt: skip
+def test_an_argument_of_a_schedule_has_one_message_with_every_form(
+    name: str, args: str, expected: list[str]
+) -> None:
+    assert schedule(name, args) == expected
+
+
+def test_lengths_in_epochs_are_named_only_where_they_are_allowed() -> None:
+    assert check(GOOD, ["training.schedule={name: multi_step, args: {at: [0.5, 2 epochs]}}"])
+    assert messages("data={name: image_folder, args: {path: x, size: 2 epochs}}") == [
+        "data.args.size: must be a whole number or a list of whole numbers; found the text '2 epochs'"
+    ]
+
+
+def test_a_number_of_a_users_schedule_is_not_called_a_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_for_mistakes.py").write_text(
+        "def fall(step, steps, speed: int | float = 1, steady: float | int | None = None): ...\n"
+        "def net(width: int | float): ...\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert schedule("'own_for_mistakes:fall'", "{speed: x, steady: y}") == [
+        "speed: must be a number or a length such as '2 epochs'; found the text 'x'",
+        "steady: must be a number, a length such as '2 epochs' or null; found the text 'y'",
+    ]
+    assert messages("model={name: 'own_for_mistakes:net', args: {width: x}}") == [
+        "model.args.width: must be a number; found the text 'x'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        ("betas: [0.9, x]", "betas.1: must be a number; found the text 'x'"),
+        ("betas: x", "betas: must be a list; found the text 'x'"),
+        ("betas: [0.9]", "betas: item 2 of the list is missing"),
+        ("betas: [0.9, 0.9, 0.9]", "betas: must not hold more than 2; found a list of 3"),
+        ("foreach: x", "foreach: must be true, false or null; found the text 'x'"),
+    ],
+)
+def test_an_argument_of_an_optimizer_is_told_at_its_place(args: str, expected: str) -> None:
+    assert messages(f"optimizer={{name: nadam, args: {{{args}}}}}") == [f"optimizer.args.{expected}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("data.batch_size=x", "must be a whole number, 'full' or null; found the text 'x'"),
+        ("data.batch_size=1.5", "must be a whole number, 'full' or null; found 1.5"),
+        ("data.batch_size=true", "must be a whole number, 'full' or null; found true"),
+        ("data.batch_size=0", "must be a whole number greater than 0, 'full' or null; found 0"),
+        ("data.validation=x", "must be a number or null; found the text 'x'"),
+        ("data.validation=1", "must be less than 1; found 1"),
+        ("training.eval_every=x", "must be a whole number or null; found the text 'x'"),
+        ("training.eval_every=0", "must be greater than 0; found 0"),
+        ("training.early_stop=x", "must be a mapping of keys to values or null; found the text 'x'"),
+        ("training.schedule=3", "must be a name or a mapping of keys to values; found 3"),
+        ("loss=3", "must be a name, a mapping of keys to values or null; found 3"),
+        ("model=null", "must be a name or a mapping of keys to values; found nothing"),
+        ("find=fast", "must be a mapping of keys to values; found the text 'fast'"),
+        ("grid.lrs=x", "must be a list of numbers or null; found the text 'x'"),
+        ("compare.schedules=cosine", "must be a list; found the text 'cosine'"),
+        ("model.init_from=3", "must be text or null; found 3"),
+        ("model.init_from=''", "must not be empty"),
+    ],
+)
+def test_a_value_of_a_section_has_one_message_with_every_form(override: str, expected: str) -> None:
+    assert messages(override) == [f"{override.partition('=')[0]}: {expected}"]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("grid.lrs=[1, x]", "grid.lrs.1: must be a number; found the text 'x'"),
+        (
+            "compare.schedules=[cosine, 3]",
+            "compare.schedules.1: must be a name or a mapping of keys to values; found 3",
+        ),
+        ("compare.schedules=[3]", "compare.schedules.0: must be a name or a mapping of keys to values; found 3"),
+        (
+            "compare.optimizers=[sgd, {name: adam, lr: x}]",
+            "compare.optimizers.1.lr: must be a number or null; found the text 'x'",
+        ),
+        (
+            "optimizer.param_groups=[{name: a, match: 3}]",
+            "optimizer.param_groups.0.match: must be text or a list of texts; found 3",
+        ),
+        (
+            "optimizer.param_groups=[{name: a, match: [b, 3]}]",
+            "optimizer.param_groups.0.match.1: must be text; found 3",
+        ),
+        ("optimizer.param_groups=[{name: a, match: b, frozn: true}]", "unknown key 'frozn'; did you mean frozen?"),
+        ("training.early_stop={patienc: 1}", "unknown key 'patienc'; did you mean patience?"),
+    ],
+)  # fmt: skip
+def test_a_value_inside_a_list_or_an_optional_section_is_told_at_its_place(
+    override: str, expected: str
+) -> None:
+    assert messages(override) == [expected]
+
+
+def test_the_message_points_at_the_value_itself() -> None:
+    override = 'training.schedule={name: multi_step, args: {at: [0.5, "x"]}}'
+    (mistake,) = mistakes(override)
+    assert (mistake.place.source, mistake.place.column) == ("--set", override.index('"x"') + 1)
+
+
+class Point(BaseModel):
+    x: int | Literal["left", "right"] | None
+    y: float = 0.0
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        (bool | int | str, 1.5, [": must be true, false, a whole number or text; found 1.5"]),
+        (float | int | None, "x", [": must be a number or null; found the text 'x'"]),
+        (Literal["a", "b"] | None, 3, [": must be 'a', 'b' or null; found 3"]),
+        (Literal["a", None], 3, [": must be 'a' or null; found 3"]),
+        (Literal[1, 3] | Sequence[int], "x", [": must be 1, 3 or a list of whole numbers; found the text 'x'"]),
+        (int | list[int], [3, "x"], ["1: must be a whole number; found the text 'x'"]),
+        (int | list[int], ["x", "y"], [f"{i}: must be a whole number; found the text '{t}'" for i, t in enumerate("xy")]),
+        (list[int] | list[str], [1, "x"], [": must be a list of whole numbers or a list of texts; found a list"]),
+        (str | list[int | str | None], [1, 2.5], ["1: must be a whole number, text or null; found 2.5"]),
+        (str | list[list[int] | None], [[1], [2, "x"]], ["1.1: must be a whole number; found the text 'x'"]),
+        (int | tuple[float, float], "x", [": must be a whole number or a list of 2 numbers; found the text 'x'"]),
+        (int | tuple[str, ...], 1.5, [": must be a whole number or a list of texts; found 1.5"]),
+        (int | dict[str, int], {"int": "x"}, ["int: must be a whole number; found the text 'x'"]),
+        (Point | int, {"x": "up"}, ["x: must be a whole number, 'left', 'right' or null; found the text 'up'"]),
+        (Point | int, "x", [": must be a mapping of keys to values or a whole number; found the text 'x'"]),
+        (Annotated[int, Field(ge=2, lt=9)] | str, 1, [": must be a whole number at least 2 or text; found 1"]),
+        (Annotated[int | str, Field()] | None, 1.5, [": must be a whole number, text or null; found 1.5"]),
+        (int | Annotated[list[int], Field(min_length=1)], [], [": must not be empty"]),
+        (list[int], "x", [": must be a list; found the text 'x'"]),
+    ],
+)  # fmt: skip
+def test_the_branches_of_any_union_are_merged(annotation: Any, value: Any, expected: list[str]) -> None:
+    assert merged(annotation, value) == expected
+
+
+def test_python_arguments_have_the_same_messages() -> None:
+    with pytest.raises(UsageError, match=r"^budget: must be a whole number or null; found the text 'x'$"):
+        section_of(FindSection, budget="x")
+    with pytest.raises(
+        UsageError, match=r"^lrs\.1: must be a number; found the text 'x'; points: must be at"
+    ):
+        section_of(GridSection, lrs=[0.1, "x"], points=1)
+
+
+def test_a_part_of_a_join_that_is_no_schedule_names_both_forms() -> None:
+    joined = check(GOOD, ["training.schedule={name: join, args: {parts: [constant, 3], at: [9]}}"])
+    with pytest.raises(UsageError, match="is not a schedule: must be a name or a mapping of keys to values;"):
+        shape_of(joined.training.schedule, 20)
