@@ -225,7 +225,7 @@ def find(
     """Find the learning rate to train with; afterwards everything is as it was, bit for bit.
 
     Short probes train at constant rates, all from the model's weights and on the same batches; see
-    `analysis.probing.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` says what is
+    `analysis.probe_search.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` says what is
     restored.
 
     Args:

@@ -63,12 +63,12 @@ def row(name: str, config: Path) -> tuple[tuple[str, ...], list[str]]:
         for summary in (ramp, grid)
         for finding in summary["health"]["findings"]
     }
-    best = grid["best"]
+    best = grid["answer"]
     metric = "-" if best["metric"] is None else f"{grid['metric']} {best['metric']:.3g}"
     cells = (
         name,
         f"{ramp_seconds:.0f} s",
-        f"{ramp['suggestion']['lr']:.2g}",
+        f"{ramp['answer']['lr']:.2g}",
         f"{grid_seconds:.0f} s",
         f"{best['lr']:.2g}",
         f"{best['val_loss']:.3g}",

@@ -19,6 +19,7 @@ from lrfind.config.experiment import check
 from lrfind.config.templates import starter
 from lrfind.experiments.train import run_training
 from lrfind.runs.store import Run
+from lrfind.training.watch import Observer
 
 COLUMNS = "id,area,rooms,floor,built,district,lift,garden,rent"
 PRICES = {"centre": 17, "harbour": 15, "north": 11, "hills": 16, "south": 10}
@@ -58,7 +59,7 @@ def weights(target: Path) -> None:
     text = starter("mnist_cnn")
     with tempfile.TemporaryDirectory() as folder:
         run = Run.start(Path(folder) / "run", "train", check(text, PRETRAINING), text, PRETRAINING)
-        run_training(run)
+        run_training(run, Observer())
         shutil.copy(run.path / "model.seed0.pt", target)
 
 

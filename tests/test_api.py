@@ -321,7 +321,7 @@ def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() 
 def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
     arguments = inspect.signature(lrfind.range_test).parameters
     section = RangeTestSection()
-    for name in ("start_lr", "end_lr", "steps", "shape", "grad_norm"):
+    for name in ("start_lr", "end_lr", "steps", "spacing", "grad_norm"):
         assert arguments[name].default == getattr(section, name)
     assert (arguments["seeds"].default, section.seeds) == (1, 3)
 

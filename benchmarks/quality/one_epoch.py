@@ -29,8 +29,8 @@ from lrfind.experiments.find import find, training_of
 from lrfind.experiments.prepare import training_steps, variant_shape
 from lrfind.experiments.range_test import range_test
 from lrfind.problem.problem import from_config
+from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
-from lrfind.training.team import Conditions
 
 SEEDS = 3
 FULL = ("data.name=mnist", "training={epochs: 1, schedule: one_cycle}", "looks=0")

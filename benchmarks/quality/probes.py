@@ -19,9 +19,10 @@ from tasks import SPLITS, Split, grid, read_tasks
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.config.sections import GridSection
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.calibration import calibrate
+from lrfind.training.executor import Conditions
+from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lanes
-from lrfind.training.team import Conditions
 
 STEPS, SEEDS, FIRST_SEED = 128, 5, 100
 RATES, PER_DECADE, BELOW = 33, 4, 2  # rates, rates of a decade, decades below the lowest rate of the truth
@@ -53,10 +54,10 @@ def main(folder: Path, splits: Sequence[Split], part: str) -> None:
             for seed in range(SEEDS)
             for number, lr in enumerate(lrs, RATES * seed)
         ]
-        engine = calibrate(problem, GridSection(threads=1), RATES, float(lrs[0]), 0)
+        mode = calibrate(problem, GridSection(threads=1), RATES, float(lrs[0]), 0)
         results: list[LaneResult] = []
-        with computing_with(engine.threads):
-            run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), engine, keep=results.extend)
+        with computing_with(mode.threads):
+            run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), mode, keep=results.extend)
         loss = np.full((SEEDS * RATES, STEPS), np.nan)
         for result in results:
             loss[result.lane, : result.loss.size] = result.loss

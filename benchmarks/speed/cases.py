@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
@@ -119,7 +119,7 @@ def raw_images() -> dict[str, Tensor]:
 
 
 class Case:
-    """One setting, with all that is made before the clock: data in tensors and bytes, problem, engine."""
+    """One setting, with all that is made before the clock: data in tensors and bytes, problem, mode."""
 
     def __init__(self, name: str) -> None:
         self.name, self.setting = name, SETTINGS[name]
@@ -130,7 +130,7 @@ class Case:
         self.tensors = self.setting.load()
         self.raw = raw_images() if self.setting.data == MNIST else None
         self.prepared = prepare(self.experiment, "grid")
-        self.engines: list[dict[str, Any]] = []  # the choices of `lrfind sweep`, one for each turn
+        self.modes: list[Mapping[str, Any]] = []  # the choices of `lrfind sweep`, one for each turn
 
     def model(self) -> nn.Module:
         """Return a fresh model, always with the weights that lrfind starts from."""

@@ -25,10 +25,10 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import Experiment, check
 from lrfind.config.templates import starter
 from lrfind.problem.problem import Problem, from_config
+from lrfind.training.executor import ON_A_RAMP, StackExecutor
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.run import run_lane
 from lrfind.training.stack import why_not_stackable
-from lrfind.training.team import ON_A_RAMP, Stacked
 from lrfind.training.watch import unwatched
 
 EXPERIMENTS = ("linear_regression", "mnist_mlp", "mnist_cnn", "mnist_rows_lstm", "char_transformer")
@@ -43,7 +43,7 @@ def alone(problem: Problem, looks: int, steps: int) -> None:
 def stacked(problem: Problem, looks: int, steps: int) -> None:
     lanes = [Lane(number, 0, np.full(steps, 1e-5)) for number in range(LANES)]
     conditions = replace(ON_A_RAMP, looks=looks)
-    Stacked(problem, lanes, conditions, unwatched, compile=False).advance(steps)
+    StackExecutor(problem, lanes, conditions, unwatched, compile=False).advance(steps)
 
 
 def ratios(way: Callable[[Problem, int, int], None], experiment: Experiment, turns: int) -> list[float]:

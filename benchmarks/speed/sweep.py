@@ -6,7 +6,7 @@ There are three cases, a linear regression, an MLP and a CNN. Everything runs in
 All ways have the same model, rates, steps, batch size and optimizer, at rates at which nothing diverges, and
 evaluate once on the validation split after the training at each rate. The ways are:
 
-lrfind lanes       The training alone: `run_lanes`, with the data loaded and the engine calibrated before the
+lrfind lanes       The training alone: `run_lanes`, with the data loaded and the mode calibrated before the
                    clock. The calibration also chooses the number of threads; all other ways use torch's own
                    number, or --threads.
 lrfind sweep       All that `lrfind grid` does except plots and start-up: it loads the data, calibrates,
@@ -49,6 +49,7 @@ from lrfind.experiments.sweep import run_sweep
 from lrfind.runs.store import Run
 from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lanes
+from lrfind.training.watch import Observer
 
 
 def check_finished(results: Iterable[LaneResult], case: Case) -> Losses:
@@ -65,14 +66,10 @@ def lrfind_lanes(case: Case) -> Timed:
     prepared = case.prepared
     results: list[LaneResult] = []
     began = time.perf_counter()
-    planned, (problem,), (engine,) = (
-        planned_lanes({"": case.rates}, SEED, 1),
-        prepared.problems,
-        prepared.engines,
-    )
+    planned, (job,) = planned_lanes({"": case.rates}, SEED, 1), prepared.jobs
     lanes = [lane.shaped(Shape(np.ones(case.steps))) for lane in planned]
-    with computing_with(engine.threads):
-        run_lanes(problem, lanes, prepared.conditions, engine, keep=results.extend)
+    with computing_with(job.mode.threads):
+        run_lanes(job.problem, lanes, prepared.conditions, job.mode, keep=results.extend)
     return time.perf_counter() - began, check_finished(results, case)
 
 
@@ -81,9 +78,9 @@ def lrfind_sweep(case: Case) -> Timed:
         began = time.perf_counter()
         run = Run.start(Path(folder) / "run", "grid", case.experiment, case.config, [])
         with run.held():
-            run_sweep(run)
+            run_sweep(run, Observer())
         seconds = time.perf_counter() - began
-        case.engines += run.facts()["engines"]
+        case.modes += run.facts().modes
         return seconds, check_finished(run.lanes(), case)
 
 
@@ -128,14 +125,14 @@ def report_times(case: Case, times: dict[str, list[float]]) -> None:
         )
 
 
-def report_engines(case: Case) -> None:
-    (engine,) = case.prepared.engines
-    click.echo(f"  engine of {BASE}: {engine.lanes}, threads {engine.threads} ({engine.why})")
-    chosen = [f"{choice['lanes']} with threads {choice['threads']}" for choice in case.engines]
-    ratios = [choice["ratio"] for choice in case.engines if choice["ratio"] is not None]
+def report_modes(case: Case) -> None:
+    (mode,) = case.prepared.modes
+    click.echo(f"  mode of {BASE}: {mode.lanes}, threads {mode.threads} ({mode.reason})")
+    chosen = [f"{choice['lanes']} with threads {choice['threads']}" for choice in case.modes]
+    ratios = [choice["ratio"] for choice in case.modes if choice["ratio"] is not None]
     spread = f"; measured ratios {min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
     counts = ", ".join(f"{kind} {chosen.count(kind)} of {len(chosen)} times" for kind in sorted({*chosen}))
-    click.echo(f"  engine of lrfind sweep, chosen anew each time: {counts}{spread}")
+    click.echo(f"  mode of lrfind sweep, chosen anew each time: {counts}{spread}")
 
 
 def report_agreement(case: Case, losses: dict[str, Losses]) -> None:
@@ -184,7 +181,7 @@ def main(turns: int, threads: int | None, ray: bool, names: tuple[str, ...]) -> 
         case = Case(name)
         times, losses = measure(case, turns)
         report_times(case, times)
-        report_engines(case)
+        report_modes(case)
         report_agreement(case, losses)
 
 

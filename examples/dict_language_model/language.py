@@ -1,6 +1,6 @@
-"""A language model of characters whose batches are dicts, and which computes its own loss.
+"""A language model of characters that takes dicts as batches and computes its own loss.
 
-This is how the models of Hugging Face's transformers work: `model(**batch)` returns an object with `.loss`.
+The models of Hugging Face's transformers work like this: `model(**batch)` returns an object with `.loss`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VOCABULARY = 128  # ASCII
 class Characters(Dataset[dict[str, Tensor]]):
     """Windows of a text: {"input_ids": (T,) int64, "labels": (T,) int64}, the labels one character ahead.
 
-    torch makes batches (B, T) of them. The keys are the names of `forward`'s arguments.
+    torch makes batches (B, T) of them. The keys are the names of the arguments of `forward`.
     """
 
     def __init__(self, window: int = 32, stride: int = 8) -> None:
@@ -37,7 +37,7 @@ class Characters(Dataset[dict[str, Tensor]]):
 
 @dataclass
 class Output:
-    """What the model returns. With no `loss` in the config, lrfind takes this one."""
+    """The output of the model. If the config has no `loss`, lrfind takes the one here."""
 
     loss: Tensor | None
     logits: Tensor
@@ -53,7 +53,7 @@ class LanguageModel(nn.Module):
         self.head = nn.Linear(width, VOCABULARY)
 
     def forward(self, input_ids: Tensor, labels: Tensor | None = None) -> Output:
-        """Logits (B, T, VOCABULARY), and with labels the mean cross-entropy, one number."""
+        """Return logits (B, T, VOCABULARY) and, if there are labels, the mean cross-entropy, one number."""
         logits = self.head(self.steps(self.embedding(input_ids))[0])
         if labels is None:
             return Output(None, logits)

@@ -1,6 +1,6 @@
-"""Gradient accumulation: a step is made of the gradients of four small batches, in the probes as later.
+"""Gradient accumulation: each step uses the gradients of four small batches, also in the probes.
 
-The lr is that of the large batch: four times 8 rows here, when memory has no room for 32 at once.
+The lr is that of the large batch, here four times 8 rows, for a memory that has no room for 32 rows at once.
 """
 
 import torch
@@ -13,14 +13,14 @@ ACCUMULATE = 4
 
 
 def main() -> lrfind.Recommendation:
-    """For two epochs of SGD with momentum: 2 * 256 batches, 128 steps."""
+    """Find the lr for two epochs of SGD with momentum: 2 * 256 batches, 128 steps."""
     torch.manual_seed(0)
     x = torch.randn(2048, 10)
     y = (x[:, :3] + 0.3 * x[:, 3:6]).argmax(dim=1)
     model = nn.Sequential(nn.Linear(10, 64), nn.ReLU(), nn.Linear(64, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     loader = DataLoader(TensorDataset(x, y), batch_size=8, shuffle=True)
-    steps = 2 * len(loader) // ACCUMULATE  # of the optimizer; without them, it would be one epoch
+    steps = 2 * len(loader) // ACCUMULATE  # steps of the optimizer; by default it is one epoch
     return lrfind.find(model, optimizer, nn.CrossEntropyLoss(), loader, steps=steps, accumulate=ACCUMULATE)
 
 

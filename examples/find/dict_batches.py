@@ -1,6 +1,6 @@
-"""A model in the style of Hugging Face: batches are dicts, and the loss is in what the model returns.
+"""A model in the style of Hugging Face: batches are dicts, and the model's output holds the loss.
 
-Every batch is called as `model(**batch)`; with `loss_fn=None`, the loss is the output's `.loss`.
+The model is called as `model(**batch)`. With `loss_fn=None`, the loss is the one in the output.
 """
 
 import torch
@@ -14,7 +14,7 @@ VOCABULARY, TAGS = 200, 6
 
 
 class Tagger(nn.Module):
-    """Names the tag of every token, as a token classifier does."""
+    """A token classifier: it predicts the tag of every token."""
 
     def __init__(self, width: int = 32) -> None:
         super().__init__()
@@ -22,19 +22,19 @@ class Tagger(nn.Module):
         self.head = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, TAGS))
 
     def forward(self, input_ids: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        """A dict, or an object with these attributes, such as a ModelOutput."""
+        """Return a dict; an object with these attributes, such as a ModelOutput, works too."""
         logits = self.head(self.embedding(input_ids))  # (B, T, TAGS)
         return {"loss": nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten()), "logits": logits}
 
 
 def collate(sentences: list[Tensor]) -> dict[str, Tensor]:
-    """Pad with token 0, whose label -100 counts for nothing in the loss."""
+    """Pad with token 0, whose label -100 is ignored by the loss."""
     input_ids = pad_sequence(sentences, batch_first=True)
     return {"input_ids": input_ids, "labels": (input_ids % TAGS).masked_fill(input_ids == 0, -100)}
 
 
 def main() -> lrfind.Recommendation:
-    """The peak of a cosine schedule with warmup, for 300 steps of AdamW."""
+    """Find the peak lr of a cosine schedule with warmup, for 300 steps of AdamW."""
     torch.manual_seed(0)
     sentences = [torch.randint(1, VOCABULARY, (4 + row % 12,)) for row in range(512)]
     model = Tagger()

@@ -1,7 +1,7 @@
-"""Fine-tuning: a frozen backbone, a new head, and a last block whose lr is a tenth of the head's.
+"""Fine-tuning: a frozen backbone, a new head, and a last block whose lr is a tenth of the head's lr.
 
-The groups keep the ratio of the lrs that they have in the optimizer, here 10 to 1. What is recommended is the
-lr of the first group; the others follow.
+The param groups keep the ratio of their lrs in the optimizer, here 10 to 1. lrfind recommends the lr of the
+first group; the lrs of the other groups follow from it.
 """
 
 import torch
@@ -12,22 +12,22 @@ import lrfind
 
 
 class Classifier(nn.Module):
-    """A backbone that stays as it is, a block that is adapted, a head that is new."""
+    """A backbone that is frozen, a block that is adapted, and a head that is new."""
 
     def __init__(self, classes: int, width: int = 32) -> None:
         super().__init__()
-        self.backbone = nn.Sequential(nn.Linear(16, width), nn.ReLU())  # of yours, with its weights loaded
+        self.backbone = nn.Sequential(nn.Linear(16, width), nn.ReLU())  # yours would have its weights loaded
         self.block = nn.Sequential(nn.Linear(width, width), nn.ReLU())
         self.head = nn.Linear(width, classes)
         self.backbone.requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (B, classes)."""
+        """Return logits (B, classes)."""
         return self.head(self.block(self.backbone(x)))
 
 
 def main() -> lrfind.Recommendation:
-    """For 200 steps of AdamW; then the optimizer is set to what was found."""
+    """Find the lr for 200 steps of AdamW, then set the optimizer to it."""
     torch.manual_seed(0)
     x = torch.randn(512, 16)
     y = (x @ torch.randn(16, 4)).argmax(dim=1)
@@ -39,12 +39,12 @@ def main() -> lrfind.Recommendation:
         ]
     )
     loader = DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)
-    found = lrfind.find(model, optimizer, nn.CrossEntropyLoss(), loader, steps=200)
-    factor = found.lr / optimizer.param_groups[0]["lr"]
+    recommendation = lrfind.find(model, optimizer, nn.CrossEntropyLoss(), loader, steps=200)
+    factor = recommendation.lr / optimizer.param_groups[0]["lr"]
     for name, group in zip(("head", "block"), optimizer.param_groups, strict=True):
         group["lr"] *= factor
         print(f"{name}: lr {group['lr']:.3g}")  # noqa: T201
-    return found
+    return recommendation
 
 
 if __name__ == "__main__":

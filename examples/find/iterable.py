@@ -1,6 +1,7 @@
-"""A stream without length: an IterableDataset, of which nobody knows how long an epoch is.
+"""A stream without a length: an IterableDataset, so the length of an epoch is unknown.
 
-So `steps` must be said: how many the training shall have. The probes read the first batches of the stream.
+Therefore you must give `steps`, the number of steps of your training. The probes read the first batches of
+the stream.
 """
 
 from collections.abc import Iterator
@@ -13,14 +14,14 @@ import lrfind
 
 
 class Readings(IterableDataset[tuple[Tensor, Tensor]]):
-    """A sensor that never ends: noisy waves, and their frequencies."""
+    """The endless readings of a sensor: noisy waves and their frequencies."""
 
     def __init__(self, seed: int = 0) -> None:
         super().__init__()
         self.seed = seed
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """From the beginning, each time."""
+        """Start the same stream from its beginning."""
         source = torch.Generator().manual_seed(self.seed)
         time = torch.linspace(0, 1, 32)
         while True:
@@ -30,7 +31,7 @@ class Readings(IterableDataset[tuple[Tensor, Tensor]]):
 
 
 def main() -> lrfind.Recommendation:
-    """For 200 steps of RMSprop at a constant lr."""
+    """Find the constant lr for 200 steps of RMSprop."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, 1))
     optimizer = torch.optim.RMSprop(model.parameters())

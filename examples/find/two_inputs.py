@@ -1,6 +1,6 @@
-"""A model with two inputs: the last part of a batch is the target, and all others go into the model.
+"""A model with two inputs: the last part of a batch is the target, and all other parts go into the model.
 
-A batch `(image, facts, price)` is called as `loss_fn(model(image, facts), price)`.
+For a batch `(image, facts, price)` the loss is `loss_fn(model(image, facts), price)`.
 """
 
 import torch
@@ -11,22 +11,22 @@ import lrfind
 
 
 class Appraiser(nn.Module):
-    """Prices a house by a picture of it and a few numbers."""
+    """A network that predicts the price of a house from a picture and a few numbers."""
 
     def __init__(self, facts: int, width: int = 8) -> None:
         super().__init__()
-        self.look = nn.Sequential(
+        self.image_layers = nn.Sequential(
             nn.Conv2d(1, width, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()
         )
         self.head = nn.Sequential(nn.Linear(4 * width + facts, 32), nn.ReLU(), nn.Linear(32, 1))
 
     def forward(self, image: Tensor, facts: Tensor) -> Tensor:
-        """(B, 1, H, W) and (B, F) to prices (B, 1)."""
-        return self.head(torch.cat([self.look(image), facts], dim=1))
+        """Predict prices (B, 1) from images (B, 1, H, W) and facts (B, F)."""
+        return self.head(torch.cat([self.image_layers(image), facts], dim=1))
 
 
 def main() -> lrfind.Recommendation:
-    """For 300 steps of Adam at a constant lr."""
+    """Find the constant lr for 300 steps of Adam."""
     torch.manual_seed(0)
     image, facts = torch.rand(512, 1, 8, 8), torch.randn(512, 4)
     bright = image[..., :4].mean(dim=(1, 2, 3)) - image[..., 4:].mean(dim=(1, 2, 3))

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-SIZE = 12  # pixels a side
+SIZE = 12  # pixels of each side
 
 
 def stripes(classes: int = 3, images: int = 240, noise: float = 1.0, seed: int = 0) -> TensorDataset:
-    """Images (N, 1, 12, 12) of stripes in `classes` directions, and the number of the direction (N,) int64.
+    """Draw images (N, 1, 12, 12) of stripes in `classes` directions, and their directions (N,) int64.
 
-    A function is as good as a class: lrfind calls it with `data.args`.
+    A data set may be a function as well as a class: lrfind calls it with `data.args`.
     """
     random = torch.Generator().manual_seed(seed)
     y = torch.randint(classes, (images,), generator=random)
@@ -27,9 +27,9 @@ def stripes(classes: int = 3, images: int = 240, noise: float = 1.0, seed: int =
 
 
 class Classifier(nn.Module):
-    """From images (B, 1, 12, 12) to scores (B, classes).
+    """A network from images (B, 1, 12, 12) to scores (B, classes).
 
-    The names of the parts are what `optimizer.param_groups` matches: stem.*, body.*, head.*
+    `optimizer.param_groups` matches the names of its parts: stem.*, body.*, head.*
     """
 
     def __init__(self, classes: int) -> None:
@@ -41,5 +41,5 @@ class Classifier(nn.Module):
         self.head = nn.Linear(16, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Score each class."""
+        """Return a score for each class."""
         return self.head(self.body(self.stem(x)).flatten(1))

@@ -1,4 +1,4 @@
-"""Make backbone.pt: weights trained on another task than the one they are used for. A few seconds."""
+"""Make backbone.pt, weights that are trained on another task than that of config.yaml, in a few seconds."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from patterns import Classifier, stripes
 from torch import nn
 
 FILE = Path(__file__).with_name("backbone.pt")
-CLASSES = 8  # directions; config.yaml has 3 of its own, so that the head does not fit and is new
+CLASSES = 8  # directions; config.yaml has 3 others, so its head has another shape and is new
 
 
 def pretrain(steps: int = 300) -> Path:
-    """Train on stripes in eight directions, and keep the weights."""
+    """Train on stripes in eight directions, and save the weights."""
     torch.manual_seed(0)
     x, y = stripes(CLASSES, images=2000, noise=0.5, seed=1).tensors
     model = Classifier(CLASSES)

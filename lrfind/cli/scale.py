@@ -20,8 +20,8 @@ from lrfind.cli.options import (
 from lrfind.errors import UsageError, counted, listed
 
 if TYPE_CHECKING:
+    from lrfind.analysis.noise_scale import NoiseScale
     from lrfind.config.experiment import Experiment
-    from lrfind.experiments.noise_scale import NoiseScale
 
 MOST_STEPS = 100  # unless --steps says more
 
@@ -165,7 +165,7 @@ def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> li
     """Return what the last noise scale that could be measured implies, in sentences."""
     if not measured:
         return []
-    from lrfind.experiments.noise_scale import implication
+    from lrfind.analysis.noise_scale import implication
 
     last = next((at for at in reversed(measured) if at.scale is not None), measured[-1])
     ended = measured[-1]

@@ -10,14 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import torch
 
 from lrfind.analysis.lanes import SETTLED, LaneResult, planned_lanes
-from lrfind.analysis.probing import (
-    FIRST_STEPS,
-    MOST_COST,
-    TYPICAL_COST,
-    WIDE,
-    ProbeResult,
-    ProbeSearch,
-)
+from lrfind.analysis.probe_search import WIDE, ProbeSearch
+from lrfind.analysis.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import FACTORS, VERIFY, verified_lrs
 from lrfind.config.sections import FindSection
@@ -38,8 +32,8 @@ from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import probing_fact, verify_steps
 from lrfind.runs.summary import read_result
-from lrfind.training.calibration import calibrate
-from lrfind.training.mode import Mode, computing_with
+from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 

@@ -152,7 +152,7 @@ class LaneProber:
         return np.array(self._untouched[:steps])
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
-        """Train probes until they have so many steps; see `analysis.probing.Prober.probe`."""
+        """Train probes until they have so many steps; see `analysis.probe_search.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]
         if self._mode is not None and self._mode.lanes == "stacked" and len(new) > 1:
             self._begin_stacks(new, self._mode)

@@ -14,7 +14,8 @@ from lrfind.experiments.rounds import first_round, lanes_in_all, next_round
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.training.mode import Mode, computing_with
+from lrfind.training.calibration import computing_with
+from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes
 from lrfind.training.watch import Observer
 

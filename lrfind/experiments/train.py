@@ -25,8 +25,8 @@ from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
+from lrfind.training.calibration import computing_with
 from lrfind.training.executor import SingleExecutor
-from lrfind.training.mode import computing_with
 from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.explanations.failures import first_steps_failed
 from lrfind.training.loop import train
-from lrfind.training.mode import Mode, computing_with
+from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack, why_not_stackable
 
 WARM_STEPS = 3
@@ -114,6 +115,17 @@ def _time_stack(
     except (Exception, SystemExit) as error:  # whatever vmap, a tracer or a compiler refuses
         return in_one_line(error, 200)
     return difference or timed
+
+
+@contextmanager
+def computing_with(threads: int) -> Iterator[None]:
+    """Let torch compute with so many threads inside, and with as many as before afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def lane_bytes(setup: Setup) -> int:

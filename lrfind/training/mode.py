@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
-
-import torch
 
 BYTES_PER_STEP = 170
 """What a step of a lane takes on the disk, in the database and in steps.csv together, about."""
@@ -51,14 +47,3 @@ class Cost:
     steps: int
     seconds: float
     bytes: int
-
-
-@contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Let torch compute with so many threads inside, and with as many as before afterwards."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

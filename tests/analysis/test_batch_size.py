@@ -168,11 +168,11 @@ def test_the_command_measures_a_config_and_takes_its_numbers(tmp_path: Path) -> 
     assert "along 20 steps at lr 0.05" in err
     last = next(at["scale"] for at in reversed(result["noise_scale"]) if at["scale"] is not None)
     scaled = scale_lr(0.05, 16, 64, noise_scale=last)
-    assert result["scaled"]["lr"] == scaled.lr
-    assert result["scaled"]["rule"] == "noise"
+    assert result["answer"]["lr"] == scaled.lr
+    assert result["answer"]["rule"] == "noise"
     assert any("A batch of 64 is" in sentence for sentence in result["implies"])
     out, err = run(config, "--measure", "--steps", 8, "--batches", 6, "-q")
-    assert out.startswith("Gradient noise scale, in rows (6 batches of 16 at a time)")
+    assert out.startswith("Gradient noise scale in rows (measured on 6 batches of 16)")
     assert "Learning rate for" not in out
     assert err == ""
 
@@ -190,9 +190,12 @@ def test_the_command_takes_the_settings_of_the_config(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lr", 1], "give --from-batch, --to-batch too; or --measure"),
-        (["config.yaml", "--lr", 1], "CONFIG is of use with --measure alone"),
-        (["--lr", 1, "--from-batch", 1, "--to-batch", 2, "--steps", 3], "--steps is of use with --measure"),
+        (["--lr", 1], "give --from-batch and --to-batch too, or give --measure"),
+        (["config.yaml", "--lr", 1], "CONFIG is of use only with --measure"),
+        (
+            ["--lr", 1, "--from-batch", 1, "--to-batch", 2, "--steps", 3],
+            "--steps is of use only with --measure",
+        ),
         (["--lr", 1, "--from-batch", 0, "--to-batch", 2], "from_batch must be a positive number"),
     ],
 )

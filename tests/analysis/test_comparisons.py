@@ -18,9 +18,8 @@ from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import check, dump
 from lrfind.experiments.rounds import first_round, next_round
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.compare import comparison_summary
 from tests.conftest import Command
-from tests.helpers.runs import LINEAR, conduct
+from tests.helpers.runs import LINEAR, conduct, summarized
 
 
 def result(
@@ -65,23 +64,20 @@ def test_the_verdict_says_who_is_beaten_and_who_is_not_told_apart() -> None:
     lanes = [*finished("constant", b), *finished("cosine", a), *finished("linear", c)]
     ranking = standings(lanes, ["constant", "cosine", "linear"], "val_loss", 5)
     assert verdict(ranking) == (
-        f"{ranking[0].variant} ended lowest; beyond the noise between seeds below constant; not told apart"
-        f" from {ranking[1].variant} by 5 seeds."
+        f"{ranking[0].variant} ended lowest; it is below constant by more than the noise between seeds;"
+        f" 5 seeds cannot tell it from {ranking[1].variant}."
     )
 
 
 def test_a_variant_that_diverged_at_its_best_peak_stands_last_and_is_told() -> None:
-    lanes = [*finished("good", [0.5, 0.6]), *finished("bad", [0.1, 0.2])]
-    lanes[2] = result(PlannedLane(2, 0, 0.1, "bad"), math.nan, "diverged")
-    tuning = [result(PlannedLane(9, 2, 0.1, "bad"), 0.1)]
-    found = comparison_summary(
-        [*lanes, *tuning], "run", ["bad", "good"], judge="val_loss", first_tuning_seed=2, common_peak=None,
-        planned=5, engines=[], metric=None,
-    )  # fmt: skip
-    assert [row["variant"] for row in found["standings"]] == ["good", "bad"]
+    lanes = [*finished("constant", [0.5, 0.6]), *finished("linear", [0.1, 0.2])]
+    lanes[2] = result(PlannedLane(2, 0, 0.1, "linear"), math.nan, "diverged")
+    tuning = [result(PlannedLane(9, 2, 0.1, "linear"), 0.1)]
+    found = summarized("compare", [*lanes, *tuning], "compare={schedules: [linear, constant], seeds: 2}")
+    assert [row["variant"] for row in found["standings"]] == ["constant", "linear"]
     assert found["standings"][1]["rank"] is None
-    assert found["answer"]["variant"] == "good"
-    assert "bad diverged at its best peak, 0.1; so it has no rank." in found["warnings"]
+    assert found["answer"]["variant"] == "constant"
+    assert "linear diverged at its best peak, 0.1, so it has no rank." in found["warnings"]
 
 
 def test_peaks_are_chosen_on_other_seeds_than_those_that_are_compared() -> None:
@@ -117,13 +113,10 @@ def test_one_peak_for_all_needs_no_tuning(given: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_for_one_seed_costs_the_rank_and_is_told() -> None:
-    lanes = [*finished("good", [0.5, 0.6, 0.5]), *finished("nan", [0.1, 0.2, math.nan], 0.2)]
-    found = comparison_summary(
-        lanes, "run", ["good", "nan"], judge="val_loss", first_tuning_seed=3, common_peak=None, planned=6,
-        engines=[], metric=None,
-    )  # fmt: skip
+    lanes = [*finished("constant", [0.5, 0.6, 0.5]), *finished("linear", [0.1, 0.2, math.nan], 0.2)]
+    found = summarized("compare", lanes, "compare={schedules: [constant, linear], seeds: 3}")
     assert found["standings"][1]["rank"] is None
-    assert "nan ended with a loss that is not finite, for one seed or more, at its best peak" in " ".join(
+    assert "linear ended with a loss that is not finite for one seed or more at its best peak" in " ".join(
         found["warnings"]
     )
 
@@ -200,7 +193,7 @@ def test_one_common_peak_is_called_unfair(option: str, lrfind: Command, config: 
     way = ("--schedules", "constant,linear", option, 0.1, "--lanes", "single", "--seeds", 2)
     assert lrfind("compare", config, *way) == 0
     assert "all at one peak" in lrfind.out
-    assert "all at the one peak 0.1, which favours those that it suits" in lrfind.out
+    assert "all variants have the same peak 0.1, which favours those that it suits" in lrfind.out
 
 
 @pytest.mark.parametrize(
@@ -210,7 +203,7 @@ def test_one_common_peak_is_called_unfair(option: str, lrfind: Command, config: 
         (["--schedules", "cosine", "--optimizers", "sgd"], "give --schedules or --optimizers, not both"),
         (["--peaks", "0.1", "--common-peak", "0.1"], "give --peaks or --common-peak, not both"),
         (["--schedules", "cosine"], "there is only cosine; name at least two"),
-        (["--schedules", "cosine,cosine"], "'cosine' is there twice"),
+        (["--schedules", "cosine,cosine"], "'cosine' is listed twice"),
         (["--schedules", "constant,{name: cosine, args: {warmup: 30}}"], "cosine: warmup must be"),
         (["--schedules", "constant,reduce_on_plateau"], "eval_every"),
         (["--optimizers", "adagrad,sgd", "--set", "training.schedule={name: one_cycle, args: {momentum: [0.9, 0.8]}}"], "has no momentum that a schedule could change"),

@@ -1,85 +1,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.probing import (
-    MOST_STEPS,
-    NOT_LEARNING,
-    UNTOUCHED,
-    Probe,
-    Recorded,
-    Search,
-    place_of,
-    rate,
-    search,
-)
-from lrfind.analysis.recommendation import FAMILIES, Training, log_lr, recommend
+from lrfind.analysis.probe_search import ProbeSearch
+from lrfind.analysis.probing import MOST_STEPS, NOT_LEARNING, place_of, rate
+from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, recommend
 from lrfind.errors import NoSuggestion
+from tests.helpers.probers import Formula, descent, probed
 
-SGD = Training("sgd", 400)
-
-
-class Formula:
-    """Trains nothing: the losses of a probe are a formula of lr and step."""
-
-    def __init__(self, loss: Callable[[float, Array], Array], budget: float = math.inf) -> None:
-        self._loss, self._budget = loss, budget
-        self.taken: dict[float, Probe] = {}
-        self.asked: list[tuple[list[float], int]] = []
-
-    def untouched(self, steps: int) -> Array:
-        return self._loss(0.0, np.arange(steps))
-
-    def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
-        self.asked.append(([*lrs], steps))
-        for lr in lrs:
-            loss = self._loss(lr, np.arange(steps))
-            bad = ~(loss <= ceiling[: len(loss)])
-            end = int(bad.argmax()) + 1 if bad.any() else steps
-            self.taken[lr] = Probe(lr, loss[:end], bool(bad.any()))
-        return [self.taken[lr] for lr in lrs]
-
-    @property
-    def cost(self) -> int:
-        return sum(len(probe.loss) for probe in self.taken.values())
-
-    def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
-        left = sum(steps - len(self.taken[lr].loss) if lr in self.taken else steps for lr in lrs)
-        return self.cost + left + more * steps <= self._budget
-
-    def lanes(self, steps: int) -> list[LaneResult]:
-        probes = [Probe(UNTOUCHED, self.untouched(steps), False), *self.taken.values()]
-        return [
-            LaneResult(
-                i,
-                0,
-                len(p.loss),
-                p.lr,
-                "diverged" if p.stopped else "finished",
-                np.full(len(p.loss), p.lr),
-                p.loss,
-            )
-            for i, p in enumerate(probes)
-        ]
-
-
-def descent(curvature: float) -> Callable[[float, Array], Array]:
-    """Gradient descent on a parabola: quickest at lr = 1 / curvature, unstable beyond 2 / curvature."""
-    with np.errstate(over="ignore"):
-        return lambda lr, step: (1 - lr * curvature) ** (2 * step.astype(float)) * 0.5 + 0.1
+SGD = PlannedTraining("sgd", 400)
 
 
 @pytest.mark.parametrize("exponent", range(-5, 3))
 def test_the_search_finds_the_rate_that_descends_a_parabola_quickest(exponent: int) -> None:
     prober = Formula(descent(10.0**-exponent))
-    found = search(prober, start=0.1)
+    found = probed(prober, start=0.1)
     assert found.best == 2 * exponent
     assert found.middle == pytest.approx(exponent, abs=0.45)
     assert found.gain > 0.35
@@ -88,7 +29,7 @@ def test_the_search_finds_the_rate_that_descends_a_parabola_quickest(exponent: i
 
 def test_all_rates_are_probed_on_either_side_of_the_best_and_no_more_than_needed() -> None:
     prober = Formula(descent(1.0))
-    found = search(prober, start=0.1)
+    found = probed(prober, start=0.1)
     assert {found.best - 1, found.best + 1} <= {*found.probes}
     assert prober.cost <= 120
     assert all(steps <= 32 for _, steps in prober.asked)
@@ -96,18 +37,10 @@ def test_all_rates_are_probed_on_either_side_of_the_best_and_no_more_than_needed
 
 def test_a_wide_search_begins_with_five_rates_at_once_and_ends_at_the_same_rate() -> None:
     prober = Formula(descent(10.0))
-    wide, narrow = search(prober, 0.1, wide=True), search(Formula(descent(10.0)), 0.1)
+    wide, narrow = probed(prober, 0.1, wide=True), probed(Formula(descent(10.0)), 0.1)
     assert len(prober.asked[0][0]) == 5
     assert wide.best == narrow.best
     assert wide.middle == pytest.approx(narrow.middle, abs=0.2)
-
-
-def test_the_same_search_comes_of_its_record() -> None:
-    prober = Formula(descent(3.0))
-    found = search(prober, start=1e-3)
-    again = search(Recorded.of(prober.lanes(found.steps)), start=1e-3)
-    assert (again.scores, again.steps, again.cut) == (found.scores, found.steps, found.cut)
-    assert recommend([again], SGD, 1) == recommend([found], SGD, 1)
 
 
 @pytest.mark.parametrize(
@@ -118,15 +51,13 @@ def test_a_budget_is_never_exceeded_and_makes_the_answer_less_sure(
     budget: int, probes: int, confidence: str
 ) -> None:
     prober = Formula(descent(1.0), budget)
-    found = search(prober, start=0.1)
+    found = probed(prober, start=0.1)
     assert prober.cost <= budget
     assert found.cut
     assert len(found.probes) == probes
     answer = recommend([found], SGD, prober.cost)
     assert answer.confidence == confidence
     assert "budget" in answer.reason
-    again = search(Recorded.of(prober.lanes(found.steps)), start=0.1)
-    assert recommend([again], SGD, prober.cost) == answer
 
 
 def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_harmless_rates() -> None:
@@ -134,19 +65,19 @@ def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_
         late = 1 / (1 + np.exp(np.clip(30 - step * lr, -30, 30)))  # falls when the sum of lrs is 30
         return np.where(lr > 1.1, 1.0 + 0.2 * step, 1.0 - 0.9 * late)
 
-    found = search(Formula(plateau), start=0.1)
+    found = probed(Formula(plateau), start=0.1)
     assert found.steps > 32
     assert found.learns
     assert found.middle == pytest.approx(0.0, abs=0.1)
 
 
 def test_the_few_steps_of_a_small_budget_are_not_taken_for_a_plateau() -> None:
-    found = search(Formula(lambda lr, step: 1.0 - 0.01 * step * min(lr, 0.3 / (lr + 1e-9)), 40), start=0.1)
+    found = probed(Formula(lambda lr, step: 1.0 - 0.01 * step * min(lr, 0.3 / (lr + 1e-9)), 40), start=0.1)
     assert found.gain < NOT_LEARNING
     assert not found.on_a_plateau
     answer = recommend([found], SGD, 1)
     assert log_lr(found, SGD) == found.middle + FAMILIES["sgd"].shift
-    assert "few steps of the probes" in answer.reason
+    assert "The probes have few steps" in answer.reason
     assert answer.confidence == "low"
 
 
@@ -154,7 +85,7 @@ def test_on_an_endless_plateau_the_answer_is_of_low_confidence() -> None:
     def flat(lr: float, step: Array) -> Array:
         return np.where(lr > 2, 1.0 + 0.5 * step, 1.0 - 1e-5 * lr * step)
 
-    found = search(Formula(flat), start=0.1)
+    found = probed(Formula(flat), start=0.1)
     assert found.steps == MOST_STEPS
     answer = recommend([found], SGD, 1)
     assert answer.confidence == "low"
@@ -167,14 +98,17 @@ def test_on_an_endless_plateau_the_answer_is_of_low_confidence() -> None:
         (lambda lr, step: np.full(len(step), np.nan), "not finite"),
         (lambda lr, step: np.ones(len(step)), "no rate changes the loss"),
         (lambda lr, step: 1.0 + 0.01 * lr**0.01 * step, "nothing learns"),
-        (lambda lr, step: np.where((step > 0) & (lr > 0), np.inf, 1.0), "blew up at every rate"),
+        (
+            lambda lr, step: np.where((step > 0) & (lr > 0), np.inf, 1.0),
+            "blew up within 16 steps at every rate",
+        ),
     ],
     ids=["nan", "zero gradients", "rises", "explodes"],
 )
 def test_where_nothing_learns_there_is_a_reason_instead_of_a_rate(
     loss: Callable[[float, Array], Array], said: str
 ) -> None:
-    found = search(Formula(loss), start=0.1)
+    found = probed(Formula(loss), start=0.1)
     with pytest.raises(NoSuggestion, match=said) as refused:
         recommend([found], SGD, cost=7)
     assert refused.value.cost == 7
@@ -184,21 +118,23 @@ def test_rates_that_blow_up_late_when_the_budget_ends_are_no_verdict_on_lower_on
     def late(lr: float, step: Array) -> Array:
         return np.where((step > 20) & (lr > 0), np.inf, 1.0 - 0.3 * (lr > 0) / (1 + np.log10(lr + 1e-9) ** 2))
 
-    found = search(Formula(late, budget=112), start=0.1)
-    with pytest.raises(NoSuggestion, match="for 32 steps, down to 0.1; the budget.* allowed no lower ones"):
+    found = probed(Formula(late, budget=112), start=0.1)
+    with pytest.raises(
+        NoSuggestion, match="within 32 steps .* down to 0.1; the budget.* allowed no lower rate"
+    ):
         recommend([found], SGD, cost=7)
 
 
 def test_no_probe_within_the_budget_is_a_refusal() -> None:
     with pytest.raises(NoSuggestion, match="budget"):
-        recommend([search(Formula(descent(1.0), budget=3), start=0.1)], SGD, 0)
+        recommend([probed(Formula(descent(1.0), budget=3), start=0.1)], SGD, 0)
 
 
 def test_one_wild_batch_stops_no_probe() -> None:
     def wild(lr: float, step: Array) -> Array:
         return descent(1.0)(lr, step) + 50.0 * (step == 20)
 
-    found = search(Formula(wild), 0.1)
+    found = probed(Formula(wild), 0.1)
     assert found.best == 0
     assert not found.probes[0].stopped
 
@@ -209,55 +145,54 @@ def test_batches_whose_loss_is_not_finite_end_the_search_before_them(budget: flo
         return np.where(step == 12, np.nan, descent(1.0)(lr, step))
 
     prober = Formula(broken, budget)
-    found = search(prober, 0.1)
+    found = probed(prober, 0.1)
     assert (found.steps, found.broken) == (8, True)
     answer = recommend([found], SGD, 1)
     assert answer.confidence == "low"
     assert "not finite" in answer.reason
-    assert recommend([search(Recorded.of(prober.lanes(16)), 0.1)], SGD, 1) == answer
 
 
 def test_losses_below_zero_are_searched_like_any_others() -> None:
     above, below = descent(1.0), lambda lr, step: descent(1.0)(lr, step) - 2.0
-    assert search(Formula(below), 0.1).best == search(Formula(above), 0.1).best
+    assert probed(Formula(below), 0.1).best == probed(Formula(above), 0.1).best
 
 
 def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones() -> None:
-    found = search(Formula(descent(1.0)), 0.1)
+    found = probed(Formula(descent(1.0)), 0.1)
     assert log_lr(found, replace(SGD, steps=4000)) < log_lr(found, SGD)
     assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad"])
 def test_a_training_that_is_no_longer_than_a_probe_wants_no_higher_rate(optimizer: str) -> None:
-    found = search(Formula(descent(1.0)), 0.1)
+    found = probed(Formula(descent(1.0)), 0.1)
     for steps in (1, 8, found.steps):
-        training = Training(optimizer, steps)
+        training = PlannedTraining(optimizer, steps)
         assert log_lr(found, training) <= found.middle
         answer = recommend([found], training, 1)
         assert answer.confidence == "moderate"
-        assert "were not measured" in answer.reason
+        assert "The method was measured for trainings of 300 to 3,000 steps" in answer.reason
 
 
 def test_the_interval_ends_below_a_rate_that_blew_up_and_a_rate_above_it_is_doubted() -> None:
-    found = search(Formula(descent(1.0)), 0.1)
-    near = recommend([found], Training("adagrad", 400, mean_multiplier=0.3), 1)
+    found = probed(Formula(descent(1.0)), 0.1)
+    near = recommend([found], PlannedTraining("adagrad", 400, mean_multiplier=0.3), 1)
     assert found.wild / 10**0.5 < near.lr < near.high == pytest.approx(found.wild / 10**0.25, rel=0.01)
-    above = recommend([found], Training("adagrad", 400, mean_multiplier=0.1), 1)
+    above = recommend([found], PlannedTraining("adagrad", 400, mean_multiplier=0.1), 1)
     assert above.lr > found.wild
     assert above.confidence == "low"
     assert "blew up" in above.reason
 
 
 def test_momentum_lowers_the_rate_and_little_of_it_by_little() -> None:
-    found = search(Formula(descent(1.0)), 0.1)
+    found = probed(Formula(descent(1.0)), 0.1)
     lrs = [log_lr(found, replace(SGD, momentum=momentum)) for momentum in (0.0, 0.5, 0.9)]
     assert lrs == sorted(lrs, reverse=True)
     assert lrs[0] - lrs[1] < lrs[1] - lrs[2]
 
 
 def test_several_seeds_are_averaged_in_log_lr_and_disagreement_is_told() -> None:
-    slow, quick = (search(Formula(descent(curvature)), 0.1) for curvature in (100.0, 1.0))
+    slow, quick = (probed(Formula(descent(curvature)), 0.1) for curvature in (100.0, 1.0))
     both = recommend([slow, quick], SGD, 1)
     apart = [recommend([each], SGD, 1).lr for each in (slow, quick)]
     assert both.lr == pytest.approx(math.sqrt(apart[0] * apart[1]), rel=0.02)
@@ -266,20 +201,23 @@ def test_several_seeds_are_averaged_in_log_lr_and_disagreement_is_told() -> None
 
 
 def test_the_interval_is_around_the_rate() -> None:
-    answer = recommend([search(Formula(descent(1.0)), 0.1)], SGD, 1)
+    answer = recommend([probed(Formula(descent(1.0)), 0.1)], SGD, 1)
     assert answer.low < answer.lr < answer.high < 10 * answer.low
 
 
 def test_an_optimizer_that_was_not_measured_is_told() -> None:
-    answer = recommend([search(Formula(descent(1.0)), 0.01)], Training("lion", 400), 1)
+    answer = recommend([probed(Formula(descent(1.0)), 0.01)], PlannedTraining("lion", 400), 1)
     assert "'lion'" in answer.reason
     assert answer.confidence == "moderate"
 
 
-def test_every_family_starts_on_the_grid_of_the_search() -> None:
+def test_every_family_starts_on_the_grid_of_the_probed() -> None:
     for family in FAMILIES.values():
         assert rate(place_of(family.start)) == pytest.approx(family.start, rel=0.1)
 
 
-def test_a_search_without_probes_is_empty() -> None:
-    assert Search(Formula(descent(1.0))).probes == {}
+def test_a_result_is_frozen_and_that_of_a_search_that_has_not_begun_is_empty() -> None:
+    result = ProbeSearch(Formula(descent(1.0))).result
+    assert result.probes == {}
+    with pytest.raises(FrozenInstanceError):
+        result.steps = 3  # type: ignore[misc]

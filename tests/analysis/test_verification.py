@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
-from lrfind.analysis.probing import search
-from lrfind.analysis.recommendation import Training
+from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import verdict_on, verified_lrs
-from lrfind.runs.summaries.find import find_summary
-from tests.analysis.test_probing import Formula, descent
+from lrfind.runs.summaries.find import probing_fact
+from tests.helpers.probers import Formula, descent, probed
+from tests.helpers.runs import summarized
 
 LR = 0.3
 STEPS = 20
@@ -45,19 +46,19 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
 @pytest.mark.parametrize(
     ("ends", "verdict", "lr", "said"),
     [
-        ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third and at three times that"),
+        ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third and at three times of it"),
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
-        ((3.0, 2.39, 2.0), "stands", 0.3, "so it loses 4.9% of what the loss can fall: negligible"),
-        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "stands", 0.3, "not told apart by 3 seeds"),
-        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6, lr 0.9 ended at 2, so it loses 7.5%"),
+        ((3.0, 2.39, 2.0), "stands", 0.3, "so the rate loses 4.9% of the possible fall, which is negligible"),
+        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "stands", 0.3, "which 3 seeds cannot tell from noise"),
+        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6 and lr 0.9 ended at 2, so the rate loses 7.5%"),
         ((2.0, 2.6, 3.0), "moves", 0.1, "lr 0.1 ended at 2"),
         ((3.0, 4.0, 2.0), "refuted", 0.9, "loses 25.0%"),
-        ((2.0, math.inf, math.inf), "refuted", 0.1, "it diverged, where lr 0.1 ended at 2"),
-        ((2.0, (1.0, 1.0, math.inf), math.inf), "refuted", 0.1, "it diverged"),
-        ((math.inf, math.inf, math.inf), "refuted", None, "neither it nor a third"),
-        ((12.0, 11.0, 13.0), "refuted", None, "no rate learned anything from 10 on: lr 0.3 ended at 11"),
-        ((9.99, 9.95, 9.93), "refuted", None, "no rate learned anything"),
+        ((2.0, math.inf, math.inf), "refuted", 0.1, "the rate diverged, while lr 0.1 ended at 2"),
+        ((2.0, (1.0, 1.0, math.inf), math.inf), "refuted", 0.1, "the rate diverged"),
+        ((math.inf, math.inf, math.inf), "refuted", None, "neither at the rate nor at a third"),
+        ((12.0, 11.0, 13.0), "refuted", None, "no rate lowered the loss from 10: lr 0.3 ended at 11"),
+        ((9.99, 9.95, 9.93), "refuted", None, "no rate lowered the loss"),
     ],
     ids=[
         "the best", "level", "the best, where three times it diverges", "negligible", "not told apart",
@@ -88,14 +89,16 @@ def test_the_validation_loss_decides_where_there_is_one() -> None:
 def test_a_rate_that_moved_is_trusted_no_further_than_what_was_trained(
     ends: tuple[float, ...], lr: float, low: float, high: float
 ) -> None:
-    prober, training = Formula(descent(1.0)), Training("sgd", 400)
-    found = search(prober, training.start, longest=training.longest)
-    told = find_summary(
-        [*prober.lanes(found.steps), *lanes(*ends)], "run", training, cost=50, schedule="constant",
-        judge="train_loss", seeds=1, wide=False, verified=LR, verify_steps=STEPS, verify_seeds=3, metric=None,
-        refused=None, notes=(),
-    )["answer"]  # fmt: skip
-    assert (told["lr"], told["low"], told["high"], told["confidence"]) == (lr, low, high, "low")
-    assert told["reason"].endswith(
-        "of the three rates that were trained, and what lies beyond it is not known"
-    )
+    training = PlannedTraining("sgd", 400)
+    result = probed(Formula(descent(1.0)), training.start, longest=training.longest)
+    probing = probing_fact([result], training, cost=50)
+    answer = summarized(
+        "find",
+        lanes(*ends),
+        "find={verify: true, verify_seeds: 3, judge: train_loss}",
+        planned_training=asdict(training),
+        probing=probing,
+        verified=LR,
+    )["answer"]
+    assert (answer["lr"], answer["low"], answer["high"], answer["confidence"]) == (lr, low, high, "low")
+    assert answer["reason"].endswith("of the three that were trained; nothing is known of rates beyond it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,22 +15,21 @@ from lrfind.config.experiment import check, dump
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from lrfind.training.loop import train
-from tests.helpers.runs import LINEAR
+from tests.helpers.runs import LINEAR, conduct
 
-COMMANDS: dict[str, tuple[Callable[[Run], dict[str, Any]], str]] = {
-    "find": (run_find, "find={budget: 80}"),
-    "range-test": (run_range_test, "range_test={steps: 30, seeds: 1, start_lr: 1e-5, end_lr: 1}"),
-    "grid": (run_sweep, "grid={lrs: [1e-4, 1e-3], seeds: 1}"),
-    "search": (run_sweep, "search={sampler: random, trials: 2, low: 1e-4, high: 1e-2, seeds: 1}"),
-    "compare": (run_sweep, "compare={schedules: [constant, cosine], peaks: [1e-3], seeds: 1}"),
-    "train": (run_training, "optimizer.lr=1e-3"),
+COMMANDS = {
+    "find": "find={budget: 80}",
+    "range-test": "range_test={steps: 30, seeds: 1, start_lr: 1e-5, end_lr: 1}",
+    "grid": "grid={lrs: [1e-4, 1e-3], seeds: 1}",
+    "search": "search={sampler: random, trials: 2, low: 1e-4, high: 1e-2, seeds: 1}",
+    "compare": "compare={schedules: [constant, cosine], peaks: [1e-3], seeds: 1}",
+    "train": "optimizer.lr=1e-3",
 }
 
 
 def run(command: str, path: Path, *overrides: str) -> dict[str, Any]:
-    made, section = COMMANDS[command]
-    experiment = check(LINEAR, [*overrides, "training.steps=6", section])
-    return made(Run.start(path, command, experiment, dump(experiment), []))
+    experiment = check(LINEAR, [*overrides, "training.steps=6", COMMANDS[command]])
+    return conduct(Run.start(path, command, experiment, dump(experiment), []))
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -29,7 +29,7 @@ def test_a_find_tells_the_rate_and_leaves_a_whole_run(lrfind: Command, config: P
     assert lrfind.out.startswith("Learning rate: ")
     assert "for 20 steps of sgd, constant schedule" in lrfind.out
     assert "beside the untouched model" in lrfind.out
-    assert "`lrfind resume run` goes on" in lrfind.err
+    assert "run `lrfind resume run` to continue." in lrfind.err
     files = {path.name for path in Path("run").iterdir()}
     assert {"find.png", "find.svg", "summary.json", "best.yaml", "lanes.csv", "steps.csv"} <= files
     told = lrfind.out
@@ -45,7 +45,7 @@ def test_json_is_the_summary_and_the_snippet_is_a_key_of_it(lrfind: Command, con
     assert f"{lr:.3g}" in summary.pop("snippet")
     assert {*summary} == KEYS
     assert summary == json.loads(Path("run/summary.json").read_text())
-    assert [*summary["answer"]] == ["lr", "low", "high", "confidence", "method", "reason"]
+    assert [*summary["answer"]] == ["lr", "low", "high", "confidence", "reason", "method", "method_version"]
     assert summary["training"]["steps"] == 50
     assert lrfind("find", config, "--out", "other", "--snippet", "-q") == 0
     assert "torch.optim.SGD(" in lrfind.out
@@ -61,7 +61,7 @@ def test_the_rate_of_a_find_is_what_every_command_tells_of_its_run(lrfind: Comma
     assert lrfind.out.startswith(f"Learning rate: {found['lr']:.3g}")
     assert lrfind("status", "runs/run", "--json") == 0
     state = json.loads(lrfind.out)
-    assert (state["command"], state["state"], state["lr"]) == ("find", "finished", found["lr"])
+    assert (state["command"], state["state"], state["answer"]["lr"]) == ("find", "finished", found["lr"])
     assert state["lanes"]["settled"] == state["lanes"]["planned"]
     assert lrfind("runs") == 0
     assert f"{found['lr']:.3g}" in lrfind.out
@@ -79,7 +79,7 @@ def test_the_plot_of_one_find_goes_where_it_is_told(lrfind: Command, config: Pat
     assert Path("x.png").read_bytes() == Path("before.png").read_bytes()
     assert not Path("run/find.png").exists()
     assert lrfind("plot", "run", "run") == 2
-    assert "cannot be laid over others; `lrfind plot run` draws them by themselves" in lrfind.err
+    assert "cannot be laid over others; `lrfind plot run` draws it by itself" in lrfind.err
 
 
 def test_a_method_that_does_not_read_what_a_run_has_is_told(lrfind: Command, config: Path) -> None:
@@ -88,7 +88,10 @@ def test_a_method_that_does_not_read_what_a_run_has_is_told(lrfind: Command, con
     assert lrfind("suggest", "probes", "--method", "steepest") == 2
     assert "steepest reads a curve over rates; `lrfind range-test` makes one" in lrfind.err
     assert lrfind("suggest", "ramp", "--method", "find") == 2
-    assert "'ramp' is no find's run: find reads probes at constant rates; `lrfind find`" in lrfind.err
+    assert (
+        "'ramp' is not the run of a find: the method find reads probes at constant rates, which `lrfind find`"
+        in lrfind.err
+    )
 
 
 def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
@@ -99,7 +102,7 @@ def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
         == 0
     )
     assert "Verified, and it" in lrfind.out
-    assert "10 steps each" in lrfind.out
+    assert "trainings of 10 steps" in lrfind.out
     assert lrfind("find", config, *NOTHING, "--verify", "--out", "refused", "--json", "-q") == 3
     summary = json.loads(lrfind.out)
     assert {*summary} == KEYS
@@ -121,11 +124,11 @@ def test_a_find_that_was_interrupted_is_resumed(
             lambda *_: (_ for _ in ()).throw(KeyboardInterrupt),
         )
         assert lrfind("find", config, "--out", "run", "-q") == 130
-    assert "`lrfind resume run` goes on" in lrfind.err
+    assert "Run `lrfind resume run` to continue." in lrfind.err
     assert lrfind("status", "run") == 0
     assert "unfinished" in lrfind.out
     assert lrfind("suggest", "run") == 3
-    assert "the search has not ended" in lrfind.out
+    assert "probing has not ended" in lrfind.out
     assert lrfind("resume", "run", "-q", "--json") == 0
     assert json.loads(lrfind.out) == summary_of(Run.open(Path("run")))
 

@@ -85,7 +85,7 @@ def test_no_usable_lr_is_exit_3_with_the_reason_and_still_json(lrfind: Command, 
     [
         (["range-test", "none.yaml"], "error: there is no file 'none.yaml'"),
         (["range-tst"], "Did you mean 'range-test'?"),
-        (["nonsense"], "Commands: "),
+        (["nonsense"], "The commands are: "),
         (["range-test", "--stepps", "3"], "No such option"),
         (["check", "--set", "optimizer.lr=-1"], "--set:1:14: error: optimizer.lr: must be greater than 0"),
         (["range-test", "--steps", "many"], "--steps:1:9: error: range_test.steps: must be a whole number"),

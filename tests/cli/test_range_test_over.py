@@ -29,9 +29,10 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
         "command",
         "over",
         "run",
-        "suggestion",
+        "answer",
         "variants",
         "lanes",
+        "ramps",
         "warnings",
         "notes",
         "data",
@@ -146,4 +147,4 @@ def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, confi
         assert optimizer.lr == found["lr"]
         assert f"momentum {optimizer.args['momentum']:g}" == found["variant"]
     assert lrfind("search", config, "--from", "run") == 2
-    assert "is no range test over the lr alone" in lrfind.err
+    assert "is not the run of a range test over the lr alone" in lrfind.err

@@ -25,9 +25,9 @@ def files(path: str) -> dict[str, bytes]:
 def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
     assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
-    assert "lanes: 6 of 6, 120 training steps" in lrfind.out
-    assert "lanes run one after another, on 1 thread: asked for" in lrfind.out
-    assert "warning: the best lr is the highest one tried; higher ones may be better (--extend" in lrfind.out
+    assert "lanes: 6 of 6 (6 finished), 120 training steps" in lrfind.out
+    assert "lanes run one after another, on 1 thread: that was asked for" in lrfind.out
+    assert "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend" in lrfind.out
     assert "6 lanes x 20 steps, about " in lrfind.err
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
@@ -48,7 +48,7 @@ def test_json_is_the_summary(lrfind: Command, config: Path) -> None:
         (30, "diverged"),
     ]
     assert summary["rates"][1]["val_loss"] is None
-    assert {"edge", "sensitivity", "engine", "warnings"} <= set(summary)
+    assert {"edge", "sensitivity", "mode", "warnings"} <= set(summary)
 
 
 def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_others(
@@ -64,7 +64,7 @@ def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_oth
         == 0
     )
     plan = json.loads(lrfind.out)
-    assert [(lane["seed"], lane["lr"]) for lane in plan["lanes"]] == [
+    assert [(lane["seed"], lane["lr"]) for lane in plan["plan"]] == [
         (s, lr) for s in (0, 1) for lr in (0.01, 0.1, 1)
     ]
     assert plan["cost"]["lanes"] == 6
@@ -93,7 +93,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     assert pd.read_csv("run/lanes.csv").lr[0] == answer
     assert len(pd.read_csv("run/lanes.csv")) == 8
     assert lrfind("search", config, "--from", "run") == 2
-    assert "--from: 'run' is no range test over the lr alone" in lrfind.err
+    assert "--from: 'run' is not the run of a range test over the lr alone" in lrfind.err
 
 
 @pytest.mark.parametrize(
@@ -218,7 +218,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
         list(map(str, call)), capture_output=True, text=True, env=os.environ | {"SIGNAL": "1"}
     )
     assert done.returncode == code, done.stderr
-    assert "if it is interrupted, `lrfind resume run` goes on" in done.stderr
+    assert "After an interruption, run `lrfind resume run` to continue." in done.stderr
     assert "Traceback" not in done.stderr
     assert lrfind("status", "run") == 0
     assert "grid of tiny, unfinished" in lrfind.out
@@ -272,6 +272,6 @@ def test_export_writes_a_study_that_optuna_reads(lrfind: Command, config: Path) 
     assert study.best_value == pytest.approx(lanes.val_loss.min())
     assert {trial.state.name for trial in study.trials} == {"COMPLETE", "FAIL"}
     assert lrfind("export", "run", "--optuna", "study.db") == 2
-    assert "exists already and is left as it is" in lrfind.err
+    assert "exists already and is not overwritten" in lrfind.err
     assert lrfind("range-test", config, "--out", "test") == 0
     assert lrfind("export", "test", "--optuna", "other.db") == 2

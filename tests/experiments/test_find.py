@@ -16,11 +16,11 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import lrfind
 from lrfind.analysis.lanes import Lane
-from lrfind.analysis.recommendation import Training
+from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import verified_lrs
 from lrfind.config.experiment import check, dump
 from lrfind.config.sections import FindSection
-from lrfind.experiments.find import find, training_of
+from lrfind.experiments.find import planned_training, probe_rates
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.helpers.runs import LINEAR, conduct, summary_of
@@ -73,8 +73,12 @@ def ascending(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("loss_fn", "reason", "costs"),
     [
-        (ascending, "nothing learns: of .* rates from 1e-08 .* `lrfind check --batch`", True),
-        (lambda o, y: 0 * cross_entropy(o, y), "no rate changes the loss .*: the gradients are zero", True),
+        (ascending, "nothing learns: none of .* rates from 1e-08 .* `lrfind check --batch`", True),
+        (
+            lambda o, y: 0 * cross_entropy(o, y),
+            r"no rate changes the loss .*\. Either the gradients are zero",
+            True,
+        ),
         (lambda o, y: cross_entropy(o, y) / 0, "the loss of the untouched model is not finite", False),
         (lambda o, y: cross_entropy(o, y).detach(), "does not depend on any parameter", False),
     ],
@@ -133,12 +137,15 @@ class Stream(IterableDataset[Any]):
         ({"accumulate": 0}, "accumulate: must be a whole number, 1 or more; found 0"),
         ({"budget": 5}, "budget: must be at least 16; found 5"),
         ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
-        ({"schedule": None}, "schedule: must be a name of `lrfind ls schedules`; found None"),
+        ({"schedule": None}, "schedule: must be a name from `lrfind ls schedules`; found None"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
         ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),
         ({"seeds": 0}, "seeds: must be at least 1; found 0"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine"),
-        ({"loader": DataLoader(Stream(), batch_size=15)}, "steps: the loader does not tell its length; say"),
+        (
+            {"loader": DataLoader(Stream(), batch_size=15)},
+            "steps: the loader has no length; give the number of steps",
+        ),
         ({"loader": data()}, "wrap it in a DataLoader"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
@@ -160,7 +167,7 @@ def test_momentum_is_read_from_the_first_group_that_moves() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     still, moving = ({"params": layer.parameters()} for layer in model)
     optimizer = torch.optim.SGD([still | {"lr": 0.0}, moving | {"lr": 0.1, "momentum": 0.9}])
-    assert training_of(optimizer, 10, 1.0).momentum == 0.9
+    assert planned_training(optimizer, 10, 1.0).momentum == 0.9
 
 
 def test_the_evidence_is_a_row_a_probe_and_the_plot_shows_the_answer() -> None:
@@ -197,8 +204,8 @@ def test_a_config_and_the_same_objects_have_the_same_answer(tmp_path: Path) -> N
 
 def test_probes_that_run_alone_use_the_threads_that_are_asked_for() -> None:
     seen = set()
-    find(
-        from_config(check(LINEAR)), FindSection(lanes="single", threads=2), 0, Training("sgd", 20),
+    probe_rates(
+        from_config(check(LINEAR)), FindSection(lanes="single", threads=2), 0, PlannedTraining("sgd", 20),
         watch=lambda lanes, step, losses: seen.add(torch.get_num_threads()),
     )  # fmt: skip
     assert seen == {2}
@@ -263,7 +270,7 @@ def test_a_find_that_was_interrupted_goes_on_to_the_same_answer(
     cut = json.loads((run.path / "summary.json").read_text())
     assert not (run.path / "best.yaml").exists()
     if stage == "probes":
-        assert (cut["answer"]["lr"], cut["answer"]["reason"]) == (None, "the search has not ended.")
+        assert (cut["answer"]["lr"], cut["answer"]["reason"]) == (None, "probing has not ended.")
     else:
         assert cut["answer"] == whole["answer"]
         assert cut["verification"]["verdict"] is None

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from lrfind.analysis.noise_scale import NoiseScale, estimate, implication
 from lrfind.config.experiment import check
 from lrfind.datasets.regression import regression
 from lrfind.errors import LrfindError, UsageError
-from lrfind.experiments.noise_scale import NoiseScale, estimate, gram, implication, measure, rows_of
+from lrfind.experiments.noise_scale import gram, measure, rows_of
 from lrfind.problem.batches import loader_batches, tensor_batches
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.setup import Setup

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 import torch
-from lrfind.training.team import Conditions
 from torch import nn
 
 from lrfind.analysis.curves import HUGE, Array
@@ -15,13 +14,14 @@ from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.experiments.prober import MOST_KEPT, Budget, LaneProber
 from lrfind.problem.problem import Problem, from_config, from_objects
 from lrfind.problem.snapshot import preserved
-from lrfind.training.calibration import Engine
+from lrfind.training.executor import Conditions
+from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane
 from tests.helpers.runs import LINEAR
 
 MNIST = "data={name: mnist_mini, batch_size: 16}"
 NONE = np.full(100, HUGE)  # no ceiling
-STACKED = Engine("stacked", "asked for", 8, False, 1, 1.0, 0.0)
+STACKED = Mode("stacked", "asked for", threads=1, seconds_per_step=0.0, stack_size=8)
 WAYS = {
     "plain": (),
     "dropout and adam": (
@@ -90,8 +90,8 @@ def test_stacked_probes_are_those_that_run_alone(way: str) -> None:
 
 
 def test_a_probe_ends_at_its_ceiling_and_the_others_go_on() -> None:
-    for engine in (None, STACKED):
-        prober = LaneProber(problem_of(), 0, unlimited(), engine)
+    for mode in (None, STACKED):
+        prober = LaneProber(problem_of(), 0, unlimited(), mode)
         first = prober.untouched(1)[0]
         calm, wild = prober.probe((0.1, 50.0), 12, np.full(12, 3 * first))
         assert not calm.stopped

@@ -139,13 +139,13 @@ def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
     summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
     assert set(summary) == {
-        "schema_version", "command", "run", "answer", "methods", "edge", "edge_is", "lanes", "warnings", "notes", "group", "data", "health"
+        "schema_version", "command", "run", "answer", "methods", "edge", "edge_reason", "lanes", "ramps", "warnings", "notes", "group", "data", "health"
     }  # fmt: skip
     assert set(summary["answer"]) == {"lr", "low", "high", "method", "reason"}
     assert summary["answer"]["low"] <= summary["answer"]["lr"] <= summary["answer"]["high"]
     assert summary["answer"]["lr"] < 1  # 2 / lambda_max
     assert summary["edge"] == pytest.approx(1.0, rel=0.05)
-    assert "bisection" in summary["edge_is"]
+    assert "bisection" in summary["edge_reason"]
     assert all(set(answer) == {"lr", "reason"} for answer in summary["methods"].values())
 
 
@@ -157,5 +157,5 @@ def test_an_edge_that_bisection_does_not_find_is_told(
 
     monkeypatch.setattr("lrfind.experiments.range_test.bisect_edge", refuse)
     summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
-    assert "edge not found by bisection: training diverges at no lr tried" in summary["warnings"]
+    assert "the edge was not found by bisection: training diverges at no lr tried" in summary["warnings"]
     assert summary["edge"] == summary["methods"]["edge"]["lr"]

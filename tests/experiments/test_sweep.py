@@ -45,7 +45,7 @@ def test_the_edge_of_a_grid_is_two_over_lambda_max(condition: int, lanes: str, t
     )
     assert [rate["outcome"] for rate in found["rates"]] == ["finished", "finished", "diverged", "diverged"]
     assert found["edge"] == pytest.approx(1.0, rel=0.1)
-    assert found["engine"]["lanes"] == lanes
+    assert found["mode"]["lanes"] == lanes
 
 
 @pytest.mark.parametrize("condition", [10, 100, 1000])
@@ -158,7 +158,7 @@ def test_an_interrupted_sweep_keeps_its_half_lane_until_it_is_run_again(tmp_path
         conduct(run, watch=interrupt)
     assert list(run.outcomes().values()) == [*["finished"] * 4, "interrupted"]
     found = json.loads((run.path / "summary.json").read_text())
-    assert f"4 lanes have not run yet; `lrfind resume {run.path}` goes on with them." in " ".join(
+    assert f"4 lanes have not ended; run `lrfind resume {run.path}` to continue." in " ".join(
         found["warnings"]
     )
     conduct(run)
@@ -171,7 +171,7 @@ def assert_same_tables(calm: Path, other: Path) -> None:
     pd.testing.assert_frame_equal(*tables)
     summaries = [json.loads((path / "summary.json").read_text()) for path in (calm, other)]
     for summary in summaries:
-        del summary["run"], summary["engine"]
+        del summary["run"], summary["mode"]
     assert summaries[0] == summaries[1]
 
 
@@ -202,7 +202,7 @@ def test_resuming_uses_the_stored_engine_and_never_recalibrates(
     monkeypatch.setattr(
         "lrfind.experiments.prepare.calibrate", lambda *_, **__: pytest.fail("calibrated again")
     )
-    assert conduct(run)["engine"]["lanes"] == "stacked"
+    assert conduct(run)["mode"]["lanes"] == "stacked"
 
 
 def test_pruning_stops_the_worse_half_and_says_what_it_saved(tmp_path: Path) -> None:
@@ -235,7 +235,9 @@ def test_a_search_tries_as_many_lrs_as_asked_and_starts_where_it_is_told(
     assert len(lrs) == lrs.nunique() == 9
     assert lrs[0] == 0.25
     assert lrs.between(1e-4, 10).all()
-    assert found["lanes"] == {"planned": 9, "settled": 9, "steps": found["lanes"]["steps"]}
+    assert found["lanes"] == {"planned": 9, "settled": 9} | {
+        key: found["lanes"][key] for key in ("steps", "outcomes")
+    }
 
 
 def test_a_search_ends_and_repeats_nothing_when_the_best_lr_lies_at_the_end_of_the_range(
@@ -266,7 +268,7 @@ def finished(lr: float, loss: float) -> LaneResult:
 def test_when_every_lr_diverges_there_is_no_best_and_the_reason_is_told(tmp_path: Path) -> None:
     found = sweep(tmp_path / "run", "grid", "grid.lrs=[10, 100]")
     assert found["answer"] | {"reason": ""} == dict.fromkeys(found["answer"]) | {"reason": ""}
-    assert "diverges at every lr tried, down to 10" in found["answer"]["reason"]
+    assert "diverges at every lr that was tried, down to 10" in found["answer"]["reason"]
     assert not (tmp_path / "run/best.yaml").exists()
 
 

@@ -188,7 +188,7 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss(tmp_path: Path
 
 def test_a_training_that_diverges_says_so_and_is_exit_3(lrfind: Command, config: Path) -> None:
     assert lrfind("train", config, "--lr", "50", "--out", "run") == 3
-    assert "No trained model: no training finished." in lrfind.out
+    assert "No trained model: no training has finished." in lrfind.out
     assert "warning: seed 0 diverged at step" in lrfind.out
     assert not list(Path("run").glob("*.pt"))
 
@@ -206,7 +206,7 @@ def test_it_takes_what_another_run_found(lrfind: Command, config: Path) -> None:
     assert "give --lr or --from, not both" in lrfind.err
     assert lrfind("grid", config, "--lrs", "90,100", "--seeds", "1", "--lanes", "single", "--out", "bad") == 3
     assert lrfind("train", "--from", "bad") == 2
-    assert "'bad' found no learning rate: training diverges at every lr tried" in lrfind.err
+    assert "'bad' has no learning rate to give: training diverges at every lr that was tried" in lrfind.err
 
 
 def test_a_broken_checkpoint_is_named_with_what_would_do(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_nothing_is_concluded(tmp_pa
     with pytest.raises(Crash):
         conduct(run, watch=crash_at(1, 20))
     (run.path / "checkpoint.seed1.pt").write_bytes(kept)
-    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' is of another training or seed"):
+    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' belongs to another training or seed"):
         conduct(run)
     assert (run.path / "checkpoint.seed1.pt").is_file()
     assert not run.concluded

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from lrfind.config.document import ConfigError
 from lrfind.config.experiment import check
 from lrfind.config.sections import OptimizerSection, RangeTestSection
 from lrfind.errors import UsageError
-from lrfind.experiments.range_test import range_test, run_range_test
+from lrfind.experiments.range_test import range_test
 from lrfind.models.mlp import MLP
 from lrfind.problem.param_groups import param_groups
 from lrfind.problem.problem import from_config
@@ -26,7 +25,7 @@ from lrfind.training.calibration import calibrate
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
 from tests.conftest import Command
-from tests.helpers.runs import LINEAR
+from tests.helpers.runs import LINEAR, conduct
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]
 NET = "model={name: mlp, args: {hidden: [3]}}"
@@ -143,12 +142,12 @@ def used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Used:
 
 
 SINGLE = ("lanes=single", "seeds=1")
-COMMANDS: dict[str, tuple[Callable[[Run], object], tuple[str, ...], set[float]]] = {
-    "range-test": (run_range_test, ("seeds=1", "end_lr=1.0"), {1e-4, 1.0}),
-    "grid": (run_sweep, ("lrs=[0.01, 0.2]", *SINGLE), {0.01, 0.2}),
-    "search": (run_sweep, ("trials=1", "start=0.2", *SINGLE), {0.2}),
-    "compare": (run_sweep, ("schedules=[constant, step_decay]", "common_peak=0.2", *SINGLE), {0.2, 0.02}),
-    "train": (run_training, (), {0.1}),
+COMMANDS: dict[str, tuple[tuple[str, ...], set[float]]] = {
+    "range-test": (("seeds=1", "end_lr=1.0"), {1e-4, 1.0}),
+    "grid": (("lrs=[0.01, 0.2]", *SINGLE), {0.01, 0.2}),
+    "search": (("trials=1", "start=0.2", *SINGLE), {0.2}),
+    "compare": (("schedules=[constant, step_decay]", "common_peak=0.2", *SINGLE), {0.2, 0.02}),
+    "train": ((), {0.1}),
 }
 
 
@@ -156,10 +155,10 @@ COMMANDS: dict[str, tuple[Callable[[Run], object], tuple[str, ...], set[float]]]
 def test_every_command_keeps_the_ratio_to_the_peak_although_the_slow_group_is_the_first(
     tmp_path: Path, used: Used, command: str
 ) -> None:
-    run, options, lrs = COMMANDS[command]
+    options, lrs = COMMANDS[command]
     section = command.replace("-", "_")
     overrides = [NET, BY_RECORDING, SLOW_FIRST, *(f"{section}.{option}" for option in options)]
-    run(Run.start(tmp_path / "run", command, check(LINEAR, overrides), LINEAR, overrides))
+    conduct(Run.start(tmp_path / "run", command, check(LINEAR, overrides), LINEAR, overrides))
     assert {tuple(name for name, _ in step) for step in used} == {("slow", "rest")}
     slow, rest = np.array([[lr for _, lr in step] for step in used]).T
     np.testing.assert_allclose(slow, 0.1 * rest, rtol=1e-12)

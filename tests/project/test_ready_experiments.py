@@ -26,7 +26,7 @@ def experiment(name: str, *overrides: str) -> Experiment:
 def test_an_experiment_runs(name: str, here: Path) -> None:
     tiny = experiment(name, *TINY, "grid.lrs=[1e-4, 1e-3]")
     ramp = conduct(Run.start(here / "ramp", "range-test", tiny, "", []))
-    assert [lane["steps"] for lane in ramp["lanes"]] == [8]
+    assert [lane["steps"] for lane in ramp["ramps"]] == [8]
     grid = conduct(Run.start(here / "grid", "grid", tiny, "", []))
     assert grid["answer"]["lr"] in (1e-4, 1e-3)
     assert grid["answer"]["val_loss"] > 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import sqlite3
@@ -38,7 +39,7 @@ def same(a: LaneResult, b: LaneResult) -> bool:
 
 def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    run.set_fact("name", {"deep": [1e-3, None]})
+    run.keep_facts(data={"deep": [1e-3, None]}, planned=3)
     lanes = [
         lane(),
         lane(1, grad_norm=np.array([1.0, np.inf, 3.0]), held_out_loss=np.array([0.1, 0.2, np.nan])),
@@ -48,7 +49,7 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
         run.add_lane(result)
     again = Run.open(run.path)
     assert all(same(a, b) for a, b in zip(again.lanes(), lanes, strict=True))
-    assert again.facts().name == {"deep": [1e-3, None]}
+    assert (again.facts().data, again.facts().planned) == ({"deep": [1e-3, None]}, 3)
 
 
 def test_what_a_run_left_that_was_killed_as_it_began_is_in_nobodys_way(tmp_path: Path) -> None:
@@ -83,7 +84,9 @@ def test_a_row_a_lane_says_how_it_ended() -> None:
 
 def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
     Run.create(tmp_path / "run")
-    with pytest.raises(UsageError, match="is not empty, and a run never overwrites; give another --out"):
+    with pytest.raises(
+        UsageError, match="is not empty, and a run never overwrites anything; give another --out"
+    ):
         Run.create(tmp_path / "run")
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="a file is in the way"):
@@ -108,7 +111,7 @@ def test_an_empty_run_is_discarded_and_nothing_else(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run")
-    with run._connect() as database:
+    with contextlib.closing(sqlite3.connect(run.path / "run.sqlite")) as database:
         (size,) = database.execute("PRAGMA page_count").fetchone()
     connect = sqlite3.connect
 

@@ -7,7 +7,8 @@ import torch
 
 from lrfind.config.experiment import check
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import MIB, Engine, calibrate, computing_with, lane_bytes
+from lrfind.training.calibration import MIB, calibrate, computing_with, lane_bytes
+from lrfind.training.mode import Mode
 from tests.helpers.runs import LINEAR
 
 OWN = """
@@ -64,21 +65,21 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> None:
     sys.path.insert(0, str(folder))
 
 
-def engine(
+def mode_of(
     *overrides: str, mode: str = "stacked", lanes: int = 3, memory: float = 2.0, **more: object
-) -> Engine:
+) -> Mode:
     options = {"grid.lanes": mode, "grid.stack_memory": memory} | {f"grid.{key}": more[key] for key in more}
     experiment = check(LINEAR, [*overrides, *(f"{key}={value}" for key, value in options.items())])
     return calibrate(from_config(experiment), experiment.grid, lanes, 1e-3, 0)
 
 
 def test_a_small_model_is_stacked_because_that_is_faster() -> None:
-    found = engine(mode="auto", lanes=32)
+    found = mode_of(mode="auto", lanes=32)
     assert found.lanes == "stacked"
     assert found.ratio is not None
     assert found.ratio > 1
-    assert f"measured {found.ratio:.2f} times as fast" in found.why
-    assert found.chunk == 32
+    assert f"measured {found.ratio:.2f} times as fast" in found.reason
+    assert found.stack_size == 32
 
 
 @pytest.mark.parametrize(
@@ -93,33 +94,33 @@ def test_a_small_model_is_stacked_because_that_is_faster() -> None:
     ],
 )
 def test_what_stacks_wrongly_runs_single_and_says_why(overrides: list[str], words: str) -> None:
-    found = engine(*overrides)
-    assert (found.lanes, found.chunk) == ("single", 1)
-    assert any(word in found.why for word in words.split("|")), found.why
+    found = mode_of(*overrides)
+    assert (found.lanes, found.stack_size) == ("single", 1)
+    assert any(word in found.reason for word in words.split("|")), found.reason
 
 
 def test_batch_norm_is_no_obstacle() -> None:
-    assert engine("model='own_for_calibration:Normed'").lanes == "stacked"
+    assert mode_of("model='own_for_calibration:Normed'").lanes == "stacked"
     images = "data={name: mnist_mini, batch_size: 32}"  # a bias before the norm has rounding for a gradient
     cnn = "model={name: small_cnn, args: {channels: [4, 8], hidden: 16, norm: batch}}"
-    assert engine(cnn, images, "loss=cross_entropy").lanes == "stacked"
+    assert mode_of(cnn, images, "loss=cross_entropy").lanes == "stacked"
 
 
 def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:
-    assert engine("model='own_for_calibration:Reading'").lanes == "stacked"
+    assert mode_of("model='own_for_calibration:Reading'").lanes == "stacked"
 
 
 def test_what_is_asked_for_is_done() -> None:
-    assert engine(mode="single").why == "asked for"
-    assert engine(mode="stacked").why.startswith("asked for; ")
-    assert "nothing to stack" in engine(lanes=1).why
+    assert mode_of(mode="single").reason == "that was asked for"
+    assert mode_of(mode="stacked").reason.startswith("that was asked for; ")
+    assert "nothing to stack" in mode_of(lanes=1).reason
 
 
 def test_only_auto_chooses_the_number_of_threads() -> None:
     with computing_with(2):
-        assert engine().threads == engine(mode="single").threads == 2
-        assert engine(mode="auto").threads in (1, 2)
-        assert engine(mode="auto", threads=3).threads == 3
+        assert mode_of().threads == mode_of(mode="single").threads == 2
+        assert mode_of(mode="auto").threads in (1, 2)
+        assert mode_of(mode="auto", threads=3).threads == 3
         assert torch.get_num_threads() == 2
     assert torch.get_num_threads() == 1
 
@@ -130,12 +131,12 @@ def test_the_memory_cap_cuts_a_stack_into_even_chunks() -> None:
     weights = 4 * (4 * 300 + 300 + 300 * 300 + 300 + 300 + 1)
     assert size > 5 * weights
     assert size == pytest.approx(5 * weights + 64 * 4 * 600, rel=0.1)  # activations of 64 rows
-    assert engine(wide, lanes=10, memory=4.5 * size / MIB / 1024).chunk == 4  # 4, 4 and 2
-    assert "stack_memory allows" in engine(wide, memory=1.5 * size / MIB / 1024).why
+    assert mode_of(wide, lanes=10, memory=4.5 * size / MIB / 1024).stack_size == 4  # 4, 4 and 2
+    assert "stack_memory allows" in mode_of(wide, memory=1.5 * size / MIB / 1024).reason
 
 
 def test_a_problem_that_cannot_train_is_told_before_the_first_lane() -> None:
     from lrfind.errors import UsageError
 
     with pytest.raises(UsageError, match="the first training step failed"):
-        engine("model.args.out_features=3", "loss=cross_entropy")
+        mode_of("model.args.out_features=3", "loss=cross_entropy")

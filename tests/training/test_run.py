@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lrfind.training.team import Conditions
 
 from lrfind.analysis.lanes import Lane, LaneResult, Reaction, Shape, planned_lanes
 from lrfind.config.experiment import check
@@ -19,19 +18,20 @@ from lrfind.config.shapes import shape_of
 from lrfind.problem.problem import Problem, from_config
 from lrfind.schedules.functions import one_cycle, one_cycle_momentum
 from lrfind.schedules.reactive import plateaued
-from lrfind.training.calibration import Engine
+from lrfind.training.executor import Conditions
 from lrfind.training.loop import train
-from lrfind.training.run import companies, run_lanes
+from lrfind.training.mode import Mode
+from lrfind.training.run import run_lanes, stackable_groups
 from tests.helpers.runs import LINEAR
 
-SINGLE = Engine("single", "asked for", 1, False, 1, None, 0.0)
-STACKED = replace(SINGLE, lanes="stacked", chunk=99)
+SINGLE = Mode("single", "asked for", threads=1, seconds_per_step=0.0)
+STACKED = replace(SINGLE, lanes="stacked", stack_size=99)
 LRS = (1e-3, 1e-2, 0.1, 0.5, 3.0)
 PLAIN = Conditions()
 MLP = ["model={name: mlp, args: {hidden: [8], dropout: 0.3}}", "data.batch_size=16"]
 
 
-ENGINES = pytest.mark.parametrize("engine", [SINGLE, STACKED], ids=["single", "stacked"])
+MODES = pytest.mark.parametrize("mode", [SINGLE, STACKED], ids=["single", "stacked"])
 
 
 def lanes_of(
@@ -42,13 +42,13 @@ def lanes_of(
 
 
 def results(
-    *overrides: str, engine: Engine = SINGLE, steps: int = 40, seeds: int = 2, conditions: Conditions = PLAIN,
+    *overrides: str, mode: Mode = SINGLE, steps: int = 40, seeds: int = 2, conditions: Conditions = PLAIN,
     lrs: tuple[float, ...] = LRS, lanes: list[Lane] | None = None, **options: Any,
 ) -> list[LaneResult]:  # fmt: skip
     kept: list[LaneResult] = []
     problem: Problem = from_config(check(LINEAR, overrides))
     lanes = lanes_of(steps, seeds, lrs) if lanes is None else lanes
-    run_lanes(problem, lanes, conditions, engine, keep=kept.extend, **options)
+    run_lanes(problem, lanes, conditions, mode, keep=kept.extend, **options)
     return sorted(kept, key=lambda result: result.lane)
 
 
@@ -67,8 +67,8 @@ def assert_same(a: list[LaneResult], b: list[LaneResult], rtol: float = 1e-4) ->
 def test_stacked_lanes_end_as_single_ones_do(overrides: list[str], conditions: Conditions) -> None:
     lrs = LRS if not overrides else (1e-4, 1e-3, 1e-2)
     one = results(*overrides, conditions=conditions, lrs=lrs)
-    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, engine=STACKED))
-    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, engine=replace(STACKED, chunk=2)))
+    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, mode=STACKED))
+    assert_same(one, results(*overrides, conditions=conditions, lrs=lrs, mode=replace(STACKED, stack_size=2)))
 
 
 def test_for_one_seed_every_lr_sees_the_same_weights_batches_and_masks() -> None:
@@ -97,9 +97,9 @@ def test_lanes_that_are_pruned_against_each_other_keep_their_own_dropout_masks()
             assert b.val_loss is None
 
 
-@ENGINES
-def test_a_diverged_lane_ends_at_its_step_and_is_not_evaluated(engine: Engine) -> None:
-    last = results(engine=engine, conditions=Conditions(eval_every=5))[-1]
+@MODES
+def test_a_diverged_lane_ends_at_its_step_and_is_not_evaluated(mode: Mode) -> None:
+    last = results(mode=mode, conditions=Conditions(eval_every=5))[-1]
     assert last.outcome == "diverged"
     assert 10 < last.lr.size < 40
     assert last.loss[-1] > last.loss[0]
@@ -147,16 +147,16 @@ def test_a_lane_that_fails_does_not_stop_the_others() -> None:
 def test_a_stack_that_fails_on_the_way_is_run_again_lane_by_lane() -> None:
     notes: list[str] = []
     model = "model='own_for_lanes:Late'"
-    found = results(model, engine=STACKED, note=notes.append)
+    found = results(model, mode=STACKED, note=notes.append)
     assert_same(found, results(model))
     assert len(notes) == 2
     assert notes[0].startswith(
-        "lanes 0 to 4 ran one after another: as a stack they failed (RuntimeError: no more"
+        "lanes 0 to 4 ran one after another, because as a stack they failed (RuntimeError: no more"
     )
 
 
-@ENGINES
-def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
+@MODES
+def test_an_interruption_keeps_what_was_measured(mode: Mode) -> None:
     kept: list[LaneResult] = []
 
     def watch(lanes: Any, step: int, losses: Any) -> None:
@@ -165,7 +165,7 @@ def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
 
     problem = from_config(check(LINEAR))
     with pytest.raises(KeyboardInterrupt):
-        run_lanes(problem, lanes_of(40, 2), Conditions(), engine, keep=kept.extend, watch=watch)
+        run_lanes(problem, lanes_of(40, 2), Conditions(), mode, keep=kept.extend, watch=watch)
     outcomes = [result.outcome for result in sorted(kept, key=lambda r: r.lane)]
     assert outcomes[:5] == ["finished"] * 4 + ["diverged"]
     assert "interrupted" in outcomes[5:]
@@ -175,7 +175,7 @@ def test_an_interruption_keeps_what_was_measured(engine: Engine) -> None:
 def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it() -> None:
     clip = "training={steps: 9, clip_norm: 0.01}"
     found = results(clip, lrs=(1.0, 100.0), steps=9, seeds=1)
-    assert_same(found, results(clip, lrs=(1.0, 100.0), steps=9, seeds=1, engine=STACKED))
+    assert_same(found, results(clip, lrs=(1.0, 100.0), steps=9, seeds=1, mode=STACKED))
     setup = from_config(check(LINEAR, [clip])).setup(3)
     before = torch.cat([p.detach().flatten() for p in setup.model.parameters()])
     list(train(setup, np.full(1, 1.0)))
@@ -183,11 +183,11 @@ def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it() -> None:
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
 
 
-@ENGINES
-def test_a_plateau_lowers_each_lanes_lr_as_torchs_scheduler_does(engine: Engine) -> None:
+@MODES
+def test_a_plateau_lowers_each_lanes_lr_as_torchs_scheduler_does(mode: Mode) -> None:
     args = {"factor": 0.5, "patience": 1, "cooldown": 1, "threshold": 0.02}
     lanes = lanes_of(40, 1, (1e-3, 0.1, 0.4, 3.0), "reduce_on_plateau", **args)
-    found = results("data.batch_size=16", lanes=lanes, engine=engine, conditions=Conditions(eval_every=3))
+    found = results("data.batch_size=16", lanes=lanes, mode=mode, conditions=Conditions(eval_every=3))
     problem = from_config(check(LINEAR, ["data.batch_size=16"]))
     for result in found:
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=result.peak)
@@ -206,12 +206,12 @@ def test_a_plateau_lowers_each_lanes_lr_as_torchs_scheduler_does(engine: Engine)
     assert [result.outcome for result in found] == ["finished"] * 3 + ["diverged"]
 
 
-@ENGINES
-def test_a_grad_norm_schedule_clips_as_autoclip_and_trains_every_lane_alone(engine: Engine) -> None:
+@MODES
+def test_a_grad_norm_schedule_clips_as_autoclip_and_trains_every_lane_alone(mode: Mode) -> None:
     lrs, notes = (0.03, 0.3), list[str]()
     rows = "data.batch_size=8"
     found = results(
-        rows, lanes=lanes_of(40, 1, lrs, "grad_norm", percentile=30), engine=engine, note=notes.append,
+        rows, lanes=lanes_of(40, 1, lrs, "grad_norm", percentile=30), mode=mode, note=notes.append,
         conditions=Conditions(eval_every=7),
     )  # fmt: skip
     assert notes == []
@@ -233,10 +233,10 @@ def test_a_grad_norm_schedule_clips_as_autoclip_and_trains_every_lane_alone(engi
         assert min(factors) < 0.5
 
 
-@ENGINES
-def test_a_lane_stops_early_at_the_evaluation_where_its_loss_has_levelled_out(engine: Engine) -> None:
+@MODES
+def test_a_lane_stops_early_at_the_evaluation_where_its_loss_has_levelled_out(mode: Mode) -> None:
     early = EarlyStop(patience=2, threshold=0.01)
-    options = {"lrs": (1e-3, 0.05, 0.3, 0.5, 1e9), "seeds": 1, "engine": engine}
+    options = {"lrs": (1e-3, 0.05, 0.3, 0.5, 1e9), "seeds": 1, "mode": mode}
     whole = results(**options, conditions=Conditions(eval_every=2))
     found = results(**options, conditions=Conditions(eval_every=2, early_stop=early))
     ends = []
@@ -263,7 +263,7 @@ def test_lanes_whose_momentum_moves_are_stacked_apart_from_the_others() -> None:
     together: set[tuple[str, ...]] = set()
     one = results(sgd, lanes=lanes)
     found = results(
-        sgd, lanes=lanes, engine=STACKED, conditions=Conditions(eval_every=15),
+        sgd, lanes=lanes, mode=STACKED, conditions=Conditions(eval_every=15),
         watch=lambda lanes, step, losses: together.add(tuple(lane.variant for lane in lanes)),
     )  # fmt: skip
     assert together == {("constant",) * 2, ("one_cycle",) * 2}
@@ -288,7 +288,7 @@ def test_lanes_that_may_be_one_stack_are_brought_together_wherever_they_stand() 
     reacting = Shape(np.ones(4), reaction=Reaction("grad_norm", lambda norms, peak: 1.0))
     shapes = {"a": Shape(np.ones(4)), "b": moved, "c": reacting, "d": Shape(np.ones(4)), "e": moved}
     planned = planned_lanes(dict.fromkeys(shapes, (0.1, 0.2)), 3, 2)
-    found = companies([lane.shaped(shapes[lane.variant]) for lane in planned])
+    found = stackable_groups([lane.shaped(shapes[lane.variant]) for lane in planned])
     assert [[(lane.seed, lane.variant) for lane in company] for company in found] == [
         [(seed, name) for name in names for _ in range(2)]
         for seed in (3, 4)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from lrfind.analysis.verification import VERDICTS
 from lrfind.views.plots.find import FindView, find_figure, view_find
 from tests.conftest import Command
-from tests.views.test_text_find import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
+from tests.helpers.find_summaries import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
 
 
 def view(result: dict[str, Any]) -> FindView:
@@ -95,7 +95,7 @@ def test_a_find_cannot_be_laid_over_other_runs(lrfind: Command, config: Path) ->
     assert lrfind("find", config, "--out", "a", "-q") == 0
     assert Path("a/find.png").exists()
     assert lrfind("plot", "a", "a", "--out", "x.png") == 2
-    assert "probes are of different lengths" in lrfind.err
+    assert "probes have different lengths" in lrfind.err
 
 
 @pytest.mark.parametrize(

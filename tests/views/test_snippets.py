@@ -33,7 +33,7 @@ def experiment(schedule: str, optimizer: str = "name: adamw", training: str = ""
 def summary(lr: float | None = PEAK) -> dict[str, Any]:
     suggestion = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
     training = {"steps": STEPS, "momentum": 0.0}
-    return {"suggestion": suggestion, "training": training, "verification": None}
+    return {"answer": suggestion, "training": training, "verification": None}
 
 
 def executed(text: str) -> dict[str, Any]:

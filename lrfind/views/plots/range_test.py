@@ -157,7 +157,7 @@ def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverVie
     return OverView(
         ramps=ramps,
         suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
-        best=summary["suggestion"]["variant"],
+        best=summary["answer"]["variant"],
         bottom=lowest - 0.08 * drop,
         top=max(starts) + 0.2 * drop,
     )

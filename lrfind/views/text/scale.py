@@ -10,7 +10,7 @@ from lrfind.errors import counted
 from lrfind.views.text.parts import number_or_dash, table_text
 
 if TYPE_CHECKING:
-    from lrfind.experiments.noise_scale import NoiseScale
+    from lrfind.analysis.noise_scale import NoiseScale
 
 
 def noise_scale_text(measured: Sequence[NoiseScale]) -> str:
