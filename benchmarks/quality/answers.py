@@ -17,11 +17,11 @@ from peers import suggest
 from regret import Cell
 from tasks import Task, schedule_of
 
-from lrfind.analysis.recommendation import Training, recommend
+from lrfind.analysis.recommendation import PlannedTraining, recommend
 from lrfind.config.sections import FindSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import NoSuggestion
-from lrfind.experiments.find import Found, find
+from lrfind.experiments.find import Probing, probe_rates
 from lrfind.experiments.prober import Budget, LaneProber
 from lrfind.problem.problem import Problem, from_config
 
@@ -55,27 +55,27 @@ class Row(NamedTuple):
     confidence: str
 
 
-def training_of(task: Task, schedule: str, steps: int) -> Training:
+def training_of(task: Task, schedule: str, steps: int) -> PlannedTraining:
     shape = shape_of(schedule_of(schedule, steps), steps, None)
     optimizer = task.experiment.optimizer
     momentum = optimizer.args.get("momentum", 0.0)
-    return Training(optimizer.name, steps, momentum, float(shape.multiplier.mean()))
+    return PlannedTraining(optimizer.name, steps, momentum, float(shape.multiplier.mean()))
 
 
-def ours(task: Task, problem: Problem, seed: int) -> Found:
+def ours(task: Task, problem: Problem, seed: int) -> Probing:
     """The search of lrfind: the same for every length and schedule, which differ in how it is read."""
-    return find(problem, FindSection(lanes="single"), seed, training_of(task, "constant", task.steps))
+    return probe_rates(problem, FindSection(lanes="single"), seed, training_of(task, "constant", task.steps))
 
 
-def read_ours(found: Found, training: Training) -> Answer:
+def read_ours(probing: Probing, training: PlannedTraining) -> Answer:
     try:
-        answer = recommend(found.searches, training, found.cost)
+        answer = recommend(probing.results, training, probing.cost)
     except NoSuggestion:
-        return Answer(None, found.cost)
+        return Answer(None, probing.cost)
     return Answer(answer.lr, answer.cost, answer.low, answer.high, answer.confidence)
 
 
-def read_climb(climbed: Climbed, training: Training, schedule: str) -> Answer:
+def read_climb(climbed: Climbed, training: PlannedTraining, schedule: str) -> Answer:
     log_lr = climbed_log_lr(climbed, training, schedule)
     return Answer(None if log_lr is None else 10**log_lr, climbed.cost)
 

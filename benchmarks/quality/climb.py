@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.probing import Prober
-from lrfind.analysis.recommendation import Training
+from lrfind.analysis.probe_search import Prober
+from lrfind.analysis.recommendation import PlannedTraining
 
 
 class Climbed(NamedTuple):
@@ -83,7 +83,7 @@ def _tail(loss: Array) -> float:
     return float(np.mean(loss[-(len(loss) // PART) :]))
 
 
-def climbed_log_lr(climbed: Climbed, training: Training, schedule: str) -> float | None:
+def climbed_log_lr(climbed: Climbed, training: PlannedTraining, schedule: str) -> float | None:
     """Return log10 of the lr that a climb recommends for a training; None if it refuses."""
     if climbed.log_lr is None:
         return None

@@ -30,7 +30,8 @@ from truth import TRUTH
 
 from lrfind.analysis import recommendation
 from lrfind.analysis.curves import Array
-from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, Search, search
+from lrfind.analysis.probe_search import ProbeSearch
+from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, ProbeResult
 from lrfind.errors import counted
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
@@ -84,8 +85,8 @@ class Samples:
         task: (N,) the number of its task.
         base: (N,) log10 of the lr that learns fastest; NaN for a refusal.
         features: (N, P) the factors that the parameters are multiplied with.
-        gain: (N,) see `Search.gain`; 0 for a refusal.
-        breadth: (N,) see `Search.breadth`.
+        gain: (N,) see `ProbeResult.gain`; 0 for a refusal.
+        breadth: (N,) see `ProbeResult.breadth`.
         cost: (N,) the number of gradient steps.
         regret: (C, G) the regret of each training over `GRID`.
         long: (N,) whether the training is a long one.
@@ -108,21 +109,21 @@ class Samples:
 
 def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Samples:
     by_name = {task.name: number for number, task in enumerate(tasks)}
-    rows, searches = [], dict[str, list[tuple[Search, int]]]()
+    rows, probed = [], dict[str, list[tuple[ProbeResult, int]]]()
     for number, cell in enumerate(cells):
         task = tasks[by_name[cell.task]]
-        if cell.task not in searches:
-            searches[cell.task] = _searches(folder / f"{cell.task}.npz", task)
+        if cell.task not in probed:
+            probed[cell.task] = _probe_again(folder / f"{cell.task}.npz", task)
         training = training_of(task, cell.schedule, cell.steps)
         family = [int(training.family is getattr(recommendation, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
         length = math.log10(training.steps / recommendation.USUAL_STEPS)
         decay = -math.log10(training.mean_multiplier)
-        for found, cost in searches[cell.task]:
-            shift = [0, 0, 0, 0, 0, 1] if found.on_a_plateau else [*family, 0]
-            refused = recommendation.refusal(found) is not None
+        for result, cost in probed[cell.task]:
+            shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
+            refused = recommendation.why_no_rate(result) is not None
             base, gain, breadth = (
-                (math.nan, 0.0, 0.0) if refused else (found.middle, found.gain, found.breadth)
+                (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
             )
             known = (gain, breadth, cost, cell.steps == LONG)
             rows.append((number, by_name[cell.task], base, *shift, length, decay, *known))
@@ -140,17 +141,17 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
     )
 
 
-def _searches(path: Path, task: Task) -> list[tuple[Search, int]]:
-    """The search of every seed, and its cost."""
+def _probe_again(path: Path, task: Task) -> list[tuple[ProbeResult, int]]:
+    """Return what probing measures on the recorded losses, and its cost, for every seed."""
     with np.load(path) as held:
         lr, losses = held["lr"], held["loss"].astype(np.float64)
     training = training_of(task, "constant", task.steps)
-    found = []
+    results = []
     for loss in losses:
         table = Table(lr, loss)
-        made = search(table, training.start, longest=training.longest)
-        found.append((made, sum(table.taken.values())))
-    return found
+        result = ProbeSearch(table, longest=training.longest).run(training.start)
+        results.append((result, sum(table.taken.values())))
+    return results
 
 
 def fit(samples: Samples, chosen: Array) -> Array:

@@ -25,7 +25,7 @@ from lrfind.config.experiment import check
 from lrfind.config.sections import RangeTestSection
 from lrfind.config.templates import starter
 from lrfind.config.variants import Variant
-from lrfind.experiments.find import find, training_of
+from lrfind.experiments.find import planned_training, probe_rates
 from lrfind.experiments.prepare import training_steps, variant_shape
 from lrfind.experiments.range_test import range_test
 from lrfind.problem.problem import from_config
@@ -47,22 +47,22 @@ def main(root: str) -> None:
     problem = from_config(experiment)
     steps = training_steps(experiment.training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
-    training = training_of(problem.setup(0).optimizer, steps, float(shape.multiplier.mean()))
+    training = planned_training(problem.setup(0).optimizer, steps, float(shape.multiplier.mean()))
     scores: dict[str, list[float]] = {}
     for seed in range(SEEDS):
         began = time.perf_counter()
-        found = find(packaged, experiment.find, seed, training)
+        probing = probe_rates(packaged, experiment.find, seed, training)
         seconds = time.perf_counter() - began
-        ramp = RangeTestSection(start_lr=1e-7, end_lr=10, steps=found.cost, seeds=1)
+        ramp = RangeTestSection(start_lr=1e-7, end_lr=10, steps=probing.cost, seeds=1)
         (curve,) = [lane.curve for lane in range_test(packaged, ramp, seed)]
         as_it_is = replace(training, steps=as_it_is_steps, mean_multiplier=1.0)
         rates = {
-            "find": recommend(found.searches, training, found.cost).lr,
-            "find, config": recommend(found.searches, as_it_is, found.cost).lr,
+            "find": recommend(probing.results, training, probing.cost).lr,
+            "find, config": recommend(probing.results, as_it_is, probing.cost).lr,
             "fastai-valley": suggest_from(curve, "fastai-valley", raw=True).lr,
             "0.01": 0.01,
         }
-        click.echo(f"seed {seed}: find took {found.cost} steps, {seconds:.1f} s")
+        click.echo(f"seed {seed}: find took {probing.cost} steps, {seconds:.1f} s")
         for name, lr in rates.items():
             lane = run_lane(problem, PlannedLane(0, seed, lr).shaped(shape), Conditions())
             scores.setdefault(name, []).append(lane.metric or 0.0)

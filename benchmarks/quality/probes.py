@@ -19,9 +19,8 @@ from tasks import SPLITS, Split, grid, read_tasks
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.config.sections import GridSection
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import calibrate
+from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
-from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lanes
 
 STEPS, SEEDS, FIRST_SEED = 128, 5, 100

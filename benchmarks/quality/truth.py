@@ -29,10 +29,9 @@ from lrfind.config.sections import GridSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import counted
 from lrfind.problem.problem import Problem, from_config
-from lrfind.training.calibration import calibrate
+from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.executor import Conditions
-from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lanes
 
 TRUTH = HERE / "truth.csv"
