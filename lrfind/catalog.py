@@ -126,9 +126,9 @@ def optimizer_named(name: str) -> Optimizer | None:
     return OPTIMIZERS.get(name.rpartition(":")[2].rpartition(".")[2].lower())
 
 
-def optimizer_of(made: type | object) -> Optimizer | None:
+def optimizer_of(kind: object) -> Optimizer | None:
     """Return the row of exactly this class; None for any other, also for a subclass."""
-    path = f"{getattr(made, '__module__', '')}:{getattr(made, '__qualname__', '')}"
+    path = f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', '')}"
     return next((row for row in OPTIMIZERS.values() if row.path == path), None)
 
 

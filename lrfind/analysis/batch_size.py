@@ -17,7 +17,7 @@ KRIZHEVSKY = "Krizhevsky 2014 (arXiv:1404.5997)"
 MALLADI = "Malladi et al. 2022 (arXiv:2205.10287)"
 MCCANDLISH = "McCandlish et al. 2018 (arXiv:1812.06162)"
 
-LARGEST_SHOWN = 8192  # images in a batch; up to here Goyal et al. lost no accuracy on ImageNet
+LARGEST_TESTED = 8192  # images in a batch; up to here Goyal et al. lost no accuracy on ImageNet
 MOST_ROWS = 10**12  # the largest batch that is accepted
 WELL_BELOW_ONE = 0.3  # the limit of 1 - beta; beyond it, an average covers only about three steps
 
@@ -216,7 +216,7 @@ def _size_notes(applied: str, total: int, kappa: float, noise_scale: float | Non
     if kappa <= 1:
         return []
     notes = []
-    if applied == "linear" and total > LARGEST_SHOWN:
+    if applied == "linear" and total > LARGEST_TESTED:
         notes.append(
             "on ImageNet, the linear rule held for batches of up to about 8k images, and accuracy was lost"
             f" beyond that; {total} is more."

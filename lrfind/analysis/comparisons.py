@@ -11,7 +11,15 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult
-from lrfind.analysis.sweeps import Rate, Reading, beyond_noise, judged, paired_gaps, rate_of, read_sweep
+from lrfind.analysis.sweeps import (
+    RateResult,
+    SweepResult,
+    beyond_noise,
+    judged,
+    paired_gaps,
+    rate_of,
+    read_sweep,
+)
 from lrfind.catalog import Judge
 from lrfind.errors import counted, listed
 
@@ -47,8 +55,8 @@ class Standing:
     """
 
     variant: str
-    peaks: Sequence[Rate]
-    best: Rate | None
+    peaks: Sequence[RateResult]
+    best: RateResult | None
     boundary: Literal["low", "high"] | None
     judge: Judge
     rank: int | None = None
@@ -70,7 +78,7 @@ def tuning(results: Sequence[LaneResult], variant: str, first_tuning_seed: int) 
     return [lane for lane in lanes if lane.seed >= first_tuning_seed] or lanes
 
 
-def at_best_peak(lanes: Sequence[LaneResult], judge: Judge) -> Rate | None:
+def at_best_peak(lanes: Sequence[LaneResult], judge: Judge) -> RateResult | None:
     """Return the result at the best peak of these lanes; None if no peak finished."""
     return read_sweep(lanes, judge).best
 
@@ -99,8 +107,8 @@ def standings(
 
 
 def _compared(
-    reading: Reading, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
-) -> Rate | None:
+    reading: SweepResult, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
+) -> RateResult | None:
     """Return the result of a variant at its best peak, with the seeds that are compared."""
     if reading.best is None:
         return None
@@ -115,7 +123,7 @@ def _compared(
     return rate_of(lanes, judge) if lanes else None
 
 
-def _loss(best: Rate | None, judge: Judge) -> float:
+def _loss(best: RateResult | None, judge: Judge) -> float:
     """Return the mean judged loss over seeds; infinite unless every seed finished with one."""
     if best is None or best.outcome != "finished":
         return math.inf
@@ -123,7 +131,7 @@ def _loss(best: Rate | None, judge: Judge) -> float:
     return float(np.mean([math.inf if loss is None else loss for loss in losses]))
 
 
-def _ranked(standing: Standing, rank: int, first: Rate | None) -> Standing:
+def _ranked(standing: Standing, rank: int, first: RateResult | None) -> Standing:
     """Add the rank and the losses to a variant whose lanes at the best peak finished.
 
     Args:

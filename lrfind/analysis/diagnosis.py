@@ -88,7 +88,7 @@ def diagnose(lanes: Sequence[Sequence[LayerHealth]], *, adaptive: bool = False) 
         all is well.
     """
     looks_of_lanes = [_looks(lane) for lane in lanes if lane]
-    rules = [rule for rule in RULES if not (adaptive and rule in OF_LENGTH)]
+    rules = [rule for rule in RULES if not (adaptive and rule in NORM_RULES)]
     by_kind: dict[str, list[Finding]] = {}
     for looks in looks_of_lanes:
         for finding in filter(None, (rule(looks) for rule in rules)):
@@ -299,7 +299,7 @@ def _clipped(looks: Sequence[_Look]) -> Finding | None:
     )
 
 
-OF_LENGTH = (_too_long, _too_short)
+NORM_RULES = (_too_long, _too_short)
 RULES: Sequence[Callable[[Sequence[_Look]], Finding | None]] = (
     _not_finite,
     _too_long,

@@ -45,7 +45,9 @@ class LayerHealth(NamedTuple):
         return self.grad_norm / self.weight_norm if self.grad_norm is not None and self.weight_norm else None
 
 
-APART = 40  # the fewest steps between two looks: a look at a small model costs about as much as a step
+FEWEST_STEPS_APART = (
+    40  # the fewest steps between two looks: a look at a small model costs about as much as a step
+)
 
 
 def look_steps(steps: int, looks: int) -> range:
@@ -54,4 +56,4 @@ def look_steps(steps: int, looks: int) -> range:
     >>> list(look_steps(300, 5)), list(look_steps(100, 10)), list(look_steps(5, 0))
     ([0, 60, 120, 180, 240], [0, 40, 80], [])
     """
-    return range(0, steps if looks else 0, max(APART, math.ceil(steps / looks)) if looks else 1)
+    return range(0, steps if looks else 0, max(FEWEST_STEPS_APART, math.ceil(steps / looks)) if looks else 1)

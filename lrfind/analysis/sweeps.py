@@ -16,7 +16,7 @@ from lrfind.catalog import Judge
 
 
 @dataclass(frozen=True)
-class Rate:
+class RateResult:
     """The result of all lanes of one lr together.
 
     Attributes:
@@ -42,7 +42,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Reading:
+class SweepResult:
     """The conclusions from a sweep.
 
     Attributes:
@@ -59,9 +59,9 @@ class Reading:
         boundary: the end of the range at which the best lr lies; None if it lies inside.
     """
 
-    rates: Sequence[Rate]
+    rates: Sequence[RateResult]
     judge: Judge
-    best: Rate | None
+    best: RateResult | None
     low: float | None
     high: float | None
     usable: tuple[float, float] | None
@@ -71,7 +71,7 @@ class Reading:
     boundary: Literal["low", "high"] | None
 
 
-def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> Reading:
+def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> SweepResult:
     """Draw the conclusions from a sweep's lanes; any lane may be missing or cut off, see `comparable`.
 
     Args:
@@ -90,7 +90,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
     winners = best_by_seed(finished, judge)
     several = best is not None and len(winners) > 1
     around = [*winners, best.lr] if best else []
-    return Reading(
+    return SweepResult(
         rates=rates,
         judge=judge,
         best=best,
@@ -126,7 +126,7 @@ def by_lr(results: Sequence[LaneResult]) -> list[list[LaneResult]]:
     return [[result for result in results if result.peak == lr] for lr in lrs]
 
 
-def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> Rate:
+def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> RateResult:
     """Combine the lanes of one lr into their common result."""
     outcomes = [lane.outcome for lane in lanes]
     outcome: Outcome = "finished" if outcomes.count("finished") > len(outcomes) / 2 else "pruned"
@@ -141,7 +141,7 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> Rate:
 
     val_loss = median([lane.val_loss for lane in lanes], math.inf)
     train_loss = median([lane.train_loss for lane in lanes], math.inf)
-    return Rate(
+    return RateResult(
         lr=lanes[0].peak,
         outcome=outcome,
         lanes={lane.seed: lane for lane in lanes},
@@ -157,7 +157,7 @@ def judged(lane: LaneResult, judge: Judge) -> float | None:
     return lane.val_loss if judge == "val_loss" else lane.train_loss
 
 
-def best_by_seed(finished: Sequence[Rate], judge: Judge) -> list[float]:
+def best_by_seed(finished: Sequence[RateResult], judge: Judge) -> list[float]:
     """Return, for each seed, the lr whose lane ended with the lowest loss, among the rates that finished."""
     lowest: dict[int, tuple[float, float]] = {}
     for rate in finished:
@@ -169,7 +169,7 @@ def best_by_seed(finished: Sequence[Rate], judge: Judge) -> list[float]:
 
 
 def usable_range(
-    rates: Sequence[Rate], best: Rate, first_loss: float, tolerance: float
+    rates: Sequence[RateResult], best: RateResult, first_loss: float, tolerance: float
 ) -> tuple[float, float] | None:
     """Return the lowest and the highest lr of the unbroken row of good rates around the best.
 
@@ -187,7 +187,7 @@ def usable_range(
     return rates[low].lr, rates[high].lr
 
 
-def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
+def lr_sensitivity(rates: Sequence[RateResult], first_loss: float) -> float | None:
     """Return the loss that a badly chosen lr costs on average: E[min(loss(lr), first loss)] - lowest loss.
 
     The source is Wortsman et al. 2023 (arXiv:2309.14322), section 2.2. The expectation is over lrs spread
@@ -212,7 +212,7 @@ def lr_sensitivity(rates: Sequence[Rate], first_loss: float) -> float | None:
     return float(np.average(losses, weights=width) - min(losses))
 
 
-def sweep_edge(rates: Sequence[Rate]) -> float | None:
+def sweep_edge(rates: Sequence[RateResult]) -> float | None:
     """Return the edge: the point between the lowest diverged lr and the highest finished lr below it.
 
     Returns:
@@ -225,7 +225,7 @@ def sweep_edge(rates: Sequence[Rate]) -> float | None:
     return math.sqrt(below[-1] * first) if below else None
 
 
-def _boundary(rates: Sequence[Rate], best: Rate | None) -> Literal["low", "high"] | None:
+def _boundary(rates: Sequence[RateResult], best: RateResult | None) -> Literal["low", "high"] | None:
     if best is None or len(rates) < 2:
         return None
     if best is rates[0]:
@@ -233,7 +233,7 @@ def _boundary(rates: Sequence[Rate], best: Rate | None) -> Literal["low", "high"
     return "high" if best is rates[-1] else None
 
 
-def beyond_noise(rate: Rate, best: Rate, judge: Judge) -> bool | None:
+def beyond_noise(rate: RateResult, best: RateResult, judge: Judge) -> bool | None:
     """Return whether an lr is worse than the best by more than the noise between seeds.
 
     This is a paired t-test at 95 %. Both lanes of a seed had the same weights and batches, so their
@@ -247,7 +247,7 @@ def beyond_noise(rate: Rate, best: Rate, judge: Judge) -> bool | None:
     return None if width is None else bool(gaps.mean() > width)
 
 
-def paired_gaps(rate: Rate, best: Rate, judge: Judge) -> Array:
+def paired_gaps(rate: RateResult, best: RateResult, judge: Judge) -> Array:
     """Return how much higher a rate's loss is than the best rate's, for each seed for which both finished."""
     pairs = [
         (judged(rate.lanes[s], judge), judged(best.lanes[s], judge)) for s in rate.lanes if s in best.lanes

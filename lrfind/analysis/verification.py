@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Literal
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.sweeps import Rate, beyond_noise, by_lr, rate_of
+from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
 from lrfind.catalog import Judge
 from lrfind.errors import counted
 
@@ -62,27 +62,29 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
-    own = next(rate for rate in rates if rate.lr == lr)
-    best = min((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not own), default=None)
+    judged = next(rate for rate in rates if rate.lr == lr)
+    best = min(
+        (r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not judged), default=None
+    )
     if best is None or best.loss is None:
         reason = "no training finished: neither at the rate nor at a third of it nor at three times it"
         return Verdict("refuted", None, reason)
-    first = fmean(float(lane.loss[0]) for lane in own.lanes.values())
+    first = fmean(float(lane.loss[0]) for lane in judged.lanes.values())
     if not first - best.loss > LEARNED * abs(first):
         return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}")
-    if own.loss is None:
-        return Verdict("refuted", best.lr, f"the rate {own.outcome}, while {_end_of(best)}")
-    if best is own:
-        return Verdict("stands", lr, f"{_end_of(own)}, lower than at a third and at three times of it")
-    lost = (own.loss - best.loss) / (first - best.loss)
-    against = f"{_end_of(own)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
+    if judged.loss is None:
+        return Verdict("refuted", best.lr, f"the rate {judged.outcome}, while {_end_of(best)}")
+    if best is judged:
+        return Verdict("stands", lr, f"{_end_of(judged)}, lower than at a third and at three times of it")
+    lost = (judged.loss - best.loss) / (first - best.loss)
+    against = f"{_end_of(judged)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
     if lost <= NEGLIGIBLE:
         return Verdict("stands", lr, f"{against}, which is negligible")
-    if beyond_noise(own, best, judge) is False:
-        seeds = counted(len(own.lanes), "seed")
+    if beyond_noise(judged, best, judge) is False:
+        seeds = counted(len(judged.lanes), "seed")
         return Verdict("stands", lr, f"{against}, which {seeds} cannot tell from noise")
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against)
 
 
-def _end_of(rate: Rate) -> str:
+def _end_of(rate: RateResult) -> str:
     return f"lr {rate.lr:.3g} ended at {rate.loss:.4g}"

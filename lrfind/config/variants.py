@@ -92,15 +92,17 @@ def with_schedule(experiment: Experiment, schedule: Component) -> Experiment:
 
 
 def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
-    own = experiment.optimizer
-    if rival.name == own.name and not rival.args:
+    current = experiment.optimizer
+    if rival.name == current.name and not rival.args:
         return experiment if rival.lr is None else with_lr(experiment, rival.lr)
-    known = inspect.signature(resolve(import_path("optimizer", rival.name))).parameters
+    parameters = inspect.signature(resolve(import_path("optimizer", rival.name))).parameters
     groups = tuple(
-        group.model_copy(update={"args": {key: value for key, value in group.args.items() if key in known}})
-        for group in own.param_groups
+        group.model_copy(
+            update={"args": {key: value for key, value in group.args.items() if key in parameters}}
+        )
+        for group in current.param_groups
     )  # an argument that this optimizer lacks, such as a momentum, would be ignored without a word
-    lr = rival.lr or (own.lr if rival.name == own.name else _usual_lr(rival.name)) or own.lr
+    lr = rival.lr or (current.lr if rival.name == current.name else _usual_lr(rival.name)) or current.lr
     optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
     return experiment.model_copy(update={"optimizer": optimizer})
 

@@ -14,8 +14,8 @@ TRIAL_STEPS = 100
 On full-batch least squares, this many steps enlarge the error along the steepest direction 50-fold at 1.02
 times the edge, and 14,000-fold at 1.05 times the edge.
 """
-WIDEST = 1e9  # the largest factor between the first guess and a rate that is tried
-CLOSENESS = 1.05  # the largest factor between the two ends of the answer
+WIDEST_FACTOR = 1e9  # the largest factor between the first guess and a rate that is tried
+CLOSEST_FACTOR = 1.05  # the largest factor between the two ends of the answer
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def bisect_edge(diverges: Callable[[float], bool], guess: float) -> Edge:
     if diverges(guess):
         while diverges(stable := stable / 2):
             diverging = stable
-            if stable < guess / WIDEST:
+            if stable < guess / WIDEST_FACTOR:
                 raise NoSuggestion(f"training diverges at every lr tried, down to {stable:.1g}.")
     else:
         while not diverges(diverging := diverging * 2):
             stable = diverging
-            if diverging > guess * WIDEST:
+            if diverging > guess * WIDEST_FACTOR:
                 raise NoSuggestion(f"training diverges at no lr tried, up to {diverging:.1g}.")
-    while diverging / stable > CLOSENESS:
+    while diverging / stable > CLOSEST_FACTOR:
         middle = math.sqrt(stable * diverging)
         if diverges(middle):
             diverging = middle

@@ -19,7 +19,7 @@ from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import preserved
-from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.explanations.failures import first_steps_error
 from lrfind.training.loop import Step, train
 
 FEWEST = 4  # batches; with fewer, an interval says nothing
@@ -176,5 +176,5 @@ def _failure_explained(step: Callable[[], int]) -> Iterator[None]:
         raise
     except Exception as error:
         if step() == 0:
-            raise first_steps_failed(error) from error
+            raise first_steps_error(error) from error
         raise LrfindError(f"the training failed at step {step()}: {in_one_line(error)}") from error

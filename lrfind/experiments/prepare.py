@@ -24,7 +24,7 @@ from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.executor import Conditions
-from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.explanations.failures import first_steps_error
 from lrfind.training.loop import has_momentum, set_momentum
 from lrfind.training.mode import BYTES_PER_STEP, Cost, Mode
 
@@ -212,7 +212,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
         with evaluating(setup.model), torch.no_grad():
             _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
     except (Exception, SystemExit) as error:
-        raise first_steps_failed(error) from error
+        raise first_steps_error(error) from error
     return metric, time.perf_counter() - began
 
 

@@ -21,7 +21,7 @@ from lrfind.problem.randomness import capture, restore
 from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
-from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.explanations.failures import first_steps_error
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack
@@ -122,7 +122,7 @@ class LaneProber:
             self._setup = replace(setup, batches=self._replay)
             self._start = self._snapshot()
         except (Exception, SystemExit) as error:
-            raise first_steps_failed(error) from error
+            raise first_steps_error(error) from error
         self._probes: dict[float, _Single] = {}
         self._stacks: list[_ProbeStack] = []
         self._kept: list[_Single] = []  # the probes that have a snapshot, the latest last
@@ -147,7 +147,7 @@ class LaneProber:
                 self._untouched.append(float(torch.stack([loss.detach() for loss in losses]).mean()))
                 fastest = min(fastest, time.monotonic() - began)
         except (Exception, SystemExit) as error:
-            raise first_steps_failed(error) from error
+            raise first_steps_error(error) from error
         self._untouched_end, self._budget.expected = self._snapshot(), PASSES * fastest
         return np.array(self._untouched[:steps])
 
@@ -235,7 +235,7 @@ class LaneProber:
 
     def _explained(self, error: BaseException, what: str, step: int) -> LrfindError:
         if self._budget.taken == 0 or isinstance(error, LrfindError):
-            return first_steps_failed(error)
+            return first_steps_error(error)
         return LrfindError(f"{what} failed at step {step}: {in_one_line(error)}")
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from lrfind.analysis.comparisons import at_best_peak, tuning
 from lrfind.analysis.lanes import LaneResult, PlannedLane, planned_lanes
-from lrfind.analysis.sweeps import Reading, read_sweep
+from lrfind.analysis.sweeps import SweepResult, read_sweep
 from lrfind.config.sections import CompareSection, GridSection, LanesSection, SearchSection
 from lrfind.experiments import samplers
 
 LOWEST, HIGHEST = 1e-9, 1e4
 """The lowest and the highest lr that `outward` goes to."""
 AROUND = 10**0.5
-"""Without given peaks, those of a comparison lie half a decade apart, around the optimizer's lr."""
+"""Without first peaks, those of a comparison lie half a decade apart, around the optimizer's lr."""
 MOST_PEAKS = 11
 """The most peaks of a variant in such a comparison."""
 
@@ -82,12 +82,12 @@ def first_peaks(section: LanesSection, seed: int) -> list[float]:
     if isinstance(section, GridSection):
         return list(section.lrs or samplers.grid(section.low, section.high, section.points))
     assert isinstance(section, SearchSection)
-    given = [] if section.start is None else [section.start]
+    first = [] if section.start is None else [section.start]
     count = section.trials
     if section.sampler in ("tpe", "gp"):
         count = min(count, samplers.startup(section.trials))
-    return given + _proposed(
-        section, [samplers.Trial(lr, math.nan) for lr in given], count - len(given), seed
+    return first + _proposed(
+        section, [samplers.Trial(lr, math.nan) for lr in first], count - len(first), seed
     )
 
 
@@ -114,7 +114,7 @@ def next_peaks(
 def _further(
     section: CompareSection, tried: Sequence[float], results: Sequence[LaneResult], variant: str
 ) -> list[float]:
-    """Return the next peak outward of one variant; none if the peaks are given or enough were tried."""
+    """Return the next peak outward of one variant; none if the peaks are first or enough were tried."""
     if section.peaks is not None or len({*tried}) >= MOST_PEAKS:
         return []
     reading = read_sweep([result for result in results if result.variant == variant], section.judge)
@@ -140,7 +140,7 @@ def _proposed(
     return samplers.propose(section.sampler, section.low, section.high, history, count, section.trials, seed)
 
 
-def outward(reading: Reading) -> list[float]:
+def outward(reading: SweepResult) -> list[float]:
     """Return the next lr outside a grid whose best lr is its lowest or highest, or whose lrs all diverged."""
     lrs = [rate.lr for rate in reading.rates]
     all_diverged = all(rate.outcome == "diverged" for rate in reading.rates)

@@ -38,7 +38,7 @@ class Recipe:
     clip_norm: float | None = None
 
 
-AS_IT_IS = Recipe()
+PLAIN = Recipe()
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Setup:
     optimizer: torch.optim.Optimizer
     loss_fn: LossFn | None
     batches: Iterator[Any]
-    recipe: Recipe = AS_IT_IS
+    recipe: Recipe = PLAIN
     held_out_batch: Any = None
     group: int | None = None
 

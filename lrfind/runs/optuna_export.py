@@ -36,11 +36,11 @@ def export_study(run: Run, file: Path) -> int:
     optuna = import_optional("optuna", "export --optuna")
     space = _space(optuna, [lane.peak for lane in result.lanes])
     states = optuna.trial.TrialState
-    known = {"finished": states.COMPLETE, "pruned": states.PRUNED}
+    settled = {"finished": states.COMPLETE, "pruned": states.PRUNED}
     trials = []
     for lane in result.lanes:
         value = judged(lane, result.summary["judge"])
-        state = known.get(lane.outcome, states.FAIL)
+        state = settled.get(lane.outcome, states.FAIL)
         if state == states.COMPLETE and value is None:
             state = states.FAIL
         every = max(1, lane.loss.size // 100)

@@ -13,7 +13,7 @@ from lrfind.errors import LrfindError, Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.executor import Conditions, Executor, Record, SingleExecutor, StackExecutor
-from lrfind.training.explanations.failures import first_steps_failed
+from lrfind.training.explanations.failures import first_steps_error
 from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
 
@@ -200,7 +200,7 @@ def _explained(record: Record) -> LrfindError:
     error, step, lane = record.failure, len(record.steps), record.lane
     assert error is not None
     if isinstance(error, LrfindError) or step == 0:
-        return first_steps_failed(error)
+        return first_steps_error(error)
     lr = lane.lr[min(step, lane.lr.size - 1)]  # the last update comes after the last step
     return LrfindError(
         f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lr:.3g}:"

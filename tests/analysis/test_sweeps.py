@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
-from lrfind.analysis.sweeps import Reading, beyond_noise, rate_of, read_sweep
+from lrfind.analysis.sweeps import SweepResult, beyond_noise, rate_of, read_sweep
 
 Ending = float | Outcome
 """How a lane ended: a loss if it finished, else its outcome."""
@@ -39,7 +39,7 @@ def sweep(*rows: Sequence[Ending], shift: float = 0.0, scale: float = 1.0, lrs: 
     ]
 
 
-def read(lanes: Sequence[LaneResult], tolerance: float = 0.125) -> Reading:
+def read(lanes: Sequence[LaneResult], tolerance: float = 0.125) -> SweepResult:
     return read_sweep(lanes, "train_loss", tolerance)
 
 

@@ -27,7 +27,10 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
     assert "lanes: 6 of 6 (6 finished), 120 training steps" in lrfind.out
     assert "lanes run one after another, on 1 thread: that was asked for" in lrfind.out
-    assert "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend" in lrfind.out
+    assert (
+        "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend"
+        in lrfind.out
+    )
     assert "6 lanes x 20 steps, about " in lrfind.err
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",

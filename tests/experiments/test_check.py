@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.training.explanations.failures import explain, first_steps_failed, own_line
+from lrfind.training.explanations.failures import explain, first_steps_error, own_line
 from lrfind.training.explanations.targets import broadcasts, misfit, silent_misfit
 from tests.conftest import Command
 
@@ -444,7 +444,7 @@ def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, 
 def test_an_error_without_an_explanation_is_quoted() -> None:
     assert "--set device=cpu" in explain(RuntimeError("CUDA error: device-side assert triggered"))
     assert own_line(ValueError("never raised")) == ""
-    message = str(first_steps_failed(ValueError("odd")))
+    message = str(first_steps_error(ValueError("odd")))
     assert message.endswith("fit together (shapes, dtypes, number of outputs).")
 
 

@@ -74,7 +74,7 @@ def weights(run: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module", autouse=True)
 def _looks_at_every_third_step() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lrfind.analysis.health.APART", 1)
+        patch.setattr("lrfind.analysis.health.FEWEST_STEPS_APART", 1)
         yield
 
 

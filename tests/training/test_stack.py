@@ -18,7 +18,7 @@ from lrfind.catalog import OPTIMIZERS, Precision
 from lrfind.config.registry import resolve
 from lrfind.models.mlp import MLP
 from lrfind.problem.param_groups import MULTIPLIER
-from lrfind.problem.setup import AS_IT_IS, Recipe, Setup
+from lrfind.problem.setup import PLAIN, Recipe, Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack, traceable, why_not_stackable
@@ -57,7 +57,7 @@ def setup(
     optimizer: type[optim.Optimizer] = optim.SGD,
     *,
     net: type[nn.Module] = Net,
-    recipe: Recipe = AS_IT_IS,
+    recipe: Recipe = PLAIN,
     **args: Any,
 ) -> Setup:
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
-from lrfind.analysis.sweeps import Reading, read_sweep
+from lrfind.analysis.sweeps import SweepResult, read_sweep
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.sweep import curves_figure, sweep_figure, view_curves, view_sweep
 
@@ -18,7 +18,7 @@ def lane(lr: float, end: float, outcome: Outcome = "finished", seed: int = 0, st
     return LaneResult(0, seed, 30, lr, outcome, np.full(steps, lr), loss, evaluations=evaluations)
 
 
-def reading(*lanes: LaneResult) -> Reading:
+def reading(*lanes: LaneResult) -> SweepResult:
     return read_sweep(lanes, "val_loss", 0.1)
 
 

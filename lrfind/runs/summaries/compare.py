@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrfind.analysis.comparisons import Standing, standings, verdict
-from lrfind.analysis.sweeps import Rate
+from lrfind.analysis.sweeps import RateResult
 from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
@@ -98,7 +98,7 @@ def _variant_warnings(standing: Standing, missing: int) -> list[str]:
         warnings.append(
             f"the best peak of {name} is the {side} one that was tried; give --peaks further out."
         )
-    rates: list[Rate] = [*standing.peaks, *([best] if best else [])]
+    rates: list[RateResult] = [*standing.peaks, *([best] if best else [])]
     failed = next((lane for rate in rates for lane in rate.lanes.values() if lane.error), None)
     if failed is not None:
         warnings.append(f"{name} failed at lr {failed.peak:.3g} (seed {failed.seed}): {failed.error}")

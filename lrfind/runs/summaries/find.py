@@ -102,14 +102,14 @@ def _verification(record: RunRecord, answer: dict[str, Any], steps: int) -> dict
     verdict: Verdict | None = None
     if answer["lr"] is not None and len(trained) == len(FACTORS) * section.verify_seeds:
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
-    said = asdict(verdict) if verdict else {"verdict": None, "lr": None, "reason": "it has not ended"}
+    verdict_row = asdict(verdict) if verdict else {"verdict": None, "lr": None, "reason": "it has not ended"}
     return {
         "of": verified,
         "steps": steps,
         "judge": section.judge,
         "metric": record.facts.metric,
         "trainings": [_training_row(lane) for lane in trained],
-        **said,
+        **verdict_row,
     }
 
 

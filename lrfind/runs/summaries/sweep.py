@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.sweeps import Rate, Reading, beyond_noise, judged, read_sweep
+from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
 from lrfind.catalog import Judge
 from lrfind.config.sections import GridSection
 from lrfind.errors import counted, listed
@@ -22,8 +22,8 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         `answer`: the best lr (`lr`, `low`, `high`, `reason`) and its losses; `judge`: the loss that decided,
             which
         is the training loss without a validation split; `metric`: the name of the task's metric; `usable`,
-        `edge` and `sensitivity`: see `analysis.sweeps.Reading`; `rates`: a row a rate; `pruned`: what pruning
-        saved;
+        `edge` and `sensitivity`: see `analysis.sweeps.SweepResult`; `rates`: a row a rate; `pruned`: what
+        pruning saved;
         `mode`: how lanes ran.
     """
     section = record.section
@@ -59,7 +59,7 @@ def _pruned(record: RunRecord) -> dict[str, Any]:
     return {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)}
 
 
-def _rate(rate: Rate, reading: Reading) -> dict[str, Any]:
+def _rate(rate: RateResult, reading: SweepResult) -> dict[str, Any]:
     """Return a row for one lr; `worse_beyond_noise` is None for the best lr, and where it is not known."""
     losses = [loss for lane in rate.lanes.values() if (loss := judged(lane, reading.judge)) is not None]
     ends = [int(lane.lr.size) - 1 for lane in rate.lanes.values() if lane.outcome == "diverged"]
@@ -80,7 +80,7 @@ def _rate(rate: Rate, reading: Reading) -> dict[str, Any]:
     }
 
 
-def _why_no_best(reading: Reading) -> str:
+def _why_no_best(reading: SweepResult) -> str:
     outcomes = {rate.outcome for rate in reading.rates}
     if outcomes == {"diverged"}:
         lowest = reading.rates[0].lr
@@ -90,11 +90,11 @@ def _why_no_best(reading: Reading) -> str:
     return "no lane has finished yet." if reading.rates else "no lane has run yet."
 
 
-def _lanes(reading: Reading) -> list[LaneResult]:
+def _lanes(reading: SweepResult) -> list[LaneResult]:
     return [lane for rate in reading.rates for lane in rate.lanes.values()]
 
 
-def _warnings(reading: Reading, record: RunRecord) -> list[str]:
+def _warnings(reading: SweepResult, record: RunRecord) -> list[str]:
     """Return what the reader of a sweep should know before believing it, in sentences."""
     warnings = []
     best, rates, judge = reading.best, reading.rates, record.section.judge
@@ -126,7 +126,7 @@ def _warnings(reading: Reading, record: RunRecord) -> list[str]:
     return warnings
 
 
-def _rate_warnings(rate: Rate) -> list[str]:
+def _rate_warnings(rate: RateResult) -> list[str]:
     diverged = sum(lane.outcome == "diverged" for lane in rate.lanes.values())
     failed = next((lane for lane in rate.lanes.values() if lane.outcome == "failed"), None)
     warnings = []
@@ -137,5 +137,5 @@ def _rate_warnings(rate: Rate) -> list[str]:
     return warnings
 
 
-def _tied(rate: Rate, best: Rate, judge: Judge) -> bool:
+def _tied(rate: RateResult, best: RateResult, judge: Judge) -> bool:
     return rate.loss is not None and beyond_noise(rate, best, judge) is False

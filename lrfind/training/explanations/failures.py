@@ -66,7 +66,7 @@ def explain(error: BaseException) -> str:
     return "\n  ".join(part for part in (message, own_line(error)) if part)
 
 
-def first_steps_failed(error: BaseException) -> LrfindError:
+def first_steps_error(error: BaseException) -> LrfindError:
     """Return the error to raise when a training cannot even take its first steps."""
     if isinstance(error, NoGradient):
         return error

@@ -124,7 +124,7 @@ def range_test_figure(view: RangeTestView, title: str) -> Figure:
 
 
 @dataclass(frozen=True)
-class OverView:
+class RampsView:
     """What a plot of range tests over another setting shows.
 
     Attributes:
@@ -143,8 +143,8 @@ class OverView:
     top: float
 
 
-def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverView:
-    """Compute what `draw_over` draws."""
+def view_ramps(results: Sequence[LaneResult], summary: dict[str, Any]) -> RampsView:
+    """Compute what `draw_ramps` draws."""
     ramps = {}
     for row in summary["variants"]:
         curves = [lane.curve for lane in results if lane.variant == row["variant"] and lane.curve.length]
@@ -154,7 +154,7 @@ def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverVie
     starts = [float(loss[0]) for _, loss in ramps.values()] or [1.0]
     lowest = min((float(loss.min()) for _, loss in ramps.values()), default=0.0)
     drop = max(max(starts) - lowest, 1e-12)
-    return OverView(
+    return RampsView(
         ramps=ramps,
         suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
         best=summary["answer"]["variant"],
@@ -163,7 +163,7 @@ def view_over(results: Sequence[LaneResult], summary: dict[str, Any]) -> OverVie
     )
 
 
-def draw_over(view: OverView, ax: Axes) -> Axes:
+def draw_ramps(view: RampsView, ax: Axes) -> Axes:
     """Draw the smoothed loss against lr, one line per value: the best one bold, a dot at each suggestion."""
     ax.set_xscale("log")
     ax.set_ylim(view.bottom, view.top)
@@ -181,9 +181,9 @@ def draw_over(view: OverView, ax: Axes) -> Axes:
     return finish(ax, "learning rate", "training loss")
 
 
-def over_figure(view: OverView, title: str) -> Figure:
+def ramps_figure(view: RampsView, title: str) -> Figure:
     """Return a new figure of range tests over another setting; it needs no display."""
-    return figure_of(lambda ax: draw_over(view, ax), title)
+    return figure_of(lambda ax: draw_ramps(view, ax), title)
 
 
 def range_test_view(result: RunResult) -> RangeTestView:
@@ -201,7 +201,7 @@ def range_test_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figure of a range test, by its file name."""
     section, name = result.section, result.experiment.name
     if section.over != "lr":
-        view = view_over(result.lanes, result.summary)
-        return {"range_test": over_figure(view, f"{name}, over {section.over}")}
+        view = view_ramps(result.lanes, result.summary)
+        return {"range_test": ramps_figure(view, f"{name}, over {section.over}")}
     title = name + (f", the param group '{section.group}' alone" if section.group else "")
     return {"range_test": range_test_figure(range_test_view(result), title)}

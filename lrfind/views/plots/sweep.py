@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.sweeps import Reading, judged, read_sweep
+from lrfind.analysis.sweeps import SweepResult, judged, read_sweep
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 
@@ -56,7 +56,7 @@ class SweepView:
     high: float
 
 
-def view_sweep(reading: Reading) -> SweepView:
+def view_sweep(reading: SweepResult) -> SweepView:
     """Compute what `draw_sweep` draws."""
     finished = [rate for rate in reading.rates if rate.loss is not None]
     lanes = [
@@ -160,7 +160,7 @@ class CurvesView:
     log: bool
 
 
-def view_curves(reading: Reading) -> CurvesView:
+def view_curves(reading: SweepResult) -> CurvesView:
     """Compute what `draw_curves` draws."""
     curves = {}
     for rate in reading.rates:
@@ -222,7 +222,7 @@ def _spans_decades(losses: Array) -> bool:
     return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
 
 
-def reading_of(result: RunResult) -> Reading:
+def reading_of(result: RunResult) -> SweepResult:
     """Read the lanes of a grid or a search."""
     return read_sweep(result.lanes, result.section.judge, result.section.tolerance)
 
