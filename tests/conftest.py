@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.curves import Curve
-from lrfind.cli import main as cli
 from lrfind.views.plots import runs as plots
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR
 
 os.environ["MPLBACKEND"] = "Agg"
@@ -54,19 +54,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working directory."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-class Command:
-    """Runs `lrfind` in this process and keeps what it printed."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
-        self.out = self.err = ""
-
-    def __call__(self, *arguments: object) -> int:
-        code = cli.run([str(argument) for argument in arguments])
-        self.out, self.err = self._capsys.readouterr()
-        return code
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import check, dump
 from lrfind.experiments.rounds import first_round, next_round
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct, summarized
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {

@@ -14,7 +14,7 @@ import pytest
 
 from lrfind.analysis.suggestions import METHODS
 from lrfind.cli.listing import LISTS
-from tests.conftest import Command
+from tests.helpers.command import Command
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -13,7 +13,7 @@ import pytest
 from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct
 
 OVER = ("--over", "momentum", "--values", "0,0.9")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import Command
+from tests.helpers.command import Command
 
 QUICK = ("--seeds", 2, "--lanes", "single", "--steps", 20)
 

@@ -13,15 +13,7 @@ from lrfind.config import templates
 from lrfind.config.document import ConfigError, parse
 from lrfind.config.experiment import Experiment, check
 from lrfind.errors import UsageError
-
-GOOD = """\
-name: good
-model: {name: mlp, args: {hidden: [8]}}
-data: mnist_mini
-loss: cross_entropy
-optimizer: {name: sgd, lr: 0.01, args: {momentum: 0.9}}
-training: {epochs: 2}
-"""
+from tests.helpers.runs import CLASSIFIER
 
 
 def mistakes(text: str, *overrides: str) -> list[str]:
@@ -31,35 +23,39 @@ def mistakes(text: str, *overrides: str) -> list[str]:
 
 
 def test_a_bare_name_is_short_for_a_mapping() -> None:
-    assert check(GOOD) == check(GOOD.replace("mnist_mini", "{name: mnist_mini, args: {}}"))
+    assert check(CLASSIFIER) == check(CLASSIFIER.replace("mnist_mini", "{name: mnist_mini, args: {}}"))
 
 
 def test_what_is_dumped_reads_back_the_same() -> None:
-    experiment = check(GOOD, ["range_test.start_lr=1.2345678901234567e-7"])
+    experiment = check(CLASSIFIER, ["range_test.start_lr=1.2345678901234567e-7"])
     assert check(config.dump(experiment)) == experiment
 
 
 @settings(max_examples=25)
 @given(st.text(max_size=12))
 def test_any_text_survives_being_dumped(text: str) -> None:
-    experiment = check(GOOD)
+    experiment = check(CLASSIFIER)
     odd = experiment.model_copy(update={"model": experiment.model.model_copy(update={"args": {"a": text}})})
     assert parse(config.dump(odd), "f").value["model"]["args"]["a"] == text
 
 
 def test_a_name_in_an_override_leaves_the_arguments_of_the_old_name_behind() -> None:
-    assert check(GOOD, ["optimizer.name=adam"]).optimizer.args == {}
-    assert check(GOOD, ["optimizer.name=adam", "optimizer.args.eps=1e-7"]).optimizer.args == {"eps": 1e-7}
+    assert check(CLASSIFIER, ["optimizer.name=adam"]).optimizer.args == {}
+    assert check(CLASSIFIER, ["optimizer.name=adam", "optimizer.args.eps=1e-7"]).optimizer.args == {
+        "eps": 1e-7
+    }
 
 
 def test_a_range_that_an_override_turns_around_is_pointed_at_there() -> None:
-    assert mistakes(GOOD, "range_test.start_lr=1", "range_test.end_lr=0.1")[0].startswith("--set:1:19: error")
+    assert mistakes(CLASSIFIER, "range_test.start_lr=1", "range_test.end_lr=0.1")[0].startswith(
+        "--set:1:19: error"
+    )
 
 
 def test_steps_and_epochs_give_way_to_each_other_in_overrides() -> None:
-    training = check(GOOD, ["training.steps=7"]).training
+    training = check(CLASSIFIER, ["training.steps=7"]).training
     assert (training.steps, training.epochs) == (7, None)
-    assert mistakes(GOOD.replace("epochs: 2", "epochs: 2, steps: 3")) == [
+    assert mistakes(CLASSIFIER.replace("epochs: 2", "epochs: 2, steps: 3")) == [
         "f.yaml:6:11: error: training: give exactly one of steps and epochs"
     ]
 
@@ -82,15 +78,15 @@ WRONG = {
 
 @pytest.mark.parametrize("line", WRONG)
 def test_a_wrong_value_is_reported_in_plain_words(line: str) -> None:
-    text = GOOD.replace("name: good\n", "") + line + "\n"
+    text = CLASSIFIER.replace("name: good\n", "") + line + "\n"
     (message,) = mistakes(text)
     assert message.startswith("f.yaml:6:")
     assert message.endswith(f"error: {WRONG[line]}")
 
 
 def replaced(old: str, new: str) -> str:
-    assert old in GOOD
-    return GOOD.replace(old, new)
+    assert old in CLASSIFIER
+    return CLASSIFIER.replace(old, new)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +116,13 @@ def test_every_mistake_is_reported_at_once_and_in_order() -> None:
 
 
 def test_an_override_with_a_mistake_is_pointed_at_in_the_argument() -> None:
-    assert mistakes(GOOD, "optimizer.lr=fast") == [
+    assert mistakes(CLASSIFIER, "optimizer.lr=fast") == [
         "--set:1:14: error: optimizer.lr: must be a number; found the text 'fast'"
     ]
 
 
 def test_a_malformed_override_is_reported_with_all_the_others() -> None:
-    messages = mistakes(GOOD.replace("lr: 0.01", "lr: -1"), "nonsense", "optimizer.lr=[1", "seed=x")
+    messages = mistakes(CLASSIFIER.replace("lr: 0.01", "lr: -1"), "nonsense", "optimizer.lr=[1", "seed=x")
     assert [message.split(" error")[0] for message in messages] == [
         "--set:1:1:",
         "--set:1:6:",
@@ -144,7 +140,7 @@ def test_an_annotation_that_is_not_plain_is_left_alone(
 ) -> None:
     (tmp_path / "odd_for_config.py").write_text(f"def net(a: {annotation}): ...\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert check(GOOD, ["model={name: 'odd_for_config:net', args: {a: 1}}"])
+    assert check(CLASSIFIER, ["model={name: 'odd_for_config:net', args: {a: 1}}"])
 
 
 def test_missing_parts_are_named() -> None:
@@ -178,7 +174,7 @@ def test_arguments_of_a_users_own_code_are_read_from_its_source(
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
-    (tmp_path / "exp.yaml").write_text(GOOD)
+    (tmp_path / "exp.yaml").write_text(CLASSIFIER)
     with pytest.raises(UsageError, match=r"did you mean .*exp\.yaml"):
         config.read(tmp_path / "exq.yaml")
     with pytest.raises(UsageError, match="is a directory"):
@@ -195,7 +191,7 @@ def test_without_a_config_the_one_here_is_used_else_the_packaged_one(
     path, why = templates.find_config(None)
     assert path.stem == "mnist_cnn"
     assert "packaged" in why
-    Path("lrfind.yaml").write_text(GOOD)
+    Path("lrfind.yaml").write_text(CLASSIFIER)
     assert templates.find_config(None)[0] == Path("lrfind.yaml")
 
 
@@ -209,4 +205,4 @@ def test_every_template_is_a_good_config_and_fits_the_schema(template: str) -> N
 def test_the_schema_is_json_and_refuses_what_is_wrong() -> None:
     schema = json.loads(json.dumps(Experiment.model_json_schema()))
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate({**parse(GOOD, "f").value, "sead": 1}, schema)
+        jsonschema.validate({**parse(CLASSIFIER, "f").value, "sead": 1}, schema)

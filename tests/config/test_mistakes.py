@@ -16,14 +16,14 @@ from lrfind.config.mistakes import merge_unions, say
 from lrfind.config.sections import FindSection, GridSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
-from tests.config.test_experiment import GOOD
+from tests.helpers.runs import CLASSIFIER
 
 LENGTH = "a whole number, a share such as 0.05 or a length such as '2 epochs'"
 
 
 def mistakes(*overrides: str) -> list[Mistake]:
     with pytest.raises(ConfigError) as refused:
-        check(GOOD, overrides, "f.yaml")
+        check(CLASSIFIER, overrides, "f.yaml")
     return refused.value.mistakes
 
 
@@ -88,7 +88,7 @@ def test_an_argument_of_a_schedule_has_one_message_with_every_form(
 
 
 def test_lengths_in_epochs_are_named_only_where_they_are_allowed() -> None:
-    assert check(GOOD, ["training.schedule={name: multi_step, args: {at: [0.5, 2 epochs]}}"])
+    assert check(CLASSIFIER, ["training.schedule={name: multi_step, args: {at: [0.5, 2 epochs]}}"])
     assert messages("data={name: image_folder, args: {path: x, size: 2 epochs}}") == [
         "data.args.size: must be a whole number or a list of whole numbers; found the text '2 epochs'"
     ]
@@ -231,6 +231,6 @@ def test_python_arguments_have_the_same_messages() -> None:
 
 
 def test_a_part_of_a_join_that_is_no_schedule_names_both_forms() -> None:
-    joined = check(GOOD, ["training.schedule={name: join, args: {parts: [constant, 3], at: [9]}}"])
+    joined = check(CLASSIFIER, ["training.schedule={name: join, args: {parts: [constant, 3], at: [9]}}"])
     with pytest.raises(UsageError, match="is not a schedule: must be a name or a mapping of keys to values;"):
         shape_of(joined.training.schedule, 20)

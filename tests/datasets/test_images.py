@@ -10,18 +10,7 @@ from PIL import Image
 from lrfind.datasets.images import image_folder
 from lrfind.datasets.rows import held_out
 from lrfind.errors import UsageError
-
-
-def write_images(
-    folder: Path, counts: dict[str, int], seed: int = 0, shape: tuple[int, ...] = (12, 10, 3)
-) -> None:
-    generator = np.random.default_rng(seed)
-    for name, count in counts.items():
-        (folder / name).mkdir(parents=True)
-        for i in range(count):
-            Image.fromarray(generator.integers(0, 256, shape, dtype=np.uint8)).save(
-                folder / name / f"{i:02}.png"
-            )
+from tests.helpers.images import write_images
 
 
 def pixels(folder: Path) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lrfind.training.explanations.failures import explain, first_steps_error, own_line
 from lrfind.training.explanations.targets import broadcasts, misfit, silent_misfit
-from tests.conftest import Command
+from tests.helpers.command import Command
 
 OWN = """
 import torch

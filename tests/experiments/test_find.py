@@ -24,7 +24,7 @@ from lrfind.experiments.find import planned_training, probe_rates
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.helpers.runs import LINEAR, conduct, summary_of
-from tests.test_api import OPTIMIZERS, World, data
+from tests.helpers.worlds import OPTIMIZERS, World, data
 
 cross_entropy = nn.functional.cross_entropy
 

@@ -25,7 +25,7 @@ from lrfind.errors import UsageError
 from lrfind.experiments import train as trainings
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct
 
 MLP = (

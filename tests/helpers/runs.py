@@ -26,6 +26,15 @@ optimizer: {name: sgd, lr: 0.1}
 training: {steps: 20}
 range_test: {start_lr: 1e-4, end_lr: 100, steps: 60, seeds: 2}
 """
+
+CLASSIFIER = """\
+name: good
+model: {name: mlp, args: {hidden: [8]}}
+data: mnist_mini
+loss: cross_entropy
+optimizer: {name: sgd, lr: 0.01, args: {momentum: 0.9}}
+training: {epochs: 2}
+"""
 """A config that runs in a few hundredths of a second."""
 
 

@@ -13,7 +13,7 @@ from lrfind.datasets.images import image_folder
 from lrfind.datasets.tensors import TensorData
 from lrfind.problem.data import Stream, stream
 from lrfind.problem.problem import from_config
-from tests.datasets.test_images import write_images
+from tests.helpers.images import write_images
 
 CPU = torch.device("cpu")
 TINY = 1e-9  # GiB: less than anything

@@ -24,7 +24,7 @@ from lrfind.schedules.functions import ramp
 from lrfind.training.calibration import calibrate
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct
 
 NAMES = ["layers.0.weight", "layers.0.bias", "layers.2.weight", "layers.2.bias"]

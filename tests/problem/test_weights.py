@@ -17,7 +17,7 @@ from lrfind.models.linear import Linear
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.weights import read_weights
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct
 
 

@@ -20,7 +20,7 @@ import yaml
 import lrfind as package
 from lrfind.config.experiment import Experiment
 from lrfind.problem.batches import batch_loss, loader_batches
-from tests.conftest import Command
+from tests.helpers.command import Command
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = ("csv_regression", "fine_tuning", "dict_language_model")

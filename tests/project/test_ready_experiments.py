@@ -12,7 +12,7 @@ from lrfind.config.shapes import shape_of
 from lrfind.config.templates import companions, starter, templates
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import conduct
 
 TINY = ("range_test.steps=8", "range_test.seeds=1", "training.steps=3", "grid.seeds=1", "grid.lanes=single")

@@ -11,7 +11,7 @@ import pytest
 from lrfind.analysis import recommendation
 from lrfind.runs import summary as summaries
 from lrfind.runs.store import Run
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.runs import conduct, start, summary_of
 
 

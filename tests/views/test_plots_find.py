@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lrfind.analysis.verification import VERDICTS
 from lrfind.views.plots.find import FindView, find_figure, view_find
-from tests.conftest import Command
+from tests.helpers.command import Command
 from tests.helpers.find_summaries import MOVES, REFUTED, STANDS, UNENDED, probe, probes, refused, summary
 
 
