@@ -85,7 +85,7 @@ def _components(texts: tuple[str, ...]) -> list[Component]:
     """
     from pydantic import ValidationError
 
-    from lrfind.config.mistakes import mistake
+    from lrfind.config.mistakes import mistake_at
     from lrfind.config.sections import Component
 
     parts: list[Component] = []
@@ -99,7 +99,7 @@ def _components(texts: tuple[str, ...]) -> list[Component]:
             try:
                 parts.append(Component.model_validate(document.value))
             except ValidationError as error:
-                mistakes += [mistake(document, details, Component) for details in error.errors()]
+                mistakes += [mistake_at(document, details, Component) for details in error.errors()]
             mistakes += _name_mistakes(document)
     if mistakes:
         raise ConfigError(mistakes)

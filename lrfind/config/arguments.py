@@ -15,9 +15,8 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from lrfind.catalog import Activation, Init, Norm
-from lrfind.config.document import Document, Mistake
-from lrfind.config.document import Path as KeyPath
-from lrfind.config.mistakes import NUMBER, WHOLE, merge_unions, mistake
+from lrfind.config.document import Document, KeyPath, Mistake
+from lrfind.config.mistakes import NUMBER, WHOLE, merge_unions, mistake_at
 from lrfind.config.registry import definition, import_path
 from lrfind.errors import UsageError, unknown
 
@@ -176,7 +175,7 @@ def _type_mistakes(
         TypeAdapter(annotation).validate_json(json.dumps(checked, default=str), strict=True)
     except ValidationError as error:
         errors = merge_unions(error.errors(), annotation, value, numbers)
-        return [mistake(document, details, prefix=at) for details in errors]
+        return [mistake_at(document, details, prefix=at) for details in errors]
     return []
 
 

@@ -22,7 +22,7 @@ MAX_DEPTH = 50
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as PyYAML counts lines
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ class Document:
     """Plain values (dict, list, str, int, float, bool, None), with the places of their keys and values."""
 
     value: Any
-    values: dict[Path, Place] = field(default_factory=dict)
-    keys: dict[Path, Place] = field(default_factory=dict)
+    values: dict[KeyPath, Place] = field(default_factory=dict)
+    keys: dict[KeyPath, Place] = field(default_factory=dict)
     mistakes: list[Mistake] = field(default_factory=list)
 
-    def place(self, path: Path, *, of_key: bool = False) -> Place:
+    def place(self, path: KeyPath, *, of_key: bool = False) -> Place:
         """Return the place of the value at `path` (or of its key), or of the nearest thing around it."""
         path = tuple(map(str, path))
         places = self.keys if of_key else self.values
@@ -108,7 +108,7 @@ class Document:
 
     def set(self, override: Override) -> None:
         """Apply an override. Its mistakes are collected with those of the file."""
-        path: Path = tuple(_index_or_key(part) for part in override.key.split("."))
+        path: KeyPath = tuple(_index_or_key(part) for part in override.key.split("."))
         start = override.start
 
         def at(column: int) -> Place:
@@ -140,7 +140,7 @@ class Document:
             for inner, place in new_places.items():
                 places[path + inner] = at(start + place.column - 1)
 
-    def drop(self, path: Path) -> None:
+    def drop(self, path: KeyPath) -> None:
         """Remove the value at `path`, if there is one."""
         holder = self.value
         for part in path[:-1]:
@@ -149,7 +149,7 @@ class Document:
             del holder[path[-1]]
             self._forget(path)
 
-    def _forget(self, path: Path) -> None:
+    def _forget(self, path: KeyPath) -> None:
         for places in (self.keys, self.values):
             for inner in [p for p in places if p[: len(path)] == path]:
                 del places[inner]
@@ -160,7 +160,7 @@ def _index_or_key(part: str) -> str | int:
     return int(part) if part.isascii() and part.isdecimal() and len(part) < 10 else part
 
 
-def _with(value: Any, path: Path, new: Any) -> Any:
+def _with(value: Any, path: KeyPath, new: Any) -> Any:
     """Return `value` with `new` at `path`. A bare string on the way is short for {name: ...}."""
     if not path:
         return new
@@ -239,7 +239,7 @@ class _Builder:
             self._document.mistakes.append(Mistake(self._place(root.start_mark), str(error)))
         return self._document
 
-    def _value(self, node: yaml.Node, path: Path) -> Any:
+    def _value(self, node: yaml.Node, path: KeyPath) -> Any:
         self._count += 1
         if self._count > MAX_NODES:
             raise _TooMuchError(f"more than {MAX_NODES:,} values once aliases are expanded")
@@ -252,7 +252,7 @@ class _Builder:
             return [self._value(item, (*path, str(i))) for i, item in enumerate(node.value)]
         return self._scalar(node)
 
-    def _items(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
+    def _items(self, node: yaml.MappingNode, path: KeyPath) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
         for key_node, value_node in node.value:
             key = str(key_node.value)

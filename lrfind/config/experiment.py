@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from lrfind.catalog import KINDS
 from lrfind.config.arguments import name_mistakes
 from lrfind.config.document import ConfigError, Mistake, Override, parse
-from lrfind.config.mistakes import merge_unions, mistake, say
+from lrfind.config.mistakes import merge_unions, message_of, mistake_at
 from lrfind.config.sections import (
     CompareSection,
     Component,
@@ -154,7 +154,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         experiment = Experiment.model_validate(document.value)
     except ValidationError as error:
         errors = merge_unions(error.errors(), Experiment, document.value)
-        mistakes += [mistake(document, details, Experiment) for details in errors]
+        mistakes += [mistake_at(document, details, Experiment) for details in errors]
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
@@ -209,5 +209,5 @@ def section_of(kind: type[Kind], **values: Any) -> Kind:
         return kind.model_validate(values, strict=False)
     except ValidationError as error:
         errors = merge_unions(error.errors(), kind, values)
-        messages = [f"{'.'.join(map(str, d['loc'])) or 'arguments'}: {say(d)}" for d in errors]
+        messages = [f"{'.'.join(map(str, d['loc'])) or 'arguments'}: {message_of(d)}" for d in errors]
         raise UsageError("; ".join(messages)) from None

@@ -11,8 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, BeforeValidator
 from pydantic_core import ErrorDetails
 
-from lrfind.config.document import Document, Mistake
-from lrfind.config.document import Path as KeyPath
+from lrfind.config.document import Document, KeyPath, Mistake
 from lrfind.config.sections import SHORT_FORMS
 from lrfind.errors import listed
 
@@ -243,7 +242,7 @@ def _at(value: Any, path: KeyPath, default: Any) -> Any:
     return value
 
 
-def mistake(
+def mistake_at(
     document: Document, details: ErrorDetails, model: type[BaseModel] | None = None, prefix: KeyPath = ()
 ) -> Mistake:
     """Word one of pydantic's errors, and give it its place.
@@ -263,7 +262,7 @@ def mistake(
         if "args" in known and not close:
             hint += f" An argument belongs in args: args: {{{key}: ...}}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
-    message = say(details)
+    message = message_of(details)
     if kind == "missing":
         path = path[:-1]
         if not isinstance(details["loc"][-1], int):  # a key, whose name tells enough
@@ -272,7 +271,7 @@ def mistake(
     return Mistake(document.place(path), f"{dotted}: {message}" if dotted else message)
 
 
-def say(details: ErrorDetails) -> str:
+def message_of(details: ErrorDetails) -> str:
     """Word one of pydantic's errors, without its place."""
     text = _MESSAGES.get(details["type"], details["msg"])
     key = details["loc"][-1] if details["loc"] else ""

@@ -14,7 +14,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Reaction, Shape
 from lrfind.catalog import SCHEDULES
 from lrfind.config.arguments import is_epochs
-from lrfind.config.mistakes import merge_unions, say
+from lrfind.config.mistakes import merge_unions, message_of
 from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, name_only
 from lrfind.errors import LrfindError, UsageError, in_one_line
@@ -96,7 +96,7 @@ def _parts(parts: Any) -> list[Component]:
         try:
             schedules.append(Component.model_validate(name_only(part)))
         except ValidationError as error:
-            reasons = "; ".join(say(d) for d in merge_unions(error.errors(), _PART, part))
+            reasons = "; ".join(message_of(d) for d in merge_unions(error.errors(), _PART, part))
             raise UsageError(f"schedule: join: the part {part!r} is not a schedule: {reasons}.") from None
     return schedules
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lrfind.datasets.files import existing_file, read_text
-from lrfind.datasets.rows import held_out, moments, standardised, tensor_data
+from lrfind.datasets.rows import moments, split_rows, standardised, tensor_data
 from lrfind.datasets.tensors import TensorData
 from lrfind.errors import UsageError, counted, in_one_line, unknown
 
@@ -77,7 +77,7 @@ def csv(
             f"data: {table.file} has {counted(len(frame), 'row')} of data left; at least 2 are needed."
         )
     labels, classes, target_in_words = _target(table, frame[target], task)
-    rows = held_out(len(frame), validation, seed, None if classes is None else labels)
+    rows = split_rows(len(frame), validation, seed, None if classes is None else labels)
     features = frame.drop(columns=target)
     numbers = [name for name in features.columns if _is_number(features[name])]
     texts = [name for name in features.columns if name not in numbers]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from lrfind.datasets.files import existing_folder
-from lrfind.datasets.rows import held_out
+from lrfind.datasets.rows import split_rows
 from lrfind.datasets.tensors import LazyData
 from lrfind.errors import UsageError, counted, unknown
 
@@ -110,7 +110,7 @@ def image_folder(
         split = f"split by folder: train/ and {held_folder.name}/"
     else:
         classes, all_files, all_labels = _labelled(folder)
-        train, held = held_out(len(all_files), validation, seed, all_labels.numpy())
+        train, held = split_rows(len(all_files), validation, seed, all_labels.numpy())
         files, labels = [all_files[i] for i in train], all_labels[train]
         held_files, held_labels = [all_files[i] for i in held], all_labels[held]
         split = f"split at random: {validation:.4g} of each class held out"

@@ -10,7 +10,7 @@ from lrfind.datasets.tensors import TensorData
 from lrfind.errors import UsageError
 
 
-def held_out(
+def split_rows(
     rows: int, validation: float, seed: int, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw the rows to hold out by `seed`. Every class gives its share, to within one row.

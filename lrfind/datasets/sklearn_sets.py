@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfind.datasets.rows import held_out, moments, standardised, tensor_data
+from lrfind.datasets.rows import moments, split_rows, standardised, tensor_data
 from lrfind.datasets.tensors import TensorData
 from lrfind.errors import UsageError
 
@@ -26,7 +26,7 @@ def digits(validation: float = 0.2, seed: int = 0) -> TensorData:
     """
     source = _sklearn("digits").load_digits()
     images, labels = source.images[:, None].astype(np.float64), source.target
-    rows = held_out(len(labels), validation, seed, labels)
+    rows = split_rows(len(labels), validation, seed, labels)
     mean, deviation = moments(images[rows[0]].reshape(-1, 1))
     standardising = (
         f"pixels of 0 to 16, minus the mean {mean[0]:.4g}, over the deviation {deviation[0]:.4g} of the"
@@ -172,12 +172,12 @@ def _sklearn(name: str) -> Any:
 
 
 def _classification(x: np.ndarray, y: np.ndarray, validation: float, seed: int) -> TensorData:
-    rows = held_out(len(y), validation, seed, y)
+    rows = split_rows(len(y), validation, seed, y)
     return tensor_data(standardised(x, rows[0]), y, rows, int(y.max()) + 1, (STANDARDISED,))
 
 
 def _regression(x: np.ndarray, y: np.ndarray, validation: float, seed: int) -> TensorData:
-    rows = held_out(len(y), validation, seed)
+    rows = split_rows(len(y), validation, seed)
     (mean,), (deviation,) = moments(y[rows[0], None])
     return tensor_data(
         standardised(x, rows[0]),

@@ -39,7 +39,7 @@ def import_names(experiment: Experiment) -> None:
         *(("optimizer", optimizer) for optimizer in comparison.optimizers),
     ):
         if part is not None:
-            _check_call(section, part, imported(section, part.name))
+            _check_call(section, part, import_part(section, part.name))
 
 
 def _check_call(section: str, part: Component, function: Any) -> None:
@@ -54,7 +54,7 @@ def _check_call(section: str, part: Component, function: Any) -> None:
         return  # a callable that is written in C and has no signature
 
 
-def imported(section: str, name: str) -> Any:
+def import_part(section: str, name: str) -> Any:
     """Return the object that a name stands for: a name in the registry, or an import path.
 
     Raises:
@@ -136,7 +136,7 @@ def _held_out_batch(data: Stream) -> Any:
 
 def make_loss(section: Component, device: torch.device) -> LossFn:
     """Return a loss: an instance of the named class, created with its args, or the function with its args."""
-    loss = imported("loss", section.name)
+    loss = import_part("loss", section.name)
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
     instance = _call("loss", section.name, loss, section.args)
@@ -204,7 +204,7 @@ def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str
 
 
 def _make_data(section: DataSection) -> Any:
-    data = imported("data", section.name)
+    data = import_part("data", section.name)
     if callable(data) and not isinstance(data, Dataset | DataLoader):
         data = _call("data", section.name, data, _args_with_validation(section))
     return data

@@ -16,7 +16,7 @@ from lrfind.config.sections import TrainingSection
 from lrfind.errors import UsageError
 from lrfind.problem.batches import LossFn, Tally, loader_batches, to_device
 from lrfind.problem.components import (
-    imported,
+    import_part,
     make_loss,
     make_model,
     make_optimizer,
@@ -139,7 +139,7 @@ def from_configs(
     first = experiments[0]
     device = choose_device(first.device)
     data, held_out_batch = make_stream(first, device, held_out)
-    model_factory = imported("model", first.model.name)
+    model_factory = import_part("model", first.model.name)
     weights = (
         None if first.model.init_from is None else read_weights(Path(first.model.init_from).expanduser())
     )
@@ -147,7 +147,7 @@ def from_configs(
 
     def problem(experiment: Experiment) -> Problem:
         section = experiment.optimizer
-        optimizer_factory = imported("optimizer", section.name)
+        optimizer_factory = import_part("optimizer", section.name)
 
         def setup(seed: int) -> Setup:
             reseed(child_seed(seed, "weights"))

@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from lrfind.config.document import ConfigError, Mistake
 from lrfind.config.experiment import check, section_of
-from lrfind.config.mistakes import merge_unions, say
+from lrfind.config.mistakes import merge_unions, message_of
 from lrfind.config.sections import FindSection, GridSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
@@ -45,7 +45,7 @@ def merged(annotation: Any, value: Any) -> list[str]:
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
     errors = merge_unions(refused.value.errors(), annotation, value)
-    return [f"{'.'.join(map(str, error['loc']))}: {say(error)}" for error in errors]
+    return [f"{'.'.join(map(str, error['loc']))}: {message_of(error)}" for error in errors]
 
 
 @pytest.mark.parametrize(

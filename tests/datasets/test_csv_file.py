@@ -10,7 +10,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
 from lrfind.datasets.csv_file import csv
-from lrfind.datasets.rows import held_out
+from lrfind.datasets.rows import split_rows
 from lrfind.errors import UsageError
 
 ROWS = 80
@@ -42,7 +42,7 @@ def write(folder: Path, frame: pd.DataFrame | str | bytes) -> str:
 def test_columns_are_what_pandas_and_sklearn_make_of_the_training_rows(tmp_path: Path) -> None:
     frame = people()
     data = csv(write(tmp_path, frame), "price", ignore=["id"], seed=SEED)
-    train, held = held_out(ROWS, 0.2, SEED)
+    train, held = split_rows(ROWS, 0.2, SEED)
     numbers = StandardScaler().fit(frame[["age", "bmi"]].to_numpy()[train])
     categories = pd.get_dummies(frame[["city", "smoker"]], columns=["city", "smoker"]).to_numpy(dtype=float)
     target = StandardScaler().fit(frame[["price"]].to_numpy()[train])
@@ -57,7 +57,7 @@ def test_columns_are_what_pandas_and_sklearn_make_of_the_training_rows(tmp_path:
 
 def test_a_category_of_no_training_row_is_all_zeros(tmp_path: Path) -> None:
     frame = people()
-    _, held = held_out(ROWS, 0.2, SEED)
+    _, held = split_rows(ROWS, 0.2, SEED)
     frame.loc[held[0], "city"] = "atlantis"
     data = csv(write(tmp_path, frame), "price", ignore=["id", "age", "bmi", "smoker"], seed=SEED)
     assert data.train[0].shape[1] == 3
@@ -67,7 +67,7 @@ def test_a_category_of_no_training_row_is_all_zeros(tmp_path: Path) -> None:
 @pytest.mark.parametrize("missing", ["mean", "median"])
 def test_gaps_are_filled_from_the_training_rows(tmp_path: Path, missing: str) -> None:
     frame = people().astype({"smoker": object})
-    train, held = held_out(ROWS, 0.2, SEED)
+    train, held = split_rows(ROWS, 0.2, SEED)
     for column in ("bmi", "city", "smoker"):
         frame.loc[[train[4], held[1]], column] = None
     data = csv(

@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 from lrfind.datasets import sklearn_sets
 from lrfind.datasets.mnist import fashion_mnist, mnist, mnist_mini, mnist_rows
 from lrfind.datasets.regression import regression
-from lrfind.datasets.rows import held_out, standardised
+from lrfind.datasets.rows import split_rows, standardised
 from lrfind.datasets.tensors import TensorData, split
 from lrfind.datasets.text import text
 from lrfind.errors import UsageError
@@ -114,20 +114,20 @@ def test_rows_of_images_are_the_images() -> None:
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
 def test_every_class_gives_its_share(share: float) -> None:
     labels = np.random.default_rng(0).choice(4, 203, p=[0.5, 0.3, 0.15, 0.05])
-    train, held = held_out(203, share, 0, labels)
+    train, held = split_rows(203, share, 0, labels)
     assert sorted([*train, *held]) == list(range(203))
     ((_, reference),) = StratifiedShuffleSplit(1, test_size=round(203 * share), random_state=0).split(
         labels, labels
     )
     assert np.abs(np.bincount(labels[held]) - np.bincount(labels[reference])).max() <= 1
     assert len(held) == len(reference)
-    assert np.array_equal(held, held_out(203, share, 0, labels)[1])
-    assert not np.array_equal(held, held_out(203, share, 1, labels)[1])
+    assert np.array_equal(held, split_rows(203, share, 0, labels)[1])
+    assert not np.array_equal(held, split_rows(203, share, 1, labels)[1])
 
 
 def test_a_class_with_one_row_is_trained_on() -> None:
     labels = np.array([0] * 5 + [1] + [2] * 5)
-    assert all(5 in held_out(11, 0.5, seed, labels)[0] for seed in range(20))
+    assert all(5 in split_rows(11, 0.5, seed, labels)[0] for seed in range(20))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_an_impossible_split_is_refused(
     rows: int, share: float, labels: np.ndarray | None, message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        held_out(rows, share, 0, labels)
+        split_rows(rows, share, 0, labels)
 
 
 @pytest.mark.parametrize("name", ["diabetes", "breast_cancer", "wine"])
@@ -150,7 +150,7 @@ def test_tables_of_sklearn_are_standardised_by_the_training_rows_alone(name: str
     arguments = {"scaled": False} if name == "diabetes" else {}
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **arguments)
     data = getattr(sklearn_sets, name)(seed=2)
-    rows = held_out(len(y), 0.2, 2, None if name == "diabetes" else y)
+    rows = split_rows(len(y), 0.2, 2, None if name == "diabetes" else y)
     scaler = StandardScaler().fit(x[rows[0]])
     for (features, target), chosen in ((data.train, rows[0]), (data.validation, rows[1])):
         np.testing.assert_allclose(features, scaler.transform(x[chosen]), atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from lrfind.datasets.images import image_folder
-from lrfind.datasets.rows import held_out
+from lrfind.datasets.rows import split_rows
 from lrfind.errors import UsageError
 from tests.helpers.images import write_images
 
@@ -23,7 +23,7 @@ def test_images_are_scaled_by_the_training_images_alone(tmp_path: Path) -> None:
     write_images(tmp_path, {"dogs": 10, "cats": 20})
     train, held = image_folder(str(tmp_path), size=[12, 10], seed=1)
     images = pixels(tmp_path)
-    rows = held_out(30, 0.2, 1, np.repeat([0, 1], [20, 10]))
+    rows = split_rows(30, 0.2, 1, np.repeat([0, 1], [20, 10]))
     mean = images[rows[0]].mean(axis=(0, 2, 3), keepdims=True)
     deviation = images[rows[0]].std(axis=(0, 2, 3), keepdims=True)
     for part, chosen in ((train, rows[0]), (held, rows[1])):

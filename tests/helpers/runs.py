@@ -26,6 +26,7 @@ optimizer: {name: sgd, lr: 0.1}
 training: {steps: 20}
 range_test: {start_lr: 1e-4, end_lr: 100, steps: 60, seeds: 2}
 """
+"""A config that runs in a few hundredths of a second."""
 
 CLASSIFIER = """\
 name: good
@@ -35,7 +36,7 @@ loss: cross_entropy
 optimizer: {name: sgd, lr: 0.01, args: {momentum: 0.9}}
 training: {epochs: 2}
 """
-"""A config that runs in a few hundredths of a second."""
+"""A classifier; its numbers are for tests of the config and are not run."""
 
 
 def start(path: Path, command: str, *overrides: str, config: str = LINEAR) -> Run:

@@ -67,6 +67,6 @@ def value(setting: Any) -> str:
     return json.dumps(setting, ensure_ascii=False) if is_text else repr(setting)
 
 
-def imported(module: str, attribute: str) -> tuple[list[str], str]:
+def import_lines(module: str, attribute: str) -> tuple[list[str], str]:
     """Return the line that imports an attribute of a module, and the attribute's name after that import."""
     return [f"from {module} import {attribute.partition('.')[0]}"], attribute

@@ -13,7 +13,7 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, resolve
 from lrfind.config.sections import Component, OptimizerSection, name_only
 from lrfind.errors import counted
-from lrfind.views.snippets.lines import INDENT, Code, assigned, imported, keywords, value
+from lrfind.views.snippets.lines import INDENT, Code, assigned, import_lines, keywords, value
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ def _of_table(schedule: Component, *, moves_momentum: bool) -> Scheduler:
 def _multipliers(schedule: Component) -> tuple[list[str], list[str]]:
     """Return the import lines, and the lines that make `multipliers`, which has an entry for every step."""
     module, _, attribute = import_path("schedule", schedule.name).partition(":")
-    imports, name = imported(module, attribute)
+    imports, name = import_lines(module, attribute)
     if ":" in schedule.name:
         inputs = ", ".join(["step", "steps", *keywords(schedule.args)])
         return imports, [f"multipliers = [float({name}({inputs})) for step in range(steps)]"]
@@ -209,7 +209,7 @@ def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
     imports, parts = list[str](), list[Code]()
     for entry in schedule.args["parts"]:
         part = Component.model_validate(name_only(entry))
-        function_imports, name = imported(*import_path("schedule", part.name).split(":"))
+        function_imports, name = import_lines(*import_path("schedule", part.name).split(":"))
         part_imports, arguments = _arguments(part)
         imports += [*function_imports, *part_imports]
         call = f"{name}({', '.join(['step', 'steps', *arguments])})"

@@ -10,7 +10,7 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path
 from lrfind.config.sections import REST, OptimizerSection, ParamGroup, TrainingSection
 from lrfind.errors import counted, listed
-from lrfind.views.snippets.lines import INDENT, assigned, imported, keywords, value
+from lrfind.views.snippets.lines import INDENT, assigned, import_lines, keywords, value
 from lrfind.views.snippets.schedulers import scheduler_of
 
 
@@ -110,7 +110,7 @@ def _optimizer(section: OptimizerSection) -> tuple[list[str], list[str]]:
     """Return the import lines, and the lines that make `optimizer`."""
     # Without param groups, a single call makes the optimizer.
     module, _, attribute = import_path("optimizer", section.name).partition(":")
-    imports, name = imported(module, attribute)
+    imports, name = import_lines(module, attribute)
     if section.name in OPTIMIZERS:
         imports, name = [], f"torch.optim.{attribute}"
     others = keywords(section.args)
