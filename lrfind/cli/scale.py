@@ -9,14 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.analysis.batch_size import RULES, Scaled, scale_lr
-from lrfind.cli.options import (
-    config_options,
-    json_option,
-    load,
-    note,
-    print_json,
-    quiet_option,
-)
+from lrfind.cli.options import config_options, json_option, load, note, print_json, quiet_option
 from lrfind.errors import UsageError, counted, listed
 
 if TYPE_CHECKING:
@@ -99,19 +92,12 @@ def scale(
     )
     implied = _implied(measured, from_batch, total)
     if as_json:
-        print_json(
-            {
-                "answer": None if scaled is None else asdict(scaled),
-                "noise_scale": [asdict(at) for at in measured],
-                "implies": implied,
-            }
-        )
+        answer = None if scaled is None else asdict(scaled)
+        print_json({"answer": answer, "noise_scale": [asdict(at) for at in measured], "implies": implied})
         return 0
     from lrfind.views.text.scale import noise_scale_text, scaled_text
 
-    parts = []
-    if measured:
-        parts += [noise_scale_text(measured), "\n".join(implied)]
+    parts = [noise_scale_text(measured), "\n".join(implied)] if measured else []
     if scaled is not None:
         parts.append(scaled_text(scaled, lr, from_batch, total))
     click.echo("\n\n".join(parts))

@@ -85,12 +85,7 @@ def train(
         if momentum is not None:
             set_momentum(optimizer, float(momentum[step - start]))
         yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
-        if scaler is None:
-            optimizer.step()
-        else:
-            if not skipped:  # a fused SGD skipped at its first step would keep uninitialised momentum
-                scaler.step(optimizer)
-            scaler.update()
+        _update(setup, skip=bool(skipped))
         if gauge is not None and gauge.awaits_update:
             gauge.updated({name: p.detach()[None] for name, p in named.items()})
 
@@ -161,6 +156,16 @@ def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
 def _norm(parameters: list[Tensor]) -> float:
     norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def _update(setup: Setup, *, skip: bool) -> None:
+    """Take the optimizer's step; a gradient scaler skips the step of a gradient that overflowed."""
+    if setup.scaler is None:
+        setup.optimizer.step()
+        return
+    if not skip:  # a fused SGD skipped at its first step would keep uninitialised momentum
+        setup.scaler.step(setup.optimizer)
+    setup.scaler.update()
 
 
 def _set_lr(group: dict[str, Any], lr: float) -> None:

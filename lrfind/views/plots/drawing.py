@@ -45,3 +45,13 @@ def save(figure: Figure, stem: Path) -> None:
     with rc_context({"svg.hashsalt": "lrfind"}):
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
     figure.set_layout_engine(engine)
+
+
+def legend_below(ax: Axes, distance: float) -> Axes:
+    """Put the legend below the axes, because the points may leave no free place within the axes."""
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(
+            frameon=False, fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0, -distance),
+            borderaxespad=0,
+        )  # fmt: skip
+    return ax

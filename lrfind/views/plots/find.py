@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
+from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish, legend_below
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,20 +105,9 @@ def view_find(
         verification: the part of the summary with this name.
         steps: the number of steps of the training that the rate is for; with None the note does not tell it.
     """
-    # The longest probes have a weight. They become one curve per seed.
     scored = [row for row in probes if _is_number(row["score"])]
     weighted = [row for row in scored if _is_number(row["weight"])]
-    longest = []
-    for seed in dict.fromkeys(row["seed"] for row in weighted):
-        rows = sorted((row for row in weighted if row["seed"] == seed), key=lambda row: row["lr"])
-        columns = zip(*((row["lr"], row["score"], row["weight"]) for row in rows), strict=True)
-        longest.append(LongestProbes(*map(list, columns)))
-
-    # The shorter probes have no weight. They become one series of points per number of steps.
-    shorter: dict[int, list[tuple[float, float]]] = {}
-    for row in sorted(scored, key=lambda row: row["steps"]):
-        if not _is_number(row["weight"]):
-            shorter.setdefault(row["steps"], []).append((row["lr"], row["score"]))
+    longest = _longest(weighted)
 
     # The untouched model is compared on the batches of the longest probes.
     most_steps = max((row["steps"] for row in weighted), default=0)
@@ -140,7 +129,7 @@ def view_find(
     return FindView(
         longest=longest,
         steps=most_steps,
-        shorter=shorter,
+        shorter=_shorter(scored),
         stopped=[row["lr"] for row in probes if row["stopped"]],
         untouched=untouched,
         fastest=fastest,
@@ -152,6 +141,25 @@ def view_find(
         score_ends=(lowest, highest),
         log=log,
     )
+
+
+def _longest(weighted: Sequence[Mapping[Any, Any]]) -> list[LongestProbes]:
+    """Return one curve per seed of the longest probes, which are those that have a weight."""
+    longest = []
+    for seed in dict.fromkeys(row["seed"] for row in weighted):
+        rows = sorted((row for row in weighted if row["seed"] == seed), key=lambda row: row["lr"])
+        columns = zip(*((row["lr"], row["score"], row["weight"]) for row in rows), strict=True)
+        longest.append(LongestProbes(*map(list, columns)))
+    return longest
+
+
+def _shorter(scored: Sequence[Mapping[Any, Any]]) -> dict[int, list[tuple[float, float]]]:
+    """Return one series of points per number of steps of the shorter probes, which have no weight."""
+    shorter: dict[int, list[tuple[float, float]]] = {}
+    for row in sorted(scored, key=lambda row: row["steps"]):
+        if not _is_number(row["weight"]):
+            shorter.setdefault(row["steps"], []).append((row["lr"], row["score"]))
+    return shorter
 
 
 def _is_number(value: float | None) -> bool:
@@ -257,17 +265,7 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
             view.stopped, [0.96] * len(view.stopped), marker="X", color=GREY, markersize=7, linestyle="none",
             zorder=4, transform=ax.get_xaxis_transform(), clip_on=False, label="the loss blew up",
         )  # fmt: skip
-    return _legend_below(finish(ax, "learning rate", "mean loss over the last half of a probe"), 0.16)
-
-
-def _legend_below(ax: Axes, distance: float) -> Axes:
-    """Put the legend below the axes, because the points may leave no free place within the axes."""
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(
-            frameon=False, fontsize="small", ncols=2, loc="upper left", bbox_to_anchor=(0, -distance),
-            borderaxespad=0,
-        )  # fmt: skip
-    return ax
+    return legend_below(finish(ax, "learning rate", "mean loss over the last half of a probe"), 0.16)
 
 
 def _draw_answer(view: FindView, ax: Axes) -> None:
@@ -319,7 +317,7 @@ def draw_verification(view: FindView, ax: Axes) -> Axes:
             label="no training finished",
         )  # fmt: skip
     ax.margins(y=0.25)
-    return _legend_below(finish(ax, "learning rate", f"final {verification.label}"), 0.38)
+    return legend_below(finish(ax, "learning rate", f"final {verification.label}"), 0.38)
 
 
 def find_figure(view: FindView, title: str) -> Figure:
@@ -336,7 +334,7 @@ def find_figure(view: FindView, title: str) -> Figure:
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
     draw_find(view, above).set_title(title, fontsize="medium", loc="left")
     above.set_xlabel("")
-    _legend_below(above, 0.06)
+    legend_below(above, 0.06)
     draw_verification(view, below)
     return figure
 
