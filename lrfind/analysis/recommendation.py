@@ -102,7 +102,7 @@ class Answer:
         low: the lower end of the interval.
         high: the upper end of the interval; rates within are expected to train about as well.
         confidence: "high", "moderate" or "low".
-        reason: why this rate, and why no more confidence; sentences, the last one without its full stop.
+        reason: why this rate, and why no more confidence, in sentences.
         cost: the number of gradient steps that probing took.
     """
 
@@ -151,7 +151,7 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
         low=_rounded(10 ** (middle - width)),
         high=_rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
         confidence=confidence,
-        reason=". ".join([measured, times, *doubts]),
+        reason=". ".join([measured, times, *doubts]) + ".",
         cost=cost,
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrfind.catalog import CATALOGS
+from lrfind.catalog import CATALOGS, OPTIMIZERS, Optimizer
 from lrfind.config.registry import definition
 
 SECTIONS = {
@@ -26,6 +26,16 @@ def listing(what: str) -> dict[str, str]:
         from lrfind.config.templates import starter, templates
 
         return {name: starter(name).splitlines()[0].lstrip("# ") for name in templates()}
+    if what == "optimizers":
+        return {name: _optimizer_line(row) for name, row in OPTIMIZERS.items()}
     names = CATALOGS[SECTIONS[what]]
     sources = {name: definition(path) for name, path in names.items()}
     return {name: (source.summary if source else "") or names[name] for name, source in sources.items()}
+
+
+def _optimizer_line(row: Optimizer) -> str:
+    """Say what an optimizer's row tells: its class, whether it is adaptive, and whether its lanes stack."""
+    package, name = row.path.partition(".")[0], row.path.rpartition(":")[2]
+    adaptive = "adaptive" if row.adaptive else "not adaptive"
+    lanes = "its lanes can be stacked" if row.stackable else "its lanes run one after another"
+    return f"{package}'s {name}; {adaptive}; {lanes}"

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,7 +80,7 @@ class Definition:
 
     Attributes:
         is_class: whether it is a class; otherwise it is a function.
-        summary: the first line of its docstring; empty if it has none.
+        summary: the first sentence of its docstring; empty if it has none.
         signature: its arguments without `self`, with annotations as source text; those of a class are of its
             `__init__`, or from that of its base in the same file. None where the source does not tell.
     """
@@ -107,11 +108,17 @@ def definition(path: str) -> Definition | None:
     node = nodes.get(attribute)
     if node is None:
         return None
-    summary = (ast.get_docstring(node) or "").partition("\n")[0]
+    summary = _first_sentence(ast.get_docstring(node) or "")
     if isinstance(node, ast.FunctionDef):
         return Definition(False, summary, None if node.decorator_list else _signature_of(node))
     init = _init_of(node, nodes)
     return Definition(True, summary, None if init is None else _signature_of(init, skip_self=True))
+
+
+def _first_sentence(docstring: str) -> str:
+    """Return the first sentence of a docstring in one line, without the marks of Sphinx."""
+    paragraph = " ".join(docstring.partition("\n\n")[0].split())
+    return re.split(r"(?<=\.) (?=[A-Z])", re.sub(r":\w+:`([^`]*)`", r"\1", paragraph))[0]
 
 
 def _init_of(

@@ -130,7 +130,7 @@ class Run:
                 if version != VERSION:
                     raise UsageError(
                         f"'{path}' was written by another version of lrfind (format {version}, not"
-                        f" {VERSION})."
+                        f" {VERSION}). Run its config.yaml again, or use that version."
                     )
                 run._database.verify()
         except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:

@@ -101,4 +101,4 @@ def test_a_rate_that_moved_is_trusted_no_further_than_what_was_trained(
         verified=LR,
     )["answer"]
     assert (answer["lr"], answer["low"], answer["high"], answer["confidence"]) == (lr, low, high, "low")
-    assert answer["reason"].endswith("of the three that were trained; nothing is known of rates beyond it")
+    assert answer["reason"].endswith("of the three that were trained; nothing is known of rates beyond it.")

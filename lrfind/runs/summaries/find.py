@@ -139,5 +139,5 @@ def _moved(verification: dict[str, Any]) -> dict[str, Any]:
         "high": max(halfway, lr),
         "confidence": "low",
         "reason": f"Whole trainings {moved} the rate of the probes: {verification['reason']}. This"
-        f" rate is the {side} of the three that were trained; nothing is known of rates beyond it",
+        f" rate is the {side} of the three that were trained; nothing is known of rates beyond it.",
     }

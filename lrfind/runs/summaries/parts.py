@@ -17,13 +17,14 @@ def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, Any]:
 
     Returns:
         `planned`: how many lanes the run will have in all; `settled`: how many have settled; `steps`: the
-        training steps that all lanes took; `outcomes`: how many lanes ended in each way.
+        training steps that all lanes took (the untouched models of a find, which are lanes at lr 0, take
+        none); `outcomes`: how many lanes ended in each way.
     """
     outcomes = [result.outcome for result in results]
     return {
         "planned": planned,
         "settled": sum(outcome in SETTLED for outcome in outcomes),
-        "steps": sum(int(result.lr.size) for result in results),
+        "steps": sum(int(result.lr.size) for result in results if result.lr.any()),
         "outcomes": {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
     }
 

@@ -40,7 +40,7 @@ def _answer_lines(answer: dict[str, Any], trust: str, *beside: str) -> list[str]
     return [
         f"Learning rate: {number(answer['lr'])}   {between}   {trust}",
         *beside,
-        *wrapped(f"{answer['reason']}."),
+        *wrapped(answer["reason"]),
     ]
 
 

@@ -46,7 +46,7 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     if usable["low"] < usable["high"]:
         range_text = f"{interval(usable['low'], usable['high'])}; these rates lose at most {loss}"
     else:
-        range_text = f"no other of these rates; all others lose more than {loss}"
+        range_text = f"only this one; every other rate loses more than {loss}"
     return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
 
 
@@ -57,7 +57,9 @@ def _edge_lines(summary: dict[str, Any]) -> list[str]:
         lines.append(f"  edge: {number(summary['edge'])}, {between}")
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
-        lines.append(f"  lr sensitivity: {sensitivity}, the loss that a random one of these rates costs")
+        lines.append(
+            f"  lr sensitivity: {sensitivity}, how far above the best loss these rates end on average"
+        )
     return lines
 
 
