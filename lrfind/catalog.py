@@ -141,11 +141,14 @@ class Schedule:
         watches: what it reacts to, the validation losses or the norms of the gradient; None for a function
             of the step alone.
         momentum: the import path of the function that moves the momentum with it; None where none does.
+        snippet: the import path of the function that writes its scheduler for a training script; every
+            schedule that reacts needs one, the others are written as torch's scheduler or as a table.
     """
 
     path: str
     watches: Literal["val_loss", "grad_norm"] | None = None
     momentum: str | None = None
+    snippet: str | None = None
 
 
 SCHEDULES = {
@@ -168,8 +171,16 @@ SCHEDULES = {
     ),
     "wsd": Schedule("lrfind.schedules.functions:wsd"),
     "join": Schedule("lrfind.schedules.functions:join"),
-    "reduce_on_plateau": Schedule("lrfind.schedules.reactive:reduce_on_plateau", watches="val_loss"),
-    "grad_norm": Schedule("lrfind.schedules.reactive:grad_norm", watches="grad_norm"),
+    "reduce_on_plateau": Schedule(
+        "lrfind.schedules.reactive:reduce_on_plateau",
+        watches="val_loss",
+        snippet="lrfind.views.snippets.schedulers:plateau_scheduler",
+    ),
+    "grad_norm": Schedule(
+        "lrfind.schedules.reactive:grad_norm",
+        watches="grad_norm",
+        snippet="lrfind.views.snippets.schedulers:grad_norm_scheduler",
+    ),
 }
 
 METHODS = (

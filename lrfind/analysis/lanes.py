@@ -55,11 +55,12 @@ class Lane:
         lane: the lane's number in the run, from 0.
         seed: the seed of the initial weights, the batch order and the dropout masks.
         lr: (T,) the lr of each step, before any reaction.
-        peak: the lr that the schedule's multipliers multiply; the largest lr when omitted, which is the end
-            of a ramp.
+        peak: the lr that the schedule's multipliers multiply; when omitted, the largest lr (for a ramp, that
+            of its end).
         variant: the name of the variant (a schedule, an optimizer) where a run compares several.
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
-        reaction: what the lr is multiplied by during the training; None for nothing.
+        reaction: a factor of the lr that follows from what the training measures; None for a schedule that
+            depends on the step alone.
     """
 
     lane: int

@@ -17,7 +17,7 @@ from lrfind.analysis.probing import (
     HIGHEST,
     LOWEST,
     MOST_STEPS,
-    Place,
+    GridPlace,
     Probe,
     ProbeResult,
     place_of,
@@ -137,7 +137,7 @@ class ProbeSearch:
             return True
         return any(result.steps >= steps and result.gain >= gain for steps, gain in ENOUGH.items())
 
-    def _survivors(self) -> list[Place]:
+    def _survivors(self) -> list[GridPlace]:
         """Return the rates that are worth continuing; on a plateau, go up first until a rate harms."""
         if not self.result.learns:
             while (top := self.result.harmless) and top[-1] == max(self.result.scores) < HIGHEST:
@@ -148,7 +148,7 @@ class ProbeSearch:
         scores, best, untouched = self.result.scores, self.result.best, self.result.untouched
         return [place for place in range(best - 1, best + 2) if scores.get(place, math.inf) < untouched]
 
-    def _bring(self, places: Iterable[Place]) -> None:
+    def _bring(self, places: Iterable[GridPlace]) -> None:
         """Probe these rates, or continue their probes, to the steps of the result; then score them."""
         ordered, result = sorted(places), self.result
         probes = self._prober.probe([rate(place) for place in ordered], result.steps, self._ceiling())
@@ -166,7 +166,7 @@ class ProbeSearch:
         room = 2 * max(abs(float(untouched[0])), 2 * float(np.std(untouched)))
         return np.minimum(untouched + room, HUGE)
 
-    def _affords(self, places: Iterable[Place], steps: int, more: int = 0) -> bool:
+    def _affords(self, places: Iterable[GridPlace], steps: int, more: int = 0) -> bool:
         """Return whether these rates and `more` others can have so many steps; if not, probing is cut."""
         within = self._prober.affords([rate(place) for place in places], steps, more)
         self.result = replace(self.result, cut=self.result.cut or not within)

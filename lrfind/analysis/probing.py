@@ -23,7 +23,7 @@ METHOD_VERSION = 1
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates of a decade that are probed
-LOWEST, HIGHEST = -16, 6  # the lowest and the highest `Place`: lr 1e-8 and 1e3
+LOWEST, HIGHEST = -16, 6  # the lowest and the highest `GridPlace`: lr 1e-8 and 1e3
 FIRST_STEPS = 16  # steps of a probe before any probe is continued
 FEWEST_STEPS = 8  # steps of a probe where the training, the budget or the batches allow no more
 ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # steps -> the gain after so many steps that ends probing
@@ -35,11 +35,11 @@ NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the
 HARMLESS = 0.02  # a rate is harmless if its loss exceeds the untouched model's by at most this share of it
 SHARPNESS = 0.15  # how fast a rate that learns less loses its weight, as a share of the gain
 
-Place = int
+GridPlace = int
 """A rate on the grid of rates: lr = 10^(place / PER_DECADE)."""
 
 
-def rate(place: Place) -> float:
+def rate(place: GridPlace) -> float:
     """Return the lr at a place.
 
     >>> rate(-3), rate(0)
@@ -48,7 +48,7 @@ def rate(place: Place) -> float:
     return float(f"{10 ** (place / PER_DECADE):.6g}")
 
 
-def place_of(lr: float) -> Place:
+def place_of(lr: float) -> GridPlace:
     """Return the place whose lr is nearest in log lr."""
     return min(max(round(PER_DECADE * math.log10(lr)), LOWEST), HIGHEST)
 
@@ -94,8 +94,8 @@ class ProbeResult:
     seed: int = 0
     untouched_loss: Array = field(default_factory=lambda: np.zeros(0))
     steps: int = FIRST_STEPS
-    scores: Mapping[Place, float] = field(default_factory=dict)
-    probes: Mapping[Place, Probe] = field(default_factory=dict)
+    scores: Mapping[GridPlace, float] = field(default_factory=dict)
+    probes: Mapping[GridPlace, Probe] = field(default_factory=dict)
     cut: bool = False
     broken: bool = False
 
@@ -105,7 +105,7 @@ class ProbeResult:
         return tail(self.untouched_loss[: self.steps])
 
     @property
-    def best(self) -> Place:
+    def best(self) -> GridPlace:
         """The rate with the lowest score, the lower of two that are equal."""
         return min(self.scores, key=lambda place: (self.scores[place], place))
 
@@ -154,14 +154,14 @@ class ProbeResult:
         return not self.learns and self.steps >= FIRST_STEPS
 
     @property
-    def harmless(self) -> list[Place]:
+    def harmless(self) -> list[GridPlace]:
         """The compared rates that do not raise the loss, ascending."""
         untouched = self.untouched
         ceiling = untouched + HARMLESS * abs(untouched)
         return sorted(place for place, score in self.scores.items() if score <= ceiling)
 
     @property
-    def weights(self) -> dict[Place, float]:
+    def weights(self) -> dict[GridPlace, float]:
         """The share of each compared rate in `middle`; the nearer its score to the best, the larger."""
         if not self.scores:
             return {}

@@ -50,10 +50,10 @@ class Method:
         name: the name that people type.
         answer: the function from a curve to (index, lr); it may raise NoSuggestion.
         summary: what the answer is, in words.
-        as_peer: the function from a raw curve to the curve that the peer would have recorded, smoothed as the
-            peer does it and cut where the peer would have stopped; None for our methods, which smooth the
-            curve themselves.
-        needs_fall: whether the method has no answer for a curve that does not fall, or falls to the end.
+        as_peer: for the method of another library (a peer, such as fastai): the function from a raw curve to
+            the curve that this library would have recorded, with its smoothing, up to where it would have
+            stopped. None for our methods, which smooth the curve themselves.
+        needs_fall: whether the method refuses a curve that never falls, and one that still falls at its end.
     """
 
     name: str

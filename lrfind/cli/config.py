@@ -28,7 +28,7 @@ def check(
 ) -> int:
     """Check a config without training: list every mistake at once, with line and column.
 
-    With --batch, also check whether data, model and loss fit together, and say what does not and what to do.
+    With --batch, also check that data, model and loss fit together, and name each misfit and what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:

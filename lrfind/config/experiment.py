@@ -196,10 +196,10 @@ def dump(experiment: Experiment) -> str:
     return yaml_text(experiment.model_dump(mode="json", exclude_none=True))
 
 
-Kind = TypeVar("Kind", bound=Section)
+AnySection = TypeVar("AnySection", bound=Section)
 
 
-def section_of(kind: type[Kind], **values: Any) -> Kind:
+def section_of(kind: type[AnySection], **values: Any) -> AnySection:
     """Make a section from Python arguments.
 
     Raises:

@@ -60,5 +60,5 @@ def regression(
         return exact + noise * normal(len(rows), 1)
 
     y, held_y = target(x), target(held_x)
-    origin = f"drawn by seed {seed}, not measured; the curvature of the training rows is exact"
+    origin = f"artificial, drawn with seed {seed}; the curvature of the training loss is exactly as set"
     return TensorData((x.float(), y.float()), (held_x.float(), held_y.float()), transforms=(origin,))

@@ -130,8 +130,8 @@ def run_find(run: Run, observer: Observer) -> RunResult:
     """Find a learning rate, or continue that: probing and verification that have ended are kept.
 
     Args:
-        run: a run directory that this process holds.
-        observer: hears how the run goes.
+        run: a run directory that this process has locked.
+        observer: is called as the run goes on, to show progress.
     """
     problem = from_config(run.experiment)
     try:

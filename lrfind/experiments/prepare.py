@@ -81,8 +81,9 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
 
     Args:
         experiment: the config.
-        command: the command that reads it.
-        modes: the mode of each job, as it was chosen when the run began; empty to choose them now.
+        command: the command that is to be run: "grid", "search", "compare".
+        modes: how the lanes of each job run (see `Mode`), as was chosen when the run began; empty to choose
+            it now.
 
     Raises:
         LrfindError: if a part cannot be made as described, or a lane cannot take its first steps.

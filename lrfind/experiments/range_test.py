@@ -93,8 +93,8 @@ def run_range_test(run: Run, observer: Observer) -> RunResult:
     What was measured is stored and exported also if the test is interrupted or fails.
 
     Args:
-        run: a run directory that this process holds.
-        observer: hears how the run goes.
+        run: a run directory that this process has locked.
+        observer: is called as the run goes on, to show progress.
     """
     experiment = run.experiment
     section, facts = experiment.range_test, run.facts()

@@ -24,8 +24,8 @@ def run_sweep(run: Run, observer: Observer) -> RunResult:
     """Run a grid, a search or a comparison, or continue it: what has settled is kept, the rest is run.
 
     Args:
-        run: a run directory that this process holds.
-        observer: hears how the run goes.
+        run: a run directory that this process has locked.
+        observer: is called as the run goes on, to show progress.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.

@@ -37,13 +37,15 @@ PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
 def run_training(run: Run, observer: Observer) -> RunResult:
     """Run a final training, or continue it from its checkpoint, one seed after another.
 
-    Beside the files of every run, the directory gets for each seed S that finishes model.seedS.pt, the
-    weights at the end, and with a validation split best.seedS.pt, the weights of the lowest validation loss
-    of all evaluations. While a seed trains there is checkpoint.seedS.pt.
+    The run directory gets these files beside those of every run, for each seed S:
+
+    - model.seedS.pt: the weights at the end of the training.
+    - best.seedS.pt: the weights with the lowest validation loss; only if there is a validation split.
+    - checkpoint.seedS.pt: the state to continue from; it is deleted when the training has ended.
 
     Args:
-        run: a run directory that this process holds.
-        observer: hears how the run goes.
+        run: a run directory that this process has locked.
+        observer: is called as the run goes on, to show progress.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.

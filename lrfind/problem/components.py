@@ -67,7 +67,9 @@ def import_part(section: str, name: str) -> Any:
 
 
 def make_model(section: Component, make: Callable[..., Any], sizes: dict[str, Any]) -> nn.Module:
-    """Call a model's class or function with its args, and with the sizes that it takes and its args lack.
+    """Call a model's class or function with its args and with sizes of the data.
+
+    It gets those of `sizes` that it has an argument for and that its args do not give.
 
     Raises:
         UsageError: if that fails, or does not return a module.

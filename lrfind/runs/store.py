@@ -279,7 +279,7 @@ def default_path(name: str, command: str) -> Path:
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs in a folder, the oldest first, and why others cannot be read.
+    """Return the runs in a folder, the oldest first, and for each run that cannot be read the reason.
 
     Raises:
         UsageError: if there is no such folder.

@@ -211,7 +211,7 @@ def inverse_time(
     The multiplier is (1 + rate t / every) ** -power. `every=None` means T, so by default the lr falls to a
     tenth, as in `exponential`. With `power=1`, this is Keras's `InverseTimeDecay`. With `every=1`, it is
     Caffe's "inv" with `gamma=rate`. With `every=1` and `rate=1`, it is scikit-learn's "invscaling" with
-    `power_t=power`, which counts from 1.
+    `power_t=power`; scikit-learn counts the steps from 1.
     """
     _require_positive("rate", rate)
     _require_positive("power", power)

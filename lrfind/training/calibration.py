@@ -73,7 +73,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
         return replace(single, reason=f"stacked lanes fail the check against a single one: {timed}")
     stack_seconds, stack_threads = timed
     ratio = seconds * size / stack_seconds
-    measured = f"stacked lanes were measured {ratio:.2f} times as fast as single ones, {size} at a time"
+    measured = f"{size} stacked lanes were measured {ratio:.2f} times as fast as {size} single ones"
     if section.lanes == "auto" and ratio < 1:
         return replace(single, reason=measured, ratio=ratio)
     return Mode(

@@ -68,7 +68,7 @@ ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
 
 
 @dataclass
-class Record:
+class LaneRecord:
     """What one lane has measured so far; `outcome` is None until the lane ends."""
 
     lane: Lane
@@ -170,7 +170,7 @@ def _storable(error: BaseException) -> str:
 class Executor(Protocol):
     """Trains lanes of one seed, in one mode."""
 
-    records: list[Record]
+    records: list[LaneRecord]
 
     def advance(self, until: int) -> None:
         """Train every lane that has not ended up to step `until`, or to its divergence."""
@@ -183,13 +183,13 @@ class SingleExecutor:
     """Trains one lane. An exception ends the lane as failed."""
 
     def __init__(self, problem: Problem, lane: Lane, conditions: Conditions, watch: Watch) -> None:
-        self.records = [Record(lane, conditions)]
+        self.records = [LaneRecord(lane, conditions)]
         self._problem, self._watch, self._grad_norm = problem, watch, conditions.grad_norm
         self._setup: Setup | None = None
         self._gauge: Gauge | None = None
 
     @property
-    def record(self) -> Record:
+    def record(self) -> LaneRecord:
         """The record of the lane."""
         return self.records[0]
 
@@ -256,7 +256,7 @@ class StackExecutor:
     def __init__(
         self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
     ) -> None:
-        self.records = [Record(lane, conditions) for lane in lanes]
+        self.records = [LaneRecord(lane, conditions) for lane in lanes]
         self._problem, self._watch, self._compile = problem, watch, compile
         self._stack: Stack | None = None
         self._gauge: Gauge | None = None
@@ -313,7 +313,7 @@ class StackExecutor:
 
 
 def _record_evaluations(
-    records: Sequence[Record], step: int, val_loss: Array, metric: Array | None, name: Metric | None
+    records: Sequence[LaneRecord], step: int, val_loss: Array, metric: Array | None, name: Metric | None
 ) -> None:
     metrics = [None] * len(records) if metric is None else metric.tolist()
     for record, loss, value in zip(records, val_loss.tolist(), metrics, strict=True):

@@ -12,7 +12,7 @@ from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.errors import LrfindError, Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
-from lrfind.training.executor import Conditions, Executor, Record, SingleExecutor, StackExecutor
+from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
 from lrfind.training.explanations.failures import first_steps_error
 from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
@@ -186,7 +186,7 @@ def _reacts_to_gradients(lane: Lane) -> bool:
     return lane.reaction is not None and lane.reaction.to == "grad_norm"
 
 
-def _prune(records: Sequence[Record], rung: int) -> None:
+def _prune(records: Sequence[LaneRecord], rung: int) -> None:
     live = [record for record in records if not record.outcome]
     recent = [halving.recent_loss([step.loss for step in record.steps]) for record in live]
     survivors = halving.survivors(recent, len(records), rung)
@@ -195,7 +195,7 @@ def _prune(records: Sequence[Record], rung: int) -> None:
             record.outcome, record.rung = "pruned", rung
 
 
-def _explained(record: Record) -> LrfindError:
+def _explained(record: LaneRecord) -> LrfindError:
     """Return the error to raise for a lane that failed."""
     error, step, lane = record.failure, len(record.steps), record.lane
     assert error is not None

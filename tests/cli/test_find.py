@@ -28,7 +28,7 @@ def test_a_find_tells_the_rate_and_leaves_a_whole_run(lrfind: Command, config: P
     assert lrfind("find", config, "--out", "run") == 0
     assert lrfind.out.startswith("Learning rate: ")
     assert "for 20 steps of sgd, constant schedule" in lrfind.out
-    assert "beside the untouched model" in lrfind.out
+    assert "against the untouched model" in lrfind.out
     assert "run `lrfind resume run` to continue." in lrfind.err
     files = {path.name for path in Path("run").iterdir()}
     assert {"find.png", "find.svg", "summary.json", "best.yaml", "lanes.csv", "steps.csv"} <= files

@@ -110,7 +110,9 @@ def test_every_row_of_the_catalog_resolves() -> None:
     for names in CATALOGS.values():
         assert all(callable(resolve(path)) for path in names.values())
     assert all(callable(load(path)) for path in COMMANDS.values())
-    assert all(callable(load(row.momentum)) for row in SCHEDULES.values() if row.momentum)
+    for row in SCHEDULES.values():
+        assert all(callable(load(path)) for path in (row.momentum, row.snippet) if path is not None)
+        assert (row.watches is None) == (row.snippet is None)
     for kind in KINDS.values():
         parts = (kind.run, kind.summarize, kind.text, kind.figures, kind.variants, kind.overlay)
         assert all(callable(load(path)) for path in parts if path is not None)

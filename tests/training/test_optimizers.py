@@ -224,7 +224,9 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "rmsprop-options": ("rmsprop", {"alpha": 0.8, "eps": 0.01}),
     "sgd-options": ("sgd", {"momentum": 0.8, "nesterov": True, "weight_decay": 0.1}),
 }
+STACKABLE = {case: values for case, values in CASES.items() if OPTIMIZERS[values[0]].stackable}
 each_optimizer = pytest.mark.parametrize(("name", "options"), CASES.values(), ids=CASES)
+each_stackable_optimizer = pytest.mark.parametrize(("name", "options"), STACKABLE.values(), ids=STACKABLE)
 
 
 @pytest.fixture(autouse=True)
@@ -286,7 +288,7 @@ def test_a_lane_takes_the_steps_of_the_papers_formula(name: str, options: dict[s
     np.testing.assert_allclose(weights(parts.model), by_formula(name, options, lr), rtol=1e-10)
 
 
-@each_optimizer
+@each_stackable_optimizer
 def test_stacked_lanes_take_the_steps_of_the_papers_formula(name: str, options: dict[str, Any]) -> None:
     lr = lr_columns(PEAK_LR.get(name, 0.1))
     stack = Stack(setup(name, options, batches()), lr.shape[1])

@@ -115,7 +115,9 @@ def _warnings(reading: SweepResult, record: RunRecord) -> list[str]:
         warnings.append(f"{seeds} cannot tell the best lr from lr {listed(f'{lr:.3g}' for lr in ties)}.")
     first, last = reading.first_loss, best.loss if best else None
     if last is not None and first - last < HARDLY * abs(first):
-        warnings.append(f"the loss hardly fell, from {first:.3g} to {last:.3g}; train longer.")
+        fell = "hardly fell" if last < first else "did not fall"
+        ends = f"it began at {first:.3g} and ended at {last:.3g}"
+        warnings.append(f"even at the best lr, the loss {fell}: {ends}; train longer.")
     # What happened at single rates.
     for rate in rates:
         warnings += _rate_warnings(rate)

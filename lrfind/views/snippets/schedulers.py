@@ -10,7 +10,7 @@ from typing import Any
 from lrfind.catalog import SCHEDULES, optimizer_named
 from lrfind.config.arguments import is_epochs
 from lrfind.config.experiment import Experiment
-from lrfind.config.registry import import_path, resolve
+from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, OptimizerSection, name_only
 from lrfind.errors import counted
 from lrfind.views.snippets.lines import INDENT, Code, assigned, import_lines, keywords, value
@@ -44,8 +44,10 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     schedule, section = experiment.training.schedule, experiment.optimizer
     if schedule.name == "constant":
         return Scheduler()
-    if schedule.name in REACTIONS:
-        return REACTIONS[schedule.name](experiment)
+    schedule_row = SCHEDULES.get(schedule.name)
+    if schedule_row is not None and schedule_row.snippet is not None:
+        reacting: Scheduler = load(schedule_row.snippet)(experiment)
+        return reacting
 
     # Only an optimizer with a momentum in all its groups has one that a schedule can move.
     row = optimizer_named(section.name)
@@ -219,7 +221,7 @@ def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
     return imports, keywords(schedule.args | {"parts": parts})
 
 
-def _reduce_on_plateau(experiment: Experiment) -> Scheduler:
+def plateau_scheduler(experiment: Experiment) -> Scheduler:
     """Return torch's `ReduceLROnPlateau`, with the lowest lr of each param group."""
     settings = _settings(experiment.training.schedule)
     lowest = settings.pop("min_lr")
@@ -236,7 +238,7 @@ def _reduce_on_plateau(experiment: Experiment) -> Scheduler:
     )
 
 
-def _grad_norm(experiment: Experiment) -> Scheduler:
+def grad_norm_scheduler(experiment: Experiment) -> Scheduler:
     """Return the lines of a function that lowers the lr by lrfind's `grad_norm`."""
     arguments = ", ".join(["norms", "peak", *keywords(experiment.training.schedule.args)])
     return Scheduler(
@@ -254,7 +256,3 @@ def _grad_norm(experiment: Experiment) -> Scheduler:
         call="lower_lr(norm)",
         when="before every optimizer.step(), with the norm of the whole gradient",
     )
-
-
-REACTIONS = {"reduce_on_plateau": _reduce_on_plateau, "grad_norm": _grad_norm}
-"""The schedules that react to the training, with the functions that return their lines."""

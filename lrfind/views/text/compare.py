@@ -10,6 +10,7 @@ from lrfind.views.text.parts import (
     lanes_line,
     loss_name,
     number_or_dash,
+    numbers_apart,
     table_block,
 )
 from lrfind.views.text.sweep import mode_text
@@ -28,7 +29,7 @@ def comparison_text(summary: dict[str, Any]) -> str:
     lines += _standings_table(summary)
     lines.append(
         "  early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: its mean"
+        " steps; area: its mean over all steps"
     )
     lines.append(lanes_line(summary["lanes"]))
     lines += [f"  {mode_text(summary['modes'])}"] if summary["modes"] else []
@@ -39,14 +40,15 @@ def _standings_table(summary: dict[str, Any]) -> list[str]:
     metric, by_val_loss = summary["metric"], summary["judge"] == "val_loss"
     standings = {True: "worse", False: "within the noise", None: ""}
     rows = []
-    for row in summary["standings"]:
-        values = [row["lr"], row["early"], row["middle"], row["train_loss"], row["area"]]
-        values += [row["val_loss"]] if by_val_loss else []
-        values += [row["metric"]] if metric else []
+    val_losses = numbers_apart([row["val_loss"] for row in summary["standings"]])
+    for row, val_loss in zip(summary["standings"], val_losses, strict=True):
+        cells = [number_or_dash(row[key]) for key in ("lr", "early", "middle", "train_loss", "area")]
+        cells += [val_loss] if by_val_loss else []
+        cells += [number_or_dash(row["metric"])] if metric else []
         spread = interval(*row["spread"]) if row["spread"] else "-"
         rank = "-" if row["rank"] is None else str(row["rank"])
         standing = "lowest" if row["rank"] == 1 else standings[row["worse_beyond_noise"]]
-        rows.append([rank, row["variant"], *map(number_or_dash, values), spread, standing])
+        rows.append([rank, row["variant"], *cells, spread, standing])
     header = ["", "", "peak lr", "early", "middle", "final", "area"]
     header += [*(["val loss"] if by_val_loss else []), *([metric] if metric else [])]
-    return table_block([*header, "between seeds", "beside the first"], rows, WIDTH)
+    return table_block([*header, "between seeds", "against the first"], rows, WIDTH)

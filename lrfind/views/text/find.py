@@ -83,12 +83,13 @@ def _probes_table(summary: dict[str, Any]) -> str:
         loss, beside = "-", "-"
         if row["score"] is not None:
             loss, beside = f"{row['score']:.4g}", _beside(row["score"], row["untouched"])
-        remark = f"weight {row['weight']:.2f}" if row["weight"] is not None and answered else ""
-        remark = "not continued" if row["weight"] is None else remark
+        remark = "not continued"
+        if row["weight"] is not None:
+            remark = f"weight in the fastest lr: {row['weight']:.2f}" if answered else ""
         remark = f"stopped: the loss blew up at step {row['steps'] - 1}" if row["stopped"] else remark
         cells = [number(row["lr"]), str(row["steps"]), loss, beside, remark]
         rows.append([str(row["seed"]), *cells] if several else cells)
-    header = ["lr", "steps", "loss", "beside the untouched model", ""]
+    header = ["lr", "steps", "loss", "against the untouched model", ""]
     return table_text(["seed", *header] if several else header, rows)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +28,17 @@ def number(value: float) -> str:
 def number_or_dash(value: float | None) -> str:
     """Return a number, or a dash if there is none."""
     return "-" if value is None else number(value)
+
+
+def numbers_apart(values: Sequence[float | None]) -> list[str]:
+    """Return numbers with three digits, or with as many more as different numbers need to look different.
+
+    >>> numbers_apart([0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
+    (['0.008579', '0.00858', '-'], ['0.5', '0.5'])
+    """
+    known = {value for value in values if value is not None}
+    digits = next((n for n in range(3, 8) if len({f"{value:.{n}g}" for value in known}) == len(known)), 8)
+    return ["-" if value is None else f"{value:.{digits}g}" for value in values]
 
 
 def interval(low: float, high: float) -> str:
@@ -115,8 +126,8 @@ def _health(health: Mapping[str, Any] | None) -> list[str]:
     if not health["looks"]:
         return ["  gradients: not judged, because there was no look at them while the loss was finite"]
     if not health["findings"]:
-        layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "look")
-        return [f"  gradients: healthy in {layers}, in {looks}"]
+        layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
+        return [f"  gradients: healthy in {layers}, checked {looks}"]
     return [
         f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
         for finding in health["findings"]

@@ -42,11 +42,12 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     reached = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}"
     if answer["metric"] is not None:
         reached += f", {summary['metric']} {number(answer['metric'])}"
-    loss = f"{usable['tolerance']:.0%} of the drop from the first loss"
+    share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] < usable["high"]:
-        range_text = f"{interval(usable['low'], usable['high'])}; these rates lose at most {loss}"
+        rates = interval(usable["low"], usable["high"])
+        range_text = f"{rates}; these rates reach at least {share} of the best rate's fall in loss"
     else:
-        range_text = f"only this one; every other rate loses more than {loss}"
+        range_text = f"only this rate; all others reach less than {share} of its fall in loss"
     return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
 
 
@@ -76,7 +77,7 @@ def _rates_table(summary: dict[str, Any]) -> list[str]:
         cells = map(number_or_dash, values)
         rows.append([number(rate["lr"]), outcome, *cells, spread, _standing(rate, summary)])
     losses = [*(["val loss"] if by_val_loss else []), "train loss", *([metric] if metric else [])]
-    return table_block(["lr", "outcome", *losses, "between seeds", "beside the best"], rows)
+    return table_block(["lr", "outcome", *losses, "between seeds", "against the best"], rows)
 
 
 def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
@@ -143,6 +144,6 @@ def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
     """
     texts = []
     for mode in modes:
-        way = "stacked" if mode["lanes"] == "stacked" else "one after another"
+        way = "stacked into one model" if mode["lanes"] == "stacked" else "one after another"
         texts.append(f"lanes run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}")
     return "; ".join(dict.fromkeys(texts))
