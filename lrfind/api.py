@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, repr=False)
 class RangeTest:
-    """What a range test measured.
+    """The result of a range test.
 
     Attributes:
         lanes: one result for each seed: lr, loss, outcome.
@@ -94,7 +94,7 @@ class RangeTest:
 
     @property
     def findings(self) -> list[Finding]:
-        """What is wrong with the gradients, and what to try; empty if nothing is."""
+        """The problems of the gradients, and what to try; empty if there are none."""
         looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
         return diagnose(looks, adaptive=self.adaptive)
 
@@ -128,11 +128,12 @@ def range_test(
     count.
 
     Args:
-        model: a model in train mode keeps the mode of every submodule; any other is put in train mode.
+        model: the model. If it is in train mode, every submodule keeps its mode; otherwise, the whole model
+            is put in train mode.
         optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
             lrs, and the reported lr is that of the first group whose lr is not zero.
-        loss_fn: a function of (output, y), or of (output, batch) for dict batches; None takes the output's
-            `.loss`.
+        loss_fn: a function of (output, y), or of (output, batch) for dict batches; with None, the
+            loss is the output's `.loss`.
         loader: yields (x, y), (x1, ..., xn, y) or dicts, and can be read again and again.
         start_lr: the lr of the first step.
         end_lr: the lr of the last step, unless the loss diverges before.
@@ -143,8 +144,8 @@ def range_test(
         seed: the seed of the first lane.
         grad_norm: whether to record the Euclidean norm of the gradient too.
         held_out_batch: a batch whose loss, in evaluation mode, is recorded at every step too.
-        looks: how often to look at the gradient of every layer in a lane, at most once in 40 steps; 0 for
-            never. A look needs memory for three copies of the trained weights.
+        looks: the number of looks at the gradient of every layer in a lane, at least 40 steps apart; 0 for
+            none. A look needs memory for three copies of the trained weights.
 
     Raises:
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
@@ -175,7 +176,7 @@ class Recommendation(Answer):
 
     Attributes:
         training: the planned training.
-        results: what probing measured, one result for each seed.
+        results: the results of probing, one for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
     """
 
@@ -225,7 +226,7 @@ def find(
     """Find the learning rate to train with; afterwards everything is as it was, bit for bit.
 
     Short probes train at constant rates, all from the model's weights and on the same batches; see
-    `analysis.probe_search.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` says what is
+    `analysis.probe_search.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` lists what is
     restored.
 
     Args:
@@ -237,15 +238,15 @@ def find(
         steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
         schedule: the schedule of the planned training: "constant", "cosine" (with a warmup of 5 %, at least
             10 steps), or another of `lrfind ls schedules`. The recommended lr is its peak.
-        budget: the most gradient steps that all probes may take.
-        max_seconds: the most seconds that all probes may take, about.
-        seeds: how often to probe. Each seed has its own batch order (if the loader shuffles) and dropout
-            masks.
+        budget: the largest number of gradient steps for all probes together.
+        max_seconds: roughly the largest number of seconds for all probes together.
+        seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
+            dropout masks.
         seed: the first seed.
         accumulate: the number of batches whose gradients make one step.
 
     Raises:
-        NoSuggestion: if there is no such rate; with `.reason` and `.cost`.
+        NoSuggestion: if no rate can be recommended; the exception has `.reason` and `.cost`.
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
     section = section_of(FindSection, seeds=seeds, budget=budget, max_seconds=max_seconds)
@@ -277,7 +278,7 @@ def _check_seed(seed: int) -> None:
 
 
 def _planned_steps(steps: int | None, loader: Iterable[Any], accumulate: int) -> int:
-    """Return T as it was given, or else the number of steps of an epoch."""
+    """Return `steps`, or if it is None the number of steps of an epoch."""
     if steps is None:
         try:
             return max(1, len(loader) // accumulate)  # type: ignore[arg-type]

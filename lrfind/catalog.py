@@ -1,7 +1,7 @@
-"""Every built-in name, one row each, with what lrfind knows of it. Nothing is imported until it is used.
+"""Every built-in name, with one row of facts about each. Nothing is imported until it is used.
 
 A new model, dataset, loss, optimizer, schedule, suggestion method or command gets one row here and one file,
-or one function in the file of its family. What the code must know of it stands in its row, and nowhere else.
+or one function in the file of its family. All facts that the code needs about a name are in its row only.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ LOSSES = {
 
 @dataclass(frozen=True)
 class Optimizer:
-    """What lrfind knows of one optimizer. Of one without a row it knows nothing.
+    """All that lrfind knows about one optimizer. It knows nothing about an optimizer without a row.
 
     Attributes:
         path: the import path of its class.
@@ -63,8 +63,8 @@ class Optimizer:
         stackable: whether it treats every number by itself and its update is linear in the lr, so that many
             lanes can share one optimizer (see `training.stack`).
         fused: whether torch has a one-kernel version of it that is worth using on a small model.
-        momentum: the argument that holds its momentum: "momentum", or "betas", whose first number it is.
-        batch_rule: how its lr follows the batch size, a rule of `analysis.batch_size`.
+        momentum: the argument that has its momentum: "momentum", or "betas" (their first number); else None.
+        batch_rule: the rule by which its lr follows the batch size; see `analysis.batch_size`.
         batch_rule_derived: whether that rule was derived for this optimizer, and not only for its relatives.
         batch_args: torch's defaults of the other arguments that change with the batch size.
     """
@@ -115,7 +115,7 @@ OPTIMIZERS = {
 
 
 def optimizer_named(name: str) -> Optimizer | None:
-    """Return the row of an optimizer by its name here, its import path or the name of its class.
+    """Return the row of an optimizer by its name in this catalog, its import path or its class name.
 
     Returns:
         None for an optimizer that has no row.
@@ -127,7 +127,7 @@ def optimizer_named(name: str) -> Optimizer | None:
 
 
 def optimizer_of(kind: object) -> Optimizer | None:
-    """Return the row of exactly this class; None for any other, also for a subclass."""
+    """Return the row of exactly this class; None for any other class, even a subclass."""
     path = f"{getattr(kind, '__module__', '')}:{getattr(kind, '__qualname__', '')}"
     return next((row for row in OPTIMIZERS.values() if row.path == path), None)
 
@@ -137,12 +137,14 @@ class Schedule:
     """One schedule.
 
     Attributes:
-        path: the import path of its function: of the step, or, where it reacts, of what was measured so far.
-        watches: what it reacts to, the validation losses or the norms of the gradient; None for a function
-            of the step alone.
-        momentum: the import path of the function that moves the momentum with it; None where none does.
-        snippet: the import path of the function that writes its scheduler for a training script; every
-            schedule that reacts needs one, the others are written as torch's scheduler or as a table.
+        path: the import path of its function. This is a function of the measurements so far if the schedule
+            reacts, and a function of the step if it does not.
+        watches: the measurements that it reacts to, which are the validation losses or the norms of the
+            gradient; None for a function of the step.
+        momentum: the import path of the function that gives the momentum of each step; None if the schedule
+            does not change the momentum.
+        snippet: the import path of the function that writes its scheduler for a training script. Every
+            schedule that reacts needs one; the others are written as torch's scheduler or as a table.
     """
 
     path: str
@@ -196,15 +198,15 @@ METHODS = (
     "fastai-valley",
     "fastai-slide",
 )
-"""The suggestion methods; `lrfind.analysis.suggestions` has them. Names alone, for quick checks."""
+"""The names of the suggestion methods, for quick checks; `lrfind.analysis.suggestions` has the methods."""
 
 DEFAULT_METHOD = "consensus"
 
 Activation = Literal["relu", "leaky_relu", "elu", "gelu", "silu", "tanh", "sigmoid", "identity"]
-"""What a model has between its layers; see `lrfind.models.parts`."""
+"""The activation between the layers of a model; see `lrfind.models.parts`."""
 
 Norm = Literal["none", "batch", "layer", "group"]
-"""What a model normalises its layers' outputs with, before the activation."""
+"""The normalisation of the layers' outputs in a model, before the activation."""
 
 Init = Literal["default", "he", "xavier", "orthogonal", "small"]
 """How a model's weights are drawn; `default` leaves torch's own."""
@@ -216,16 +218,16 @@ LaneMode = Literal["auto", "single", "stacked"]
 """How lanes run: one after another, many as one stacked model, or whichever is measured to be faster."""
 
 Precision = Literal["float32", "bfloat16", "float16"]
-"""What forward and backward compute in; the weights and their updates stay as they are."""
+"""The number format of forward and backward; the weights and their updates keep their own."""
 
 Over = Literal["lr", "momentum", "weight_decay"]
-"""What range tests are held side by side over: nothing but the lr, or a setting of the optimizer."""
+"""What differs between range tests side by side: a setting of the optimizer, or, with lr, nothing."""
 
 Judge = Literal["val_loss", "train_loss"]
 """The loss that a sweep is judged by."""
 
 Sampler = Literal["random", "sobol", "tpe", "gp"]
-"""What a search proposes lrs with; see `lrfind.experiments.samplers`."""
+"""The algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`."""
 
 CATALOGS: Mapping[str, Mapping[str, str]] = {
     "model": MODELS,
@@ -234,7 +236,7 @@ CATALOGS: Mapping[str, Mapping[str, str]] = {
     "optimizer": {name: row.path for name, row in OPTIMIZERS.items()},
     "schedule": {name: row.path for name, row in SCHEDULES.items()},
 }
-"""The import path of each name, by the key of the config that takes it."""
+"""For each key of the config that takes built-in names: the names and their import paths."""
 
 
 @dataclass(frozen=True)
@@ -244,18 +246,16 @@ class Kind:
     Attributes:
         command: the click command.
         section: the config section that it reads.
-        lanes: what its lanes are: short probes, ramps of the lr, or whole trainings.
-        run: from a run directory that this process holds to its result (`runs.result.RunResult`).
+        lanes: the kind of its lanes: short probes, ramps of the lr, or whole trainings.
+        run: from a run directory that this process has locked to its result (`runs.result.RunResult`).
         summarize: from a result to its part of summary.json.
-        text: from a summary to what a person reads on the terminal.
+        text: from a summary to the text on the terminal.
         figures: from a result to its figures, by file name.
-        attempts: the key of the summary that lists what was tried, each with its outcome: if there is no
-            answer and all of these failed, the exit code is 1 instead of 3.
+        attempts: the key of the summary that lists the attempts, each with its outcome. If there is no answer
+            and all attempts failed, the exit code is 1 instead of 3. None if the summary has no such list.
         writes_best: whether the answer is written as best.yaml.
-        variants: from an experiment to the variants of it that the command compares; None where it
-            compares none.
-        overlay: from several results to one figure of them all; None where they cannot be laid over
-            each other.
+        variants: from an experiment to its variants that the command compares; None if it compares none.
+        overlay: from several results to one figure of them all; None if there is no such figure.
     """
 
     command: str

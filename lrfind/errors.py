@@ -1,4 +1,4 @@
-"""The small error tree, each class with its exit code; and how all messages word numbers and lists."""
+"""The errors, each class with its exit code, and helpers that put numbers and lists into words."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class LrfindError(Exception):
 
 
 class UsageError(LrfindError):
-    """Something that was asked for cannot be done as asked: an option, a file, an argument."""
+    """Something in the user's request cannot be used: an option, a file or an argument."""
 
     exit_code = 2
 
 
-class NoGradient(UsageError):  # noqa: N818 - named for what is not there
+class NoGradient(UsageError):  # noqa: N818 - the name says what is missing
     """The loss does not depend on anything that could be trained."""
 
 
@@ -29,7 +29,7 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
 
     Attributes:
         reason: what the curve looks like and what to change; one sentence.
-        cost: gradient steps that it took to know.
+        cost: the number of gradient steps that were spent.
     """
 
     exit_code = 3
@@ -40,13 +40,13 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
 
 
 class Stopped(BaseException):
-    """The surroundings ended the run (SIGTERM); like KeyboardInterrupt, no `except Exception` catches it."""
+    """The run was ended from outside (SIGTERM); like KeyboardInterrupt, no `except Exception` catches it."""
 
     exit_code = 4
 
 
 def counted(number: int, noun: str) -> str:
-    """Word a number of things.
+    """Return a number of things in words.
 
     >>> counted(1, "lane"), counted(2_500, "lane"), counted(0, "batch")
     ('1 lane', '2,500 lanes', '0 batches')
@@ -55,7 +55,7 @@ def counted(number: int, noun: str) -> str:
 
 
 def plural(noun: str) -> str:
-    """Word several of a thing.
+    """Return the plural of a noun.
 
     >>> plural("step"), plural("batch"), plural("loss"), plural("entry")
     ('steps', 'batches', 'losses', 'entries')
@@ -66,7 +66,7 @@ def plural(noun: str) -> str:
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:
-    """Word a list; no words give "".
+    """Return a list in words; an empty list gives "".
 
     >>> listed(["a"]), listed(["a", "b"]), listed(["a", "b", "c"], "or")
     ('a', 'a and b', 'a, b or c')
@@ -76,7 +76,7 @@ def listed(words: Iterable[object], last: str = "and") -> str:
 
 
 def in_one_line(error: BaseException, most: int | None = None) -> str:
-    r"""Word an exception by its type and its text, on one line of at most `most` characters of text.
+    r"""Return an exception as its type and its text, in one line with at most `most` characters of text.
 
     >>> in_one_line(ValueError("bad\n  shape"))
     'ValueError: bad shape'
@@ -85,7 +85,7 @@ def in_one_line(error: BaseException, most: int | None = None) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """The error for a name that is not known, with the nearest ones that are.
+    """Return the error for an unknown name; it shows the nearest known names.
 
     >>> print(unknown("model", "small_cn", ["linear", "small_cnn"]))
     unknown model 'small_cn'; did you mean small_cnn?
@@ -100,7 +100,7 @@ def import_optional(package: str, purpose: str) -> Any:
     """Import a package of the extra `search`.
 
     Raises:
-        UsageError: if it is not installed; says what needs it and how to get it.
+        UsageError: if it is not installed; the message says what needs the package and how to install it.
     """
     try:
         return importlib.import_module(package)

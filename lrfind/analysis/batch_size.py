@@ -19,7 +19,7 @@ MCCANDLISH = "McCandlish et al. 2018 (arXiv:1812.06162)"
 
 LARGEST_TESTED = 8192  # images in a batch; up to here Goyal et al. lost no accuracy on ImageNet
 MOST_ROWS = 10**12  # the largest batch that is accepted
-WELL_BELOW_ONE = 0.3  # the limit of 1 - beta; beyond it, an average covers only about three steps
+WELL_BELOW_ONE = 0.3  # the limit of 1 - beta; above it, a running average covers only about three steps
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,10 @@ class Scaled:
 
     Attributes:
         lr: the lr for the new batch size.
-        rule: linear, sqrt or noise; noise is linear at first and constant beyond the noise scale.
-        factor: the new lr over the old lr.
-        batch_factor: kappa, the new batch size over the old batch size, all workers together.
+        rule: linear, sqrt or noise. With noise, the lr is linear in the batch size far below the noise scale
+            and constant far above it.
+        factor: the new lr divided by the old lr.
+        batch_factor: kappa, the new batch size of all workers together, divided by the old batch size.
         source: the publication of the rule.
         warmup: how to raise the lr to its new value; None if there is no need for it.
         settings: other arguments of the optimizer that should change too, with their new values.
@@ -67,15 +68,15 @@ def scale_lr(
       momentum stays as it is.
     - sqrt: lr * sqrt(kappa), which keeps the variance of an update (Krizhevsky 2014, arXiv:1404.5997,
       section 5). For Adam and RMSprop, Malladi et al. 2022 (arXiv:2205.10287) also set 1 - beta' =
-      kappa (1 - beta) and eps' = eps / sqrt(kappa). This holds while kappa (1 - beta) is well below 1 and
-      noise dominates the gradients.
+      kappa (1 - beta) and eps' = eps / sqrt(kappa). This is valid while kappa (1 - beta) is well below 1
+      and noise dominates the gradients.
     - auto: linear for SGD and sqrt for adaptive optimizers. For SGD with a noise scale, the lr is
       proportional to 1 / (1 + noise_scale / batch) (McCandlish et al. 2018, arXiv:1812.06162, eq. 2.6): it is
       linear far below the noise scale and constant far above it.
 
     Args:
         lr: the lr that is good at `from_batch`.
-        from_batch: the batch size that `lr` belongs to, in rows, of all workers together.
+        from_batch: the batch size that `lr` belongs to: the number of rows of all workers together.
         to_batch: the new batch size of each worker, in rows.
         workers: the number of workers in the new training; their gradients are averaged.
         rule: auto, linear or sqrt.
@@ -152,7 +153,7 @@ def _check_positive(**values: float) -> None:
 
 
 def _rule_to_apply(rule: str, row: Optimizer | None, noise_scale: float | None) -> str:
-    """Return the rule to apply; for an optimizer without a row it is sqrt, which changes the lr less."""
+    """Return the rule to apply; without a row, auto means sqrt, which changes the lr less."""
     if rule != "auto":
         return rule
     if row is None or row.batch_rule == "sqrt":
@@ -163,7 +164,7 @@ def _rule_to_apply(rule: str, row: Optimizer | None, noise_scale: float | None) 
 def _scaled_settings(
     row: Optimizer, kappa: float, betas: tuple[float, float] | None, eps: float | None
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings that the sqrt rule changes beside the lr, and notes on doubts about them."""
+    """Return the settings other than the lr that the sqrt rule changes, and notes on doubts about them."""
     defaults = row.batch_args
     if kappa == 1 or not defaults:
         return {}, []
@@ -178,8 +179,8 @@ def _scaled_settings(
     complements = {name: kappa * (1 - value) for name, value in averages.items()}  # 1 - beta'
     settings: dict[str, Any] = {}
     doubts = [
-        f"1 - {name} would have to be {complement:.3g}, so the rule does not reach this batch size; test the"
-        " lr at the new batch size instead."
+        f"1 - {name} would have to be {complement:.3g}, so the rule is not valid for this batch size; test"
+        " the lr at the new batch size instead."
         if complement >= 1
         else f"1 - {name} becomes {complement:.3g}, but the rule assumes that it stays well below 1; test the"
         " lr at the new batch size."
@@ -205,7 +206,7 @@ def _rule_notes(applied: str, row: Optimizer | None, optimizer: str, kappa: floa
     if applied == "linear" and row.batch_rule != "linear":
         return [f"the linear rule was made for SGD; for {kind}, the sqrt rule is safer."]
     if applied == "sqrt" and row.batch_rule == "linear":
-        return ["for SGD, the linear rule held in practice, also for the author of the sqrt rule."]
+        return ["for SGD, the linear rule worked in practice, also for the author of the sqrt rule."]
     if applied == "sqrt" and not row.batch_rule_derived:
         return [f"the sqrt rule is derived for Adam and RMSprop; for {kind} it is a guess by analogy."]
     return []
@@ -218,7 +219,7 @@ def _size_notes(applied: str, total: int, kappa: float, noise_scale: float | Non
     notes = []
     if applied == "linear" and total > LARGEST_TESTED:
         notes.append(
-            "on ImageNet, the linear rule held for batches of up to about 8k images, and accuracy was lost"
+            "on ImageNet, the linear rule worked for batches of up to about 8k images, and accuracy was lost"
             f" beyond that; {total} is more."
         )
     if applied != "noise" and noise_scale is not None and total > noise_scale:
@@ -230,7 +231,7 @@ def _size_notes(applied: str, total: int, kappa: float, noise_scale: float | Non
 
 
 def _training_notes(row: Optimizer | None, factor: float, kappa: float) -> list[str]:
-    """Return notes on what else in a training changes with the batch size, or stays."""
+    """Return notes on the other quantities of a training that change with the batch size or stay the same."""
     if kappa == 1:
         return []
     notes = [

@@ -31,27 +31,28 @@ class Standing:
     """How one variant ended, at the best of its peaks.
 
     All losses are means over seeds, because the gaps that are compared with the noise are differences of
-    means. They are None unless the lanes at the best peak finished.
+    means. The losses are None unless the lanes at the best peak finished.
 
     Attributes:
         variant: the variant's name.
-        peaks: the result at each peak, with the seeds that chose the best one where there were several peaks.
-        best: the result at the best peak, with the seeds that are compared; None if no peak finished or these
-            lanes have not run yet.
-        boundary: the end of the peaks that the best peak lies at; None if it lies between.
+        peaks: the result at each peak; if there are several peaks, from the seeds that choose the best one.
+        best: the result at the best peak, from the seeds that are compared; None if no peak finished, or if
+            the lanes of these seeds have not run yet.
+        boundary: whether the best peak is the lowest or the highest one that was tried; None if it lies
+            between them.
         judge: the loss that decides.
         rank: the place among the variants, from 1; None unless the lanes at the best peak finished.
-        loss: the final judged loss.
+        loss: the final judged loss, which is the loss that `judge` names.
         val_loss: the final validation loss; None without a validation split.
         train_loss: the training loss over the last twentieth of the steps.
         metric: the final metric on the validation split; None if the task has none.
         early: the smoothed training loss after a tenth of the steps.
         middle: the smoothed training loss after half of the steps.
-        area: the mean training loss over all steps, which is the area under its curve per step.
-        spread: the lowest and the highest judged loss of a seed; None with one seed.
+        area: the mean training loss over all steps, which is the area under its curve divided by the steps.
+        spread: the lowest and the highest judged loss among the seeds; None with one seed.
         worse: whether the variant is worse than the first by more than the noise between seeds (a paired
             t-test at 95 %); None for the first variant, and with one seed.
-        gaps: how much more judged loss than the first variant it ended with, by seed; empty for the first.
+        gaps: for each seed, the variant's judged loss minus that of the first variant; empty for the first.
     """
 
     variant: str
@@ -73,7 +74,7 @@ class Standing:
 
 
 def tuning(results: Sequence[LaneResult], variant: str, first_tuning_seed: int) -> list[LaneResult]:
-    """Return the lanes that choose a variant's peak: those of the tuning seeds, or all if there are none."""
+    """Return the lanes that choose a variant's peak: those of the tuning seeds, or else all its lanes."""
     lanes = [result for result in results if result.variant == variant]
     return [lane for lane in lanes if lane.seed >= first_tuning_seed] or lanes
 
@@ -86,13 +87,13 @@ def at_best_peak(lanes: Sequence[LaneResult], judge: Judge) -> RateResult | None
 def standings(
     results: Sequence[LaneResult], variants: Sequence[str], judge: Judge, first_tuning_seed: int
 ) -> list[Standing]:
-    """Rank the variants, the best first, and last those of which nothing finished.
+    """Rank the variants: the best first, and last the variants without any finished result.
 
     Args:
         results: the lanes of all variants.
         variants: the names of the variants.
         judge: the loss that decides; without a validation loss the training loss decides.
-        first_tuning_seed: lanes of smaller seeds are compared; the others choose the peaks.
+        first_tuning_seed: lanes with smaller seeds are compared; the other lanes choose the peaks.
     """
     if not any(result.val_loss is not None for result in results):
         judge = "train_loss"
@@ -124,7 +125,7 @@ def _compared(
 
 
 def _loss(best: RateResult | None, judge: Judge) -> float:
-    """Return the mean judged loss over seeds; infinite unless every seed finished with one."""
+    """Return the mean judged loss over seeds; infinite unless every seed finished with such a loss."""
     if best is None or best.outcome != "finished":
         return math.inf
     losses = [judged(lane, judge) for lane in best.lanes.values()]
@@ -173,7 +174,7 @@ def smoothed_at(lane: LaneResult, share: float) -> float:
 
 
 def verdict(ranking: Sequence[Standing]) -> str:
-    """Say in one sentence which variant ended lowest, and against which others that is sure."""
+    """Say in one sentence which variant ended lowest, and which other variants are worse beyond the noise."""
     done = [standing for standing in ranking if standing.rank is not None]
     if not done:
         return "Nothing finished."

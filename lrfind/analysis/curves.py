@@ -19,7 +19,7 @@ ON_A_RAMP = 1.0  # times the drop: the loss is back where it began, and the lr s
 AT_A_CONSTANT_LR = 2.0  # times the drop: a loss that swings back to where it began may still come down
 NOISE = 4.0  # times the 90th percentile of the changes: 9 standard deviations if the noise is normal
 FLOOR = 0.002  # times the first loss: gives a scale to a curve that neither falls nor shakes
-FIRST_CHECK = 10  # the first step that is checked: before it, too few changes show the noise
+FIRST_CHECK = 10  # the first step that is checked: before it, too few changes are known to estimate the noise
 HUGE = 1e100  # a loss beyond this counts as not finite, so that squares of losses do not overflow
 
 WINDOWS = (5, 7, 9, 13, 17, 25)  # the numbers of points that `smooth` can choose for its local fit
@@ -39,12 +39,13 @@ class DivergenceRule:
     90th percentile of the absolute changes between consecutive losses so far. `factor` is 1 on a ramp and 2
     at a constant lr.
 
-    The scale is the *drop* from the first loss to the best. The peers use the best loss itself as the scale
-    (`loss > 4 * best`). A drop does not change when a constant is added to the loss, so the rule means the
-    same for negative losses, for losses with an offset (of up to 500 times the drop, because of the last
-    term) and for losses that reach the rounding floor. In these cases, `4 * best` stops at once or never.
-    Because of the medians, one wild batch is not a divergence. The noise term keeps a flat, noisy start from
-    looking like a divergence. The last term gives a scale to a curve that neither falls nor shakes.
+    The scale is the *drop* from the first loss to the best. The peers, such as fastai, use the best loss
+    itself as the scale (`loss > 4 * best`). A drop does not change when a constant is added to the loss. So
+    the rule works the same for negative losses, for losses with an offset (of up to 500 times the drop,
+    because of the last term) and for losses that reach the rounding floor. In these cases, `4 * best` stops
+    at once or never. Because of the medians, one wild batch is not a divergence. The noise term keeps a flat,
+    noisy start from looking like a divergence. The last term gives a scale to a curve that neither falls nor
+    shakes.
 
     >>> rule = DivergenceRule()
     >>> losses = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 7.0, 90.0]
@@ -131,7 +132,7 @@ class Curve:
 
     @cached_property
     def divergence(self) -> int | None:
-        """Return the step at which the loss diverged by `DivergenceRule`, or None."""
+        """Return the step at which the loss diverged according to `DivergenceRule`; None if it did not."""
         rule = DivergenceRule()
         return next((t for t, loss in enumerate(self.loss) if rule.diverges(float(loss))), None)
 
@@ -176,7 +177,7 @@ class Smoothed:
 
 
 def smooth(loss: ArrayLike) -> Smoothed:
-    """Smooth a finite loss without lag, by as much as its noise calls for.
+    """Smooth a finite loss without lag, as strongly as its noise requires.
 
     At each point, a parabola is fitted to the nearest points with tricube weights (local regression:
     Cleveland 1979, without its robust pass). The width is the one of `WINDOWS` with the least leave-one-out

@@ -1,4 +1,4 @@
-"""Diagnosis: what the looks at a run's layers mean, in words.
+"""Diagnosis: it turns looks (measurements of the gradients of all layers) into findings in words.
 
 A gradient is measured relative to the weights that it would move, and compared between layers. That gradients
 shrink or grow from layer to layer comes from Hochreiter 1991, Bengio, Simard and Frasconi 1994
@@ -21,16 +21,17 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.errors import listed
 
 VANISHED = 1e-3
-"""A layer's relative gradient has vanished if it is below this share of the largest one of a later layer."""
+"""A layer's relative gradient has vanished if it is below this share of the largest in the later layers."""
 STILL, EXPLODED = 1e-7, 1e2
 """Limits of the whole gradient at the start, relative to the weights.
 
 Below the first limit nothing moves; above the second one training breaks down. Unlike the other limits, these
-two depend on the scale of the loss, so they hold for plain gradient descent only.
+two depend on the scale of the loss, so they are valid for plain gradient descent only.
 """
-FAINT = 0.3  # times the weights of the median layer; smaller weights (a head that starts at 0) are no measure
-LASTING = 0.9  # share of the dead units that must still be dead at the next look; else batches are too small
-BURST = 1e3  # times the median norm of the looks before, while the loss was calm
+# Times the weights of the median layer; smaller weights (a head that starts at 0) are no scale to measure by.
+FAINT = 0.3
+LASTING = 0.9  # share of the dead units that must stay dead at the next look; else the batches are too small
+BURST = 1e3  # times the median norm of the earlier looks, while the loss was calm
 DEAD = 0.5  # share of a layer's units
 ALWAYS = 0.9  # share of the gradient's numbers that clipping changes, over all looks
 HEAD = 0.25  # the largest share of all weights that still counts as a head
@@ -52,11 +53,11 @@ class Finding(NamedTuple):
 
 
 def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
-    """Return the looks at a lane that cannot be the fault of its lr.
+    """Return the looks at a lane in which a problem cannot be the fault of the lr.
 
-    On a ramp, these are the first look and the looks up to a tenth of the lr where the loss is lowest. For a
-    lane that finished, they are all looks; for any other lane, only the first one. Steps that float16
-    skipped, and steps whose loss is not finite, are left out.
+    On a ramp, these are the first look and the looks at lrs up to a tenth of the lr where the loss is lowest.
+    Otherwise they are all looks if the lane finished, and only the first look if it did not. Steps that
+    float16 skipped, and steps whose loss is not finite, are left out.
     """
     valid = np.isfinite(result.loss)
     if result.skipped is not None:
@@ -138,7 +139,7 @@ def _burst(looks: Sequence[_Look]) -> Finding | None:
             return Finding(
                 "exploding",
                 f"at step {looks[i][0].step}, the norm of the gradient is {norms[i] / before:.1e} times its"
-                " median at the looks before",
+                " median at the earlier looks",
                 "clip_norm, a warmup, or a smaller lr",
             )
     return None
@@ -179,7 +180,7 @@ def _matrices(look: _Look) -> _Look:
 
 
 def _measures(look: _Look) -> _Look:
-    """Return the layers of a look whose weights are large enough to measure a gradient by."""
+    """Return the layers of a look whose weights are large enough to compare a gradient with."""
     layers = _matrices(look)
     sizes = [(row.weight_norm or 0.0) / math.sqrt(row.size) for row in layers]
     usual = median(sizes) if sizes else 0.0
@@ -198,7 +199,7 @@ def _typical(rows: Iterable[LayerHealth]) -> dict[str, float]:
 def _dead(looks: Sequence[_Look]) -> Finding | None:
     """Find units that pass no gradient at two looks or more.
 
-    The units of the last layer do not count, because they may go unused.
+    The units of the last layer do not count, because some of them may be unused.
     """
     if len(looks) < 2 or not any(map(_norm, looks)):
         return None
@@ -229,7 +230,7 @@ def _dead(looks: Sequence[_Look]) -> Finding | None:
 
 
 def _no_gradient(looks: Sequence[_Look]) -> Finding | None:
-    """Find trained layers at which no gradient ever arrives, or only zeros.
+    """Find trained layers that get no gradient at any look, or only gradients of zeros.
 
     Layers whose gradient vanished on its way, or is 0 because units are dead, do not count.
     """
@@ -237,8 +238,8 @@ def _no_gradient(looks: Sequence[_Look]) -> Finding | None:
         return Finding(
             "no gradient",
             "the gradient is exactly 0 at every layer",
-            "another loss, because this one is constant (as cross_entropy over one output is), already"
-            " satisfied, or far inside a flat region; or find what cuts the loss off from the weights",
+            "another loss if this one is constant (as cross_entropy over one output is), already satisfied or"
+            " far inside a flat region; otherwise, find what detaches the loss from the weights",
         )
     dead = {row.layer for row in looks[-1] if (row.dead_share or 0) == 1}
     never = [
@@ -322,13 +323,13 @@ def _norm(look: _Look) -> float:
 
 
 def _whole(look: _Look) -> float | None:
-    """Return the norm of the whole gradient over that of the weights that it moves; None without weights."""
+    """Return the whole gradient's norm divided by that of the weights it moves; None without weights."""
     weights = math.hypot(*(row.weight_norm or 0.0 for row in look))
     return _norm(look) / weights if weights else None
 
 
 def _named(layers: Sequence[str], most: int = 3) -> str:
-    """Word the names of layers; only the first few of many.
+    """List the names of layers; if there are many, list only the first few.
 
     >>> _named(["a"]), _named(["a", "b"]), _named(["a", "b", "c", "d", "e"])
     ('a', 'a and b', 'a, b, c and 2 more')

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 FIRST_RUNG = 0.25  # share of the steps
-RECENT = 0.2  # share of the steps so far; a lane is judged by their mean loss
+RECENT = 0.2  # share of the steps so far; a lane is judged by its mean loss over the last of these steps
 
 
 def rungs(steps: int) -> tuple[int, ...]:
@@ -29,7 +29,7 @@ def rungs(steps: int) -> tuple[int, ...]:
 def recent_loss(losses: Sequence[float]) -> float:
     """Return the mean of the last fifth of a lane's losses.
 
-    All lanes of one seed saw the same batches there.
+    In these steps, all lanes of one seed saw the same batches.
     """
     return float(np.mean(losses[-math.ceil(RECENT * len(losses)) :]))
 

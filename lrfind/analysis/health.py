@@ -1,4 +1,4 @@
-"""Gradient health: what a look measures about every layer, at some steps of a lane."""
+"""Gradient health: the looks, each of which measures every layer at one step of a lane."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ class LayerHealth(NamedTuple):
     Attributes:
         step: the step before whose update the gradient was measured.
         layer: the name of the module.
-        size: the number of numbers in its parameters.
-        trained: whether the optimizer has any of its parameters.
-        matrix: whether it maps its input by a matrix; norms and embeddings do not.
+        size: the total number of elements of its parameters.
+        trained: whether the optimizer has at least one of its parameters.
+        matrix: whether it multiplies its input by a matrix; norms and embeddings do not.
         grad_norm: the Euclidean norm of the gradient, before clipping; None if no gradient arrives.
         weight_norm: the Euclidean norm of the weights; None if the layer is not trained.
-        update_ratio: the norm of the change that the step made, over that of the weights; None if no step was
-            taken, or if all weights are 0.
+        update_ratio: the norm of the change that the step made, divided by the norm of the weights; None if
+            no step was taken, or if all weights are 0.
         zero_share: the share of the gradient's numbers that are exactly 0; None if any of them is NaN.
         nonfinite_share: the share of the gradient's numbers that are NaN or infinite.
-        dead_share: the share of a linear or convolutional layer's units whose gradient was 0 at this look and
-            at the three looks before it, or at as many as there are; None for other layers.
+        dead_share: the share of units whose gradient was 0 at this look and at the three looks before it (or
+            at as many looks as there are before it); None for a layer that is not linear or convolutional.
         clipped_share: the share of the gradient's numbers that clipping changes; None without clipping.
     """
 
@@ -41,7 +41,7 @@ class LayerHealth(NamedTuple):
 
     @property
     def relative(self) -> float | None:
-        """Return the norm of the gradient over that of the weights; None without a gradient or a weight."""
+        """Return grad_norm divided by weight_norm; None if one is missing or all weights are 0."""
         return self.grad_norm / self.weight_norm if self.grad_norm is not None and self.weight_norm else None
 
 

@@ -1,4 +1,4 @@
-"""Lanes: each is one training run, with its column of the table lr[step, lane] and what it measured."""
+"""Lanes: a lane is one training run, with its column of the table lr[step, lane] and its measurements."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Reaction(NamedTuple):
     """The part of a schedule that depends on how the training goes.
 
     Attributes:
-        to: what it watches: the validation losses so far, or the norms of the gradient so far.
-        multiplier: the function from these and the peak to what the planned lr is multiplied by; see
-            `lrfind.schedules.reactive`.
+        to: the measurements that it watches: the validation losses or the norms of the gradient, so far.
+        multiplier: the function that takes these measurements and the peak, and returns a factor of the
+            planned lr; see `lrfind.schedules.reactive`.
     """
 
     to: Literal["val_loss", "grad_norm"]
@@ -39,7 +39,8 @@ class Shape:
     Attributes:
         multiplier: (T,) the lr of each step as a multiple of the peak; 0 or more.
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
-        reaction: what the lr is multiplied by during the training; None if it depends on the step alone.
+        reaction: a factor of the lr that follows from the measurements during the training; None if the lr
+            depends only on the step.
     """
 
     multiplier: Array
@@ -55,12 +56,12 @@ class Lane:
         lane: the lane's number in the run, from 0.
         seed: the seed of the initial weights, the batch order and the dropout masks.
         lr: (T,) the lr of each step, before any reaction.
-        peak: the lr that the schedule's multipliers multiply; when omitted, the largest lr (for a ramp, that
-            of its end).
+        peak: the lr that is multiplied by the schedule's multipliers. When omitted, it is the largest lr; for
+            a ramp, this is the last lr.
         variant: the name of the variant (a schedule, an optimizer) where a run compares several.
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
-        reaction: a factor of the lr that follows from what the training measures; None for a schedule that
-            depends on the step alone.
+        reaction: a factor of the lr that follows from the measurements during the training; None for a
+            schedule that depends only on the step.
     """
 
     lane: int
@@ -86,26 +87,26 @@ class Evaluation(NamedTuple):
 
 @dataclass(frozen=True)
 class LaneResult:
-    """What one lane measured.
+    """The measurements of one lane.
 
     Attributes:
         lane: the lane's number.
         seed: the lane's seed.
         planned: T, the number of steps that the lane would have taken without stopping early.
         peak: the peak of the lane's schedule; for a ramp its end.
-        outcome: finished, diverged (at the last step; that is a result), pruned, failed or interrupted.
+        outcome: finished, diverged (at the last step; this is also a result), pruned, failed or interrupted.
         lr: (t,) the lr that the optimizer used, t <= T.
         loss: (t,) the loss before the update that uses lr[t].
         held_out_loss: (t,) the loss on the fixed held-out batch before the update; None if not asked for.
         grad_norm: (t,) the Euclidean norm of the gradient at step t; None if not asked for.
         evaluations: the evaluations on the validation split, in the order of their steps.
         rung: the rung, from 0, at which a pruned lane ended; None for any other lane.
-        seconds: how long the lane took; lanes that trained together have an equal share each.
+        seconds: the time that the lane took; lanes that trained together share their time equally.
         error: the text of the exception that ended a failed lane; None for any other lane.
         variant: see `Lane`.
         momentum: (t,) the optimizer's momentum; None if the schedule does not move it.
         skipped: (t,) 1 for a step that was skipped because float16 overflowed; None in other precisions.
-        health: the looks at the layers, in the order of their steps and, within a step, of the layers.
+        health: the looks at the layers, sorted by step; those of one step are in the order of the layers.
     """
 
     lane: int
@@ -145,12 +146,12 @@ class LaneResult:
 
     @property
     def val_loss(self) -> float | None:
-        """The final validation loss; None unless the lane finished with one that is finite."""
+        """The final validation loss; None unless the lane finished and the loss is finite."""
         return self._final(self.evaluations[-1].val_loss) if self.evaluations else None
 
     @property
     def metric(self) -> float | None:
-        """The final metric on the validation split; None unless the lane finished with one that is finite."""
+        """The final metric on the validation split; None unless the lane finished and it is finite."""
         return self._final(self.evaluations[-1].metric) if self.evaluations else None
 
     def _final(self, value: float | None) -> float | None:

@@ -11,7 +11,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.statistics import t_95
 from lrfind.errors import UsageError
 
-NO_NOISE = 1e-10  # share of the squared gradient; float32 rounding leaves about 1e-13
+NO_NOISE = 1e-10  # share of the squared gradient; less than this is no noise (float32 rounding: about 1e-13)
 WHOLE = (
     "the batch is the whole training set, whose gradient has no noise to measure; give a smaller"
     " data.batch_size"
@@ -20,7 +20,7 @@ WHOLE = (
 
 @dataclass(frozen=True)
 class NoiseScale:
-    """The noise scale at one moment of a training; figures that the batches do not show are None.
+    """The noise scale at one moment of a training; a figure that the batches cannot show is None.
 
     Attributes:
         step: the number of updates before this moment.
@@ -49,14 +49,14 @@ def estimate(products: Array, rows: int, step: int = 0) -> NoiseScale:
     """Estimate the noise scale from the gradients of n batches at the same weights.
 
     |G|^2 and tr(Sigma) are the unbiased estimators of McCandlish et al. 2018 (arXiv:1812.06162), appendix
-    A.1. B_small is the number of rows of one batch; its squared norm is a mean over all batches. B_big is the
-    number of rows of all batches together. Batches without a common row, such as those of one epoch, are not
-    quite independent. For them, |G|^2 is that of the distribution from which the training set was drawn, and
-    not that of the set.
+    A.1. B_small is the number of rows of one batch; for it, the squared norm is a mean over all batches.
+    B_big is the number of rows of all batches together. Batches without a common row, such as those of one
+    epoch, are not quite independent. For such batches, |G| is the norm of the gradient over the distribution
+    from which the training set was drawn, and not over the training set.
 
     The interval is a jackknife over batches, with Student's t. It is computed for the inverse,
-    |G|^2 / tr(Sigma), and then inverted. Nearly all of the error is in |G|^2, so the inverse is close to
-    symmetric. If |G|^2 could be zero, the scale has no upper bound, as it should.
+    |G|^2 / tr(Sigma), and then inverted. Nearly all of the error is in |G|^2, so the error of the
+    inverse is close to symmetric. If |G|^2 could be zero, the scale has no upper bound, as it should.
 
     Args:
         products: (n, n) the inner products of the gradients; n is at least 4.
@@ -127,9 +127,9 @@ def implication(measured: NoiseScale, batch: int, to_batch: int | None = None) -
 
 
 def _place(batch: int, scale: float) -> str:
-    """Compare a batch size with the noise scale, and say what more rows would change there."""
+    """Compare a batch size with the noise scale, and say what a larger batch would change."""
     if batch < scale / 3:
         return "below the noise scale, where a larger batch needs almost proportionally fewer steps"
     if batch <= scale * 3:
         return "near the noise scale, where a larger batch still needs fewer steps, but more examples"
-    return "above the noise scale, where a larger batch needs hardly fewer steps and wastes computation"
+    return "above the noise scale, where a larger batch saves hardly any steps and wastes computation"

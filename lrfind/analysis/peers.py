@@ -1,9 +1,9 @@
-"""The suggestion methods of torch-lr-finder, fastai, Lightning and Ignite, rewritten from their behaviour.
+"""The methods of the peers (torch-lr-finder, fastai, Lightning, Ignite), rewritten from their behaviour.
 
-Each `*_suggest` and `fastai_*` function returns the point that the peer chooses on the same arrays. It
-refuses if the peer would answer from non-finite values or from too few points. Each `as_*` function turns a
-raw curve into the curve that the peer's own finder would have recorded: smoothed as the peer does it, and cut
-where the peer would have stopped.
+Each `*_suggest` and `fastai_*` function returns the point that the peer chooses on the same arrays. The
+function refuses if the peer would answer from non-finite values or from too few points. Each `as_*` function
+turns a raw curve into the curve that the peer's own finder would have recorded: smoothed as the peer does it,
+and cut where the peer would have stopped.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ Float32 = NDArray[np.float32]
 def _record(curve: Curve, smoothed: Array, limit: float, *, against_earlier: bool = False) -> Curve:
     """Cut `curve` after the first point whose smoothed loss exceeds `limit` times the best loss so far.
 
-    The best loss includes the point itself unless `against_earlier`. The two differ only on negative losses.
+    The best loss so far includes the loss of the point itself, unless `against_earlier` is true. This makes a
+    difference only if losses are negative.
     """
     best = math.inf
     for t, value in enumerate(smoothed):

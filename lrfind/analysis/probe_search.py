@@ -1,4 +1,4 @@
-"""The search among learning rates by probes: which rate is probed next, how long, and when it ends."""
+"""The decisions of probing: which rate is probed next, for how many steps, and when probing ends."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from lrfind.analysis.probing import (
     tail,
 )
 
-FEWEST_RATES = 4  # rates that the budget must allow `FIRST_STEPS` each, so that the best has both neighbours
-WIDE = 5  # rates that are probed first where probes are stacked
+FEWEST_RATES = 4  # the budget must allow `FIRST_STEPS` at so many rates, so that the best has both neighbours
+WIDE = 5  # the number of rates that are probed first if probes are stacked
 
 
 class Prober(Protocol):
@@ -37,17 +37,17 @@ class Prober(Protocol):
         ...
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
-        """Train probes until they have so many steps, new probes or old ones.
+        """Train new probes, or continue old ones, until each has `steps` steps.
 
         Args:
-            lrs: one probe each.
-            steps: the number of steps, from the first one on.
+            lrs: the lr of each probe.
+            steps: the number of steps of each probe, counted from its first step.
             ceiling: (steps,) a loss above it ends a probe.
         """
         ...
 
     def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
-        """Return whether the budget and the memory allow so many steps for these rates and `more` others."""
+        """Return whether budget and memory allow `steps` steps for these rates and for `more` others."""
         ...
 
 
@@ -60,7 +60,7 @@ class ProbeSearch:
         longest: the most steps of a probe; at least `FEWEST_STEPS`.
 
     Attributes:
-        result: what was measured so far.
+        result: the measurements so far.
     """
 
     def __init__(self, prober: Prober, *, seed: int = 0, longest: int = MOST_STEPS) -> None:
@@ -70,17 +70,19 @@ class ProbeSearch:
     def run(self, start: float, *, wide: bool = False) -> ProbeResult:
         """Look for the lr that learns fastest.
 
-        Short probes climb to the rate of the lowest loss. That rate and its neighbours are continued to twice
-        the steps, and again, with a further neighbour wherever the best is at an end, until the loss has
-        fallen far enough to tell them apart. While hardly anything is learned, the order of the rates is
-        noise: then rates go up until one harms, and the highest harmless ones are continued.
+        Short probes go from rate to rate until they find the one with the lowest loss. The probes at this
+        rate and at its neighbours are continued to twice the steps. This is repeated until the loss has
+        fallen far enough to tell the rates apart. Whenever the best rate is the lowest or the highest one,
+        the next rate beyond it is probed too. While hardly anything is learned, the order of the rates is
+        noise. In that case, higher and higher rates are probed until one harms, and the highest harmless
+        rates are continued.
 
         Args:
             start: the lr to begin with.
-            wide: begin with five rates at once, which can be trained as one stack, instead of two.
+            wide: whether to begin with five rates, which can be trained as one stack, instead of two.
 
         Returns:
-            The result; without any probe if the budget allows none or the untouched loss is not finite.
+            The result. It has no probe if the budget allows none, or if the untouched loss is not finite.
         """
         if not self._finite(FEWEST_STEPS) or not self._begin(start, wide):
             return self.result
@@ -98,7 +100,10 @@ class ProbeSearch:
         return self.result
 
     def _begin(self, start: float, wide: bool) -> bool:
-        """Probe the first rates, for as many steps as the budget and the batches allow; False if for none."""
+        """Probe the first rates for as many steps as possible; return False if no probe is possible.
+
+        The budget and the batches limit the steps.
+        """
         middle = place_of(start)
         first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
         first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
@@ -131,14 +136,14 @@ class ProbeSearch:
             self._bring([further])
 
     def _enough(self) -> bool:
-        """Return whether longer probes would bring nothing, or are not possible."""
+        """Return whether longer probes would not help, or are not possible."""
         result = self.result
         if result.steps >= self._longest or result.cut or result.broken or result.indifferent:
             return True
         return any(result.steps >= steps and result.gain >= gain for steps, gain in ENOUGH.items())
 
     def _survivors(self) -> list[GridPlace]:
-        """Return the rates that are worth continuing; on a plateau, go up first until a rate harms."""
+        """Return the rates worth continuing; on a plateau, first probe higher rates until one harms."""
         if not self.result.learns:
             while (top := self.result.harmless) and top[-1] == max(self.result.scores) < HIGHEST:
                 if not self._affords([top[-1] + 1], self.result.steps):
@@ -149,7 +154,7 @@ class ProbeSearch:
         return [place for place in range(best - 1, best + 2) if scores.get(place, math.inf) < untouched]
 
     def _bring(self, places: Iterable[GridPlace]) -> None:
-        """Probe these rates, or continue their probes, to the steps of the result; then score them."""
+        """Probe these rates, or continue their probes, up to `result.steps` steps; then score them."""
         ordered, result = sorted(places), self.result
         probes = self._prober.probe([rate(place) for place in ordered], result.steps, self._ceiling())
         new = dict(zip(ordered, probes, strict=True))
@@ -159,21 +164,21 @@ class ProbeSearch:
     def _ceiling(self) -> Array:
         """Return (steps,) the losses above which a probe stops.
 
-        That is the untouched loss on the same batch plus twice the first untouched loss, or plus four
-        deviations between batches where these are more than the loss itself.
+        Each is the untouched loss on the same batch plus a margin. The margin is twice the size of the first
+        untouched loss, or four deviations of the loss between batches, whichever is larger.
         """
         untouched = self._untouched(self.result.steps)
         room = 2 * max(abs(float(untouched[0])), 2 * float(np.std(untouched)))
         return np.minimum(untouched + room, HUGE)
 
     def _affords(self, places: Iterable[GridPlace], steps: int, more: int = 0) -> bool:
-        """Return whether these rates and `more` others can have so many steps; if not, probing is cut."""
+        """Return whether these rates and `more` others can have `steps` steps; if not, probing is cut."""
         within = self._prober.affords([rate(place) for place in places], steps, more)
         self.result = replace(self.result, cut=self.result.cut or not within)
         return within
 
     def _finite(self, steps: int) -> bool:
-        """Return whether the untouched model's losses on so many batches are finite."""
+        """Return whether the untouched model's losses on the first `steps` batches are finite."""
         return bool(np.isfinite(self._untouched(steps)).all())
 
     def _untouched(self, steps: int) -> Array:

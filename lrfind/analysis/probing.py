@@ -1,11 +1,11 @@
 """Probing: short trainings at several constant learning rates, to see which rate learns fastest.
 
 A probe is a short training at a constant lr. All probes of one seed start from the same weights and see the
-same batches, so that their losses differ by the lr alone. There is no ramp: on a ramp every loss is the work
-of all the rates before it.
+same batches, so that their losses differ only because of the lr. There is no ramp, because on a ramp every
+loss depends on all the rates before it.
 
-`ProbeSearch` decides which rates are probed next and for how long; a `Prober` trains them; `ProbeResult` is
-what came of it.
+`ProbeSearch` decides which rates are probed next and for how long; a `Prober` trains the probes;
+`ProbeResult` has their results.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from lrfind.analysis.curves import Array
 METHOD_VERSION = 1
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
-PER_DECADE = 2  # rates of a decade that are probed
+PER_DECADE = 2  # rates that can be probed in each decade
 LOWEST, HIGHEST = -16, 6  # the lowest and the highest `GridPlace`: lr 1e-8 and 1e3
 FIRST_STEPS = 16  # steps of a probe before any probe is continued
-FEWEST_STEPS = 8  # steps of a probe where the training, the budget or the batches allow no more
-ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # steps -> the gain after so many steps that ends probing
+FEWEST_STEPS = 8  # steps of a probe if the training, the budget or the batches allow no more
+ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # steps -> the gain after them that ends probing
 MOST_STEPS = 128  # steps of a probe on a plateau, at most
-MOST_COST = 800  # gradient steps for one seed, at most, where no budget is given
+MOST_COST = 800  # gradient steps for one seed, at most, if no budget is given
 TYPICAL_COST = 95  # gradient steps that one seed usually takes
 TAIL = 2  # the score of a probe is the mean loss over the last 1/TAIL of its steps
 NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
-HARMLESS = 0.02  # a rate is harmless if its loss exceeds the untouched model's by at most this share of it
-SHARPNESS = 0.15  # how fast a rate that learns less loses its weight, as a share of the gain
+HARMLESS = 0.02  # share of the untouched model's loss; a rate that raises the loss by no more is harmless
+SHARPNESS = 0.15  # share of the best gain; a rate that gains so much less has 1/e of the best one's weight
 
 GridPlace = int
 """A rate on the grid of rates: lr = 10^(place / PER_DECADE)."""
@@ -78,7 +78,7 @@ UNTOUCHED = 0.0
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What probing with one seed measured.
+    """The result of probing with one seed.
 
     Attributes:
         seed: the seed of the weights, the batches and the dropout masks.
@@ -86,9 +86,9 @@ class ProbeResult:
         steps: the number of steps that the probes in `scores` have.
         scores: place -> the mean loss over the last half of these steps, for the rates that are still
             compared; infinite for a probe that was stopped.
-        probes: place -> the probe, for all rates, as far as they went.
+        probes: place -> the probe with all its steps, for every rate that was tried.
         cut: whether the budget ended probing before it was done.
-        broken: whether it ended because the untouched model's loss is not finite on a later batch.
+        broken: whether probing ended because the untouched model's loss is not finite on a later batch.
     """
 
     seed: int = 0
@@ -106,23 +106,23 @@ class ProbeResult:
 
     @property
     def best(self) -> GridPlace:
-        """The rate with the lowest score, the lower of two that are equal."""
+        """The rate with the lowest score; if two scores are equal, the lower rate."""
         return min(self.scores, key=lambda place: (self.scores[place], place))
 
     @property
     def gain(self) -> float:
-        """By what share of the untouched model's loss the best rate lowers it."""
+        """The fall of the loss at the best rate, as a share of the untouched model's loss."""
         untouched = self.untouched
         return (untouched - self.scores[self.best]) / (abs(untouched) or 1.0)
 
     @property
     def middle(self) -> float:
-        """Log10 of the lr that learns fastest: the mean of the compared rates by their weights."""
+        """Log10 of the lr that learns fastest: the mean over the compared rates, weighted by `weights`."""
         return sum(place * weight for place, weight in self.weights.items()) / PER_DECADE
 
     @property
     def breadth(self) -> float:
-        """How many decades around `middle` learn about as fast: the deviation of the weighted rates."""
+        """The decades to either side of `middle` that learn about as fast: the rates' weighted deviation."""
         middle = self.middle
         variance = sum(w * (place / PER_DECADE - middle) ** 2 for place, w in self.weights.items())
         return math.sqrt(variance)
@@ -145,7 +145,7 @@ class ProbeResult:
 
     @property
     def learns(self) -> bool:
-        """Whether any rate lowers the loss by more than happens on a plateau."""
+        """Whether any rate lowers the loss by more than it falls on a plateau."""
         return self.gain >= NOT_LEARNING
 
     @property
@@ -162,7 +162,7 @@ class ProbeResult:
 
     @property
     def weights(self) -> dict[GridPlace, float]:
-        """The share of each compared rate in `middle`; the nearer its score to the best, the larger."""
+        """The weight of each compared rate in `middle`; rates with better scores have larger weights."""
         if not self.scores:
             return {}
         untouched, lowest = self.untouched, self.scores[self.best]
@@ -179,11 +179,11 @@ class ProbeResult:
 
 
 def probe_rows(results: Sequence[ProbeResult]) -> list[dict[str, object]]:
-    """Return the probes of all seeds as plain data: a row a probe, by seed, then ascending in lr.
+    """Return the probes of all seeds as plain data: one row for each probe, sorted by seed and then by lr.
 
     A row has `seed`, `lr`, `steps`, `score` (the mean loss over the last half of the steps; None if the probe
-    was stopped), `untouched` (the same of the untouched model on the same batches), `stopped`, and `weight`
-    (its share in the lr that learns fastest; None for a rate that was not continued).
+    was stopped), `untouched` (the same mean for the untouched model on the same batches), `stopped`, and
+    `weight` (its share in the lr that learns fastest; None for a rate that was not continued).
     """
     return [
         {

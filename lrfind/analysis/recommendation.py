@@ -46,15 +46,15 @@ ADAM = Family("Adam's family", 0.01, -0.46)
 RMSPROP = Family("RMSprop", 0.003, 0.05)
 ADAGRAD = Family("Adagrad", 0.03, 0.11)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
-"""By the `family` of an optimizer's row in the catalog. `benchmarks/quality/fit.py` fitted the shifts."""
+"""The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
-SHORTEST, LONGEST = 100, 10_000  # lengths within which to trust what was measured for 300 to 3,000 steps
+SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 300 to 3,000 steps
 PER_LENGTH = -0.42  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = -0.11  # the shift on a plateau, in decades, whatever the optimizer
 HALF_WIDTH = 0.2  # decades of the interval to either side of the answer, for sharp probes
-PER_BREADTH = 0.25  # decades added to that for every decade of the result's breadth
+PER_BREADTH = 0.25  # decades added to `HALF_WIDTH` for every decade of the result's breadth
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class PlannedTraining:
         optimizer: the name of the optimizer's class, in lower case.
         steps: T, the number of optimizer steps.
         momentum: the momentum of SGD; 0 for any other optimizer, whether it has a momentum or not.
-        mean_multiplier: the mean lr of the schedule over its peak.
+        mean_multiplier: the mean lr of the schedule divided by its peak.
     """
 
     optimizer: str
@@ -77,14 +77,15 @@ class PlannedTraining:
     def family(self) -> Family | None:
         """The family of the optimizer; None for an optimizer that was not measured."""
         if self.optimizer == "sgd" and self.momentum > 0:
-            lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)  # 1 at 0.9: ten gradients at once
+            # This is 1 at momentum 0.9, which sums ten gradients.
+            lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)
             return Family(MOMENTUM.name, MOMENTUM.start, SGD.shift + lengths * (MOMENTUM.shift - SGD.shift))
         row = optimizer_named(self.optimizer)
         return None if row is None or row.family is None else FAMILIES[row.family]
 
     @property
     def longest(self) -> int:
-        """The most steps of a probe: no more than the training has, but enough to see anything."""
+        """The most steps of a probe: no more than the training has, but enough to measure anything."""
         return max(FEWEST_STEPS, min(self.steps, MOST_STEPS))
 
     @property
@@ -102,7 +103,7 @@ class Answer:
         low: the lower end of the interval.
         high: the upper end of the interval; rates within are expected to train about as well.
         confidence: "high", "moderate" or "low".
-        reason: why this rate, and why no more confidence, in sentences.
+        reason: the reason for this rate, and the doubts that lower the confidence, in sentences.
         cost: the number of gradient steps that probing took.
     """
 
@@ -118,12 +119,12 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
     """Recommend a learning rate from what probing measured.
 
     The rate that learns fastest in n steps is not the rate that ends lowest after T steps. The recommended
-    rate is the fastest one, moved by a shift of the optimizer's family, by T, and by how far the schedule
-    lets the lr fall. These shifts were fitted on the design tasks of `benchmarks/quality/tasks.yaml`, where n
-    (16 to 128) made no difference.
+    rate is the fastest one, moved by three shifts. They depend on the optimizer's family, on T, and on how
+    far the schedule lets the lr fall. They were fitted on the design tasks of
+    `benchmarks/quality/tasks.yaml`, where n (16 to 128) made no difference.
 
     Args:
-        results: one result a seed.
+        results: one result for each seed.
         training: the planned training.
         cost: the number of gradient steps that probing took.
 
@@ -140,7 +141,7 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
     width = HALF_WIDTH + PER_BREADTH * float(np.mean([result.breadth for result in results]))
     width += between / math.sqrt(len(results))
     wild = min(result.wild for result in results)
-    # Words: what learned fastest, what follows for the planned training, and what speaks against it.
+    # The reason: the fastest rate, its factor for the planned training, and the doubts.
     confidence, doubts = confidence_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     steps = max(result.steps for result in results)
@@ -157,7 +158,7 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
 
 
 def _fall(results: Sequence[ProbeResult]) -> str:
-    """Word how far the best rate lowered the loss, the median over seeds."""
+    """Return in words how far the best rate lowered the loss, as the median over seeds."""
     gain = float(np.median([result.gain for result in results]))
     untouched = float(np.median([result.untouched for result in results]))
     if untouched <= 0:
@@ -172,12 +173,12 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     shift = family_shift + PER_LENGTH * lengths + PER_DECAY * decay
     if training.steps <= result.steps:
-        shift = min(shift, 0.0)  # the probes were such trainings, and a higher rate was no better
+        shift = min(shift, 0.0)  # the probes were as long as the training, and a higher rate was no better
     return result.middle + shift
 
 
 def why_no_rate(result: ProbeResult) -> str | None:
-    """Return why one seed's probes recommend no rate, with what to do; None if they do recommend one."""
+    """Return why one seed's probes recommend no rate, and what to do; None if they recommend one."""
     untouched = result.untouched_loss[:FEWEST_STEPS]
     if not np.isfinite(untouched).all():
         bad = ~np.isfinite(untouched)
@@ -199,7 +200,8 @@ def why_no_rate(result: ProbeResult) -> str | None:
         tried = listed(f"{probe.lr:.2g}" for probe in result.probes.values())
         return (
             f"no rate changes the loss (tried: {tried}). Either the gradients are zero, or the loss is so"
-            " small that its gradients are lost beside the weights, or it does not depend on what is trained."
+            " small that its gradients cannot change the weights, or the loss does not depend on the trained"
+            " parameters."
         )
     if min(scores.values()) >= result.untouched:
         lrs = sorted(probe.lr for probe in result.probes.values())
@@ -216,13 +218,13 @@ def confidence_in(
     """Judge how far to trust a recommended rate.
 
     Args:
-        results: one result a seed.
+        results: one result for each seed.
         training: the planned training.
         between: the standard deviation between seeds, in decades of lr.
         lr: the recommended rate.
 
     Returns:
-        The confidence, and what speaks against the rate, in sentences without their full stop.
+        The confidence, and the doubts about the rate, as sentences without their full stop.
     """
     serious, slight = [], []
     gain = min(result.gain for result in results)
@@ -241,7 +243,7 @@ def confidence_in(
     if any(result.broken for result in results):
         serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
     if lr >= min(result.wild for result in results):
-        serious.append("A probe at a rate as low as this one blew up")
+        serious.append("A probe at this rate or at a lower one blew up")
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(
             f"The method was measured for trainings of 300 to 3,000 steps, not of {training.steps:,}"

@@ -17,7 +17,7 @@ from lrfind.catalog import DEFAULT_METHOD
 from lrfind.errors import NoSuggestion, unknown
 
 FEWEST_POINTS = 5
-SIGNIFICANT = 2.5  # standard errors; a fall must exceed them: the lowest of many points is low by chance
+SIGNIFICANT = 2.5  # standard errors that a fall must exceed; the lowest of many points is low by chance
 RAMP_EDGE = "where the loss diverged, which is an upper bound of the largest stable lr"
 
 
@@ -50,9 +50,9 @@ class Method:
         name: the name that people type.
         answer: the function from a curve to (index, lr); it may raise NoSuggestion.
         summary: what the answer is, in words.
-        as_peer: for the method of another library (a peer, such as fastai): the function from a raw curve to
-            the curve that this library would have recorded, with its smoothing, up to where it would have
-            stopped. None for our methods, which smooth the curve themselves.
+        as_peer: the function that turns a raw curve into the curve that the method's own library (a peer,
+            such as fastai) would have recorded, with its smoothing, up to where it would have stopped. None
+            for our methods, which smooth the curve themselves.
         needs_fall: whether the method refuses a curve that never falls, and one that still falls at its end.
     """
 
@@ -224,8 +224,8 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
     Args:
         curve: lr and loss.
         name: a name from `METHODS`.
-        raw: whether the loss is unsmoothed, as lrfind's own runs record it; if so, a peer's method gets the
-            curve that the peer would have recorded, otherwise it gets the curve as it is.
+        raw: whether the loss is unsmoothed, as lrfind's own runs record it. If so, a peer's method gets the
+            curve that the peer would have recorded; otherwise, it gets the curve as it is.
 
     Raises:
         NoSuggestion: if the curve has no answer; `.reason` says why.
@@ -244,8 +244,8 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Sug
 
     Args:
         lr: (T,) the lrs, positive and strictly increasing.
-        loss: (T,) the loss at each lr; it may end in NaN or inf. Our methods smooth it by as much as its
-            noise calls for; the peers' methods take it as it is.
+        loss: (T,) the loss at each lr; it may end in NaN or inf. Our methods smooth it as strongly as
+            its noise requires; the peers' methods take it as it is.
         method: a name from `lrfind ls methods`.
 
     Raises:
@@ -268,7 +268,7 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bo
 
     Raises:
         NoSuggestion: unless more than half of the lanes have an answer; the reason is that of the first lane
-            without one.
+            without an answer.
     """
     answers: list[Suggestion] = []
     reasons: list[str] = []

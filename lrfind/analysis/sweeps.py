@@ -28,7 +28,7 @@ class RateResult:
             unless the outcome is finished.
         val_loss: the median loss on the validation split; None unless the outcome is finished.
         train_loss: the median of the final training losses; None unless the outcome is finished.
-        metric: the median metric over the lanes that finished; None unless the outcome is finished, and if
+        metric: the median metric over the lanes that finished; None if the outcome is not finished, or if
             the task has no metric.
     """
 
@@ -51,8 +51,8 @@ class SweepResult:
         best: the finished rate with the lowest loss; None if no rate finished.
         low: the lowest of the lrs that are best for one seed; None with one seed.
         high: the highest of the lrs that are best for one seed; None with one seed.
-        usable: the lowest and the highest lr around the best that lose at most `tolerance` of the drop; None
-            if there is no best.
+        usable: the lowest and the highest lr of the range around the best in which every lr is good enough;
+            see `usable_range`. None if there is no best.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
@@ -153,7 +153,7 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> RateResult:
 
 
 def judged(lane: LaneResult, judge: Judge) -> float | None:
-    """Return the loss of a lane that decides; None unless the lane finished."""
+    """Return the loss of this lane that `judge` names; None unless the lane finished."""
     return lane.val_loss if judge == "val_loss" else lane.train_loss
 
 
@@ -174,7 +174,7 @@ def usable_range(
     """Return the lowest and the highest lr of the unbroken row of good rates around the best.
 
     A rate is good if its loss exceeds the best loss by at most `tolerance` of the drop from the first loss
-    to the best. This means the same if a constant is added to the loss.
+    to the best. The result does not change if a constant is added to the loss.
     """
     assert best.loss is not None
     ceiling = best.loss + tolerance * max(first_loss - best.loss, 0.0)
@@ -237,7 +237,7 @@ def beyond_noise(rate: RateResult, best: RateResult, judge: Judge) -> bool | Non
     """Return whether an lr is worse than the best by more than the noise between seeds.
 
     This is a paired t-test at 95 %. Both lanes of a seed had the same weights and batches, so their
-    difference is free of the noise of these. The test is not corrected for the number of lrs.
+    difference is free of the noise of weights and batches. The test is not corrected for the number of lrs.
 
     Returns:
         None with fewer than two seeds for which both lrs finished.

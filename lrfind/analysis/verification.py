@@ -1,4 +1,4 @@
-"""Verification: whole trainings at a third of a rate, at the rate and at three times it, and a verdict."""
+"""Verification: whole trainings at a third of a rate, at the rate and at three times the rate; a verdict."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from lrfind.errors import counted
 
 FACTORS = (1 / 3, 1.0, 3.0)
 NEGLIGIBLE, USABLE = 0.05, 0.1
-"""How much a rate may lose and still stand or be usable, as shares of the drop from the first loss."""
+"""The most that a rate may lose against the best one and still stand, or still be usable.
+
+Both are shares of the drop from the first loss.
+"""
 
 LEARNED = 0.01
-"""The share of the first loss by which the best rate must lower it, or else nothing was learned."""
+"""The share of the first loss by which the best rate must lower the loss; otherwise, nothing was learned."""
 
 VERDICTS = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
 """The verdicts in words."""
@@ -37,11 +40,11 @@ def verified_lrs(lr: float) -> list[float]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What whole trainings say of a rate.
+    """The verdict of whole trainings on a rate.
 
     Attributes:
-        verdict: "stands"; "moves", to a rate that is better by more than the noise where the noise is known;
-            or "refuted", because the rate lost more than `USABLE` to such a rate or nothing was learned.
+        verdict: "stands"; "moves" if another rate is better, by more than the noise if the noise is known;
+            "refuted" if the rate lost more than `USABLE` against such a rate, or if nothing was learned.
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
     """
@@ -52,7 +55,9 @@ class Verdict:
 
 
 def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdict:
-    """Judge a rate by its own lanes and its neighbours'; lanes of one seed share their weights and batches.
+    """Judge a rate by its own lanes and those of its neighbours.
+
+    All lanes of one seed have the same weights and batches.
 
     Args:
         lr: the rate.
@@ -75,7 +80,7 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     if judged.loss is None:
         return Verdict("refuted", best.lr, f"the rate {judged.outcome}, while {_end_of(best)}")
     if best is judged:
-        return Verdict("stands", lr, f"{_end_of(judged)}, lower than at a third and at three times of it")
+        return Verdict("stands", lr, f"{_end_of(judged)}, lower than at a third of it and at three times it")
     lost = (judged.loss - best.loss) / (first - best.loss)
     against = f"{_end_of(judged)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
     if lost <= NEGLIGIBLE:

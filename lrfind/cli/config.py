@@ -1,4 +1,4 @@
-"""Commands over configs: check, schema, init, ls."""
+"""Commands for configs: check, schema, init, ls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from lrfind.cli.options import config_options, json_option, load, print_json, qu
 
 @click.command()
 @config_options
-@click.option("--imports", is_flag=True, help="Also import what the config names (this runs your code).")
+@click.option(
+    "--imports", is_flag=True, help="Also import all objects that the config names (this runs your code)."
+)
 @click.option(
     "--batch",
     is_flag=True,
@@ -28,7 +30,7 @@ def check(
 ) -> int:
     """Check a config without training: list every mistake at once, with line and column.
 
-    With --batch, also check that data, model and loss fit together, and name each misfit and what to do.
+    With --batch, also check that data, model and loss fit together, and report each misfit with what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:

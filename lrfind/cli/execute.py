@@ -1,4 +1,4 @@
-"""From a run directory to its end: run what is lacking, draw it and print it, for new and resumed runs."""
+"""The completion of new and resumed runs: run the missing part, draw the plots and print the summary."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
 
 
 def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
-    """Run what a run still lacks, draw it and print its summary; a concluded run is printed as it is.
+    """Run the missing part of a run, draw it and print its summary. A concluded run is only printed.
 
     Args:
         run: the run.
         as_json: print the summary as JSON instead of text.
         quiet: show no progress and no notes.
-        snippet: also print lines for a training script; JSON has them under that key.
+        snippet: also print lines for a training script; JSON has them under the key `snippet`.
 
     Returns:
         The exit code.
@@ -53,7 +53,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
 
 
 def _conclude(run: Run, quiet: bool) -> RunResult:
-    """Run what is lacking, while no other process may, and draw the plots."""
+    """Run the missing part of a run, locked against other processes, and draw the plots."""
     from lrfind.cli.progress import progress
     from lrfind.views.plots.runs import plot_run
 
@@ -70,7 +70,7 @@ def _conclude(run: Run, quiet: bool) -> RunResult:
 
 
 def exit_code(result: RunResult) -> int:
-    """Return 0 with an answer, 3 without one, and 1 if that is because everything that was tried failed."""
+    """Return 0 with an answer, 1 without an answer because every attempt failed, and otherwise 3."""
     if result.answer["lr"] is not None:
         return 0
     attempts: list[dict[str, Any]] = result.summary[result.kind.attempts] if result.kind.attempts else []

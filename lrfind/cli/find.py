@@ -34,22 +34,34 @@ KEYS = {
 @config_options
 @out_option
 @click.option("--steps", metavar="T", help="The number of steps of the training that you plan.")
-@click.option("--schedule", metavar="NAME", help="The schedule of that training; see `lrfind ls schedules`.")
-@click.option("--budget", metavar="N", help="The most gradient steps that all probes may take.")
-@click.option("--max-seconds", metavar="S", help="The most seconds that all probes may take, about.")
 @click.option(
-    "--seeds", metavar="N", help="How often to probe: each seed has its own weights and batch order."
+    "--schedule", metavar="NAME", help="The schedule of the planned training; see `lrfind ls schedules`."
+)
+@click.option("--budget", metavar="N", help="The most gradient steps that all probes together may take.")
+@click.option(
+    "--max-seconds", metavar="S", help="The most seconds that all probes together may take, approximately."
+)
+@click.option(
+    "--seeds",
+    metavar="N",
+    help="The number of seeds to probe with: each has its own weights and batch order.",
 )
 @click.option("--seed", metavar="N", help="The first seed.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @click.option("--lanes", metavar="MODE", help="How probes are trained: auto, single or stacked.")
 @click.option(
-    "--verify", is_flag=True, help="Then train at a third of the answer, at it, and at three times it."
+    "--verify",
+    is_flag=True,
+    help="Then verify the answer: train at this lr, at a third of it and at three times it.",
 )
 @click.option(
-    "--verify-share", metavar="X", help="The length of these trainings, as a share of the planned one."
+    "--verify-share",
+    metavar="X",
+    help="The length of the verifying trainings, as a share of the planned training.",
 )
-@click.option("--verify-seeds", metavar="N", help="The number of trainings at each of the three rates.")
+@click.option(
+    "--verify-seeds", metavar="N", help="The number of verifying trainings at each of the three rates."
+)
 @click.option(
     "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
 )

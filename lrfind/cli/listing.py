@@ -1,4 +1,4 @@
-"""The names that `lrfind ls` lists, each with a line that says what it is. What they name is not imported."""
+"""The names that `lrfind ls` lists, each with a line that says what it is. The objects are not imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LISTS = (*SECTIONS, "methods", "templates")
 def listing(what: str) -> dict[str, str]:
     """Return name -> summary, for one of `LISTS`."""
     if what == "methods":
-        from lrfind.analysis.suggestions import METHODS  # numpy: half of the time that ls takes
+        from lrfind.analysis.suggestions import METHODS  # imports numpy: half of the time of `ls`
 
         from_curves = {name: method.summary for name, method in METHODS.items()}
         return {"find": "from short probes at constant rates; for the run of a `lrfind find`"} | from_curves
@@ -34,7 +34,7 @@ def listing(what: str) -> dict[str, str]:
 
 
 def _optimizer_line(row: Optimizer) -> str:
-    """Say what an optimizer's row tells: its class, whether it is adaptive, and whether its lanes stack."""
+    """Describe an optimizer: its class, whether it is adaptive, and whether its lanes stack."""
     package, name = row.path.partition(".")[0], row.path.rpartition(":")[2]
     adaptive = "adaptive" if row.adaptive else "not adaptive"
     lanes = "its lanes can be stacked" if row.stackable else "its lanes run one after another"

@@ -1,4 +1,4 @@
-"""The command line: its commands, and what becomes of errors. Nothing slow is imported until it is needed."""
+"""The command line: its commands, and how it reports errors. Slow imports wait until they are needed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STOPPED = 4
 
 
 class _Group(click.Group):
-    """The commands of the catalog, imported when they are used; a wrong name is answered with near ones."""
+    """The commands of the catalog, each imported when it is used. For a wrong name, a near one is shown."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names of all commands, in the order of the catalog."""

@@ -88,7 +88,7 @@ def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> lis
 
 
 def as_list(text: str) -> str:
-    """Return a list as YAML writes it, from one that was typed with or without brackets."""
+    """Return a list that was typed with or without brackets, as YAML."""
     inner = text.strip()
     return inner if inner.startswith("[") else f"[{inner}]"
 

@@ -19,7 +19,7 @@ from lrfind.views.text.sweep import cost_text, mode_text
 EVERY_SECONDS = 5.0
 
 WatchFor = Callable[[int | None, int | None], Watch]
-"""A function from the numbers of lanes and steps, None where they are not known beforehand, to the watch."""
+"""A function that takes the numbers of lanes and steps (None if not known beforehand) and returns a watch."""
 
 
 class _Terminal(Observer):
@@ -29,11 +29,11 @@ class _Terminal(Observer):
         self._path, self._watch_for, self._introduced = path, watch_for, False
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
-        """Say what a sweep will take and how its lanes run."""
+        """Print the expected cost of a sweep, and how its lanes run."""
         click.echo(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}", err=True)
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
-        """Return the watch for so many lanes of so many steps."""
+        """Return the watch for this number of lanes and this number of steps per lane."""
         if not self._introduced:
             resume = f"`lrfind resume {self._path}`"
             click.echo(f"run: {self._path}. After an interruption, run {resume} to continue.", err=True)
@@ -43,7 +43,7 @@ class _Terminal(Observer):
 
 @contextmanager
 def progress(path: Path, *, quiet: bool) -> Iterator[Observer]:
-    """Show how far the run in a directory is, through the observer that this yields."""
+    """Yield an observer that shows the progress of the run in a directory."""
     if quiet:
         yield Observer()
     elif sys.stderr.isatty():
@@ -69,7 +69,7 @@ def _bar() -> Iterator[WatchFor]:
                 nonlocal furthest
                 text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
                 done = together[0].lane * (steps or 0) + (step + 1) * len(together)
-                furthest = max(furthest, done)  # lanes that are pruned side by side take turns
+                furthest = max(furthest, done)  # with pruning, lanes take turns, and `done` can fall
                 bar.update(task, total=total, completed=furthest, description=text)
 
             return watch

@@ -1,4 +1,4 @@
-"""Commands over ramps: range-test, suggest."""
+"""Commands for ramps: range-test, suggest."""
 
 from __future__ import annotations
 
@@ -55,12 +55,14 @@ KEYS = {
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @click.option("--method", metavar="NAME", help="The suggestion method; see `lrfind ls methods`.")
 @click.option(
-    "--group", metavar="NAME", help="Ramp the lr of this param group alone; the others keep theirs."
+    "--group", metavar="NAME", help="Ramp only the lr of this param group; the other groups keep theirs."
 )
 @click.option(
     "--over", metavar="SETTING", help="momentum or weight_decay: make one ramp for each of its values."
 )
-@click.option("--values", metavar="A,B,C", help="The values of that setting; the usual ones when omitted.")
+@click.option(
+    "--values", metavar="A,B,C", help="The values of the --over setting; if omitted, the usual values."
+)
 @click.option("--edge", is_flag=True, help="Also measure the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
@@ -88,12 +90,12 @@ def range_test(
 @click.command()
 @click.argument("source", metavar="FILE_OR_RUN", type=click.Path(path_type=Path))
 @click.option(
-    "--method", default="all", metavar="NAME", help="Print the answer of this method alone; default: all."
+    "--method", default="all", metavar="NAME", help="Print only the answer of this method; default: all."
 )
 @json_option
 @quiet_option
 def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
-    """Suggest again from a range test's run, from a find's run, or from a CSV with columns lr and loss."""
+    """Suggest an lr again, from a run of range-test or find, or from a CSV with columns lr and loss."""
     from lrfind.runs.curves import read_curves
     from lrfind.runs.probes import recommended_by
 

@@ -1,4 +1,4 @@
-"""Commands over run directories: resume, status, runs, plot, export."""
+"""Commands for run directories: resume, status, runs, plot, export."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 )
 @quiet_option
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
-    """Draw a run again into its directory, or several runs as loss against lr in one plot."""
+    """Draw a run again into its directory, or draw several runs in one plot."""
     from lrfind.runs.store import Run
     from lrfind.runs.summary import read_result
     from lrfind.views.plots.runs import plot_overlay, plot_run

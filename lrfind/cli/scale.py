@@ -26,12 +26,15 @@ MOST_STEPS = 100  # unless --steps says more
     "--from-batch",
     type=int,
     metavar="ROWS",
-    help="The batch size that this lr is good at, of all workers together.",
+    help="The batch size that this lr is good for: the rows of all workers together.",
 )
 @click.option("--to-batch", type=int, metavar="ROWS", help="The new batch size of each worker.")
 @click.option("--workers", type=int, default=1, metavar="N", help="The new number of workers; default: 1.")
 @click.option(
-    "--rule", type=click.Choice(RULES), default="auto", help="The rule; auto chooses it by the optimizer."
+    "--rule",
+    type=click.Choice(RULES),
+    default="auto",
+    help="The rule; auto chooses the one for the optimizer.",
 )
 @click.option("--optimizer", metavar="NAME", help="The optimizer; see `lrfind ls optimizers`; default: sgd.")
 @click.option("--measure", is_flag=True, help="Measure the noise scale of CONFIG's gradients, and use it.")
@@ -42,7 +45,7 @@ MOST_STEPS = 100  # unless --steps says more
     help="The number of steps to train while measuring; default: at most 100.",
 )
 @click.option(
-    "--batches", type=int, metavar="N", help="The number of batches to measure at a time; default: 16."
+    "--batches", type=int, metavar="N", help="The number of batches for each measurement; default: 16."
 )
 @json_option
 @quiet_option
@@ -61,7 +64,7 @@ def scale(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Scale a learning rate to another batch size; with --measure, by the noise of CONFIG's gradients.
+    """Scale a learning rate to another batch size; with --measure, use the noise of CONFIG's gradients.
 
     With --measure, lrfind takes --lr, --from-batch and --optimizer from CONFIG unless you give them, and you
     may leave --to-batch out.
@@ -73,7 +76,8 @@ def scale(
         lr = experiment.optimizer.lr if lr is None else lr
         optimizer = optimizer or experiment.optimizer.name
         settings = _settings(experiment) if optimizer == experiment.optimizer.name else {}
-        rows = 1 if from_batch is None else from_batch  # refuse what cannot be scaled before the training
+        # Check before the training whether the lr can be scaled.
+        rows = 1 if from_batch is None else from_batch
         _scaled(lr, rows, to_batch, workers=workers, rule=rule, optimizer=optimizer)
         measured = _measure(experiment, lr, steps, 16 if batches is None else batches, quiet)
         if from_batch is None:
@@ -105,7 +109,7 @@ def scale(
 
 
 def _check_arithmetic(needed: dict[str, Any], idle: dict[str, Any]) -> None:
-    """Check that without --measure all numbers are given, and nothing that would be read or trained with."""
+    """Check, without --measure, that all numbers are given, and no option that needs --measure."""
     useless = [name for name, value in idle.items() if value is not None]
     if useless:
         raise UsageError(f"{useless[0]} is of use only with --measure; add --measure, or leave it out.")
@@ -122,10 +126,10 @@ def _scaled(lr: float, from_batch: int, to_batch: int | None, **options: Any) ->
 
 
 def _settings(experiment: Experiment) -> dict[str, Any]:
-    """Return what a config says about the settings that the rules change."""
+    """Return the config's values of the settings that the rules change."""
     args = experiment.optimizer.args
     settings: dict[str, Any] = {"eps": args.get("eps")}
-    if isinstance(args.get("betas"), list):  # or else the optimizer says what is wrong
+    if isinstance(args.get("betas"), list):  # if not, the optimizer reports the mistake
         settings["betas"] = tuple(args["betas"])
     elif "alpha" in args:
         settings["betas"] = (0.0, args["alpha"])
@@ -148,7 +152,7 @@ def _measure(
 
 
 def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> list[str]:
-    """Return what the last noise scale that could be measured implies, in sentences."""
+    """Return the implications of the last noise scale that could be measured, as sentences."""
     if not measured:
         return []
     from lrfind.analysis.noise_scale import implication

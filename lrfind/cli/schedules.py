@@ -49,8 +49,8 @@ def schedules(
 ) -> int:
     """Show, draw or write the values of schedules without training.
 
-    SCHEDULE is a name from `lrfind ls schedules`, pkg.module:attr for one of your own, or either with
-    arguments, as in a config: '{name: cosine, args: {warmup: 10}}'.
+    SCHEDULE is a name from `lrfind ls schedules`, or pkg.module:attr for your own. To give arguments, write
+    it as in a config: '{name: cosine, args: {warmup: 10}}'.
     """
     from lrfind.schedules.functions import require
 
@@ -107,7 +107,7 @@ def _components(texts: tuple[str, ...]) -> list[Component]:
 
 
 def _name_mistakes(document: Document) -> list[Mistake]:
-    """Return what is wrong with names and args, as if the schedule stood in a config."""
+    """Return the mistakes in names and args, as if the schedule stood in a config."""
     from lrfind.config.arguments import name_mistakes
 
     at = ("training", "schedule")
@@ -121,7 +121,7 @@ def _name_mistakes(document: Document) -> list[Mistake]:
 
 
 def _in_epochs(value: Any) -> str | None:
-    """Return the first length in epochs among the args of a schedule and of those that it joins."""
+    """Return the first length in epochs in the args of a schedule or of the schedules that it joins."""
     from lrfind.config.arguments import is_epochs
 
     if isinstance(value, dict | list):

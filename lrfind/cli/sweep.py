@@ -1,4 +1,4 @@
-"""Commands over trainings side by side: grid, search, compare."""
+"""Commands for trainings side by side: grid, search, compare."""
 
 from __future__ import annotations
 
@@ -74,10 +74,12 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
             click.option("--lanes", metavar="MODE", help="How lanes are trained: auto, single or stacked."),
             click.option(
-                "--threads", metavar="N", help="The number of torch's threads; measured if --lanes is auto."
+                "--threads",
+                metavar="N",
+                help="The number of torch's threads; if omitted, --lanes auto chooses it.",
             ),
             click.option(
-                "--compile", is_flag=True, help="Compile stacked lanes, which pays for long sweeps."
+                "--compile", is_flag=True, help="Compile stacked lanes; this saves time in long sweeps."
             ),
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
             json_option,
@@ -125,14 +127,20 @@ def search(start_run: Path | None, **options: Any) -> int:
 @lane_options
 @click.option("--schedules", metavar="A,B,C", help="The schedules to compare; see `lrfind ls schedules`.")
 @click.option(
-    "--optimizers", metavar="A,B,C", help="The optimizers to compare instead; see `lrfind ls optimizers`."
+    "--optimizers",
+    metavar="A,B,C",
+    help="The optimizers to compare, instead of schedules; see `lrfind ls optimizers`.",
 )
-@click.option("--peaks", metavar="A,B,C", help="The peak lrs to try each of them with.")
+@click.option("--peaks", metavar="A,B,C", help="The peak lrs to try with each schedule or optimizer.")
 @click.option(
-    "--tuning-seeds", metavar="N", help="The number of other seeds that choose the best peak of each."
+    "--tuning-seeds",
+    metavar="N",
+    help="The number of other seeds, which choose the best peak of each schedule or optimizer.",
 )
 @click.option(
-    "--common-peak", metavar="LR", help="One peak for all of them; this favours those that it suits."
+    "--common-peak",
+    metavar="LR",
+    help="One peak for all schedules or optimizers; this favours those that it suits.",
 )
 def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **options: Any) -> int:
     """Compare schedules or optimizers: same budget, weights and batches, each at its own best peak."""
@@ -151,7 +159,9 @@ def _suggestion_of(path: Path) -> float:
 
     result = read_result(Run.open(path))
     if result.kind.lanes != "ramps" or len(result.variants) > 1:
-        raise UsageError(f"--from: '{path}' is not the run of a range test over the lr alone; give one.")
+        raise UsageError(
+            f"--from: '{path}' is not the run of a range test over only the lr; give such a run."
+        )
     return answered_experiment(result).optimizer.lr
 
 

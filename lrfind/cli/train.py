@@ -115,7 +115,7 @@ def _with_answer(
         text = dump(answered)
         return check(text, typed, f"{source} (its config)"), text
     overrides = [Override.option("--from", "optimizer.lr", repr(answered.optimizer.lr))]
-    if len(result.variants) > 1:  # then the lr alone is half of the answer
+    if len(result.variants) > 1:  # then the variant is part of the answer too
         plain = answered.model_dump(mode="json", exclude_none=True)
         parts = {"optimizer": plain["optimizer"], "training.schedule": plain["training"]["schedule"]}
         overrides = [

@@ -1,4 +1,4 @@
-"""The checks of names in a config against the catalog, and of their arguments against the code's signatures.
+"""Check the names in a config against the catalog, and their arguments against the signatures in the code.
 
 Nothing is imported: signatures are read from the source.
 """
@@ -44,7 +44,7 @@ def is_epochs(value: Any) -> bool:
 
 
 def _in_steps(value: Any) -> Any:
-    """Return a value with 1 in place of every length in epochs, for a check of types."""
+    """Replace every length in epochs with 1, so that the type of the value can be checked."""
     if isinstance(value, list):
         return [_in_steps(item) for item in value]
     return 1 if is_epochs(value) else value
@@ -59,7 +59,7 @@ def name_mistakes(document: Document) -> list[Mistake]:
         else:
             name, args, name_at = value, {}, at
         if not isinstance(name, str) or not isinstance(args, dict):
-            continue  # a value of the wrong type is pydantic's to report
+            continue  # pydantic reports a value of the wrong type
         try:
             path = import_path(kind, name)
         except UsageError as error:
@@ -112,13 +112,13 @@ def _argument_mistakes(
         kind: the kind of thing that is named, such as "optimizer".
         at: the path to the part of the config that holds `args`.
         name: the name in the config, for messages.
-        path: the import path of what is named.
+        path: the import path of the named function or class.
         args: the arguments.
     """
     mistakes: list[Mistake] = []
     if kind == "optimizer" and "lr" in args:
         place = document.place((*at, "args", "lr"), of_key=True)
-        where = "optimizer.lr alone; move it there"
+        where = "optimizer.lr only; move it there"
         if "param_groups" in at:
             where = "optimizer.lr and each group's lr_multiplier; give it there"
         mistakes.append(Mistake(place, f"the learning rate belongs in {where}"))
@@ -161,17 +161,20 @@ _PLAIN_TYPES: dict[str, Any] = {
 def _type_mistakes(
     document: Document, at: KeyPath, parameter: inspect.Parameter, value: Any, kind: str, name: str
 ) -> list[Mistake]:
-    """Return what is wrong with a value by its annotation, if that is made of plain types only."""
+    """Return the mistakes in a value, according to its annotation.
+
+    Only annotations that consist of plain types are checked.
+    """
     if not _is_plain(parameter.annotation):
         return []
     numbers, checked = [NUMBER], value
     if kind == "schedule":
         checked = _in_steps(value)
-        built_in = ":" not in name  # whose numbers with a fraction are shares
+        built_in = ":" not in name  # In a built-in schedule, a number with a fraction is a share.
         numbers = [WHOLE, "a share such as 0.05", _EPOCHS] if built_in else [NUMBER, _EPOCHS]
-    annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # plain: checked above
+    annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # safe: only plain types
     try:
-        # As JSON, in which a list may stand for a tuple.
+        # The value is checked as JSON, because there a list may stand for a tuple.
         TypeAdapter(annotation).validate_json(json.dumps(checked, default=str), strict=True)
     except ValidationError as error:
         errors = merge_unions(error.errors(), annotation, value, numbers)
@@ -180,7 +183,7 @@ def _type_mistakes(
 
 
 def _is_plain(annotation: Any) -> bool:
-    """Return whether an annotation, as source text, has only plain types, their unions and their items."""
+    """Return whether an annotation (source text) consists of plain types, their unions and containers."""
     if not isinstance(annotation, str):
         return False
 

@@ -20,7 +20,7 @@ MAX_BYTES = 1_000_000
 MAX_NODES = 50_000  # after aliases are expanded
 MAX_DEPTH = 50
 
-LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # as PyYAML counts lines
+LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # the line breaks that PyYAML counts
 
 KeyPath = tuple[str | int, ...]
 
@@ -45,7 +45,7 @@ class Mistake:
     def __str__(self) -> str:
         place = self.place
         head = f"{place.source}:{place.line}:{place.column}: error: {self.message}"
-        start = max(0, place.column - 60)  # of a long line only the part around the mistake is shown
+        start = max(0, place.column - 60)  # a long line is shown only around the mistake
         excerpt = place.text[start : start + 120].replace("\t", " ")
         return f"{head}\n    {excerpt}\n    {' ' * (place.column - 1 - start)}^"
 
@@ -66,7 +66,7 @@ class Override:
         key: the path to the value, such as "a.b".
         value: the value as YAML.
         source: the option that gave it, such as "--set".
-        text: the text that was typed, for messages to point at.
+        text: the text as typed, in which messages mark a mistake.
         start: the column at which the value starts in `text`; 0 if there is no value.
     """
 
@@ -131,7 +131,7 @@ class Document:
             self.mistakes.append(Mistake(at(1), str(error)))
             return
         self._forget(path)
-        path = tuple(map(str, path))  # places are kept by paths of text
+        path = tuple(map(str, path))  # the keys of the places are paths of strings
         self._forget(path)
         for end in range(1, len(path) + 1):
             self.values.setdefault(path[:end], at(start))
@@ -161,7 +161,7 @@ def _index_or_key(part: str) -> str | int:
 
 
 def _with(value: Any, path: KeyPath, new: Any) -> Any:
-    """Return `value` with `new` at `path`. A bare string on the way is short for {name: ...}."""
+    """Return `value` with `new` at `path`. A bare string along the path stands for {name: ...}."""
     if not path:
         return new
     first, rest = path[0], path[1:]
@@ -203,7 +203,9 @@ def parse(text: str, source: str) -> Document:
         where = Place(source, len(before), len(before[-1]) + 1, lines[len(before) - 1].replace(bad, "?"))
         return Document(None, mistakes=[Mistake(where, f"the character {bad!r} is not allowed in YAML")])
     except (ValueError, OverflowError):  # an escape such as \UFFFFFFFF
-        return Document(None, mistakes=[Mistake(place(None), "one of its escapes stands for no character")])
+        return Document(
+            None, mistakes=[Mistake(place(None), "an escape sequence in this text stands for no character")]
+        )
     except RecursionError:
         return Document(None, mistakes=[Mistake(place(None), "nested too deeply")])
     if root is None:
@@ -212,7 +214,7 @@ def parse(text: str, source: str) -> Document:
 
 
 def _reworded(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
-    """Return what an error of PyYAML says, in plainer words where we have them."""
+    """Return the message of a PyYAML error, in plainer words for common errors."""
     mark = error.problem_mark
     if mark and mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]:
         return "a tab is not allowed as indentation in YAML; use spaces"
@@ -220,7 +222,9 @@ def _reworded(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
     if "could not find expected ':'" in problem:
         return "expected 'key: value'; is a colon missing?"
     if problem.startswith("mapping values are not allowed here"):
-        return "unexpected ':' here; quote the text, or is a ':' missing in the line above?"
+        return (
+            "unexpected ':' here; is a ':' missing in the line above? If it is part of a text, quote the text"
+        )
     return f"{problem} ({error.context})" if error.context else problem
 
 

@@ -59,8 +59,8 @@ class Experiment(Section):
         default=10,
         ge=0,
         le=1000,
-        description="The number of looks at every layer's gradient in a lane, at most one in 40 steps."
-        " 0 for none.",
+        description="The number of looks (measurements of every layer's gradient) in a lane, at most one in"
+        " 40 steps. 0 means none.",
     )
     find: FindSection = FindSection()
     range_test: RangeTestSection = RangeTestSection()
@@ -90,7 +90,7 @@ RIVALS = {
     "compare.schedules": ("compare.optimizers",),
     "compare.optimizers": ("compare.schedules",),
 }
-"""For each key, the keys that an override of it removes, because they exclude it."""
+"""For each key, the keys that cannot be combined with it. An override of the key removes them."""
 
 
 def read(path: Path) -> str:
@@ -124,8 +124,8 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
 
     Args:
         text: the YAML.
-        overrides: changes that are applied in order, as if the file had them; a text is "a.b=VALUE", as for
-            --set.
+        overrides: changes that are applied in order, as if they stood in the file. A string has the form
+            "a.b=VALUE", as for --set.
         source: the name of the text in messages, for example a file's name.
 
     Raises:

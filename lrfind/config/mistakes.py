@@ -1,4 +1,4 @@
-"""What is wrong with a value, in plain words: pydantic's errors, as `Mistake`s with their places."""
+"""From pydantic's errors to `Mistake`s: messages in plain words, each with its place."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _KINDS = {
     "tuple_type": "a list",
     "literal_error": "{expected}",
     "none_required": "null",
-    "wrong_form": "{forms}",  # no error of pydantic's: `merge_unions` makes it
+    "wrong_form": "{forms}",  # `merge_unions` makes this error; pydantic does not have it
 }
-"""Errors of a value that is of the wrong kind, and what it must be."""
+"""For each error of a value of the wrong kind: the kind that the value must have."""
 
 _BOUNDS = {
     "greater_than": "greater than {gt:g}",
@@ -42,7 +42,7 @@ _BOUNDS = {
     "less_than": "less than {lt:g}",
     "less_than_equal": "at most {le:g}",
 }
-"""Errors of a number that is out of range, and what it must be."""
+"""For each error of a number that is out of range: the range that it must be in."""
 
 _MESSAGES = {
     **{error: f"must be {form}; found {{found}}" for error, form in (_KINDS | _BOUNDS).items()},
@@ -51,7 +51,7 @@ _MESSAGES = {
     "string_pattern_mismatch": "must be letters, digits, '.', '_' or '-', starting with a letter or a"
     " digit; found {found}",
     "too_short": "must not be empty",
-    "too_long": "must not hold more than {max_length}; found a list of {actual_length}",
+    "too_long": "must be a list of at most {max_length}; found a list of {actual_length}",
     "string_too_short": "must not be empty",
     "value_error": "{error}",
 }
@@ -64,10 +64,10 @@ _FORMS: dict[Any, tuple[str, ...]] = {
     NoneType: ("null",),
     dict: ("a mapping of keys to values",),
 }
-"""What a value of each plain type is called among the forms that a union allows."""
+"""For each plain type: the names of its values in a message that lists the forms that a union allows."""
 
 _PLURALS = {WHOLE: "whole numbers", NUMBER: "numbers", "text": "texts"}
-"""What several such values are called in a list."""
+"""The plurals of these names, for the items of a list."""
 
 
 def merge_unions(
@@ -75,13 +75,13 @@ def merge_unions(
 ) -> list[ErrorDetails]:
     """Merge the errors of a union's branches into one error that names every form that is allowed.
 
-    Where the value is of the right kind for one branch alone and only something inside it is wrong (an item
-    of a list, a key of a mapping), the errors of that branch are returned and no others.
+    If the value has the right kind for exactly one branch, and only a part of the value is wrong (an item of
+    a list, a key of a mapping), only the errors of that branch are returned.
 
     Args:
         errors: pydantic's errors of the value.
         annotation: the type that the value was checked against.
-        value: the value as the person wrote it, which messages quote.
+        value: the value as the user wrote it. Messages quote it.
         numbers: the forms that `int | float` allows.
 
     Returns:
@@ -99,7 +99,7 @@ def _merged(errors: Sequence[ErrorDetails], annotation: Any, numbers: Sequence[s
         if error["loc"]:
             first, *rest = error["loc"]
             below.setdefault(first, []).append(error | {"loc": tuple(rest)})
-    if below:  # pydantic leaves out wrong items before it counts
+    if below:  # pydantic does not count wrong items
         here = [error for error in here if error["type"] != "too_short"]
     branches, has_other_forms = _branches(annotation)
     if len(branches) > 1:  # `below` has an entry for each branch, in their order
@@ -116,10 +116,10 @@ def _merged(errors: Sequence[ErrorDetails], annotation: Any, numbers: Sequence[s
 def _merged_branches(
     branches: Sequence[Any], errors: Sequence[list[ErrorDetails]], annotation: Any, numbers: Sequence[str]
 ) -> list[ErrorDetails]:
-    """Merge the errors of a value that no branch of a union takes.
+    """Merge the errors of a value that no branch of a union accepts.
 
     Args:
-        branches: the types.
+        branches: the types of the union.
         errors: the errors of each branch, in the same order.
         annotation: the union, with all its forms.
         numbers: the forms that `int | float` allows.
@@ -133,7 +133,7 @@ def _merged_branches(
         return fitting[0]
     forms = _forms(annotation, numbers)
     for type_, inner in zip(types, by_branch, strict=True):
-        # A number that is out of range is of the right kind: its form is named with the range.
+        # A number that is out of range is of the right kind, so its form is named with the range.
         bounds = [
             _BOUNDS[e["type"]].format(**e["ctx"]) for e in inner if e["type"] in _BOUNDS and not e["loc"]
         ]
@@ -159,8 +159,8 @@ def _branches(annotation: Any) -> tuple[list[Any], bool]:
     """Split a type into the branches of a union.
 
     Returns:
-        The branches that pydantic names in its errors if there are several, and whether other forms are
-        allowed besides them: null, or the short form of a mapping or a list.
+        The branches (if there are several, pydantic names them in its errors), and whether the type also
+        allows other forms: null, or the short form of a mapping or a list.
     """
     bare, short_forms = _without_metadata(annotation)
     if get_origin(bare) not in (Union, UnionType):
@@ -184,7 +184,7 @@ def _without_metadata(annotation: Any) -> tuple[Any, list[str]]:
 
 
 def _forms(annotation: Any, numbers: Sequence[str] = (NUMBER,)) -> list[str]:
-    """Return what the values of a type are called, one phrase for each form.
+    """Return the names of the values of a type, one phrase for each form.
 
     >>> _forms(int | Literal["full"] | None), _forms(list[int] | bool)
     (['a whole number', "'full'", 'null'], ['a list of whole numbers', 'true', 'false'])
@@ -215,7 +215,7 @@ def _forms(annotation: Any, numbers: Sequence[str] = (NUMBER,)) -> list[str]:
 
 
 def _type_inside(annotation: Any, part: int | str) -> Any:
-    """Return the type of a list's item or of the value at a key; None where the annotation does not tell."""
+    """Return the type of a list's item or of the value at a key; None if the annotation does not give it."""
     bare, _ = _without_metadata(annotation)
     origin, arguments = get_origin(bare), get_args(bare)
     if inspect.isclass(bare) and issubclass(bare, BaseModel):
@@ -231,7 +231,7 @@ def _type_inside(annotation: Any, part: int | str) -> Any:
 
 
 def _at(value: Any, path: KeyPath, default: Any) -> Any:
-    """Return what stands at a path in a value, or `default` where the value has no such path."""
+    """Return the part of a value at a path, or `default` if the value has no such path."""
     for part in path:
         if not isinstance(value, dict | list | tuple):
             return default
@@ -245,12 +245,12 @@ def _at(value: Any, path: KeyPath, default: Any) -> Any:
 def mistake_at(
     document: Document, details: ErrorDetails, model: type[BaseModel] | None = None, prefix: KeyPath = ()
 ) -> Mistake:
-    """Word one of pydantic's errors, and give it its place.
+    """Turn one of pydantic's errors into a message with its place.
 
     Args:
         document: the document that was checked.
         details: the error, after `merge_unions` if the type has unions.
-        model: the model that the document was checked against, for the keys that it knows.
+        model: the model that the document was checked against. Its keys are the known keys.
         prefix: the path in the document to the value that was checked.
     """
     path = (*prefix, *details["loc"])
@@ -265,14 +265,14 @@ def mistake_at(
     message = message_of(details)
     if kind == "missing":
         path = path[:-1]
-        if not isinstance(details["loc"][-1], int):  # a key, whose name tells enough
+        if not isinstance(details["loc"][-1], int):  # for a key, the message names it
             return Mistake(document.place(path), message)
     dotted = ".".join(str(part) for part in path)
     return Mistake(document.place(path), f"{dotted}: {message}" if dotted else message)
 
 
 def message_of(details: ErrorDetails) -> str:
-    """Word one of pydantic's errors, without its place."""
+    """Return the message of one of pydantic's errors, without its place."""
     text = _MESSAGES.get(details["type"], details["msg"])
     key = details["loc"][-1] if details["loc"] else ""
     if details["type"] == "missing" and isinstance(key, int):
@@ -291,7 +291,7 @@ def _quoted(value: Any) -> str:
 
 
 def _keys_beside(path: KeyPath, model: type[BaseModel] | None) -> list[str]:
-    """Return the keys that are known where the last key of `path` stands."""
+    """Return the known keys of the mapping that contains the last key of `path`."""
     annotation: Any = model
     for part in path[:-1]:
         annotation = next(

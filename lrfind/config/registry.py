@@ -23,7 +23,7 @@ from lrfind.errors import UsageError, in_one_line, unknown
 
 
 def import_path(section: str, name: str) -> str:
-    """Turn a name in a section of the config into "pkg.module:attr". A name with a colon is one already.
+    """Turn a name in a section of the config into "pkg.module:attr". A name with a colon already is one.
 
     Raises:
         UsageError: if the name is not in the section's catalog.
@@ -38,7 +38,7 @@ def import_path(section: str, name: str) -> str:
 
 
 def resolve(path: str) -> Any:
-    """Import what "pkg.module:attr" names. `attr` may have dots.
+    """Import the object that "pkg.module:attr" names. `attr` may have dots.
 
     Raises:
         UsageError: if the module or the attribute does not exist, or importing the module fails.
@@ -76,13 +76,14 @@ def load(path: str) -> Any:
 
 @dataclass(frozen=True)
 class Definition:
-    """The facts that the source tells about a function or a class.
+    """The facts about a function or a class that its source contains.
 
     Attributes:
         is_class: whether it is a class; otherwise it is a function.
         summary: the first sentence of its docstring; empty if it has none.
-        signature: its arguments without `self`, with annotations as source text; those of a class are of its
-            `__init__`, or from that of its base in the same file. None where the source does not tell.
+        signature: its arguments without `self`, with annotations as source text. For a class, these are the
+            arguments of its `__init__`, or of the `__init__` of its base in the same file. None if the source
+            does not show them.
     """
 
     is_class: bool
@@ -91,10 +92,11 @@ class Definition:
 
 
 def definition(path: str) -> Definition | None:
-    """Read from its source what "pkg.module:attr" is, without importing anything.
+    """Read the definition of "pkg.module:attr" from its source, without importing anything.
 
     Returns:
-        None where the source does not tell: for a compiled module or a name that is made at import time.
+        The definition. None if the source does not show it, which is so for a compiled module or a name
+        that is made at import time.
     """
     module_name, _, attribute = path.partition(":")
     source = _source_file(module_name)

@@ -46,17 +46,17 @@ class Section(BaseModel):
 
 
 def name_only(value: Any) -> Any:
-    """Return the mapping that a bare name is short for, and anything else as it is."""
+    """Return the mapping that a bare name stands for; return any other value unchanged."""
     return {"name": value} if isinstance(value, str) else value
 
 
 def _in_tuple(value: Any) -> Any:
-    """Return a single text as the only item of a tuple, and anything else as it is."""
+    """Return a single text as the only item of a tuple; return any other value unchanged."""
     return (value,) if isinstance(value, str) else value
 
 
 SHORT_FORMS: dict[Callable[[Any], Any], str] = {name_only: "a name", _in_tuple: "text"}
-"""Validators that allow a short form of a value, and what messages call that form."""
+"""Validators that allow a short form of a value, and the name of that form in messages."""
 
 
 class Component(Section):
@@ -74,7 +74,7 @@ class Component(Section):
     def __get_pydantic_json_schema__(
         cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
-        """Return the schema of the mapping, or of the name alone."""
+        """Return a schema that allows the mapping or only the name."""
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
 
 
@@ -84,7 +84,7 @@ class ModelSection(Component):
     init_from: str | None = Field(
         default=None,
         min_length=1,
-        description="A file with a state dict, whose weights the training starts from.",
+        description="A file with a state dict. The training starts from its weights.",
     )
     init_strict: bool = Field(
         default=True,
@@ -94,10 +94,10 @@ class ModelSection(Component):
 
 
 USUAL_SHARE = 0.1
-"""The share that is held out of a user's Dataset where the config gives none."""
+"""The held-out share of a user's Dataset if the config gives no share."""
 
 USUAL_ROWS = 64
-"""The rows of a batch where the config gives no number and the data is not a DataLoader."""
+"""The number of rows in a batch if the config gives none and the data is not a DataLoader."""
 
 
 class DataSection(Component):
@@ -106,14 +106,14 @@ class DataSection(Component):
     batch_size: Annotated[int, Field(gt=0)] | Literal["full"] | None = Field(
         default=None,
         description="The number of rows in a batch, or full for all rows in one batch."
-        f" {USUAL_ROWS} if omitted. A DataLoader has its own: omit it there.",
+        f" {USUAL_ROWS} if omitted. A DataLoader has its own batch size: omit it there.",
     )
     validation: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="The share of the rows that is held out for validation."
-        f" If omitted, {USUAL_SHARE} of a Dataset of your own.",
+        f" If omitted, it is {USUAL_SHARE} for a Dataset of your own.",
     )
     memory: float = Field(
         default=2.0,
@@ -135,7 +135,9 @@ class ParamGroup(Section):
     lr_multiplier: float = Field(
         default=1.0, gt=0, description="The group's lr as a multiple of the optimizer's lr, in every command."
     )
-    frozen: bool = Field(default=False, description="Whether the parameters stay as they are, untrained.")
+    frozen: bool = Field(
+        default=False, description="Whether the parameters stay unchanged: they are not trained."
+    )
     args: dict[str, Any] = Field(
         default_factory=dict,
         description="Other settings of the optimizer for this group, such as weight_decay.",
@@ -164,26 +166,28 @@ class OptimizerSection(Component):
             raise ValueError(f"two groups are called '{repeated}'; give each its own name")
         if REST in names:
             raise ValueError(
-                f"'{REST}' is the name of the group of the parameters that no group matches; use another name"
+                f"'{REST}' is reserved for the parameters that no group matches; use another name"
             )
         return groups
 
 
 REST = "rest"
-"""The name of the group of the parameters that no group of the config matches."""
+"""The name of the group for the parameters that no group of the config matches."""
 
 
 class EarlyStop(Section):
     """The rule that stops a training whose validation loss no longer falls."""
 
     patience: int = Field(
-        default=5, ge=1, description="The number of evaluations without a lower validation loss."
+        default=5,
+        ge=1,
+        description="The number of evaluations without a lower validation loss after which a training stops.",
     )
     threshold: float = Field(
         default=1e-4,
         ge=0,
         lt=1,
-        description="The smallest fall that counts, as a share of the lowest validation loss.",
+        description="The smallest fall of the validation loss that counts, as a share of its lowest value.",
     )
 
 
@@ -207,7 +211,7 @@ class TrainingSection(Section):
         description="The course of the lr, as multiples of its peak. Range tests do not use it.",
     )
     accumulate: int = Field(
-        default=1, ge=1, description="The number of batches whose gradients make one step together."
+        default=1, ge=1, description="The number of batches whose gradients are combined for one step."
     )
     precision: Precision = Field(
         default="float32", description="The precision of forward and backward passes (mixed precision)."
@@ -227,7 +231,7 @@ class TrainingSection(Section):
         " before clip_norm applies.",
     )
     early_stop: EarlyStop | None = Field(
-        default=None, description="The rule that stops a training early. If omitted, none is stopped early."
+        default=None, description="The rule that stops a training early. If omitted, no training stops early."
     )
     seeds: int = Field(
         default=1, ge=1, le=10_000, description="The number of trainings that `lrfind train` makes."
@@ -282,12 +286,12 @@ class RangeTestSection(Section):
     )
     group: str | None = Field(
         default=None,
-        description="The name of the param group whose lr alone is ramped. The other groups keep their lr.",
+        description="The name of a param group. Only its lr is ramped; the other groups keep theirs.",
     )
     over: Over = Field(
         default="lr",
-        description="What is varied. With momentum or weight_decay, each of `values` has its own ramp"
-        " of the lr, side by side.",
+        description="The setting that is varied. For momentum and weight_decay, the lr is ramped once for"
+        " each of `values`, and the ramps are compared side by side.",
     )
     values: tuple[float, ...] | None = Field(
         default=None,
@@ -362,7 +366,7 @@ Lr = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]
 
 
 class LanesSection(Section):
-    """The settings that all commands over whole trainings side by side have in common."""
+    """The settings that all commands with trainings side by side have in common."""
 
     seeds: int = Field(
         default=3,
@@ -373,17 +377,18 @@ class LanesSection(Section):
     lanes: LaneMode = Field(
         default="auto",
         description="The mode in which lanes run. stacked: they train together. single: one trains after"
-        " another. auto: the faster mode, by measurement.",
+        " another. auto: the mode that is measured to be faster.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
-        description="The number of torch's threads. If omitted, it is measured if lanes is auto,"
-        " and otherwise torch's own number.",
+        description="The number of torch's threads. If omitted: with lanes auto, the number is chosen by"
+        " measurement; otherwise, it is torch's own number.",
     )
     judge: Judge = Field(default="val_loss", description="The final loss by which lanes are judged.")
     compile: bool = Field(
-        default=False, description="Whether stacks are compiled (torch.compile), which pays for long sweeps."
+        default=False,
+        description="Whether stacks are compiled (torch.compile). It saves time in long sweeps.",
     )
     stack_memory: float = Field(default=2.0, gt=0, description="The memory in GiB that one stack may take.")
 
@@ -393,13 +398,13 @@ FEWEST_PROBE_STEPS = 16
 
 
 class FindSection(LanesSection):
-    """The probing for the lr of the training: short trainings at constant lrs."""
+    """The probing, which finds the lr for the training with short trainings at constant lrs."""
 
     seeds: int = Field(
         default=1,
         ge=1,
         le=100,
-        description="The number of times that the lr is found, each with its own weights and batch order.",
+        description="The number of seeds to find the lr with, each with its own weights and batch order.",
     )
     budget: int | None = Field(
         default=None,
@@ -414,8 +419,8 @@ class FindSection(LanesSection):
     )
     verify: bool = Field(
         default=False,
-        description="Whether trainings then verify the answer: at a third of it, at it, and at three times"
-        " it.",
+        description="Whether trainings then verify the answer. They run at a third of this lr, at this lr and"
+        " at three times this lr.",
     )
     verify_share: float = Field(
         default=1.0,
@@ -449,8 +454,8 @@ class SweepSection(LanesSection):
         default=0.05,
         gt=0,
         lt=1,
-        description="The largest loss of a usable lr above the best final loss, as a share of the drop"
-        " from the first loss to the best.",
+        description="How far the final loss of a usable lr may lie above the best final loss. This is a share"
+        " of the drop from the first loss to the best final loss.",
     )
 
     @field_validator("high")
@@ -506,32 +511,32 @@ class SearchSection(SweepSection):
 
 
 class Rival(Component):
-    """An optimizer to compare. Without args, it is the config's own optimizer if that has the same name."""
+    """An optimizer to compare. With the name of the config's optimizer and no args, it is that optimizer."""
 
     lr: Lr | None = Field(
         default=None,
-        description="The lr around which its peaks lie. If omitted, the config's lr if it is the config's"
-        " optimizer, and otherwise the optimizer's default.",
+        description="The lr around which its peaks lie. If omitted: for the config's optimizer, the config's"
+        " lr; for another optimizer, the default lr of that optimizer.",
     )
 
 
 class CompareSection(LanesSection):
-    """Schedules or optimizers side by side: each at the best of a few peaks of its own, or all at one peak.
+    """Schedules or optimizers side by side: each at the best of its own few peaks, or all at the same peak.
 
-    Separate seeds choose the peaks, so that no peak is chosen because its compared trainings were lucky.
+    Some seeds choose the peaks, and other seeds are compared. A lucky training thus cannot do both.
     """
 
     seeds: int = Field(
         default=5,
         ge=1,
         le=10_000,
-        description="The number of trainings of each schedule or optimizer that are compared.",
+        description="The number of compared trainings of each schedule or optimizer.",
     )
     tuning_seeds: int = Field(
         default=2,
         ge=1,
         le=10_000,
-        description="The number of other seeds, on which the best peak of each is chosen.",
+        description="The number of other seeds, which choose the best peak of each schedule or optimizer.",
     )
     schedules: tuple[Annotated[Component, BeforeValidator(name_only)], ...] = Field(
         default=tuple(Component(name=name) for name in ("constant", "linear", "cosine", "one_cycle")),
@@ -548,8 +553,8 @@ class CompareSection(LanesSection):
         default=None,
         strict=False,
         min_length=1,
-        description="The peaks to try. If omitted, they lie around optimizer.lr and go on outward"
-        " while that helps.",
+        description="The peaks to try. If omitted, lrfind tries peaks around optimizer.lr, and further peaks"
+        " outward while that helps.",
     )
     common_peak: Lr | None = Field(
         default=None,
@@ -559,11 +564,11 @@ class CompareSection(LanesSection):
 
     @property
     def one_peak(self) -> float | None:
-        """Return the one peak of all; None where the peaks are chosen."""
+        """Return the peak that all share; None if a best peak is chosen for each."""
         return self.peaks[0] if self.peaks is not None and len(self.peaks) == 1 else self.common_peak
 
     def first_tuning_seed(self, seed: int) -> int:
-        """Return the first seed that chooses peaks. The seeds from `seed` to just below it are compared."""
+        """Return the first seed that chooses peaks. The seeds before it, from `seed` on, are compared."""
         return seed + self.seeds
 
     @field_validator("peaks")

@@ -1,4 +1,4 @@
-"""Shapes: what the schedule that a config names gives at every step of a training."""
+"""Shapes: the values of a config's schedule at every step of a training."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = No
         schedule: the schedule's name and args; the lengths in them are numbers of steps, shares of the
             training, or texts such as "2 epochs".
         steps: the number of steps of the training, T.
-        steps_per_epoch: the number of steps in an epoch; None where the data does not tell.
+        steps_per_epoch: the number of steps in an epoch; None if it is not known.
 
     Raises:
         UsageError: if the args do not fit the schedule.
@@ -56,13 +56,13 @@ def shape_of(schedule: Component, steps: int, steps_per_epoch: float | None = No
 
 
 def watched_by(schedule: Component) -> Literal["val_loss", "grad_norm"] | None:
-    """Return what a schedule reacts to, or None for a function of the step alone."""
+    """Return the quantity that a schedule reacts to; None if the schedule depends only on the step."""
     row = SCHEDULES.get(schedule.name)
     return None if row is None else row.watches
 
 
 def patience_of(schedule: Component) -> int | None:
-    """Return how many evaluations a schedule waits for an improvement, or None if it does not wait."""
+    """Return the number of evaluations that a schedule waits for an improvement; None if it does not wait."""
     if watched_by(schedule) != "val_loss":
         return None
     parameter = inspect.signature(_resolved(schedule)).parameters.get("patience")
@@ -102,14 +102,15 @@ def _parts(parts: Any) -> list[Component]:
 
 
 def _in_steps(value: Any, steps_per_epoch: float | None) -> Any:
-    """Return lengths in epochs as numbers of steps, also inside lists, and any other value as it is."""
+    """Turn lengths in epochs into numbers of steps, also inside lists; return any other value unchanged."""
     if isinstance(value, list | tuple):
         return [_in_steps(item, steps_per_epoch) for item in value]
     if not is_epochs(value):
         return value
     if steps_per_epoch is None:
         raise UsageError(
-            f"schedule: '{value}' needs data that tells how long an epoch is; give the length in steps."
+            f"schedule: '{value}' needs data with a known number of steps per epoch; give the length in"
+            " steps."
         )
     return max(1, round(float(value.split()[0]) * steps_per_epoch))
 

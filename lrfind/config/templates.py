@@ -1,4 +1,4 @@
-"""The ready experiments that come with lrfind, and the choice of a config for a command that names none."""
+"""The ready experiments that come with lrfind, and the choice of a config when the user names none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def find_config(given: Path | None) -> tuple[Path, str]:
     """Choose a config: the given one, else lrfind.yaml in this directory, else the packaged MNIST experiment.
 
     Returns:
-        The path of the config, and in words why it was chosen.
+        The path of the config, and the reason for the choice, in words.
     """
     if given is not None:
         return given, "as given"
@@ -35,13 +35,13 @@ def templates() -> dict[str, Path]:
 
 
 def companions(template: str) -> list[Path]:
-    """Return the files that a template needs beside it, such as a table or weights."""
+    """Return the files that a template needs in its directory, such as a table or weights."""
     path = templates()[template]
     return sorted(file for file in path.parent.glob(f"{template}.*") if file != path)
 
 
 def write_template(template: str, target: Path) -> list[Path]:
-    """Write a template as `target`, and its companions beside it: all of them or none.
+    """Write a template as `target`, and its companions into the same directory: all of the files or none.
 
     Returns:
         The paths of the files that were written.

@@ -1,4 +1,4 @@
-"""Variants of an experiment: what a run compares, each as an experiment of its own. Nothing here trains."""
+"""Variants: the things that a run compares, each as an experiment of its own. Nothing here trains."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OVER: dict[str, tuple[float, ...]] = {
     "momentum": (0.0, 0.5, 0.8, 0.9, 0.95, 0.99),
     "weight_decay": (0.0, 1e-5, 1e-4, 1e-3, 1e-2),
 }
-"""The usual values of the settings that range tests are made over."""
+"""The usual values of each setting, other than the lr, that a range test can vary."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Variant:
 
 
 def variants_of(experiment: Experiment, command: str) -> list[Variant]:
-    """Return what a command compares: schedules, optimizers or settings; one variant if it compares nothing.
+    """Return the schedules, optimizers or settings that a command compares; one variant if it compares none.
 
     Raises:
-        UsageError: if two of them are the same, or an optimizer lacks the setting.
+        UsageError: if two variants are the same, or if an optimizer does not have the setting.
     """
     path = KINDS[command].variants
     variants: list[Variant] = [Variant("", experiment)] if path is None else load(path)(experiment)
@@ -57,12 +57,12 @@ def compared(experiment: Experiment) -> list[Variant]:
     names = labels(parts)
     repeated = next((name for name in names if names.count(name) > 1), None)
     if repeated is not None:
-        raise UsageError(f"compare: '{repeated}' is listed twice; what is compared must differ.")
+        raise UsageError(f"compare: '{repeated}' is listed twice; list each schedule or optimizer once.")
     return [Variant(name, variant) for name, variant in zip(names, experiments, strict=True)]
 
 
 def labels(parts: Sequence[Component]) -> list[str]:
-    """Return what tables call the compared things: their names, with their args where names are the same.
+    """Return the labels of the compared things in tables: names, with args where two names are the same.
 
     >>> labels([Component(name="cosine", args={"warmup": 5}), Component(name="cosine")])
     ['cosine (warmup 5)', 'cosine']
@@ -101,20 +101,20 @@ def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
             update={"args": {key: value for key, value in group.args.items() if key in parameters}}
         )
         for group in current.param_groups
-    )  # an argument that this optimizer lacks, such as a momentum, would be ignored without a word
+    )  # the optimizer would silently ignore an argument that it does not have, such as momentum
     lr = rival.lr or (current.lr if rival.name == current.name else _usual_lr(rival.name)) or current.lr
     optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
     return experiment.model_copy(update={"optimizer": optimizer})
 
 
 def _usual_lr(name: str) -> float | None:
-    """Return the lr that an optimizer takes when none is given; None if it has no default."""
+    """Return the default lr of an optimizer; None if it has none."""
     parameter = inspect.signature(resolve(import_path("optimizer", name))).parameters.get("lr")
     return float(parameter.default) if parameter and isinstance(parameter.default, int | float) else None
 
 
 def over_settings(experiment: Experiment) -> list[Variant]:
-    """Return a variant for each value of the setting that range tests are made over; one if there is none."""
+    """Return one variant for each value of the setting that is varied; a single one if only the lr is."""
     over, optimizer = experiment.range_test.over, experiment.optimizer
     if over == "lr":
         return [Variant("", experiment)]
@@ -136,7 +136,7 @@ def over_settings(experiment: Experiment) -> list[Variant]:
         else:
             args = optimizer.args | {over: value}
             if over == "momentum" and value == 0:
-                args.pop("nesterov", None)  # which needs a momentum
+                args.pop("nesterov", None)  # nesterov needs a momentum
         changed = optimizer.model_copy(update={"args": args})
         digits = f"{value:g}" if float(f"{value:g}") == value else repr(value)
         variants.append(Variant(f"{over} {digits}", experiment.model_copy(update={"optimizer": changed})))

@@ -1,4 +1,4 @@
-"""Scalars by the YAML 1.2 core schema: the type of a plain word in YAML, and when a text needs quotes.
+"""Scalars according to the YAML 1.2 core schema: the type of a plain word, and the texts that need quotes.
 
 PyYAML follows YAML 1.1, in which `1e-3` is a string, `on` a boolean and `1:30` a number.
 """
@@ -14,7 +14,7 @@ MAX_DIGITS = 300
 
 
 class CoreLoader(yaml.SafeLoader):
-    """A loader that resolves plain scalars by the YAML 1.2 core schema."""
+    """A loader that resolves plain scalars according to the YAML 1.2 core schema."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
 
@@ -33,7 +33,7 @@ def _float(text: str) -> float:
 
 
 def dump(value: Any, *, flow: bool = False) -> str:
-    """Return a value as YAML that `lrfind.config.document.parse` and YAML 1.1 readers read back the same.
+    """Return a value as YAML, from which `lrfind.config.document.parse` and YAML 1.1 readers read it again.
 
     Args:
         value: a plain value, made of dicts, lists, texts, numbers, booleans and None.

@@ -19,8 +19,8 @@ from lrfind.datasets.rows import moments, split_rows, standardised, tensor_data
 from lrfind.datasets.tensors import TensorData
 from lrfind.errors import UsageError, counted, in_one_line, unknown
 
-CLASSES = 20  # a target of whole numbers with at most this many different values holds classes
-CATEGORIES = 50  # a text column with more different values is not a category
+CLASSES = 20  # a target of whole numbers with at most this many different values is read as classes
+CATEGORIES = 50  # a text column with more different values is not read as categories
 
 
 def csv(
@@ -39,16 +39,16 @@ def csv(
 
     A column of numbers stays one column of numbers. A column of text or of true/false becomes one column for
     each of its categories. Everything that is fitted (means, deviations, categories, the values that fill
-    gaps) is fitted on the training rows alone.
+    gaps) is fitted on the training rows only.
 
     Args:
         path: the path of the file, which is in UTF-8.
         target: the name of the column to predict.
         task: the kind of the target. `auto` infers it: text, true/false, and whole numbers with at most 20
             different values are classes.
-        missing: what to do about missing values. `refuse` refuses a table that has any; `mean` and `median`
-            fill numbers with that value, and text with its most frequent category; `drop` leaves out the
-            rows that have any.
+        missing: what to do about missing values. `refuse` refuses a table with missing values. `mean` and
+            `median` fill gaps in a column of numbers with its mean or median, and gaps in a column of text
+            with its most frequent category. `drop` leaves out the rows with missing values.
         ignore: the columns to leave out.
         standardize: whether numbers, and the target of a regression, get mean 0 and deviation 1.
         validation: the share of the rows (of each class) that is held out.
@@ -60,7 +60,8 @@ def csv(
         x (N, D) float32; y (N,) int64 for classes in sorted order, or (N, 1) float32.
 
     Raises:
-        UsageError: if there is no such file or column, or a column cannot be used. It says where and why.
+        UsageError: if there is no such file or column, or a column cannot be used. The message
+            says where and why.
     """
     table = _read(existing_file(path), separator, decimal)
     frame = _columns_in_use(table.frame, target, ignore)
@@ -184,7 +185,7 @@ def _columns_in_use(frame: pd.DataFrame, target: str, ignore: Sequence[str]) -> 
         )
     kept = frame.drop(columns=[*ignore])
     if kept.shape[1] < 2:
-        raise UsageError(f"data: no column is left beside the target '{target}'; ignore fewer columns.")
+        raise UsageError(f"data: no column except the target '{target}' is left; ignore fewer columns.")
     return kept
 
 
@@ -219,7 +220,7 @@ def _floats(table: _Table, column: pd.Series[Any]) -> np.ndarray:
 
 
 def _target(table: _Table, column: pd.Series[Any], task: str) -> tuple[np.ndarray, int | None, str]:
-    """Return the target as classes (N,) or numbers (N, 1), the number of classes, and both in words."""
+    """Return the target as classes (N,) or numbers (N, 1), the number of classes, and a description."""
     number = _is_number(column)
     values = _floats(table, column) if number else column.astype(str).to_numpy(dtype=object)
     classes, labels = np.unique(values, return_inverse=True)
@@ -272,7 +273,10 @@ def _number_column(
 
 
 def _text_column(table: _Table, column: pd.Series[Any], train: np.ndarray) -> np.ndarray:
-    """Return a column of text as (N, C), 1 for a row's category; all 0 for a category of no training row."""
+    """Return a column of text as (N, C), with 1 at each row's category and 0 elsewhere.
+
+    A row whose category is in no training row is all 0.
+    """
     present = column.notna().to_numpy()
     values = column.astype(str).to_numpy(dtype=object)
     count = len(np.unique(values[present]))
@@ -301,7 +305,7 @@ def _text_column(table: _Table, column: pd.Series[Any], train: np.ndarray) -> np
 
 
 def _not_numbers(column: pd.Series[Any]) -> tuple[np.ndarray, str]:
-    """Return where (N,) a column is neither a number nor missing, and the first text of that kind."""
+    """Return a mask (N,) of the values that are neither numbers nor missing, and the first such text."""
     is_text = (pd.to_numeric(column, errors="coerce").isna() & column.notna()).to_numpy()
     return is_text, str(column.to_numpy()[is_text][0])
 

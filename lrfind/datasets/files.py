@@ -12,7 +12,7 @@ def existing_file(path: str) -> Path:
     """Return the file at `path`, in which ~ is the home folder.
 
     Raises:
-        UsageError: if there is no such file. It names the file that was probably meant.
+        UsageError: if there is no such file. The message names the file that was probably meant.
     """
     file = Path(path).expanduser()
     if file.is_dir():
@@ -26,7 +26,7 @@ def existing_folder(path: str) -> Path:
     """Return the folder at `path`, in which ~ is the home folder.
 
     Raises:
-        UsageError: if there is no such folder. It names the folder that was probably meant.
+        UsageError: if there is no such folder. The message names the folder that was probably meant.
     """
     folder = Path(path).expanduser()
     if folder.is_file():

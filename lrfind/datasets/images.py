@@ -93,7 +93,7 @@ def image_folder(
         the training images. An image is read when it is needed.
 
     Raises:
-        UsageError: if the folders are not laid out like that, or an image cannot be read.
+        UsageError: if the folders do not have this layout, or an image cannot be read.
     """
     sides = [size, size] if isinstance(size, int) else [*size]
     if len(sides) != 2 or min(sides) < 1:
@@ -130,7 +130,7 @@ def image_folder(
 def _labelled(
     folder: Path, training_classes: list[str] | None = None
 ) -> tuple[list[str], list[Path], Tensor]:
-    """Return the classes in a folder (or those of the training), its images, and the class (N,) of each."""
+    """Return the classes (the folder's, if none are passed), the images, and the class (N,) of each."""
     names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     if not names:
         count = len(_images(folder))
@@ -169,7 +169,7 @@ def _images(folder: Path) -> list[Path]:
 
 
 def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
-    """Return an image file as (C, H, W) float32 from 0 to 1, turned upright as its camera noted."""
+    """Return an image file as (C, H, W) float32 from 0 to 1, turned upright according to its EXIF note."""
     from PIL import Image, ImageOps  # comes with torchvision, and only images need it
 
     channels, height, width = shape
@@ -193,7 +193,7 @@ def _pixels(path: Path, shape: tuple[int, int, int]) -> Tensor:
 
 
 def _measure(files: Sequence[Path], shape: tuple[int, int, int], seed: int) -> tuple[Scale, str]:
-    """Return the mean and the deviation of each channel, (C, 1, 1), and the images measured, in words."""
+    """Return the mean and the deviation of each channel, (C, 1, 1), and in words the measured images."""
     chosen = np.random.default_rng(seed).permutation(len(files))[:MEASURED]
     sums = torch.zeros(2, shape[0], dtype=torch.float64)
     for i in chosen:

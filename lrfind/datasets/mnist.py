@@ -46,7 +46,7 @@ def mnist_mini(digits: Sequence[int] = tuple(range(10))) -> TensorData:
 
 
 def _select(digits: Sequence[int], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the images of these digits alone, and as y the places of their digits in the list."""
+    """Return only the images of these digits; y is the place of each image's digit in the list."""
     if [*digits] == [*range(10)]:
         return x, y
     places = torch.full((10,), -1)

@@ -1,4 +1,4 @@
-"""Rows of numbers, split into training and held-out rows that share nothing, not even a mean."""
+"""Rows of numbers, split into training and held-out rows; even the means come from the training rows only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lrfind.errors import UsageError
 def split_rows(
     rows: int, validation: float, seed: int, labels: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the rows to hold out by `seed`. Every class gives its share, to within one row.
+    """Draw the rows to hold out with `seed`. Every class gives its share, to within one row.
 
     The rows are shuffled and then sorted by class, and rows at even distances are held out. If a class has
     only one row, that row is trained on.
@@ -73,7 +73,7 @@ def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """Return (N, D) with mean 0 and deviation 1 on the rows `train`, the only ones that are measured."""
+    """Return (N, D) scaled to mean 0 and deviation 1 on the rows `train`; only these rows are measured."""
     mean, deviation = moments(values[train])
     return np.asarray((values - mean) / deviation)
 
@@ -90,7 +90,7 @@ def tensor_data(
     Args:
         x: (N, ...) numbers.
         y: (N,) classes, or (N, 1) numbers.
-        rows: the result of `held_out`.
+        rows: the result of `split_rows`.
         classes: the number of classes; None if y holds numbers.
         transforms: what was done to the data, in words.
 

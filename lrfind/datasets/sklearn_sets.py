@@ -121,7 +121,7 @@ def make_classification(
     validation: float = 0.2,
     seed: int = 0,
 ) -> TensorData:
-    """Classes that are clouds at the corners of a cube, beside uninformative features; by scikit-learn.
+    """Classes that are clouds at the corners of a cube, with uninformative features too; by scikit-learn.
 
     Args:
         samples: N, the number of rows in all.

@@ -65,7 +65,7 @@ class LazyRows(Protocol):
 
 
 class LazyData(NamedTuple):
-    """A training and a validation split of lazy rows, which are kept as tensors if these fit into memory."""
+    """A training and a validation split of lazy rows, which are kept as tensors if they fit into memory."""
 
     train: LazyRows
     validation: LazyRows
@@ -80,7 +80,7 @@ def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:
     """Refuse tensors that are empty, differ in length, or hold values that are not finite.
 
     Raises:
-        UsageError: if a tensor is like that. It names the tensor, and for bad values the first row.
+        UsageError: if a tensor is refused. The message names the tensor and, for bad values, the first row.
     """
     rows = [len(tensor) for tensor in tensors]
     if not rows or min(rows) == 0:
@@ -98,7 +98,7 @@ def check_tensors(name: str, tensors: tuple[Tensor, ...]) -> None:
 
 
 def split(tensors: tuple[Tensor, ...], validation: float, seed: int) -> TensorData:
-    """Split rows at random by `seed`. The share `validation` of them, at least one row, is held out."""
+    """Split rows at random with `seed`. The share `validation` of them, at least one row, is held out."""
     check_tensors("data set", tensors)
     rows = len(tensors[0])
     if rows < 2:

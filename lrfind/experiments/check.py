@@ -40,7 +40,7 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
         The lines of a report, each as soon as it is certain.
 
     Raises:
-        UsageError: for the first thing that does not fit; it says where, and what to do.
+        UsageError: for the first thing that does not fit; the message says where, and what to do.
     """
     test = experiment.range_test
     with _explained():
@@ -97,7 +97,7 @@ def _weights_line(model: nn.Module) -> str:
 
 
 def _frozen(named: dict[str, nn.Parameter]) -> list[str]:
-    """Return the names of the frozen parameters; `part.*` for a part of which all is frozen."""
+    """Return the names of the frozen parameters; `part.*` for a part that is frozen as a whole."""
     parts: dict[str, list[str]] = {}
     for name in named:
         parts.setdefault(name.partition(".")[0], []).append(name)
@@ -121,7 +121,7 @@ def _refuse_nonfinite_input(batch: Any) -> None:
 
 
 def _refuse_misfits(setup: Setup, problem: Problem, batch: Any, output: Any, loss: Tensor) -> None:
-    """Refuse what torch computes without a warning although it is a mistake."""
+    """Refuse mistakes that torch computes without a warning."""
     device = next(setup.model.parameters()).device
     for name, tensor in (*(("output", tensor) for tensor in tensors_in(output)), ("loss", loss)):
         if tensor.device.type != problem.device.type:
@@ -149,7 +149,7 @@ def _refuse_misfits(setup: Setup, problem: Problem, batch: Any, output: Any, los
 
 
 def _pair(setup: Setup, batch: Any, output: Any) -> tuple[Any, Tensor, Tensor] | None:
-    """Return the loss function and the two tensors that it compares; None where it may compare others."""
+    """Return the loss function and the two tensors that it compares; None where these may be others."""
     if setup.loss_fn is None or not isinstance(batch, tuple | list):
         return None
     y = batch[-1]
@@ -230,7 +230,7 @@ def _first_nonfinite_layer(setup: Setup, batch: Any) -> str:
 
 
 def _why_no_gradient(setup: Setup, batch: Any, output: Any) -> str:
-    """Say where a loss without a gradient lost it."""
+    """Say where in the model or the loss the gradient is lost."""
     if any(tensor.requires_grad for tensor in tensors_in(output)) and setup.loss_fn is not None:
         return (
             "loss: it has no gradient, although the model's output has one, so the loss detaches it; do not"

@@ -63,10 +63,11 @@ def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
 
 
 def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
-    """Put a lane into the state that the checkpoint holds, so that its next steps are the same as then.
+    """Restore a lane from its checkpoint, so that its next steps are the same as without an interruption.
 
-    The batches up to there are drawn again and skipped, so that the loader is where it was. State that is
-    neither in a tensor, nor in a random generator, nor in a plain attribute of a module is lost.
+    The batches before the checkpoint are drawn again and skipped, so that the loader continues at the same
+    place. Only state in tensors, random generators and plain attributes of modules is restored; other state
+    is lost.
 
     Raises:
         UsageError: if the file cannot be read, or belongs to another training.
@@ -113,7 +114,7 @@ def _modules(setup: Setup) -> list[nn.Module]:
 
 
 def _module_state(module: nn.Module) -> dict[str, Any]:
-    """Return parameters, buffers, plain attributes and random generators of a module and all inside it."""
+    """Return parameters, buffers, plain attributes and random generators of a module and its submodules."""
     inside = dict(module.named_modules())
     return {
         "tensors": {name: tensor.detach() for name, tensor in _tensors(module)},
@@ -154,7 +155,7 @@ def write_tensors(value: Any, path: Path) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
-        draft.unlink(missing_ok=True)  # of a write that failed: the disk may be full
+        draft.unlink(missing_ok=True)  # left by a write that failed, for example on a full disk
 
 
 def _step(row: list[float], measured: list[bool]) -> Step:

@@ -42,7 +42,7 @@ def bisect_edge(diverges: Callable[[float], bool], guess: float) -> Edge:
     For full-batch gradient descent on least squares, the answer is 2 / lambda_max.
 
     Args:
-        diverges: a function that says whether training at a constant lr diverges, from the initial weights.
+        diverges: a function that says whether training from the initial weights diverges at a constant lr.
         guess: the lr to start with; the edge of a ramp is a good guess, and an upper bound.
 
     Returns:

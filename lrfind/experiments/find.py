@@ -42,10 +42,10 @@ WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes take
 
 @dataclass(frozen=True)
 class Probing:
-    """What probing with one or more seeds measured.
+    """The measurements of probing, with one or more seeds.
 
     Attributes:
-        results: one result a seed.
+        results: one result for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
     """
@@ -73,7 +73,7 @@ def probe_rates(
         watch: called after every step.
 
     Raises:
-        LrfindError: if the first step cannot be taken; says what does not fit.
+        LrfindError: if the first step cannot be taken; the message says what does not fit.
         NoSuggestion: if the loss has no gradient.
     """
     most = section.budget if section.budget is not None else MOST_COST * section.seeds
@@ -99,7 +99,7 @@ def probe_rates(
 def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) -> Mode | None:
     """Return how probes that begin together are stacked; None if they are trained one after another.
 
-    Unless stacks are asked for, they are timed only if probing takes long enough and has no budget to spend.
+    With `lanes: auto`, stacks are timed only if probing takes long enough and no budget limits it.
     """
     if section.lanes == "single":
         return None
@@ -115,7 +115,7 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
 
-    Probing fails in the same way and says why.
+    If a pass fails, probing will fail in the same way, and say why.
     """
     with contextlib.suppress(Exception, SystemExit), torch.no_grad():
         setup = problem.setup(seed)
@@ -127,7 +127,7 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
 
 
 def run_find(run: Run, observer: Observer) -> RunResult:
-    """Find a learning rate, or continue that: probing and verification that have ended are kept.
+    """Find a learning rate, or continue an interrupted run; probing and trainings that have ended are kept.
 
     Args:
         run: a run directory that this process has locked.
@@ -151,7 +151,7 @@ def run_find(run: Run, observer: Observer) -> RunResult:
 def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     """Probe, and store the lanes and the answer."""
     experiment, section = run.experiment, run.experiment.find
-    # The planned training; what its schedule refuses should be refused before probing, not after it.
+    # The planned training. If its schedule refuses the training, that must happen before probing.
     steps = training_steps(experiment.training, problem)
     shape = variant_shape(Variant("", experiment), problem, steps)
     setup = problem.setup(experiment.seed)
@@ -161,7 +161,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     )
     if section.verify:
         variant_shape(Variant("", experiment), problem, verify_steps(experiment, steps))
-    # The probes, and what they recommend.
+    # The probes, and their recommendation.
     refusal = None
     try:
         probing = probe_rates(problem, section, experiment.seed, training, watch=observer.watch(None, None))
@@ -174,7 +174,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
 
 
 def planned_training(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> PlannedTraining:
-    """Return the training that a rate is looked for, as far as it follows from the optimizer."""
+    """Describe the training for which a rate is looked for, from its optimizer, steps and mean multiplier."""
     groups = optimizer.param_groups
     first = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
     name = type(optimizer).__name__.lower()
@@ -183,10 +183,10 @@ def planned_training(optimizer: torch.optim.Optimizer, steps: int, mean_multipli
 
 
 def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:
-    """Train at a third of the answer, at it and at three times it, from the same weights and batches."""
+    """Train at 1/3, 1 and 3 times the answer, each time from the same weights and on the same batches."""
     experiment, section = run.experiment, run.experiment.find
     facts = record.facts
-    assert facts.planned_training is not None  # both were stored when probing ended
+    assert facts.planned_training is not None  # both are stored once probing has ended
     assert facts.probing is not None
     steps = verify_steps(experiment, facts.planned_training["steps"])
     shape = variant_shape(Variant("", experiment), problem, steps)

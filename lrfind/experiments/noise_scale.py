@@ -56,8 +56,8 @@ def measure(
         watch: a function that is called after every step.
 
     Returns:
-        The noise scales, ascending in their steps. If the training diverges, the last one has no scale, and a
-        note.
+        The noise scales, ascending in their steps. If the training diverges, the last one has a note instead
+        of a scale.
 
     Raises:
         UsageError: if there is no noise because the batch is the whole training set, if an epoch has too few

@@ -1,4 +1,4 @@
-"""What the lanes of a run begin with: problems, schedules, the mode that they run in, and their cost."""
+"""Preparations for the lanes of a run: their problems, schedules, modes and cost."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ class Prepared:
     """A sweep that is ready to run.
 
     Attributes:
-        variants: what is compared; one variant if nothing is.
+        variants: the variants that are compared; a single one if nothing is compared.
         jobs: one job, or one for each optimizer that is compared.
         steps: T, the number of steps of each lane.
         conditions: what all lanes have in common.
         metric: the name of the task's metric.
-        cost: what the whole sweep will take.
+        cost: the cost of the whole sweep.
         notes: what the user should know, in sentences.
     """
 
@@ -82,14 +82,13 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     Args:
         experiment: the config.
         command: the command that is to be run: "grid", "search", "compare".
-        modes: how the lanes of each job run (see `Mode`), as was chosen when the run began; empty to choose
-            it now.
+        modes: the mode of each job, as it was chosen when the run began; empty to choose the modes now.
 
     Raises:
         LrfindError: if a part cannot be made as described, or a lane cannot take its first steps.
     """
     variants, section = variants_of(experiment, command), section_for(experiment, command)
-    # One problem for each optimizer that differs, and the lanes of the first round for each of them.
+    # One problem for each different optimizer, and the lanes of the first round for each problem.
     by_optimizer: dict[int, list[Variant]] = {}
     for variant in variants:
         by_optimizer.setdefault(id(variant.experiment.optimizer), []).append(variant)
@@ -106,14 +105,14 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
             peaks = [n.peak for n in first if n.seed == first[0].seed and n.variant in shapes]
             mode = calibrate(problem, section, len(peaks), min(peaks), experiment.seed)
         jobs.append(Job(problem, mode, shapes))
-    # What all lanes have in common, and what the whole will take.
+    # The conditions of all lanes, and the cost of the whole sweep.
     conditions = training_conditions(experiment)
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=halving.rungs(steps))
     metric, seconds = evaluate_once(problems[0], experiment.seed)
     lanes = lanes_in_all(section, first, experiment.seed)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
-    share = lanes / len(first)  # a round has as many lanes of each job as any other
+    share = lanes / len(first)  # every round divides its lanes among the jobs in the same way
     training = sum(steps * job.mode.seconds_per_step * share * len(job.lanes(first)) for job in jobs)
     cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
@@ -122,7 +121,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
 
 
 def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:
-    """Return what the lanes of whole trainings have in common."""
+    """Return the conditions that the lanes of whole trainings share."""
     training = experiment.training
     return Conditions(
         eval_every=training.eval_every,
@@ -135,7 +134,7 @@ def training_conditions(experiment: Experiment, pause_every: int | None = None) 
 def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
     """Return the shape of a variant's schedule.
 
-    A schedule that moves the momentum by default leaves it alone if the optimizer uses none.
+    If a schedule moves the momentum only by default and the optimizer uses no momentum, only the lr moves.
 
     Raises:
         UsageError: if the schedule does not fit the training, the optimizer or the data.
@@ -156,13 +155,13 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
         return shape
     optimizer = problem.setup(variant.experiment.seed).optimizer
     if "momentum" in training.schedule.args:
-        set_momentum(optimizer, float(shape.momentum[0]))  # or say why not
+        set_momentum(optimizer, float(shape.momentum[0]))  # raises an error if the optimizer has no momentum
         return shape
     return shape if has_momentum(optimizer) else replace(shape, momentum=None)
 
 
 def idle_watches(training: TrainingSection, steps: int) -> list[str]:
-    """Say, in sentences, what watches the validation loss but will see too few evaluations to react."""
+    """Return sentences about the schedule and the early stop, if either sees too few evaluations to react."""
     schedule, early = training.schedule, training.early_stop
     evaluations = steps // (training.eval_every or steps)
     patience = {"early_stop": early.patience} if early else {}
@@ -203,7 +202,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
     """Return the name of the task's metric, and the seconds that one evaluation of a lane takes.
 
     Raises:
-        LrfindError: if the model cannot be evaluated; says what does not fit.
+        LrfindError: if the model cannot be evaluated; the message says what does not fit.
     """
     if problem.validation is None:
         return None, 0.0
@@ -218,7 +217,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
 
 
 def environment(device: torch.device) -> dict[str, Any]:
-    """Return what a run ran on, as far as it can change the numbers: versions, device, threads."""
+    """Return the surroundings of a run that can change its numbers: versions, device, threads."""
     return {
         "lrfind": __version__,
         "python": platform.python_version(),

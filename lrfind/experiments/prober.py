@@ -28,19 +28,19 @@ from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch, unwatched
 
 MOST_BYTES = 2**31  # memory for the batches that are kept, so that all probes see the same ones
-PASSES = 3  # a training step takes about as long as so many forward passes
+PASSES = 3  # a training step takes about as long as this many forward passes
 MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can be continued
 
 
 @dataclass
 class Budget:
-    """What probing may take, and what it has taken.
+    """The steps and seconds that probing may take, and those that it has taken.
 
     Attributes:
         steps: the most gradient steps.
-        seconds: the most seconds of wall clock since `began`; None for any.
+        seconds: the most seconds of wall clock since `began`; None for no limit.
         taken: the number of gradient steps so far.
-        expected: the seconds that a step is expected to take, as long as none was taken.
+        expected: the seconds that a step is expected to take; used until the first step is taken.
         began: when probing began, by the monotonic clock.
     """
 
@@ -51,7 +51,7 @@ class Budget:
     began: float = field(default_factory=time.monotonic)
 
     def affords(self, steps: int) -> bool:
-        """Return whether so many more steps are within the budget, at the pace so far."""
+        """Return whether `steps` more steps fit into the budget, at the pace so far."""
         if self.seconds is None:
             return self.taken + steps <= self.steps
         passed = time.monotonic() - self.began
@@ -61,11 +61,12 @@ class Budget:
 
 @dataclass
 class _Single:
-    """A probe that may be continued; without a snapshot it would have to start again.
+    """A probe that may be continued; without a snapshot it has to start again.
 
     Attributes:
         setup: the probe's parts.
-        snapshot: its state after the last step; None if it was let go of, or belongs to a stack.
+        snapshot: its state after the last step; None if that was dropped to save memory, or if the probe
+            belongs to a stack.
         losses: the loss before each update.
         stopped: whether its loss exceeded the ceiling or was not finite.
     """
@@ -94,7 +95,7 @@ class _ProbeStack:
 
 
 class LaneProber:
-    """Trains the probes of one seed, one by one or, in a stacked mode, those that begin together as a stack.
+    """Trains the probes of one seed one by one. In a stacked mode, probes that begin together form a stack.
 
     Args:
         problem: what to train.
@@ -127,7 +128,8 @@ class LaneProber:
         self._stacks: list[_ProbeStack] = []
         self._kept: list[_Single] = []  # the probes that have a snapshot, the latest last
         self._untouched: list[float] = []
-        self._untouched_end = self._start  # the state to continue them from, with the probes' dropout masks
+        # The state from which `untouched` continues; it gives the dropout masks that the probes get.
+        self._untouched_end = self._start
 
     def untouched(self, steps: int) -> Array:
         """Return (steps,) the losses of the model before any update, on the batches that the probes see."""
@@ -136,7 +138,7 @@ class LaneProber:
         self._untouched_end.restore()
         accumulate, setup = self._setup.recipe.accumulate, self._setup
         self._replay.at = len(self._untouched) * accumulate
-        fastest = math.inf  # as the first pass also allocates
+        fastest = math.inf  # the fastest pass counts, because the first one also allocates
         try:
             while len(self._untouched) < steps:
                 began = time.monotonic()
@@ -152,7 +154,7 @@ class LaneProber:
         return np.array(self._untouched[:steps])
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
-        """Train probes until they have so many steps; see `analysis.probe_search.Prober.probe`."""
+        """Train probes until each has `steps` steps; see `analysis.probe_search.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]
         if self._mode is not None and self._mode.lanes == "stacked" and len(new) > 1:
             self._begin_stacks(new, self._mode)
@@ -166,13 +168,13 @@ class LaneProber:
         return [Probe(lr, np.array(self._probes[lr].losses), self._probes[lr].stopped) for lr in lrs]
 
     def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
-        """Return whether budget and memory allow so many steps for these rates and `more` others."""
+        """Return whether budget and memory allow `steps` steps for each of these rates and `more` others."""
         if steps > FEWEST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
             return False
         return self._budget.affords(sum(self._left(lr, steps) for lr in lrs) + more * steps)
 
     def _left(self, lr: float, steps: int) -> int:
-        """Return the number of gradient steps that a probe needs to have so many."""
+        """Return the number of gradient steps that a probe still needs until it has `steps` steps."""
         probe = self._probes.get(lr)
         if probe is None:
             return steps
@@ -181,7 +183,7 @@ class LaneProber:
 
     @property
     def lanes(self) -> list[LaneResult]:
-        """The untouched model as a lane at lr 0, then one lane a probe, ascending in lr.
+        """The untouched model as a lane at lr 0, then one lane for each probe, ascending in lr.
 
         The outcome of a probe that was stopped is "diverged".
         """
@@ -211,7 +213,7 @@ class LaneProber:
                 replace(self._setup), self._start
             )  # a copy has a loss scaler of its own
         probe = self._probes[lr]
-        if probe.snapshot is None and not probe.stopped:  # its snapshot was let go of, so it starts again
+        if probe.snapshot is None and not probe.stopped:  # its snapshot was dropped, so it starts again
             probe.setup, probe.snapshot, probe.losses = replace(self._setup), self._start, []
         done = len(probe.losses)
         if probe.stopped or done >= steps or probe.snapshot is None:

@@ -46,13 +46,13 @@ def range_test(
         problem: what to train.
         section: the ramp and the number of seeds.
         seed: the seed of the first lane.
-        keep: called with each lane's result as soon as the lane ends; also with that of a lane that was
-            interrupted or failed, before the exception goes on.
+        keep: called with each lane's result as soon as the lane ends. If a lane is interrupted or fails, this
+            happens before the exception leaves this function.
         watch: called after every step.
         settled: the numbers of lanes that are left out because they ran before.
         first: the number of the first lane.
         variant: the variant that the lanes belong to.
-        looks: how often the layers of a lane are looked at.
+        looks: the number of looks at the layers of each lane.
 
     Returns:
         One result for each lane that was run.
@@ -73,7 +73,7 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
         The edge, and the number of training steps that it took to find it.
 
     Raises:
-        NoSuggestion: if every lr diverges, or none does.
+        NoSuggestion: if every lr diverges, or if no lr diverges.
     """
     cost = 0
 
@@ -90,7 +90,7 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
 def run_range_test(run: Run, observer: Observer) -> RunResult:
     """Run a range test, or continue it: lanes that have settled are kept, the others are run.
 
-    What was measured is stored and exported also if the test is interrupted or fails.
+    The measurements are stored and exported even if the test is interrupted or fails.
 
     Args:
         run: a run directory that this process has locked.

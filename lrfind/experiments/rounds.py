@@ -14,9 +14,12 @@ from lrfind.experiments import samplers
 LOWEST, HIGHEST = 1e-9, 1e4
 """The lowest and the highest lr that `outward` goes to."""
 AROUND = 10**0.5
-"""Without first peaks, those of a comparison lie half a decade apart, around the optimizer's lr."""
+"""The factor between neighbouring peaks of a comparison if its config gives none: half a decade.
+
+The peaks lie around the optimizer's lr.
+"""
 MOST_PEAKS = 11
-"""The most peaks of a variant in such a comparison."""
+"""The most peaks of one variant in a comparison whose config gives none."""
 
 
 def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> list[PlannedLane]:
@@ -24,7 +27,7 @@ def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> l
 
     Args:
         section: the section of the config.
-        lrs: variant -> its optimizer's lr, which the peaks of a comparison lie around.
+        lrs: variant -> its optimizer's lr; the peaks of a comparison lie around this lr.
         seed: the experiment's seed.
     """
     if not isinstance(section, CompareSection):
@@ -114,7 +117,7 @@ def next_peaks(
 def _further(
     section: CompareSection, tried: Sequence[float], results: Sequence[LaneResult], variant: str
 ) -> list[float]:
-    """Return the next peak outward of one variant; none if the peaks are first or enough were tried."""
+    """Return the next peak outward of one variant; none if the peaks are given or enough were tried."""
     if section.peaks is not None or len({*tried}) >= MOST_PEAKS:
         return []
     reading = read_sweep([result for result in results if result.variant == variant], section.judge)
@@ -141,7 +144,7 @@ def _proposed(
 
 
 def outward(reading: SweepResult) -> list[float]:
-    """Return the next lr outside a grid whose best lr is its lowest or highest, or whose lrs all diverged."""
+    """Return the next lr outside a grid, if its best lr is its lowest or highest, or if all lrs diverged."""
     lrs = [rate.lr for rate in reading.rates]
     all_diverged = all(rate.outcome == "diverged" for rate in reading.rates)
     side = "low" if all_diverged else reading.boundary

@@ -85,7 +85,7 @@ def startup(trials: int) -> int:
 
 
 def random(low: float, high: float, count: int, seed: int) -> list[float]:
-    """Draw log-uniform lrs; the first n of a longer draw are the draw of n."""
+    """Draw log-uniform lrs; a longer draw with the same seed begins with the same lrs."""
     unit = np.random.default_rng(np.random.SeedSequence((seed, 0))).random(count)
     return _spread(low, high, unit)
 
@@ -143,8 +143,8 @@ def _ask_optuna(
 def _bounded(history: Sequence[Trial], low: float, high: float) -> list[tuple[float, float]]:
     """Return (lr, loss) of each trial, with lr inside the range and a bounded loss.
 
-    An infinite loss becomes a loss that is worse than any finite one. By how much has no meaning; twice the
-    spread keeps a Gaussian process in scale.
+    An infinite loss becomes a loss that is worse than any finite one. How much worse has no meaning; the
+    lowest loss plus twice the spread keeps a Gaussian process in scale.
     """
     losses = [trial.loss for trial in history if math.isfinite(trial.loss)]
     worst = max(losses) + (max(losses) - min(losses) or 1.0) if losses else 1.0

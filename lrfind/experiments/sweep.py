@@ -21,7 +21,7 @@ from lrfind.training.watch import Observer
 
 
 def run_sweep(run: Run, observer: Observer) -> RunResult:
-    """Run a grid, a search or a comparison, or continue it: what has settled is kept, the rest is run.
+    """Run a grid, a search or a comparison, or continue it; lanes that have settled are kept.
 
     Args:
         run: a run directory that this process has locked.
@@ -69,7 +69,7 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], obs
 
 
 def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
-    """Return the planned lanes that have not settled, or else those of a new round, which is planned here."""
+    """Return the planned lanes that have not settled; if there are none, plan a new round and return it."""
     plan, outcomes = run.plan(), run.outcomes()
     pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
     if pending:

@@ -1,4 +1,4 @@
-"""Final trainings: at the chosen lr, with the schedule, to weights in a file; resumable from checkpoints."""
+"""Final trainings: train at the chosen lr with the schedule, save the weights, resume from checkpoints."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer
 
 PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
-"""The steps after which to ask whether a checkpoint is due, and the seconds after which one is."""
+"""The steps between two checks for a due checkpoint, and the seconds after which a checkpoint is due."""
 
 
 def run_training(run: Run, observer: Observer) -> RunResult:
     """Run a final training, or continue it from its checkpoint, one seed after another.
 
-    The run directory gets these files beside those of every run, for each seed S:
+    For each seed S, the run directory gets these files in addition to those of every run:
 
     - model.seedS.pt: the weights at the end of the training.
     - best.seedS.pt: the weights with the lowest validation loss; only if there is a validation split.
@@ -88,14 +88,14 @@ def run_training(run: Run, observer: Observer) -> RunResult:
 
 
 def _keep_facts(run: Run, problem: Problem, steps: int) -> int:
-    """Store what is known of a training before it begins; return the number of threads to compute with.
+    """Store the facts that are known before a training begins; return the number of threads to compute with.
 
     A resumed run computes with as many threads as before.
     """
     stored, experiment = run.facts().threads, run.experiment
     if stored is not None:
         return stored
-    problem.setup(experiment.seed)  # which makes the notes
+    problem.setup(experiment.seed)  # this writes the notes
     metric, _ = evaluate_once(problem, experiment.seed)
     threads = torch.get_num_threads()
     run.keep_facts(
@@ -120,12 +120,12 @@ class _Files:
         self._every, self._last, self._done = every, time.monotonic(), False
 
     def begin(self, executor: SingleExecutor) -> None:
-        """Put a lane where its checkpoint was written, if there is one."""
+        """Restore a lane from its checkpoint, if there is one."""
         if self.checkpoint.is_file():
             load_checkpoint(executor, self.checkpoint, self._identity)
 
     def paused(self, executor: SingleExecutor) -> None:
-        """Write what is due at this step."""
+        """Write the files that are due at this step."""
         record, step = executor.record, len(executor.record.steps)
         if self._done or record.outcome not in (None, "finished"):
             return

@@ -11,7 +11,7 @@ from lrfind.models import parts
 
 
 class _Recurrent(nn.Module):
-    """The common part of the three kinds: an embedding of tokens, recurrent layers and an affine map."""
+    """The common base of RNN, LSTM and GRU: an embedding of tokens, recurrent layers and an affine map."""
 
     layer: ClassVar[type[nn.RNN] | type[nn.LSTM] | type[nn.GRU]]
 
@@ -61,15 +61,15 @@ class RNN(_Recurrent):
     Args:
         out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
             omitted.
-        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        step_features: F, the number of values in each step of x (B, T, F); taken from the data when omitted.
         vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
             model has either `step_features` or `vocabulary`.
         hidden: the width of each layer and of a token's embedding.
         layers: the number of layers, one on top of the other.
         dropout: the share of each layer's outputs that is dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
-            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
-            tokens, and one for a sequence of numbers.
+        each_step: true for an output at every step, (B, out_features, T); false for one output for the whole
+            sequence, (B, out_features), from its last step. When omitted, it is true for tokens and false
+            for numbers.
         init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
@@ -82,15 +82,15 @@ class LSTM(_Recurrent):
     Args:
         out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
             omitted.
-        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        step_features: F, the number of values in each step of x (B, T, F); taken from the data when omitted.
         vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
             model has either `step_features` or `vocabulary`.
         hidden: the width of each layer and of a token's embedding.
         layers: the number of layers, one on top of the other.
         dropout: the share of each layer's outputs that is dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
-            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
-            tokens, and one for a sequence of numbers.
+        each_step: true for an output at every step, (B, out_features, T); false for one output for the whole
+            sequence, (B, out_features), from its last step. When omitted, it is true for tokens and false
+            for numbers.
         init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 
@@ -103,15 +103,15 @@ class GRU(_Recurrent):
     Args:
         out_features: the number of outputs: numbers, classes or kinds of tokens; taken from the data when
             omitted.
-        step_features: F of inputs x (B, T, F); taken from the data when omitted.
+        step_features: F, the number of values in each step of x (B, T, F); taken from the data when omitted.
         vocabulary: the number of kinds of tokens in inputs x (B, T); taken from the data when omitted. A
             model has either `step_features` or `vocabulary`.
         hidden: the width of each layer and of a token's embedding.
         layers: the number of layers, one on top of the other.
         dropout: the share of each layer's outputs that is dropped in training.
-        each_step: whether there is an output for every step, (B, out_features, T), or one output for the
-            sequence, (B, out_features), from its last step. When omitted, there is one for every step of
-            tokens, and one for a sequence of numbers.
+        each_step: true for an output at every step, (B, out_features, T); false for one output for the whole
+            sequence, (B, out_features), from its last step. When omitted, it is true for tokens and false
+            for numbers.
         init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 

@@ -24,7 +24,7 @@ class SmallCNN(nn.Module):
         hidden: the width of the dense layer.
         dropout: the share of the dense layer's units that is dropped in training.
         activation: the activation of the convolutions and of the dense layer.
-        norm: the norm of their outputs, before the activation.
+        norm: the norm of the outputs of these layers, before their activation.
         init: how the weights are drawn; see `lrfind.models.parts.initialise`.
     """
 

@@ -11,7 +11,7 @@ from lrfind.models import parts
 
 
 class Transformer(nn.Module):
-    """Predicts the next token at every step from this and the earlier ones, by causal self-attention.
+    """Predicts, at every step, the next token from this token and the earlier ones, by causal self-attention.
 
     This is the transformer of Vaswani et al. 2017 (arXiv:1706.03762) in the form of GPT-2 (Radford et al.
     2019): it has decoder blocks only, each norm is before its sublayer, and positions are learned. The head
@@ -76,7 +76,7 @@ class Block(nn.Module):
     Args:
         width: the width of a token's vector.
         heads: the number of heads of the attention.
-        dropout: the share of the outputs of both that is dropped in training.
+        dropout: the share of the attention's and the hidden layer's outputs that is dropped in training.
         activation: the activation of the hidden layer.
     """
 

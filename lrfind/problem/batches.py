@@ -29,7 +29,7 @@ def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: An
     """Return the model's output on one batch, and the loss.
 
     Args:
-        model: a function of x, of x1, ..., xn, or of the items of a dict by keyword.
+        model: a function that takes x, or x1, ..., xn, or the items of a dict as keyword arguments.
         loss_fn: a function of (output, y), or of (output, batch) for a dict. With None the loss is the
             output's `loss`, and the model gets all elements of a tuple.
         batch: (x, y), (x1, ..., xn, y) or a dict.
@@ -123,7 +123,7 @@ def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | N
         tally: the tally that all readers of this loader share; a new one when omitted.
 
     Raises:
-        UsageError: if a whole pass yields nothing; it says whether an earlier pass yielded batches.
+        UsageError: if a whole pass yields nothing; the message says whether an earlier pass yielded batches.
     """
     tally = tally or Tally()
     while True:

@@ -58,7 +58,7 @@ def import_part(section: str, name: str) -> Any:
     """Return the object that a name stands for: a name in the registry, or an import path.
 
     Raises:
-        UsageError: if there is none; it names the section, and says what is wrong with the name.
+        UsageError: if there is no such object; the message gives the section and what is wrong with the name.
     """
     try:
         return resolve(import_path(section, name))
@@ -69,10 +69,10 @@ def import_part(section: str, name: str) -> Any:
 def make_model(section: Component, make: Callable[..., Any], sizes: dict[str, Any]) -> nn.Module:
     """Call a model's class or function with its args and with sizes of the data.
 
-    It gets those of `sizes` that it has an argument for and that its args do not give.
+    A size is passed if the class or function has an argument of that name and the model's args do not set it.
 
     Raises:
-        UsageError: if that fails, or does not return a module.
+        UsageError: if the call fails, or does not return a module.
     """
     if not callable(make):
         raise UsageError(
@@ -88,7 +88,7 @@ def make_model(section: Component, make: Callable[..., Any], sizes: dict[str, An
     missing = [name for name in size_names if name not in section.args and name not in sizes]
     missing = [name for name in missing if parameters[name].default is inspect.Parameter.empty]
     sequences = {"step_features", "vocabulary"}
-    if sequences <= {*size_names} and not sequences & {*section.args, *sizes}:  # it takes one of the two
+    if sequences <= {*size_names} and not sequences & {*section.args, *sizes}:  # one of the two is enough
         missing = ["step_features or vocabulary"]
     if missing:
         kind, models = _kind_and_models(sizes)
@@ -137,7 +137,7 @@ def _held_out_batch(data: Stream) -> Any:
 
 
 def make_loss(section: Component, device: torch.device) -> LossFn:
-    """Return a loss: an instance of the named class, created with its args, or the function with its args."""
+    """Return a loss: an instance of the named class, or the named function, with the args of `section`."""
     loss = import_part("loss", section.name)
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
@@ -149,7 +149,7 @@ def make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torch
     """Call an optimizer's class or function with the model's parameters, in their groups.
 
     Raises:
-        UsageError: if that fails, does not return an optimizer, or returns one that raises the loss.
+        UsageError: if the call fails, does not return an optimizer, or returns one that raises the loss.
     """
     section = experiment.optimizer
     if not any(p.requires_grad for p in model.parameters()):
@@ -183,7 +183,7 @@ def refuse_ascent(optimizer: torch.optim.Optimizer, name: str) -> None:
 
 
 def _kind_and_models(sizes: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the kind of the inputs, and the built-in models for them; empty where it is not known."""
+    """Return the kind of the inputs, and the built-in models for them; both are empty for an unknown kind."""
     if "image_size" in sizes:
         return "images", "small_cnn, small_resnet, lenet, torchvision, mlp"
     if "vocabulary" in sizes:
@@ -213,7 +213,7 @@ def _make_data(section: DataSection) -> Any:
 
 
 def _args_with_validation(section: DataSection) -> dict[str, Any]:
-    """Return the args of a data set; a built-in one gets `data.validation` as its argument of that name."""
+    """Return the args of a data set; a built-in one gets `data.validation` as its argument `validation`."""
     if section.validation is None or ":" in section.name:
         return section.args
     source = definition(import_path("data", section.name))

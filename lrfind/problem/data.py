@@ -29,9 +29,12 @@ class Stream:
         validation: a function that yields the batches of the validation split once; None without a split.
         batches_per_epoch: the number of batches in one pass; None where the data has no length.
         generators: the random generators that a loader or a data set of the user's draws from.
-        facts: what a run reports about its data: "rows" of "train" and "validation", the shape and type of
-            each tensor of a "batch", the "transforms" in sentences, and why data of a built-in kind is
-            "streamed" (None: it is kept on the device). None also stands for what cannot be known.
+        facts: the facts that a run reports about its data; a fact that cannot be known is None.
+
+            - "rows": the numbers of rows of "train" and "validation".
+            - "batch": the shape and type of each tensor of a batch.
+            - "transforms": the transforms of the data, in sentences.
+            - "streamed": why data of a built-in kind is streamed; None if it is kept on the device.
     """
 
     batches: Callable[[int], Iterator[Any]]
@@ -46,9 +49,10 @@ def stream(data: Any, section: DataSection, seed: int, device: torch.device) -> 
     """Turn the data that a name in a config stands for into a stream.
 
     Args:
-        data: TensorData, LazyData, a Dataset or tensors (x, y) (split by `seed`), a pair (train, validation)
-            of Datasets, a DataLoader or a pair of them. TensorData and LazyData are kept on the device if
-            they fit into `memory`; otherwise their batches are moved there one by one, in the same order.
+        data: TensorData, LazyData, a Dataset, tensors (x, y), a pair (train, validation) of Datasets, a
+            DataLoader, or a pair of DataLoaders. A single Dataset and tensors (x, y) are split at random with
+            `seed`. TensorData and LazyData are kept on the device if they fit into `memory`; otherwise their
+            batches are moved there one by one, in the same order.
         section: the config of the data.
         seed: the seed of the split.
         device: the device for the batches.
@@ -89,7 +93,7 @@ def sizes_of(x: Tensor, y: Tensor, classes: int | None, vocabulary: int | None =
 
     Args:
         x: the inputs. Integers (B, T) are tokens; floating-point numbers (B, T, F) are T steps of F features.
-        y: the targets. Integers are the numbers of classes.
+        y: the targets. Integers are class numbers.
         classes: the number of classes; None where it is not known.
         vocabulary: the number of different tokens; None where x holds no tokens of a known vocabulary.
     """
@@ -193,7 +197,7 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, stre
 
 
 def _lazy_stream(data: LazyData, batch_size: Any, device: torch.device, streamed: str) -> Stream:
-    """Return a stream of rows that are created for each batch, in the same order as if kept as tensors."""
+    """Return a stream that creates the rows batch by batch, in the order in which tensors would be drawn."""
     train, held_out = data.train, data.validation
     total = len(train)
     rows = _batch_rows(batch_size, total)

@@ -12,7 +12,7 @@ from lrfind.config.sections import REST, OptimizerSection, ParamGroup
 from lrfind.errors import UsageError, unknown
 
 MULTIPLIER = "lr_multiplier"
-"""The key of an optimizer's group for its lr as a multiple of the lane's lr."""
+"""The key in an optimizer's param group for a factor: the group's lr is this factor times the lane's lr."""
 MOST_LISTED = 8  # names of parameters in a message
 
 
@@ -61,10 +61,10 @@ def param_groups(section: OptimizerSection, model: nn.Module) -> list[dict[str, 
 
 
 def group_number(groups: Sequence[dict[str, Any]], name: str) -> int:
-    """Return the place of the group of that name among an optimizer's groups.
+    """Return the index, among an optimizer's param groups, of the group called `name`.
 
     Raises:
-        UsageError: if there is none.
+        UsageError: if no group has that name.
     """
     names = [str(group.get("name", number)) for number, group in enumerate(groups)]
     if name not in names:

@@ -36,7 +36,8 @@ class Problem:
 
     Attributes:
         setup: a function from a seed to fresh parts. It also seeds the global random generators that the
-            lane's dropout draws from, so code that trains several lanes in turns must swap their states.
+            lane's dropout draws from, so code that trains several lanes in turns must swap the states of
+            these generators.
         device: the device of the training.
         validation: a function that yields the batches of the validation split once; None without a split.
         batches_per_epoch: the number of batches in one pass over the training data; None where the data has
@@ -61,7 +62,7 @@ def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
     """Refuse objects that cannot be trained.
 
     Raises:
-        UsageError: if one of them is wrong; it says which one, and what it should be.
+        UsageError: if one of them is wrong; the message says which one, and what it should be.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch module; found an object of type {type(model).__name__}.")
@@ -178,7 +179,7 @@ def from_configs(
 
 
 def recipe_of(training: TrainingSection) -> Recipe:
-    """Return how the steps of a training are made."""
+    """Return the recipe for the steps of a training."""
     return Recipe(
         training.accumulate, training.precision, training.l1, training.clip_value, training.clip_norm
     )

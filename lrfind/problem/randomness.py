@@ -1,4 +1,4 @@
-"""Sources of randomness: how to seed them, to save and restore their states, and to find a loader's."""
+"""Sources of randomness: seed them, save and restore their states, and find those that a loader uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STREAMS: dict[Purpose, int] = {"weights": 0, "masks": 1, "order": 2}
 
 
 def child_seed(seed: int, purpose: Purpose) -> int:
-    """Derive a seed for one purpose, so that, for one, dropout masks do not repeat the initial weights."""
+    """Derive a seed for one purpose, so that (for example) dropout masks do not repeat initial weights."""
     return int(np.random.SeedSequence((seed, _STREAMS[purpose])).generate_state(1)[0])
 
 
@@ -35,7 +35,7 @@ def reseed(seed: int, loader: Any = None) -> None:
 
 
 def generators(loader: Any) -> list[Any]:
-    """Find the random generators of a loader, its samplers, its data set and the data sets in that one."""
+    """Find the random generators of a loader, its samplers, its data set and all data sets inside that."""
     result: dict[int, Any] = {}
     seen: set[int] = set()
     holders = [loader]
@@ -131,7 +131,7 @@ def as_plain(state: Any) -> Any:
 
 
 def from_plain(state: Any) -> Any:
-    """Return the state from the result of `as_plain`."""
+    """Turn the result of `as_plain` back into a generator's state."""
     if isinstance(state, dict) and state.keys() == {"array", "dtype"}:
         return np.array(state["array"], dtype=state["dtype"])
     if isinstance(state, tuple):

@@ -21,7 +21,7 @@ def copy_of(batch: Any) -> Any:
         return {key: copy_of(value) for key, value in batch.items()}
     try:
         return copy.deepcopy(batch)
-    except Exception:  # an object that cannot be copied, such as a lock, should not be changed either
+    except Exception:  # a lock, for example, cannot be copied; a model should not change it
         return batch
 
 

@@ -19,16 +19,17 @@ from lrfind.problem.param_groups import MULTIPLIER
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a step is made of batches and their gradients, in the order of the attributes.
+    """How a step is made of batches and their gradients. The attributes apply in their order.
 
     Attributes:
-        accumulate: the number of batches in a step, which lowers their mean loss.
-        precision: the type that autocast lets forward and backward compute in. In float16 the loss is scaled,
-            and a step whose gradient overflows is skipped; torch's `GradScaler` manages the scale.
-        l1: the factor of the sign of each weight in its gradient. Biases and norms (parameters with fewer
-            than two axes) are left out, and reported losses do not contain the penalty.
+        accumulate: the number of batches in a step; the step lowers the mean loss of these batches.
+        precision: the type of number in which autocast computes forward and backward. In float16 the loss is
+            scaled, and a step whose gradient overflows is skipped; torch's `GradScaler` manages the scale.
+        l1: a factor; this factor times the sign of a weight is added to the weight's gradient. Biases and
+            norms (parameters with fewer than two axes) are left out, and reported losses do not contain the
+            penalty.
         clip_value: the largest absolute value of a number in the gradient; None for no limit.
-        clip_norm: the largest norm of the gradient, to which a longer one is scaled down; None for no limit.
+        clip_norm: the largest norm of the gradient; a larger one is scaled down to it. None for no limit.
     """
 
     accumulate: int = 1
@@ -52,8 +53,8 @@ class Setup:
         batches: the training batches, without end.
         recipe: how a step is made of the batches.
         held_out_batch: a fixed held-out batch; None where it is not requested.
-        group: the number of the only param group whose lr changes, while the others keep theirs; None
-            changes all.
+        group: the index of the only param group whose lr changes, while the other groups keep their lr; None
+            if the lr of every group changes.
     """
 
     model: nn.Module
@@ -83,7 +84,7 @@ class Setup:
 
     @cached_property
     def scaler(self) -> torch.amp.GradScaler | None:
-        """Return the scaler of the loss, which saves small gradients in float16; None in other precisions."""
+        """Return the loss scaler, which keeps gradients in float16 from becoming 0; None without float16."""
         return torch.amp.GradScaler(self._device_type) if self.recipe.precision == "float16" else None
 
     def casting(self) -> AbstractContextManager[Any]:

@@ -23,13 +23,19 @@ MOST_VISITED = 1000  # objects to visit in search of the modules that a loss fun
 class Snapshot:
     """The state of a model, an optimizer and everything that they train with, at one moment.
 
-    It captures the values of all parameters, buffers and other tensors and arrays that modules and optimizer
-    hold, their plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval
-    mode, hooks, param groups, random generators; the random state of Python, NumPy, torch and every device;
-    the generators of the loader; the thread count. `restore` may be called any number of times. Tensors and
-    containers keep their identity: the objects that the user holds references to are restored in place.
+    A snapshot captures:
 
-    It does not look into objects of other classes, such as an optimizer inside another one.
+    - of the modules and the optimizer: the values of all parameters, buffers and other tensors and arrays,
+      plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval mode,
+      hooks, param groups and random generators;
+    - the random state of Python, NumPy, torch and every device;
+    - the generators of the loader;
+    - the thread count.
+
+    `restore` may be called any number of times. Tensors and containers keep their identity: the objects that
+    the user holds references to are restored in place.
+
+    A snapshot does not look into objects of other classes, such as an optimizer inside another optimizer.
     """
 
     def __init__(
@@ -46,7 +52,8 @@ class Snapshot:
         for module in [*model.modules(), *(m for part in _modules_of(loss_fn) for m in part.modules())]:
             self._capture(module.__dict__)
         self._capture(optimizer.__dict__)
-        self._loader = (loader, getattr(loader, "_iterator", None))  # it holds the persistent workers
+        # The iterator of a loader holds its persistent workers.
+        self._loader = (loader, getattr(loader, "_iterator", None))
         self._random = capture()
         self._threads = torch.get_num_threads()
 
@@ -144,7 +151,8 @@ def _plain_copy(container: Any) -> Any:
 
 def _restore_container(container: Any, copy: Any) -> None:
     if isinstance(container, dict):
-        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict  # it stores its order itself
+        # An OrderedDict stores its order itself.
+        base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
         items = list(base.items(container))
         if len(items) != len(copy) or any(
             key is not old_key or value is not old
@@ -188,7 +196,7 @@ def _overlaps_itself(tensor: Tensor) -> bool:
 
 
 def _modules_of(loss_fn: Any) -> list[nn.Module]:
-    """Return the modules that a loss function is, is bound to, encloses or holds."""
+    """Return the modules of a loss function: itself, or those that it is bound to, encloses or contains."""
     modules: list[nn.Module] = []
     seen: set[int] = set()
     to_visit = [loss_fn]

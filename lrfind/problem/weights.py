@@ -20,7 +20,7 @@ WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read the state dict in a file that torch wrote; unpickle nothing but tensors.
+    """Read the state dict in a file that torch wrote; unpickle only tensors.
 
     Raises:
         UsageError: if the file cannot be read, or holds no state dict.
@@ -52,7 +52,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
 
     Args:
         model: the model, changed in place.
-        weights: the weights by the names of the model's state dict.
+        weights: the weights, under their names in the model's state dict.
         section: the model's section of the config; `init_strict` says whether all weights must be there and
             fit.
 
@@ -114,7 +114,7 @@ def _fits(value: Tensor, expected: Tensor) -> bool:
 
 
 def _forms(*tensors: Tensor) -> list[str]:
-    """Describe two tensors by what differs between them: their shapes, or else their types."""
+    """Describe two tensors that differ: by their shapes if these differ, or else by their types."""
     shapes = [str(tuple(tensor.shape)) for tensor in tensors]
     return shapes if len({*shapes}) > 1 else [f"{tensor.dtype}, {tensor.layout}" for tensor in tensors]
 

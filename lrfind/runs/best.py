@@ -11,11 +11,11 @@ from lrfind.runs.summary import read_result
 
 
 def conclude(run: Run, result: RunResult | None = None) -> RunResult:
-    """Write tables, summary and, where the run chose a rate among several, the config with it.
+    """Write tables, summary and, where the run chose a rate among several, the config with that rate.
 
     Args:
         run: the run.
-        result: what the run holds; it is read when omitted.
+        result: the record and summary of the run; they are read from the run when omitted.
 
     Returns:
         The result.
@@ -47,7 +47,7 @@ def answered_experiment(result: RunResult) -> Experiment:
     answer, group = result.answer, result.summary.get("group")
     if group is not None:
         raise UsageError(
-            f"'{result.path}' tested the param group '{group['name']}' alone; write its answer into the"
+            f"'{result.path}' tested only the param group '{group['name']}'; write its answer into the"
             " config yourself, as the lr_multiplier of this group."
         )
     if answer["lr"] is None:

@@ -20,11 +20,11 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     A CSV may have a column `lane`; then each lane is a curve. The rows of a curve are sorted by lr.
 
     Returns:
-        One curve for each lane with measurements; whether the losses are raw, as lrfind's own runs record
-        them; and the method to suggest with if none is asked for.
+        Three values: one curve for each lane with measurements; whether the losses are raw, as in lrfind's
+        own runs; and the method to use if the user names none.
 
     Raises:
-        UsageError: if the source is neither, or its rows make no curve.
+        UsageError: if the source is neither of these, or if its rows make no curve.
     """
     if _is_folder(source):
         return _curves_of(Run.open(source).record())
@@ -59,7 +59,7 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
 
 
 def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
-    """Return the curves of a range test over the lr alone."""
+    """Return the curves of a range test that varies only the lr."""
     if record.kind.lanes != "ramps":
         raise UsageError(
             f"'{record.path}' is a run of {record.command}, which has no ramp to suggest from; `lrfind resume"
@@ -68,7 +68,7 @@ def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
     if record.section.over != "lr":
         raise UsageError(
             f"'{record.path}' holds range tests with several values of {record.section.over}; `lrfind resume"
-            f" {record.path}` prints what each of them suggests again."
+            f" {record.path}` prints the suggestion for each value again."
         )
     return [lane.curve for lane in record.lanes if lane.complete], True, record.section.method
 
@@ -76,7 +76,7 @@ def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
 def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
-    except OSError:  # a name too long to be one
+    except OSError:  # the name is too long for a path
         return False
 
 

@@ -49,27 +49,27 @@ OPTIONAL = ("held_out_loss", "grad_norm", "momentum", "skipped")
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run besides its lanes. What is not known yet is None, or empty.
+    """All that is known of a run, except for its lanes. Facts that are not known yet are None or empty.
 
     Attributes:
         version: the version of the format of the database.
         command: the command that made the run, a key of `catalog.KINDS`.
         config: the text of the config, as given.
-        overrides: what was typed beside the config.
+        overrides: the overrides of the config that were typed.
         resolved: the YAML of the experiment, with every default and override.
         environment: versions, device and threads.
         data: the facts of the data (see `problem.data.Stream.facts`).
-        notes: what happened during the run that its reader should know, in sentences.
+        notes: events of the run that its reader should know, in sentences.
         metric: the name of the task's metric on the validation split.
-        modes: how lanes run, one row for each problem (see `training.calibration.Mode`).
+        modes: how lanes run, one row for each problem (see `training.mode.Mode`).
         threads: the number of torch's threads in a final training.
         planned: the number of lanes that the run will have in all, as far as is known.
         stability_edge: `lr` and `reason` of the edge that a range test measured by bisection.
-        planned_training: the training that `find` looks for a rate for.
-        probing: what probing answered: `answer`, `probes` and `cost`; it stays as it was answered, whatever a
-            later version of the method would say.
+        planned_training: the training for which `find` looks for a rate.
+        probing: the result of probing: `answer`, `probes` and `cost`. It never changes, even if a later
+            version of the method would give another answer.
         verified: the rate that whole trainings verify.
-        holder: the process that runs it, or ran it last: `pid`, `host` and `since`.
+        holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
         concluded: whether everything is done, tables and plots too.
     """
 
@@ -121,7 +121,7 @@ class Database:
 
     @contextmanager
     def kept_open(self) -> Iterator[None]:
-        """Share one connection among all calls inside; nested uses share the outermost one's."""
+        """Share one connection among all calls inside the block, also among those in nested blocks."""
         if self._shared is not None:
             yield
             return
@@ -178,7 +178,7 @@ class Database:
             connection.execute("INSERT OR REPLACE INTO facts VALUES ('planned', ?)", (json.dumps(planned),))
 
     def plan(self) -> list[PlannedLane]:
-        """Return the planned lanes, by number."""
+        """Return the planned lanes, in the order of their numbers."""
         with self._transaction() as connection:
             rows = connection.execute("SELECT lane, seed, lr, variant FROM plan ORDER BY lane").fetchall()
         return [PlannedLane(*row) for row in rows]
@@ -199,12 +199,12 @@ class Database:
             connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def outcomes(self) -> dict[int, Outcome]:
-        """Return the outcome of each stored lane, by number."""
+        """Return the outcomes of the stored lanes: lane number -> outcome."""
         with self._transaction() as connection:
             return dict(connection.execute("SELECT lane, outcome FROM lanes ORDER BY lane").fetchall())
 
     def lanes(self) -> list[LaneResult]:
-        """Return every stored lane, by number."""
+        """Return every stored lane, in the order of the numbers."""
         with self._transaction() as connection:
             lanes = connection.execute(
                 "SELECT lane, seed, planned, lr, outcome, rung, seconds, error, variant FROM lanes"

@@ -18,7 +18,7 @@ def export_study(run: Run, file: Path) -> int:
 
     Each lane becomes a trial: its lr is the parameter, its seed an attribute, its judged loss the value, and
     its training loss at up to a hundred steps the intermediate values. Diverged lanes become failed trials,
-    pruned lanes pruned ones.
+    and pruned lanes become pruned trials.
 
     Returns:
         The number of trials that were written.
@@ -78,7 +78,7 @@ def _write(optuna: Any, name: str, file: Path, trials: list[Any]) -> None:
         optuna.create_study(storage=storage, study_name=name).add_trials(trials)
         storage.engine.dispose()
         draft.replace(file)
-    except Exception as error:  # SQLAlchemy's have many names
+    except Exception as error:  # SQLAlchemy's errors have many names
         first = str(error).partition("\n")[0]
         raise UsageError(f"cannot write '{file}': {first}; name a file in a folder of yours.") from error
     finally:

@@ -1,4 +1,4 @@
-"""What a run holds at one moment: a record of what is stored, and the result with the summary made of it."""
+"""The content of a run at one moment: the record of what is stored, and the result, which adds a summary."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunRecord:
 
     @cached_property
     def variants(self) -> list[Variant]:
-        """What the run compares; one variant where it compares nothing."""
+        """The variants that the run compares; a single one where it compares nothing."""
         return variants_of(self.experiment, self.command)
 
     @property
@@ -61,7 +61,7 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class RunResult(RunRecord):
-    """A record, and its summary, which tables, plots and texts are made of.
+    """A record with its summary; tables, plots and texts are made from results.
 
     Attributes:
         summary: plain data, the content of summary.json; see `runs.summary.summarize`.

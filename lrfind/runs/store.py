@@ -1,9 +1,9 @@
-"""The run directory: run.sqlite is the truth; everything else in it is an export that can be made again.
+"""The run directory: run.sqlite holds all data of a run; the other files below can be written again from it.
 
 config.yaml       the config as given          resolved.yaml   with every default and override
-environment.json  versions, device, threads    run.sqlite      the truth
-steps.csv         a row a step                 lanes.csv       a row a lane
-health.csv        a row a look at a layer      *.png, *.svg    plots
+environment.json  versions, device, threads    run.sqlite      all data of the run
+steps.csv         one row per step             lanes.csv       one row per lane
+health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer
 """
 
@@ -73,7 +73,7 @@ class Run:
             command: the command that makes the run, a key of `catalog.KINDS`.
             experiment: what the config and the overrides describe.
             config: the text of the config.
-            overrides: what was typed beside it.
+            overrides: the overrides of the config that were typed.
 
         Raises:
             UsageError: see `create`.
@@ -94,8 +94,8 @@ class Run:
         """
         try:
             path.mkdir(parents=True, exist_ok=True)
-            draft = path / f".{DATABASE}.part"  # whole or not at all: a kill leaves no half a database
-            draft.unlink(missing_ok=True)  # of a run that was killed as it began
+            draft = path / f".{DATABASE}.part"  # so that a killed process leaves no half-written database
+            draft.unlink(missing_ok=True)  # left by a run that was killed as it began
             if any(path.iterdir()):
                 raise UsageError(
                     f"'{path}' is not empty, and a run never overwrites anything; give another --out."
@@ -119,7 +119,7 @@ class Run:
         """Open an existing run directory.
 
         Raises:
-            UsageError: if it is none, or its database cannot be read.
+            UsageError: if the path is not a run directory, or its database cannot be read.
         """
         run = cls(path)
         if not is_run(path):
@@ -138,12 +138,12 @@ class Run:
         return run
 
     def discard_if_empty(self) -> bool:
-        """Remove what the run wrote if no step was ever measured in it; return whether that was so."""
+        """Remove the run's files if it never measured a step; return whether they were removed."""
         if any(lane.lr.size for lane in self.lanes()):
             return False
         for name in FILES:
             (self.path / name).unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something of the user's is in it, or it is the working directory
+        with contextlib.suppress(OSError):  # it has files of the user's, or is the working directory
             self.path.rmdir()
         return True
 
@@ -181,7 +181,7 @@ class Run:
         self._database.add_plan(lanes, planned)
 
     def plan(self) -> list[PlannedLane]:
-        """Return the planned lanes, by number."""
+        """Return the planned lanes, in the order of their numbers."""
         return self._database.plan()
 
     def add_lane(self, result: LaneResult) -> None:
@@ -199,11 +199,11 @@ class Run:
         self._database.add_lanes(results, **facts)
 
     def outcomes(self) -> dict[int, Outcome]:
-        """Return the outcome of each stored lane, by number."""
+        """Return the outcomes of the stored lanes: lane number -> outcome."""
         return self._database.outcomes()
 
     def lanes(self) -> list[LaneResult]:
-        """Return every stored lane, by number."""
+        """Return every stored lane, in the order of the numbers."""
         return self._database.lanes()
 
     def record(self) -> RunRecord:
@@ -232,14 +232,14 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep every other process from running this run's lanes, and keep the database open, inside.
+        """Lock the run against other processes, and keep the database open, inside the block.
 
-        The operating system lets go of the lock when this process dies.
+        The operating system releases the lock when this process dies.
 
         Raises:
-            UsageError: if another process holds the run; says which.
+            UsageError: if another process has locked the run; the message says which one.
         """
-        lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have it for a moment
+        lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have the lock for a moment
         try:
             lock.acquire()
         except Timeout:
@@ -258,19 +258,19 @@ class Run:
 
     @property
     def holder(self) -> Mapping[str, Any] | None:
-        """The process that runs it at this moment: pid, host, since; None if no process does."""
+        """The process that runs the lanes at this moment: pid, host, since; None if there is none."""
         lock = FileLock(self.path / LOCK, timeout=0)
         try:
             with lock:
                 return None
         except Timeout:
             return self.facts().holder
-        except OSError:  # we may not lock it
+        except OSError:  # this user may not lock the file
             return None
 
 
 def default_path(name: str, command: str) -> Path:
-    """Return runs/<name>-<command>-<time>, with a number behind it if that is taken."""
+    """Return runs/<name>-<command>-<time>, with a number at the end if that path exists."""
     base = f"{name}-{command}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / base, 2
     while path.exists():

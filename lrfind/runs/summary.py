@@ -44,7 +44,7 @@ def summarize(record: RunRecord) -> dict[str, Any]:
 
 
 def status(run: Run) -> dict[str, Any]:
-    """Return how far a run is, and what it answers so far."""
+    """Return the progress of a run, and its answer so far."""
     result, holder = read_result(run), run.holder
     answer = result.answer
     return {

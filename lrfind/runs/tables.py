@@ -1,15 +1,24 @@
-"""Lane results as tables, for people and for CSV; floats read back from these give the same bits.
+"""Lane results as tables, for people and for CSV. A float that is read back from a table has the same bits.
 
-steps.csv: lane, seed, step, lr (used by the optimizer at that step), loss (measured before the update that
-uses lr), smoothed_loss (see `analysis.curves.smooth`; nan from the first non-finite loss on), and, where
-there are any, held_out_loss, grad_norm (before clipping), momentum (where the schedule moves it) and skipped
-(1 where float16 overflowed, so that no step was taken). In a sweep also val_loss and metric, on the rows of
-the steps before whose update the validation split was evaluated; the evaluation at the end stands in
-lanes.csv. lanes.csv: lane, variant (where a run compares several), seed, lr (the peak; a ramp's end),
-outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth of the steps),
-val_loss, metric, rung (of a pruned lane), train_seconds.
-health.csv: lane, variant, seed, lr (of the step), then the fields of `analysis.health.LayerHealth`; a row a
-look at a layer. In all tables nan stands where there is nothing.
+steps.csv has one row for each step of a lane, with these columns:
+
+- lane, seed, step;
+- lr: used by the optimizer at that step;
+- loss: measured before the update that uses lr;
+- smoothed_loss: see `analysis.curves.smooth`; nan from the first non-finite loss on;
+- only where they were measured: held_out_loss, grad_norm (before clipping), momentum (where the schedule
+  moves it) and skipped (1 where float16 overflowed, so that no step was taken);
+- in a sweep: val_loss and metric. An evaluation stands in the row of the step whose update follows it; the
+  evaluation at the end stands in lanes.csv.
+
+lanes.csv has one row for each lane: lane, variant (where a run compares several), seed, lr (the peak; for a
+ramp its end), outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth
+of the steps), val_loss, metric, rung (of a pruned lane), train_seconds.
+
+health.csv has one row for each layer in each look: lane, variant, seed, lr (of the step), then the fields of
+`analysis.health.LayerHealth`.
+
+In all tables, nan stands for a missing value.
 """
 
 from __future__ import annotations
@@ -48,7 +57,7 @@ def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
 
 
 def _by_step(result: LaneResult) -> tuple[Array, Array]:
-    """Validation loss and metric (t,), on the steps that an evaluation came before; NaN elsewhere."""
+    """Validation loss and metric (T,), at the step whose update follows the evaluation; NaN elsewhere."""
     val_loss, metric = np.full((2, result.lr.size), np.nan)
     for evaluation in result.evaluations:
         if evaluation.step < result.lr.size:

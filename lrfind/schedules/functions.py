@@ -1,14 +1,14 @@
 """Learning rates as functions of the step.
 
 A schedule takes step numbers (N,), counted from 0, and T = `steps`, the number of steps. It returns (N,)
-multipliers of the peak lr, which are 1.0 at the peak. It keeps no state, so it can be asked for any step by
-itself. Its arguments mean the same in all schedules:
+multipliers of the peak lr, which are 1.0 at the peak. It keeps no state, so it can compute any
+step without the steps before. The arguments mean the same in all schedules:
 
 - A length (`warmup`, `period`, `every`, `decay`, an entry of `at`) is a whole number of steps, or a share of
-  the steps strictly between 0 and 1, which is rounded.
+  the steps strictly between 0 and 1, which is rounded to whole steps.
 - `warmup` is a length of W steps. A step t < W has the multiplier (t + 1) / (W + 1), so step W is the first
-  step at the peak. The schedule itself begins there, and the t and T of its formula and its lengths count
-  from there. This is torch's `SequentialLR` of `LinearLR(start_factor=1 / (W + 1), total_iters=W)` and the
+  step at the peak. The schedule itself begins at step W: t, T and the lengths in its formula count from
+  there. This is torch's `SequentialLR` of `LinearLR(start_factor=1 / (W + 1), total_iters=W)` and the
   schedule.
 - `end` is the share of the peak that is reached at t = T, one step after the last step. So with `end=0`, the
   last step still learns. (`one_cycle` reaches its end *at* the last step, as torch's does.)
@@ -206,7 +206,7 @@ def inverse_time(
     every: int | float | None = None,
     warmup: int | float = 0,
 ) -> Array:
-    """Fall as one over the time, or as a power of that (Robbins & Monro 1951).
+    """Fall as 1 / time, or as a power of 1 / time (Robbins & Monro 1951).
 
     The multiplier is (1 + rate t / every) ** -power. `every=None` means T, so by default the lr falls to a
     tenth, as in `exponential`. With `power=1`, this is Keras's `InverseTimeDecay`. With `every=1`, it is
@@ -221,11 +221,11 @@ def inverse_time(
 
 
 def inverse_sqrt(step: Array, steps: int, *, warmup: int | float = 0.1) -> Array:
-    """Rise, then fall as one over the root of the step (Vaswani et al. 2017, arXiv:1706.03762, eq. 3).
+    """Rise, then fall as 1 / sqrt(step) (Vaswani et al. 2017, arXiv:1706.03762, eq. 3).
 
-    The multiplier is min(s / W, sqrt(W / s)), with s = t + 1 and W of at least 1. This is the paper's lr over
-    its highest value, which the paper sets by the model's width. The rise is that of the paper and not that
-    of the other schedules: the peak is at step W - 1.
+    The multiplier is min(s / W, sqrt(W / s)), with s = t + 1 and W of at least 1. This is the paper's lr
+    divided by its highest value; the paper computes that value from the model's width. The rise is that of
+    the paper and not that of the other schedules: the peak is at step W - 1.
 
     >>> inverse_sqrt(np.arange(8), 8, warmup=2).round(3)
     array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])
@@ -314,8 +314,8 @@ def one_cycle(
         step: (N,) step numbers.
         steps: T.
         rise: the share of the steps until the peak, which is at t = rise * T - 1; torch's `pct_start`.
-        start: the share of the peak at the first step; one over torch's `div_factor`.
-        end: the share of the peak at the last step; in torch, it is the start over `final_div_factor`.
+        start: the share of the peak at the first step; 1 / `div_factor` in torch.
+        end: the share of the peak at the last step; start / `final_div_factor` in torch.
         anneal: the line that each phase follows; torch's `anneal_strategy`.
         three_phase: whether the lr falls to `start` in as many steps as the rise took, and then to `end`;
             otherwise it falls to `end` in one phase.
@@ -404,7 +404,7 @@ def join(
     """
     if len(parts) != len(at) + 1:
         raise UsageError(
-            "join needs one entry of `at` between each two neighbouring parts; found"
+            "join needs one entry of `at` for each border between two parts; found"
             f" {counted(len(at), 'entry')} for {counted(len(parts), 'part')}."
         )
     borders = [0, *(_length("at", border, steps, least=1) for border in at), steps]
@@ -468,7 +468,7 @@ def _every(every: Length | None, length: int) -> int:
 
 
 def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Array, int], Array]) -> Array:
-    """Rise to the peak, then follow `shape`, a function of the steps since then and of their number."""
+    """Rise to the peak, then follow `shape`, a function of the steps since the peak and of their number."""
     rise = _rise(warmup, steps)
     step = np.asarray(step, np.float64)
     since = np.maximum(step - rise, 0)
@@ -476,7 +476,7 @@ def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Arra
 
 
 def _fall(step: Array, steps: int, warmup: Length, end: float, shape: Callable[[Array, int], Array]) -> Array:
-    """Follow `shape` after the warmup; it goes from 1 to 0 and is stretched to go from 1 to `end`."""
+    """Follow `shape` after the warmup; `shape` goes from 1 to 0, and is stretched to go from 1 to `end`."""
     require("end", end, 0 <= end <= 1, "a share of the peak, from 0 to 1")
     return _after_warmup(step, steps, warmup, lambda t, length: _down_to(end, shape(t, length)))
 
@@ -543,7 +543,7 @@ def _turns(steps: int, rise: float, three_phase: bool) -> list[float]:
 
 
 def _through(step: Array, turns: Sequence[float], levels: Sequence[float], anneal: str) -> Array:
-    """Go through the levels (P + 1,) of P phases, and reach each one at its turn (P + 1,)."""
+    """Go through the `levels` (P + 1,) of P phases, and reach each level at its step in `turns` (P + 1,)."""
     line = _choice("anneal", anneal, {"cosine": _half_cosine, "linear": _straight})
     t, begin, level = np.asarray(step, np.float64), np.asarray(turns), np.asarray(levels)
     phase = np.searchsorted(begin[1:-1], t)  # a turn belongs to the phase that it ends

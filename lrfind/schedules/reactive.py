@@ -30,16 +30,17 @@ def reduce_on_plateau(
 
     This equals torch's `ReduceLROnPlateau` in mode "min" with a relative threshold, evaluation for
     evaluation. A loss is an improvement if it is below best * (1 - threshold). So if the best loss is
-    negative, a loss that is hardly worse is an improvement too. NaN is no improvement.
+    negative, a loss that is slightly higher is an improvement too. NaN is no improvement.
 
     Args:
         val_losses: the loss of every evaluation so far.
         peak: the lr before any reduction.
         factor: the factor of each reduction, above 0 and below 1.
-        patience: the number of evaluations without an improvement that are allowed; the next one reduces.
+        patience: the number of evaluations without an improvement that are allowed; the next one reduces
+            the lr.
         threshold: the relative fall of the loss that counts as an improvement, at least 0 and below 1.
         cooldown: the number of evaluations after a reduction that do not count.
-        min_lr: the lr below which nothing is reduced.
+        min_lr: the lowest lr; a reduction stops there.
 
     Returns:
         The multiplier of the peak after these evaluations.
@@ -69,10 +70,10 @@ def reduce_on_plateau(
 def plateaued(val_losses: Sequence[float], *, patience: int, threshold: float = 1e-4) -> bool:
     """Return whether the last `patience` evaluations show no improvement, so that a run may stop early.
 
-    This is so if none of them is below best - threshold * |best|, where `best` is the lowest loss before
-    them. NaN is never an improvement. If there is no number before them, any number is an improvement. With
-    `threshold=0` this equals Keras's `EarlyStopping`, whose `min_delta` is absolute. With a threshold, Keras
-    measures from the last loss that was lower by that much; we measure from the lowest loss.
+    This is the case if none of these losses is below best - threshold * |best|, where `best` is the lowest
+    loss before them. NaN is never an improvement. If there is no number before them, any number is an
+    improvement. With `threshold=0` this equals Keras's `EarlyStopping`, whose `min_delta` is absolute. With a
+    threshold, Keras measures from the last loss that was lower by that much; we measure from the lowest loss.
 
     Args:
         val_losses: the loss of every evaluation so far.

@@ -28,21 +28,22 @@ WARM_STEPS = 3
 FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 3, 10, 0.25
 CLOSE_LOSS = {"float32": 1e-4, "bfloat16": 1e-2}  # relative: a stack sums in another order than a plain lane
 CLOSE_TENSOR = 5e-2  # relative to the norm; a mistake shows as a difference of the order of 1
-ROUNDING = 0.2  # times CLOSE_LOSS: the share of the largest norm that is mere rounding in other tensors
+ROUNDING = 0.2  # in each gradient, ROUNDING * CLOSE_LOSS of the largest norm counts as rounding
 MIB, GIB = 2**20, 2**30
 
 
 def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, seed: int) -> Mode:
-    """Choose how to train the lanes of one seed, on about ten steps in each mode.
+    """Choose the mode for the lanes of one seed, from about ten steps in each mode.
 
     Args:
         problem: what to train.
-        section: what was asked for. With `lanes: auto`, single and stacked lanes are timed, on one thread and
-            on as many as torch has, because small tensors and busy machines are faster with one. With a mode
-            that is named, and then `threads` or torch's own number of them, two runs give the same results to
-            the last digit. Single lanes replace stacked ones that are not possible or that fail their check.
+        section: the mode that the config asks for. With `lanes: auto`, single and stacked lanes are timed,
+            each on one thread and on torch's own number of threads, because small tensors and busy machines
+            are faster with one. A named mode runs on `threads` threads, or else on torch's own number of
+            threads, so two runs give the same results to the last digit. If stacked lanes are not possible
+            or fail their check, single lanes are used.
         lanes: K, the number of lanes of one seed.
-        lr: an lr for the steps at which training is calm.
+        lr: the lr of the timed steps, at which training is calm.
         seed: the seed for the steps.
 
     Raises:
@@ -56,7 +57,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
     except (Exception, SystemExit) as error:
         raise first_steps_error(error) from error
     seconds, threads = _fastest(choices, lambda: _step(setup, lr))
-    single = Mode("single", "that was asked for", threads=threads, seconds_per_step=seconds)
+    single = Mode("single", "as requested", threads=threads, seconds_per_step=seconds)
     if section.lanes == "single":
         return single
     if lanes < 2:
@@ -78,7 +79,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
         return replace(single, reason=measured, ratio=ratio)
     return Mode(
         "stacked",
-        f"that was asked for; {measured}" if section.lanes == "stacked" else measured,
+        f"as requested; {measured}" if section.lanes == "stacked" else measured,
         threads=stack_threads,
         seconds_per_step=stack_seconds / size,
         stack_size=size,
@@ -88,7 +89,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
 
 
 def _most_lanes(problem: Problem, section: LanesSection, seed: int) -> int | str:
-    """Return how many lanes of a stack fit into its memory, or why not even two do."""
+    """Return the number of lanes that fit into the memory of a stack, or the reason why not even two fit."""
     try:
         size = lane_bytes(problem.setup(seed))
     except (Exception, SystemExit) as error:  # whatever a user's model refuses
@@ -103,7 +104,7 @@ def _most_lanes(problem: Problem, section: LanesSection, seed: int) -> int | str
 def _time_stack(
     problem: Problem, section: LanesSection, choices: Sequence[int], size: int, lr: float, seed: int
 ) -> tuple[float, int] | str:
-    """Return the seconds of a stack's step and the fastest number of threads, or what is wrong with it."""
+    """Return the seconds of a stack's step and the fastest number of threads, or why stacks are refused."""
     try:
         plain = _first_steps_of_a_lane(_bare(problem, seed), lr)
         bare = _bare(problem, seed)
@@ -119,7 +120,7 @@ def _time_stack(
 
 @contextmanager
 def computing_with(threads: int) -> Iterator[None]:
-    """Let torch compute with so many threads inside, and with as many as before afterwards."""
+    """Let torch compute with `threads` threads inside the block, and with the previous number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -129,9 +130,9 @@ def computing_with(threads: int) -> Iterator[None]:
 
 
 def lane_bytes(setup: Setup) -> int:
-    """Return the memory of one lane of a stack: weights, gradients, optimizer state and activations.
+    """Return the bytes of one lane of a stack: weights, gradients, optimizer state and activations.
 
-    The activations are what autograd keeps of one forward pass.
+    The activations are the tensors that autograd keeps of one forward pass.
     """
     kept: dict[int, int] = {}
 
@@ -143,7 +144,7 @@ def lane_bytes(setup: Setup) -> int:
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         batch_loss(setup.model, setup.loss_fn, next(setup.batches))
     activations = sum(size for at, size in kept.items() if at not in weights)
-    return activations + 5 * sum(weights.values())  # themselves, a copy, gradients, two moments
+    return activations + 5 * sum(weights.values())  # weights, a copy of them, gradients, two moments
 
 
 class _FirstSteps(NamedTuple):
@@ -153,7 +154,7 @@ class _FirstSteps(NamedTuple):
         losses: the loss of each step.
         gradients: the gradients of the second step.
         buffers: the buffers after the second step.
-        reassigned: the buffers that `forward` gave a new tensor, which a stack would not see.
+        reassigned: the buffers to which `forward` assigned a new tensor; a stack would not see it.
     """
 
     losses: Array
@@ -181,19 +182,19 @@ def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
 
 
 def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> str | None:
-    """Return what a stack does differently from a single lane; None if nothing."""
+    """Describe the first difference between a stack and a single lane; None if there is none."""
     if plain.reassigned:
         return f"forward gives the buffer {plain.reassigned[0]} a new tensor instead of changing it in place"
     for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
         if not np.allclose(ours, loss, rtol=close_loss, atol=1e-6, equal_nan=True):
             other = ours[np.argmax(np.abs(ours - loss))]
-            return f"at step {step} its loss is {loss:.6g}, theirs {other:.6g}"
+            return (
+                f"at step {step} the loss is {loss:.6g} in the single lane and {other:.6g} in a stacked one"
+            )
     unused = next((name for name in stacked.gradients if name not in plain.gradients), None)
     if unused is not None:
-        return (
-            f"{unused} takes no part in the loss, so that weight decay and l1 leave it alone in a plain lane"
-        )
-    # A bias before a batch norm, for one, has a gradient that is nothing but rounding.
+        return f"{unused} takes no part in the loss, so weight decay and l1 do not change it in a single lane"
+    # The gradient of a bias before a batch norm, for example, is only rounding.
     largest = max((float(tensor.cpu().double().norm()) for tensor in plain.gradients.values()), default=0.0)
     rounding = ROUNDING * close_loss * largest
     for kind, tensors, expected, floor in (
@@ -212,7 +213,7 @@ def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> 
 
 
 def _bare(problem: Problem, seed: int) -> Setup:
-    """Return a lane's parts whose steps take one batch and its gradient, without clipping and the like."""
+    """Return a lane's parts with plain steps: one batch and its gradient, without clipping and the like."""
     setup = problem.setup(seed)
     return replace(setup, recipe=Recipe(precision=setup.recipe.precision))
 
@@ -223,7 +224,7 @@ def _step(setup: Setup, lr: float, steps: int = 1) -> None:
 
 
 def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float, int]:
-    """Return the median time of a step with the number of threads that is fastest, and that number."""
+    """Return (seconds, threads): the fastest number of threads, and the median time of a step with it."""
     times = []
     for threads in choices:
         with computing_with(threads):
@@ -233,7 +234,7 @@ def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float,
 
 
 def _seconds(step: Callable[[], object]) -> float:
-    """Return the median time of a step; fewer steps are timed where each takes long."""
+    """Return the median time of a step; if steps are slow, fewer of them are timed."""
     times: list[float] = []
     while len(times) < FEWEST_TIMED or (len(times) < MOST_TIMED and sum(times) < ENOUGH_SECONDS):
         began = time.perf_counter()

@@ -22,8 +22,8 @@ class Score(NamedTuple):
 
     Attributes:
         loss: () the mean over the batch; (K,) for stacked lanes.
-        part: () the share of right answers, or the mean squared error; the loss where the metric needs
-            neither; (K,) for stacked lanes.
+        part: () the number that the metric is computed from: the share of right answers, the mean squared
+            error, or else the loss; (K,) for stacked lanes.
     """
 
     loss: Tensor
@@ -33,8 +33,12 @@ class Score(NamedTuple):
 def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None:
     """Choose the metric that fits a task.
 
-    It is the accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`; the perplexity for
-    cross-entropy with more than one target per row, as in sequences; R^2 for numbers; None for anything else.
+    The metric is:
+
+    - the accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`;
+    - the perplexity for cross-entropy with more than one target per row, as in sequences;
+    - R^2 for targets that are floating-point numbers;
+    - None for anything else.
     """
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
         return None
@@ -103,14 +107,14 @@ def evaluate(
 
 
 def held_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
-    """Return the loss of one batch in evaluation mode, without gradients; keep every module's mode."""
+    """Return the loss of one batch in evaluation mode, without gradients; restore every module's mode."""
     with evaluating(model), torch.no_grad():
         return batch_loss(model, loss_fn, batch).item()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode inside the block, and afterwards every submodule's own mode again."""
+    """Set evaluation mode inside the block, and restore the mode of every submodule afterwards."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

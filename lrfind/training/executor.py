@@ -1,4 +1,4 @@
-"""Executors: they train lanes of one seed, one lane or a stack of lanes, and record what these measure."""
+"""Executors: each trains lanes of one seed, either one lane or a stack, and records the measurements."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch
 
-BLOCK = 16  # steps of a stack between two looks at its losses
+BLOCK = 16  # the number of steps that a stack takes before its losses are read
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What all lanes of a run have in common besides the problem.
+    """The settings that all lanes of a run share, besides the problem.
 
     Attributes:
         factor: the factor of `DivergenceRule`.
@@ -39,9 +39,11 @@ class Conditions:
         evaluated: whether lanes are evaluated at all.
         rungs: the numbers of steps after which lanes are pruned; empty for never.
         grad_norm: whether to measure the norm of the gradient too; for single lanes only.
-        early_stop: when a lane ends before its last step; None for never.
-        pause_every: the number of steps between other pauses, in which a lane's state may be stored.
-        looks: how often a lane's layers are looked at, evenly over its steps; see `lrfind.analysis.health`.
+        early_stop: the rule that ends a lane before its last step; None for never.
+        pause_every: the number of steps between further pauses, in which a lane's state may be stored; None
+            for no further pauses.
+        looks: the number of looks at a lane's layers, spread evenly over its steps; see
+            `lrfind.analysis.health`.
     """
 
     factor: float = AT_A_CONSTANT_LR
@@ -54,12 +56,15 @@ class Conditions:
     looks: int = 0
 
     def stops(self, steps: int) -> list[int]:
-        """Return after how many steps training pauses: for evaluations, for rungs and at the end."""
+        """Return the numbers of steps after which training pauses.
+
+        It pauses for evaluations, for further pauses (`pause_every`), for rungs, and at the end.
+        """
         every = [range(n, steps, n) for n in (self.eval_every, self.pause_every) if n]
         return sorted({*itertools.chain(*every), *self.rungs, steps})
 
     def evaluated_at(self, step: int, steps: int) -> bool:
-        """Return whether lanes are evaluated after so many steps."""
+        """Return whether lanes of `steps` steps are evaluated after the first `step` steps."""
         return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
 
 
@@ -69,7 +74,7 @@ ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
 
 @dataclass
 class LaneRecord:
-    """What one lane has measured so far; `outcome` is None until the lane ends."""
+    """The measurements of one lane so far; `outcome` is None until the lane ends."""
 
     lane: Lane
     conditions: Conditions
@@ -92,7 +97,7 @@ class LaneRecord:
             self.outcome = "diverged"
 
     def take_looks(self, rows: Sequence[LayerHealth]) -> None:
-        """Take looks up to the lane's last step, since a stack goes on while its other lanes need it."""
+        """Take the looks up to the lane's last step; its stack may have continued for other lanes."""
         last = len(self.steps) - 1
         for row in rows:
             if row.step < last or (row.step == last and not self.outcome):
@@ -108,7 +113,7 @@ class LaneRecord:
             self.outcome = "finished"
 
     def lr(self, ahead: slice) -> Array:
-        """Return the lrs of these steps, as far as they follow from the evaluations so far."""
+        """Return the lrs of these steps, according to the evaluations so far."""
         lr, reaction = self.lane.lr[ahead], self.lane.reaction
         if reaction is None or reaction.to != "val_loss":
             return lr
@@ -122,7 +127,7 @@ class LaneRecord:
 
     @property
     def damping(self) -> Callable[[float], float] | None:
-        """The function from the norm of the next step's gradient to what its lr is multiplied by; or None."""
+        """A function from a step's gradient norm to the factor of its lr; None if the lr ignores the norm."""
         reaction = self.lane.reaction
         if reaction is None or reaction.to != "grad_norm":
             return None
@@ -136,7 +141,7 @@ class LaneRecord:
         return damp
 
     def result(self, outcome: Outcome) -> LaneResult:
-        """Return what was measured, with this outcome unless the lane has one."""
+        """Return the measurements as a result; `outcome` counts only if the lane has no outcome yet."""
 
         def column(values: list[Any]) -> Any:
             return None if not values or values[0] is None else np.array(values, dtype=np.float64)
@@ -251,7 +256,10 @@ class SingleExecutor:
 
 
 class StackExecutor:
-    """Trains lanes as one stack. It raises an exception, which may be one lane's fault or the stack's."""
+    """Trains lanes as one stack.
+
+    It does not record an exception but raises it, because one lane or the whole stack may have caused it.
+    """
 
     def __init__(
         self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
@@ -263,7 +271,7 @@ class StackExecutor:
         self._inside = self.records  # the records of the stack's lanes, some of which may have ended
 
     def advance(self, until: int) -> None:
-        """Train up to step `until`, and leave lanes out that have ended where that pays."""
+        """Train up to step `until`; leave out the lanes that have ended, where that saves time."""
         stack, gauge = self._begun()
         while live := [record for record in self._inside if not record.outcome]:
             at = len(live[0].steps)
@@ -277,7 +285,7 @@ class StackExecutor:
                 self._inside = live
             ahead = slice(at, min(at + BLOCK, until))
             lr = np.stack([record.lr(ahead) for record in self._inside], axis=1)  # (T, K)
-            momentum = self._inside[0].momentum(ahead)  # lanes of a stack have it in common
+            momentum = self._inside[0].momentum(ahead)  # all lanes of a stack have the same momentum
             table = stack.train(lr, momentum, start=at, gauge=gauge)
             for i, losses in enumerate(table.tolist()):
                 self._take(at + i, lr[i].tolist(), losses)

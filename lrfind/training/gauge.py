@@ -17,9 +17,9 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth
 from lrfind.errors import in_one_line
 
-MEMORY = 4  # looks without gradient that make a unit dead: one batch alone may just not activate it
+MEMORY = 4  # a unit is dead after this many looks without gradient, since one batch may just not activate it
 ROOT = "(model)"  # the name of the layer for parameters that belong to the model itself
-MOST_WAITING = 2**22  # numbers that may wait to be measured together with those of later looks
+MOST_WAITING = 2**22  # the most numbers that wait for later looks, to be measured together with these
 NO_MATRIX = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]
@@ -70,9 +70,9 @@ class _Look:
 class Gauge:
     """Looks at the layers of one lane, or of each of K lanes of a stack.
 
-    Tensors have a leading axis of lanes (K, ...) and are passed by their parameters' names. A look copies the
-    weights, their gradients and their update; the measurements are computed for several looks together,
-    because on small models the cost is the number of operations.
+    Tensors have a leading axis of lanes (K, ...) and are passed as mappings from parameter names. A look
+    copies the weights, their gradients and their update. The measurements are computed for several looks
+    together, because on small models the time depends on the number of operations.
 
     Attributes:
         model: the model that has the layers.
@@ -80,7 +80,8 @@ class Gauge:
         steps: the steps at which it looks.
         clip_norm: see `lrfind.problem.setup.Recipe`.
         clip_value: see there.
-        awake: for each of the last few looks, which units of all layers had a gradient (K, units).
+        awake: for each of the last few looks, an array (K, units) that marks the units with a gradient, of
+            all layers.
     """
 
     model: nn.Module
@@ -104,7 +105,7 @@ class Gauge:
 
     @property
     def awaits_update(self) -> bool:
-        """Return whether the update of the step of the last look is still missing."""
+        """Return whether the last look still waits for the update of its step."""
         return bool(self._looks) and self._looks[-1].update is None
 
     def look(
@@ -117,7 +118,7 @@ class Gauge:
     def _look(
         self, step: int, parameters: Mapping[str, Tensor], gradients: Mapping[str, Tensor | None]
     ) -> None:
-        if not self._trained_layers:  # the optimizer has parameters of the loss alone
+        if not self._trained_layers:  # the optimizer only has parameters of the loss
             return
         has_gradient, dense = [], []
         for layer in self._trained_layers:
@@ -126,7 +127,7 @@ class Gauge:
         self._looks.append(_Look(step, self._flat(parameters), _in_a_row(dense), has_gradient))
 
     def updated(self, parameters: Mapping[str, Tensor]) -> None:
-        """Record the update of the step of the last look, once the optimizer has made it."""
+        """Complete the last look, after the optimizer has made the update of its step."""
         with self._looks_end_on_failure():
             last = self._looks[-1]
             last.update = self._flat(parameters).sub_(last.weights)
@@ -134,7 +135,7 @@ class Gauge:
                 self._measure()
 
     def keep(self, index: Sequence[int]) -> None:
-        """Keep only the lanes at these places of the stack; `take` the looks so far before that."""
+        """Keep only the lanes at these places of the stack. Call `take` first, for the looks so far."""
         self.awake = [units[[*index]] for units in self.awake]
 
     def take(self) -> list[list[LayerHealth]]:
@@ -147,9 +148,9 @@ class Gauge:
 
     @contextmanager
     def _looks_end_on_failure(self) -> Iterator[None]:
-        """Turn a failure inside the block, such as lack of memory, into the end of the looks.
+        """End the looks, with a warning, if the block fails, for example for lack of memory.
 
-        An observer must not end a training.
+        A failed look must not end the training.
         """
         try:
             yield
@@ -211,7 +212,7 @@ class Gauge:
         return parts
 
     def _dead(self, gradients: Sequence[Tensor], lanes: int) -> Array:
-        """Return the share (M K, L) of each layer's units without gradient in all of the last few looks."""
+        """Return the share (M K, L) of each layer's units that had no gradient in the last few looks."""
         shares = np.full((len(gradients[0]), len(gradients)), np.nan)
         with_units = [place for place, layer in enumerate(self._trained_layers) if layer.units]
         if not with_units:

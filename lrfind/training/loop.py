@@ -91,7 +91,7 @@ def train(
 
 
 def _backward(setup: Setup) -> float:
-    """Add the gradient of the next step's loss, and return that loss: the mean over its batches."""
+    """Add the gradient of the next step's loss to `.grad`; return this loss, the mean over its batches."""
     losses = []
     for _ in range(setup.recipe.accumulate):
         with setup.casting():
@@ -159,11 +159,11 @@ def _norm(parameters: list[Tensor]) -> float:
 
 
 def _update(setup: Setup, *, skip: bool) -> None:
-    """Take the optimizer's step; a gradient scaler skips the step of a gradient that overflowed."""
+    """Take the optimizer's step; with a loss scaler, skip the step if its gradient overflowed."""
     if setup.scaler is None:
         setup.optimizer.step()
         return
-    if not skip:  # a fused SGD skipped at its first step would keep uninitialised momentum
+    if not skip:  # if the scaler skipped the first step of a fused SGD, the momentum would stay uninitialised
         setup.scaler.step(setup.optimizer)
     setup.scaler.update()
 

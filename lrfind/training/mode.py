@@ -6,21 +6,22 @@ from dataclasses import dataclass
 from typing import Literal
 
 BYTES_PER_STEP = 170
-"""What a step of a lane takes on the disk, in the database and in steps.csv together, about."""
+"""The approximate bytes of one step of a lane on the disk, in the database and in steps.csv together."""
 
 
 @dataclass(frozen=True)
 class Mode:
-    """How the lanes of a run are trained. It is stored before the first lane, so that `resume` does the same.
+    """How the lanes of a run are trained. It is stored before the first lane, and `resume` uses it.
 
     Attributes:
         lanes: "single", one after another, or "stacked", many as one stacked model.
-        reason: why, in words.
+        reason: the reason for this mode, in words.
         threads: the number of threads that torch computes with.
-        seconds_per_step: the measured time of a step of one lane; in a stack, its share.
+        seconds_per_step: the measured time of a step of one lane; in a stack, the time of the stack's step
+            divided by its lanes.
         stack_size: the most lanes in one stack; 1 for single lanes.
         compile: whether stacks are compiled.
-        ratio: how many times as fast as single lanes the stacked ones are; None where that was not measured.
+        ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
     """
 
     lanes: Literal["single", "stacked"]
@@ -34,7 +35,7 @@ class Mode:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sweep will take, about.
+    """The approximate cost of a sweep.
 
     Attributes:
         lanes: the number of lanes.

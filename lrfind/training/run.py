@@ -34,14 +34,15 @@ def run_lane(
         problem: what to train.
         lane: the lane's seed and lrs.
         conditions: what all lanes of the run have in common.
-        keep: called with the lane's result as soon as the lane ends; also if it was interrupted or failed,
-            before the exception goes on.
+        keep: called with the lane's result as soon as the lane ends. If the lane is interrupted or fails,
+            this happens before the exception leaves this function.
         watch: called after every step.
-        begin: called with the executor before the first step, to put it where an earlier run of it stopped.
-        paused: called with the executor at every stop of the conditions, when that stop's own work is done.
+        begin: called with the executor before the first step, to restore the state in which an earlier
+            run of the lane stopped.
+        paused: called with the executor at every stop of the conditions, after evaluation and pruning.
 
     Raises:
-        LrfindError: if training raises; the lane is kept as failed, with what it had measured.
+        LrfindError: if training raises an exception; the lane is kept as failed, with its measurements.
     """
 
     def interrupted(results: Sequence[LaneResult]) -> None:
@@ -111,7 +112,7 @@ def run_lanes(
             members = [lane for stack in side_by_side for lane in stack]
             try:
                 results = together(side_by_side)
-            except (Exception, SystemExit) as error:  # a stack's: a single lane records its own
+            except (Exception, SystemExit) as error:  # of a stack; a single lane records its own failure
                 note(
                     f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
                     f" they failed ({in_one_line(error, 200)})."
@@ -134,7 +135,7 @@ def _train(
         executors: the executors of the lanes.
         problem: what to train.
         conditions: what the lanes have in common.
-        interrupted: called with what was measured when an interruption goes through.
+        interrupted: called with the results so far if an interruption stops the training.
         paused: called after every stop.
 
     Returns:
@@ -142,7 +143,7 @@ def _train(
     """
     records = [record for executor in executors for record in executor.records]
     steps, done = records[0].lane.lr.size, len(records[0].steps)
-    generators: dict[int, Any] = {}  # executor -> the state that its dropout and its loader draw from
+    generators: dict[int, Any] = {}  # number of an executor -> random state of its dropout and loader
     try:
         for stop in (stop for stop in conditions.stops(steps) if stop > done):
             for number, executor in enumerate(executors):
@@ -162,7 +163,7 @@ def _train(
                 _prune(records, conditions.rungs.index(stop))
             paused()
     except (KeyboardInterrupt, Stopped):
-        # All of them, also those that had ended: on resume they must be trained, and pruned, together again.
+        # All lanes, also those that had ended, because `resume` must train and prune them together again.
         cut = [record.result("interrupted") for record in records if record.steps]
         interrupted([replace(result, outcome="interrupted", rung=None) for result in cut])
         raise
@@ -170,10 +171,11 @@ def _train(
 
 
 def stackable_groups(lanes: Sequence[Lane]) -> list[list[Lane]]:
-    """Group lanes by what the lanes of one stack must have in common, seed after seed.
+    """Group the lanes that one stack can train together, seed after seed.
 
-    Lanes of one stack share the seed and, where their schedules move it, the momentum. Lanes whose lr follows
-    the norm of their gradient are apart, because a stack does not measure that norm.
+    Lanes of one stack share the seed and, where their schedules move the momentum, also the momentum. Lanes
+    whose lr follows the norm of their gradient form groups of their own, because a stack does not measure
+    that norm.
     """
     groups: dict[tuple[Any, ...], list[Lane]] = {}
     for lane in sorted(lanes, key=lambda lane: lane.seed):

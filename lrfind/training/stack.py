@@ -2,9 +2,9 @@
 
 The parameters of the lanes are stacked, `vmap` runs the forward over them on one batch, and one ordinary
 `torch.optim` step is taken at lr 1 on the stacked tensors. For the optimizers that the catalog calls
-stackable, the update is linear in the lr, so moving each lane by lr[lane] of the way gives the same result as
-separate optimizers. The idea is that of HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr is one more
-axis, not one more optimizer.
+stackable, the update is linear in the lr, so moving each lane by the share lr[lane] of this step gives the
+same result as separate optimizers. The idea comes from HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr
+is one more axis, not one more optimizer.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class Stack:
         return (loss, gradients) if count == 1 else (loss / count, [part / count for part in gradients])
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
-        """Return each lane's loss (K,) and trained parameters' gradients (K, ...); update the buffers."""
+        """Return the losses (K,) and the gradients (K, ...) of the trained parameters; update the buffers."""
         if not (self._trace and type(batch) is tuple and all(isinstance(part, Tensor) for part in batch)):
             return self._differentiate(batch)
         key = (self.lanes, *(part.shape for part in batch))
@@ -234,11 +234,11 @@ class Stack:
         return losses.detach(), list(gradients)
 
     def _record(self, batch: tuple[Tensor, ...]) -> Callable[..., list[Tensor]]:
-        """Record what `_differentiate` computes as one graph, a function of a flat list of tensors.
+        """Record the computation of `_differentiate` as a graph: a function of a flat list of tensors.
 
         The tensors are (*parameters, *buffers, *fixed, *batch). The graph uses `torch.func.grad`. Without
-        recording, that is slower than autograd; recorded, it is faster, because it leaves the gradients in
-        the layout of the parameters, which the optimizer needs.
+        recording, `torch.func.grad` is slower than autograd. Recorded, it is faster, because its gradients
+        have the layout of the parameters, which the optimizer needs.
         """
         names = list(self._parameters)
 
@@ -275,8 +275,8 @@ class Stack:
 def traceable(setup: Setup) -> bool:
     """Return whether a step may be recorded once as a graph and replayed.
 
-    It may be if all modules are torch's or lrfind's, which keep no Python state. A user's `forward` may count
-    its calls, draw from Python's random, or branch on values.
+    This is safe if all modules are torch's or lrfind's, which keep no Python state. A user's `forward` may
+    count its calls, draw from Python's random, or branch on values.
     """
     parts: list[Any] = [*setup.model.modules()]
     if isinstance(setup.loss_fn, nn.Module):
@@ -297,7 +297,7 @@ def _over_lanes(lane: Callable[..., Any]) -> Callable[..., Any]:
     over_lanes: Callable[..., Any] = torch.vmap(lane, randomness="same")
 
     def without_warnings(*stacked: Any) -> Any:
-        with warnings.catch_warnings():  # about operations that are not batched: calibration measures speed
+        with warnings.catch_warnings():  # vmap warns of unbatched operations; calibration measures the speed
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             return over_lanes(*stacked)
 

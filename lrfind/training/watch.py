@@ -16,15 +16,18 @@ It must return quickly.
 
 
 def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
-    """Take no note of a step."""
+    """Ignore a step."""
 
 
 class Observer:
-    """Hears how a run goes. This one takes no note; the command line's shows progress."""
+    """An object whose methods are called as a run proceeds.
+
+    This class ignores the calls. The command line has a subclass that shows progress.
+    """
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
-        """Hear, before the first lane, what a sweep will take and how its lanes run."""
+        """Receive, before the first lane, the cost of a sweep and the modes in which its lanes run."""
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
-        """Return the watch for so many lanes of so many steps; None where that is not known beforehand."""
+        """Return the watch for `lanes` lanes of `steps` steps; a number that is not yet known is None."""
         return unwatched

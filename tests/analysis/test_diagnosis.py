@@ -130,7 +130,7 @@ def test_the_evidence_names_the_layer_and_the_figures() -> None:
     (finding,) = diagnose([burst])
     assert (
         finding.evidence
-        == "at step 9, the norm of the gradient is 2.0e+03 times its median at the looks before"
+        == "at step 9, the norm of the gradient is 2.0e+03 times its median at the earlier looks"
     )
     (finding,) = diagnose([look(0, {"a": None, "b": None, "c": None, "d": None, "e": 1.0})])
     assert (

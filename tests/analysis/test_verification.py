@@ -46,7 +46,7 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
 @pytest.mark.parametrize(
     ("ends", "verdict", "lr", "said"),
     [
-        ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third and at three times of it"),
+        ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third of it and at three times it"),
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
         ((3.0, 2.39, 2.0), "stands", 0.3, "so the rate loses 4.9% of the possible fall, which is negligible"),

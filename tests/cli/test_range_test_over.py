@@ -147,4 +147,4 @@ def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, confi
         assert optimizer.lr == found["lr"]
         assert f"momentum {optimizer.args['momentum']:g}" == found["variant"]
     assert lrfind("search", config, "--from", "run") == 2
-    assert "is not the run of a range test over the lr alone" in lrfind.err
+    assert "is not the run of a range test over only the lr" in lrfind.err

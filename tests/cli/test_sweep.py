@@ -26,7 +26,7 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
     assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
     assert "lanes: 6 of 6 (6 finished), 120 training steps" in lrfind.out
-    assert "lanes run one after another, on 1 thread: that was asked for" in lrfind.out
+    assert "lanes run one after another, on 1 thread: as requested" in lrfind.out
     assert (
         "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend"
         in lrfind.out
@@ -96,7 +96,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     assert pd.read_csv("run/lanes.csv").lr[0] == answer
     assert len(pd.read_csv("run/lanes.csv")) == 8
     assert lrfind("search", config, "--from", "run") == 2
-    assert "--from: 'run' is not the run of a range test over the lr alone" in lrfind.err
+    assert "--from: 'run' is not the run of a range test over only the lr" in lrfind.err
 
 
 @pytest.mark.parametrize(

@@ -93,7 +93,7 @@ def replaced(old: str, new: str) -> str:
     ("old", "new", "message"),
     [
         ("lr: 0.01", "lr: -1", "optimizer.lr: must be greater than 0; found -1"),
-        ("momentum: 0.9", "lr: 1", "the learning rate belongs in optimizer.lr alone; move it there"),
+        ("momentum: 0.9", "lr: 1", "the learning rate belongs in optimizer.lr only; move it there"),
         ("momentum: 0.9", "momentun: 0.9", "sgd: unknown argument 'momentun'; did you mean momentum?"),
         ("momentum: 0.9", "momentum: high", "optimizer.args.momentum: must be a number"),
         ("name: mlp", "name: mpl", "unknown model 'mpl'; did you mean mlp?"),

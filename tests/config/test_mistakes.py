@@ -117,7 +117,7 @@ def test_a_number_of_a_users_schedule_is_not_called_a_share(
         ("betas: [0.9, x]", "betas.1: must be a number; found the text 'x'"),
         ("betas: x", "betas: must be a list; found the text 'x'"),
         ("betas: [0.9]", "betas: item 2 of the list is missing"),
-        ("betas: [0.9, 0.9, 0.9]", "betas: must not hold more than 2; found a list of 3"),
+        ("betas: [0.9, 0.9, 0.9]", "betas: must be a list of at most 2; found a list of 3"),
         ("foreach: x", "foreach: must be true, false or null; found the text 'x'"),
     ],
 )

@@ -143,7 +143,7 @@ def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
-        ("linear", {"warmup": "2 epochs"}, "schedule: '2 epochs' needs data that tells how long an epoch is; give the length in steps."),
+        ("linear", {"warmup": "2 epochs"}, "schedule: '2 epochs' needs data with a known number of steps per epoch; give the length in steps."),
         ("multi_step", {"at": [3, "2 epochs"]}, "schedule: '2 epochs' needs data"),
         ("join", {"parts": ["constant", {"name": "linear", "args": {"warmup": "2 epochs"}}], "at": [9]}, "'2 epochs' needs data"),
         ("cosine", {"warmup": 40}, "schedule: cosine: warmup must be shorter than the run, which has 40 steps"),

@@ -81,7 +81,7 @@ def test_every_optimizer_has_a_default_lr_of_its_own_and_keeps_the_param_groups(
 @pytest.mark.parametrize("listed", ["[adam, sgd, adam]", "[sgd, {name: sgd, lr: 1.0}]"])
 def test_two_of_one_name_and_args_are_refused(listed: str) -> None:
     with pytest.raises(
-        UsageError, match=r"compare: '(adam|sgd)' is listed twice; what is compared must differ"
+        UsageError, match=r"compare: '(adam|sgd)' is listed twice; list each schedule or optimizer once"
     ):
         variants("compare", f"compare.optimizers={listed}")
     with pytest.raises(UsageError, match="compare: 'linear' is listed twice"):

@@ -147,7 +147,7 @@ def test_other_separators_and_a_byte_order_mark_are_read(tmp_path: Path) -> None
         ("a,yield\n1,2\n3,4\n", {"target": "yeild"}, "unknown column 'yeild'; did you mean yield?"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["b"]}, "unknown column 'b'; known: a, y"),
         ("a,y\n1,2\n3,4\n", {"ignore": ["y"]}, "both the target and in data.args.ignore"),
-        ("a,y\n1,2\n3,4\n", {"ignore": ["a"]}, "no column is left beside the target 'y'"),
+        ("a,y\n1,2\n3,4\n", {"ignore": ["a"]}, "no column except the target 'y' is left"),
         ("a,y\n1,2\n3,4\n", {"separator": ", "}, "separator must be one character"),
         ("a,y\n1,2\n3,4\n", {"seed": -1}, "seed must be a whole number, 0 or more"),
         ("a,y\n1,1e300\n3,-1e300\n3,9\n", {}, "numbers that are too large to be standardised"),

@@ -310,7 +310,7 @@ def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
         (f"{data(keys='[x, y]')} | model='own:Both' | loss='own:of_batch'", "batch: a dict: x (8, 3) float32, y (8, 1) float32"),
         (f"{data(y='[]')} | loss='own:squeezing'", "ok"),
         (f"{data(y='[]', y_type='int64', high=3)} | model='own:classes' | loss=cross_entropy", ", accuracy "),
-        (data(y_type="int64"), "note: y is (8, 1) int64 but the output is float32: give mse y.to(torch.float32) (if y holds the numbers of classes, use cross_entropy)"),
+        (data(y_type="int64"), "note: y is (8, 1) int64 but the output is float32: give mse y.to(torch.float32) (if y holds class numbers, use cross_entropy)"),
     ],
 )  # fmt: skip
 def test_what_is_unusual_is_reported_and_is_no_mistake(lrfind: Command, change: str, line: str) -> None:
@@ -342,9 +342,9 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
         ("model='own:Normed' | data={name: 'own:one_row'}", ["needs more than one number per channel to train", "use a larger data.batch_size"]),
         ("data={name: 'own:Holes', batch_size: 8}", ["data: x (8, 3) float32 of the first batch holds NaN or inf in 24 places"]),
         # the target
-        (f"{data(y='[]', y_type='float32')} | {CLASSES}", ["loss: y is (8,) float32: cross_entropy takes the numbers of classes, (8,) int64: y.long(); to predict numbers use mse."]),
-        (f"{data(y='[1]', y_type='int64')} | {CLASSES}", ["y is (8, 1) int64: cross_entropy takes the numbers of classes, (8,) int64: y.squeeze(-1)"]),
-        (f"{data(y='[]', y_type='int32')} | {CLASSES}", ["y is (8,) int32: cross_entropy takes the numbers of classes, (8,) int64: y.long()"]),
+        (f"{data(y='[]', y_type='float32')} | {CLASSES}", ["loss: y is (8,) float32: cross_entropy takes class numbers, (8,) int64: y.long(); to predict numbers use mse."]),
+        (f"{data(y='[1]', y_type='int64')} | {CLASSES}", ["y is (8, 1) int64: cross_entropy takes class numbers, (8,) int64: y.squeeze(-1)"]),
+        (f"{data(y='[]', y_type='int32')} | {CLASSES}", ["y is (8,) int32: cross_entropy takes class numbers, (8,) int64: y.long()"]),
         (f"{data(y='[4]', y_type='int64')} | {CLASSES}", ["y is (8, 4) int64 and seems to be one-hot", "y.argmax(1)"]),
         (f"{data(y='[]', y_type='int64', high=7, n=8)} | {CLASSES} | data.batch_size=7", ["the model has 4 outputs per row, for the classes 0 to 3, but y goes from ", "set the model's out_features to "]),
         (f"{data(y='[]', y_type='int64')} | model='own:Mixing' | loss=cross_entropy", ["the output has 4 rows and y has 8", "look for a reshape in forward that mixes rows."]),
@@ -352,8 +352,8 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
         (data(y="[]"), ["loss: mse compares number with number, but the output is (8, 1) float32 and y is (8,) float32, so every row would be compared with every other row; squeeze the output in forward: x.squeeze(-1), or give y as (8, 1)."]),
         ("model='own:Flat'", ["the output is (8,) float32 and y is (8, 1) float32", "squeeze y, or give y as (8,)"]),
         (f"{data(y='[]')} | loss='own:spread'", ["loss: own_for_fitting:spread compares number with number", "every row would be compared with every other row"]),
-        (f"{data(y='[]', y_type='int64')} | model='own:classes'", ["if y holds the numbers of classes, use cross_entropy"]),
-        (data(y="[2]"), ["the output is (8, 1) float32 and y is (8, 2) float32; let the model give (8, 2) (out_features?)"]),
+        (f"{data(y='[]', y_type='int64')} | model='own:classes'", ["if y holds class numbers, use cross_entropy"]),
+        (data(y="[2]"), ["the output is (8, 1) float32 and y is (8, 2) float32; make the shapes equal: (8, 2) for the output (out_features?)"]),
         ("model='own:Mixing'", ["they have 4 and 8 rows; look for a reshape that mixes rows."]),
         (f"{data(y_type='int64')} | loss=huber", ["loss: y is (8, 1) int64 but the output is float32: give huber y.to(torch.float32)", "RuntimeError: Found dtype Long but expected Float"]),
         (f"{data(y_type='int64')} | loss=bce_with_logits", ["give bce_with_logits y.to(torch.float32)"]),

@@ -76,7 +76,7 @@ def proof(verdict: str | None, lr: float | None, reason: str, *ends: float | Non
     }
 
 
-STANDS = proof("stands", 0.0123, "lr 0.0123 ended at 0.41, lower than at a third and at three times of it", 0.5, 0.3, None)  # fmt: skip
+STANDS = proof("stands", 0.0123, "lr 0.0123 ended at 0.41, lower than at a third of it and at three times it", 0.5, 0.3, None)  # fmt: skip
 MOVES = proof("moves", 0.0041, "lr 0.0123 ended at 0.5 and lr 0.0041 ended at 0.4, so the rate loses 7.0% of the possible fall", 0.3, 0.4, None)  # fmt: skip
 REFUTED = proof("refuted", None, "no training finished: neither at the rate nor at a third of it nor at three times it", None, None, None)  # fmt: skip
 UNENDED = proof(None, None, "it has not ended", 0.3, 0.4, 0.5) | {"trainings": trainings(0.3, 0.4, 0.5)[:4]}

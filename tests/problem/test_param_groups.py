@@ -103,7 +103,7 @@ def test_groups_that_do_not_fit_the_model_are_explained(groups: list[dict[str, A
         (("a", "a"), "optimizer.param_groups: two groups are called 'a'"),
         (
             ("a", "rest"),
-            "optimizer.param_groups: 'rest' is the name of the group of the parameters that no group matches",
+            "optimizer.param_groups: 'rest' is reserved for the parameters that no group matches",
         ),
     ],
 )

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import lrfind
-from lrfind.catalog import CATALOGS, COMMANDS, KINDS, SCHEDULES
+from lrfind.catalog import CATALOGS, COMMANDS, KINDS, OPTIMIZERS, SCHEDULES, optimizer_of
 from lrfind.config.registry import load, resolve
 
 ROOT = Path(lrfind.__file__).parent
@@ -110,6 +110,7 @@ def test_every_row_of_the_catalog_resolves() -> None:
     for names in CATALOGS.values():
         assert all(callable(resolve(path)) for path in names.values())
     assert all(callable(load(path)) for path in COMMANDS.values())
+    assert all(optimizer_of(resolve(row.path)) is row for row in OPTIMIZERS.values())
     for row in SCHEDULES.values():
         assert all(callable(load(path)) for path in (row.momentum, row.snippet) if path is not None)
         assert (row.watches is None) == (row.snippet is None)

@@ -111,8 +111,8 @@ def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:
 
 
 def test_what_is_asked_for_is_done() -> None:
-    assert mode_of(mode="single").reason == "that was asked for"
-    assert mode_of(mode="stacked").reason.startswith("that was asked for; ")
+    assert mode_of(mode="single").reason == "as requested"
+    assert mode_of(mode="stacked").reason.startswith("as requested; ")
     assert "nothing to stack" in mode_of(lanes=1).reason
 
 

@@ -1,1 +1,1 @@
-"""What each command's summary says, as plain data: a file a kind of run."""
+"""The summary of each command, as plain data: one module for each kind of run."""

@@ -25,10 +25,15 @@ def comparison_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize a comparison.
 
     Returns:
-        `answer`: the first variant and its best peak (`variant`, `lr`, `reason`); `verdict`: a sentence;
-        `judge`: the loss that decided; `metric`: the name of the task's metric; `common_peak`: the one peak
-            of all
-        variants, if that was asked for; `standings`: a row a variant; `modes`: how lanes ran.
+        A mapping with these keys, and `warnings`.
+
+        - `answer`: the first variant and its best peak (`variant`, `lr`, `reason`).
+        - `verdict`: a sentence.
+        - `judge`: the loss that decided.
+        - `metric`: the name of the task's metric.
+        - `common_peak`: the one peak of all variants, if one was requested.
+        - `standings`: one row for each variant.
+        - `modes`: the modes in which lanes ran.
     """
     ranking = ranking_of(record)
     first = ranking[0].best if ranking[0].rank else None
@@ -51,7 +56,7 @@ def comparison_summary(record: RunRecord) -> dict[str, Any]:
 
 
 def _row(standing: Standing) -> dict[str, Any]:
-    """Return a row for one variant; `outcome` is that of all its peaks where none of them is best."""
+    """Return a row for one variant; without a best peak, `outcome` is the one that all its peaks share."""
     outcomes = {rate.outcome for rate in standing.peaks}
     outcome = outcomes.pop() if len(outcomes) == 1 else None
     return {

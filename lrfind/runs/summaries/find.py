@@ -21,13 +21,13 @@ METHOD = "find"
 def probing_fact(
     results: Sequence[ProbeResult], training: PlannedTraining, cost: int, refusal: str | None = None
 ) -> dict[str, Any]:
-    """Return what probing answered, to be stored: a later version of the method must not change it.
+    """Return the result of probing, to be stored, so that a later version of the method cannot change it.
 
     Args:
-        results: one result a seed; empty if not even the first step could be taken.
+        results: one result for each seed; empty if not even the first step could be taken.
         training: the planned training.
         cost: the number of gradient steps that probing took.
-        refusal: why there is no probe at all.
+        refusal: the reason why there is no probe at all; None if there are probes.
 
     Returns:
         `answer`: `lr`, `low`, `high`, `confidence`, `reason`, `method` and `method_version`; `probes`: see
@@ -58,17 +58,21 @@ NOTHING_YET: dict[str, Any] = {
     "probes": [],
     "cost": 0,
 }
-"""What is summarized until `probing_fact` is stored."""
+"""The result of probing until it has ended."""
 
 
 def find_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize a `find`.
 
     Returns:
-        `answer`: as it was stored when probing ended, or what whole trainings moved it to; `cost`: the
-            gradient
-        steps of the probes; `training`: the planned training; `schedule`: its name; `probes`: a row a probe;
-        `verification`: the whole trainings and their verdict, None if they were not asked for.
+        A mapping with these keys, and `warnings`.
+
+        - `answer`: the answer of probing, as stored, or the one that whole trainings moved it to.
+        - `cost`: the number of gradient steps of the probes.
+        - `training`: the planned training.
+        - `schedule`: the name of its schedule.
+        - `probes`: one row for each probe.
+        - `verification`: the whole trainings and their verdict; None if they were not requested.
     """
     facts, section = record.facts, record.experiment.find
     probing = NOTHING_YET if facts.probing is None else facts.probing
@@ -125,7 +129,7 @@ def _training_row(lane: LaneResult) -> dict[str, Any]:
 
 
 def _moved(verification: dict[str, Any]) -> dict[str, Any]:
-    """Return what the answer becomes where whole trainings call for another rate than the one they verify."""
+    """Return the changes of the answer where whole trainings favour another rate than the verified one."""
     lr, verified = verification["lr"], verification["of"]
     if lr is None:
         nothing = {"lr": None, "low": None, "high": None, "confidence": None}

@@ -1,4 +1,4 @@
-"""What a run's looks at the layers' gradients mean."""
+"""The summary of a run's looks at the layers' gradients."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ def health_summary(record: RunRecord, answer: Mapping[str, Any]) -> dict[str, An
     """Summarize the looks at the layers of a run.
 
     Returns:
-        None if nothing was looked at. Otherwise `findings` (see `analysis.diagnosis.Finding`); `layers`: the
-        number of layers; `looks`: the number of looks that are judged, over all lanes that are; `lane`: the
-        first of these lanes, which is drawn; `calm`: the number of its looks that are judged.
+        None if there were no looks. Otherwise a mapping with these keys:
+
+        - `findings`: see `analysis.diagnosis.Finding`.
+        - `layers`: the number of layers.
+        - `looks`: the number of judged looks, over all judged lanes.
+        - `lane`: the first judged lane, which the plot shows.
+        - `calm`: the number of judged looks of that lane.
     """
     lanes = _judged_lanes(record, answer)
     if not lanes:
         return None
-    # Lanes that verify what `find` answered belong to no variant: they have the experiment's own optimizer.
+    # Lanes that verify the answer of `find` belong to no variant; they have the experiment's own optimizer.
     names = [v.experiment.optimizer.name for v in record.variants if v.name == lanes[0].variant]
     rows = [optimizer_named(name) for name in names or [record.experiment.optimizer.name]]
     adaptive = all(row is not None and row.adaptive for row in rows)
@@ -38,7 +42,7 @@ def health_summary(record: RunRecord, answer: Mapping[str, Any]) -> dict[str, An
 
 
 def _judged_lanes(record: RunRecord, answer: Mapping[str, Any]) -> list[LaneResult]:
-    """Return the lanes that show how gradients are: those at the rate of the answer.
+    """Return the lanes whose looks are judged: those at the rate of the answer.
 
     A ramp passes every rate, so all ramps count. Without an answer the lanes at the lowest rate count.
     """

@@ -1,4 +1,4 @@
-"""What the suggestion methods answer for curves, as plain data."""
+"""The answers of the suggestion methods for curves, as plain data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,10 @@ def ask(curves: Sequence[Curve], method: str, *, raw: bool) -> dict[str, Any]:
 
 
 def brief(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return a `suggestion_table` with `lr` and `reason` alone: why there is no lr, or what it means."""
+    """Return a `suggestion_table` with only `lr` and `reason`.
+
+    The reason says why there is no lr, or what the edge means; for any other lr it is None.
+    """
     return {
         name: {
             "lr": answer["lr"],

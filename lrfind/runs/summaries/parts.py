@@ -1,4 +1,4 @@
-"""What all summaries have in common."""
+"""The parts that summaries share."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def unsettled(record: RunRecord) -> int:
 
 
 def unsettled_warning(record: RunRecord, noun: str = "lane") -> list[str]:
-    """Return a warning that lanes have not ended, with what to do; nothing if all of them have."""
+    """Return a warning that lanes have not ended, and what to do; an empty list if all have ended."""
     missing = unsettled(record)
     if missing <= 0:
         return []

@@ -1,4 +1,4 @@
-"""The summary of a range test, over the lr alone or over another setting of the optimizer too."""
+"""The summary of a range test, over the lr only, or also over another setting of the optimizer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,21 @@ def range_test_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize a range test.
 
     Returns:
-        `answer`: the chosen method's suggestion (`lr`, `low`, `high`, `method`, `reason`); `ramps`: a row a
-            lane;
-        and, over the lr alone, `group`: the param group whose lr was ramped and the optimizer's lr, None for
-        all groups; `methods`: every method's answer; `edge` and `edge_reason`: where training breaks down.
-        Over another setting instead `over`: its name, and `variants`: a row a value.
+        A mapping with these keys, and `warnings`.
+
+        - `answer`: the chosen method's suggestion (`lr`, `low`, `high`, `method`, `reason`).
+        - `ramps`: one row for each lane.
+
+        A test over the lr only also has:
+
+        - `group`: the param group whose lr was ramped, and the optimizer's lr; None for all groups.
+        - `methods`: every method's answer.
+        - `edge` and `edge_reason`: the lr at which training breaks down, and where it comes from.
+
+        A test over another setting also has:
+
+        - `over`: the name of the setting.
+        - `variants`: one row for each value.
     """
     ramps = [brief_lane(lane) for lane in record.lanes]
     part = _over_lr(record) if record.section.over == "lr" else _over_setting(record)

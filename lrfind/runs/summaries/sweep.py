@@ -19,12 +19,15 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize a grid or a search.
 
     Returns:
-        `answer`: the best lr (`lr`, `low`, `high`, `reason`) and its losses; `judge`: the loss that decided,
-            which
-        is the training loss without a validation split; `metric`: the name of the task's metric; `usable`,
-        `edge` and `sensitivity`: see `analysis.sweeps.SweepResult`; `rates`: a row a rate; `pruned`: what
-        pruning saved;
-        `mode`: how lanes ran.
+        A mapping with these keys, and `warnings`.
+
+        - `answer`: the best lr (`lr`, `low`, `high`, `reason`) and its losses.
+        - `judge`: the loss that decided, which is the training loss if there is no validation split.
+        - `metric`: the name of the task's metric.
+        - `usable`, `edge` and `sensitivity`: see `analysis.sweeps.SweepResult`.
+        - `rates`: one row for each rate.
+        - `pruned`: the savings of pruning.
+        - `mode`: the mode in which lanes ran.
     """
     section = record.section
     reading = read_sweep(record.lanes, section.judge, section.tolerance)
@@ -98,7 +101,7 @@ def _warnings(reading: SweepResult, record: RunRecord) -> list[str]:
     """Return what the reader of a sweep should know before believing it, in sentences."""
     warnings = []
     best, rates, judge = reading.best, reading.rates, record.section.judge
-    # What has not run, and what decides instead of what was asked for.
+    # Lanes that have not run, and a judge other than the requested one.
     warnings += unsettled_warning(record)
     if judge != reading.judge and best:
         warnings.append("there is no validation loss, so the final training loss decides.")

@@ -15,9 +15,13 @@ def training_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize a final training.
 
     Returns:
-        `answer`: the lr that was trained with, None if no training finished, and the reason; `schedule`: its
-        name; `metric`: the name of the task's metric; `train_loss`, `val_loss` and `score` (the metric): mean
-        and deviation over seeds; `trainings`: a row a seed.
+        A mapping with these keys, and `warnings`.
+
+        - `answer`: the lr of the training; if no training finished, None and the reason.
+        - `schedule`: the name of the schedule.
+        - `metric`: the name of the task's metric.
+        - `train_loss`, `val_loss` and `score` (the metric): mean and deviation over seeds.
+        - `trainings`: one row for each seed.
     """
     finished = [lane for lane in record.lanes if lane.outcome == "finished"]
     return {

@@ -1,1 +1,1 @@
-"""Why data, model and loss do not fit together, in the words of whoever wrote them."""
+"""Explanations of why data, model and loss do not fit together, in terms of the user's own code."""

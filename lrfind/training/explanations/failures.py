@@ -1,4 +1,4 @@
-"""Explanations: why a training step failed, in the words of whoever wrote its model, data and loss.
+"""Explanations: why a training step failed, in terms of the user's own model, data and loss.
 
 Everything is read from the exception's traceback: its frames hold the layer that was called last and its
 inputs. So nothing runs a second time, and a check and a run give the same explanations.
@@ -53,11 +53,11 @@ def scene_of(error: BaseException) -> Scene:
 
 
 def explain(error: BaseException) -> str:
-    """Explain what does not fit in a failed step, where that is, and what to do.
+    """Explain a failed step: what does not fit, where, and what to do.
 
     Returns:
-        A sentence, and on the line below it the last line of the user's own code that the failure passed;
-        "" where the traceback tells nothing.
+        A sentence, and below it the last line of the user's own code in the traceback; "" where the traceback
+        explains nothing.
     """
     try:
         message = _explain_scene(scene_of(error), error)
@@ -82,9 +82,9 @@ def first_steps_error(error: BaseException) -> LrfindError:
 
 
 def own_line(error: BaseException) -> str:
-    """Return the last line of the user's own code that an exception passed.
+    """Return the last line of the user's own code in the traceback of an exception.
 
-    Where the exception has causes, the deepest cause that passed such a line counts.
+    If the exception has causes, the traceback of the deepest cause with such a line counts.
 
     Returns:
         "net.py:12, in forward: return x + y"; "" where there is none.
@@ -146,7 +146,7 @@ def _explain_refused_loss(scene: Scene) -> str:
 
 
 def _explain_text(text: str) -> str:
-    """Explain a failure before or after forward and loss, of which only the text is left."""
+    """Explain, from its text only, a failure that happened before or after forward and loss."""
     if "stack expects each tensor to be equal size" in text:
         return "the rows of a batch have different shapes: pad them, or give a DataLoader with a collate_fn."
     if "Cannot copy out of meta tensor" in text:
@@ -233,7 +233,7 @@ def _explain_loss(scene: Scene, error: BaseException) -> str:
 def _why_not_callable(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> str | None:
-    """Say why a function cannot be called with these arguments, and what it takes; None if it can be."""
+    """Say why a function cannot be called with these arguments, and what it takes; None if it can."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):

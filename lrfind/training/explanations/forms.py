@@ -28,7 +28,7 @@ def dtype(tensor: Tensor) -> str:
 
 
 def describe(value: Any) -> str:
-    """Describe a value; a tuple, a dict or an object with tensors in it also by its parts.
+    """Describe a value; also describe the parts of a tuple, of a dict or of an object with tensors.
 
     >>> import torch
     >>> describe({"ids": torch.zeros(2, 3), "text": ["a", "b"]})
@@ -74,7 +74,7 @@ def batch_parts(batch: Any) -> dict[str, Any]:
 
 
 def tensors_in(value: Any) -> list[Tensor]:
-    """Return the tensors in a value: itself, or those in a tuple, a dict or an object, however deep."""
+    """Return the tensors in a value: itself, or those in a tuple, a dict or an object, at any depth."""
     if isinstance(value, Tensor):
         return [value]
     parts = [*_named_parts(value).values()] or (value if isinstance(value, tuple | list) else ())
@@ -82,7 +82,7 @@ def tensors_in(value: Any) -> list[Tensor]:
 
 
 def first_few(names: Iterable[str]) -> str:
-    """Word a list by its first items, and the others by their number.
+    """List the first items, and count the others.
 
     >>> first_few("abcdefghij")
     'a, b, c, d, e, f, g, h and 2 more'
@@ -93,7 +93,7 @@ def first_few(names: Iterable[str]) -> str:
 
 
 def _named_parts(value: Any) -> dict[str, Any]:
-    """Return what a dict, a named tuple or a plain object holds, by name. A module has none."""
+    """Return the parts of a dict, a named tuple or a plain object, by name; none for a module."""
     if isinstance(value, Mapping):
         return {str(key): part for key, part in value.items()}
     if hasattr(value, "_asdict"):

@@ -1,4 +1,4 @@
-"""Layers: what torch's own layers take, compared with the input that one of them got."""
+"""Layers: explanations of why one of torch's own layers refused its input."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _why_not_its_shape(layer: nn.Module, x: Tensor) -> str | None:
         case nn.MultiheadAttention() if x.ndim and x.shape[-1] != layer.embed_dim:
             return f"takes {counted(layer.embed_dim, 'number')} per step but gets {x.shape[-1]}: {its_input}"
         case nn.LayerNorm() if tuple(x.shape[-len(layer.normalized_shape) :]) != layer.normalized_shape:
-            return f"takes rows that end in {tuple(layer.normalized_shape)}: {its_input}"
+            return f"takes an input whose shape ends in {tuple(layer.normalized_shape)}: {its_input}"
     if isinstance(layer, CONVOLUTIONS):
         return _why_not_its_channels(x, layer.in_channels, len(layer.kernel_size))
     if isinstance(layer, BATCH_NORMS):

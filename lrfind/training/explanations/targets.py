@@ -1,4 +1,4 @@
-"""Targets: what torch's losses take, compared with an output and a y."""
+"""Targets: explanations of why an output and a y do not fit one of torch's losses."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None
 
 
 def silent_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
-    """Say what does not fit, but is computed all the same, as something that nobody means."""
+    """Describe a misfit that torch computes without an error, but with a result that nobody intends."""
     name = loss_name(loss_fn)
     if isinstance(loss_fn, ELEMENTWISE):
         return _shape_misfit(name, output, y)
@@ -55,8 +55,8 @@ def silent_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str
 def broadcasts(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> bool:
     """Return whether a loss of the user's compares every number of y with every row of the output.
 
-    It does if the order of y does not change the loss, but the same numbers in the output's shape, such as
-    (64, 1) instead of (64,), do change it.
+    The loss does this if the order of y does not change it, but the same numbers in the output's shape, such
+    as (64, 1) instead of (64,), do change it.
     """
     if output.shape == y.shape or output.numel() != y.numel() or not output.is_floating_point():
         return False
@@ -73,7 +73,7 @@ def broadcasts(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> bool:
 
 
 def dtype_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
-    """Say which type of y would fit, where some versions of torch convert it and others refuse it."""
+    """Say which type of y would fit, if its type is one that only some versions of torch convert."""
     return _dtype_misfit(loss_name(loss_fn), output, y) if isinstance(loss_fn, ELEMENTWISE) else None
 
 
@@ -84,20 +84,23 @@ def _shape_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
     if output.shape[:1] != y.shape[:1]:
         return f"{shapes}: they have {_rows(output)} and {_rows(y)} rows; look for a reshape that mixes rows"
     if not y.is_floating_point() and output.ndim == y.ndim + 1 and output.shape[1] > 1:
-        return f"{shapes}; if y holds the numbers of classes, use cross_entropy"
+        return f"{shapes}; if y holds class numbers, use cross_entropy"
     if output.numel() == y.numel():
         way = "squeeze the output in forward: x.squeeze(-1)" if output.ndim > y.ndim else "squeeze y"
         return (
             f"{shapes}, so every row would be compared with every other row; {way}, or give y as"
             f" {tuple(output.shape)}"
         )
-    return f"{shapes}; let the model give {tuple(y.shape)} (out_features?), or y be {tuple(output.shape)}"
+    return (
+        f"{shapes}; make the shapes equal: {tuple(y.shape)} for the output (out_features?), or"
+        f" {tuple(output.shape)} for y"
+    )
 
 
 def _dtype_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
     if output.dtype == y.dtype:
         return None
-    advice = "" if y.is_floating_point() else " (if y holds the numbers of classes, use cross_entropy)"
+    advice = "" if y.is_floating_point() else " (if y holds class numbers, use cross_entropy)"
     return (
         f"y is {form(y)} but the output is {dtype(output)}: give {name} y.to(torch.{dtype(output)}){advice}"
     )
@@ -115,7 +118,7 @@ def _class_misfit(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | N
             f"the output is {form(output)}, one number per row, and {name} of a single class is always 0: to"
             " predict numbers use mse or huber; for two classes set the model's out_features to 2"
         )
-    expected = f"{name} takes the numbers of classes, {rows} int64"
+    expected = f"{name} takes class numbers, {rows} int64"
     if output.shape[:1] != y.shape[:1]:
         return (
             f"the output has {counted(_rows(output), 'row')} and y has {_rows(y)}: {expected}; look for a"

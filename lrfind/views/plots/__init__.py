@@ -1,1 +1,1 @@
-"""Plots: what is to be seen is computed first, then drawn on an Axes; none is shown, no style is global."""
+"""Plots: each computes its values first, then draws them on an Axes. None is shown, no style is global."""

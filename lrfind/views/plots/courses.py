@@ -34,8 +34,8 @@ class Course:
         name: the name of the variant with its peak, or the name of the seed.
         lr: (t,) the lr of one seed.
         loss: (t,) the smoothed training loss, the median over seeds.
-        low: (t,) the smoothed training loss of the seed that is lowest at each step.
-        high: (t,) the smoothed training loss of the seed that is highest at each step.
+        low: (t,) the lowest smoothed training loss of any seed at each step.
+        high: (t,) the highest smoothed training loss of any seed at each step.
         val: (step, validation loss) of every evaluation, the median over seeds.
     """
 
@@ -49,7 +49,7 @@ class Course:
 
 @dataclass(frozen=True)
 class CoursesView:
-    """What a plot of several courses shows.
+    """The values that a plot of several courses shows.
 
     Attributes:
         courses: the courses, in the order of the legend.
@@ -106,7 +106,7 @@ def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
 
 
 def view_courses(courses: Sequence[Course]) -> CoursesView:
-    """Compute what `draw_lr` and `draw_loss` draw."""
+    """Compute the values that `draw_lr` and `draw_loss` draw."""
     bands = [np.concatenate([course.low, course.high]) for course in courses]
     losses = np.concatenate(bands or [np.empty(0)])
     losses = losses[np.isfinite(losses)]
@@ -119,7 +119,7 @@ def view_courses(courses: Sequence[Course]) -> CoursesView:
 
 
 def view_gaps(ranking: Sequence[Standing]) -> GapsView:
-    """Compute what `draw_gaps` draws."""
+    """Compute the values that `draw_gaps` draws."""
     finished = [standing for standing in ranking if standing.rank is not None]
     intervals: list[tuple[float, float] | None] = []
     for standing in finished:
@@ -240,7 +240,7 @@ def training_figures(result: RunResult) -> dict[str, Figure]:
 
 
 def overlay_figure(results: Sequence[RunResult]) -> Figure:
-    """Return a figure of its own with several final trainings in it; needs no display."""
+    """Return a new figure of several final trainings; it needs no display."""
     courses = [course_of(f"{run.path.name}: {_training_title(run)}", run.lanes) for run in results]
     return training_figure(view_courses(courses), "")
 

@@ -1,4 +1,4 @@
-"""The plot of a run of `find`: compute what the plot shows, then draw it on an Axes."""
+"""The plot of a run of `find`: first its values are computed, then it is drawn on an Axes."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Verification:
 
 @dataclass(frozen=True)
 class FindView:
-    """What a plot of a run of `find` shows.
+    """The values that a plot of a run of `find` shows.
 
     Attributes:
         longest: the longest probes, one entry per seed.
@@ -67,8 +67,8 @@ class FindView:
         untouched: the untouched model's loss on the batches of the longest probes; None without a probe.
         fastest: the lr that learns fastest, over all seeds; None where nothing learns.
         answer: the lr and the two ends of its interval; None where there is no answer.
-        note: what multiple of the fastest lr the answer is, and why; empty where they are about the same.
-        refusal: why there is no answer; empty where there is one.
+        note: the answer as a multiple of the fastest lr, and the reason; empty if they are about the same.
+        refusal: the reason why there is no answer; empty if there is an answer.
         verification: the trainings that verify the answer; None where nobody asked for them, or where they
             have not begun.
         lr_ends: the two ends of the lr axis.
@@ -97,13 +97,13 @@ def view_find(
     verification: Mapping[str, Any] | None = None,
     steps: int | None = None,
 ) -> FindView:
-    """Compute what `draw_find` draws.
+    """Compute the values that `draw_find` draws.
 
     Args:
         probes: the rows of the table of probes; see `lrfind.runs.summaries.find.probe_rows`.
         suggestion: lr, low, high and reason; lr is None where there is no answer.
         verification: the part of the summary with this name.
-        steps: the number of steps of the training that the rate is for; with None the note does not tell it.
+        steps: the number of steps of the training that the rate is for; if None, the note leaves it out.
     """
     scored = [row for row in probes if _is_number(row["score"])]
     weighted = [row for row in scored if _is_number(row["weight"])]
@@ -114,7 +114,7 @@ def view_find(
     untouched_losses = [row["untouched"] for row in weighted if row["steps"] == most_steps]
     untouched = sum(untouched_losses) / len(untouched_losses) if untouched_losses else None
 
-    # The answer, and what it rests on.
+    # The answer, the fastest lr, and the verification.
     answer = None
     if suggestion["lr"] is not None:
         answer = suggestion["lr"], suggestion["low"], suggestion["high"]
@@ -144,7 +144,7 @@ def view_find(
 
 
 def _longest(weighted: Sequence[Mapping[Any, Any]]) -> list[LongestProbes]:
-    """Return one curve per seed of the longest probes, which are those that have a weight."""
+    """Return the longest probes (those with a weight), as one curve per seed."""
     longest = []
     for seed in dict.fromkeys(row["seed"] for row in weighted):
         rows = sorted((row for row in weighted if row["seed"] == seed), key=lambda row: row["lr"])
@@ -154,7 +154,7 @@ def _longest(weighted: Sequence[Mapping[Any, Any]]) -> list[LongestProbes]:
 
 
 def _shorter(scored: Sequence[Mapping[Any, Any]]) -> dict[int, list[tuple[float, float]]]:
-    """Return one series of points per number of steps of the shorter probes, which have no weight."""
+    """Return the points of the shorter probes (those without a weight), by their number of steps."""
     shorter: dict[int, list[tuple[float, float]]] = {}
     for row in sorted(scored, key=lambda row: row["steps"]):
         if not _is_number(row["weight"]):
@@ -163,7 +163,7 @@ def _shorter(scored: Sequence[Mapping[Any, Any]]) -> dict[int, list[tuple[float,
 
 
 def _is_number(value: float | None) -> bool:
-    """Return whether a table has a number here; where it has none, it has None or NaN."""
+    """Return whether an entry of a table is a number; an entry without a number is None or NaN."""
     return value is not None and math.isfinite(value)
 
 
@@ -179,7 +179,7 @@ def _fastest(longest: Sequence[LongestProbes]) -> float | None:
 
 
 def _note(lr: float, fastest: float, verification: Mapping[str, Any] | None, steps: int | None) -> str:
-    """Return what multiple of the fastest lr the answer is, and why; empty where they are about the same."""
+    """Return the answer as a multiple of the fastest lr, and the reason; empty if they are about the same."""
     ratio = lr / fastest
     if 1 / NEAR < ratio < NEAR:
         return ""
@@ -189,7 +189,7 @@ def _note(lr: float, fastest: float, verification: Mapping[str, Any] | None, ste
 
 
 def _verification(verification: Mapping[str, Any]) -> Verification | None:
-    """Return what the plot shows of the trainings that verify; None before the first of them."""
+    """Return the values that the plot shows of the verifying trainings; None if there is no training yet."""
     rows = verification["trainings"]
     if not rows:
         return None
@@ -269,7 +269,7 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
 
 
 def _draw_answer(view: FindView, ax: Axes) -> None:
-    """Draw the answer with its interval and, where it lies elsewhere, an arrow from the fastest lr."""
+    """Draw the answer with its interval and, if the fastest lr differs, an arrow from it to the answer."""
     if view.answer is None:
         return
     lr, low, high = view.answer

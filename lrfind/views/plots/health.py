@@ -1,4 +1,4 @@
-"""The plot of gradient health, a map of layers over steps: compute what it shows, then draw it."""
+"""The plot of gradient health, a map of layers against steps: first its values, then its drawing."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ WRAP = 130  # the largest length of a title's line, in characters
 
 @dataclass(frozen=True)
 class HealthView:
-    """What a plot of one lane's gradient health shows.
+    """The values that a plot of one lane's gradient health shows.
 
     Attributes:
         layers: the names of the L layers, from the input to the output.
-        at: (N + 1,) the step of each look and the end of the lane; on a ramp, the lrs there.
-        on_a_ramp: whether `at` holds lrs.
-        gradient: (L, N) the norm of the gradient over that of the weights; NaN where there is no value.
-        update: (L, N) the norm of the update over that of the weights; NaN where there is no value.
-        silent: (L, N) the share of dead units or, in layers without units, the share of zeros in the
-            gradient; 1 where no gradient arrives, NaN in frozen layers.
+        at: (N + 1,) the steps of the looks, and of the end of the lane; on a ramp, the lrs at these steps.
+        on_a_ramp: whether `at` contains lrs.
+        gradient: (L, N) the gradient's norm divided by the weights' norm; NaN where there is no value.
+        update: (L, N) the update's norm divided by the weights' norm; NaN where there is no value.
+        silent: (L, N) the share of dead units; in layers without units, the share of zeros in the gradient.
+            It is 1 where no gradient arrives, and NaN in frozen layers.
         calm: the number of looks that the diagnosis uses.
         title: the diagnosis in words.
     """
@@ -49,12 +49,12 @@ class HealthView:
 
 
 def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) -> HealthView:
-    """Compute what `draw_map` draws.
+    """Compute the values that `draw_map` draws.
 
     Args:
         lane: a lane with looks.
         health: the part `health` of the run's summary.
-        on_a_ramp: whether the lane is a range test's.
+        on_a_ramp: whether the lane belongs to a range test.
     """
     steps = sorted({row.step for row in lane.health})
     layers = list(dict.fromkeys(row.layer for row in lane.health))
@@ -141,7 +141,7 @@ def health_figure(view: HealthView, title: str) -> Figure:
 
 
 def health_figures(result: RunResult) -> dict[str, Figure]:
-    """Return the figure of a run's gradient health, by its file name; none if nothing was looked at."""
+    """Return the figure of a run's gradient health, by its file name; none if there were no looks."""
     health = result.summary["health"]
     if health is None:
         return {}

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 
 def overlay_figure(results: Sequence[RunResult]) -> Figure:
-    """Return a figure of its own with loss against lr of several runs in it; needs no display."""
+    """Return a new figure of several runs, with loss against lr; it needs no display."""
     return figure_of(lambda ax: draw_overlay(results, ax), "")
 
 
 def draw_overlay(results: Sequence[RunResult], ax: Axes) -> Axes:
-    """Draw the smoothed loss of ramps and the final loss of sweeps against lr, a colour a run."""
+    """Draw the smoothed loss of ramps and the final loss of sweeps against lr, one colour per run."""
     ax.set_xscale("log")
     bottoms, tops = [], []
     for result, color in zip(results, itertools.cycle(SEVERAL), strict=False):
@@ -46,7 +46,7 @@ def _draw_ramps(result: RunResult, label: str, color: str, ax: Axes) -> tuple[fl
 
 
 def _draw_sweep(result: RunResult, label: str, color: str, ax: Axes) -> tuple[float, float] | None:
-    """Draw a sweep, with a cross for each rate that diverged; return the ends of the losses to be seen."""
+    """Draw a sweep, with a cross for each rate that diverged; return the lowest and highest loss to show."""
     view = view_sweep(reading_of(result))
     ax.plot(view.lr, view.middle, "o-", color=color, linewidth=1.8, label=f"{label}: {view.label}")
     diverged = view.lost.get("diverged", [])

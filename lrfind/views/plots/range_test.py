@@ -1,4 +1,4 @@
-"""The plots of range tests: compute what they show, then draw it on an Axes."""
+"""The plots of range tests: first their values are computed, then they are drawn on an Axes."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RangeTestView:
-    """What a plot of a range test shows.
+    """The values that a plot of a range test shows.
 
     Attributes:
         curves: the curves, one per lane.
         lr: (T,) the lrs that every lane reached.
         middle: (T,) the smoothed loss, the median over lanes.
-        low: (T,) the smoothed loss of the lane that is lowest at each lr.
-        high: (T,) the smoothed loss of the lane that is highest at each lr.
+        low: (T,) the lowest smoothed loss of any lane at each lr.
+        high: (T,) the highest smoothed loss of any lane at each lr.
         suggestion: lr, low, high, method and reason; lr is None where there is no suggestion.
         edges: label -> lr, for the lr where the ramp diverged and for the edge measured by bisection.
         bottom: the lower end of the loss axis.
@@ -53,7 +53,7 @@ def view_range_test(
     ramp_edge: float | None,
     measured_edge: float | None = None,
 ) -> RangeTestView:
-    """Compute what `draw_range_test` draws."""
+    """Compute the values that `draw_range_test` draws."""
     curves = [curve for curve in curves if curve.length]
     shortest = min((curve.length for curve in curves), default=0)
     table = np.array([curve.smoothed[:shortest] for curve in curves]).reshape(len(curves), shortest)
@@ -76,7 +76,7 @@ def view_range_test(
 
 
 def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
-    """Draw the loss against lr: raw faint and smoothed bold, a band over the seeds, suggestion and edges."""
+    """Draw the raw and the smoothed loss against lr, a band over the seeds, the suggestion and the edges."""
     ax.set_xscale("log")
     for curve in view.curves:
         ax.plot(curve.lr, curve.loss, color=BLUE, alpha=0.25, linewidth=0.7, zorder=1)
@@ -125,11 +125,11 @@ def range_test_figure(view: RangeTestView, title: str) -> Figure:
 
 @dataclass(frozen=True)
 class RampsView:
-    """What a plot of range tests over another setting shows.
+    """The values that a plot of range tests over another setting than the lr shows.
 
     Attributes:
-        ramps: variant -> (lr (t,), loss (t,)) up to the end of the shortest lane; the loss is smoothed, and
-            the median over seeds.
+        ramps: variant -> (lr (t,), loss (t,)) up to the end of the shortest lane. The loss is the median over
+            seeds of the smoothed losses.
         suggestions: variant -> its suggested lr, for the variants that have one.
         best: the variant whose ramp reaches the lowest loss.
         bottom: the lower end of the loss axis.
@@ -144,7 +144,7 @@ class RampsView:
 
 
 def view_ramps(results: Sequence[LaneResult], summary: dict[str, Any]) -> RampsView:
-    """Compute what `draw_ramps` draws."""
+    """Compute the values that `draw_ramps` draws."""
     ramps = {}
     for row in summary["variants"]:
         curves = [lane.curve for lane in results if lane.variant == row["variant"] and lane.curve.length]
@@ -187,7 +187,7 @@ def ramps_figure(view: RampsView, title: str) -> Figure:
 
 
 def range_test_view(result: RunResult) -> RangeTestView:
-    """Compute what `draw_range_test` draws of a run."""
+    """Compute the values that `draw_range_test` draws for a run."""
     measured = result.facts.stability_edge
     return view_range_test(
         [lane.curve for lane in result.lanes],
@@ -203,5 +203,5 @@ def range_test_figures(result: RunResult) -> dict[str, Figure]:
     if section.over != "lr":
         view = view_ramps(result.lanes, result.summary)
         return {"range_test": ramps_figure(view, f"{name}, over {section.over}")}
-    title = name + (f", the param group '{section.group}' alone" if section.group else "")
+    title = name + (f", only the param group '{section.group}'" if section.group else "")
     return {"range_test": range_test_figure(range_test_view(result), title)}

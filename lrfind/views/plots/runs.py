@@ -23,7 +23,7 @@ def plot_run(result: RunResult) -> list[Path]:
 def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
     """Draw several runs into one figure, and write it as PNG and SVG.
 
-    A single run of a kind that cannot be laid over others is drawn as in its own directory.
+    If there is only one run, and its kind cannot be laid over others, it is drawn as in its own directory.
 
     Returns:
         The paths of the two files.
@@ -48,7 +48,7 @@ def _common_overlay(results: Sequence[RunResult]) -> str:
     """Return the import path of the function that draws these runs over each other.
 
     Raises:
-        UsageError: if there is none; says which run does not fit.
+        UsageError: if there is no such function. The message names the run that does not fit.
     """
     for result in results:
         if result.kind.overlay is None:
@@ -62,8 +62,8 @@ def _common_overlay(results: Sequence[RunResult]) -> str:
         if result.kind.overlay != results[0].kind.overlay:
             raise UsageError(
                 f"'{result.path}' is a run of {result.command} and '{results[0].path}' one of"
-                f" {results[0].command}, which cannot be laid over each other: give trainings alone, or range"
-                " tests, grids and searches."
+                f" {results[0].command}, which cannot be laid over each other. Give only trainings, or only"
+                " range tests, grids and searches."
             )
     overlay = results[0].kind.overlay
     assert overlay is not None  # refused above

@@ -1,4 +1,4 @@
-"""The plot of schedules: compute the values of every step, then draw them on Axes. It trains nothing."""
+"""The plot of schedules: first the values of every step, then their drawing. Nothing here trains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEGEND_WIDTH = 30  # the largest length of a line in the legend, in characters
 
 @dataclass(frozen=True)
 class SchedulesView:
-    """What a plot or a table of schedules shows.
+    """The values that a plot or a table of schedules shows.
 
     Attributes:
         steps: T, the number of steps.
@@ -57,7 +57,7 @@ class SchedulesView:
 def view_schedules(
     schedules: Sequence[Component], steps: int, peak: float, steps_per_epoch: int | None = None
 ) -> SchedulesView:
-    """Compute what `draw_lr` and `draw_momentum` draw.
+    """Compute the values that `draw_lr` and `draw_momentum` draw.
 
     Args:
         schedules: the names and the args of the schedules.
@@ -90,7 +90,7 @@ def view_schedules(
 
 
 def _distinct_labels(schedules: Sequence[Component]) -> list[str]:
-    """Return each schedule's label: the import path where functions of several modules have the same name."""
+    """Return a label for each schedule. Functions with the same name are labelled by their import paths."""
     short_labels = labels(schedules)
     names = [
         schedule.name if short_labels.count(label) > 1 or label == "step" else label

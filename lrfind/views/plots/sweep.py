@@ -1,4 +1,4 @@
-"""The plots of a sweep: compute what they show, then draw it on an Axes."""
+"""The plots of a sweep: first their values are computed, then they are drawn on an Axes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"),
 
 @dataclass(frozen=True)
 class SweepView:
-    """What a plot of a sweep shows.
+    """The values that a plot of a sweep shows.
 
     Attributes:
         lr: (K,) the lrs that finished, ascending.
@@ -36,7 +36,7 @@ class SweepView:
         first_loss: the loss at step 0.
         label: the label of the loss axis.
         log: whether the loss axis is logarithmic.
-        seeds: the largest number of lanes of an lr.
+        seeds: the largest number of lanes at any lr.
         low: the left end of the lr axis.
         high: the right end of the lr axis.
     """
@@ -57,7 +57,7 @@ class SweepView:
 
 
 def view_sweep(reading: SweepResult) -> SweepView:
-    """Compute what `draw_sweep` draws."""
+    """Compute the values that `draw_sweep` draws."""
     finished = [rate for rate in reading.rates if rate.loss is not None]
     lanes = [
         (rate.lr, loss)
@@ -140,7 +140,7 @@ def sweep_figure(view: SweepView, title: str) -> Figure:
 
 @dataclass(frozen=True)
 class CurvesView:
-    """What a plot of a sweep's training losses shows.
+    """The values that a plot of a sweep's training losses shows.
 
     Attributes:
         curves: lr -> (t,) the smoothed training loss, the median over seeds, up to the end of the shortest
@@ -161,7 +161,7 @@ class CurvesView:
 
 
 def view_curves(reading: SweepResult) -> CurvesView:
-    """Compute what `draw_curves` draws."""
+    """Compute the values that `draw_curves` draws."""
     curves = {}
     for rate in reading.rates:
         lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]

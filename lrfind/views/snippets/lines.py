@@ -12,7 +12,7 @@ INDENT = "    "
 
 
 class Code(str):
-    """An expression. Its `repr` is the expression itself, so that it stays without quotes among values."""
+    """An expression as text. Its `repr` has no quotes, so it can stand unquoted among other values."""
 
     __slots__ = ()
 

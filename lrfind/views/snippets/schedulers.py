@@ -1,4 +1,4 @@
-"""A schedule as lines: torch's own scheduler if there is one, else a function of lrfind or of the user."""
+"""A schedule as Python lines: torch's scheduler if there is one, else a function of lrfind or of the user."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     """Return torch's scheduler for the schedule; else one that calls lrfind's function or the user's.
 
     Args:
-        experiment: the experiment whose schedule it is.
+        experiment: the experiment with the schedule.
         steps: the number of steps of the training.
     """
-    # Schedules that are no function of the step.
+    # Schedules that are not functions of the step.
     schedule, section = experiment.training.schedule, experiment.optimizer
     if schedule.name == "constant":
         return Scheduler()
@@ -49,7 +49,7 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
         reacting: Scheduler = load(schedule_row.snippet)(experiment)
         return reacting
 
-    # Only an optimizer with a momentum in all its groups has one that a schedule can move.
+    # A schedule can move the momentum only if all groups of the optimizer have one.
     row = optimizer_named(section.name)
     has_momentum = section.args.get("momentum", 0) > 0 or (row is not None and row.momentum == "betas")
     has_momentum = has_momentum and all(group.args.get("momentum", 1) for group in section.param_groups)
@@ -85,7 +85,7 @@ def _settings(schedule: Component) -> dict[str, Any]:
 
 
 def _length_in_steps(length: float, steps: int, least: int = 0) -> int:
-    """Return a length in steps, at least `least` for a share of `steps`; see `lrfind.schedules.functions`."""
+    """Return a length in steps; a share gives at least `least`. See `lrfind.schedules.functions`."""
     return length if isinstance(length, int) else max(least, round(length * steps))
 
 
@@ -140,7 +140,7 @@ def _of_torch(
 
 
 def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moves_momentum: bool) -> Scheduler:
-    """Return torch's `OneCycleLR`, which leaves the momentum alone unless `moves_momentum`."""
+    """Return torch's `OneCycleLR`, which changes the momentum only if `moves_momentum`."""
     peaks = ["max_lr=peak"]
     if section.param_groups:
         peaks = ['max_lr=[group["lr"] for group in optimizer.param_groups]']
@@ -176,7 +176,7 @@ def _of_table(schedule: Component, *, moves_momentum: bool) -> Scheduler:
     """Return a `LambdaLR` over the multipliers of all steps, for any function of the step."""
     imports, multipliers = _multipliers(schedule)
     note = [
-        "# The schedule moves the momentum too, which this scheduler does not do.",
+        "# The schedule also moves the momentum; this scheduler does not.",
         f"# lrfind.schedules.functions.{schedule.name}_momentum returns the momentum of every step.",
     ]
     return Scheduler(
@@ -239,7 +239,7 @@ def plateau_scheduler(experiment: Experiment) -> Scheduler:
 
 
 def grad_norm_scheduler(experiment: Experiment) -> Scheduler:
-    """Return the lines of a function that lowers the lr by lrfind's `grad_norm`."""
+    """Return the lines of a function that lowers the lr with lrfind's `grad_norm`."""
     arguments = ", ".join(["norms", "peak", *keywords(experiment.training.schedule.args)])
     return Scheduler(
         ["from lrfind.schedules.reactive import grad_norm"],

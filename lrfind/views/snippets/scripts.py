@@ -17,8 +17,7 @@ from lrfind.views.snippets.schedulers import scheduler_of
 def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     """Return Python lines that make `optimizer` and `scheduler` for a `model`, at the lr of the answer.
 
-    The lines use the names `model` and, where the schedule has a length in epochs, `loader`, which the
-    user's script must have.
+    The user's script must define `model` and, if the schedule has a length in epochs, `loader`.
 
     Args:
         experiment: the experiment that the lr is for.

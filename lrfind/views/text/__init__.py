@@ -1,1 +1,1 @@
-"""What a person reads on the terminal: a file a kind of run."""
+"""The texts on the terminal: one file for each kind of run."""

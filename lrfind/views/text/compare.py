@@ -1,4 +1,4 @@
-"""What a comparison answers, in words."""
+"""The answer of a comparison, in words."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lrfind.views.text.parts import (
 )
 from lrfind.views.text.sweep import mode_text
 
-WIDTH = 130  # a comparison has more columns than a line of prose is wide
+WIDTH = 130  # characters of a line; the table is wider than a line of prose
 
 
 def comparison_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a comparison: who ended lowest and how surely, a row a variant, the warnings."""
+    """Return the summary of a comparison: the winner, its certainty, one row per variant, the warnings."""
     if summary["answer"]["lr"] is None:
         lines = [f"There is nothing to rank: {summary['answer']['reason']}"]
     else:

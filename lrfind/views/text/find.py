@@ -1,4 +1,4 @@
-"""What `find` answers, in words."""
+"""The answer of `find`, in words."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lrfind.views.text.parts import RESUME, closing_lines, interval, number, tab
 
 
 def recommendation_text(answer: dict[str, Any]) -> str:
-    """Return what the probes recommend: the lr, its interval, the confidence and the reason; or why none."""
+    """Return the recommendation of the probes: lr, interval, confidence, reason; or why there is no lr."""
     return "\n".join(_answer_lines(answer, f"confidence: {answer['confidence']}"))
 
 
@@ -33,7 +33,7 @@ def find_text(summary: dict[str, Any]) -> str:
 
 
 def _answer_lines(answer: dict[str, Any], trust: str, *beside: str) -> list[str]:
-    """Return the rate, its interval, how far to trust it, what it is for, and why; or why there is none."""
+    """Return the lr, its interval, the trust in it, its purpose, and the reason; or why there is no lr."""
     if answer["lr"] is None:
         return wrapped(f"No learning rate: {answer['reason']}", "")
     between = f"[{interval(answer['low'], answer['high'])}]"
@@ -45,7 +45,7 @@ def _answer_lines(answer: dict[str, Any], trust: str, *beside: str) -> list[str]
 
 
 def _trust(summary: dict[str, Any]) -> str:
-    """Return how far to trust the answer, with what whole trainings verified."""
+    """Return the confidence in the answer, and the result of its verification."""
     verification = summary["verification"]
     confidence = f"confidence: {summary['answer']['confidence']}"
     if verification is None or verification["verdict"] is None:
@@ -75,7 +75,7 @@ def _what_next(summary: dict[str, Any]) -> list[str]:
 
 
 def _probes_table(summary: dict[str, Any]) -> str:
-    """Return a table with a row a probe; with its weight if there is an answer that the weights make."""
+    """Return a table with one row per probe. If there is an lr, it also has the weights that give this lr."""
     probes, answered = summary["probes"], summary["answer"]["lr"] is not None
     several = len({row["seed"] for row in probes}) > 1
     rows = []
@@ -94,7 +94,7 @@ def _probes_table(summary: dict[str, Any]) -> str:
 
 
 def _beside(loss: float, other: float) -> str:
-    """Return how a loss compares with another; by their difference if not both are positive.
+    """Compare a loss with another: by their ratio, or by their difference if one of them is not positive.
 
     >>> _beside(0.379, 1.0), _beside(1.0001, 1.0), _beside(-3.9, -2.0)
     ('62% lower', 'the same', '1.9 lower')
@@ -116,7 +116,7 @@ def _beside(loss: float, other: float) -> str:
 
 
 def _verification_lines(summary: dict[str, Any]) -> list[str]:
-    """Return the trainings that verify the answer, a row a rate, and the verdict."""
+    """Return the verdict of the trainings that verify the answer, and a table with one row per rate."""
     verification = summary["verification"]
     trainings, resume = verification["trainings"], RESUME.format(run=summary["run"])
     if not trainings:

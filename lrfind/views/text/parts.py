@@ -1,4 +1,4 @@
-"""What all texts have in common: numbers, tables, wrapped paragraphs, and how a run's text ends."""
+"""The parts that all texts share: numbers, tables, wrapped paragraphs, and the end of a run's text."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def number_or_dash(value: float | None) -> str:
 
 
 def numbers_apart(values: Sequence[float | None]) -> list[str]:
-    """Return numbers with three digits, or with as many more as different numbers need to look different.
+    """Return numbers with three digits, or with more if different numbers would otherwise look the same.
 
     >>> numbers_apart([0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
     (['0.008579', '0.00858', '-'], ['0.5', '0.5'])
@@ -86,7 +86,7 @@ def loss_name(judge: str) -> str:
 
 
 def lanes_line(lanes: Mapping[str, Any]) -> str:
-    """Return how many lanes have settled, and what they took.
+    """Return the number of lanes that have settled, their outcomes, and their training steps.
 
     >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}})
     '  lanes: 3 of 3 (3 diverged), 240 training steps'
@@ -98,7 +98,7 @@ def lanes_line(lanes: Mapping[str, Any]) -> str:
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
-    """Return what else a reader should know of a run: its data, its gradients, notes and warnings."""
+    """Return the last lines about a run: its data, its gradients, notes and warnings."""
     notes = [f"note: {note}" for note in summary["notes"]]
     warnings = [f"warning: {warning}" for warning in summary["warnings"]]
     return [*_data(summary["data"]), *_health(summary["health"]), *notes, *warnings]

@@ -1,4 +1,4 @@
-"""What a range test answers, in words."""
+"""The answer of a range test, in words."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def range_test_text(summary: dict[str, Any]) -> str:
 
 
 def _lr_lines(summary: dict[str, Any]) -> list[str]:
-    """Return the suggestion of a range test over the lr alone, and where training breaks down."""
+    """Return the suggestion of a range test over only the lr, and where training breaks down."""
     lines = [headline(summary["answer"])]
     lr, group = summary["answer"]["lr"], summary["group"]
     if group and lr is not None:
         multiplier = f"{lr / group['optimizer_lr']:.3g} at the optimizer's lr {number(group['optimizer_lr'])}"
-        lines.append(f"  for the param group '{group['name']}' alone: an lr_multiplier of {multiplier}")
+        lines.append(f"  only for the param group '{group['name']}': an lr_multiplier of {multiplier}")
     if summary["edge"] is not None:
         lines.append(f"  edge: {number(summary['edge'])}, {summary['edge_reason']}")
     ramp_edge = summary["methods"]["edge"]
@@ -47,7 +47,7 @@ def _lr_lines(summary: dict[str, Any]) -> list[str]:
 
 
 def _over_lines(summary: dict[str, Any]) -> list[str]:
-    """Return the suggestions of range tests over another setting, a row a value."""
+    """Return the suggestions of range tests over another setting, one row per value."""
     best, over = summary["answer"], summary["over"]
     lines = [f"No suggestion with any {over}: {best['reason']}"]
     if best["lr"] is not None:

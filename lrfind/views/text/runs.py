@@ -1,4 +1,4 @@
-"""How far runs are, in words."""
+"""The progress of runs, in words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def status_text(status: dict[str, Any]) -> str:
 
 
 def runs_text(statuses: Iterable[dict[str, Any]]) -> str:
-    """Return a table with a row a run."""
+    """Return a table with one row per run."""
     rows = [
         (
             status["run"],

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def noise_scale_text(measured: Sequence[NoiseScale]) -> str:
-    """Return the noise scales that were measured along a training, a row a measurement."""
+    """Return the noise scales that were measured along a training, one row per measurement."""
     rows = []
     for at in measured:
         interval = "-"
@@ -45,7 +45,7 @@ def noise_scale_text(measured: Sequence[NoiseScale]) -> str:
 
 
 def scaled_text(scaled: Scaled, lr: float, from_batch: int, total: int | None) -> str:
-    """Return a learning rate for another batch size, the rule it comes from, and what goes with it.
+    """Return a learning rate for another batch size, its rule, and the settings that must change with it.
 
     Args:
         scaled: the result.

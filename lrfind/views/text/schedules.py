@@ -11,7 +11,7 @@ from lrfind.views.plots.schedules import SchedulesView
 from lrfind.views.text.parts import number, table_text
 
 ROWS = 11
-WIDTH = 90  # characters of a table beside its steps; schedules that do not fit go into a further table
+WIDTH = 90  # characters of a table without its steps; further schedules go into a further table
 
 
 def schedules_text(view: SchedulesView) -> str:

@@ -1,4 +1,4 @@
-"""What a grid or a search answers, in words, and what it will cost."""
+"""The answer of a grid or a search, in words, and its expected cost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lrfind.views.text.parts import (
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a sweep: the best lr, the usable ones, a row a rate, the warnings."""
+    """Return the summary of a sweep: the best lr, the usable lrs, one row per rate, the warnings."""
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
     lines.append(lanes_line(summary["lanes"]))
     pruned = summary["pruned"]
@@ -59,7 +59,7 @@ def _edge_lines(summary: dict[str, Any]) -> list[str]:
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
         lines.append(
-            f"  lr sensitivity: {sensitivity}, how far above the best loss these rates end on average"
+            f"  lr sensitivity: {sensitivity}; on average, the rates end this far above the best loss"
         )
     return lines
 
@@ -98,7 +98,7 @@ def dry_run_text(
     cost: Mapping[str, Any],
     modes: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Return the lanes that a sweep begins with, what follows them, and what the whole will take.
+    """Return the first lanes of a sweep, the lanes that follow them, and the expected cost of all.
 
     Args:
         rows: lane, variant, seed and lr of each lane of the first round.
@@ -118,12 +118,12 @@ def dry_run_text(
                 "... and more outward, while the best peak of a variant is its lowest or its highest"
             )
         seeds = counted(section.seeds, "other seed")
-        lines.append(f"... and then {seeds} of each variant at its best peak, which are compared")
+        lines.append(f"... and then, to compare, {seeds} of each variant at its best peak")
     return "\n".join([*lines, f"{cost_text(**cost)}; {mode_text(modes)}"])
 
 
 def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
-    """Return what a sweep will take.
+    """Return the expected cost of a sweep.
 
     >>> cost_text(9, 100, 8.2, 200_000)
     '9 lanes x 100 steps, about 8 s and 0.2 MB'

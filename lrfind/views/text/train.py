@@ -1,4 +1,4 @@
-"""What a final training reached, in words."""
+"""The results of a final training, in words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lrfind.views.text.parts import closing_lines, number, number_or_dash, table
 
 
 def training_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a final training: what it reached, seed by seed."""
+    """Return the summary of a final training: its losses, with one row per seed."""
     answer, metric = summary["answer"], summary["metric"]
     if answer["lr"] is None:
         lines = [f"No trained model: {answer['reason']}"]
