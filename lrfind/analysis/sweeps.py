@@ -76,7 +76,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 
     Args:
         results: the lanes.
-        judge: the loss that decides; it is the training loss if no lane has a validation loss.
+        judge: the loss by which the lrs are ranked; if no lane has a validation loss, this is the training
+            loss.
         tolerance: the tolerance of the usable range; see `SweepSection`.
     """
     results = comparable(results)
@@ -107,8 +108,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
     """Return the lanes of an unfinished sweep that may be compared with each other.
 
-    These are the settled lanes of the seeds for which every lr has settled. If there is no such seed, they
-    are all settled lanes. If no lane has settled, they are all lanes.
+    A lane has settled if its outcome is final (`SETTLED`). Return the lanes of those seeds whose lanes have
+    all settled. Without such a seed, return all settled lanes; without any settled lane, return all lanes.
     """
     settled = [result for result in results if result.outcome in SETTLED]
     lrs = {result.peak for result in results}

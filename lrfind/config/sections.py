@@ -521,9 +521,10 @@ class Rival(Component):
 
 
 class CompareSection(LanesSection):
-    """Schedules or optimizers side by side: each at the best of its own few peaks, or all at the same peak.
+    """Schedules or optimizers side by side: each at its best peak of a few, or all at one given peak.
 
-    Some seeds choose the peaks, and other seeds are compared. A lucky training thus cannot do both.
+    The peaks are chosen on some seeds, and the variants are compared on other seeds. So one lucky training
+    cannot both choose a peak and win the comparison.
     """
 
     seeds: int = Field(

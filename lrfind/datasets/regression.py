@@ -60,5 +60,5 @@ def regression(
         return exact + noise * normal(len(rows), 1)
 
     y, held_y = target(x), target(held_x)
-    origin = f"artificial, drawn with seed {seed}; the curvature of the training loss is exactly as set"
+    origin = f"artificial, drawn with seed {seed}; the training loss has exactly the configured curvature"
     return TensorData((x.float(), y.float()), (held_x.float(), held_y.float()), transforms=(origin,))

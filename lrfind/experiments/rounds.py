@@ -41,7 +41,7 @@ def first_round(section: LanesSection, lrs: Mapping[str, float], seed: int) -> l
 def next_round(
     section: LanesSection, plan: Sequence[PlannedLane], results: Sequence[LaneResult], seed: int
 ) -> list[PlannedLane]:
-    """Return the lanes of the next round, from the results of all rounds before; none when all is done.
+    """Return the lanes to run next, given the results so far; an empty list if there is nothing left to run.
 
     Args:
         section: the section of the config.

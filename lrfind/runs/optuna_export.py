@@ -16,8 +16,9 @@ from lrfind.runs.summary import read_result
 def export_study(run: Run, file: Path) -> int:
     """Write a sweep's lanes as the trials of an Optuna study, in a new SQLite file.
 
-    Each lane becomes a trial: its lr is the parameter, its seed an attribute, its judged loss the value, and
-    its training loss at up to a hundred steps the intermediate values. Diverged lanes become failed trials,
+    Each lane becomes a trial. Its lr is the parameter, and its seed is an attribute. The value is the loss
+    by which the sweep ranks its lrs, and the intermediate values are the training losses at up to a hundred
+    steps. Diverged lanes become failed trials,
     and pruned lanes become pruned trials.
 
     Returns:

@@ -66,7 +66,7 @@ class Run:
     def start(
         cls, path: Path, command: str, experiment: Experiment, config: str, overrides: Sequence[str]
     ) -> Run:
-        """Make the run directory of an experiment, with the config as given and resolved in it.
+        """Make the run directory of an experiment, with its config as given and its resolved config.
 
         Args:
             path: the directory; it must be new or empty.

@@ -28,10 +28,10 @@ WRAP = 140  # the largest length of a title's line, in characters
 
 @dataclass(frozen=True)
 class Course:
-    """The course of one training, over its seeds.
+    """The lr and the loss of trainings that differ only in their seeds, against the step.
 
     Attributes:
-        name: the name of the variant with its peak, or the name of the seed.
+        name: its name in the legend: in a comparison the variant and its peak, in a final training the seed.
         lr: (t,) the lr of one seed.
         loss: (t,) the smoothed training loss, the median over seeds.
         low: (t,) the lowest smoothed training loss of any seed at each step.

@@ -25,11 +25,12 @@ def comparison_text(summary: dict[str, Any]) -> str:
     else:
         peaks = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
         judged = f"judged by {loss_name(summary['judge'])}, {peaks}"
-        lines = [summary["verdict"], f"  {judged}, with the same budget, weights and batches for each seed"]
+        shared = "all have the same budget, and in each seed the same weights and batches"
+        lines = [summary["verdict"], f"  {judged}; {shared}"]
     lines += _standings_table(summary)
     lines.append(
         "  early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: its mean over all steps"
+        " steps; area: mean training loss over all steps"
     )
     lines.append(lanes_line(summary["lanes"]))
     lines += [f"  {mode_text(summary['modes'])}"] if summary["modes"] else []

@@ -24,6 +24,8 @@ def find_text(summary: dict[str, Any]) -> str:
         lines = _answer_lines(answer, _trust(summary), f"  for {_training(summary)}")
     if summary["probes"]:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
+        if answer["lr"] is not None:
+            lines.append("  weight: how much a rate counts in the weighted mean that is the fastest lr")
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         lines.append(f"  cost: {steps} in {probes}")
@@ -85,7 +87,7 @@ def _probes_table(summary: dict[str, Any]) -> str:
             loss, beside = f"{row['score']:.4g}", _beside(row["score"], row["untouched"])
         remark = "not continued"
         if row["weight"] is not None:
-            remark = f"weight in the fastest lr: {row['weight']:.2f}" if answered else ""
+            remark = f"weight {row['weight']:.2f}" if answered else ""
         remark = f"stopped: the loss blew up at step {row['steps'] - 1}" if row["stopped"] else remark
         cells = [number(row["lr"]), str(row["steps"]), loss, beside, remark]
         rows.append([str(row["seed"]), *cells] if several else cells)

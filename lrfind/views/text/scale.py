@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.batch_size import Scaled
-from lrfind.errors import counted
+from lrfind.errors import counted, listed
 from lrfind.views.text.parts import number_or_dash, table_text
 
 if TYPE_CHECKING:
@@ -59,7 +59,8 @@ def scaled_text(scaled: Scaled, lr: float, from_batch: int, total: int | None) -
         f"  rule: {scaled.rule}, {scaled.source}",
     ]
     if scaled.settings:
-        lines.append(f"  change with it: {', '.join(f'{k} {_plain(v)}' for k, v in scaled.settings.items())}")
+        settings = listed(f"{name} to {_plain(value)}" for name, value in scaled.settings.items())
+        lines.append(f"  also set {settings}")
     if scaled.warmup:
         lines.append(f"  warmup: {scaled.warmup}")
     return "\n".join([*lines, *(f"note: {text}" for text in scaled.notes)])

@@ -45,9 +45,9 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
-        range_text = f"{rates}; these rates reach at least {share} of the best rate's fall in loss"
+        range_text = f"{rates}; these rates have at least {share} of the best rate's fall in loss"
     else:
-        range_text = f"only this rate; all others reach less than {share} of its fall in loss"
+        range_text = f"only this rate; no other one has at least {share} of its fall in loss"
     return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
 
 
