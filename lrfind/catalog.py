@@ -67,6 +67,7 @@ class Optimizer:
         batch_rule: the rule by which its lr follows the batch size; see `analysis.batch_size`.
         batch_rule_derived: whether that rule was derived for this optimizer, and not only for its relatives.
         batch_args: torch's defaults of the other arguments that change with the batch size.
+        decoupled_decay: whether its weight decay acts on the weights directly and not through the gradient.
     """
 
     path: str
@@ -78,13 +79,17 @@ class Optimizer:
     batch_rule: Literal["linear", "sqrt"]
     batch_rule_derived: bool
     batch_args: Mapping[str, Any]
+    decoupled_decay: bool = False
 
 
-def _adam(path: str, *, fused: bool = False, derived: bool = False) -> Optimizer:
+def _adam(
+    path: str, *, fused: bool = False, derived: bool = False, decoupled_decay: bool = False
+) -> Optimizer:
     """Make the row of an optimizer of Adam's family."""
     return Optimizer(
         path, "adam", adaptive=True, stackable=True, fused=fused, momentum="betas", batch_rule="sqrt",
         batch_rule_derived=derived, batch_args={"betas": (0.9, 0.999), "eps": 1e-8},
+        decoupled_decay=decoupled_decay,
     )  # fmt: skip
 
 
@@ -99,7 +104,7 @@ OPTIMIZERS = {
     ),
     "adam": _adam("torch.optim.adam:Adam", fused=True, derived=True),
     "adamax": _adam("torch.optim.adamax:Adamax"),
-    "adamw": _adam("torch.optim.adamw:AdamW", fused=True, derived=True),
+    "adamw": _adam("torch.optim.adamw:AdamW", fused=True, derived=True, decoupled_decay=True),
     "nadam": _adam("torch.optim.nadam:NAdam"),
     "radam": _adam("torch.optim.radam:RAdam"),
     "rmsprop": Optimizer(
@@ -248,7 +253,7 @@ class Kind:
         section: the config section that it reads.
         lanes: the kind of its lanes: short probes, ramps of the lr, or whole trainings.
         run: from a run directory that this process has locked to its result (`runs.result.RunResult`).
-        summarize: from a result to its part of summary.json.
+        summarize: from a record (`runs.result.RunRecord`) to its part of summary.json.
         text: from a summary to the text on the terminal.
         figures: from a result to its figures, by file name.
         attempts: the key of the summary that lists the attempts, each with its outcome. If there is no answer

@@ -24,9 +24,8 @@ from lrfind.analysis.suggestions import suggest_from
 from lrfind.config.experiment import check
 from lrfind.config.sections import RangeTestSection
 from lrfind.config.templates import starter
-from lrfind.config.variants import Variant
 from lrfind.experiments.find import planned_training, probe_rates
-from lrfind.experiments.prepare import training_steps, variant_shape
+from lrfind.experiments.prepare import schedule_shape, training_steps
 from lrfind.experiments.range_test import range_test
 from lrfind.problem.problem import from_config
 from lrfind.training.executor import Conditions
@@ -46,7 +45,7 @@ def main(root: str) -> None:
     experiment = check(starter("mnist_cnn"), [*FULL, f"data.args={{root: '{root}'}}"])
     problem = from_config(experiment)
     steps = training_steps(experiment.training, problem)
-    shape = variant_shape(Variant("", experiment), problem, steps)
+    shape = schedule_shape(experiment, problem, steps)
     training = planned_training(problem.setup(0).optimizer, steps, float(shape.multiplier.mean()))
     scores: dict[str, list[float]] = {}
     for seed in range(SEEDS):

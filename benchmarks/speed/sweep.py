@@ -127,8 +127,8 @@ def report_times(case: Case, times: dict[str, list[float]]) -> None:
 
 def report_modes(case: Case) -> None:
     (mode,) = case.prepared.modes
-    click.echo(f"  mode of {BASE}: {mode.lanes}, threads {mode.threads} ({mode.reason})")
-    chosen = [f"{choice['lanes']} with threads {choice['threads']}" for choice in case.modes]
+    click.echo(f"  mode of {BASE}: {mode.name}, threads {mode.threads} ({mode.reason})")
+    chosen = [f"{choice['name']} with threads {choice['threads']}" for choice in case.modes]
     ratios = [choice["ratio"] for choice in case.modes if choice["ratio"] is not None]
     spread = f"; measured ratios {min(ratios):.2f} to {max(ratios):.2f}" if ratios else ""
     counts = ", ".join(f"{kind} {chosen.count(kind)} of {len(chosen)} times" for kind in sorted({*chosen}))

@@ -238,11 +238,11 @@ def _training_notes(row: Optimizer | None, factor: float, kappa: float) -> list[
         f"an epoch has {1 / kappa:.3g} times as many steps as before; this affects schedules whose lengths"
         " are counted in steps."
     ]
-    if row is OPTIMIZERS["sgd"]:
+    if row is not None and row.family == "sgd":
         notes.append("momentum and weight_decay stay as they are.")
-    if row is OPTIMIZERS["adamw"] and factor != kappa:
+    if row is not None and row.decoupled_decay and factor != kappa:
         notes.append(
-            f"AdamW's weight decay over an epoch becomes {factor / kappa:.3g} times what it was; to keep it,"
+            f"the weight decay over an epoch becomes {factor / kappa:.3g} times what it was; to keep it,"
             f" multiply weight_decay by {kappa / factor:.3g}."
         )
     return notes

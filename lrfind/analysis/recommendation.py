@@ -76,12 +76,14 @@ class PlannedTraining:
     @property
     def family(self) -> Family | None:
         """The family of the optimizer; None for an optimizer that was not measured."""
-        if self.optimizer == "sgd" and self.momentum > 0:
+        row = optimizer_named(self.optimizer)
+        if row is None or row.family is None:
+            return None
+        if row.family == "sgd" and self.momentum > 0:
             # This is 1 at momentum 0.9, which sums ten gradients.
             lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)
             return Family(MOMENTUM.name, MOMENTUM.start, SGD.shift + lengths * (MOMENTUM.shift - SGD.shift))
-        row = optimizer_named(self.optimizer)
-        return None if row is None or row.family is None else FAMILIES[row.family]
+        return FAMILIES[row.family]
 
     @property
     def longest(self) -> int:
@@ -207,7 +209,7 @@ def why_no_rate(result: ProbeResult) -> str | None:
         lrs = sorted(probe.lr for probe in result.probes.values())
         return (
             f"nothing learns: none of {counted(len(lrs), 'rate')} from {lrs[0]:.1g} to {lrs[-1]:.1g} lowers"
-            f" the loss in {steps}; run `lrfind check --batch`, which looks at model, data and loss."
+            f" the loss in {steps}; check model, data and loss."
         )
     return None
 

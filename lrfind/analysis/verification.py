@@ -47,11 +47,18 @@ class Verdict:
             "refuted" if the rate lost more than `USABLE` against such a rate, or if nothing was learned.
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
+        judge: the loss that decided.
     """
 
     verdict: Literal["stands", "moves", "refuted"]
     lr: float | None
     reason: str
+    judge: Judge
+
+
+def judge_of(results: Sequence[LaneResult], judge: Judge) -> Judge:
+    """Return the loss that decides: `judge`, or the training loss if lanes have no validation loss."""
+    return judge if not results or any(result.val_loss is not None for result in results) else "train_loss"
 
 
 def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdict:
@@ -62,10 +69,9 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     Args:
         lr: the rate.
         results: the settled lanes of all rates, each rate with the same seeds.
-        judge: the loss that decides; without a validation split the training loss decides.
+        judge: the loss that should decide; see `judge_of`.
     """
-    if not any(result.val_loss is not None for result in results):
-        judge = "train_loss"
+    judge = judge_of(results, judge)
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
     judged = next(rate for rate in rates if rate.lr == lr)
     best = min(
@@ -73,22 +79,23 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     )
     if best is None or best.loss is None:
         reason = "no training finished: neither at the rate nor at a third of it nor at three times it"
-        return Verdict("refuted", None, reason)
+        return Verdict("refuted", None, reason, judge)
     first = fmean(float(lane.loss[0]) for lane in judged.lanes.values())
     if not first - best.loss > LEARNED * abs(first):
-        return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}")
+        return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}", judge)
     if judged.loss is None:
-        return Verdict("refuted", best.lr, f"the rate {judged.outcome}, while {_end_of(best)}")
+        return Verdict("refuted", best.lr, f"the rate {judged.outcome}, while {_end_of(best)}", judge)
     if best is judged:
-        return Verdict("stands", lr, f"{_end_of(judged)}, lower than at a third of it and at three times it")
+        reason = f"{_end_of(judged)}, lower than at a third of it and at three times it"
+        return Verdict("stands", lr, reason, judge)
     lost = (judged.loss - best.loss) / (first - best.loss)
     against = f"{_end_of(judged)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
     if lost <= NEGLIGIBLE:
-        return Verdict("stands", lr, f"{against}, which is negligible")
+        return Verdict("stands", lr, f"{against}, which is negligible", judge)
     if beyond_noise(judged, best, judge) is False:
         seeds = counted(len(judged.lanes), "seed")
-        return Verdict("stands", lr, f"{against}, which {seeds} cannot tell from noise")
-    return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against)
+        return Verdict("stands", lr, f"{against}, which {seeds} cannot tell from noise", judge)
+    return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against, judge)
 
 
 def _end_of(rate: RateResult) -> str:

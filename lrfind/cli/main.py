@@ -19,7 +19,6 @@ from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError
 
 INTERRUPTED = 130
-STOPPED = 4
 
 
 class _Group(click.Group):
@@ -78,7 +77,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     except Stopped as stopped:
         note(f"stopped: {stopped}")
-        return STOPPED
+        return Stopped.exit_code
     except click.Abort:
         note("interrupted")
         return INTERRUPTED
@@ -94,7 +93,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         note(
             f"error: the disk is full ({error.filename or 'while writing'}); free some space, then run again."
         )
-        return STOPPED
+        return Stopped.exit_code
 
 
 def main() -> NoReturn:

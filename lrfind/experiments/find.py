@@ -14,15 +14,15 @@ from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import FACTORS, VERIFY, verified_lrs
+from lrfind.catalog import optimizer_named
 from lrfind.config.sections import FindSection
-from lrfind.config.variants import Variant
 from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
+    schedule_shape,
     training_conditions,
     training_steps,
-    variant_shape,
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.problem.batches import batch_loss
@@ -109,7 +109,7 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
         if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
     mode = calibrate(problem, section, WIDE, lr / 100, seed)
-    return mode if mode.lanes == "stacked" else None
+    return mode if mode.name == "stacked" else None
 
 
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
@@ -153,14 +153,14 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     experiment, section = run.experiment, run.experiment.find
     # The planned training. If its schedule refuses the training, that must happen before probing.
     steps = training_steps(experiment.training, problem)
-    shape = variant_shape(Variant("", experiment), problem, steps)
+    shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
     training = planned_training(setup.optimizer, steps, float(shape.multiplier.mean()))
     run.keep_facts(
         environment=environment(problem.device), data=problem.data, planned_training=asdict(training)
     )
     if section.verify:
-        variant_shape(Variant("", experiment), problem, verify_steps(experiment, steps))
+        schedule_shape(experiment, problem, verify_steps(experiment, steps))
     # The probes, and their recommendation.
     refusal = None
     try:
@@ -178,7 +178,8 @@ def planned_training(optimizer: torch.optim.Optimizer, steps: int, mean_multipli
     groups = optimizer.param_groups
     first = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
     name = type(optimizer).__name__.lower()
-    momentum = float(first.get("momentum", 0.0)) if name == "sgd" else 0.0
+    row = optimizer_named(name)
+    momentum = float(first.get("momentum", 0.0)) if row is not None and row.family == "sgd" else 0.0
     return PlannedTraining(name, steps, momentum, mean_multiplier)
 
 
@@ -189,7 +190,7 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -
     assert facts.planned_training is not None  # both are stored once probing has ended
     assert facts.probing is not None
     steps = verify_steps(experiment, facts.planned_training["steps"])
-    shape = variant_shape(Variant("", experiment), problem, steps)
+    shape = schedule_shape(experiment, problem, steps)
     verified = facts.probing["answer"]["lr"] if facts.verified is None else facts.verified
     lrs = verified_lrs(verified)
     run.keep_facts(verified=lrs[1])

@@ -1,4 +1,4 @@
-"""Preparations for the lanes of a run: their problems, schedules, modes and cost."""
+"""The preparation of a run's lanes: their problems, schedules, modes and cost."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     first = first_round(section, lrs, experiment.seed)
     jobs = []
     for number, (problem, group) in enumerate(zip(problems, by_optimizer.values(), strict=True)):
-        shapes = {variant.name: variant_shape(variant, problem, steps) for variant in group}
+        shapes = {variant.name: schedule_shape(variant.experiment, problem, steps) for variant in group}
         if modes:
             mode = modes[number]
         else:
@@ -131,15 +131,15 @@ def training_conditions(experiment: Experiment, pause_every: int | None = None) 
     )
 
 
-def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
-    """Return the shape of a variant's schedule.
+def schedule_shape(experiment: Experiment, problem: Problem, steps: int) -> Shape:
+    """Return the shape of an experiment's schedule.
 
     If a schedule moves the momentum only by default and the optimizer uses no momentum, only the lr moves.
 
     Raises:
         UsageError: if the schedule does not fit the training, the optimizer or the data.
     """
-    training = variant.experiment.training
+    training = experiment.training
     batches = problem.batches_per_epoch
     shape = shape_of(training.schedule, steps, None if batches is None else batches / training.accumulate)
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
@@ -153,7 +153,7 @@ def variant_shape(variant: Variant, problem: Problem, steps: int) -> Shape:
         raise UsageError(f"{watching[0]} watches the validation loss, but the data has no validation part.")
     if shape.momentum is None:
         return shape
-    optimizer = problem.setup(variant.experiment.seed).optimizer
+    optimizer = problem.setup(experiment.seed).optimizer
     if "momentum" in training.schedule.args:
         set_momentum(optimizer, float(shape.momentum[0]))  # raises an error if the optimizer has no momentum
         return shape

@@ -60,8 +60,8 @@ class Budget:
 
 
 @dataclass
-class _Single:
-    """A probe that may be continued; without a snapshot it has to start again.
+class _ProbeState:
+    """The state of a probe that may be continued; without a snapshot the probe has to start again.
 
     Attributes:
         setup: the probe's parts.
@@ -100,7 +100,7 @@ class LaneProber:
     Args:
         problem: what to train.
         seed: the seed of the weights (from a config), the batches and the dropout masks.
-        budget: the budget, which the probers of all seeds share.
+        budget: the steps and seconds that this seed and the seeds before it may take.
         mode: how probes that begin together are trained; one by one when omitted.
         watch: called after every step.
         first: the number of the first probe among the lanes of a run.
@@ -124,9 +124,9 @@ class LaneProber:
             self._start = self._snapshot()
         except (Exception, SystemExit) as error:
             raise first_steps_error(error) from error
-        self._probes: dict[float, _Single] = {}
+        self._probes: dict[float, _ProbeState] = {}
         self._stacks: list[_ProbeStack] = []
-        self._kept: list[_Single] = []  # the probes that have a snapshot, the latest last
+        self._kept: list[_ProbeState] = []  # the probes that have a snapshot, the latest last
         self._untouched: list[float] = []
         # The state from which `untouched` continues; it gives the dropout masks that the probes get.
         self._untouched_end = self._start
@@ -156,7 +156,7 @@ class LaneProber:
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         """Train probes until each has `steps` steps; see `analysis.probe_search.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]
-        if self._mode is not None and self._mode.lanes == "stacked" and len(new) > 1:
+        if self._mode is not None and self._mode.name == "stacked" and len(new) > 1:
             self._begin_stacks(new, self._mode)
         for probes in self._stacks:
             if any(lr in lrs for lr in probes.lrs):
@@ -187,7 +187,7 @@ class LaneProber:
 
         The outcome of a probe that was stopped is "diverged".
         """
-        untouched = _Single(self._setup, self._start, self._untouched)
+        untouched = _ProbeState(self._setup, self._start, self._untouched)
         every = [(UNTOUCHED, untouched), *sorted(self._probes.items())]
         return [
             LaneResult(
@@ -209,7 +209,7 @@ class LaneProber:
 
     def _train_single(self, lr: float, steps: int, ceiling: Array) -> None:
         if lr not in self._probes:
-            self._probes[lr] = _Single(
+            self._probes[lr] = _ProbeState(
                 replace(self._setup), self._start
             )  # a copy has a loss scaler of its own
         probe = self._probes[lr]
@@ -252,7 +252,7 @@ class LaneProber:
             self._start.restore()
             stack = Stack(self._setup, len(members), compile=mode.compile, graphs=self._problem.graphs)
             self._stacks.append(_ProbeStack(stack, members, capture()))
-            self._probes |= {lr: _Single(self._setup, None) for lr in members}
+            self._probes |= {lr: _ProbeState(self._setup, None) for lr in members}
 
     def _train_stack(self, probes: _ProbeStack, lrs: list[float], steps: int, ceiling: Array) -> None:
         staying = [lr for lr in lrs if not self._probes[lr].stopped]

@@ -52,7 +52,7 @@ def run_sweep(run: Run, observer: Observer) -> RunResult:
 
 def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], observer: Observer) -> None:
     """Run the planned lanes, job after job, and store them as they end."""
-    watch = observer.watch(max(prepared.cost.lanes, planned[-1].lane + 1), prepared.steps)
+    watch = observer.watch(max(prepared.cost.lane_count, planned[-1].lane + 1), prepared.steps)
     for job in prepared.jobs:
         lanes = job.lanes(planned)
         if lanes:

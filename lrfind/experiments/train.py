@@ -10,16 +10,15 @@ from collections.abc import Sequence
 import torch
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, planned_lanes
-from lrfind.config.variants import Variant
 from lrfind.errors import LrfindError, Stopped
 from lrfind.experiments.checkpoint import load_checkpoint, save_checkpoint, write_tensors
 from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
     idle_watches,
+    schedule_shape,
     training_conditions,
     training_steps,
-    variant_shape,
 )
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.best import conclude
@@ -54,7 +53,7 @@ def run_training(run: Run, observer: Observer) -> RunResult:
     training = experiment.training
     problem = from_config(experiment)
     steps = training_steps(training, problem)
-    shape = variant_shape(Variant("", experiment), problem, steps)
+    shape = schedule_shape(experiment, problem, steps)
     threads = _keep_facts(run, problem, steps)
     pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
     conditions = training_conditions(experiment, pause_every=pause)

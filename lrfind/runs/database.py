@@ -96,6 +96,7 @@ class Facts:
 
 
 FACT_NAMES = frozenset(column.name for column in fields(Facts))
+STORE_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
 
 
 class Database:
@@ -159,11 +160,9 @@ class Database:
 
     def keep_facts(self, **facts: Any) -> None:
         """Store facts as JSON, all in one transaction; a fact that was stored before is replaced."""
-        unknown = sorted(facts.keys() - FACT_NAMES)
-        assert not unknown, f"no such facts: {unknown}"
-        rows = [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()]
+        rows = _fact_rows(facts)
         with self._transaction() as connection:
-            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+            connection.executemany(STORE_FACT, rows)
 
     def facts(self) -> Facts:
         """Return what is known of the run besides its lanes."""
@@ -175,7 +174,7 @@ class Database:
         """Store lanes before they run, and how many lanes the run will have in all, as far as is known."""
         with self._transaction() as connection:
             connection.executemany("INSERT INTO plan VALUES (?, ?, ?, ?)", lanes)
-            connection.execute("INSERT OR REPLACE INTO facts VALUES ('planned', ?)", (json.dumps(planned),))
+            connection.executemany(STORE_FACT, _fact_rows({"planned": planned}))
 
     def plan(self) -> list[PlannedLane]:
         """Return the planned lanes, in the order of their numbers."""
@@ -191,12 +190,12 @@ class Database:
         Raises:
             sqlite3.IntegrityError: if one of the lanes has settled before.
         """
-        rows = [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()]
+        rows = _fact_rows(facts)
         with self._transaction() as connection:
             for result in results:
                 _forget_interrupted(connection, result.lane)
                 _insert(connection, result)
-            connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+            connection.executemany(STORE_FACT, rows)
 
     def outcomes(self) -> dict[int, Outcome]:
         """Return the outcomes of the stored lanes: lane number -> outcome."""
@@ -211,6 +210,13 @@ class Database:
                 " ORDER BY lane"
             ).fetchall()
             return [_lane(connection, row) for row in lanes]
+
+
+def _fact_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return facts as rows of the table: name and JSON. A name that is not in `Facts` is a bug."""
+    unknown = sorted(facts.keys() - FACT_NAMES)
+    assert not unknown, f"no such facts: {unknown}"
+    return [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()]
 
 
 def _forget_interrupted(connection: sqlite3.Connection, lane: int) -> None:

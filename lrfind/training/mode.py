@@ -14,7 +14,7 @@ class Mode:
     """How the lanes of a run are trained. It is stored before the first lane, and `resume` uses it.
 
     Attributes:
-        lanes: "single", one after another, or "stacked", many as one stacked model.
+        name: "single", one after another, or "stacked", many as one stacked model.
         reason: the reason for this mode, in words.
         threads: the number of threads that torch computes with.
         seconds_per_step: the measured time of a step of one lane; in a stack, the time of the stack's step
@@ -24,7 +24,7 @@ class Mode:
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
     """
 
-    lanes: Literal["single", "stacked"]
+    name: Literal["single", "stacked"]
     reason: str
     threads: int
     seconds_per_step: float
@@ -38,13 +38,13 @@ class Cost:
     """The approximate cost of a sweep.
 
     Attributes:
-        lanes: the number of lanes.
+        lane_count: the number of lanes.
         steps: T, the number of steps of each lane.
         seconds: the time in all, if no lane stops early.
         bytes: the space on the disk.
     """
 
-    lanes: int
+    lane_count: int
     steps: int
     seconds: float
     bytes: int

@@ -184,7 +184,7 @@ def test_the_command_takes_the_settings_of_the_config(tmp_path: Path) -> None:
     )
     out, _ = run(config, "--measure", "--steps", 4, "--to-batch", 32, "-q")
     assert "rule: sqrt, Malladi" in out
-    assert "betas (0.9, 0.98), eps 7.07107e-09" in out
+    assert "also set betas to (0.9, 0.98) and eps to 7.07107e-09" in out
 
 
 @pytest.mark.parametrize(

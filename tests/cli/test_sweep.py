@@ -70,7 +70,7 @@ def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_oth
     assert [(lane["seed"], lane["lr"]) for lane in plan["plan"]] == [
         (s, lr) for s in (0, 1) for lr in (0.01, 0.1, 1)
     ]
-    assert plan["cost"]["lanes"] == 6
+    assert plan["cost"]["lane_count"] == 6
     assert plan["cost"]["steps"] == 20
     assert not Path("runs").exists()
 

@@ -45,7 +45,7 @@ def test_the_edge_of_a_grid_is_two_over_lambda_max(condition: int, lanes: str, t
     )
     assert [rate["outcome"] for rate in found["rates"]] == ["finished", "finished", "diverged", "diverged"]
     assert found["edge"] == pytest.approx(1.0, rel=0.1)
-    assert found["mode"]["lanes"] == lanes
+    assert found["mode"]["name"] == lanes
 
 
 @pytest.mark.parametrize("condition", [10, 100, 1000])
@@ -97,7 +97,7 @@ def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: P
     experiment = check(LINEAR, ["training.epochs=3", "data.batch_size=10"])
     prepared = prepare(experiment, "grid")
     assert prepared.steps == 3 * 6  # 64 rows
-    assert prepared.cost.lanes == 9 * 3
+    assert prepared.cost.lane_count == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
         training_steps(experiment.training, replace(prepared.jobs[0].problem, batches_per_epoch=None))
 
@@ -202,7 +202,7 @@ def test_resuming_uses_the_stored_engine_and_never_recalibrates(
     monkeypatch.setattr(
         "lrfind.experiments.prepare.calibrate", lambda *_, **__: pytest.fail("calibrated again")
     )
-    assert conduct(run)["mode"]["lanes"] == "stacked"
+    assert conduct(run)["mode"]["name"] == "stacked"
 
 
 def test_pruning_stops_the_worse_half_and_says_what_it_saved(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_pruning_stops_the_worse_half_and_says_what_it_saved(tmp_path: Path) -> 
                   "training.steps=40")  # fmt: skip
     outcomes = [rate["outcome"] for rate in found["rates"]]
     assert outcomes.count("pruned") == 3
-    assert found["pruned"]["lanes"] == 9
+    assert found["pruned"]["count"] == 9
     assert found["pruned"]["share_saved"] == pytest.approx((2 * 30 + 20) / 160)
     assert found["sensitivity"] is None
     lanes = pd.read_csv(tmp_path / "run/lanes.csv")

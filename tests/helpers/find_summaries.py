@@ -46,6 +46,7 @@ def summary(rows: list[dict[str, Any]] | None = None, **changed: Any) -> dict[st
         "command": "find",
         "run": "runs/mnist",
         "answer": answer,
+        "probing_ended": True,
         "cost": 125,
         "training": {"optimizer": "adam", "steps": 3000, "momentum": 0.0, "mean_multiplier": 0.5},
         "schedule": "cosine",
@@ -73,6 +74,7 @@ def proof(verdict: str | None, lr: float | None, reason: str, *ends: float | Non
         "verdict": verdict,
         "lr": lr,
         "reason": reason,
+        "judge": "val_loss",
     }
 
 

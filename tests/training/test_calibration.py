@@ -75,7 +75,7 @@ def mode_of(
 
 def test_a_small_model_is_stacked_because_that_is_faster() -> None:
     found = mode_of(mode="auto", lanes=32)
-    assert found.lanes == "stacked"
+    assert found.name == "stacked"
     assert found.ratio is not None
     assert found.ratio > 1
     assert f"measured {found.ratio:.2f} times as fast" in found.reason
@@ -95,19 +95,19 @@ def test_a_small_model_is_stacked_because_that_is_faster() -> None:
 )
 def test_what_stacks_wrongly_runs_single_and_says_why(overrides: list[str], words: str) -> None:
     found = mode_of(*overrides)
-    assert (found.lanes, found.stack_size) == ("single", 1)
+    assert (found.name, found.stack_size) == ("single", 1)
     assert any(word in found.reason for word in words.split("|")), found.reason
 
 
 def test_batch_norm_is_no_obstacle() -> None:
-    assert mode_of("model='own_for_calibration:Normed'").lanes == "stacked"
+    assert mode_of("model='own_for_calibration:Normed'").name == "stacked"
     images = "data={name: mnist_mini, batch_size: 32}"  # a bias before the norm has rounding for a gradient
     cnn = "model={name: small_cnn, args: {channels: [4, 8], hidden: 16, norm: batch}}"
-    assert mode_of(cnn, images, "loss=cross_entropy").lanes == "stacked"
+    assert mode_of(cnn, images, "loss=cross_entropy").name == "stacked"
 
 
 def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:
-    assert mode_of("model='own_for_calibration:Reading'").lanes == "stacked"
+    assert mode_of("model='own_for_calibration:Reading'").name == "stacked"
 
 
 def test_what_is_asked_for_is_done() -> None:

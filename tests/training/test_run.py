@@ -25,7 +25,7 @@ from lrfind.training.run import run_lanes, stackable_groups
 from tests.helpers.runs import LINEAR
 
 SINGLE = Mode("single", "asked for", threads=1, seconds_per_step=0.0)
-STACKED = replace(SINGLE, lanes="stacked", stack_size=99)
+STACKED = replace(SINGLE, name="stacked", stack_size=99)
 LRS = (1e-3, 1e-2, 0.1, 0.5, 3.0)
 PLAIN = Conditions()
 MLP = ["model={name: mlp, args: {hidden: [8], dropout: 0.3}}", "data.batch_size=16"]

@@ -68,6 +68,13 @@ def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
     assert legend(figure, 1) == labels
 
 
+def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:
+    drawn = view(summary(verification=STANDS | {"judge": "train_loss"})).verification
+    assert drawn is not None
+    assert drawn.label == "training loss"
+    assert drawn.ends[0] == (0.0041, STANDS["trainings"][0]["train_loss"])
+
+
 def test_a_title_gives_the_reason_of_a_refusal_with_the_probes_below() -> None:
     rows = [probe(10.0**p, 8, 2.3 + p / 100, 0.0) for p in range(3)]
     reason = "nothing learns: of 3 rates from 1 to 1e+02, none lowers the loss in 8 steps; " + "look. " * 15

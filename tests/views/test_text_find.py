@@ -72,7 +72,6 @@ def test_where_every_training_failed_there_is_no_rate() -> None:
 @pytest.mark.parametrize(
     ("reason", "rows", "told"),
     [
-        ("probing has not ended.", [], "Run `lrfind resume runs/mnist` to continue."),
         ("the loss blew up at every rate that was tried, down to the lowest.", probes()[-1:], "try: `lrfind check"),
         ("the budget does not allow a single probe; give more.", [], "give more."),
     ],
@@ -95,5 +94,7 @@ def test_losses_that_may_be_negative_are_compared_by_their_difference() -> None:
 
 
 def test_a_run_that_was_cut_off_before_anything_was_known_has_a_text() -> None:
-    text = find_text(refused("probing has not ended.", [], training=None, cost=0, notes=[]))
+    text = find_text(
+        refused("probing has not ended.", [], probing_ended=False, training=None, cost=0, notes=[])
+    )
     assert text == "No learning rate: probing has not ended.\n  Run `lrfind resume runs/mnist` to continue."

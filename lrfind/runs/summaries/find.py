@@ -10,7 +10,7 @@ from typing import Any
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import PlannedTraining, recommend
-from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, verdict_on
+from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, judge_of, verdict_on
 from lrfind.config.experiment import Experiment
 from lrfind.errors import NoSuggestion
 from lrfind.runs.result import RunRecord
@@ -85,6 +85,7 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
             answer |= _moved(verification)
     return {
         "answer": answer,
+        "probing_ended": facts.probing is not None,
         "cost": probing["cost"],
         "training": facts.planned_training,
         "schedule": record.experiment.training.schedule.name,
@@ -106,14 +107,14 @@ def _verification(record: RunRecord, answer: dict[str, Any], steps: int) -> dict
     verdict: Verdict | None = None
     if answer["lr"] is not None and len(trained) == len(FACTORS) * section.verify_seeds:
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
-    verdict_row = asdict(verdict) if verdict else {"verdict": None, "lr": None, "reason": "it has not ended"}
+    judge = judge_of(trained, section.judge)
+    unended = {"verdict": None, "lr": None, "reason": "it has not ended", "judge": judge}
     return {
         "of": verified,
         "steps": steps,
-        "judge": section.judge,
         "metric": record.facts.metric,
         "trainings": [_training_row(lane) for lane in trained],
-        **verdict_row,
+        **(asdict(verdict) if verdict else unended),
     }
 
 

@@ -59,7 +59,7 @@ def _pruned(record: RunRecord) -> dict[str, Any]:
     pruned = [lane for lane in record.lanes if lane.outcome == "pruned"]
     saved = sum(lane.planned - int(lane.lr.size) for lane in pruned)
     steps = sum(int(lane.lr.size) for lane in record.lanes)
-    return {"lanes": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)}
+    return {"count": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)}
 
 
 def _rate(rate: RateResult, reading: SweepResult) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def view_find(
     """Compute the values that `draw_find` draws.
 
     Args:
-        probes: the rows of the table of probes; see `lrfind.runs.summaries.find.probe_rows`.
+        probes: the rows of the table of probes; see `lrfind.analysis.probing.probe_rows`.
         suggestion: lr, low, high and reason; lr is None where there is no answer.
         verification: the part of the summary with this name.
         steps: the number of steps of the training that the rate is for; if None, the note leaves it out.
@@ -193,7 +193,7 @@ def _verification(verification: Mapping[str, Any]) -> Verification | None:
     rows = verification["trainings"]
     if not rows:
         return None
-    judge = "val_loss" if any(_is_number(row["val_loss"]) for row in rows) else "train_loss"
+    judge = verification["judge"]
     ends = [
         (row["lr"], row[judge]) for row in rows if row["outcome"] == "finished" and _is_number(row[judge])
     ]

@@ -68,10 +68,9 @@ def _training(summary: dict[str, Any]) -> str:
 
 def _what_next(summary: dict[str, Any]) -> list[str]:
     """Return what to do if there is no lr."""
-    reason = summary["answer"]["reason"]
-    if "has not ended" in reason:
+    if not summary["probing_ended"]:
         return [f"  {RESUME.format(run=summary['run'])}"]
-    if "check --batch" in reason or not summary["probes"]:
+    if not summary["probes"]:
         return []
     return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
 

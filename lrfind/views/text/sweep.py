@@ -24,9 +24,9 @@ def sweep_text(summary: dict[str, Any]) -> str:
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
     lines.append(lanes_line(summary["lanes"]))
     pruned = summary["pruned"]
-    if pruned["lanes"]:
+    if pruned["count"]:
         saved = f"{counted(pruned['steps_saved'], 'step')} ({pruned['share_saved']:.0%})"
-        lines.append(f"  pruned: {counted(pruned['lanes'], 'lane')}, which saved {saved}")
+        lines.append(f"  pruned: {counted(pruned['count'], 'lane')}, which saved {saved}")
     if summary["mode"]:
         lines.append(f"  {mode_text([summary['mode']])}")
     return "\n".join([*lines, *closing_lines(summary)])
@@ -108,8 +108,8 @@ def dry_run_text(
     """
     cells = [(str(row["lane"]), row["variant"], str(row["seed"]), f"{row['lr']:.6g}") for row in rows]
     lines = [table_text(("lane", "", "seed", "lr"), cells)]
-    if isinstance(section, SearchSection) and cost["lanes"] > len(rows):
-        lines.append(f"... and {cost['lanes'] - len(rows)} more, which {section.sampler} proposes later")
+    if isinstance(section, SearchSection) and cost["lane_count"] > len(rows):
+        lines.append(f"... and {cost['lane_count'] - len(rows)} more, which {section.sampler} proposes later")
     if isinstance(section, GridSection) and section.extend:
         lines.append("... and more outward, while the best lr is the lowest or the highest (--extend)")
     if isinstance(section, CompareSection) and section.one_peak is None:
@@ -122,7 +122,7 @@ def dry_run_text(
     return "\n".join([*lines, f"{cost_text(**cost)}; {mode_text(modes)}"])
 
 
-def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
+def cost_text(lane_count: int, steps: int, seconds: float, bytes: int) -> str:
     """Return the expected cost of a sweep.
 
     >>> cost_text(9, 100, 8.2, 200_000)
@@ -133,7 +133,7 @@ def cost_text(lanes: int, steps: int, seconds: float, bytes: int) -> str:
     else:
         time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
     size = f"{bytes / 1e6:.1f} MB"
-    return f"{counted(lanes, 'lane')} x {counted(steps, 'step')}, about {time} and {size}"
+    return f"{counted(lane_count, 'lane')} x {counted(steps, 'step')}, about {time} and {size}"
 
 
 def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
@@ -144,6 +144,6 @@ def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
     """
     texts = []
     for mode in modes:
-        way = "stacked into one model" if mode["lanes"] == "stacked" else "one after another"
+        way = "stacked into one model" if mode["name"] == "stacked" else "one after another"
         texts.append(f"lanes run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}")
     return "; ".join(dict.fromkeys(texts))
