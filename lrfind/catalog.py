@@ -261,6 +261,7 @@ class Kind:
         writes_best: whether the answer is written as best.yaml.
         variants: from an experiment to its variants that the command compares; None if it compares none.
         overlay: from several results to one figure of them all; None if there is no such figure.
+        rounds: the class that plans its lanes, one round after another; None if it runs no rounds.
     """
 
     command: str
@@ -274,6 +275,7 @@ class Kind:
     writes_best: bool
     variants: str | None = None
     overlay: str | None = None
+    rounds: str | None = None
 
 
 KINDS = {
@@ -312,6 +314,7 @@ KINDS = {
         attempts="rates",
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
+        rounds="lrfind.experiments.rounds:GridRounds",
     ),
     "search": Kind(
         command="lrfind.cli.sweep:search",
@@ -324,6 +327,7 @@ KINDS = {
         attempts="rates",
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
+        rounds="lrfind.experiments.rounds:SearchRounds",
     ),
     "compare": Kind(
         command="lrfind.cli.sweep:compare",
@@ -336,6 +340,7 @@ KINDS = {
         attempts="standings",
         writes_best=True,
         variants="lrfind.config.variants:compared",
+        rounds="lrfind.experiments.rounds:CompareRounds",
     ),
     "train": Kind(
         command="lrfind.cli.train:train",

@@ -19,7 +19,7 @@ from lrfind.datasets.mnist import MNIST_SCALE, mnist_mini
 from lrfind.datasets.regression import regression
 from lrfind.datasets.tensors import TensorData
 from lrfind.experiments.prepare import prepare
-from lrfind.experiments.rounds import first_peaks
+from lrfind.experiments.rounds import GridRounds
 from lrfind.models.linear import Linear
 from lrfind.models.mlp import MLP
 from lrfind.models.small_cnn import SmallCNN
@@ -126,7 +126,7 @@ class Case:
         self.steps, self.loss_fn = self.setting.steps, self.setting.loss_fn
         self.config = CONFIG.format(seed=SEED, low=LOW, high=HIGH, **vars(self.setting))
         self.experiment = check(self.config)
-        self.rates = first_peaks(self.experiment.grid, SEED)
+        self.rates = GridRounds(self.experiment.grid, SEED).first_lrs()
         self.tensors = self.setting.load()
         self.raw = raw_images() if self.setting.data == MNIST else None
         self.prepared = prepare(self.experiment, "grid")

@@ -196,14 +196,14 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
 
     from lrfind.config.experiment import section_for
     from lrfind.experiments.prepare import prepare
-    from lrfind.experiments.rounds import first_round
+    from lrfind.experiments.rounds import rounds_of
     from lrfind.views.text.sweep import dry_run_text
 
     section, prepared = section_for(experiment, command), prepare(experiment, command)
     lrs = {variant.name: variant.experiment.optimizer.lr for variant in prepared.variants}
     rows = [
         {"lane": lane.lane, "variant": lane.variant, "seed": lane.seed, "lr": lane.peak}
-        for lane in first_round(section, lrs, experiment.seed)
+        for lane in rounds_of(experiment, command).first(lrs)
     ]
     cost, modes = asdict(prepared.cost), [asdict(mode) for mode in prepared.modes]
     if as_json:

@@ -19,7 +19,7 @@ from lrfind.config.sections import SweepSection, TrainingSection
 from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import UsageError, counted
-from lrfind.experiments.rounds import first_round, lanes_in_all
+from lrfind.experiments.rounds import rounds_of
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
@@ -95,7 +95,8 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     problems = from_configs([group[0].experiment for group in by_optimizer.values()])
     steps = training_steps(experiment.training, problems[0])
     lrs = {variant.name: variant.experiment.optimizer.lr for variant in variants}
-    first = first_round(section, lrs, experiment.seed)
+    rounds = rounds_of(experiment, command)
+    first = rounds.first(lrs)
     jobs = []
     for number, (problem, group) in enumerate(zip(problems, by_optimizer.values(), strict=True)):
         shapes = {variant.name: schedule_shape(variant.experiment, problem, steps) for variant in group}
@@ -110,7 +111,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     if isinstance(section, SweepSection) and section.prune:
         conditions = replace(conditions, rungs=halving.rungs(steps))
     metric, seconds = evaluate_once(problems[0], experiment.seed)
-    lanes = lanes_in_all(section, first, experiment.seed)
+    lanes = rounds.lanes_in_all(first)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
     share = lanes / len(first)  # every round divides its lanes among the jobs in the same way
     training = sum(steps * job.mode.seconds_per_step * share * len(job.lanes(first)) for job in jobs)

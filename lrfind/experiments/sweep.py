@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from lrfind.analysis.lanes import SETTLED, PlannedLane
-from lrfind.config.experiment import section_for
 from lrfind.config.variants import Variant
 from lrfind.errors import Stopped
 from lrfind.experiments.prepare import Prepared, environment, prepare
-from lrfind.experiments.rounds import first_round, lanes_in_all, next_round
+from lrfind.experiments.rounds import rounds_of
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
@@ -74,11 +73,11 @@ def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
     pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
     if pending:
         return pending
-    section, seed = section_for(run.experiment, run.facts().command), run.experiment.seed
+    rounds = rounds_of(run.experiment, run.facts().command)
     if plan:
-        lanes = next_round(section, plan, run.lanes(), seed)
+        lanes = rounds.next(plan, run.lanes())
     else:
-        lanes = first_round(section, {v.name: v.experiment.optimizer.lr for v in variants}, seed)
+        lanes = rounds.first({v.name: v.experiment.optimizer.lr for v in variants})
     done = [*plan, *lanes]
-    run.add_plan(lanes, lanes_in_all(section, done, seed) if lanes else len(done))
+    run.add_plan(lanes, rounds.lanes_in_all(done) if lanes else len(done))
     return lanes

@@ -16,7 +16,7 @@ from lrfind.analysis.comparisons import standings, verdict
 from lrfind.analysis.lanes import Evaluation, LaneResult, PlannedLane
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import check, dump
-from lrfind.experiments.rounds import first_round, next_round
+from lrfind.experiments.rounds import CompareRounds
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct, summarized
@@ -84,12 +84,13 @@ def test_peaks_are_chosen_on_other_seeds_than_those_that_are_compared() -> None:
     """Round after round against a known loss: a parabola in log lr, whose minimum lies outside of the start."""
     section = check(LINEAR, ["compare={seeds: 3, tuning_seeds: 2}"]).compare
     best = {"near": 0.1, "far": 3.0}
-    plan = first_round(section, dict.fromkeys(best, 0.1), 7)
+    rounds = CompareRounds(section, seed=7)
+    plan = rounds.first(dict.fromkeys(best, 0.1))
     assert {lane.peak for lane in plan} == {0.0316, 0.1, 0.316}
     assert {lane.seed for lane in plan} == {10, 11}
     while True:
         results = [result(lane, 0.1 + math.log10(lane.peak / best[lane.variant]) ** 2) for lane in plan]
-        more = next_round(section, plan, results, 7)
+        more = rounds.next(plan, results)
         if not more:
             break
         assert more[0].lane == len(plan)
@@ -106,10 +107,11 @@ def test_peaks_are_chosen_on_other_seeds_than_those_that_are_compared() -> None:
 @pytest.mark.parametrize("given", ["compare.common_peak=0.2", "compare.peaks=[0.2]"])
 def test_one_peak_for_all_needs_no_tuning(given: str) -> None:
     section = check(LINEAR, [given]).compare
-    plan = first_round(section, {"a": 0.1, "b": 0.1}, 0)
+    rounds = CompareRounds(section, seed=0)
+    plan = rounds.first({"a": 0.1, "b": 0.1})
     assert {lane.peak for lane in plan} == {0.2}
     assert [lane.seed for lane in plan] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
-    assert next_round(section, plan, [result(lane, 1.0) for lane in plan], 0) == []
+    assert rounds.next(plan, [result(lane, 1.0) for lane in plan]) == []
 
 
 def test_a_loss_that_is_not_finite_for_one_seed_costs_the_rank_and_is_told() -> None:

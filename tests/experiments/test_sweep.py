@@ -15,7 +15,7 @@ from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.config.experiment import check
 from lrfind.errors import UsageError
 from lrfind.experiments.prepare import prepare, training_steps
-from lrfind.experiments.rounds import first_peaks, next_peaks
+from lrfind.experiments.rounds import GridRounds, SearchRounds
 from lrfind.runs.store import Run
 from tests.helpers.runs import LINEAR, conduct
 
@@ -246,18 +246,18 @@ def test_a_search_ends_and_repeats_nothing_when_the_best_lr_lies_at_the_end_of_t
     section = check(
         LINEAR, ["search={sampler: gp, trials: 9, batch: 2, low: 1e-3, high: 0.1, seeds: 1}"]
     ).search
-    lrs = first_peaks(section, 0)
-    while proposed := next_peaks(section, lrs, [finished(lr, -math.log(lr)) for lr in lrs], 0):
+    rounds = SearchRounds(section, seed=0)
+    lrs = rounds.first_lrs()
+    while proposed := rounds.next_lrs(lrs, [finished(lr, -math.log(lr)) for lr in lrs]):
         lrs += proposed
     assert len(set(lrs)) == len(lrs) == 9
 
 
 def test_a_search_without_a_validation_loss_learns_from_the_training_loss() -> None:
     section = check(LINEAR, ["search={sampler: tpe, low: 1e-4, high: 1}"]).search
-    lrs = first_peaks(section, 0)
-    up, down = (
-        next_peaks(section, lrs, [finished(lr, sign * math.log(lr)) for lr in lrs], 0) for sign in (1, -1)
-    )
+    rounds = SearchRounds(section, seed=0)
+    lrs = rounds.first_lrs()
+    up, down = (rounds.next_lrs(lrs, [finished(lr, sign * math.log(lr)) for lr in lrs]) for sign in (1, -1))
     assert np.median(up) < np.median(down)
 
 
@@ -308,6 +308,6 @@ def test_a_copied_run_goes_on_by_itself(tmp_path: Path) -> None:
 
 def test_lanes_of_a_grid_are_spread_evenly_and_read_cleanly(tmp_path: Path) -> None:
     experiment = check(LINEAR, ["grid.low=1e-3", "grid.high=1e-1", "grid.points=5"])
-    peaks = first_peaks(experiment.grid, 0)
+    peaks = GridRounds(experiment.grid, seed=0).first_lrs()
     assert peaks[::2] == [1e-3, 1e-2, 1e-1]
     np.testing.assert_allclose(np.diff(np.log10(peaks)), 0.5, rtol=1e-9)
