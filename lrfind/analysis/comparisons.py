@@ -99,26 +99,26 @@ def standings(
         judge = "train_loss"
     tuned = {}
     for name in variants:
-        reading = read_sweep(tuning(results, name, first_tuning_seed), judge)
-        best = _compared(reading, results, name, first_tuning_seed, judge)
-        tuned[name] = Standing(name, reading.rates, best, reading.boundary, judge)
+        sweep = read_sweep(tuning(results, name, first_tuning_seed), judge)
+        best = _compared(sweep, results, name, first_tuning_seed, judge)
+        tuned[name] = Standing(name, sweep.rates, best, sweep.boundary, judge)
     ordered = sorted(tuned.values(), key=lambda standing: _loss(standing.best, judge))
     first = ordered[0].best
     return [_ranked(standing, rank, first) for rank, standing in enumerate(ordered, 1)]
 
 
 def _compared(
-    reading: SweepResult, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
+    sweep: SweepResult, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
 ) -> RateResult | None:
     """Return the result of a variant at its best peak, with the seeds that are compared."""
-    if reading.best is None:
+    if sweep.best is None:
         return None
     lanes = [
         result
         for result in results
         if result.variant == variant
         and result.seed < first_tuning_seed
-        and result.peak == reading.best.lr
+        and result.peak == sweep.best.lr
         and result.outcome in SETTLED
     ]
     return rate_of(lanes, judge) if lanes else None

@@ -30,28 +30,28 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         - `mode`: the mode in which lanes ran.
     """
     section = record.section
-    reading = read_sweep(record.lanes, section.judge, section.tolerance)
-    best = reading.best
-    usable = reading.usable or (None, None)
+    sweep = read_sweep(record.lanes, section.judge, section.tolerance)
+    best = sweep.best
+    usable = sweep.usable or (None, None)
     return {
         "answer": {
             "lr": best.lr if best else None,
-            "low": reading.low,
-            "high": reading.high,
-            "reason": None if best else _why_no_best(reading),
+            "low": sweep.low,
+            "high": sweep.high,
+            "reason": None if best else _why_no_best(sweep),
             "val_loss": best.val_loss if best else None,
             "train_loss": best.train_loss if best else None,
             "metric": best.metric if best else None,
         },
-        "judge": reading.judge,
+        "judge": sweep.judge,
         "metric": record.facts.metric,
         "usable": {"low": usable[0], "high": usable[1], "tolerance": section.tolerance},
-        "edge": reading.edge,
-        "sensitivity": reading.sensitivity,
-        "rates": [_rate(rate, reading) for rate in reading.rates],
+        "edge": sweep.edge,
+        "sensitivity": sweep.sensitivity,
+        "rates": [_rate(rate, sweep) for rate in sweep.rates],
         "pruned": _pruned(record),
         "mode": next(iter(record.facts.modes), None),
-        "warnings": _warnings(reading, record),
+        "warnings": _warnings(sweep, record),
     }
 
 
@@ -62,11 +62,11 @@ def _pruned(record: RunRecord) -> dict[str, Any]:
     return {"count": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)}
 
 
-def _rate(rate: RateResult, reading: SweepResult) -> dict[str, Any]:
+def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
     """Return a row for one lr; `worse_beyond_noise` is None for the best lr, and where it is not known."""
-    losses = [loss for lane in rate.lanes.values() if (loss := judged(lane, reading.judge)) is not None]
+    losses = [loss for lane in rate.lanes.values() if (loss := judged(lane, sweep.judge)) is not None]
     ends = [int(lane.lr.size) - 1 for lane in rate.lanes.values() if lane.outcome == "diverged"]
-    best = reading.best if rate is not reading.best and rate.loss is not None else None
+    best = sweep.best if rate is not sweep.best and rate.loss is not None else None
     return {
         "lr": rate.lr,
         "outcome": rate.outcome,
@@ -74,7 +74,7 @@ def _rate(rate: RateResult, reading: SweepResult) -> dict[str, Any]:
         "train_loss": rate.train_loss,
         "metric": rate.metric,
         "spread": [min(losses), max(losses)] if rate.loss is not None and len(losses) > 1 else None,
-        "worse_beyond_noise": None if best is None else beyond_noise(rate, best, reading.judge),
+        "worse_beyond_noise": None if best is None else beyond_noise(rate, best, sweep.judge),
         "diverged_at": min(ends) if ends else None,
         "seeds": [
             {"seed": seed, "outcome": lane.outcome, "val_loss": lane.val_loss}
@@ -83,40 +83,40 @@ def _rate(rate: RateResult, reading: SweepResult) -> dict[str, Any]:
     }
 
 
-def _why_no_best(reading: SweepResult) -> str:
-    outcomes = {rate.outcome for rate in reading.rates}
+def _why_no_best(sweep: SweepResult) -> str:
+    outcomes = {rate.outcome for rate in sweep.rates}
     if outcomes == {"diverged"}:
-        lowest = reading.rates[0].lr
+        lowest = sweep.rates[0].lr
         return f"training diverges at every lr that was tried, down to {lowest:.3g}; try lower ones."
     if "failed" in outcomes:
-        return f"no lane finished; {next(lane.error for lane in _lanes(reading) if lane.outcome == 'failed')}"
-    return "no lane has finished yet." if reading.rates else "no lane has run yet."
+        return f"no lane finished; {next(lane.error for lane in _lanes(sweep) if lane.outcome == 'failed')}"
+    return "no lane has finished yet." if sweep.rates else "no lane has run yet."
 
 
-def _lanes(reading: SweepResult) -> list[LaneResult]:
-    return [lane for rate in reading.rates for lane in rate.lanes.values()]
+def _lanes(sweep: SweepResult) -> list[LaneResult]:
+    return [lane for rate in sweep.rates for lane in rate.lanes.values()]
 
 
-def _warnings(reading: SweepResult, record: RunRecord) -> list[str]:
+def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     """Return what the reader of a sweep should know before believing it, in sentences."""
     warnings = []
-    best, rates, judge = reading.best, reading.rates, record.section.judge
+    best, rates, judge = sweep.best, sweep.rates, record.section.judge
     # Lanes that have not run, and a judge other than the requested one.
     warnings += unsettled_warning(record)
-    if judge != reading.judge and best:
+    if judge != sweep.judge and best:
         warnings.append("there is no validation loss, so the final training loss decides.")
     # How far to trust the best lr.
-    if best and reading.boundary:
-        side, way = ("lowest", "lower") if reading.boundary == "low" else ("highest", "higher")
+    if best and sweep.boundary:
+        side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
         more = "give --extend" if isinstance(record.section, GridSection) else "widen --low and --high"
         warnings.append(f"the best lr is the {side} one that was tried; {way} ones may be better: {more}.")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not unsettled(record):
         warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 3.")
-    ties = [rate.lr for rate in rates if best and rate is not best and _tied(rate, best, reading.judge)]
+    ties = [rate.lr for rate in rates if best and rate is not best and _tied(rate, best, sweep.judge)]
     if best and ties:
         seeds = counted(len(best.lanes), "seed")
         warnings.append(f"{seeds} cannot tell the best lr from lr {listed(f'{lr:.3g}' for lr in ties)}.")
-    first, last = reading.first_loss, best.loss if best else None
+    first, last = sweep.first_loss, best.loss if best else None
     if last is not None and first - last < HARDLY * abs(first):
         fell = "hardly fell" if last < first else "did not fall"
         ends = f"it began at {first:.3g} and ended at {last:.3g}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import SEVERAL, figure_of, finish
 from lrfind.views.plots.range_test import range_test_view
-from lrfind.views.plots.sweep import reading_of, view_sweep
+from lrfind.views.plots.sweep import sweep_of, view_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,7 @@ def _draw_ramps(result: RunResult, label: str, color: str, ax: Axes) -> tuple[fl
 
 def _draw_sweep(result: RunResult, label: str, color: str, ax: Axes) -> tuple[float, float] | None:
     """Draw a sweep, with a cross for each rate that diverged; return the lowest and highest loss to show."""
-    view = view_sweep(reading_of(result))
+    view = view_sweep(sweep_of(result))
     ax.plot(view.lr, view.middle, "o-", color=color, linewidth=1.8, label=f"{label}: {view.label}")
     diverged = view.lost.get("diverged", [])
     across = ax.get_xaxis_transform()

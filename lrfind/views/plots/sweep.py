@@ -56,17 +56,17 @@ class SweepView:
     high: float
 
 
-def view_sweep(reading: SweepResult) -> SweepView:
+def view_sweep(sweep: SweepResult) -> SweepView:
     """Compute the values that `draw_sweep` draws."""
-    finished = [rate for rate in reading.rates if rate.loss is not None]
+    finished = [rate for rate in sweep.rates if rate.loss is not None]
     lanes = [
         (rate.lr, loss)
-        for rate in reading.rates
+        for rate in sweep.rates
         for lane in rate.lanes.values()
-        if (loss := judged(lane, reading.judge)) is not None
+        if (loss := judged(lane, sweep.judge)) is not None
     ]
     lost: dict[str, list[float]] = {}
-    for rate in reading.rates:
+    for rate in sweep.rates:
         if rate.loss is None:
             lost.setdefault(rate.outcome, []).append(rate.lr)
     middle = np.array([rate.loss for rate in finished], dtype=np.float64)
@@ -75,15 +75,15 @@ def view_sweep(reading: SweepResult) -> SweepView:
         middle=middle,
         lanes=lanes,
         lost=lost,
-        best=None if reading.best is None else (reading.best.lr, reading.best.loss or 0.0),
-        usable=reading.usable,
-        edge=reading.edge,
-        first_loss=reading.first_loss,
-        label="validation loss" if reading.judge == "val_loss" else "final training loss",
+        best=None if sweep.best is None else (sweep.best.lr, sweep.best.loss or 0.0),
+        usable=sweep.usable,
+        edge=sweep.edge,
+        first_loss=sweep.first_loss,
+        label="validation loss" if sweep.judge == "val_loss" else "final training loss",
         log=_spans_decades(middle),
-        seeds=max((len(rate.lanes) for rate in reading.rates), default=0),
-        low=min((rate.lr for rate in reading.rates), default=1e-3) / 1.5,
-        high=max((rate.lr for rate in reading.rates), default=1.0) * 1.5,
+        seeds=max((len(rate.lanes) for rate in sweep.rates), default=0),
+        low=min((rate.lr for rate in sweep.rates), default=1e-3) / 1.5,
+        high=max((rate.lr for rate in sweep.rates), default=1.0) * 1.5,
     )
 
 
@@ -160,22 +160,22 @@ class CurvesView:
     log: bool
 
 
-def view_curves(reading: SweepResult) -> CurvesView:
+def view_curves(sweep: SweepResult) -> CurvesView:
     """Compute the values that `draw_curves` draws."""
     curves = {}
-    for rate in reading.rates:
+    for rate in sweep.rates:
         lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]
         if lanes:
             shortest = min(curve.length for curve in lanes)
             curves[rate.lr] = np.median([curve.smoothed[:shortest] for curve in lanes], axis=0)
     lowest = min((float(curve.min()) for curve in curves.values()), default=0.0)
-    first = reading.first_loss if math.isfinite(reading.first_loss) else lowest + 1.0
+    first = sweep.first_loss if math.isfinite(sweep.first_loss) else lowest + 1.0
     drop = max(first - lowest, 0.01 * abs(first), 1e-12)
     log = _spans_decades(np.array([curve.min() for curve in curves.values()] or [1.0]))
     return CurvesView(
         curves=curves,
-        best=reading.best.lr if reading.best else None,
-        diverged={rate.lr for rate in reading.rates if rate.outcome == "diverged"},
+        best=sweep.best.lr if sweep.best else None,
+        diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
         bottom=lowest / 1.5 if log else lowest - 0.05 * drop,
         top=first * 3 if log else first + 0.5 * drop,
         log=log,
@@ -222,15 +222,15 @@ def _spans_decades(losses: Array) -> bool:
     return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
 
 
-def reading_of(result: RunResult) -> SweepResult:
+def sweep_of(result: RunResult) -> SweepResult:
     """Read the lanes of a grid or a search."""
     return read_sweep(result.lanes, result.section.judge, result.section.tolerance)
 
 
 def sweep_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figures of a grid or a search, by their file names."""
-    name, reading = result.experiment.name, reading_of(result)
+    name, sweep = result.experiment.name, sweep_of(result)
     return {
-        "sweep": sweep_figure(view_sweep(reading), name),
-        "curves": curves_figure(view_curves(reading), name),
+        "sweep": sweep_figure(view_sweep(sweep), name),
+        "curves": curves_figure(view_curves(sweep), name),
     }
