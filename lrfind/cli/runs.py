@@ -10,7 +10,7 @@ import click
 
 from lrfind.cli.execute import complete
 from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
-from lrfind.errors import UsageError, counted
+from lrfind.errors import LrfindError, UsageError, counted, in_one_line
 
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
@@ -79,7 +79,12 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     from lrfind.runs.summary import status as status_of
 
     readable, unreadable = find_runs(folder)
-    statuses = [status_of(run) for run in readable]
+    statuses = []
+    for run in readable:
+        try:
+            statuses.append(status_of(run))
+        except LrfindError as error:
+            unreadable.append(f"'{run.path}': {in_one_line(error)}")
     for reason in unreadable:
         note(f"left out: {reason}")
     if as_json:

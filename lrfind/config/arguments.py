@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from lrfind.catalog import Activation, Init, Norm
 from lrfind.config.document import Document, KeyPath, Mistake
@@ -175,7 +175,8 @@ def _type_mistakes(
     annotation = eval(parameter.annotation, {"__builtins__": {}}, _PLAIN_TYPES)  # safe: only plain types
     try:
         # The value is checked as JSON, because there a list may stand for a tuple.
-        TypeAdapter(annotation).validate_json(json.dumps(checked, default=str), strict=True)
+        adapter = TypeAdapter(annotation, config=ConfigDict(allow_inf_nan=False))
+        adapter.validate_json(json.dumps(checked, default=str), strict=True)
     except ValidationError as error:
         errors = merge_unions(error.errors(), annotation, value, numbers)
         return [mistake_at(document, details, prefix=at) for details in errors]

@@ -382,6 +382,7 @@ class LanesSection(Section):
     threads: int | None = Field(
         default=None,
         ge=1,
+        le=1024,
         description="The number of torch's threads. If omitted: with lanes auto, the number is chosen by"
         " measurement; otherwise, it is torch's own number.",
     )

@@ -80,6 +80,8 @@ def function_of(schedule: Component, steps_per_epoch: float | None) -> Callable[
     function = _resolved(schedule)
     if schedule.name in SCHEDULES:
         return partial(function, **args)
+    if reacting := [n for n, row in SCHEDULES.items() if row.watches and row.path == schedule.name]:
+        raise UsageError(f"schedule: it reacts to the training; write its name instead: {reacting[0]}.")
 
     def step_by_step(step: Array, steps: int) -> Array:
         return np.array([float(function(int(t), steps, **args)) for t in step])

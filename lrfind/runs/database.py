@@ -148,12 +148,15 @@ class Database:
             raise OSError(errno.ENOSPC, str(error), str(self.path)) from error
 
     def verify(self) -> None:
-        """Check that every lr in the database is a number that is not negative.
+        """Check that all tables are there, and that every lr is a number that is not negative.
 
         Raises:
-            ValueError: if one is not.
+            sqlite3.OperationalError: if a table is missing.
+            ValueError: if an lr is wrong.
         """
         with self._transaction() as connection:
+            for table in ("plan", "lanes", "evaluations", "steps", "health"):
+                connection.execute(f"SELECT 1 FROM {table} LIMIT 1")
             (bad,) = connection.execute(NOT_AN_LR).fetchone()
         if bad:
             raise ValueError("it holds an lr that is not a number or is negative")

@@ -26,6 +26,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
+from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, check, dump
 from lrfind.errors import UsageError
 from lrfind.runs.database import VERSION, Database, Facts
@@ -126,15 +127,20 @@ class Run:
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
         try:
             with run.kept_open():
-                version = run.facts().version
-                if version != VERSION:
+                facts = run.facts()
+                if facts.version != VERSION:
                     raise UsageError(
-                        f"'{path}' was written by another version of lrfind (format {version}, not"
+                        f"'{path}' was written by another version of lrfind (format {facts.version}, not"
                         f" {VERSION}). Run its config.yaml again, or use that version."
                     )
+                if facts.command not in KINDS:
+                    raise ValueError(f"it names the command '{facts.command}', which there is not")
                 run._database.verify()
         except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
-            raise UsageError(f"'{path / DATABASE}' cannot be read: {error}.") from None
+            raise UsageError(
+                f"'{path / DATABASE}' cannot be read: {error}. The file is damaged; restore a copy, or"
+                f" run '{path / 'config.yaml'}' again."
+            ) from None
         return run
 
     def discard_if_empty(self) -> bool:

@@ -54,9 +54,9 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
     setup = problem.setup(seed)
     try:
         _step(setup, lr, WARM_STEPS)
+        seconds, threads = _fastest(choices, lambda: _step(setup, lr))
     except (Exception, SystemExit) as error:
         raise first_steps_error(error) from error
-    seconds, threads = _fastest(choices, lambda: _step(setup, lr))
     single = Mode("single", "as requested", threads=threads, seconds_per_step=seconds)
     if section.lanes == "single":
         return single

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -214,3 +215,14 @@ def test_a_full_disk_is_exit_4(lrfind: Command, config: Path, monkeypatch: pytes
     monkeypatch.setattr("lrfind.runs.store.Run.add_lane", full)
     assert lrfind("range-test", config) == 4
     assert "the disk is full (run/steps.csv)" in lrfind.err
+
+
+def test_one_damaged_run_hides_no_other(lrfind: Command, config: Path) -> None:
+    for name in ("whole", "damaged"):
+        assert lrfind("range-test", config, "--out", f"runs/{name}", "-q") == 0
+    with sqlite3.connect("runs/damaged/run.sqlite") as connection:
+        connection.execute("DROP TABLE evaluations")
+    connection.close()
+    assert lrfind("runs") == 0
+    assert "whole" in lrfind.out
+    assert "'runs/damaged/run.sqlite' cannot be read: no such table: evaluations." in lrfind.err

@@ -38,7 +38,7 @@ def same(a: LaneResult, b: LaneResult) -> bool:
 
 
 def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run")
+    run = Run.create(tmp_path / "run", {"command": "grid"})
     run.keep_facts(data={"deep": [1e-3, None]}, planned=3)
     lanes = [
         lane(),
@@ -54,7 +54,7 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
 
 def test_what_a_run_left_that_was_killed_as_it_began_is_in_nobodys_way(tmp_path: Path) -> None:
     (tmp_path / ".run.sqlite.part").write_text("half a database")
-    Run.create(tmp_path)
+    Run.create(tmp_path, {"command": "grid"})
     assert Run.open(tmp_path).lanes() == []
 
 

@@ -72,7 +72,8 @@ def _warnings(lanes: Sequence[LaneResult], answer: dict[str, Any], edge: float |
             " more steps or more seeds."
         )
     if answer["lr"] and edge and answer["lr"] > edge / 3:
-        warnings.append(f"the suggestion is more than a third of the edge ({edge:.2g}); start lower.")
+        where = "above" if answer["lr"] > edge else "more than a third of"
+        warnings.append(f"the suggestion is {where} the edge ({edge:.3g}); start lower.")
     warnings += _cut_off(lanes)
     refusing = [
         lane

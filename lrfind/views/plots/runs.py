@@ -32,8 +32,7 @@ def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
         UsageError: if the runs cannot be laid over each other, or the path cannot be written to.
     """
     stem = path.with_suffix("") if path.suffix in (".png", ".svg") else path
-    overlays = list(dict.fromkeys(result.kind.overlay for result in results))
-    if len(results) == 1 and overlays == [None]:
+    if len(results) == 1 and (results[0].kind.overlay is None or results[0].summary.get("over")):
         (figure,) = load(results[0].kind.figures)(results[0]).values()
     else:
         figure = load(_common_overlay(results))(results)
@@ -51,6 +50,11 @@ def _common_overlay(results: Sequence[RunResult]) -> str:
         UsageError: if there is no such function. The message names the run that does not fit.
     """
     for result in results:
+        if result.summary.get("over"):
+            raise UsageError(
+                f"'{result.path}' has ramps for several values of {result.summary['over']}; `lrfind plot"
+                f" {result.path}` draws it by itself."
+            )
         if result.kind.overlay is None:
             reason = "whose losses cannot be compared with those of other runs"
             if result.kind.lanes == "probes":

@@ -49,12 +49,12 @@ def _lr_lines(summary: dict[str, Any]) -> list[str]:
 def _over_lines(summary: dict[str, Any]) -> list[str]:
     """Return the suggestions of range tests over another setting, one row per value."""
     best, over = summary["answer"], summary["over"]
-    lines = [f"No suggestion with any {over}: {best['reason']}"]
-    if best["lr"] is not None:
-        lines = [f"Suggested: {best['variant']} with learning rate {number(best['lr'])}"]
-    lines.append(
-        f"  This is the {over} whose ramp reaches the lowest loss. A whole training may need another."
-    )
+    lines, answered = [f"No suggestion with any {over}: {best['reason']}"], best["lr"] is not None
+    if answered:
+        lines = [
+            f"Suggested: {best['variant']} with learning rate {number(best['lr'])}",
+            f"  This is the {over} whose ramp reaches the lowest loss. A whole training may need another.",
+        ]
     rows = [
         [
             row["variant"],
@@ -62,7 +62,7 @@ def _over_lines(summary: dict[str, Any]) -> list[str]:
             "-" if row["low"] is None else interval(row["low"], row["high"]),
             number_or_dash(row["edge"]),
             number_or_dash(row["lowest_loss"]),
-            "lowest" if row["variant"] == best["variant"] else "",
+            "lowest" if answered and row["variant"] == best["variant"] else "",
         ]
         for row in summary["variants"]
     ]
