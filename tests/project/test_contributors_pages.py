@@ -90,7 +90,9 @@ def follow_the_recipes(root: Path) -> None:
 
 USES = """
 from lrfind.cli.main import run
+from lrfind.views.plots import runs
 
+runs.save = lambda figure, stem: None  # rendering takes longer than all the trainings
 tiny, classes = ("tiny.yaml", "-q"), ("--set", "data=spirals", "--set", "loss=cross_entropy")
 print(
     run(["range-test", *tiny, "--set", "model=low_rank", "--method", "half_fall"]),
