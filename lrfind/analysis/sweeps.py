@@ -108,8 +108,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
     """Return the lanes of an unfinished sweep that may be compared with each other.
 
-    A lane has settled if its outcome is final (`SETTLED`). Return the lanes of those seeds whose lanes have
-    all settled. Without such a seed, return all settled lanes; without any settled lane, return all lanes.
+    A lane has settled if its outcome is final (`SETTLED`). If all lanes of some seeds have
+    settled, return the lanes of these seeds. If not, return all settled lanes; if there are none, all lanes.
     """
     settled = [result for result in results if result.outcome in SETTLED]
     lrs = {result.peak for result in results}

@@ -208,10 +208,10 @@ def inverse_time(
 ) -> Array:
     """Fall as 1 / time, or as a power of 1 / time (Robbins & Monro 1951).
 
-    The multiplier is (1 + rate t / every) ** -power. `every=None` means T, so by default the lr falls to a
-    tenth, as in `exponential`. With `power=1`, this is Keras's `InverseTimeDecay`. With `every=1`, it is
-    Caffe's "inv" with `gamma=rate`. With `every=1` and `rate=1`, it is scikit-learn's "invscaling" with
-    `power_t=power`; scikit-learn counts the steps from 1.
+    The multiplier is (1 + rate t / every) ** -power. `every=None` means T. With the default rate of 9, the
+    lr falls to a tenth, as in `exponential`. With `power=1`, this is Keras's `InverseTimeDecay`. With
+    `every=1`, it is Caffe's "inv" with `gamma=rate`. With `every=1` and `rate=1`, it is scikit-learn's
+    "invscaling" with `power_t=power`; scikit-learn counts the steps from 1.
     """
     _require_positive("rate", rate)
     _require_positive("power", power)
