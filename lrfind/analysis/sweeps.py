@@ -52,7 +52,7 @@ class SweepResult:
         low: the lowest of the lrs that are best for one seed; None with one seed.
         high: the highest of the lrs that are best for one seed; None with one seed.
         usable: the lowest and the highest lr of the range around the best in which every lr is good enough;
-            see `usable_range`. None if there is no best.
+            see `usable_range`. None if there is no best, or if its loss did not fall.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
@@ -175,10 +175,13 @@ def usable_range(
     """Return the lowest and the highest lr of the unbroken row of good rates around the best.
 
     A rate is good if its loss exceeds the best loss by at most `tolerance` of the drop from the first loss
-    to the best. The result does not change if a constant is added to the loss.
+    to the best. If there is no such drop, no rate is good, and the result is None. The result does not
+    change if a constant is added to the loss.
     """
     assert best.loss is not None
-    ceiling = best.loss + tolerance * max(first_loss - best.loss, 0.0)
+    if not best.loss < first_loss:
+        return None
+    ceiling = best.loss + tolerance * (first_loss - best.loss)
     good = [rate.loss is not None and rate.loss <= ceiling for rate in rates]
     low = high = next(i for i, rate in enumerate(rates) if rate is best)
     while low > 0 and good[low - 1]:

@@ -74,7 +74,10 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
         return replace(single, reason=f"stacked lanes fail the check against a single one: {timed}")
     stack_seconds, stack_threads = timed
     ratio = seconds * size / stack_seconds
-    measured = f"{size} stacked lanes were measured {ratio:.2f} times as fast as {size} single ones"
+    speed = f"{ratio:.2f} times as fast" if ratio >= 1 else f"only {ratio:.2f} times as fast"
+    measured = (
+        f"in a timing test, {size} lanes in one stacked model were {speed} as {size} lanes one after another"
+    )
     if section.lanes == "auto" and ratio < 1:
         return replace(single, reason=measured, ratio=ratio)
     return Mode(

@@ -81,14 +81,19 @@ def test_the_usable_range_surrounds_the_best_and_ignores_offset_and_scale(
 ) -> None:
     reading = read(sweep(row))
     assert read(sweep(row, shift=shift, scale=scale)).usable == reading.usable
-    assume(reading.best)
+    assume(reading.best and reading.best.loss < FIRST)
     low, high = reading.usable
-    allowed = reading.best.loss + max(FIRST - reading.best.loss, 0) / 8
+    allowed = reading.best.loss + (FIRST - reading.best.loss) / 8
     good = {rate.lr: rate.loss is not None and rate.loss <= allowed for rate in reading.rates}
     assert low <= reading.best.lr <= high
     assert all(good[lr] for lr in good if low <= lr <= high)
     assert not good.get(low / 2, False)
     assert not good.get(high * 2, False)
+
+
+def test_no_rate_is_usable_when_the_loss_did_not_fall() -> None:
+    reading = read(sweep([FIRST, FIRST + 1]))
+    assert (reading.best.lr, reading.usable) == (1, None)
 
 
 @given(ROWS)

@@ -78,7 +78,7 @@ def test_a_small_model_is_stacked_because_that_is_faster() -> None:
     assert found.name == "stacked"
     assert found.ratio is not None
     assert found.ratio > 1
-    assert f"measured {found.ratio:.2f} times as fast" in found.reason
+    assert f"were {found.ratio:.2f} times as fast as" in found.reason
     assert found.stack_size == 32
 
 

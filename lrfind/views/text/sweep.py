@@ -43,11 +43,15 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     if answer["metric"] is not None:
         reached += f", {summary['metric']} {number(answer['metric'])}"
     share = f"{1 - usable['tolerance']:.0%}"
-    if usable["low"] < usable["high"]:
+    if usable["low"] is None:
+        range_text = "none; the loss did not fall"
+    elif usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
-        range_text = f"{rates}; these rates have at least {share} of the best rate's fall in loss"
+        range_text = (
+            f"{rates}; each of these rates lowered the loss by at least {share} as much as the best one"
+        )
     else:
-        range_text = f"only this rate; no other one has at least {share} of its fall in loss"
+        range_text = f"only the best rate; the rates next to it lowered the loss by less than {share} as much"
     return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
 
 
@@ -144,6 +148,6 @@ def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
     """
     texts = []
     for mode in modes:
-        way = "stacked into one model" if mode["name"] == "stacked" else "one after another"
+        way = "together, as one stacked model" if mode["name"] == "stacked" else "one after another"
         texts.append(f"lanes run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}")
     return "; ".join(dict.fromkeys(texts))
