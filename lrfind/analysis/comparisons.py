@@ -1,4 +1,4 @@
-"""Comparisons: which variant ended lowest, and whether the differences are larger than the noise."""
+"""Comparisons: which variant is best, and whether the differences are larger than the noise."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def smoothed_at(lane: LaneResult, share: float) -> float:
 
 
 def verdict(ranking: Sequence[Standing]) -> str:
-    """Say in one sentence which variant ended lowest, and which other variants are worse beyond the noise."""
+    """Return the verdict as one sentence: which variant is best, and how sure that is."""
     done = [standing for standing in ranking if standing.rank is not None]
     if not done:
         return "Nothing finished."
@@ -183,14 +183,14 @@ def verdict(ranking: Sequence[Standing]) -> str:
     tied = [standing.variant for standing in others if standing.worse is False]
     unknown = [standing.variant for standing in others if standing.worse is None]
     untuned = [standing.variant for standing in done if standing.boundary and len(standing.peaks) > 1]
-    parts = [f"{first.variant} ended lowest"]
+    parts = [f"{first.variant} ended with the lowest loss"]
     if beaten:
-        parts.append(f"it is below {listed(beaten)} by more than the noise between seeds")
+        parts.append(f"the difference to {listed(beaten)} is larger than the noise between seeds")
     if tied:
         seeds = counted(0 if first.best is None else len(first.best.lanes), "seed")
-        parts.append(f"{seeds} cannot tell it from {listed(tied, 'or')}")
+        parts.append(f"with {seeds}, the difference to {listed(tied)} is within the noise")
     if unknown:
-        parts.append(f"one seed cannot tell whether it is better than {listed(unknown, 'or')}")
+        parts.append(f"with one seed, nothing is known of the noise in the difference to {listed(unknown)}")
     if untuned:
         parts.append(f"{listed(untuned)} may do better at peaks further out, which were not tried")
     return "; ".join(parts) + "."

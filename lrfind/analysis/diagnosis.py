@@ -38,11 +38,11 @@ HEAD = 0.25  # the largest share of all weights that still counts as a head
 
 
 class Finding(NamedTuple):
-    """Something that is wrong with the gradients, or that users should know about them.
+    """A problem of the gradients, or another fact about the gradients that users should know.
 
     Attributes:
-        what: the kind of finding: not finite, exploding, vanishing, dead units, no gradient, only the head
-            learns or always clipped.
+        what: the kind of finding, one of "not finite", "exploding", "vanishing", "dead units", "no gradient",
+            "only the head learns" and "always clipped".
         evidence: the figures, in words.
         advice: what to try.
     """

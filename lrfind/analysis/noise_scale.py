@@ -101,7 +101,8 @@ def _moments(products: Array, rows: int) -> tuple[float, float]:
 def implication(measured: NoiseScale, batch: int, to_batch: int | None = None) -> list[str]:
     """Return what a noise scale implies for the batch size in use and for another batch size, in sentences.
 
-    A training takes S_min (1 + B_noise / B) steps and E_min (1 + B / B_noise) examples. This is the curve of
+    At the batch size B and the noise scale B_noise, a training takes S_min (1 + B_noise / B) steps and
+    E_min (1 + B / B_noise) examples; S_min and E_min are the fewest that are possible. This is the curve of
     McCandlish et al. 2018 (arXiv:1812.06162), eq. 2.11.
     """
     caution = (

@@ -147,7 +147,7 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
     confidence, doubts = confidence_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     steps = max(result.steps for result in results)
-    measured = f"In {counted(steps, 'step')} lr {fastest:.2g} learned fastest ({_fall(results)})"
+    measured = f"In {counted(steps, 'step')} rates near {fastest:.2g} learned fastest ({_fall(results)})"
     times = f"For {counted(training.steps, 'step')} use {10**middle / fastest:.2g}x that rate"
     return Answer(
         lr=_rounded(10**middle),

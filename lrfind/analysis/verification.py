@@ -94,7 +94,7 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
         return Verdict("stands", lr, f"{against}, which is negligible", judge)
     if beyond_noise(judged, best, judge) is False:
         seeds = counted(len(judged.lanes), "seed")
-        return Verdict("stands", lr, f"{against}, which {seeds} cannot tell from noise", judge)
+        return Verdict("stands", lr, f"{against}, which is within the noise between {seeds}", judge)
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against, judge)
 
 

@@ -522,7 +522,7 @@ class Rival(Component):
 
 
 class CompareSection(LanesSection):
-    """Schedules or optimizers side by side. A few peaks are tried with each, unless one peak is given.
+    """A comparison of schedules or optimizers. Each is tried at a few peak lrs, unless one peak is given.
 
     The peaks are chosen on some seeds, and the variants are compared on other seeds. So one lucky training
     cannot both choose a peak and win the comparison.

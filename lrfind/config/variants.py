@@ -33,7 +33,7 @@ class Variant:
 
 
 def variants_of(experiment: Experiment, command: str) -> list[Variant]:
-    """Return the schedules, optimizers or settings that a command compares; one variant if it compares none.
+    """Return the schedules, optimizers or settings that a command compares, or else the experiment as it is.
 
     Raises:
         UsageError: if two variants are the same, or if an optimizer does not have the setting.

@@ -118,8 +118,8 @@ def image_folder(
     transforms = (
         split,
         f"images resized to {height} x {width}, {'in colour' if channels == 3 else 'in grey'}",
-        f"pixels scaled to 0 to 1, minus the mean {_in_words(scale[0])}, over the deviation"
-        f" {_in_words(scale[1])} of {measured}",
+        f"pixels scaled to the range 0 to 1, less the mean {_in_words(scale[0])}, divided by the deviation"
+        f" {_in_words(scale[1])}, both of {measured}",
     )
     return LazyData(
         ImageFiles(files, labels, classes, shape, scale, transforms),

@@ -97,8 +97,8 @@ def _scaled(images: Tensor, labels: Tensor, scale: tuple[float, float]) -> tuple
 def _transforms(scale: tuple[float, float]) -> tuple[str, ...]:
     mean, deviation = scale
     return (
-        f"pixels scaled to 0 to 1, minus the mean {mean:g}, over the deviation {deviation:g} of the full"
-        " training split",
+        f"pixels scaled to the range 0 to 1, less the mean {mean:g}, divided by the deviation {deviation:g},"
+        " both of the full training split",
     )
 
 

@@ -73,7 +73,7 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
 
 @contextmanager
 def _explained(part: str = "") -> Iterator[None]:
-    """Turn any exception inside the block into one that says what does not fit."""
+    """Turn any exception inside the block into one that says which parts do not match."""
     try:
         yield
     except LrfindError as error:

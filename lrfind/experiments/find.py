@@ -73,7 +73,7 @@ def probe_rates(
         watch: called after every step.
 
     Raises:
-        LrfindError: if the first step cannot be taken; the message says what does not fit.
+        LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
     most = section.budget if section.budget is not None else MOST_COST * section.seeds

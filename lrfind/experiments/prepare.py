@@ -203,7 +203,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
     """Return the name of the task's metric, and the seconds that one evaluation of a lane takes.
 
     Raises:
-        LrfindError: if the model cannot be evaluated; the message says what does not fit.
+        LrfindError: if the model cannot be evaluated; the message says which parts do not match.
     """
     if problem.validation is None:
         return None, 0.0

@@ -88,7 +88,7 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
 
 
 def run_range_test(run: Run, observer: Observer) -> RunResult:
-    """Run a range test, or continue it: lanes that have settled are kept, the others are run.
+    """Run a range test, or continue it: lanes whose outcome is final are kept, the others are run.
 
     The measurements are stored and exported even if the test is interrupted or fails.
 

@@ -20,7 +20,7 @@ from lrfind.training.watch import Observer
 
 
 def run_sweep(run: Run, observer: Observer) -> RunResult:
-    """Run a grid, a search or a comparison, or continue it; lanes that have settled are kept.
+    """Run a grid, a search or a comparison, or continue it: lanes whose outcome is final are kept.
 
     Args:
         run: a run directory that this process has locked.

@@ -120,7 +120,7 @@ def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | N
     Args:
         loader: an iterable of batches.
         device: the device for the batches.
-        tally: the tally that all readers of this loader share; a new one when omitted.
+        tally: counts the batches for all readers of this loader; a new count when omitted.
 
     Raises:
         UsageError: if a whole pass yields nothing; the message says whether an earlier pass yielded batches.

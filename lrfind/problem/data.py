@@ -95,7 +95,7 @@ def sizes_of(x: Tensor, y: Tensor, classes: int | None, vocabulary: int | None =
         x: the inputs. Integers (B, T) are tokens; floating-point numbers (B, T, F) are T steps of F features.
         y: the targets. Integers are class numbers.
         classes: the number of classes; None where it is not known.
-        vocabulary: the number of different tokens; None where x holds no tokens of a known vocabulary.
+        vocabulary: the number of different tokens; None if x holds no tokens, or it is not known.
     """
     sizes: dict[str, Any] = {"in_features": x[0].numel()}
     if x.ndim == 4:

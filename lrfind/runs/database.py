@@ -55,7 +55,7 @@ class Facts:
         version: the version of the format of the database.
         command: the command that made the run, a key of `catalog.KINDS`.
         config: the text of the config, as given.
-        overrides: the overrides of the config that were typed.
+        overrides: the overrides of the config, as the user typed them.
         resolved: the YAML of the experiment, with every default and override.
         environment: versions, device and threads.
         data: the facts of the data (see `problem.data.Stream.facts`).

@@ -74,7 +74,7 @@ class Run:
             command: the command that makes the run, a key of `catalog.KINDS`.
             experiment: what the config and the overrides describe.
             config: the text of the config.
-            overrides: the overrides of the config that were typed.
+            overrides: the overrides of the config, as the user typed them.
 
         Raises:
             UsageError: see `create`.

@@ -64,8 +64,8 @@ def test_the_verdict_says_who_is_beaten_and_who_is_not_told_apart() -> None:
     lanes = [*finished("constant", b), *finished("cosine", a), *finished("linear", c)]
     ranking = standings(lanes, ["constant", "cosine", "linear"], "val_loss", 5)
     assert verdict(ranking) == (
-        f"{ranking[0].variant} ended lowest; it is below constant by more than the noise between seeds;"
-        f" 5 seeds cannot tell it from {ranking[1].variant}."
+        f"{ranking[0].variant} ended with the lowest loss; the difference to constant is larger than the noise"
+        f" between seeds; with 5 seeds, the difference to {ranking[1].variant} is within the noise."
     )
 
 
@@ -194,7 +194,7 @@ def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: C
 def test_one_common_peak_is_called_unfair(option: str, lrfind: Command, config: Path) -> None:
     way = ("--schedules", "constant,linear", option, 0.1, "--lanes", "single", "--seeds", 2)
     assert lrfind("compare", config, *way) == 0
-    assert "all at one peak" in lrfind.out
+    assert "at one common peak" in lrfind.out
     assert "all variants have the same peak 0.1, which favours those that it suits" in lrfind.out
 
 

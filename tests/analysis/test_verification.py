@@ -50,7 +50,7 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
         ((3.0, 2.39, 2.0), "stands", 0.3, "so the rate loses 4.9% of the possible fall, which is negligible"),
-        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "stands", 0.3, "which 3 seeds cannot tell from noise"),
+        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "stands", 0.3, "which is within the noise between 3 seeds"),
         ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6 and lr 0.9 ended at 2, so the rate loses 7.5%"),
         ((2.0, 2.6, 3.0), "moves", 0.1, "lr 0.1 ended at 2"),
         ((3.0, 4.0, 2.0), "refuted", 0.9, "loses 25.0%"),

@@ -24,13 +24,14 @@ def range_test_summary(record: RunRecord) -> dict[str, Any]:
         - `answer`: the chosen method's suggestion (`lr`, `low`, `high`, `method`, `reason`).
         - `ramps`: one row for each lane.
 
-        A test over the lr only also has:
+        If only the lr is varied, the mapping also has:
 
-        - `group`: the param group whose lr was ramped, and the optimizer's lr; None for all groups.
+        - `group`: None if the lr of all param groups was ramped; else the name of the one group whose lr was
+          ramped, and the lr of the optimizer.
         - `methods`: every method's answer.
-        - `edge` and `edge_reason`: the lr at which training breaks down, and where it comes from.
+        - `edge` and `edge_reason`: the lr at which training breaks down, and how this lr was measured.
 
-        A test over another setting also has:
+        If another setting is varied too, the mapping also has:
 
         - `over`: the name of the setting.
         - `variants`: one row for each value.

@@ -115,7 +115,10 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     ties = [rate.lr for rate in rates if best and rate is not best and _tied(rate, best, sweep.judge)]
     if best and ties:
         seeds = counted(len(best.lanes), "seed")
-        warnings.append(f"{seeds} cannot tell the best lr from lr {listed(f'{lr:.3g}' for lr in ties)}.")
+        others = listed(f"{lr:.3g}" for lr in ties)
+        warnings.append(
+            f"with {seeds}, the difference between the best lr and lr {others} is within the noise."
+        )
     first, last = sweep.first_loss, best.loss if best else None
     if last is not None and first - last < HARDLY * abs(first):
         fell = "hardly fell" if last < first else "did not fall"

@@ -53,7 +53,7 @@ def scene_of(error: BaseException) -> Scene:
 
 
 def explain(error: BaseException) -> str:
-    """Explain a failed step: what does not fit, where, and what to do.
+    """Explain a failed step: which parts do not match, where, and what to do.
 
     Returns:
         A sentence, and below it the last line of the user's own code in the traceback; "" where the traceback

@@ -49,7 +49,7 @@ class Course:
 
 @dataclass(frozen=True)
 class CoursesView:
-    """The values that a plot of several courses shows.
+    """The values shown in a plot of the lr and the loss, step by step, of different trainings.
 
     Attributes:
         courses: the courses, in the order of the legend.

@@ -23,10 +23,10 @@ def comparison_text(summary: dict[str, Any]) -> str:
     if summary["answer"]["lr"] is None:
         lines = [f"There is nothing to rank: {summary['answer']['reason']}"]
     else:
-        peaks = "all at one peak" if summary["common_peak"] is not None else "each at its own best peak"
-        judged = f"judged by {loss_name(summary['judge'])}, {peaks}"
-        shared = "all have the same budget, and in each seed the same weights and batches"
-        lines = [summary["verdict"], f"  {judged}; {shared}"]
+        peaks = "at one common peak" if summary["common_peak"] is not None else "each at its own best peak"
+        judged = f"They are judged by their {loss_name(summary['judge'])}, {peaks}."
+        shared = "All have the same budget. With each seed, all start from the same weights and see the same"
+        lines = [summary["verdict"], f"  {judged} {shared} batches."]
     lines += _standings_table(summary)
     lines.append(
         "  early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"

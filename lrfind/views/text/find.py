@@ -25,7 +25,9 @@ def find_text(summary: dict[str, Any]) -> str:
     if summary["probes"]:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
         if answer["lr"] is not None:
-            lines.append("  weight: how much a rate counts in the weighted mean that is the fastest lr")
+            lines.append(
+                "  weight: the share of each rate in the fastest lr, which is the weighted mean of them"
+            )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         lines.append(f"  cost: {steps} in {probes}")

@@ -127,7 +127,7 @@ def _health(health: Mapping[str, Any] | None) -> list[str]:
         return ["  gradients: not judged, because there was no look at them while the loss was finite"]
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return [f"  gradients: healthy in {layers}, checked {looks}"]
+        return [f"  gradients: no problem was seen ({layers}, checked {looks})"]
     return [
         f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
         for finding in health["findings"]
