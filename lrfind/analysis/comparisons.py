@@ -179,11 +179,11 @@ def verdict(ranking: Sequence[Standing]) -> str:
     if not done:
         return "Nothing finished."
     first, others = done[0], done[1:]
-    beaten = [standing.variant for standing in others if standing.worse]
-    tied = [standing.variant for standing in others if standing.worse is False]
-    unknown = [standing.variant for standing in others if standing.worse is None]
-    untuned = [standing.variant for standing in done if standing.boundary and len(standing.peaks) > 1]
-    parts = [f"{first.variant} ended with the lowest loss"]
+    beaten = [f"'{standing.variant}'" for standing in others if standing.worse]
+    tied = [f"'{standing.variant}'" for standing in others if standing.worse is False]
+    unknown = [f"'{standing.variant}'" for standing in others if standing.worse is None]
+    untuned = [f"'{standing.variant}'" for standing in done if standing.boundary and len(standing.peaks) > 1]
+    parts = [f"'{first.variant}' ended with the lowest loss"]
     if beaten:
         parts.append(f"the difference to {listed(beaten)} is larger than the noise between seeds")
     if tied:

@@ -39,7 +39,7 @@ class Shape:
     Attributes:
         multiplier: (T,) the lr of each step as a multiple of the peak; 0 or more.
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
-        reaction: a factor of the lr that follows from the measurements during the training; None if the lr
+        reaction: computes a factor of the lr from the measurements during the training; None if the lr
             depends only on the step.
     """
 
@@ -60,7 +60,7 @@ class Lane:
             a ramp, this is the last lr.
         variant: the name of the variant (a schedule, an optimizer) where a run compares several.
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
-        reaction: a factor of the lr that follows from the measurements during the training; None for a
+        reaction: computes a factor of the lr from the measurements during the training; None for a
             schedule that depends only on the step.
     """
 

@@ -43,8 +43,9 @@ class Verdict:
     """The verdict of whole trainings on a rate.
 
     Attributes:
-        verdict: "stands"; "moves" if another rate is better, by more than the noise if the noise is known;
-            "refuted" if the rate lost more than `USABLE` against such a rate, or if nothing was learned.
+        verdict: "stands"; "moves" if another rate is better (where the noise is known: better by more than
+            the noise); "refuted" if the judged rate lost more than `USABLE` against such a better rate, or if
+            nothing was learned.
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
         judge: the loss that decided.

@@ -224,8 +224,8 @@ def inverse_sqrt(step: Array, steps: int, *, warmup: int | float = 0.1) -> Array
     """Rise, then fall as 1 / sqrt(step) (Vaswani et al. 2017, arXiv:1706.03762, eq. 3).
 
     The multiplier is min(s / W, sqrt(W / s)), with s = t + 1 and W of at least 1. This is the paper's lr
-    divided by its highest value; the paper computes that value from the model's width. The rise is the one
-    of the paper, which reaches the peak at step W - 1, and not that of the module's docstring.
+    divided by its highest value; the paper computes that value from the model's width. The rise is
+    the paper's: it reaches the peak at step W - 1. The rise in the module's docstring does not apply here.
 
     >>> inverse_sqrt(np.arange(8), 8, warmup=2).round(3)
     array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])

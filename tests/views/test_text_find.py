@@ -32,7 +32,7 @@ def test_an_answer_says_the_rate_for_what_training_why_and_from_what() -> None:
         "  0.1      32     1.31   43% lower                    weight 0.17\n"
         "  0.316    5      -      -                            stopped: the loss blew up at step 4\n"
         "\n"
-        "  weight: the share of each rate in the fastest lr, which is the weighted mean of them\n"
+        "  weight: how much each rate counts in their weighted mean, which is the fastest lr\n"
         "  cost: 125 gradient steps in 6 probes\n"
         "note: this is a note."
     )

@@ -84,7 +84,7 @@ def first_steps_error(error: BaseException) -> LrfindError:
 def own_line(error: BaseException) -> str:
     """Return the last line of the user's own code in the traceback of an exception.
 
-    If the exception has causes, the traceback of the deepest cause with such a line counts.
+    If the exception has causes, use the traceback of the deepest cause that has such a line.
 
     Returns:
         "net.py:12, in forward: return x + y"; "" where there is none.

@@ -26,7 +26,7 @@ def find_text(summary: dict[str, Any]) -> str:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
         if answer["lr"] is not None:
             lines.append(
-                "  weight: the share of each rate in the fastest lr, which is the weighted mean of them"
+                "  weight: how much each rate counts in their weighted mean, which is the fastest lr"
             )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
