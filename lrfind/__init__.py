@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lrfind.analysis.suggestions import Suggestion, suggest
-    from lrfind.api import RangeTest, Recommendation, find, range_test
+    from lrfind.api.calls import find, range_test
+    from lrfind.api.results import RangeTest, Recommendation
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
 
 __version__ = "0.1.0"
@@ -38,12 +39,12 @@ __all__ = [
 _HOMES = {
     "LrfindError": "lrfind.errors",
     "NoSuggestion": "lrfind.errors",
-    "RangeTest": "lrfind.api",
-    "Recommendation": "lrfind.api",
+    "RangeTest": "lrfind.api.results",
+    "Recommendation": "lrfind.api.results",
     "Suggestion": "lrfind.analysis.suggestions",
     "UsageError": "lrfind.errors",
-    "find": "lrfind.api",
-    "range_test": "lrfind.api",
+    "find": "lrfind.api.calls",
+    "range_test": "lrfind.api.calls",
     "suggest": "lrfind.analysis.suggestions",
 }
 

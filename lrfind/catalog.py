@@ -181,12 +181,12 @@ SCHEDULES = {
     "reduce_on_plateau": Schedule(
         "lrfind.schedules.reactive:reduce_on_plateau",
         watches="val_loss",
-        snippet="lrfind.views.snippets.schedulers:plateau_scheduler",
+        snippet="lrfind.views.snippets.reactive:plateau_scheduler",
     ),
     "grad_norm": Schedule(
         "lrfind.schedules.reactive:grad_norm",
         watches="grad_norm",
-        snippet="lrfind.views.snippets.schedulers:grad_norm_scheduler",
+        snippet="lrfind.views.snippets.reactive:grad_norm_scheduler",
     ),
 }
 
@@ -233,6 +233,15 @@ Judge = Literal["val_loss", "train_loss"]
 
 Sampler = Literal["random", "sobol", "tpe", "gp"]
 """The algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`."""
+
+TRANSFORMERS_SCHEDULES: dict[str, tuple[str, dict[str, object]]] = {
+    "constant_with_warmup": ("linear_warmup", {}),
+    "cosine_with_restarts": ("cosine_restarts", {"period": 1.0}),
+    "cosine_with_min_lr": ("cosine", {}),
+    "warmup_stable_decay": ("wsd", {}),
+    "reduce_lr_on_plateau": ("reduce_on_plateau", {}),
+}
+"""The names of transformers' schedules that have another name here, with the args that make them alike."""
 
 CATALOGS: Mapping[str, Mapping[str, str]] = {
     "model": MODELS,

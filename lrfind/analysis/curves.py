@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, counted, listed
 
 Array = NDArray[np.float64]
 
@@ -22,6 +22,7 @@ FLOOR = 0.002  # times the first loss: gives a scale to a curve that neither fal
 FIRST_CHECK = 10  # the first step that is checked: before it, too few changes are known to estimate the noise
 HUGE = 1e100  # a loss beyond this counts as not finite, so that squares of losses do not overflow
 
+MOST_PLACES = 8  # places of skipped points that a note lists
 WINDOWS = (5, 7, 9, 13, 17, 25)  # the numbers of points that `smooth` can choose for its local fit
 FEWEST_TO_SMOOTH = 16  # with fewer points, nothing is smoothed
 
@@ -93,16 +94,26 @@ class Curve:
     Attributes:
         lr: (T,) the lrs, positive and strictly increasing; the optimizer used lr[t] at step t.
         loss: (T,) the losses, measured at step t *before* the update that uses lr[t]; they may end in
-            non-finite values.
+            non-finite values, and they may have gaps (see `gaps`).
         planned: the number of points that the test would have had without stopping early; T or more.
+        diverged: whether the training that measured the curve diverged at the last point; None if that is
+            not known, so that the losses have to show it. If it is False and the last loss is not finite,
+            `remark` says why.
+        remark: what something else than the lr did to the curve, in a sentence; "" if nothing is known.
+        places: (T,) the place of each point in a file, such as "line 12"; empty if the curve is from no file.
     """
 
     lr: Array
     loss: Array
     planned: int
+    diverged: bool | None = None
+    remark: str = ""
+    places: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None) -> Curve:
+    def of(
+        cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None, places: tuple[str, ...] = ()
+    ) -> Curve:
         """Build a curve from anything array-like; when omitted, `planned` is the number of points.
 
         Raises:
@@ -122,7 +133,7 @@ class Curve:
                 f"lr must increase from point to point; point {index + 1} has {lr[index + 1]:g} after"
                 f" {lr[index]:g}."
             )
-        return cls(lr, loss, lr.size if planned is None else planned)
+        return cls(lr, loss, lr.size if planned is None else planned, places=places)
 
     @cached_property
     def length(self) -> int:
@@ -131,10 +142,58 @@ class Curve:
         return int(nonfinite[0]) if nonfinite.size else self.loss.size
 
     @cached_property
+    def gaps(self) -> NDArray[np.intp]:
+        """Return the points, ascending, whose loss is missing or not finite although training went on well.
+
+        Training went on well if a later loss is no higher than the highest loss before. A lane of lrfind has
+        no gaps, because it ends at the first loss that is not finite.
+        """
+        finite = np.abs(self.loss) < HUGE
+        highest_before = np.maximum.accumulate(np.where(finite, self.loss, -np.inf))
+        lowest_after = np.minimum.accumulate(np.where(finite, self.loss, np.inf)[::-1])[::-1]
+        recovers = (lowest_after <= highest_before) | np.isneginf(highest_before)
+        return np.flatnonzero(~finite & recovers & np.isfinite(lowest_after))
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what the reader of an answer from this curve should know of its points, in sentences."""
+        notes = [self.remark] if self.remark else []
+        if self.gaps.size:
+            places = [self.places[t] if self.places else f"point {t}" for t in self.gaps.tolist()]
+            more = len(places) - MOST_PLACES
+            shown = listed([*places[:MOST_PLACES], *([f"{more} more"] if more > 0 else [])])
+            was = "was" if len(places) == 1 else "were"
+            notes.append(
+                f"{counted(len(places), 'point')} without a finite loss {was} skipped ({shown}), because the"
+                " losses after that are finite and no higher than those before."
+            )
+        return notes
+
+    def without_gaps(self) -> Curve:
+        """Return the curve without the points of its gaps; itself if it has none."""
+        if not self.gaps.size:
+            return self
+        lr, loss = np.delete(self.lr, self.gaps), np.delete(self.loss, self.gaps)
+        return Curve(lr, loss, self.planned - self.gaps.size, self.diverged, self.remark)
+
+    @cached_property
     def divergence(self) -> int | None:
-        """Return the step at which the loss diverged according to `DivergenceRule`; None if it did not."""
+        """Return the step at which the loss diverged; None if it did not.
+
+        Where it is not known how the training ended (`diverged`), this is the first step at which
+        `DivergenceRule` says so and after which the loss never comes back: a loss that rises and later falls
+        below its lowest value before the rise (as medians of three) has not diverged.
+        """
+        if self.diverged is not None:
+            return self.loss.size - 1 if self.diverged and self.loss.size else None
         rule = DivergenceRule()
-        return next((t for t, loss in enumerate(self.loss) if rule.diverges(float(loss))), None)
+        finite = self.loss[: self.length]
+        medians = np.median([finite[:-2], finite[1:-1], finite[2:]], axis=0)  # medians[t - 2] is that of t
+        lowest_later = np.append(np.minimum.accumulate(medians[::-1])[::-1], np.inf)
+        for t, loss in enumerate(self.loss):
+            if rule.diverges(float(loss)) and not (t < self.length and lowest_later[t - 1] <= rule.best):
+                return t
+        return None
 
     @cached_property
     def smoothed(self) -> Array:

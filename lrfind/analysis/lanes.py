@@ -102,7 +102,8 @@ class LaneResult:
         evaluations: the evaluations on the validation split, in the order of their steps.
         rung: the rung, from 0, at which a pruned lane ended; None for any other lane.
         seconds: the time that the lane took; lanes that trained together share their time equally.
-        error: the text of the exception that ended a failed lane; None for any other lane.
+        error: the explanation of the exception that ended a failed lane; for a ramp that finished or
+            diverged, what its data or its type of number did to the loss; None where there is neither.
         variant: see `Lane`.
         momentum: (t,) the optimizer's momentum; None if the schedule does not move it.
         skipped: (t,) 1 for a step that was skipped because float16 overflowed; None in other precisions.
@@ -130,7 +131,8 @@ class LaneResult:
     @cached_property
     def curve(self) -> Curve:
         """The loss against lr, as the suggestion methods read it."""
-        return Curve(self.lr, self.loss, self.planned)
+        diverged = self.outcome == "diverged" if self.complete else None
+        return Curve(self.lr, self.loss, self.planned, diverged, (self.error or "") if self.complete else "")
 
     @property
     def complete(self) -> bool:

@@ -108,7 +108,9 @@ class ProbeSearch:
         first = range(middle - WIDE // 2, middle + WIDE // 2 + 1) if wide else range(middle, middle + 2)
         first = range(max(first.start, LOWEST), min(first.stop, HIGHEST + 1))
         further = max(FEWEST_RATES - len(first), 0)
-        for steps, more in ((min(FIRST_STEPS, self._longest), further), (FEWEST_STEPS, 0)):
+        first_steps = min(FIRST_STEPS, self._longest)
+        shorter = min((FIRST_STEPS + FEWEST_STEPS) // 2, first_steps)
+        for steps, more in ((first_steps, further), (shorter, further), (FEWEST_STEPS, 0)):
             if not self._affords(first, steps, more):
                 continue
             if self._finite(steps):

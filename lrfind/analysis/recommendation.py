@@ -207,10 +207,13 @@ def why_no_rate(result: ProbeResult) -> str | None:
         )
     if min(scores.values()) >= result.untouched:
         lrs = sorted(probe.lr for probe in result.probes.values())
-        return (
+        nothing = (
             f"nothing learns: none of {counted(len(lrs), 'rate')} from {lrs[0]:.1g} to {lrs[-1]:.1g} lowers"
-            f" the loss in {steps}; check model, data and loss."
+            f" the loss in {steps}"
         )
+        if result.cut:
+            return f"{nothing}, and the budget or the memory for batches allowed no other rate; give more."
+        return f"{nothing}; check model, data and loss."
     return None
 
 
@@ -239,7 +242,10 @@ def confidence_in(
     elif gain < max(ENOUGH.values()):
         slight.append("The loss fell by less than half in the probes; later steps may differ")
     if any(result.cut for result in results):
-        slight.append("The budget or the memory for batches ended probing early")
+        slight.append(
+            "Probing ended early: it took all the steps of its budget (by default, as many as the training"
+            " has), or all the memory for batches; a larger budget makes the answer more certain"
+        )
     if not all(result.bracketed for result in results):
         serious.append("The rate that learned fastest is the lowest or the highest that was probed")
     if any(result.broken for result in results):

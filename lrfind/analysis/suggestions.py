@@ -32,6 +32,7 @@ class Suggestion:
         index: the point of the curve from which the answer was read; None if there is no single point.
         low: the lower end of the interval, which is the lowest answer of any lane; None with one lane.
         high: the upper end of the interval, which is the highest answer of any lane; None with one lane.
+        note: what else is known of the curves, in sentences, such as points that were skipped; "" if nothing.
     """
 
     lr: float
@@ -40,6 +41,7 @@ class Suggestion:
     index: int | None = None
     low: float | None = None
     high: float | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,9 @@ def consensus(curve: Curve) -> tuple[None, float]:
 
 
 def _lowest(curve: Curve) -> int:
-    return int(np.nanargmin(curve.smoothed))
+    """Return the point with the lowest smoothed loss, up to the divergence."""
+    end = curve.length if curve.divergence is None else min(curve.length, curve.divergence + 1)
+    return int(np.argmin(curve.smoothed[:end]))
 
 
 def _slope_to_minimum(curve: Curve) -> Array:
@@ -121,6 +125,8 @@ def _slope_to_minimum(curve: Curve) -> Array:
 def why_not_a_curve(curve: Curve) -> str | None:
     """Return why no method can read these points as a curve, or None if a method can."""
     finite, total = curve.length, curve.loss.size
+    if curve.diverged is False and finite < total and curve.remark:
+        return curve.remark
     if total == 0:
         return "the curve has no points."
     if finite == 0 and not (np.abs(curve.loss) < HUGE).any():
@@ -145,7 +151,7 @@ def why_no_valley(curve: Curve) -> str | None:
     finite = curve.length
     smoothed, lr = curve.smoothed[:finite], curve.lr[:finite]
     first = float(np.median(smoothed[: max(1, finite // 20)]))
-    lowest = int(np.argmin(smoothed))
+    lowest = _lowest(curve)
     error = float(np.hypot(curve.standard_error[0], curve.standard_error[lowest]))
     significant = max(SIGNIFICANT * error, 1e-6 * float(np.abs(smoothed).max()))
     fall = min(first - smoothed[lowest], float(curve.loss[0] - curve.loss[:finite].min()))
@@ -219,7 +225,7 @@ def method_named(name: str) -> Method:
 
 
 def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False) -> Suggestion:
-    """Return the suggestion of one method for one curve.
+    """Return the suggestion of one method for one curve; skip its gaps (see `Curve.gaps`).
 
     Args:
         curve: lr and loss.
@@ -228,15 +234,27 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
             curve that the peer would have recorded; otherwise, it gets the curve as it is.
 
     Raises:
-        NoSuggestion: if the curve has no answer; `.reason` says why.
+        NoSuggestion: if the curve has no answer, or if the answer lies above the edge; `.reason` says why.
         UsageError: if there is no such method.
     """
     method = method_named(name)
+    kept = np.delete(np.arange(curve.loss.size), curve.gaps)
+    note, curve = " ".join(curve.notes), curve.without_gaps()
     reason = why_not_a_curve(curve) or (why_no_valley(curve) if method.needs_fall else None)
     if reason:
-        raise NoSuggestion(reason)
+        addition = f" {note[0].upper()}{note[1:]}" if note and note != reason else ""
+        raise NoSuggestion(reason + addition)
     index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
-    return Suggestion(lr, name, method.summary, index)
+    if curve.divergence is not None and lr > curve.lr[curve.divergence]:
+        raise NoSuggestion(_above_edge(name, lr, float(curve.lr[curve.divergence])))
+    return Suggestion(lr, name, method.summary, None if index is None else int(kept[index]), note=note)
+
+
+def _above_edge(name: str, lr: float, edge: float) -> str:
+    return (
+        f"{name} answers {lr:.3g}, which lies above the edge ({edge:.3g}), where the loss diverged; use"
+        " another method, more steps or more seeds."
+    )
 
 
 def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Suggestion:
@@ -244,8 +262,8 @@ def suggest(lr: ArrayLike, loss: ArrayLike, method: str = DEFAULT_METHOD) -> Sug
 
     Args:
         lr: (T,) the lrs, positive and strictly increasing.
-        loss: (T,) the loss at each lr; it may end in NaN or inf. Our methods smooth it as strongly as
-            its noise requires; the peers' methods take it as it is.
+        loss: (T,) the loss at each lr; it may end in NaN or inf, and single losses may be missing (NaN). Our
+            methods smooth it as strongly as its noise requires; the peers' methods take it as it is.
         method: a name from `lrfind ls methods`.
 
     Raises:
@@ -268,7 +286,7 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bo
 
     Raises:
         NoSuggestion: unless more than half of the lanes have an answer; the reason is that of the first lane
-            without an answer.
+            without an answer. Also if the median lies above the edge that the lanes have together.
     """
     answers: list[Suggestion] = []
     reasons: list[str] = []
@@ -283,4 +301,16 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bo
         return answers[0]
     lrs = np.array([answer.lr for answer in answers])
     median = float(10 ** np.median(np.log10(lrs)))
-    return replace(answers[0], lr=median, index=None, low=float(lrs.min()), high=float(lrs.max()))
+    edge = None if name == "edge" else _edge_over(curves)
+    if edge is not None and median > edge:
+        raise NoSuggestion(_above_edge(name, median, edge))
+    note = " ".join(dict.fromkeys(note for curve in curves for note in curve.notes))
+    return replace(answers[0], lr=median, index=None, low=float(lrs.min()), high=float(lrs.max()), note=note)
+
+
+def _edge_over(curves: Sequence[Curve]) -> float | None:
+    """Return the edge of several lanes, as the method `edge` answers; None if it refuses."""
+    try:
+        return suggest_over(curves, "edge").lr
+    except NoSuggestion:
+        return None

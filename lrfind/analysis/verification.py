@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
@@ -97,6 +98,28 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
         seeds = counted(len(judged.lanes), "seed")
         return Verdict("stands", lr, f"{against}, which is within the noise between {seeds}", judge)
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against, judge)
+
+
+def moved_answer(verdict: Verdict, verified: float) -> dict[str, Any]:
+    """Return what whole trainings change of an answer, where they favour another rate than the verified one.
+
+    Returns:
+        `lr`, `low`, `high`, `confidence` and `reason`; all but the reason are None if nothing was learned.
+    """
+    if verdict.lr is None:
+        nothing = {"lr": None, "low": None, "high": None, "confidence": None}
+        return nothing | {"reason": f"{verdict.reason}."}
+    halfway = float(f"{math.sqrt(verified * verdict.lr):.3g}")
+    moved = "moved" if verdict.verdict == "moves" else "refuted"
+    side = "lowest" if verdict.lr < verified else "highest"
+    return {
+        "lr": verdict.lr,
+        "low": min(halfway, verdict.lr),
+        "high": max(halfway, verdict.lr),
+        "confidence": "low",
+        "reason": f"Whole trainings {moved} the rate of the probes: {verdict.reason}. This"
+        f" rate is the {side} of the three that were trained; nothing is known of rates beyond it.",
+    }
 
 
 def _end_of(rate: RateResult) -> str:

@@ -13,12 +13,14 @@ from lrfind.cli.options import config_options, json_option, load, print_json, qu
 @click.command()
 @config_options
 @click.option(
-    "--imports", is_flag=True, help="Also import all objects that the config names (this runs your code)."
+    "--imports",
+    is_flag=True,
+    help="Also import all objects that the config names (this runs your code), and check their arguments.",
 )
 @click.option(
     "--batch",
     is_flag=True,
-    help="Also take one batch through model, loss and gradient. This implies --imports.",
+    help="Also take one batch through model, loss and gradient, and one step. This implies --imports.",
 )
 @quiet_option
 def check(
@@ -30,7 +32,8 @@ def check(
 ) -> int:
     """Check a config without training: list every mistake at once, with line and column.
 
-    With --batch, also check that data, model and loss fit together, and report each misfit with what to do.
+    With --batch, also check that data, model, loss, optimizer and schedule fit together, and report the first
+    misfit with what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:

@@ -109,16 +109,18 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
             click.echo(recommendation_text(recommendation))
         return 0 if recommendation["lr"] is not None else 3
     from lrfind.analysis.suggestions import method_named
-    from lrfind.runs.summaries.methods import brief, suggestion_table
+    from lrfind.runs.summaries.methods import brief, curve_warnings, suggestion_table
 
     curves, raw, default = read_curves(source)
     chosen = default if method == "all" else method_named(method).name
     methods = suggestion_table(curves, raw=raw)
-    answer = methods[chosen]
+    answer, warnings = methods[chosen], curve_warnings(curves, methods[chosen])
     if as_json:
-        print_json({"source": str(source), "answer": answer, "methods": brief(methods)})
+        answers = {"answer": answer, "methods": brief(methods)}
+        print_json({"source": str(source), **answers, "warnings": warnings})
     else:
         from lrfind.views.text.range_test import headline, methods_text
 
-        click.echo(headline(answer) + (f"\n\n{methods_text(methods)}" if method == "all" else ""))
+        lines = [headline(answer), *(f"warning: {warning}" for warning in warnings)]
+        click.echo("\n".join([*lines, *(["", methods_text(methods)] if method == "all" else [])]))
     return 0 if answer["lr"] is not None else 3

@@ -55,7 +55,8 @@ def name_mistakes(document: Document) -> list[Mistake]:
     mistakes: list[Mistake] = []
     for kind, at, value in _named_parts(document.value):
         if isinstance(value, dict):
-            name, args, name_at = value.get("name"), value.get("args", {}), (*at, "name")
+            key = "step" if kind == "loss" and "step" in value else "name"
+            name, args, name_at = value.get(key), value.get("args", {}), (*at, key)
         else:
             name, args, name_at = value, {}, at
         if not isinstance(name, str) or not isinstance(args, dict):

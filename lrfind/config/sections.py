@@ -78,6 +78,41 @@ class Component(Section):
         return {"anyOf": [{"type": "string"}, handler(core_schema)]}
 
 
+class LossSection(Section):
+    """The loss: a function of the model's output and the target, or one that computes it from a batch."""
+
+    name: str | None = Field(
+        default=None,
+        description="A name that `lrfind ls` lists, or pkg.module:attr for your own function of (output, y).",
+    )
+    step: str | None = Field(
+        default=None,
+        description="pkg.module:attr of your own function of (model, batch) that returns the loss, in place"
+        " of name.",
+    )
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="The arguments of the function or class that is named."
+    )
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> LossSection:
+        if (self.name is None) == (self.step is None):
+            raise ValueError("give exactly one of name and step")
+        return self
+
+    @property
+    def path(self) -> str:
+        """The name or the import path of the function."""
+        return self.name or self.step or ""
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return a schema that allows the mapping or only the name."""
+        return {"anyOf": [{"type": "string"}, handler(core_schema)]}
+
+
 class ModelSection(Component):
     """The model, and the weights that its training starts from."""
 

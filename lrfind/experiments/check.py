@@ -1,4 +1,4 @@
-"""A check that data, model, loss and optimizer fit together, on one batch and without a training step."""
+"""A check that data, model, loss, optimizer and schedule fit together, on one batch and with one step."""
 
 from __future__ import annotations
 
@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lrfind.config.experiment import Experiment
+from lrfind.config.sections import OptimizerSection
+from lrfind.config.variants import compared
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
-from lrfind.problem.batches import output_and_loss
+from lrfind.experiments.prepare import schedule_shape, training_steps
+from lrfind.problem.batches import OwnLoss, output_and_loss
 from lrfind.problem.components import import_names
-from lrfind.problem.problem import Problem, from_config
+from lrfind.problem.problem import Problem, from_configs
 from lrfind.problem.setup import Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.explanations.failures import explain
@@ -28,10 +32,13 @@ from lrfind.training.explanations.forms import (
     tensors_in,
 )
 from lrfind.training.explanations.targets import dtype_misfit, misfit, silent_misfit
+from lrfind.training.loop import train
 
 
 def check_batch(experiment: Experiment) -> Iterator[str]:
-    """Set up what a config describes, as a run would, and take one batch through it, without any step.
+    """Set up what a config describes, as a run would, take one batch through it, and then one step.
+
+    The setup is thrown away afterwards. The step shows whether lrfind can use the optimizer.
 
     Args:
         experiment: the config; everything that it names is imported.
@@ -45,16 +52,17 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
     test = experiment.range_test
     with _explained():
         import_names(experiment)
-        problem = from_config(experiment, held_out=test.held_out, group=test.group)
+        variants = compared(experiment) if "compare" in experiment.model_fields_set else []
+        rivals = [variant.experiment for variant in variants if experiment.compare.optimizers]
+        problem, *others = from_configs([experiment, *rivals], held_out=test.held_out, group=test.group)
         setup = problem.setup(experiment.seed)
     with _explained("data: "):
         batch = next(setup.batches)
     for transform in problem.data.get("transforms") or ():
         yield f"data: {transform}"
     yield f"batch: {describe_batch(batch)}"
+    steps = training_steps(experiment.training, problem)
     if problem.batches_per_epoch is None:
-        if experiment.training.epochs is not None:
-            raise UsageError("training.epochs: the data has no length; give training.steps instead.")
         yield "length: the data has none, so give the length of a training in steps, not in epochs"
     yield f"model: {experiment.model.name}, {_weights_line(setup.model)}"
     _refuse_nonfinite_input(batch)
@@ -63,11 +71,19 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
         output, loss = output_and_loss(setup.model, setup.loss_fn, batch)
     yield f"output: {describe(output)}"
     _refuse_misfits(setup, problem, batch, output, loss)
-    name = "the output's .loss" if experiment.loss is None else experiment.loss.name
+    name = "the output's .loss" if experiment.loss is None else experiment.loss.path
     yield f"loss: {loss.item():.4g} ({name}), a scalar with a gradient"
     yield from _pair_notes(setup, batch, output)
     yield f"gradient: {_gradient_line(setup, batch, output, loss)}"
     yield f"validation: {_validation_line(setup, problem)}"
+    with _explained():
+        for training in [experiment, *(variant.experiment for variant in variants)]:
+            schedule_shape(training, problem, steps)
+    _take_step(setup, experiment.optimizer)
+    for rival, other in zip(rivals, others, strict=True):
+        with _explained():
+            setup = other.setup(rival.seed)
+        _take_step(setup, rival.optimizer)
     yield "ok"
 
 
@@ -150,7 +166,7 @@ def _refuse_misfits(setup: Setup, problem: Problem, batch: Any, output: Any, los
 
 def _pair(setup: Setup, batch: Any, output: Any) -> tuple[Any, Tensor, Tensor] | None:
     """Return the loss function and the two tensors that it compares; None where these may be others."""
-    if setup.loss_fn is None or not isinstance(batch, tuple | list):
+    if setup.loss_fn is None or isinstance(setup.loss_fn, OwnLoss) or not isinstance(batch, tuple | list):
         return None
     y = batch[-1]
     return (setup.loss_fn, output, y) if isinstance(output, Tensor) and isinstance(y, Tensor) else None
@@ -195,6 +211,17 @@ def _validation_line(setup: Setup, problem: Problem) -> str:
         with evaluating(setup.model), torch.no_grad():
             loss, metric, name = evaluate(partial(score, setup.model, setup.loss_fn), batches)
     return f"loss {loss[0]:.4g}" + ("" if metric is None else f", {name} {metric[0]:.3g}")
+
+
+def _take_step(setup: Setup, section: OptimizerSection) -> None:
+    """Take one training step, as a run does.
+
+    Raises:
+        UsageError: if it fails, for example because the optimizer needs a closure.
+    """
+    with _explained(f"step with {section.name}: "):
+        for _ in train(setup, np.array([section.lr])):
+            pass
 
 
 def _nonfinite_count(tensor: Tensor) -> int:

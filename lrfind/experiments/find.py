@@ -9,14 +9,14 @@ from dataclasses import asdict, dataclass, replace
 
 import torch
 
-from lrfind.analysis.lanes import SETTLED, LaneResult, planned_lanes
+from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
-from lrfind.analysis.probing import FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
+from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
-from lrfind.analysis.verification import FACTORS, VERIFY, verified_lrs
-from lrfind.catalog import optimizer_named
+from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.config.sections import FindSection
 from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
@@ -33,10 +33,14 @@ from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import probing_fact, verify_steps
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.executor import Conditions
+from lrfind.training.explanations.losses import why_float16_blows_up
 from lrfind.training.mode import Mode
-from lrfind.training.run import run_lanes
+from lrfind.training.ranks import rank_count
+from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 
+FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
 WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes takes longer than it saves
 
 
@@ -76,7 +80,8 @@ def probe_rates(
         LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
-    most = section.budget if section.budget is not None else MOST_COST * section.seeds
+    default = min(MOST_COST, max(training.steps, FEWEST_BUDGET)) * section.seeds
+    most = default if section.budget is None else section.budget
     budget = Budget(most, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
     try:
@@ -93,6 +98,10 @@ def probe_rates(
                 lanes += prober.lanes
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
+    if all(probe.stopped for result in results for probe in result.probes.values()):
+        setup = problem.setup(seed)
+        for reason in filter(None, map(why_float16_blows_up, setup.optimizers or [setup.optimizer])):
+            raise NoSuggestion(reason, budget.taken)
     return Probing(results, lanes, budget.taken)
 
 
@@ -101,7 +110,7 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
 
     With `lanes: auto`, stacks are timed only if probing takes long enough and no budget limits it.
     """
-    if section.lanes == "single":
+    if section.lanes == "single" or rank_count() > 1:
         return None
     if section.lanes == "auto":
         if section.budget is not None or section.max_seconds is not None:
@@ -110,6 +119,33 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
             return None
     mode = calibrate(problem, section, WIDE, lr / 100, seed)
     return mode if mode.name == "stacked" else None
+
+
+def verify_rate(
+    problem: Problem,
+    lr: float,
+    steps: int,
+    shape: Shape,
+    section: FindSection,
+    seed: int,
+    *,
+    watch: Watch = unwatched,
+) -> tuple[Verdict, list[LaneResult]]:
+    """Train at 1/3, 1 and 3 times a rate, with the planned schedule, and judge the rate by the training loss.
+
+    Args:
+        problem: what to train.
+        lr: the rate.
+        steps: T, the number of steps of each training.
+        shape: the shape of the schedule.
+        section: the number of seeds.
+        seed: the first seed.
+        watch: called after every step.
+    """
+    planned = planned_lanes({VERIFY: verified_lrs(lr)}, seed, section.verify_seeds)
+    conditions = Conditions(evaluated=False)
+    results = [run_lane(problem, lane.shaped(shape), conditions, watch=watch) for lane in planned]
+    return verdict_on(lr, results, "train_loss"), results
 
 
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
@@ -155,7 +191,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     steps = training_steps(experiment.training, problem)
     shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
-    training = planned_training(setup.optimizer, steps, float(shape.multiplier.mean()))
+    training = planned_training([setup.optimizer], steps, float(shape.multiplier.mean()))
     run.keep_facts(
         environment=environment(problem.device), data=problem.data, planned_training=asdict(training)
     )
@@ -171,16 +207,6 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     verify = section.verify and fact["answer"]["lr"] is not None
     planned = len(probing.lanes) + (len(FACTORS) * section.verify_seeds if verify else 0)
     run.add_lanes(probing.lanes, probing=fact, notes=[*problem.notes], planned=planned)
-
-
-def planned_training(optimizer: torch.optim.Optimizer, steps: int, mean_multiplier: float) -> PlannedTraining:
-    """Describe the training for which a rate is looked for, from its optimizer, steps and mean multiplier."""
-    groups = optimizer.param_groups
-    first = next((group for group in groups if group.get("initial_lr", group["lr"]) > 0), groups[0])
-    name = type(optimizer).__name__.lower()
-    row = optimizer_named(name)
-    momentum = float(first.get("momentum", 0.0)) if row is not None and row.family == "sgd" else 0.0
-    return PlannedTraining(name, steps, momentum, mean_multiplier)
 
 
 def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:

@@ -19,7 +19,7 @@ from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import preserved
-from lrfind.training.explanations.failures import first_steps_error
+from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import Step, train
 
 FEWEST = 4  # batches; with fewer, an interval says nothing
@@ -100,7 +100,7 @@ def gram(setup: Setup, batches: Sequence[Any]) -> Array:
     """
     parameters = [p for group in setup.optimizer.param_groups for p in group["params"] if p.requires_grad]
     gradients: list[list[Tensor]] = []
-    with preserved(setup.model, setup.optimizer, setup.loss_fn):
+    with preserved(setup.trained):
         for batch in batches:
             loss = batch_loss(setup.model, setup.loss_fn, batch)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -176,5 +176,5 @@ def _failure_explained(step: Callable[[], int]) -> Iterator[None]:
         raise
     except Exception as error:
         if step() == 0:
-            raise first_steps_error(error) from error
+            raise_explained(error)
         raise LrfindError(f"the training failed at step {step()}: {in_one_line(error)}") from error

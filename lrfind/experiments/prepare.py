@@ -24,7 +24,7 @@ from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.executor import Conditions
-from lrfind.training.explanations.failures import first_steps_error
+from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import has_momentum, set_momentum
 from lrfind.training.mode import BYTES_PER_STEP, Cost, Mode
 
@@ -142,7 +142,8 @@ def schedule_shape(experiment: Experiment, problem: Problem, steps: int) -> Shap
     """
     training = experiment.training
     batches = problem.batches_per_epoch
-    shape = shape_of(training.schedule, steps, None if batches is None else batches / training.accumulate)
+    steps_per_epoch = None if batches is None else batches / training.accumulate
+    shape = shape_of(training.schedule, steps, steps_per_epoch, training.eval_every)
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
     watching += ["early_stop"] if training.early_stop else []
     if watching and training.eval_every is None:
@@ -213,7 +214,7 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
         with evaluating(setup.model), torch.no_grad():
             _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
     except (Exception, SystemExit) as error:
-        raise first_steps_error(error) from error
+        raise_explained(error)
     return metric, time.perf_counter() - began
 
 

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -14,16 +14,17 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
-from lrfind.errors import LrfindError, counted, in_one_line
+from lrfind.errors import UsageError, counted
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
-from lrfind.training.explanations.failures import first_steps_error
+from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
+from lrfind.training.ranks import all_agree, over_ranks
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch, unwatched
 
@@ -123,7 +124,7 @@ class LaneProber:
             self._setup = replace(setup, batches=self._replay)
             self._start = self._snapshot()
         except (Exception, SystemExit) as error:
-            raise first_steps_error(error) from error
+            raise_explained(error)
         self._probes: dict[float, _ProbeState] = {}
         self._stacks: list[_ProbeStack] = []
         self._kept: list[_ProbeState] = []  # the probes that have a snapshot, the latest last
@@ -136,22 +137,38 @@ class LaneProber:
         if len(self._untouched) >= steps:
             return np.array(self._untouched[:steps])
         self._untouched_end.restore()
-        accumulate, setup = self._setup.recipe.accumulate, self._setup
-        self._replay.at = len(self._untouched) * accumulate
+        self._replay.at = len(self._untouched) * self._setup.recipe.accumulate
         fastest = math.inf  # the fastest pass counts, because the first one also allocates
         try:
             while len(self._untouched) < steps:
                 began = time.monotonic()
-                with torch.no_grad(), setup.casting():
-                    losses = [
-                        batch_loss(setup.model, setup.loss_fn, next(self._replay)) for _ in range(accumulate)
-                    ]
-                self._untouched.append(float(torch.stack([loss.detach() for loss in losses]).mean()))
+                step = len(self._untouched)
+                self._untouched.append(self._untouched_loss(step))
+                self._watch((Lane(self._first, self._seed, np.zeros(steps)),), step, self._untouched[-1:])
                 fastest = min(fastest, time.monotonic() - began)
         except (Exception, SystemExit) as error:
-            raise first_steps_error(error) from error
-        self._untouched_end, self._budget.expected = self._snapshot(), PASSES * fastest
+            raise_explained(error)
+        passes = 1 if self._setup.own_step is not None else PASSES
+        self._untouched_end, self._budget.expected = self._snapshot(), passes * fastest
         return np.array(self._untouched[:steps])
+
+    def _untouched_loss(self, step: int) -> float:
+        """Return the loss of the next batch without an update, with gradients on: `forward` may use them."""
+        setup = self._setup
+        if setup.own_step is not None:
+            (only,) = train(setup, np.zeros(1), start=step)
+            if self._start.moved(p for group in setup.groups for p in group["params"]):
+                raise UsageError(
+                    "the step changes weights although the lr of all optimizers is 0, so their lr does not"
+                    " decide how far it goes; let the optimizers make the updates."
+                )
+            return only.loss  # the mean over ranks already
+        with setup.casting():
+            losses = [
+                batch_loss(setup.model, setup.loss_fn, next(self._replay)).detach()
+                for _ in range(setup.recipe.accumulate)
+            ]
+        return over_ranks(float(torch.stack(losses).mean()))
 
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         """Train probes until each has `steps` steps; see `analysis.probe_search.Prober.probe`."""
@@ -169,9 +186,10 @@ class LaneProber:
 
     def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
         """Return whether budget and memory allow `steps` steps for each of these rates and `more` others."""
-        if steps > FEWEST_STEPS and steps * self._setup.recipe.accumulate * self._replay.bytes > MOST_BYTES:
-            return False
-        return self._budget.affords(sum(self._left(lr, steps) for lr in lrs) + more * steps)
+        memory = steps * self._setup.recipe.accumulate * self._replay.bytes
+        fits = steps <= FEWEST_STEPS or memory <= MOST_BYTES
+        left = sum(self._left(lr, steps) for lr in lrs) + more * steps
+        return all_agree(fits and self._budget.affords(left))
 
     def _left(self, lr: float, steps: int) -> int:
         """Return the number of gradient steps that a probe still needs until it has `steps` steps."""
@@ -204,8 +222,10 @@ class LaneProber:
 
     def _snapshot(self) -> Snapshot:
         setup = self._setup
-        setup.optimizer.zero_grad(set_to_none=True)
-        return Snapshot(setup.model, setup.optimizer, setup.loss_fn)
+        if setup.own_step is None:
+            setup.optimizer.zero_grad(set_to_none=True)
+        own_step = setup.own_step is not None
+        return Snapshot(setup.trained, kept=setup.kept, with_data=False, copy_grads=own_step)
 
     def _train_single(self, lr: float, steps: int, ceiling: Array) -> None:
         if lr not in self._probes:
@@ -228,17 +248,15 @@ class LaneProber:
                 if probe.stopped:
                     break
         except (Exception, SystemExit) as error:
-            raise self._explained(error, f"a probe at lr {lr:.3g}", len(probe.losses)) from error
+            self._raise_explained(error, f"a probe at lr {lr:.3g}", len(probe.losses))
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [kept for kept in self._kept if kept is not probe]
         self._kept += [] if probe.stopped else [probe]
         if len(self._kept) > MOST_KEPT:
             self._kept.pop(0).snapshot = None
 
-    def _explained(self, error: BaseException, what: str, step: int) -> LrfindError:
-        if self._budget.taken == 0 or isinstance(error, LrfindError):
-            return first_steps_error(error)
-        return LrfindError(f"{what} failed at step {step}: {in_one_line(error)}")
+    def _raise_explained(self, error: BaseException, what: str, step: int) -> NoReturn:
+        raise_explained(error, f"{what} failed at step {step}" if self._budget.taken else "")
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
@@ -269,7 +287,7 @@ class LaneProber:
             table = probes.stack.train(np.tile(staying, (steps - probes.steps, 1)), start=probes.steps)
         except (Exception, SystemExit) as error:
             what = f"the stack of {counted(len(staying), 'probe')}"
-            raise self._explained(error, what, probes.steps) from error
+            self._raise_explained(error, what, probes.steps)
         probes.random, probes.steps = capture(), steps
         for number, row in enumerate(table.tolist()):
             for lr, loss in zip(staying, row, strict=True):

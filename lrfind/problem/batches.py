@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,26 +17,112 @@ from lrfind.errors import UsageError, counted
 
 LossFn = Callable[..., Tensor]
 
-CONTRACT = (
-    "a batch is (x, y), (x1, ..., xn, y) or a dict: the loss is loss_fn(model(x), y),"
-    " loss_fn(model(x1, ..., xn), y) or loss_fn(model(**batch), batch); with no loss_fn it is the output's"
-    " .loss"
-)
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """A loss that a user's function computes from the model and a batch.
+
+    Attributes:
+        function: a function of (model, batch), or of a batch, that returns a tensor with one element.
+        takes_model: whether it calls the model that it is given, so that lanes can be stacked. A function in
+            a notebook has the model in a variable instead.
+    """
+
+    function: Callable[..., Any]
+    takes_model: bool = True
+
+    def __call__(self, model: Any, batch: Any) -> Any:
+        """Return the loss of one batch."""
+        return self.function(model, batch) if self.takes_model else self.function(batch)
 
 
-def batch_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> Tensor:
+def users_function(loss_fn: Any) -> Any:
+    """Return the function or module of the user's that computes the loss."""
+    return loss_fn.function if isinstance(loss_fn, OwnLoss) else loss_fn
+
+
+@dataclass(frozen=True)
+class OwnStep:
+    """A whole training step that a user's function takes, with optimizers of its own.
+
+    Attributes:
+        function: a function of a batch that takes one step and returns the loss before it.
+        score: a function of a batch that returns the number to lower, measured before the step; None if the
+            loss is that number.
+    """
+
+    function: Callable[[Any], Any]
+    score: Callable[[Any], Any] | None = None
+
+    def take(self, batch: Any) -> float:
+        """Take one step, and return the score before it; NaN if the loss of the step is not finite.
+
+        Raises:
+            UsageError: if the loss, or the score if there is one, is not one number.
+        """
+        with _never_exhausted("the step"):
+            if self.score is None:
+                return one_number(self.function(batch), "step")
+            score = one_number(self.score(batch), "score")
+            loss = self.function(batch)
+        return score if loss is None or math.isfinite(one_number(loss, "step")) else math.nan
+
+
+@contextmanager
+def _never_exhausted(what: str) -> Iterator[None]:
+    """Turn the end of an iterator inside the block, which would end a generator silently, into an error."""
+    try:
+        yield
+    except StopIteration as error:
+        raise UsageError(
+            f"{what} reached the end of an iterator (StopIteration): start it again when it ends, or give"
+            " the loader itself as data."
+        ) from error
+
+
+def one_number(value: Any, name: str) -> float:
+    """Return the number that a user's function returned.
+
+    Raises:
+        UsageError: if it returned anything else.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.detach())
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    form = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    raise UsageError(
+        f"{name} must return one number, the loss of the batch before the step; it returned {form}."
+        f" End the function with `return loss`, or with `return loss.mean()`."
+    )
+
+
+def batch_loss(model: Callable[..., Any], loss_fn: LossFn | OwnLoss | None, batch: Any) -> Tensor:
     """Return the loss of one batch; see `output_and_loss`."""
     return output_and_loss(model, loss_fn, batch)[1]
 
 
-def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Any, Tensor]:
+def output_and_loss(
+    model: Callable[..., Any], loss_fn: LossFn | OwnLoss | None, batch: Any
+) -> tuple[Any, Tensor]:
     """Return the model's output on one batch, and the loss.
 
+    The loss is, for each form of a batch:
+
+    - (x, y): loss_fn(model(x), y);
+    - (x1, ..., xn, y): loss_fn(model(x1, ..., xn), y);
+    - a dict: loss_fn(model(**batch), batch), or loss_fn(model(batch), batch) if `forward` takes the dict;
+    - x or (x,), as for an autoencoder: loss_fn(model(x), x);
+    - any other object: loss_fn(model(batch), batch).
+
+    With no loss_fn, the model gets all parts of a tuple, and the loss is the output's `loss`, or the only
+    tensor with one element in an output that is a tuple. An `OwnLoss` decides everything itself; there is no
+    output then.
+
     Args:
-        model: a function that takes x, or x1, ..., xn, or the items of a dict as keyword arguments.
-        loss_fn: a function of (output, y), or of (output, batch) for a dict. With None the loss is the
-            output's `loss`, and the model gets all elements of a tuple.
-        batch: (x, y), (x1, ..., xn, y) or a dict.
+        model: the model.
+        loss_fn: see above.
+        batch: one batch.
 
     Returns:
         The output, and the loss as a tensor with one element. (When a step fails,
@@ -40,34 +130,110 @@ def output_and_loss(model: Callable[..., Any], loss_fn: LossFn | None, batch: An
         function: keep their names.)
 
     Raises:
-        UsageError: if the batch or the loss has none of these forms.
+        UsageError: if the loss is not a tensor with one element.
     """
-    if isinstance(batch, Mapping):
-        output = model(**batch)
-        loss = _loss_of_output(output) if loss_fn is None else loss_fn(output, batch)
-    elif isinstance(batch, tuple | list) and len(batch) >= 2:
-        output = model(*batch) if loss_fn is None else model(*batch[:-1])
-        loss = _loss_of_output(output) if loss_fn is None else loss_fn(output, batch[-1])
+    if isinstance(loss_fn, OwnLoss):
+        output, loss = None, loss_fn(model, batch)
     else:
-        raise UsageError(f"the data yields a {type(batch).__name__}; {CONTRACT}.")
+        inputs, named, target = _parts_for(model, loss_fn, batch)
+        output = model(*inputs, **named)
+        loss = _loss_of_output(output, batch) if loss_fn is None else loss_fn(output, target)
     if not isinstance(loss, Tensor) or loss.numel() != 1:
-        form = f"shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
-        raise UsageError(f"the loss must be a tensor with one element; found {form}. Return its mean.")
+        raise UsageError(f"the loss must be a tensor with one element; {_form_and_remedy(loss)}.")
     return output, loss
 
 
-def _loss_of_output(output: Any) -> Any:
+def _form_and_remedy(loss: Any) -> str:
+    """Say what was returned as a loss, and what to return instead."""
+    if isinstance(loss, Tensor):
+        return f"found shape {tuple(loss.shape)}. Return its mean: loss.mean()"
+    if loss is None:
+        return "found None. End the function with `return loss`"
+    if isinstance(loss, int | float):
+        return (
+            f"found the number {loss:.4g}, which has no gradient. Return the tensor itself, without .item()"
+        )
+    if isinstance(loss, tuple | list | Mapping):
+        parts = counted(len(loss), "part")
+        return f"found a {type(loss).__name__} of {parts}. Return the tensor to minimise alone, or their sum"
+    return f"found an object of type {type(loss).__name__}. Return the tensor to minimise"
+
+
+def _parts_for(
+    model: Callable[..., Any], loss_fn: LossFn | None, batch: Any
+) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
+    """Return what a batch gives to the model, by place and by name, and what it gives to the loss."""
+    if isinstance(batch, Mapping):
+        whole = not _accepts(model, (), batch) and _takes_one_object(model)
+        return ((batch,), {}, batch) if whole else ((), batch, batch)
+    if isinstance(batch, tuple | list) and batch:
+        all_are_inputs = loss_fn is None or len(batch) == 1
+        return (batch if all_are_inputs else batch[:-1]), {}, batch[-1]
+    return (batch,), {}, batch
+
+
+def _takes_one_object(model: Callable[..., Any]) -> bool:
+    """Return whether a model's `forward` has one argument, and does not declare that it is a tensor."""
+    try:
+        parameters = [*inspect.signature(getattr(model, "forward", model)).parameters.values()]
+    except ValueError:
+        return False
+    return len(parameters) == 1 and parameters[0].annotation not in (Tensor, "Tensor", "torch.Tensor")
+
+
+def _accepts(model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Return whether a model's `forward` can be called with these arguments; True if that is not known."""
+    forward = getattr(model, "forward", model)
+    try:
+        inspect.signature(forward).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True
+
+
+def _loss_of_output(output: Any, batch: Any) -> Any:
+    """Return the loss in a model's output.
+
+    Raises:
+        UsageError: if there is none.
+    """
     loss = output.get("loss") if isinstance(output, Mapping) else getattr(output, "loss", None)
+    if loss is None and isinstance(output, Tensor) and output.numel() == 1:
+        return output
+    if loss is None and isinstance(output, tuple | list):
+        single = [part for part in output if isinstance(part, Tensor) and part.numel() == 1]
+        loss = single[0] if len(single) == 1 else None
     if loss is None:
         raise UsageError(
-            f"there is no loss_fn, and the model's output ({type(output).__name__}) has no `loss`;"
-            f" {CONTRACT}."
+            f"there is no loss_fn, and the model's output ({type(output).__name__}) has no `loss`."
+            f" {own_loss_line(batch)}"
         )
     return loss
 
 
-def to_device(batch: Any, device: torch.device) -> Any:
-    """Move a batch, with every tensor in its tuples, lists and dicts, to `device`."""
+def own_loss_line(batch: Any) -> str:
+    """Return the sentence that shows how to compute the loss of batches of this form."""
+    if isinstance(batch, Mapping):
+        keys = [str(key) for key in batch][:2]
+        inner = f'model(batch["{keys[0]}"]), batch["{keys[-1]}"]' if keys else "model(**batch), batch"
+    elif isinstance(batch, tuple | list):
+        places = [f"batch[{place}]" for place in range(len(batch))]
+        inner = f"model({places[0]}), {places[min(1, len(places) - 1)]}" if places else "model(batch), batch"
+    else:
+        inner = "model(batch), batch"
+    return (
+        "Leave out what the loss does not need with a collate_fn, or say how one batch gives the loss:"
+        f" loss=lambda batch: loss_fn({inner}) in Python, or `loss: {{step: my.module:loss}}` with a function"
+        " loss(model, batch) in a config."
+    )
+
+
+def to_device(batch: Any, device: torch.device | None) -> Any:
+    """Move a batch, with every tensor in its tuples, lists and dicts, to `device`; None leaves it there."""
+    if device is None:
+        return batch
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if hasattr(batch, "to") and not isinstance(batch, Mapping):
@@ -114,18 +280,26 @@ class Tally:
     batches: int = 0
 
 
-def loader_batches(loader: Iterable[Any], device: torch.device, tally: Tally | None = None) -> Iterator[Any]:
+def loader_batches(
+    loader: Iterable[Any] | Callable[[], Any], device: torch.device | None, tally: Tally | None = None
+) -> Iterator[Any]:
     """Yield a loader's batches without end, on `device`; start the loader again when it is exhausted.
 
     Args:
-        loader: an iterable of batches.
-        device: the device for the batches.
+        loader: an iterable of batches, or a function that returns the next batch.
+        device: the device for the batches; None to leave them where they are.
         tally: counts the batches for all readers of this loader; a new count when omitted.
 
     Raises:
         UsageError: if a whole pass yields nothing; the message says whether an earlier pass yielded batches.
     """
     tally = tally or Tally()
+    if not isinstance(loader, Iterable):
+        while True:
+            tally.batches += 1
+            with _never_exhausted("the function that returns the next batch"):
+                batch = loader()
+            yield to_device(batch, device)
     while True:
         before = tally.batches
         for batch in one_pass(loader, device):
@@ -146,7 +320,12 @@ def _why_no_batches(before: int) -> str:
     )
 
 
-def one_pass(loader: Iterable[Any], device: torch.device) -> Iterator[Any]:
+def is_batch_function(data: Any) -> bool:
+    """Return whether `data` is a function that returns the next batch."""
+    return callable(data) and not isinstance(data, Iterable)
+
+
+def one_pass(loader: Iterable[Any], device: torch.device | None) -> Iterator[Any]:
     """Yield a loader's batches once, on `device`."""
     for batch in loader:
         yield to_device(batch, device)

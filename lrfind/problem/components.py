@@ -11,47 +11,68 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from lrfind.catalog import optimizer_of
+from lrfind.catalog import OPTIMIZERS, optimizer_of
 from lrfind.config.arguments import SIZES
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import definition, import_path, resolve
-from lrfind.config.sections import Component, DataSection
-from lrfind.errors import LrfindError, UsageError, in_one_line
-from lrfind.problem.batches import LossFn
+from lrfind.config.sections import Component, DataSection, LossSection
+from lrfind.config.shapes import named_in
+from lrfind.errors import LrfindError, UsageError, in_one_line, listed
+from lrfind.problem.batches import LossFn, OwnLoss
 from lrfind.problem.data import Stream, stream
 from lrfind.problem.param_groups import param_groups
 
 
 def import_names(experiment: Experiment) -> None:
-    """Import everything that a config names. This runs the user's code.
+    """Import everything that a config names, and check that a run can call it. This runs the user's code.
 
     Raises:
-        UsageError: for the first name that cannot be imported.
+        UsageError: for the first name that cannot be imported, or cannot be called as a run calls it.
     """
     comparison = experiment.compare
+    schedules = (experiment.training.schedule, *comparison.schedules)
     for section, part in (
         ("model", experiment.model),
         ("data", experiment.data),
-        ("loss", experiment.loss),
         ("optimizer", experiment.optimizer),
-        ("schedule", experiment.training.schedule),
-        *(("schedule", schedule) for schedule in comparison.schedules),
+        *(("schedule", part) for schedule in schedules for part in named_in(schedule)),
         *(("optimizer", optimizer) for optimizer in comparison.optimizers),
     ):
-        if part is not None:
-            _check_call(section, part, import_part(section, part.name))
+        _check_call(section, part.name, part, import_part(section, part.name))
+    if (loss := experiment.loss) is not None:
+        _check_call("loss", loss.path, loss, import_part("loss", loss.path))
 
 
-def _check_call(section: str, part: Component, function: Any) -> None:
-    """Check a part's args against the real signature of the imported object."""
-    if not callable(function):
+def _check_call(section: str, name: str, part: Component | LossSection, function: Any) -> None:
+    """Check a call of an imported object: with a part's args, and with all that a run passes besides them.
+
+    lrfind's own optimizers are also created, for a single parameter, because they refuse some values.
+    """
+    if not callable(function) or isinstance(function, Dataset | DataLoader):
         return  # a data set that exists already
     try:
-        inspect.signature(function).bind_partial(**part.args)
-    except TypeError as error:
-        raise UsageError(f"{section}: {part.name}: {error}") from None
+        signature = inspect.signature(function)
     except ValueError:
         return  # a callable that is written in C and has no signature
+    args, inputs = dict(part.args), list[str]()
+    if section == "optimizer":
+        args |= {"params": [nn.Parameter(torch.zeros(1))], "lr": getattr(part, "lr", None) or 1e-3}
+    elif section == "model":  # the data gives the sizes
+        args |= {name: None for name in SIZES if name in signature.parameters and name not in args}
+    elif section == "schedule":
+        inputs = ["step", "steps"]
+    elif isinstance(part, LossSection) and part.step:
+        inputs = ["model", "batch"]
+    elif section == "loss" and not inspect.isclass(function):  # the batch decides what else it gets
+        positional = [p for p in signature.parameters.values() if p.kind is not p.KEYWORD_ONLY]
+        inputs = [p.name for p in positional if p.default is p.empty and p.name not in args]
+    try:
+        signature.bind(*inputs, **args)
+    except TypeError as error:
+        call = f" is called with {listed(inputs)}" if inputs else ""
+        raise UsageError(f"{section}: {name}{call}: {error}") from None
+    if section == "optimizer" and name in OPTIMIZERS:
+        _call(section, name, function, args)
 
 
 def import_part(section: str, name: str) -> Any:
@@ -136,12 +157,14 @@ def _held_out_batch(data: Stream) -> Any:
     return next(data.validation())
 
 
-def make_loss(section: Component, device: torch.device) -> LossFn:
+def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
     """Return a loss: an instance of the named class, or the named function, with the args of `section`."""
-    loss = import_part("loss", section.name)
+    loss = import_part("loss", section.path)
+    if section.step is not None:
+        return OwnLoss(partial(loss, **section.args))
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
-    instance = _call("loss", section.name, loss, section.args)
+    instance = _call("loss", section.path, loss, section.args)
     return instance.to(device) if isinstance(instance, nn.Module) else cast(LossFn, instance)
 
 

@@ -1,32 +1,27 @@
-"""Problems: how to set up a lane, from a config or from objects that exist already."""
+"""Problems: how to set up a lane, and the problem that a config describes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import Dataset, IterableDataset
 
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import TrainingSection
 from lrfind.errors import UsageError
-from lrfind.problem.batches import LossFn, Tally, loader_batches, to_device
 from lrfind.problem.components import (
     import_part,
     make_loss,
     make_model,
     make_optimizer,
     make_stream,
-    refuse_ascent,
 )
 from lrfind.problem.param_groups import group_number
 from lrfind.problem.randomness import child_seed, reseed
 from lrfind.problem.setup import Recipe, Setup
-from lrfind.problem.snapshot import Snapshot
 from lrfind.problem.weights import load_weights, read_weights
 
 
@@ -56,66 +51,6 @@ class Problem:
     graphs: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
-
-
-def check_objects(model: Any, optimizer: Any, loader: Any) -> None:
-    """Refuse objects that cannot be trained.
-
-    Raises:
-        UsageError: if one of them is wrong; the message says which one, and what it should be.
-    """
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch module; found an object of type {type(model).__name__}.")
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise UsageError(
-            f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}."
-        )
-    model_parameters = {id(parameter) for parameter in model.parameters()}
-    if not any(id(p) in model_parameters for group in optimizer.param_groups for p in group["params"]):
-        raise UsageError(
-            "the optimizer has none of the model's parameters; was it created for another model?"
-        )
-    refuse_ascent(optimizer, "the optimizer")
-    if isinstance(loader, Dataset) and not isinstance(loader, IterableDataset):
-        raise UsageError("loader is a Dataset, which yields single rows; wrap it in a DataLoader.")
-    if not isinstance(loader, Iterable):
-        raise UsageError(f"loader must yield batches; found an object of type {type(loader).__name__}.")
-    if isinstance(loader, Iterator):
-        raise UsageError(
-            "the loader is an iterator, which can be read only once; give the DataLoader itself, or a list of"
-            " batches."
-        )
-
-
-def from_objects(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss_fn: LossFn | None,
-    loader: Iterable[Any],
-    snapshot: Snapshot,
-    held_out_batch: Any = None,
-    accumulate: int = 1,
-) -> Problem:
-    """Return a problem made of a user's own objects; every lane starts from their state in `snapshot`.
-
-    Seeds vary the batch order and the dropout; the initial weights are always the model's.
-    """
-    first = next(model.parameters(), None)
-    device = first.device if first is not None else torch.device("cpu")
-    tally = Tally()
-
-    def setup(seed: int) -> Setup:
-        snapshot.restore()
-        snapshot.clear_grads()
-        reseed(seed, loader)
-        if not model.training:
-            model.train()
-        batches = loader_batches(loader, device, tally)
-        recipe = Recipe(accumulate=accumulate)
-        held_out = to_device(held_out_batch, device)
-        return Setup(model, optimizer, loss_fn, batches, recipe, held_out)
-
-    return Problem(setup, device)
 
 
 def from_config(experiment: Experiment, *, held_out: bool = False, group: str | None = None) -> Problem:

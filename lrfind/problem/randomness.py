@@ -1,4 +1,4 @@
-"""Sources of randomness: seed them, save and restore their states, and find those that a loader uses."""
+"""Sources of randomness: seed them, save and restore their states."""
 
 from __future__ import annotations
 
@@ -20,37 +20,18 @@ def child_seed(seed: int, purpose: Purpose) -> int:
     return int(np.random.SeedSequence((seed, _STREAMS[purpose])).generate_state(1)[0])
 
 
-def reseed(seed: int, loader: Any = None) -> None:
-    """Seed every global generator, and those that `loader` holds, with `seed`."""
+def reseed(seed: int, others: Iterable[Any] = ()) -> None:
+    """Seed every global generator, and `others`, with `seed`."""
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
-    for generator in generators(loader):
+    for generator in others:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
         elif isinstance(generator, random.Random | np.random.RandomState):
             generator.seed(seed)
         else:
             generator.bit_generator.state = type(generator.bit_generator)(seed).state
-
-
-def generators(loader: Any) -> list[Any]:
-    """Find the random generators of a loader, its samplers, its data set and all data sets inside that."""
-    result: dict[int, Any] = {}
-    seen: set[int] = set()
-    holders = [loader]
-    while holders:
-        holder = holders.pop()
-        if id(holder) in seen:
-            continue
-        seen.add(id(holder))
-        for name in ("sampler", "batch_sampler", "dataset", "datasets"):
-            part = getattr(holder, name, None)
-            holders += part if isinstance(part, list | tuple) else [] if part is None else [part]
-        for value in getattr(holder, "__dict__", {}).values():
-            if isinstance(value, GENERATORS):
-                result[id(value)] = value
-    return list(result.values())
 
 
 def state_of(generator: Any) -> Any:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lrfind.problem.randomness import capture, restore
+
+SPARSE_PARTS = {
+    torch.sparse_coo: ("_indices", "_values"),
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+}
+DEEPEST = 5  # containers and objects inside each other, when the tensors of a batch are counted
 
 
 def copy_of(batch: Any) -> Any:
@@ -27,11 +35,28 @@ def copy_of(batch: Any) -> Any:
 
 def bytes_of(batch: Any) -> int:
     """Return the bytes that the tensors of a batch take in memory."""
+    return sum(_tensor_bytes(tensor) for tensor in _tensors_in(batch).values())
+
+
+def _tensors_in(batch: Any, depth: int = DEEPEST) -> dict[int, Tensor]:
+    """Return the tensors of a batch, also those in its attributes, each once."""
     if isinstance(batch, Tensor):
-        return batch.numel() * batch.element_size()
+        return {id(batch): batch}
+    if not depth:
+        return {}
     if isinstance(batch, Mapping):
-        return sum(bytes_of(value) for value in batch.values())
-    return sum(bytes_of(value) for value in batch) if isinstance(batch, list | tuple) else 0
+        parts: Iterable[Any] = batch.values()
+    else:
+        parts = batch if isinstance(batch, list | tuple) else getattr(batch, "__dict__", {}).values()
+    return {key: tensor for part in parts for key, tensor in _tensors_in(part, depth - 1).items()}
+
+
+def _tensor_bytes(tensor: Tensor) -> int:
+    """Return the bytes of a tensor; of a sparse one its entries count, of an expanded one its storage."""
+    if tensor.layout is not torch.strided:
+        parts = [getattr(tensor, part)() for part in SPARSE_PARTS.get(tensor.layout, ())]
+        return sum(part.numel() * part.element_size() for part in parts)
+    return min(tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes())
 
 
 class Replay:

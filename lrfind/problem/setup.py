@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from lrfind.catalog import Precision
-from lrfind.errors import UsageError
-from lrfind.problem.batches import LossFn
+from lrfind.problem.batches import LossFn, OwnLoss, OwnStep, users_function
 from lrfind.problem.param_groups import MULTIPLIER
+from lrfind.problem.rates import Group, groups_of, lr_ratios, peak_lrs, set_lr
 
 
 @dataclass(frozen=True)
@@ -55,32 +55,53 @@ class Setup:
         held_out_batch: a fixed held-out batch; None where it is not requested.
         group: the index of the only param group whose lr changes, while the other groups keep their lr; None
             if the lr of every group changes.
+        own_step: the user's function that takes a whole step; None where lrfind takes the steps.
+        optimizers: the optimizers of `own_step`.
+        kept: further objects that a step changes.
     """
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
-    loss_fn: LossFn | None
+    loss_fn: LossFn | OwnLoss | None
     batches: Iterator[Any]
     recipe: Recipe = PLAIN
     held_out_batch: Any = None
     group: int | None = None
+    own_step: OwnStep | None = None
+    optimizers: Sequence[Any] = ()
+    kept: Sequence[Any] = ()
+
+    @property
+    def trained(self) -> list[Any]:
+        """Return the objects from which everything that a step changes can be reached."""
+        own = [] if self.own_step is None else [self.own_step.function, self.own_step.score]
+        return [self.model, *(self.optimizers or [self.optimizer]), users_function(self.loss_fn), *own]
+
+    @cached_property
+    def groups(self) -> list[Group]:
+        """Return the param groups of all optimizers, also of those inside other optimizers."""
+        return groups_of(self.optimizers or [self.optimizer])
 
     @cached_property
     def ratios(self) -> list[float]:
-        """Return each param group's lr as a multiple of the lane's lr; 0 for a group that keeps its own."""
+        """Return each group's lr as a multiple of the lane's lr; 0 for a group that keeps its own."""
         if self.group is not None:
-            return [float(number == self.group) for number in range(len(self.optimizer.param_groups))]
-        groups = self.optimizer.param_groups
-        if all(MULTIPLIER in group for group in groups):
-            return [float(group[MULTIPLIER]) for group in groups]
-        return lr_ratios(self.optimizer)
+            return [float(number == self.group) for number in range(len(self.groups))]
+        if all(MULTIPLIER in group for group in self.groups):
+            return [float(group[MULTIPLIER]) for group in self.groups]
+        return lr_ratios(self.groups)
 
     @cached_property
     def held_lrs(self) -> list[float]:
-        """Return the lr that each param group keeps; 0 for a group whose lr changes."""
+        """Return the lr that each group of `groups` keeps; 0 for a group whose lr changes."""
         if self.group is None:
-            return [0.0] * len(self.optimizer.param_groups)
-        return [0.0 if n == self.group else lr for n, lr in enumerate(_group_lrs(self.optimizer))]
+            return [0.0] * len(self.groups)
+        return [0.0 if n == self.group else lr for n, lr in enumerate(peak_lrs(self.groups))]
+
+    def set_lr(self, lr: float) -> None:
+        """Give an lr to every param group, each its share of it."""
+        for group, ratio, held_lr in zip(self.groups, self.ratios, self.held_lrs, strict=True):
+            set_lr(group, lr * ratio + held_lr)
 
     @cached_property
     def scaler(self) -> torch.amp.GradScaler | None:
@@ -97,22 +118,3 @@ class Setup:
     @property
     def _device_type(self) -> str:
         return next(self.model.parameters()).device.type
-
-
-def lr_ratios(optimizer: torch.optim.Optimizer) -> list[float]:
-    """Return each param group's lr as a multiple of the first lr that is not zero.
-
-    Where a scheduler is attached, a group's lr is the one that the scheduler started from.
-
-    Raises:
-        UsageError: if every lr is zero.
-    """
-    lrs = _group_lrs(optimizer)
-    base = next((lr for lr in lrs if lr > 0), None)
-    if base is None:
-        raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
-    return [lr / base for lr in lrs]
-
-
-def _group_lrs(optimizer: torch.optim.Optimizer) -> list[float]:
-    return [float(group.get("initial_lr", group["lr"])) for group in optimizer.param_groups]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, FunctionType, MethodType
 from typing import Any
 
 import numpy as np
@@ -15,72 +13,73 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
-from lrfind.problem.randomness import GENERATORS, capture, generators, restore, set_state, state_of
+from lrfind.problem.randomness import capture, restore, set_state, state_of
+from lrfind.problem.reachable import reachable
 
-MOST_VISITED = 1000  # objects to visit in search of the modules that a loss function holds
+MOST_ROUNDING = 1e-3  # of the norm of the weights; less is the rounding of a step that adds and subtracts
+NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 
 
 class Snapshot:
-    """The state of a model, an optimizer and everything that they train with, at one moment.
+    """The state of everything that a training may change, at one moment.
 
     A snapshot captures:
 
-    - of the modules and the optimizer: the values of all parameters, buffers and other tensors and arrays,
-      plain Python attributes (also in lists and dicts), `.grad` and `requires_grad`, train or eval mode,
-      hooks, param groups and random generators;
+    - of the modules and the optimizers, also those inside other ones: the values of all parameters, buffers
+      and other tensors and arrays, plain Python attributes (also in lists and dicts), `.grad` and
+      `requires_grad`, train or eval mode, hooks, param groups and random generators;
+    - of the objects and functions of the user's that these refer to: attributes, and the variables that the
+      functions enclose or assign; see `problem.reachable`;
+    - of the data: attributes such as positions and epochs, and generators, but no tensors over 16 MiB;
     - the random state of Python, NumPy, torch and every device;
-    - the generators of the loader;
     - the thread count.
 
     `restore` may be called any number of times. Tensors and containers keep their identity: the objects that
-    the user holds references to are restored in place.
+    the user holds references to are restored in place. A list that only grew by numbers or texts, and to
+    which a function refers directly, is a log and stays as it is.
 
-    A snapshot does not look into objects of other classes, such as an optimizer inside another optimizer.
+    Args:
+        trained: the model, the optimizers, and the functions that compute the loss or take the step.
+        data: where the batches come from.
+        kept: further objects that the training changes.
+        with_data: whether the loaders to which the functions refer are captured too.
+        copy_grads: whether the values of `.grad` are copied. Without it, call `clear_grads` before training.
+
+    Attributes:
+        lost: what cannot be set back, in words.
+        optimizers: the optimizers that can be reached.
     """
 
     def __init__(
         self,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        loss_fn: Any = None,
-        loader: Any = None,
+        trained: Iterable[Any],
+        data: Iterable[Any] = (),
+        *,
+        kept: Iterable[Any] = (),
+        with_data: bool = True,
+        copy_grads: bool = False,
     ) -> None:
-        self._tensors: dict[int, tuple[Tensor, Tensor, bool, Tensor | None]] = {}
-        self._containers: dict[int, tuple[Any, Any]] = {}
-        self._arrays: dict[int, tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]] = {}
-        self._generators = {id(rng): (rng, state_of(rng)) for rng in generators(loader)}
-        for module in [*model.modules(), *(m for part in _modules_of(loss_fn) for m in part.modules())]:
-            self._capture(module.__dict__)
-        self._capture(optimizer.__dict__)
-        # The iterator of a loader holds its persistent workers.
-        self._loader = (loader, getattr(loader, "_iterator", None))
+        trained = [*trained]
+        _reshard(trained)
+        reached = reachable(trained, data, kept=kept, with_data=with_data)
+        self.lost, self.optimizers = reached.lost, reached.optimizers
+        self._modules = reached.modules
+        self._containers = [(c, _plain_copy(c), id(c) in reached.logs) for c in reached.containers]
+        self._tensors = [_Captured(tensor, copy_grads) for tensor in reached.tensors]
+        self._large = [(tensor, tensor._version) for tensor in reached.large if not tensor.is_inference()]
+        self._arrays = [(array, array.copy()) for array in reached.arrays]
+        self._generators = [(generator, state_of(generator)) for generator in reached.generators]
+        self._slots = [(value, name, getattr(value, name)) for value, name in reached.slots]
+        self._cells = [(cell, cell.cell_contents) for cell in reached.cells]
+        self._variables = [(names, name, names[name]) for names, name in reached.variables]
         self._random = capture()
         self._threads = torch.get_num_threads()
+        self._given_up = False
 
-    def _capture(self, value: Any) -> None:
-        """Copy every tensor and container that can be reached from `value` through containers."""
-        key = id(value)
-        if key in self._containers or key in self._tensors:
-            return
-        if isinstance(value, Tensor):
-            if torch.nn.parameter.is_lazy(value):
-                raise UsageError(
-                    "the model has lazy layers without a shape; run one batch through the model first."
-                )
-            copy = value.detach().clone()  # with the same strides, if elements do not overlap
-            grad = value.grad if value.is_leaf else None
-            self._tensors[key] = (value, copy, value.requires_grad, grad)
-        elif isinstance(value, dict | list | set | deque):
-            self._containers[key] = (value, _plain_copy(value))
-            for part in value.values() if isinstance(value, dict) else value:
-                self._capture(part)
-        elif isinstance(value, tuple):
-            for part in value:
-                self._capture(part)
-        elif isinstance(value, np.ndarray):
-            self._arrays[key] = (value, value.copy())
-        elif isinstance(value, GENERATORS):
-            self._generators[key] = (value, state_of(value))
+    def give_up(self) -> None:
+        """Restore everything for the last time, while the training still waits in another thread."""
+        self.restore()
+        self._given_up = True
 
     def restore(self) -> None:
         """Restore everything; leave alone whatever has not changed.
@@ -88,12 +87,19 @@ class Snapshot:
         Raises:
             LrfindError: if some part cannot be restored; all others have been restored by then.
         """
+        if self._given_up:
+            return
         failures: list[str] = []
+        _reshard(self._modules)
         steps: list[Callable[[], None]] = [
-            *(partial(_restore_container, *entry) for entry in self._containers.values()),
-            *(partial(_restore_tensor, *entry) for entry in self._tensors.values()),
-            *(partial(_restore_array, *entry) for entry in self._arrays.values()),
-            *(partial(set_state, *entry) for entry in self._generators.values()),
+            *(partial(_restore_cell, *entry) for entry in self._cells),
+            *(partial(_restore_variable, *entry) for entry in self._variables),
+            *(partial(_restore_slot, *entry) for entry in self._slots),
+            *(partial(_restore_container, *entry) for entry in self._containers),
+            *(captured.restore for captured in self._tensors),
+            *(partial(_restore_array, *entry) for entry in self._arrays),
+            *(partial(set_state, *entry) for entry in self._generators),
+            *(partial(_check_unchanged, *entry) for entry in self._large),
             self._restore_surroundings,
         ]
         for restore_part in steps:
@@ -108,35 +114,92 @@ class Snapshot:
             )
 
     def _restore_surroundings(self) -> None:
-        loader, iterator = self._loader
-        if hasattr(loader, "_iterator"):
-            loader._iterator = iterator
         restore(self._random)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
 
+    def moved(self, tensors: Iterable[Tensor]) -> bool:
+        """Return whether these tensors moved by more than rounding since the snapshot."""
+        before = {id(captured.tensor): captured for captured in self._tensors}
+        norms = [before[id(tensor)].norms for tensor in tensors if id(tensor) in before]
+        changes, sizes = (sum(norm**2 for norm in column) for column in zip(*norms, strict=True))
+        return bool(changes > MOST_ROUNDING**2 * sizes)
+
     def clear_grads(self) -> None:
         """Set every `.grad` to None, so that nothing is written into the captured gradients."""
-        for tensor, *_ in self._tensors.values():
-            if tensor.is_leaf:
-                tensor.grad = None
+        for captured in self._tensors:
+            if captured.tensor.is_leaf:
+                captured.tensor.grad = None
 
 
 @contextmanager
 def preserved(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loss_fn: Any = None,
-    loader: Any = None,
+    trained: Iterable[Any], data: Iterable[Any] = (), *, kept: Iterable[Any] = ()
 ) -> Iterator[Snapshot]:
-    """Allow any training inside the block; restore everything afterwards, also after an exception."""
-    snapshot = Snapshot(model, optimizer, loss_fn, loader)
+    """Allow any training inside the block; restore everything afterwards, also after an exception.
+
+    Inside, gradients are on, and an autocast that is under way does not keep converted weights, which would
+    be stale after an update.
+    """
+    snapshot = Snapshot(trained, data, kept=kept)
     snapshot.clear_grads()
+    caching = torch.is_autocast_cache_enabled()
     try:
         with torch.inference_mode(False), torch.enable_grad():
+            torch.set_autocast_cache_enabled(False)
+            torch.clear_autocast_cache()
             yield snapshot
     finally:
+        torch.set_autocast_cache_enabled(caching)
         snapshot.restore()
+
+
+def _reshard(values: Iterable[Any]) -> None:
+    """Put the weights of FSDP modules back into their shards; a forward pass may have gathered them."""
+    for value in values:
+        for module in value.modules() if isinstance(value, nn.Module) else ():
+            reshard = getattr(module, "reshard", None)
+            if callable(reshard) and hasattr(module, "unshard"):
+                reshard()
+
+
+class _Captured:
+    """The values of a tensor, whether it requires a gradient, and its gradient.
+
+    Raises:
+        UsageError: if it belongs to a lazy layer, which has no values yet.
+    """
+
+    def __init__(self, tensor: Tensor, copy_grad: bool) -> None:
+        if torch.nn.parameter.is_lazy(tensor):
+            raise UsageError(
+                "the model has lazy layers without a shape; run one batch through the model first."
+            )
+        self.tensor, self._requires_grad = tensor, tensor.requires_grad
+        self._values = tensor.detach().clone()  # with the same strides, if elements do not overlap
+        self._grad = tensor.grad if tensor.is_leaf else None
+        self._grad_values = None if self._grad is None or not copy_grad else self._grad.detach().clone()
+
+    @property
+    @torch.no_grad()
+    def norms(self) -> tuple[float, float]:
+        """The norm of the change since then, and that of the values then."""
+        change = (self.tensor - self._values).float()
+        return float(torch.linalg.vector_norm(change)), float(torch.linalg.vector_norm(self._values.float()))
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Restore them all in place."""
+        tensor, values = self.tensor, self._values
+        if (tensor.shape, tensor.dtype) != (values.shape, values.dtype):  # resized or replaced in place
+            tensor.data = values.clone()
+        elif not _overlaps_itself(tensor):
+            tensor.copy_(values)
+        if tensor.is_leaf:
+            tensor.requires_grad_(self._requires_grad)
+            tensor.grad = self._grad
+            if self._grad is not None and self._grad_values is not None:
+                self._grad.copy_(self._grad_values)
 
 
 def _plain_copy(container: Any) -> Any:
@@ -149,7 +212,9 @@ def _plain_copy(container: Any) -> Any:
     return set(container) if isinstance(container, set) else list(container)
 
 
-def _restore_container(container: Any, copy: Any) -> None:
+def _restore_container(container: Any, copy: Any, log: bool) -> None:
+    if log and _only_grew(container, copy):
+        return
     if isinstance(container, dict):
         # An OrderedDict stores its order itself.
         base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
@@ -177,17 +242,6 @@ def _restore_array(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> N
         np.copyto(array, copy)
 
 
-@torch.no_grad()
-def _restore_tensor(tensor: Tensor, copy: Tensor, requires_grad: bool, grad: Tensor | None) -> None:
-    if (tensor.shape, tensor.dtype) != (copy.shape, copy.dtype):  # resized or replaced in place
-        tensor.data = copy.clone()
-    elif not _overlaps_itself(tensor):
-        tensor.copy_(copy)
-    if tensor.is_leaf:
-        tensor.requires_grad_(requires_grad)
-        tensor.grad = grad
-
-
 def _overlaps_itself(tensor: Tensor) -> bool:
     """Return whether elements share memory, as in an expanded buffer, which cannot be written to."""
     if tensor.layout is not torch.strided:
@@ -195,30 +249,35 @@ def _overlaps_itself(tensor: Tensor) -> bool:
     return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
-def _modules_of(loss_fn: Any) -> list[nn.Module]:
-    """Return the modules of a loss function: itself, or those that it is bound to, encloses or contains."""
-    modules: list[nn.Module] = []
-    seen: set[int] = set()
-    to_visit = [loss_fn]
-    while to_visit:
-        value = to_visit.pop()
-        if id(value) in seen or len(seen) > MOST_VISITED:
-            continue
-        seen.add(id(value))
-        if isinstance(value, nn.Module):
-            modules.append(value)
-        elif isinstance(value, partial):
-            to_visit += [value.func, *value.args, *value.keywords.values()]
-        elif isinstance(value, MethodType):
-            to_visit.append(value.__self__)
-        elif isinstance(value, FunctionType):
-            to_visit += [*(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).values()]
-            to_visit += [cell.cell_contents for cell in value.__closure__ or () if cell != CellType()]
-        elif isinstance(value, list | tuple):
-            to_visit += value
-        elif isinstance(value, dict):
-            to_visit += value.values()
-        elif callable(value) and not isinstance(value, type):
-            with contextlib.suppress(Exception):  # a user's object may refuse access to its attributes
-                to_visit += object.__getattribute__(value, "__dict__").values()
-    return modules
+def _only_grew(values: list[Any], before: list[Any]) -> bool:
+    """Return whether a list only grew, and only by numbers, texts and lists of them."""
+    same = all(new is old for new, old in zip(values, before, strict=False))
+    return len(values) > len(before) and same and all(map(_is_plain, values[len(before) :]))
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, NUMBERS)
+
+
+def _restore_cell(cell: Any, contents: Any) -> None:
+    cell.cell_contents = contents
+
+
+def _restore_variable(variables: dict[str, Any], name: str, value: Any) -> None:
+    variables[name] = value
+
+
+def _restore_slot(value: Any, name: str, before: Any) -> None:
+    if getattr(value, name, None) is not before:
+        object.__setattr__(value, name, before)
+
+
+def _check_unchanged(tensor: Tensor, version: int) -> None:
+    if tensor._version != version:
+        size = tensor.numel() * tensor.element_size() / 2**20
+        raise UsageError(
+            f"the training changes a tensor of {size:.0f} MiB outside of its modules and optimizers, which"
+            " lrfind takes for data; name it in keep=[...]"
+        )

@@ -17,7 +17,8 @@ from lrfind.runs.store import Run
 def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     """Read curves to suggest from: the lanes of a range test's run, or a CSV with columns lr and loss.
 
-    A CSV may have a column `lane`; then each lane is a curve. The rows of a curve are sorted by lr.
+    A CSV may have a column `lane`; then each lane is a curve. The rows of a curve are sorted by lr. A row
+    without a loss is kept, as NaN: it may be a gap (see `Curve.gaps`).
 
     Returns:
         Three values: one curve for each lane with measurements; whether the losses are raw, as in lrfind's
@@ -55,7 +56,14 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
     lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
     ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
-    return [Curve.of(rows["lr"], rows["loss"]) for rows in ordered], False, DEFAULT_METHOD
+    return (
+        [
+            Curve.of(rows["lr"], rows["loss"], places=tuple(f"line {row + 2}" for row in rows.index))
+            for rows in ordered
+        ],
+        False,
+        DEFAULT_METHOD,
+    )
 
 
 def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:

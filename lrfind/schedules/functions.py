@@ -13,7 +13,7 @@ step without the steps before. The arguments mean the same in all schedules:
 - `end` is the share of the peak that is reached at t = T, one step after the last step. So with `end=0`, the
   last step still learns. (`one_cycle` reaches its end *at* the last step, as torch's does.)
 
-An argument that is out of its bounds raises UsageError.
+An argument that is out of its bounds raises ArgumentError.
 """
 
 from __future__ import annotations
@@ -31,6 +31,19 @@ from lrfind.errors import UsageError, counted, unknown
 
 Length = int | float
 """A number of steps, or a share of the steps strictly between 0 and 1."""
+
+
+class ArgumentError(UsageError):
+    """An argument of a schedule that is out of its bounds.
+
+    Attributes:
+        path: the keys that lead to the argument in the schedule's args, such as ("warmup",), or
+            ("parts", 1, "args", "warmup") for the argument of a part of a join.
+    """
+
+    def __init__(self, message: str, *path: str | int) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 def ramp(start_lr: float, end_lr: float, steps: int, *, spacing: Spacing = "exponential") -> Array:
@@ -112,25 +125,28 @@ def cosine_restarts(
     steps: int,
     *,
     period: int | float = 0.25,
-    growth: int = 1,
+    growth: float = 1,
     warmup: int | float = 0,
     end: float = 0.0,
 ) -> Array:
     """Fall along half a cosine again and again (SGDR: Loshchilov & Hutter 2017, arXiv:1608.03983, eq. 5).
 
     The multiplier is end + (1 - end) (1 + cos(pi s / P)) / 2, where s counts the steps since the last
-    restart. The first P is `period`, and each next P is `growth` times as long. This is torch's
-    `CosineAnnealingWarmRestarts` with `T_0=period` and `T_mult=growth`, and Keras's `CosineDecayRestarts`
-    with `t_mul=growth`.
+    restart. The first P is `period`, and the n-th P after it is `period * growth ** n`, rounded to whole
+    steps. With a whole `growth`, this is torch's `CosineAnnealingWarmRestarts` with `T_0=period` and
+    `T_mult=growth`, and Keras's `CosineDecayRestarts` with `t_mul=growth`. A `growth` below 1 makes the
+    periods shorter; every period must have at least one step.
 
     >>> cosine_restarts(np.arange(6), 6, period=2, growth=2).round(3)
     array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146])
     """
-    require("growth", growth, growth >= 1 and growth % 1 == 0, "a whole number of at least 1")
+    _require_positive("growth", growth)
 
     def shape(t: Array, length: int) -> Array:
-        since, width = _since_restart(t, _length("period", period, length, least=1), growth)
-        return _half_cosine(since / width)
+        end_of_run = max(length, int(t.max(initial=0)) + 1)
+        starts = _restarts(end_of_run, length_in_steps("period", period, length, least=1), growth)
+        last = np.searchsorted(starts, t, side="right") - 1
+        return _half_cosine((t - starts[last]) / np.diff(starts)[last])
 
     return _fall(step, steps, warmup, end, shape)
 
@@ -167,7 +183,7 @@ def multi_step(
     _require_share("factor", factor)
 
     def shape(t: Array, length: int) -> Array:
-        drops = np.sort([_length("at", border, length, least=1) for border in at])
+        drops = np.sort([length_in_steps("at", border, length, least=1) for border in at])
         return _power(factor, np.searchsorted(drops, t, side="right"))
 
     return _after_warmup(step, steps, warmup, shape)
@@ -230,7 +246,7 @@ def inverse_sqrt(step: Array, steps: int, *, warmup: int | float = 0.1) -> Array
     >>> inverse_sqrt(np.arange(8), 8, warmup=2).round(3)
     array([0.5  , 1.   , 0.816, 0.707, 0.632, 0.577, 0.535, 0.5  ])
     """
-    peak = max(1, _rise(warmup, steps))
+    peak = max(1, warmup_steps(warmup, steps))
     count = np.asarray(step, np.float64) + 1
     return np.minimum(count / peak, np.sqrt(peak / count))
 
@@ -377,7 +393,7 @@ def wsd(
     array([0.5 , 1.  , 1.  , 1.  , 1.  , 0.75, 0.5 , 0.25])
     """
     line = _choice("shape", shape, {"linear": _straight, "sqrt": _one_minus_root})
-    decay_steps = _length("decay", decay, steps, least=1)
+    decay_steps = length_in_steps("decay", decay, steps, least=1)
 
     def stay_then_fall(t: Array, length: int) -> Array:
         limit = f"at most the {counted(length, 'step')} that the warmup leaves"
@@ -403,11 +419,12 @@ def join(
     array([1. , 1. , 1. , 1. , 1. , 0.5])
     """
     if len(parts) != len(at) + 1:
-        raise UsageError(
+        raise ArgumentError(
             "join needs one entry of `at` for each border between two parts; found"
-            f" {counted(len(at), 'entry')} for {counted(len(parts), 'part')}."
+            f" {counted(len(at), 'entry')} for {counted(len(parts), 'part')}.",
+            "at",
         )
-    borders = [0, *(_length("at", border, steps, least=1) for border in at), steps]
+    borders = [0, *(length_in_steps("at", border, steps, least=1) for border in at), steps]
     increase = all(start < stop for start, stop in pairwise(borders))
     require("at", list(at), increase, f"increasing and below {steps}, the number of steps")
     step = np.asarray(step, np.float64)
@@ -420,14 +437,14 @@ def join(
 
 
 def require(name: str, value: object, holds: bool, what: str) -> None:
-    """Raise UsageError for the argument `name` unless `holds`; `what` says what the argument must be.
+    """Raise ArgumentError for the argument `name` unless `holds`; `what` says what the argument must be.
 
     >>> require("power", -1, -1 > 0, "a positive number")
     Traceback (most recent call last):
-    lrfind.errors.UsageError: power must be a positive number; found -1.
+    lrfind.schedules.functions.ArgumentError: power must be a positive number; found -1.
     """
     if not holds:
-        raise UsageError(f"{name} must be {what}; found {value!r}.")
+        raise ArgumentError(f"{name} must be {what}; found {value!r}.", name)
 
 
 def _require_positive(name: str, value: float) -> None:
@@ -445,7 +462,7 @@ def _extremes(momentum: Sequence[float]) -> tuple[float, float]:
     return momentum[0], momentum[1]
 
 
-def _length(name: str, value: Length, steps: int, *, least: int = 0) -> int:
+def length_in_steps(name: str, value: Length, steps: int, *, least: int = 0) -> int:
     """Return a length as a number of steps; a share is never rounded below `least`."""
     require("steps", steps, steps >= 1, "at least 1")
     if isinstance(value, (int, np.integer)) and value >= least:
@@ -456,20 +473,20 @@ def _length(name: str, value: Length, steps: int, *, least: int = 0) -> int:
     return max(least, round(value * steps))
 
 
-def _rise(warmup: Length, steps: int) -> int:
+def warmup_steps(warmup: Length, steps: int) -> int:
     """Return the number of steps of the warmup; at least one step must be left after it."""
-    rise = _length("warmup", warmup, steps)
+    rise = length_in_steps("warmup", warmup, steps)
     require("warmup", warmup, rise < steps, f"shorter than the run, which has {counted(steps, 'step')}")
     return rise
 
 
 def _every(every: Length | None, length: int) -> int:
-    return length if every is None else _length("every", every, length, least=1)
+    return length if every is None else length_in_steps("every", every, length, least=1)
 
 
 def _after_warmup(step: Array, steps: int, warmup: Length, shape: Callable[[Array, int], Array]) -> Array:
     """Rise to the peak, then follow `shape`, a function of the steps since the peak and of their number."""
-    rise = _rise(warmup, steps)
+    rise = warmup_steps(warmup, steps)
     step = np.asarray(step, np.float64)
     since = np.maximum(step - rise, 0)
     return np.where(step < rise, (step + 1) / (rise + 1), shape(since, steps - rise))
@@ -508,22 +525,24 @@ def _choice(kind: str, name: str, table: dict[str, Callable[..., Array]]) -> Cal
     return table[name]
 
 
-def _since_restart(t: Array, period: int, growth: int) -> tuple[Array, Array]:
-    """Return the steps since the last restart (N,), and the steps from that restart to the next one (N,)."""
+def _restarts(steps: int, period: int, growth: float) -> Array:
+    """Return the steps at which the periods begin, from 0 to the first one at `steps` or later."""
     if growth == 1:
-        return t % period, np.full_like(t, period)
+        return np.arange(0, steps + period, period, dtype=np.float64)
     starts = [0]
-    while starts[-1] <= t.max(initial=0):
-        starts.append(starts[-1] * growth + period)  # period * (1 + growth + growth ** 2 + ...)
-    cycle = np.searchsorted(starts, t, side="right") - 1
-    return t - np.take(starts, cycle), period * _power(growth, cycle)
+    while starts[-1] < steps:
+        width = round(period * growth ** (len(starts) - 1))
+        limit = f"larger, because period {len(starts)} would be shorter than one step"
+        require("growth", growth, width >= 1, limit)
+        starts.append(starts[-1] + width)
+    return np.array(starts, np.float64)
 
 
 def _swing(step: Array, steps: int, mode: str, period: Length, gamma: float) -> Array:
     """Return heights (N,) from 0 to 1 that go up and down in each period."""
     _require_share("gamma", gamma)
     t = np.asarray(step, np.float64)
-    turn = t / _length("period", period, steps, least=2)
+    turn = t / length_in_steps("period", period, steps, least=2)
     scales: dict[str, Callable[..., Array]] = {
         "triangular": lambda: np.ones_like(t),
         "triangular2": lambda: _power(0.5, np.floor(turn)),

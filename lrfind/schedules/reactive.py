@@ -2,6 +2,10 @@
 
 A reaction takes the measurements, oldest first, and the peak lr. It returns the multiplier of the peak for
 the next steps. It keeps no state, because its argument is the whole past.
+
+Every reaction has the argument `warmup`, which means the same as in `lrfind.schedules.functions`: the lr
+first rises to the peak, and the schedule itself begins there. So a reaction gets only the measurements after
+the warmup, and does not use `warmup` itself; `lrfind.config.shapes` plans the lrs of the warmup.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ def reduce_on_plateau(
     threshold: float = 1e-4,
     cooldown: int = 0,
     min_lr: float = 0.0,
+    warmup: int | float = 0,
 ) -> float:
     """Multiply the lr by `factor` whenever the loss has stopped falling.
 
@@ -33,7 +38,7 @@ def reduce_on_plateau(
     negative, a loss that is slightly higher is an improvement too. NaN is no improvement.
 
     Args:
-        val_losses: the loss of every evaluation so far.
+        val_losses: the loss of every evaluation so far, without those during the warmup.
         peak: the lr before any reduction.
         factor: the factor of each reduction, above 0 and below 1.
         patience: the number of evaluations without an improvement that are allowed; the next one reduces
@@ -41,6 +46,7 @@ def reduce_on_plateau(
         threshold: the relative fall of the loss that counts as an improvement, at least 0 and below 1.
         cooldown: the number of evaluations after a reduction that do not count.
         min_lr: the lowest lr; a reduction stops there.
+        warmup: the length of the warmup; see the module's docstring.
 
     Returns:
         The multiplier of the peak after these evaluations.
@@ -91,7 +97,14 @@ def plateaued(val_losses: Sequence[float], *, patience: int, threshold: float = 
     return len(last) == patience and not any(loss < limit for loss in last)
 
 
-def grad_norm(norms: Sequence[float], peak: float, *, percentile: float = 10.0, window: int = 1000) -> float:
+def grad_norm(
+    norms: Sequence[float],
+    peak: float,
+    *,
+    percentile: float = 10.0,
+    window: int = 1000,
+    warmup: int | float = 0,
+) -> float:
     """Lower the lr at steps whose gradient is larger than usual.
 
     The multiplier is min(1, p / n), where n is the last of the `norms` and p is their percentile, with the
@@ -101,10 +114,11 @@ def grad_norm(norms: Sequence[float], peak: float, *, percentile: float = 10.0, 
     we look back `window` steps.
 
     Args:
-        norms: the norms of the whole gradient at every step so far, with this step last.
+        norms: the norms of the whole gradient at every step after the warmup, with this step last.
         peak: the lr that is lowered; the answer does not depend on it.
         percentile: the percentile of the norms, from 0 to 100; a lower one lowers the lr more.
         window: the number of the last norms that count, at least 1.
+        warmup: the length of the warmup; see the module's docstring.
 
     Returns:
         The multiplier of the peak for this step. It is 1 if the gradient is zero. It is also 1 if the norm is

@@ -19,7 +19,7 @@ from lrfind.errors import in_one_line
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Recipe, Setup
-from lrfind.training.explanations.failures import first_steps_error
+from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack, why_not_stackable
@@ -56,7 +56,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
         _step(setup, lr, WARM_STEPS)
         seconds, threads = _fastest(choices, lambda: _step(setup, lr))
     except (Exception, SystemExit) as error:
-        raise first_steps_error(error) from error
+        raise_explained(error)
     single = Mode("single", "as requested", threads=threads, seconds_per_step=seconds)
     if section.lanes == "single":
         return single

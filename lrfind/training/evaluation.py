@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError
-from lrfind.problem.batches import LossFn, batch_loss, output_and_loss
+from lrfind.problem.batches import LossFn, OwnLoss, batch_loss, output_and_loss
 
 Metric = Literal["accuracy", "R^2", "perplexity"]
 
@@ -30,7 +30,7 @@ class Score(NamedTuple):
     part: Tensor
 
 
-def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None:
+def metric_of(loss_fn: LossFn | OwnLoss | None, output: Any, target: Any) -> Metric | None:
     """Choose the metric that fits a task.
 
     The metric is:
@@ -51,7 +51,9 @@ def metric_of(loss_fn: LossFn | None, output: Any, target: Any) -> Metric | None
     return "perplexity" if target.ndim > 1 and isinstance(loss_fn, nn.CrossEntropyLoss) else None
 
 
-def score(model: Callable[..., Any], loss_fn: LossFn | None, batch: Any) -> tuple[Score, Metric | None]:
+def score(
+    model: Callable[..., Any], loss_fn: LossFn | OwnLoss | None, batch: Any
+) -> tuple[Score, Metric | None]:
     """Score one batch, with pure tensor arithmetic, so that `vmap` can run it over lanes."""
     output, loss = output_and_loss(model, loss_fn, batch)
     target = _target(batch)
@@ -106,7 +108,7 @@ def evaluate(
         return val_loss, np.exp(mean) if metric == "perplexity" else mean, metric
 
 
-def held_loss(model: nn.Module, loss_fn: LossFn | None, batch: Any) -> float:
+def held_loss(model: nn.Module, loss_fn: LossFn | OwnLoss | None, batch: Any) -> float:
     """Return the loss of one batch in evaluation mode, without gradients; restore every module's mode."""
     with evaluating(model), torch.no_grad():
         return batch_loss(model, loss_fn, batch).item()
@@ -127,9 +129,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 def _target(batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return batch.get("labels")
-    return batch[-1]
+    return batch[-1] if isinstance(batch, tuple | list) else None
 
 
 def _rows(batch: Any) -> int:
-    parts = batch.values() if isinstance(batch, Mapping) else batch
+    parts = (
+        batch.values()
+        if isinstance(batch, Mapping)
+        else batch
+        if isinstance(batch, tuple | list)
+        else [batch]
+    )
     return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)

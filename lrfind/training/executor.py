@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -21,6 +21,8 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
+from lrfind.training.explanations.failures import failure_text
+from lrfind.training.explanations.losses import RampBatches
 from lrfind.training.gauge import Gauge
 from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.stack import Stack
@@ -44,6 +46,8 @@ class Conditions:
             for no further pauses.
         looks: the number of looks at a lane's layers, spread evenly over its steps; see
             `lrfind.analysis.health`.
+        ramp: whether the lr only rises. Then a loss that rises because of harder batches is told from one
+            that diverges; see `RampBatches`.
     """
 
     factor: float = AT_A_CONSTANT_LR
@@ -54,6 +58,7 @@ class Conditions:
     early_stop: EarlyStop | None = None
     pause_every: int | None = None
     looks: int = 0
+    ramp: bool = False
 
     def stops(self, steps: int) -> list[int]:
         """Return the numbers of steps after which training pauses.
@@ -68,13 +73,17 @@ class Conditions:
         return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
 
 
-ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False)
+ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False, ramp=True)
 """The conditions of range tests."""
 
 
 @dataclass
 class LaneRecord:
-    """The measurements of one lane so far; `outcome` is None until the lane ends."""
+    """The measurements of one lane so far.
+
+    `outcome` is None until the lane ends. `remark` says what the data, or the type of the weights, did to the
+    loss of a ramp.
+    """
 
     lane: Lane
     conditions: Conditions
@@ -86,6 +95,7 @@ class LaneRecord:
     rung: int | None = None
     seconds: float = 0.0
     failure: BaseException | None = None
+    remark: str = ""
 
     def __post_init__(self) -> None:
         self.rule = DivergenceRule(self.conditions.factor)
@@ -159,7 +169,7 @@ class LaneRecord:
             evaluations=tuple(self.evaluations),
             rung=self.rung,
             seconds=self.seconds,
-            error=None if self.failure is None else _storable(self.failure),
+            error=_storable(self.remark if self.failure is None else failure_text(self.failure)) or None,
             variant=self.lane.variant,
             momentum=self.momentum(slice(len(self.steps))),
             skipped=column([step.skipped for step in self.steps]),
@@ -167,9 +177,9 @@ class LaneRecord:
         )
 
 
-def _storable(error: BaseException) -> str:
-    """Return an exception's type and text without lone surrogates, which no file can hold."""
-    return f"{type(error).__name__}: {error}".encode("utf-8", "replace").decode()
+def _storable(text: str) -> str:
+    """Return a text without lone surrogates, which no file can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class Executor(Protocol):
@@ -191,6 +201,7 @@ class SingleExecutor:
         self.records = [LaneRecord(lane, conditions)]
         self._problem, self._watch, self._grad_norm = problem, watch, conditions.grad_norm
         self._setup: Setup | None = None
+        self._batches: RampBatches | None = None
         self._gauge: Gauge | None = None
 
     @property
@@ -203,6 +214,9 @@ class SingleExecutor:
         """The parts of the lane; they are made when first asked for."""
         if self._setup is None:
             self._setup = self._problem.setup(self.record.lane.seed)
+            if self.record.conditions.ramp:
+                self._batches = RampBatches(self._setup)
+                self._setup = replace(self._setup, batches=self._batches)
         return self._setup
 
     @property
@@ -231,6 +245,9 @@ class SingleExecutor:
             try:
                 for step in steps:
                     record.take(step)
+                    if self._batches is not None:
+                        record.outcome = self._batches.judge(step.loss, record.rule, record.outcome)
+                        record.remark = self._batches.remark
                     self._watch((record.lane,), step.step, (step.loss,))
                     if record.outcome:
                         break

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Container, Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +13,11 @@ from torch import Tensor, nn
 from lrfind.analysis.curves import Array
 from lrfind.errors import NoGradient, UsageError
 from lrfind.problem.batches import batch_loss
+from lrfind.problem.rates import innermost
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
+from lrfind.training.ranks import over_ranks
 
 
 class Step(NamedTuple):
@@ -57,18 +60,18 @@ def train(
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
     model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise UsageError(
-            "LBFGS evaluates the loss several times per step, at lrs of its own; use another optimizer."
-        )
+    if setup.own_step is not None:
+        yield from own_steps(setup, lr, start)
+        return
+    refuse_closures(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
         held_out, held_out_loss = setup.held_out_batch, None
         if held_out is not None:
-            held_out_loss = held_loss(model, setup.loss_fn, held_out)
+            held_out_loss = over_ranks(held_loss(model, setup.loss_fn, held_out))
         optimizer.zero_grad(set_to_none=True)
-        loss = _backward(setup)
+        loss = over_ranks(_backward(setup))
         if scaler is not None:
             scaler.unscale_(optimizer)
         norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
@@ -80,14 +83,56 @@ def train(
         _change_gradients(parameters, setup.recipe)
         if damping is not None and norm is not None:
             value *= damping(norm)
-        for group, ratio, held_lr in zip(optimizer.param_groups, setup.ratios, setup.held_lrs, strict=True):
-            _set_lr(group, value * ratio + held_lr)
+        setup.set_lr(value)
         if momentum is not None:
             set_momentum(optimizer, float(momentum[step - start]))
         yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
         _update(setup, skip=bool(skipped))
         if gauge is not None and gauge.awaits_update:
             gauge.updated({name: p.detach()[None] for name, p in named.items()})
+
+
+def own_steps(setup: Setup, lr: Array, start: int) -> Iterator[Step]:
+    """Take steps with the user's own function, and yield each step's measurements after its update.
+
+    Before every update, the lr is set in each innermost optimizer, so a scheduler inside the function has no
+    effect on it. The loss is that before the update, as everywhere.
+    """
+    own_step, value = setup.own_step, 0.0
+    assert own_step is not None
+    hooks = [
+        optimizer.register_step_pre_hook(lambda *_: setup.set_lr(value))
+        for optimizer in innermost(setup.optimizers)
+    ]
+    try:
+        for step, value in enumerate(lr.tolist(), start):
+            setup.set_lr(value)
+            yield Step(step, value, over_ranks(own_step.take(next(setup.batches))))
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def refuse_closures(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimizer whose step computes the loss itself.
+
+    Raises:
+        UsageError: if its step has a closure without a default, or it is LBFGS.
+    """
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if isinstance(optimizer, torch.optim.LBFGS) or (closure and closure.default is inspect.Parameter.empty):
+        raise UsageError(needs_a_closure(optimizer))
+
+
+def needs_a_closure(optimizer: torch.optim.Optimizer) -> str:
+    """Say what to do with an optimizer whose step computes the loss itself."""
+    name = type(optimizer).__name__
+    return (
+        f"{name} evaluates the loss several times per step, so it needs a closure. In Python, give the"
+        " whole step: lrfind.find(step=step, data=loader, optimizers=[optimizer], steps=...), where"
+        " step(batch) calls optimizer.step(closure) and returns the loss. In a config, use another"
+        " optimizer."
+    )
 
 
 def _backward(setup: Setup) -> float:
@@ -155,21 +200,22 @@ def has_momentum(optimizer: torch.optim.Optimizer) -> bool:
 
 def _norm(parameters: list[Tensor]) -> float:
     norms = [torch.linalg.vector_norm(p.grad) for p in parameters if p.grad is not None]
-    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+    whole = [
+        norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms
+    ]  # of FSDP's shards
+    return float(torch.linalg.vector_norm(torch.stack(whole))) if whole else 0.0
 
 
 def _update(setup: Setup, *, skip: bool) -> None:
     """Take the optimizer's step; with a loss scaler, skip the step if its gradient overflowed."""
     if setup.scaler is None:
-        setup.optimizer.step()
+        try:
+            setup.optimizer.step()
+        except Exception as error:
+            if "closure" not in str(error):
+                raise
+            raise UsageError(needs_a_closure(setup.optimizer)) from error
         return
     if not skip:  # if the scaler skipped the first step of a fused SGD, the momentum would stay uninitialised
         setup.scaler.step(setup.optimizer)
     setup.scaler.update()
-
-
-def _set_lr(group: dict[str, Any], lr: float) -> None:
-    if isinstance(group["lr"], Tensor):  # capturable optimizers keep their lr on the device
-        group["lr"].fill_(lr)
-    else:
-        group["lr"] = lr

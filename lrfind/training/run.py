@@ -9,11 +9,11 @@ from typing import Any
 
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, LaneResult
-from lrfind.errors import LrfindError, Stopped, in_one_line
+from lrfind.errors import Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
-from lrfind.training.explanations.failures import first_steps_error
+from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
 
@@ -56,7 +56,7 @@ def run_lane(
     )
     keep(result)
     if executor.record.failure is not None:
-        raise _explained(executor.record) from executor.record.failure
+        raise_explained(executor.record.failure, _where(executor.record))
     return result
 
 
@@ -197,14 +197,10 @@ def _prune(records: Sequence[LaneRecord], rung: int) -> None:
             record.outcome, record.rung = "pruned", rung
 
 
-def _explained(record: LaneRecord) -> LrfindError:
-    """Return the error to raise for a lane that failed."""
-    error, step, lane = record.failure, len(record.steps), record.lane
-    assert error is not None
-    if isinstance(error, LrfindError) or step == 0:
-        return first_steps_error(error)
+def _where(record: LaneRecord) -> str:
+    """Say in which lane training failed, and at which step and lr; "" for the first step."""
+    step, lane = len(record.steps), record.lane
+    if step == 0:
+        return ""
     lr = lane.lr[min(step, lane.lr.size - 1)]  # the last update comes after the last step
-    return LrfindError(
-        f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lr:.3g}:"
-        f" {in_one_line(error)}"
-    )
+    return f"training failed in lane {lane.lane} (seed {lane.seed}) at step {step}, lr {lr:.3g}"

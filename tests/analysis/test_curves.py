@@ -34,6 +34,58 @@ def test_divergence_does_not_depend_on_an_offset_that_is_small_beside_the_scale_
     assert diverged_at(list(shifted)) == diverged_at(list(shape))
 
 
+def test_a_loss_that_comes_back_below_its_lowest_value_has_not_diverged() -> None:
+    rise_then_fall = [*np.linspace(2, 3, 30), *np.linspace(3, 0.5, 60)]
+    rule = DivergenceRule()
+    assert any(rule.diverges(loss) for loss in rise_then_fall)
+    assert diverged_at(rise_then_fall) is None
+    assert 90 <= diverged_at([*rise_then_fall, *(0.5 + 3.0 ** np.arange(6))]) < 95
+    assert (
+        diverged_at([*np.linspace(2, 3, 30), *np.linspace(3, 2.5, 60)]) < 30
+    )  # it stays above its first value
+
+
+def test_a_lane_says_itself_whether_it_diverged() -> None:
+    lr, loss = np.geomspace(1e-3, 1, 40), np.linspace(1, 9, 40)
+    assert Curve(lr, loss, 40).divergence == 10
+    assert Curve(lr, loss, 40, diverged=False).divergence is None
+    assert Curve(lr, loss, 99, diverged=True).divergence == 39
+
+
+@pytest.mark.parametrize(
+    ("loss", "gaps"),
+    [
+        ([3, 2, np.nan, 1], [2]),
+        ([3, 2, np.inf, np.nan, 1, 1], [2, 3]),
+        ([np.nan, 3, 2], [0]),
+        ([3, 2, 1, np.nan, np.nan], []),
+        ([3, 2, 1, np.nan, 9, 9], []),  # it does not come back
+        ([np.nan, np.nan], []),
+        ([], []),
+    ],
+)
+def test_a_missing_loss_is_a_gap_if_the_losses_after_it_are_no_higher(
+    loss: list[float], gaps: list[int]
+) -> None:
+    curve = Curve.of(np.arange(1.0, len(loss) + 1), loss)
+    assert curve.gaps.tolist() == gaps
+    closed = curve.without_gaps()
+    np.testing.assert_array_equal(closed.loss, np.delete(np.array(loss, float), gaps))
+    assert closed.planned == closed.lr.size == len(loss) - len(gaps)
+
+
+def test_a_note_lists_the_places_of_gaps() -> None:
+    loss = np.linspace(2, 1, 30)
+    loss[2:22:2] = np.nan
+    lr = np.geomspace(1e-3, 1, 30)
+    (note,) = Curve.of(lr, loss).notes
+    assert note.startswith("10 points without a finite loss were skipped (point 2, point 4, ")
+    assert "point 16 and 2 more)" in note
+    loss[3:] = np.linspace(2, 1, 27)
+    (note,) = Curve.of(lr, loss, places=tuple(f"line {row}" for row in range(30))).notes
+    assert "1 point without a finite loss was skipped (line 2)" in note
+
+
 def test_negative_losses_diverge_when_they_rise_and_not_before() -> None:
     falling = np.linspace(-1.0, -50.0, 30)
     assert diverged_at(list(falling)) is None

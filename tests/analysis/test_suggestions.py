@@ -146,6 +146,67 @@ def test_any_loss_gives_an_answer_near_the_range_or_a_refusal(losses: list[float
     assert isinstance(answer, NoSuggestion) or 1e-8 < answer.lr <= 10
 
 
+def random_loss(seed: int) -> np.ndarray:
+    """A curve of random pieces that fall, rise, stay or explode, with noise, outliers and missing losses."""
+    rng = np.random.default_rng(seed)
+    slopes = rng.choice(
+        [-1.0, -0.2, 0.0, 0.2, 1.0, 20.0], size=rng.integers(1, 7), p=[0.3, 0.2, 0.1, 0.1, 0.2, 0.1]
+    )
+    loss = (
+        2
+        + np.cumsum(np.repeat(slopes, 20)) / 20
+        + rng.choice([0, 0.01, 0.3]) * rng.standard_normal(20 * slopes.size)
+    )
+    loss[rng.random(loss.size) < rng.choice([0, 0.05])] = rng.choice([np.nan, np.inf, 1e6, -50.0])
+    return loss[: int(rng.integers(4, loss.size + 1))]
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=300)
+@given(st.lists(st.integers(0, 2**32), min_size=1, max_size=4), st.booleans())
+def test_no_suggestion_of_any_method_lies_above_the_edge(seeds: list[int], raw: bool) -> None:
+    losses = [random_loss(seed) for seed in seeds]
+    curves = [Curve.of(np.geomspace(1e-6, 10, 120)[: loss.size], loss) for loss in losses]
+    try:
+        edge = suggest_over(curves, "edge", raw=raw).lr
+    except NoSuggestion:
+        return
+    for name in METHODS:
+        with contextlib.suppress(NoSuggestion):
+            assert suggest_over(curves, name, raw=raw).lr <= edge, name
+
+
+def test_an_answer_above_the_edge_is_refused_with_both_numbers() -> None:
+    loss = np.concatenate([np.linspace(2, 1, 40), np.linspace(1, 4, 10), np.linspace(4, 1.2, 50)])
+    edge = lrfind.suggest(LR, loss, "edge").lr
+    words = f"torch-lr-finder answers .* which lies above the edge \\({edge:.3g}\\)"
+    with pytest.raises(NoSuggestion, match=words):
+        lrfind.suggest(LR, loss, "torch-lr-finder")
+
+
+def test_lanes_whose_median_lies_above_their_common_edge_have_no_suggestion() -> None:
+    losses = [np.concatenate([np.linspace(2, 1, falling), 1 + 3.0 ** np.arange(8)]) for falling in (15, 80)]
+    early, late, rising = (Curve.of(LR[: loss.size], loss) for loss in (*losses, 2.0 + np.arange(20)))
+    assert suggest_over([early, late]).lr <= suggest_over([early, late], "edge").lr
+    with pytest.raises(NoSuggestion, match="consensus answers .*, which lies above the edge"):
+        suggest_over([early, late, rising])
+
+
+@pytest.mark.parametrize("missing", [np.nan, np.inf])
+@pytest.mark.parametrize("at", [0, 20, 55, 76])
+def test_a_gap_changes_no_suggestion(golden: Callable[..., Curve], missing: float, at: int) -> None:
+    curve = golden()
+    loss = curve.loss.copy()
+    loss[at] = missing
+    for name in [*OURS, "edge"]:
+        answer, whole = lrfind.suggest(curve.lr, loss, name), lrfind.suggest(curve.lr, curve.loss, name)
+        assert answer.lr == pytest.approx(whole.lr, rel=0.25)
+        assert f"(point {at})" in answer.note
+        assert not whole.note
+    lowest = lrfind.suggest(curve.lr, loss, "minimum")
+    assert lowest.lr == pytest.approx(curve.lr[lowest.index] / 10)  # the index counts the gap
+
+
 @pytest.mark.parametrize(
     ("lr", "loss"),
     [([1, 2], ["a", "b"]), ([1, 2], [[1], [1, 2]]), ([1, 2], [10**400, 1]), ([1, 2], {1: 2}), ("ab", [1, 2])],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -13,7 +15,7 @@ from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from lrfind.config.document import ConfigError, Mistake
 from lrfind.config.experiment import check, section_of
 from lrfind.config.mistakes import merge_unions, message_of
-from lrfind.config.sections import FindSection, GridSection
+from lrfind.config.sections import Component, FindSection, GridSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError
 from tests.helpers.runs import CLASSIFIER
@@ -231,6 +233,165 @@ def test_python_arguments_have_the_same_messages() -> None:
 
 
 def test_a_part_of_a_join_that_is_no_schedule_names_both_forms() -> None:
-    joined = check(CLASSIFIER, ["training.schedule={name: join, args: {parts: [constant, 3], at: [9]}}"])
-    with pytest.raises(UsageError, match="is not a schedule: must be a name or a mapping of keys to values;"):
-        shape_of(joined.training.schedule, 20)
+    text = "the part 3 of the join is not a schedule: must be a name or a mapping of keys to values; found 3"
+    with pytest.raises(UsageError, match=text):
+        shape_of(Component(name="join", args={"parts": ["constant", 3], "at": [9]}), 20)
+    override = "training.schedule={name: join, args: {parts: [constant, 3], at: [9]}}"
+    (mistake,) = mistakes(override)
+    assert mistake.message == f"join: {text}"
+    assert mistake.place.column == override.index("3]") + 1
+
+
+TRAINING = """
+model: mlp
+data: mnist_mini
+loss: cross_entropy
+optimizer: {name: sgd, lr: 0.1}
+training:
+  %s
+  schedule: %s
+"""
+
+
+def refused(schedule: str, length: str = "steps: 40", *overrides: str) -> list[tuple[int, int, str]]:
+    """Return the line, the column and the message of every mistake in a config with a schedule."""
+    try:
+        check(TRAINING % (length, schedule), overrides, "f.yaml")
+    except ConfigError as error:
+        return [(m.place.line, m.place.column, m.message) for m in error.mistakes]
+    return []
+
+
+def at(schedule: str, text: str) -> tuple[int, int]:
+    """Return the place of a text inside the schedule of `TRAINING`."""
+    return 8, 13 + schedule.index(text)
+
+
+MISFITS = [
+    ("{name: one_cycle, args: {rise: 1.5}}", "1.5", "one_cycle: rise must be above 0 and at most 1; found 1.5"),
+    ("{name: cosine, args: {end: 2}}", "2", "cosine: end must be a share of the peak, from 0 to 1; found 2"),
+    ("{name: step_decay, args: {factor: -1}}", "-1", "step_decay: factor must be above 0 and at most 1; found -1"),
+    ("{name: polynomial, args: {power: -1}}", "-1", "polynomial: power must be a positive number; found -1"),
+    ("{name: cyclic, args: {momentum: [0.85, 0.95]}}", "[", "cyclic: momentum must be the highest and the lowest momentum, both at least 0 and below 1; found [0.85, 0.95]"),
+    ("{name: reduce_on_plateau, args: {factor: 2}}", "2", "reduce_on_plateau: factor must be above 0 and below 1; found 2"),
+    ("{name: grad_norm, args: {window: 0}}", "0}", "grad_norm: window must be a whole number of at least 1; found 0"),
+    ("{name: join, args: {at: [0.5], parts: [constant, {name: linear, args: {end: 3}}]}}", "3}", "join: end must be a share of the peak, from 0 to 1; found 3"),
+    ("{name: join, args: {at: [0.5, 0.6], parts: [constant, linear]}}", "[0.5", "join: join needs one entry of `at` for each border between two parts; found 2 entries for 2 parts"),
+    ("{name: join, args: {at: [0.5], parts: [grad_norm, linear]}}", "grad", "join: grad_norm reacts to the training, so it can only be the last part of a join"),
+]  # fmt: skip
+"""Schedules that no training can have, whatever its length: the schedule, the place, the message."""
+
+
+@pytest.mark.parametrize("length", ["steps: 40", "epochs: 3", "steps: x"])
+@pytest.mark.parametrize(("schedule", "text", "message"), MISFITS)
+def test_an_argument_that_only_the_schedule_refuses_is_a_mistake_at_its_place(
+    schedule: str, text: str, message: str, length: str
+) -> None:
+    found = refused(schedule, length, "training.eval_every=10")
+    assert (*at(schedule, text), message) in found
+    assert len(found) == 1 + (length == "steps: x")
+
+
+@pytest.mark.parametrize(
+    ("schedule", "text", "message"),
+    [
+        ("{name: cosine, args: {warmup: 500}}", "500", "cosine: warmup must be shorter than the run, which has 40 steps; found 500"),
+        ("{name: grad_norm, args: {warmup: 40}}", "40", "grad_norm: warmup must be shorter than the run, which has 40 steps; found 40"),
+        ("{name: wsd, args: {warmup: 0.9, decay: 0.5}}", "0.5", "wsd: decay must be at most the 4 steps that the warmup leaves; found 0.5"),
+        ("{name: join, args: {at: [200], parts: [constant, cosine]}}", "[200", "join: at must be increasing and below 40, the number of steps; found [200]"),
+        ("{name: cosine_restarts, args: {period: 8, growth: 0.5}}", "0.5", "cosine_restarts: growth must be larger, because period 5 would be shorter than one step; found 0.5"),
+        ("{name: join, args: {at: [30], parts: [constant, {name: linear, args: {warmup: 12}}]}}", "12", "join: warmup must be shorter than the run, which has 10 steps; found 12"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_does_not_fit_the_number_of_steps_is_a_mistake(
+    schedule: str, text: str, message: str
+) -> None:
+    assert refused(schedule) == [(*at(schedule, text), message)]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "argument"),
+    [
+        ("{name: cosine, args: {warmup: 50 epochs}}", "warmup"),
+        ("{name: wsd, args: {warmup: 0.9, decay: 0.5}}", "decay"),
+        ("{name: multi_step, args: {at: [0.5], warmup: 3 epochs}}", "warmup"),
+    ],
+)
+def test_a_length_that_no_length_of_an_epoch_makes_fit_is_a_mistake(schedule: str, argument: str) -> None:
+    (mistake,) = refused(schedule, "epochs: 3")
+    assert mistake[2] == (
+        f"{schedule[7 : schedule.index(',')]}: {argument} does not fit the length of the training, whatever the"
+        " number of steps in an epoch is"
+    )
+
+
+def test_a_length_in_epochs_may_fit_any_number_of_steps() -> None:
+    assert refused("{name: cosine, args: {warmup: 50 epochs}}", "steps: 40") == []  # with short epochs
+    assert refused("{name: cosine, args: {warmup: 500}}", "steps: 501") == []
+
+
+@pytest.mark.parametrize("length", ["epochs: 3", "epochs: 30"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        "{name: cosine, args: {warmup: 500}}",
+        "{name: cosine, args: {warmup: 2 epochs}}",
+        "{name: multi_step, args: {at: [1 epoch, 2 epochs, 0.9]}}",
+        "{name: join, args: {at: [200], parts: [constant, cosine]}}",
+        "{name: cosine_restarts, args: {period: 20, growth: 0.5}}",
+        "{name: 'nowhere:own', args: {rise: 7}}",
+        "{name: join, args: {at: [9], parts: ['nowhere:own', grad_norm]}}",
+    ],
+)
+def test_a_schedule_that_may_fit_the_data_is_no_mistake(schedule: str, length: str) -> None:
+    assert refused(schedule, length) == []
+
+
+def test_the_mistakes_of_schedules_stand_beside_all_others_each_once() -> None:
+    compared = "compare={schedules: [{name: cosine, args: {warmup: 41}}, {name: wsd, args: {decay: x}}, reduce_on_plateau]}"
+    found = refused("{name: one_cycle, args: {rise: 2}}", "steps: 40", compared, "seed=-1")
+    assert [message for *_, message in found] == [
+        "seed: must be at least 0; found -1",
+        "cosine: warmup must be shorter than the run, which has 40 steps; found 41",
+        f"compare.schedules.1.args.decay: must be {LENGTH}; found the text 'x'",
+        "reduce_on_plateau watches the validation loss; give training.eval_every, the number of steps between"
+        " evaluations",
+        "one_cycle: rise must be above 0 and at most 1; found 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["optimizer=adagrad"], ["adagrad"]),
+        (["optimizer=adamw"], []),
+        (["optimizer=adagrad", "compare={optimizers: [sgd, adadelta]}"], ["adagrad", "adadelta"]),
+        (["optimizer='nowhere:Own'"], []),
+    ],
+)
+def test_a_momentum_is_refused_for_each_optimizer_without_one(overrides: list[str], names: list[str]) -> None:
+    schedule = "{name: one_cycle, args: {momentum: [0.9, 0.8]}}"
+    assert [
+        message.split(" has no momentum")[0] for *_, message in refused(schedule, "steps: 40", *overrides)
+    ] == [f"one_cycle: {name}" for name in names]
+    assert refused("{name: one_cycle, args: {momentum: null}}", "steps: 40", *overrides) == []
+    assert refused("one_cycle", "steps: 40", *overrides) == []
+
+
+def test_schedules_are_checked_without_torch() -> None:
+    code = (
+        "import sys; from lrfind.config.experiment import check\n"
+        f"text = {TRAINING % ('steps: 40', '{name: wsd, args: {warmup: 50}}')!r}\n"
+        "try:\n    check(text)\nexcept Exception as error:\n    assert 'warmup must be shorter' in str(error)\n"
+        "assert 'numpy' in sys.modules and 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_join_that_ends_with_a_plateau_needs_evaluations() -> None:
+    schedule = "{name: join, args: {at: [9], parts: [constant, reduce_on_plateau]}}"
+    (mistake,) = refused(schedule)
+    assert mistake[:2] == (8, 13)
+    assert mistake[2].startswith("join watches the validation loss; give training.eval_every")
+    assert refused(schedule, "steps: 40", "training.eval_every=10") == []

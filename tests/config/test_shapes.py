@@ -10,7 +10,7 @@ import pytest
 
 from lrfind.analysis.lanes import Shape
 from lrfind.config.sections import Component
-from lrfind.config.shapes import shape_of
+from lrfind.config.shapes import patience_of, shape_of, watched_by
 from lrfind.errors import UsageError
 from lrfind.schedules.functions import (
     cosine,
@@ -140,6 +140,51 @@ def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
     assert norm.multiplier(norms, 0.1) == grad_norm(norms, 0.1, percentile=50, window=4) == 0.25
 
 
+PLATEAU = {"name": "reduce_on_plateau", "args": {"factor": 0.5, "patience": 0, "warmup": 5}}
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "start"),
+    [
+        ("reduce_on_plateau", {"warmup": 10}, 10),
+        ("reduce_on_plateau", {"warmup": 0.25}, 10),
+        ("reduce_on_plateau", {"warmup": "2 epochs"}, 14),
+        ("join", {"parts": ["constant", PLATEAU], "at": [11]}, 16),
+        ("join", {"parts": [{"name": "linear", "args": {"end": 0.5}}, PLATEAU], "at": [0.25]}, 15),
+        ("join", {"parts": ["constant", {"name": "join", "args": {"parts": ["constant", PLATEAU], "at": [4]}}], "at": [6]}, 15),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("every", [1, 5, 7, 40])
+def test_a_reaction_begins_after_the_warmup_and_the_earlier_parts(
+    name: str, args: dict[str, Any], start: int, every: int
+) -> None:
+    args = {"factor": 0.5, "patience": 0} | args if name != "join" else args
+    computed = shape_of(Component(name=name, args=args), STEPS, 7, every)
+    assert computed.multiplier[start - 1] < 1
+    np.testing.assert_array_equal(computed.multiplier[start:], 1)
+    assert computed.reaction is not None
+    losses = [float(number) for number in range(STEPS // every)]  # each is worse than the one before
+    counted = [loss for number, loss in enumerate(losses, 1) if number * every >= start]
+    expected = reduce_on_plateau(counted, 0.1, factor=0.5, patience=0)
+    assert computed.reaction.multiplier(losses, 0.1) == expected
+    assert (expected < 1) == (len(counted) > 1)
+
+
+def test_the_gradients_of_the_warmup_do_not_count() -> None:
+    computed = shape("grad_norm", {"warmup": 3, "percentile": 50})
+    assert computed.multiplier[:4].tolist() == [0.25, 0.5, 0.75, 1]
+    assert computed.reaction is not None
+    norms = [1.0, 1.0, 9.0]
+    assert computed.reaction.multiplier(norms, 0.1) == 1
+    assert computed.reaction.multiplier([*norms, 2.0, 8.0], 0.1) == grad_norm([2.0, 8.0], 0.1, percentile=50)
+
+
+def test_a_join_watches_what_its_last_part_watches() -> None:
+    joined = Component(name="join", args={"parts": ["constant", PLATEAU], "at": [4]})
+    assert (watched_by(joined), patience_of(joined)) == ("val_loss", 0)
+    assert watched_by(Component(name="join", args={"parts": ["constant", "linear"], "at": [4]})) is None
+
+
 @pytest.mark.parametrize(
     ("name", "args", "message"),
     [
@@ -150,7 +195,9 @@ def test_a_schedule_that_reacts_is_flat_and_brings_its_reaction() -> None:
         ("one_cycle", {"momentum": [0.8, 0.9]}, "schedule: one_cycle: momentum must be the highest and the lowest"),
         ("reduce_on_plateau", {"patience": -1}, "schedule: reduce_on_plateau: patience must be a whole number"),
         ("join", {"parts": ["constant", "linear"], "at": [40]}, "schedule: join: at must be increasing and below 40, the number of steps"),
-        ("join", {"parts": ["constant", "grad_norm"], "at": [9]}, "schedule: join: grad_norm reacts to the training, so it cannot be joined."),
+        ("join", {"parts": ["grad_norm", "constant"], "at": [9]}, "schedule: join: grad_norm reacts to the training, so it can only be the last part of a join."),
+        ("reduce_on_plateau", {"warmup": 40}, "schedule: reduce_on_plateau: warmup must be shorter than the run, which has 40 steps"),
+        ("join", {"parts": ["constant", {"name": "reduce_on_plateau", "args": {"factor": 2}}], "at": [9]}, "schedule: join: factor must be above 0 and below 1; found 2."),
         ("join", {"parts": ["constant", "cosin"], "at": [9]}, "schedule: join: unknown schedule 'cosin'; did you mean cosine"),
         ("own_for_shapes:failing", {}, "schedule: own_for_shapes:failing failed: ZeroDivisionError"),
         ("own_for_shapes:negative", {}, "schedule: own_for_shapes:negative must give a number of 0 or more for each of the 40 steps."),

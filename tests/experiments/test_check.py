@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.training.explanations.failures import explain, first_steps_error, own_line
+from lrfind.errors import UsageError
+from lrfind.training.explanations.failures import explain, own_line, raise_explained
 from lrfind.training.explanations.targets import broadcasts, misfit, silent_misfit
 from tests.helpers.command import Command
 
@@ -388,12 +389,12 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
         # the call
         ("model='own:Masked'", ["model: the batch has 2 parts, and forward gets 1 of them (all but the last); forward(x, mask): missing a required argument: 'mask'."]),
         ("model='own:Inner'", ["model: layer 'head' (Linear) is called with 2 arguments; forward(input): too many positional arguments", "in forward: return self.head(self.body(x), x)"]),
-        (data(keys="[tokens, labels]"), ["model: the batch is a dict with the keys tokens, labels, and forward gets each value by its key; forward(x): missing a required argument: 'x'"]),
+        (data(keys="[tokens, labels]"), ["forward gets the batch as one dict, as it has no arguments named tokens, labels"]),
         (f"{data(keys='[x, mask]')} | model='own:Masked'", ["loss: mse takes tensors, but gets the whole batch, a dict: x (8, 3) float32, mask (8, 1) float32", "remove `loss`"]),
         # the data
         ("data={name: 'own:Failing', batch_size: 8}", ["data: reading the first batch of 'own_for_fitting:Failing' failed: KeyError: 'label'", 'in __getitem__: return self.x[i], {}["label"]']),
         ("data={name: 'own:Ragged', batch_size: 8}", ["the rows of a batch have different shapes: pad them, or give a DataLoader with a collate_fn"]),
-        ("data={name: 'own:Single', batch_size: 8}", ["the data yields a Tensor; a batch is (x, y), (x1, ..., xn, y) or a dict"]),
+        ("data={name: 'own:Single', batch_size: 8}", ["loss: mse compares number with number, but the output is (2, 1) float32 and y is (2, 3) float32"]),
         ("data={name: 'own:Worded', batch_size: 8}", ["loss: mse takes tensors, but gets y, a tuple of 8"]),
         ("data={name: 'own:Empty', batch_size: 8}", ["the loader yields no batches"]),
         ("data={name: 'own:bad_loader'}", ["the loader yields no batches; is drop_last on with too few rows?"]),
@@ -426,7 +427,65 @@ def test_a_run_explains_its_first_step_as_the_check_does(lrfind: Command) -> Non
     assert "output and y are of different types; for a loss that compares numbers, make y float" in lrfind.err
 
 
-def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, here: Path) -> None:
+OWN_RULES = """
+import torch
+
+class NeedsClosure(torch.optim.SGD):
+    def step(self, closure):
+        return super().step(closure)
+
+class Ascending(torch.optim.SGD):
+    def step(self, closure=None):
+        assert closure is not None, "two forward passes"
+
+def late(step, steps):
+    return float("nan") if step == steps - 1 else 1.0
+
+def alone():
+    return torch.utils.data.TensorDataset(torch.ones(24, 3), torch.ones(24, 1)), None
+"""
+PLATEAU = "{name: reduce_on_plateau, args: {warmup: %s}}"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("optimizer={name: 'torch.optim:LBFGS'}", "closure"),
+        ("optimizer={name: 'own_rules:NeedsClosure'}", "closure"),
+        ("optimizer={name: 'own_rules:Ascending'}", "AssertionError: two forward passes"),
+        ("compare={optimizers: [sgd, 'own_rules:Ascending']}", "AssertionError: two forward passes"),
+        ("compare={optimizers: [adam, {name: sgd, args: {nesterov: true}}]}", "ValueError: Nesterov"),
+        ("training={steps: 9, schedule: 'own_rules:late'}", "own_rules:late must give a number of 0 or more for each of the 9 steps"),
+        ("compare={schedules: [constant, 'own_rules:late']}", "own_rules:late must give a number"),
+        ("compare={schedules: [constant]}", "compare: there is only constant; name at least two"),
+        ("training={epochs: 2, schedule: {name: cosine, args: {warmup: 500}}}", "warmup must be shorter than the run"),
+        ("training={steps: 2, schedule: {name: linear, args: {warmup: 2 epochs}}}", "warmup must be shorter than the run, which has 2 steps"),
+        ("training={steps: 9, schedule: {name: one_cycle, args: {momentum: [0.9, 0.8]}}} | optimizer='torch.optim:Adagrad'", "Adagrad has no momentum that a schedule could change"),
+        (f"data.validation=null | data='own_rules:alone' | training={{steps: 9, eval_every: 3, schedule: {PLATEAU % 2}}}", "watches the validation loss, but the data has no validation part"),
+        ("training={epochs: 1, accumulate: 50}", "training.accumulate: a step takes 50 batches"),
+    ],
+)  # fmt: skip
+def test_what_every_training_refuses_is_found_without_one(
+    lrfind: Command, here: Path, change: str, message: str
+) -> None:
+    (here / "own_rules.py").write_text(OWN_RULES)
+    assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 2, lrfind.out
+    assert message in lrfind.err
+    assert "Traceback" not in lrfind.err
+
+
+def test_schedules_and_optimizers_that_fit_pass_the_check(lrfind: Command) -> None:
+    training = f"training={{steps: 9, eval_every: 3, schedule: {PLATEAU % 2}}}"
+    for change in (
+        training,
+        "compare={optimizers: [sgd, adamw]}",
+        "compare={schedules: [cosine, one_cycle]}",
+    ):
+        assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 0, lrfind.err
+        assert lrfind.out.endswith("\nok\n")
+
+
+def test_a_plain_check_imports_nothing(lrfind: Command, here: Path) -> None:
     assert lrfind("check", "own.yaml", "--imports") == 0
     assert lrfind.out.startswith("ok: own: ")
     (here / "own_for_fitting.py").write_text("raise RuntimeError('imported')")
@@ -444,7 +503,9 @@ def test_a_check_takes_no_step_and_a_plain_one_imports_nothing(lrfind: Command, 
 def test_an_error_without_an_explanation_is_quoted() -> None:
     assert "--set device=cpu" in explain(RuntimeError("CUDA error: device-side assert triggered"))
     assert own_line(ValueError("never raised")) == ""
-    message = str(first_steps_error(ValueError("odd")))
+    with pytest.raises(UsageError) as refused:
+        raise_explained(ValueError("odd"))
+    message = str(refused.value)
     assert message.endswith("fit together (shapes, dtypes, number of outputs).")
 
 

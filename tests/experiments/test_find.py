@@ -48,13 +48,12 @@ def test_everything_is_bit_for_bit_as_it_was_and_training_goes_on_the_same(optim
 
 @pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt])
 def test_everything_is_as_it_was_also_after_an_exception(raised: type[BaseException]) -> None:
-    world, calls = World("adam"), 0
+    world, calls = World("adam"), list[int]()
     world.train()
 
     def breaks(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        nonlocal calls
-        calls += 1
-        if calls == 30:  # in the third probe
+        calls.append(1)
+        if len(calls) == 20:  # in a probe
             raise raised("on purpose")
         return cross_entropy(output, y)
 
@@ -90,7 +89,7 @@ def test_a_refusal_has_a_reason_and_a_cost_and_leaves_no_trace(
     world = World("adam")
     before = world.state()
     with pytest.raises(lrfind.NoSuggestion, match=reason) as refused:
-        found_in(world, loss_fn)
+        found_in(world, loss_fn, budget=400)
     assert (refused.value.cost > 0) is costs
     assert world.state() == before
 
@@ -134,19 +133,19 @@ class Stream(IterableDataset[Any]):
     [
         ({"steps": 0}, "steps: must be a whole number, 1 or more; found 0"),
         ({"steps": 1e3}, "steps: must be a whole number"),
-        ({"accumulate": 0}, "accumulate: must be a whole number, 1 or more; found 0"),
+        ({"accumulate": 0}, "accumulate: must be at least 1; found 0"),
         ({"budget": 5}, "budget: must be at least 16; found 5"),
         ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
-        ({"schedule": None}, "schedule: must be a name from `lrfind ls schedules`; found None"),
+        ({"schedule": None}, "schedule: must be a name from `lrfind ls schedules`"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
         ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),
         ({"seeds": 0}, "seeds: must be at least 1; found 0"),
         ({"schedule": "cosin"}, "unknown schedule 'cosin'; did you mean cosine"),
         (
-            {"loader": DataLoader(Stream(), batch_size=15)},
-            "steps: the loader has no length; give the number of steps",
+            {"data": DataLoader(Stream(), batch_size=15)},
+            "steps: the data has no length; give the number of steps",
         ),
-        ({"loader": data()}, "wrap it in a DataLoader"),
+        ({"data": data()}, "wrap it in a DataLoader"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
 )
@@ -154,12 +153,12 @@ def test_what_cannot_be_asked_says_what_can(options: dict[str, Any], message: st
     world = World("adam")
     parts = {"model": world.model, "optimizer": world.optimizer, "loss_fn": world.loss_fn}
     with pytest.raises(lrfind.UsageError, match=message):
-        lrfind.find(**({**parts, "loader": world.loader} | options))
+        lrfind.find(**({**parts, "data": world.loader} | options))
 
 
 @pytest.mark.parametrize("steps", [1, 6, 11])
 def test_short_trainings_are_probed_no_longer_than_they_are(steps: int) -> None:
-    found = found_in(World("adam"), steps=steps, schedule="cosine")
+    found = found_in(World("adam"), steps=steps, schedule="cosine", budget=100)
     assert found.evidence.steps.max() == max(8, steps)
 
 
@@ -167,7 +166,7 @@ def test_momentum_is_read_from_the_first_group_that_moves() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 1))
     still, moving = ({"params": layer.parameters()} for layer in model)
     optimizer = torch.optim.SGD([still | {"lr": 0.0}, moving | {"lr": 0.1, "momentum": 0.9}])
-    assert planned_training(optimizer, 10, 1.0).momentum == 0.9
+    assert planned_training([optimizer], 10, 1.0).momentum == 0.9
 
 
 def test_the_evidence_is_a_row_a_probe_and_the_plot_shows_the_answer() -> None:

@@ -12,7 +12,9 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
 from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.experiments.prober import MOST_KEPT, Budget, LaneProber
-from lrfind.problem.problem import Problem, from_config, from_objects
+from lrfind.problem.objects import from_objects, model_objects
+from lrfind.problem.problem import Problem, from_config
+from lrfind.problem.setup import PLAIN
 from lrfind.problem.snapshot import preserved
 from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
@@ -161,8 +163,9 @@ def test_a_model_may_change_its_batch_and_the_next_probe_does_not_see_it() -> No
     outer = Changing()
     optimizer = torch.optim.SGD(outer.parameters(), lr=0.1)
     loss = lambda output, batch: (output - batch.pop("y")).square().mean()  # noqa: E731
-    with preserved(outer, optimizer, loss, loader) as snapshot:
-        prober = LaneProber(from_objects(outer, optimizer, loss, loader, snapshot), 0, unlimited())
+    objects = model_objects(outer, optimizer, loss, loader, None, PLAIN)
+    with preserved(objects.trained, [loader]) as snapshot:
+        prober = LaneProber(from_objects(objects, snapshot), 0, unlimited())
         assert len({*prober.untouched(3).tolist()}) == 1
         first, second = prober.probe((1e-9, 2e-9), 3, NONE)
         np.testing.assert_allclose(first.loss, second.loss, rtol=1e-5)
@@ -186,8 +189,9 @@ def test_a_users_objects_are_probed_from_their_weights_and_batches() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Linear(4, 1))
     optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
     loader = [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(3)]
-    with preserved(model, optimizer, nn.MSELoss(), loader) as snapshot:
-        problem = from_objects(model, optimizer, nn.MSELoss(), loader, snapshot)
+    objects = model_objects(model, optimizer, nn.MSELoss(), loader, None, PLAIN)
+    with preserved(objects.trained, [loader]) as snapshot:
+        problem = from_objects(objects, snapshot)
         prober = LaneProber(problem, 1, unlimited())
         prober.probe((0.01, 0.1), 3, NONE)
         probe, _ = prober.probe((0.01, 0.1), 7, NONE)

@@ -33,15 +33,44 @@ def test_the_loss_of_every_form_of_batch() -> None:
     assert batch_loss(nn.Identity(), lambda out, y: {"loss": out.mean()}["loss"], (A, Y)).item() == 1
 
 
+def test_a_batch_that_is_only_an_input_or_an_object_goes_to_the_model_and_to_the_loss() -> None:
+    class Graph:
+        x, y = A, Y
+
+    mse = nn.functional.mse_loss
+    assert batch_loss(lambda x: x + 1, mse, A).item() == 1
+    assert batch_loss(lambda x: x + 1, mse, [A]).item() == 1
+    assert batch_loss(lambda graph: graph.x, lambda out, graph: mse(out, graph.y), Graph()).item() == 1
+
+
+def test_a_dict_goes_whole_to_a_model_that_takes_it_whole() -> None:
+    class Whole(nn.Module):
+        def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+            return batch["a"]
+
+    loss = batch_loss(Whole(), lambda out, batch: (out - batch["y"]).square().mean(), {"a": A, "y": Y})
+    assert loss.item() == 1
+
+
+def test_the_only_single_number_in_a_tuple_of_outputs_is_the_loss() -> None:
+    assert batch_loss(lambda x, y: (x, (x - y).square().mean()), None, (A, Y)).item() == 1
+    with pytest.raises(UsageError, match="the model's output .tuple. has no `loss`"):
+        batch_loss(lambda x, y: (x.mean(), y.mean()), None, (A, Y))
+
+
 @pytest.mark.parametrize(
     ("loss_fn", "batch", "message"),
     [
-        (nn.functional.mse_loss, A, "the data yields a Tensor; a batch is"),
-        (nn.functional.mse_loss, (A,), "the data yields a tuple"),
-        (None, (A,), "the data yields a tuple"),
+        (
+            None,
+            (A,),
+            r"no `loss`\. Leave out .* collate_fn, or .*: loss=lambda batch: loss_fn\(model\(batch\[0\]\)",
+        ),
         (None, {"input": A}, "no loss_fn, and the model's output .Tensor. has no `loss`"),
-        (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\)\. Return its mean"),
-        (lambda out, y: 1.0, (A, Y), "one element; found float"),
+        (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\)\. Return its mean: loss.mean"),
+        (lambda out, y: 1.0, (A, Y), "found the number 1, which has no gradient. Return the tensor itself"),
+        (lambda out, y: None, (A, Y), "found None. End the function with `return loss`"),
+        (lambda out, y: (out, y), (A, Y), "found a tuple of 2 parts. Return the tensor to minimise alone"),
     ],
 )
 def test_a_wrong_batch_or_loss_is_explained(loss_fn: object, batch: object, message: str) -> None:

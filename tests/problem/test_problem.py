@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -224,6 +225,63 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="cuda is not available"):
             choose_device("cuda")
+
+
+NEEDY = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, in_features, depth): ...
+
+class Loss(nn.Module):
+    def __init__(self, weight): ...
+
+class Optimizer(torch.optim.SGD):
+    def __init__(self, params, base, lr=0.1): ...
+
+class Unnamed(torch.optim.SGD):
+    def __init__(self, parameters, lr=0.1): ...
+
+class Rateless(torch.optim.SGD):
+    def __init__(self, params): ...
+
+def rows(path): ...
+
+def loss(output, y, *, weight): ...
+
+def schedule(step, steps, low): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model='needy:Net'", "^model: needy:Net: missing a required argument: 'depth'$"),
+        ("data='needy:rows'", "^data: needy:rows: missing a required argument: 'path'$"),
+        ("loss='needy:Loss'", "^loss: needy:Loss: missing a required argument: 'weight'$"),
+        ("loss='needy:loss'", "missing a required .*argument: 'weight'$"),
+        ("optimizer='needy:Optimizer'", "^optimizer: needy:Optimizer: missing a required argument: 'base'$"),
+        ("optimizer='needy:Unnamed'", "^optimizer: needy:Unnamed: missing a required argument: 'parameters'$"),
+        ("optimizer='needy:Rateless'", "^optimizer: needy:Rateless: got an unexpected keyword argument 'lr'$"),
+        ("compare={optimizers: [sgd, 'needy:Optimizer']}", "missing a required argument: 'base'"),
+        ("training={steps: 9, schedule: 'needy:schedule'}", "^schedule: needy:schedule is called with step and steps: missing a required argument: 'low'$"),
+        ("compare={schedules: [cosine, 'needy:schedule']}", "missing a required argument: 'low'"),
+        ("training={steps: 9, schedule: {name: join, args: {at: [4], parts: [constant, 'needy:schedule']}}}", "missing a required argument: 'low'"),
+        ("optimizer={name: sgd, args: {nesterov: true}}", "^optimizer: sgd.* failed: ValueError: Nesterov momentum requires"),
+        ("optimizer={name: adam, args: {betas: [0.9, 1.0]}}", "^optimizer: adam.* failed: ValueError: Invalid beta"),
+    ],
+)  # fmt: skip
+def test_an_import_shows_what_a_run_cannot_call(
+    override: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "needy_parts.py").write_text(NEEDY)
+    (tmp_path / "needy.py").write_text("from needy_parts import *\n")  # so that the source shows no argument
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        import_names(check(BASE, [override]))
+    monkeypatch.delitem(sys.modules, "needy", raising=False)
+    monkeypatch.delitem(sys.modules, "needy_parts", raising=False)
 
 
 def test_names_are_imported_on_request() -> None:

@@ -154,7 +154,7 @@ def shows_accumulation(asked: Asked, found: package.Recommendation) -> None:
 
 
 def shows_no_length(asked: Asked, found: package.Recommendation) -> None:
-    with pytest.raises(package.UsageError, match="steps: the loader has no length"):
+    with pytest.raises(package.UsageError, match="steps: the data has no length"):
         asked.find(asked.model, asked.optimizer, asked.loss_fn, asked.loader)
 
 

@@ -29,7 +29,7 @@ WINGS: dict[str, set[str]] = {
     "runs": GROUND | {"analysis", "config"},
     "experiments": GROUND | {"analysis", "schedules", "config", "problem", "training", "runs"},
     "views": GROUND | {"analysis", "schedules", "config", "runs"},
-    "api": GROUND | {"analysis", "config", "problem", "runs", "experiments", "views"},
+    "api": GROUND | {"analysis", "config", "problem", "training", "runs", "experiments", "views"},
     "cli": GROUND
     | {"analysis", "schedules", "config", "problem", "training", "runs", "experiments", "views"},
     "__main__": {"cli"},

@@ -20,6 +20,15 @@ def test_curves_are_read_from_any_csv(tmp_path: Path) -> None:
     assert [c.loss.tolist() for c in read_curves(path)[0]] == [[2, 3], [5]]
 
 
+def test_a_row_without_a_loss_keeps_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text("lr,loss\n0.3,1\n0.1,\n0.01,2\n")
+    (curve,), _, _ = read_curves(path)
+    assert curve.places == ("line 4", "line 3", "line 2")
+    assert curve.gaps.tolist() == [1]
+    assert "(line 3)" in curve.notes[0]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

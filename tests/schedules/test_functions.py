@@ -13,6 +13,7 @@ from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError
 from lrfind.schedules import functions as schedules
 from lrfind.schedules.functions import (
+    ArgumentError,
     constant,
     cosine,
     cosine_restarts,
@@ -126,6 +127,32 @@ def test_cosine_restarts_equals_torchs_scheduler(period: float, first: int, grow
     assert_equals_torch(
         ours, lambda sgd: lr_scheduler.CosineAnnealingWarmRestarts(sgd, first, growth, end * PEAK)
     )
+
+
+@pytest.mark.parametrize(
+    ("period", "growth", "lengths"),
+    [
+        (20, 1.5, [20, 30, 45, 68]),
+        (16, 0.75, [16, 12, 9, 7, 5, 4]),
+        (0.25, 1.1, [25, 28, 30, 33]),
+        (100, 0.5, [100]),
+        (3, 1e200, [3, 97]),
+    ],
+)
+def test_cosine_restarts_grow_by_any_factor(period: float, growth: float, lengths: list[int]) -> None:
+    steps = min(100, sum(lengths))
+    ours = cosine_restarts(np.arange(steps), steps, period=period, growth=growth, end=0.2)
+    if growth < 1e100:
+        cosines = [0.5 + 0.5 * math.cos(math.pi * s / length) for length in lengths for s in range(length)]
+        assert_equals(ours, 0.2 + 0.8 * np.array(cosines[:steps]))
+    restarts = 1 + np.flatnonzero(np.diff(ours) > 0)
+    assert restarts.tolist() == [end for end in np.cumsum(lengths) if end < steps]
+
+
+def test_an_argument_out_of_bounds_is_named_by_its_path() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        cosine(np.arange(10), 10, warmup=10)
+    assert caught.value.path == ("warmup",)
 
 
 @pytest.mark.parametrize(
@@ -389,7 +416,12 @@ def test_every_schedule_answers_for_any_steps_in_any_order(name: str) -> None:
         (polynomial, {"power": 0}, "power must be a positive number; found 0"),
         (polynomial, {"power": math.nan}, "power must be a positive number; found nan"),
         (cosine_restarts, {"period": 0}, "period must be a whole number of steps (at least 1)"),
-        (cosine_restarts, {"growth": 0}, "growth must be a whole number of at least 1; found 0"),
+        (cosine_restarts, {"growth": 0}, "growth must be a positive number; found 0"),
+        (
+            cosine_restarts,
+            {"period": 4, "growth": 0.5},
+            "growth must be larger, because period 4 would be shorter than one step; found 0.5",
+        ),
         (step_decay, {"factor": 0.0}, "factor must be above 0 and at most 1; found 0.0"),
         (step_decay, {"every": 0}, "every must be"),
         (multi_step, {"factor": 10.0}, "factor must be above 0 and at most 1; found 10.0"),

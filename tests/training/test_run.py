@@ -140,7 +140,8 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_a_lane_that_fails_does_not_stop_the_others() -> None:
     found = results("loss='own_for_lanes:fails_when_large'", lrs=(1e-2, 1.5, 0.1))
     assert [result.outcome for result in found] == ["finished", "failed", "finished"] * 2
-    assert found[1].error == "FloatingPointError: too large for me"
+    assert found[1].error.startswith("FloatingPointError: too large for me (loss: own_for_lanes:fails_when")
+    assert "own_for_lanes.py:8, in fails_when_large: raise FloatingPointError" in found[1].error
     assert found[1].loss.size > 0
 
 

@@ -23,31 +23,33 @@ def at_half(step: int, steps: int, *, times: float = 1.0) -> float:
     return times if step < steps / 2 else times / 2
 
 
-def experiment(schedule: str, optimizer: str = "name: adamw", training: str = "") -> Experiment:
+def experiment(
+    schedule: str, optimizer: str = "name: adamw", training: str = "", length: str = f"steps: {STEPS}"
+) -> Experiment:
     return check(
         f"model: linear\ndata: regression\nloss: mse\noptimizer: {{{optimizer}}}\n"
-        f"training: {{steps: {STEPS}, schedule: {schedule}{training}}}\n"
+        f"training: {{{length}, schedule: {schedule}{training}}}\n"
     )
 
 
-def summary(lr: float | None = PEAK) -> dict[str, Any]:
+def summary(lr: float | None = PEAK, steps: int = STEPS) -> dict[str, Any]:
     suggestion = {"lr": lr, "low": 0.0078, "high": 0.0195, "confidence": "high", "reason": "nothing learns."}
-    training = {"steps": STEPS, "momentum": 0.0}
+    training = {"steps": steps, "momentum": 0.0}
     return {"answer": suggestion, "training": training, "verification": None}
 
 
-def executed(text: str) -> dict[str, Any]:
+def executed(text: str, batches: int = 10) -> dict[str, Any]:
     model = nn.Sequential(nn.Linear(3, 2), nn.Linear(2, 2), nn.Linear(2, 1))
-    scope: dict[str, Any] = {"model": model, "loader": range(10)}
+    scope: dict[str, Any] = {"model": model, "loader": range(batches)}
     exec(compile(text, "snippet", "exec"), scope)
     return scope
 
 
-def trajectory(scope: dict[str, Any]) -> tuple[list[list[float]], list[float]]:
+def trajectory(scope: dict[str, Any], steps: int = STEPS) -> tuple[list[list[float]], list[float]]:
     """Return the lrs (G, T) of every group that the script uses, and the momentum (T,) of the first group."""
     optimizer, scheduler = scope["optimizer"], scope.get("scheduler")
     lrs, momentum = [], []
-    for _ in range(STEPS):
+    for _ in range(steps):
         lrs.append([group["lr"] for group in optimizer.param_groups])
         first = optimizer.param_groups[0]
         momentum.append(first["betas"][0] if "betas" in first else first["momentum"])
@@ -76,6 +78,9 @@ SCHEDULES = [
     "{name: step_decay, args: {warmup: 5, every: 9}}",
     "{name: multi_step, args: {warmup: 5}}",
     "{name: cosine_restarts, args: {period: 3, growth: 2}}",
+    "{name: cosine_restarts, args: {warmup: 4, end: 0.1}}",
+    "{name: cosine_restarts, args: {period: 6, growth: 1.5, warmup: 0.1}}",
+    "{name: cosine_restarts, args: {period: 20, growth: 0.8}}",
     "inverse_sqrt",
     "{name: join, args: {parts: [linear_warmup, {name: cosine, args: {end: 0.2}}], at: [10]}}",
     "{name: 'tests.views.test_snippets:at_half', args: {times: 0.7}}",
@@ -93,6 +98,96 @@ def test_the_lrs_of_the_snippet_are_those_of_lrfind_at_every_step(schedule: str,
     np.testing.assert_allclose(lrs, expected, rtol=1e-9, atol=1e-12)
     if shape.momentum is not None and "0.01}" not in schedule:
         np.testing.assert_allclose(momentum, shape.momentum, rtol=1e-9)
+
+
+EPOCHS, BATCHES = 4, 10
+"""A training in epochs as lrfind counts it; the user's loader has one batch more, the last and smaller one."""
+
+
+@pytest.mark.parametrize("groups", ["", f", {GROUPS}"], ids=["one group", "groups"])
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_schedule_ends_with_the_users_epochs_whose_loader_keeps_the_last_batch(
+    schedule: str, groups: str
+) -> None:
+    chosen = experiment(schedule, f"name: sgd, args: {{momentum: 0.9}}{groups}", length=f"epochs: {EPOCHS}")
+    text = snippet_of(chosen, summary(steps=EPOCHS * BATCHES))
+    steps = EPOCHS * (BATCHES + 1)
+    lrs, _ = trajectory(executed(text, BATCHES + 1), steps)
+    shape = shape_of(chosen.training.schedule, steps, BATCHES + 1)
+    expected = [PEAK * times * shape.multiplier for times in ([0.1, 1.0] if groups else [1.0])]
+    np.testing.assert_allclose(lrs, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("loop", ["across epochs", "whole groups", "with the rest"])
+def test_one_cycle_survives_every_way_of_accumulating_over_epochs(loop: str) -> None:
+    chosen = experiment("one_cycle", training=", accumulate: 4", length="epochs: 3")
+    scope = executed(snippet_of(chosen, summary(steps=3 * BATCHES // 4)), BATCHES + 1)
+    steps = 3 * (BATCHES + 1) // 4
+    if loop != "across epochs":
+        steps = 3 * ((BATCHES + 1) // 4 + (loop == "with the rest"))
+    lrs, _ = trajectory(scope, steps)
+    assert max(lrs[0]) > 0.9 * PEAK
+
+
+REACTING = [
+    ("{name: reduce_on_plateau, args: {factor: 0.5, patience: 1%s}}", "val_loss"),
+    ("{name: join, args: {at: [0.2], parts: [{name: cosine, args: {end: 0.3}}, {name: reduce_on_plateau, args: {factor: 0.5, patience: 1%s}}]}}", "val_loss"),
+    ("{name: grad_norm, args: {percentile: 50%s}}", "grad_norm"),
+    ("{name: join, args: {at: [1 epoch], parts: [linear_warmup, {name: join, args: {at: [0.1], parts: [constant, {name: grad_norm, args: {window: 9%s}}]}}]}}", "grad_norm"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [f"steps: {STEPS}", "epochs: 4"])
+@pytest.mark.parametrize("warmup", ["", ", warmup: 7", ", warmup: 0.15", ", warmup: 0.5 epochs"])
+@pytest.mark.parametrize(("schedule", "watched"), REACTING)
+def test_a_schedule_that_reacts_does_the_same_in_plain_torch(
+    schedule: str, watched: str, warmup: str, length: str
+) -> None:
+    chosen = experiment(schedule % warmup, f"name: sgd, {GROUPS}", ", eval_every: 3", length)
+    shape = shape_of(chosen.training.schedule, STEPS, BATCHES, 3)
+    assert shape.reaction is not None
+    scope = executed(snippet_of(chosen, summary()))
+    optimizer, start = scope["optimizer"], scope.get("start", 0)
+    measured: list[float] = []
+    expected, lrs = [], []
+    for step, loss in enumerate(np.random.default_rng(0).uniform(1, 2, STEPS).tolist()):
+        if watched == "grad_norm":  # the norm is known before the step
+            measured.append(loss)
+            scope["lower_lr"](loss)
+        multiplier = shape.multiplier[step] * shape.reaction.multiplier(measured, PEAK)
+        expected.append([0.1 * PEAK * multiplier, PEAK * multiplier])
+        lrs.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        taken = step + 1
+        if "warmup" in scope and taken <= start:
+            scope["warmup"].step()
+        if watched == "val_loss" and taken % 3 == 0:
+            measured.append(loss)
+            if taken >= start:
+                scope["scheduler"].step(loss)
+    np.testing.assert_allclose(lrs, expected, rtol=1e-9)
+    assert len({round(lr, 9) for _, lr in lrs[start:]}) > 1
+    assert (start > 0) == (bool(warmup) or "join" in schedule)
+
+
+def test_a_warmup_before_a_plateau_is_torchs_own_and_the_loop_is_told_when_to_call_it() -> None:
+    plateau = "{name: reduce_on_plateau, args: {warmup: 0.25}}"
+    text = snippet_of(experiment(plateau, training=", eval_every: 10"), summary())
+    assert "lrfind" not in text
+    assert "start = 10  # the step at which the schedule begins to react\n" in text
+    assert "warmup = LinearLR(optimizer, start_factor=1 / (start + 1), total_iters=start)\n" in text
+    assert text.endswith(
+        "# In the training loop, call warmup.step() after each of the first `start` steps.\n"
+        "# In the training loop, call scheduler.step(validation_loss) after every 10 steps, from step `start` on."
+    )
+
+
+def test_restarts_are_torchs_own_where_the_periods_grow_by_a_whole_factor() -> None:
+    for growth, own in ((1, True), (2.0, True), (1.5, False), (0.9, False)):
+        schedule = f"{{name: cosine_restarts, args: {{period: 12, growth: {growth}}}}}"
+        text = snippet_of(experiment(schedule), summary())
+        assert ("CosineAnnealingWarmRestarts(" in text) == own
+        assert ("LambdaLR(" in text) == (not own)
 
 
 @pytest.mark.parametrize(

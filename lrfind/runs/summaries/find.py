@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import PlannedTraining, recommend
-from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, judge_of, verdict_on
+from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, judge_of, moved_answer, verdict_on
 from lrfind.config.experiment import Experiment
 from lrfind.errors import NoSuggestion
 from lrfind.runs.result import RunRecord
@@ -80,9 +79,9 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
     verification = None
     if section.verify and facts.planned_training is not None:
         steps = verify_steps(record.experiment, facts.planned_training["steps"])
-        verification = _verification(record, answer, steps)
-        if verification["verdict"] is not None and verification["lr"] != verification["of"]:
-            answer |= _moved(verification)
+        verification, verdict = _verification(record, answer, steps)
+        if verdict is not None and verdict.lr != verification["of"]:
+            answer |= moved_answer(verdict, verification["of"])
     return {
         "answer": answer,
         "probing_ended": facts.probing is not None,
@@ -100,7 +99,9 @@ def verify_steps(experiment: Experiment, steps: int) -> int:
     return max(1, round(experiment.find.verify_share * steps))
 
 
-def _verification(record: RunRecord, answer: dict[str, Any], steps: int) -> dict[str, Any]:
+def _verification(
+    record: RunRecord, answer: dict[str, Any], steps: int
+) -> tuple[dict[str, Any], Verdict | None]:
     """Return the trainings that verify the answer, and their verdict once all of them have settled."""
     section, verified = record.experiment.find, record.facts.verified
     trained = [lane for lane in record.lanes if lane.variant == VERIFY and lane.outcome in SETTLED]
@@ -109,13 +110,14 @@ def _verification(record: RunRecord, answer: dict[str, Any], steps: int) -> dict
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
     judge = judge_of(trained, section.judge)
     unended = {"verdict": None, "lr": None, "reason": "it has not ended", "judge": judge}
-    return {
+    verification = {
         "of": verified,
         "steps": steps,
         "metric": record.facts.metric,
         "trainings": [_training_row(lane) for lane in trained],
         **(asdict(verdict) if verdict else unended),
     }
+    return verification, verdict
 
 
 def _training_row(lane: LaneResult) -> dict[str, Any]:
@@ -126,23 +128,4 @@ def _training_row(lane: LaneResult) -> dict[str, Any]:
         "train_loss": lane.train_loss,
         "val_loss": lane.val_loss,
         "metric": lane.metric,
-    }
-
-
-def _moved(verification: dict[str, Any]) -> dict[str, Any]:
-    """Return the changes of the answer where whole trainings favour another rate than the verified one."""
-    lr, verified = verification["lr"], verification["of"]
-    if lr is None:
-        nothing = {"lr": None, "low": None, "high": None, "confidence": None}
-        return nothing | {"reason": f"{verification['reason']}."}
-    halfway = float(f"{math.sqrt(verified * lr):.3g}")
-    moved = "moved" if verification["verdict"] == "moves" else "refuted"
-    side = "lowest" if lr < verified else "highest"
-    return {
-        "lr": lr,
-        "low": min(halfway, lr),
-        "high": max(halfway, lr),
-        "confidence": "low",
-        "reason": f"Whole trainings {moved} the rate of the probes: {verification['reason']}. This"
-        f" rate is the {side} of the three that were trained; nothing is known of rates beyond it.",
     }

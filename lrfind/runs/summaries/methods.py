@@ -30,6 +30,13 @@ def ask(curves: Sequence[Curve], method: str, *, raw: bool) -> dict[str, Any]:
     }
 
 
+def curve_warnings(curves: Sequence[Curve], answer: dict[str, Any]) -> list[str]:
+    """Return what the reader of an answer should know of these curves; the reason of a refusal says it."""
+    if answer["lr"] is None:
+        return []
+    return list(dict.fromkeys(note for curve in curves for note in curve.notes))
+
+
 def brief(methods: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Return a `suggestion_table` with only `lr` and `reason`.
 

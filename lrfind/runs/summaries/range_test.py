@@ -11,7 +11,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.suggestions import RAMP_EDGE
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
-from lrfind.runs.summaries.methods import ask, brief, suggestion_table
+from lrfind.runs.summaries.methods import ask, brief, curve_warnings, suggestion_table
 from lrfind.runs.summaries.parts import brief_lane
 
 
@@ -76,6 +76,7 @@ def _warnings(lanes: Sequence[LaneResult], answer: dict[str, Any], edge: float |
         where = "above" if answer["lr"] > edge else "more than a third of"
         warnings.append(f"the suggestion is {where} the edge ({edge:.3g}); start lower.")
     warnings += _cut_off(lanes)
+    warnings += curve_warnings([lane.curve for lane in lanes if lane.complete], answer)
     refusing = [
         lane
         for lane in lanes
@@ -129,6 +130,7 @@ def _over_setting(record: RunRecord) -> dict[str, Any]:
     best = min(answered, key=lambda row: row["lowest_loss"], default=rows[0])
     warnings = [f"{row['variant']}: {row['reason']}" for row in rows if row["lr"] is None and row is not best]
     warnings += _cut_off(lanes)
+    warnings += curve_warnings([lane.curve for lane in lanes if lane.complete], best)
     if len({lane.seed for lane in lanes}) == 1:
         warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 3.")
     return {"over": section.over, "answer": best, "variants": rows, "warnings": warnings}

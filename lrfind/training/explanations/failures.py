@@ -12,13 +12,13 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, NoGradient, UsageError, counted, in_one_line
-from lrfind.problem.batches import output_and_loss
+from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
@@ -66,19 +66,46 @@ def explain(error: BaseException) -> str:
     return "\n  ".join(part for part in (message, own_line(error)) if part)
 
 
-def first_steps_error(error: BaseException) -> LrfindError:
-    """Return the error to raise when a training cannot even take its first steps."""
+def raise_explained(error: BaseException, where: str = "") -> NoReturn:
+    """Raise the error for a training step that failed, from the exception that the user's code raised.
+
+    So the cause of what is raised is always that exception, with its type, also where lrfind had turned it
+    into an error of its own before.
+
+    Args:
+        error: the exception that ended the step.
+        where: what failed, at which step and lr, such as "a probe at lr 0.1 failed at step 3"; "" for the
+            first step, where a mistake in the parts is likely.
+    """
+    explained = _explained(error, where)
+    origin = error
+    while isinstance(origin, LrfindError) and origin.__cause__ is not None:
+        origin = origin.__cause__
+    if explained is origin:
+        raise explained
+    raise explained from origin
+
+
+def _explained(error: BaseException, where: str) -> LrfindError:
     if isinstance(error, NoGradient):
         return error
     explanation = explain(error)
     if isinstance(error, LrfindError):
         return UsageError(explanation or str(error)) if isinstance(error, UsageError) else error
+    if where:
+        return LrfindError("\n  ".join(filter(None, [f"{where}: {in_one_line(error)}", explanation])))
     if explanation:
         return UsageError(f"the first training step failed: {explanation}\n  {in_one_line(error)}")
     return UsageError(
         f"the first training step failed: {in_one_line(error)}\nCheck that model, data and loss fit together"
         " (shapes, dtypes, number of outputs)."
     )
+
+
+def failure_text(error: BaseException) -> str:
+    """Return the type and the text of the exception that ended a lane, with what explains it."""
+    explanation = " ".join(explain(error).split())
+    return f"{type(error).__name__}: {error}" + (f" ({explanation})" if explanation else "")
 
 
 def own_line(error: BaseException) -> str:
@@ -118,7 +145,11 @@ def _explain_scene(scene: Scene, error: BaseException) -> str:
         return _explain_refused_loss(scene) or (f"{text}; {cause}" if cause else text)
     if not scene.variables:
         return _explain_text(text)
-    message = _explain_loss(scene, error) if "output" in scene.variables else _explain_model(scene)
+    if isinstance(scene.variables["loss_fn"], OwnLoss):
+        message = _explain_own_loss(scene)
+    else:
+        message = _explain_loss(scene, error) if "output" in scene.variables else _explain_model(scene)
+        message += _why_whole_dict(scene)
     if "device" in text and "weights on" not in message:
         message += (
             "; a tensor in it is on another device than the batch: create new tensors with device=x.device,"
@@ -130,7 +161,7 @@ def _explain_scene(scene: Scene, error: BaseException) -> str:
 def _explain_refused_loss(scene: Scene) -> str:
     """Explain why lrfind itself refused a loss; "" where it did not."""
     loss, loss_fn = scene.variables.get("loss"), scene.variables.get("loss_fn")
-    name = "the output's .loss" if loss_fn is None else loss_name(loss_fn)
+    name = "the output's .loss" if loss_fn is None else loss_name(users_function(loss_fn))
     if isinstance(loss, Tensor) and loss.numel() != 1:
         return (
             f"loss: {name} gives {describe(loss)}, but the loss must be a tensor with one element, the mean"
@@ -179,11 +210,13 @@ def _explain_model(scene: Scene) -> str:
                 f"model: the batch is a dict with the keys {first_few(batch_parts(batch))}, and forward gets"
                 f" each value by its key; {call_error}"
             )
+        if call_error and not (isinstance(batch, tuple | list) and len(batch) > 1):
+            return f"model: forward gets the whole batch, {describe(batch)}; {call_error}. {_way_out(batch)}"
         if call_error:
             which = "all but the last" if len(args) < len(batch) else "all, as there is no `loss`"
             return (
                 f"model: the batch has {counted(len(batch), 'part')}, and forward gets {len(args)} of them"
-                f" ({which}); {call_error}"
+                f" ({which}); {call_error}. {_way_out(batch)}"
             )
     else:
         root = scene.calls[0][0]
@@ -198,18 +231,33 @@ def _explain_model(scene: Scene) -> str:
     return f"{where} failed; its input was {first_few(inputs)}"
 
 
+def _why_whole_dict(scene: Scene) -> str:
+    """Say why forward got a batch as one dict, where it did; "" where it did not."""
+    batch, inputs = scene.variables["batch"], scene.variables.get("inputs", ())
+    if "output" in scene.variables or not (isinstance(batch, Mapping) and inputs and inputs[0] is batch):
+        return ""
+    return (
+        f"; forward gets the batch as one dict, as it has no arguments named {first_few(batch_parts(batch))}"
+    )
+
+
+def _way_out(batch: Any) -> str:
+    """Show how to compute the loss of such a batch, without the full stop."""
+    return own_loss_line(batch).removesuffix(".")
+
+
 def _explain_loss(scene: Scene, error: BaseException) -> str:
     """Explain a failure inside the loss function."""
     output, batch, loss_fn = (scene.variables[name] for name in ("output", "batch", "loss_fn"))
     if loss_fn is None:
         return f"loss: the output, {describe(output)}, has no .loss that can be read"
     name = loss_name(loss_fn)
-    by_keys = isinstance(batch, Mapping)
-    target = batch if by_keys else batch[-1]
+    target = scene.variables["target"]
+    whole = target is batch
     function = loss_fn.forward if isinstance(loss_fn, nn.Module) else loss_fn
     call_error = _why_not_callable(function, (output, target), {})
     if call_error:
-        return f"loss: {name} is called with the output and y; {call_error}"
+        return f"loss: {name} is called with the output and y; {call_error}. {_way_out(batch)}"
     if type(loss_fn).__module__.startswith("torch.") or name.startswith("torch."):
         if not isinstance(output, Tensor):
             return (
@@ -217,7 +265,7 @@ def _explain_loss(scene: Scene, error: BaseException) -> str:
                 " that tensor from forward, or write a loss (output, y) that picks it"
             )
         if not isinstance(target, Tensor):
-            received, signature = ("the whole batch", "(output, batch)") if by_keys else ("y", "(output, y)")
+            received, signature = ("the whole batch", "(output, batch)") if whole else ("y", "(output, y)")
             return (
                 f"loss: {name} takes tensors, but gets {received}, {describe(target)}: write a loss"
                 f" {signature}, or remove `loss` and let the model's output have a .loss"
@@ -226,8 +274,22 @@ def _explain_loss(scene: Scene, error: BaseException) -> str:
         reason = misfit(loss_fn, output, target)
         if reason:
             return f"loss: {reason}"
-    target_name = "the batch" if by_keys else "y"
-    return f"loss: {name} failed; the output is {describe(output)}, {target_name} is {describe(target)}"
+    target_name = "the batch" if whole else "y"
+    message = f"loss: {name} failed; the output is {describe(output)}, {target_name} is {describe(target)}"
+    return f"{message}. If it needs another part of the batch, such as the input: {_way_out(batch)}"
+
+
+def _explain_own_loss(scene: Scene) -> str:
+    """Explain a failure inside a user's function that computes the loss from the model and the batch."""
+    if not scene.calls:
+        name = loss_name(users_function(scene.variables["loss_fn"]))
+        return f"loss: {name} failed on the batch, which is {describe(scene.variables['batch'])}"
+    layer, args, _ = scene.calls[-1]
+    if len(args) == 2 and all(isinstance(value, Tensor) for value in args):
+        reason = misfit(layer, *args)
+        if reason:
+            return f"loss: {reason}"
+    return _explain_model(scene)
 
 
 def _why_not_callable(

@@ -11,9 +11,10 @@ from lrfind.catalog import SCHEDULES, optimizer_named
 from lrfind.config.arguments import is_epochs
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, load, resolve
-from lrfind.config.sections import Component, OptimizerSection, name_only
-from lrfind.errors import counted
-from lrfind.views.snippets.lines import INDENT, Code, assigned, import_lines, keywords, value
+from lrfind.config.sections import Component, OptimizerSection
+from lrfind.config.shapes import parts_of, reacting_part
+from lrfind.schedules.functions import warmup_steps
+from lrfind.views.snippets.lines import Code, assigned, import_lines, keywords, value
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,26 @@ class Scheduler:
     Attributes:
         imports: the import lines.
         lines: the lines that make `scheduler`; empty where the lr is constant.
-        call: the call that the training loop makes.
-        when: when the training loop makes this call.
+        calls: the calls that the training loop makes, each with when it makes it.
     """
 
     imports: Sequence[str] = ()
     lines: Sequence[str] = ()
-    call: str = "scheduler.step()"
-    when: str = "after every optimizer.step()"
+    calls: Sequence[str] = ("scheduler.step() after every optimizer.step()",)
+
+
+@dataclass(frozen=True)
+class Length:
+    """The number of steps of the training.
+
+    Attributes:
+        steps: the number as lrfind trained it.
+        fixed: whether the config gives this number. If not, the number follows from the user's loader, and
+            the lines compute with the variable `steps`.
+    """
+
+    steps: int
+    fixed: bool
 
 
 def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
@@ -38,16 +51,19 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
 
     Args:
         experiment: the experiment with the schedule.
-        steps: the number of steps of the training.
+        steps: the number of steps of the training, as lrfind trained it.
     """
     # Schedules that are not functions of the step.
     schedule, section = experiment.training.schedule, experiment.optimizer
+    length = Length(steps, fixed=experiment.training.epochs is None)
     if schedule.name == "constant":
         return Scheduler()
-    schedule_row = SCHEDULES.get(schedule.name)
-    if schedule_row is not None and schedule_row.snippet is not None:
-        reacting: Scheduler = load(schedule_row.snippet)(experiment)
-        return reacting
+    reacting = reacting_part(schedule)
+    if reacting is not None:
+        path = SCHEDULES[reacting.name].snippet
+        assert path is not None  # every schedule that reacts has one
+        reacting_scheduler: Scheduler = load(path)(experiment, reacting, length)
+        return reacting_scheduler
 
     # A schedule can move the momentum only if all groups of the optimizer have one.
     row = optimizer_named(section.name)
@@ -55,12 +71,12 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     has_momentum = has_momentum and all(group.args.get("momentum", 1) for group in section.param_groups)
 
     # torch's own scheduler, where there is one for these arguments.
-    if ":" not in schedule.name and not any(map(_in_epochs, schedule.args.values())):
-        settings = _settings(schedule)
+    if ":" not in schedule.name and not has_epochs(schedule.args):
+        settings = settings_of(schedule)
         if schedule.name == "one_cycle":
             if settings["rise"] * steps > 1:  # With a shorter rise, torch divides by zero.
                 return _one_cycle(settings, section, has_momentum or "momentum" in schedule.args)
-        elif (scheduler := _of_torch(schedule.name, settings, steps, section)) is not None:
+        elif (scheduler := _of_torch(schedule.name, settings, length, section)) is not None:
             return scheduler
 
     # Else a table of the multipliers of all steps.
@@ -68,12 +84,14 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     return _of_table(schedule, moves_momentum=cycles and has_momentum and _can_move_momentum(schedule))
 
 
-def _in_epochs(setting: Any) -> bool:
+def has_epochs(setting: Any) -> bool:
     """Return whether a setting, or a part of it, is a length in epochs."""
-    return any(map(_in_epochs, setting)) if isinstance(setting, list | tuple) else is_epochs(setting)
+    if isinstance(setting, dict):
+        return any(map(has_epochs, setting.values()))
+    return any(map(has_epochs, setting)) if isinstance(setting, list | tuple) else is_epochs(setting)
 
 
-def _settings(schedule: Component) -> dict[str, Any]:
+def settings_of(schedule: Component) -> dict[str, Any]:
     """Return all arguments of one of lrfind's schedules, with the defaults of those that are not set."""
     parameters = inspect.signature(resolve(import_path("schedule", schedule.name))).parameters.values()
     defaults = {
@@ -84,21 +102,43 @@ def _settings(schedule: Component) -> dict[str, Any]:
     return defaults | schedule.args
 
 
-def _length_in_steps(length: float, steps: int, least: int = 0) -> int:
-    """Return a length in steps; a share gives at least `least`. See `lrfind.schedules.functions`."""
-    return length if isinstance(length, int) else max(least, round(length * steps))
+def steps_of(setting: float, length: Length, before: str = "", least: int = 0) -> str:
+    """Return a length of a schedule as Python; a share gives at least `least` steps.
+
+    Args:
+        setting: a number of steps, or a share of the steps after `before`.
+        length: the length of the training.
+        before: the number of steps before, as Python; "" for none.
+        least: the smallest number of steps that a share gives.
+    """
+    if isinstance(setting, int):
+        return str(setting)
+    if length.fixed:
+        return str(max(least, round(setting * (length.steps - int(before or 0)))))
+    rounded = f"round({setting!r} * {f'(steps - {before})' if before else 'steps'})"
+    return f"max({least}, {rounded})" if least else rounded
+
+
+def _after(before: str, length: Length) -> str:
+    """Return the number of steps after `before` steps, as Python; "" for none."""
+    if length.fixed:
+        return str(length.steps - int(before or 0))
+    return f"steps - {before}" if before else "steps"
 
 
 def _of_torch(
-    name: str, settings: Mapping[str, Any], steps: int, section: OptimizerSection
+    name: str, settings: Mapping[str, Any], length: Length, section: OptimizerSection
 ) -> Scheduler | None:
     """Return torch's scheduler for a schedule with a warmup; None where torch has none."""
     if "warmup" not in settings:
         return None
-    warmup = _length_in_steps(settings["warmup"], steps)
-    steps_after = steps - warmup
+    # The length of the warmup: a number, or a variable where the number follows from the user's loader.
+    rise, warmup_lines = _warmup_of(settings["warmup"], length)
+    steps_after = _after(rise, length)
 
     # The scheduler after the warmup.
+    lowest = [f"eta_min={settings['end']!r} * peak"] if settings.get("end") else []
+    can_end = not lowest or not section.param_groups  # torch has one lowest lr for all groups
     if name == "linear_warmup":
         main = None
     elif name == "linear":
@@ -106,21 +146,25 @@ def _of_torch(
             "LinearLR",
             ["start_factor=1.0", f"end_factor={settings['end']!r}", f"total_iters={steps_after}"],
         )
-    elif name == "cosine" and (settings["end"] == 0 or not section.param_groups):
-        lowest = [f"eta_min={settings['end']!r} * peak"] if settings["end"] else []
+    elif name == "cosine" and can_end:
         main = ("CosineAnnealingLR", [f"T_max={steps_after}", *lowest])
+    elif name == "cosine_restarts" and can_end and settings["growth"] >= 1 and settings["growth"] % 1 == 0:
+        period = steps_of(settings["period"], length, rise, 1)
+        growth = [f"T_mult={int(settings['growth'])}"] if settings["growth"] > 1 else []
+        main = ("CosineAnnealingWarmRestarts", [f"T_0={period}", *growth, *lowest])
     elif name == "step_decay":
-        every = _length_in_steps(settings["every"], steps_after, 1)
+        every = steps_of(settings["every"], length, rise, 1)
         main = ("StepLR", [f"step_size={every}", f"gamma={settings['factor']!r}"])
     elif name == "multi_step":
-        milestones = sorted(_length_in_steps(length, steps_after, 1) for length in settings["at"])
+        milestones = [Code(steps_of(border, length, rise, 1)) for border in settings["at"]]
+        if length.fixed:
+            milestones.sort(key=int)
         main = ("MultiStepLR", [f"milestones={milestones}", f"gamma={settings['factor']!r}"])
     else:
         return None
 
     # The warmup before it, and the imports of both.
-    rise = ("LinearLR", [f"start_factor=1 / {warmup + 1}", f"total_iters={warmup}"])
-    parts = [part for part in (rise if warmup else None, main) if part is not None]
+    parts = [part for part in (rise_of(rise) if rise else None, main) if part is not None]
     names = sorted({name for name, _ in parts} | ({"SequentialLR"} if len(parts) > 1 else set()))
     imports = [f"from torch.optim.lr_scheduler import {', '.join(names)}"]
 
@@ -129,14 +173,33 @@ def _of_torch(
         return Scheduler()
     if len(parts) == 1:
         ((name, arguments),) = parts
-        return Scheduler(imports, assigned("scheduler", name, ["optimizer", *arguments]))
+        return Scheduler(imports, [*warmup_lines, *assigned("scheduler", name, ["optimizer", *arguments])])
     calls = [f"{name}({', '.join(['optimizer', *arguments])})" for name, arguments in parts]
     lines = [
+        *warmup_lines,
         f"warmup = {calls[0]}",
         f"decay = {calls[1]}",
-        f"scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[{warmup}])",
+        f"scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[{rise}])",
     ]
     return Scheduler(imports, lines)
+
+
+def _warmup_of(setting: float, length: Length) -> tuple[str, list[str]]:
+    """Return the number of steps of a warmup as Python, "" for none, and the lines that it needs."""
+    if not warmup_steps(setting, length.steps):
+        return "", []
+    rise = steps_of(setting, length)
+    return ("warmup_steps", [f"warmup_steps = {rise}"]) if "steps" in rise else (rise, [])
+
+
+def rise_of(steps: str) -> tuple[str, list[str]]:
+    """Return torch's scheduler of a warmup, and its arguments.
+
+    >>> rise_of("4"), rise_of("warmup_steps")[1][0]
+    (('LinearLR', ['start_factor=1 / 5', 'total_iters=4']), 'start_factor=1 / (warmup_steps + 1)')
+    """
+    count = str(int(steps) + 1) if steps.isdecimal() else f"({steps} + 1)"
+    return "LinearLR", [f"start_factor=1 / {count}", f"total_iters={steps}"]
 
 
 def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moves_momentum: bool) -> Scheduler:
@@ -162,7 +225,10 @@ def _one_cycle(settings: Mapping[str, Any], section: OptimizerSection, moves_mom
         arguments += [f"max_momentum={highest!r}", f"base_momentum={lowest!r}"]
     return Scheduler(
         ["from torch.optim.lr_scheduler import OneCycleLR"],
-        assigned("scheduler", "OneCycleLR", arguments),
+        [
+            *assigned("scheduler", "OneCycleLR", arguments),
+            "# OneCycleLR raises an error if it is called more than `steps` times.",
+        ],
     )
 
 
@@ -174,7 +240,7 @@ def _can_move_momentum(schedule: Component) -> bool:
 
 def _of_table(schedule: Component, *, moves_momentum: bool) -> Scheduler:
     """Return a `LambdaLR` over the multipliers of all steps, for any function of the step."""
-    imports, multipliers = _multipliers(schedule)
+    imports, multipliers = multipliers_of(schedule)
     note = [
         "# The schedule also moves the momentum; this scheduler does not.",
         f"# lrfind.schedules.functions.{schedule.name}_momentum returns the momentum of every step.",
@@ -189,7 +255,7 @@ def _of_table(schedule: Component, *, moves_momentum: bool) -> Scheduler:
     )
 
 
-def _multipliers(schedule: Component) -> tuple[list[str], list[str]]:
+def multipliers_of(schedule: Component) -> tuple[list[str], list[str]]:
     """Return the import lines, and the lines that make `multipliers`, which has an entry for every step."""
     module, _, attribute = import_path("schedule", schedule.name).partition(":")
     imports, name = import_lines(module, attribute)
@@ -209,8 +275,7 @@ def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
     if schedule.name != "join":
         return [], keywords(schedule.args)
     imports, parts = list[str](), list[Code]()
-    for entry in schedule.args["parts"]:
-        part = Component.model_validate(name_only(entry))
+    for part in parts_of(schedule):
         function_imports, name = import_lines(*import_path("schedule", part.name).split(":"))
         part_imports, arguments = _arguments(part)
         imports += [*function_imports, *part_imports]
@@ -219,40 +284,3 @@ def _arguments(schedule: Component) -> tuple[list[str], list[str]]:
             call = f"np.array([{name}({', '.join(['int(number)', 'steps', *arguments])}) for number in step])"
         parts.append(Code(f"lambda step, steps: {call}"))
     return imports, keywords(schedule.args | {"parts": parts})
-
-
-def plateau_scheduler(experiment: Experiment) -> Scheduler:
-    """Return torch's `ReduceLROnPlateau`, with the lowest lr of each param group."""
-    settings = _settings(experiment.training.schedule)
-    lowest = settings.pop("min_lr")
-    multipliers = [group.lr_multiplier for group in experiment.optimizer.param_groups if not group.frozen]
-    if multipliers:
-        lowest = [lowest * multiplier for multiplier in (*multipliers, 1.0)]
-    every = experiment.training.eval_every
-    assert every is not None  # The config requires it for this schedule.
-    return Scheduler(
-        ["from torch.optim.lr_scheduler import ReduceLROnPlateau"],
-        assigned("scheduler", "ReduceLROnPlateau", ["optimizer", *keywords(settings | {"min_lr": lowest})]),
-        call="scheduler.step(validation_loss)",
-        when=f"after every {counted(every, 'step')}",
-    )
-
-
-def grad_norm_scheduler(experiment: Experiment) -> Scheduler:
-    """Return the lines of a function that lowers the lr with lrfind's `grad_norm`."""
-    arguments = ", ".join(["norms", "peak", *keywords(experiment.training.schedule.args)])
-    return Scheduler(
-        ["from lrfind.schedules.reactive import grad_norm"],
-        [
-            'peaks = [group["lr"] for group in optimizer.param_groups]',
-            "norms = []  # the norm of the whole gradient at every step so far",
-            "",
-            "def lower_lr(norm):",
-            f"{INDENT}norms.append(float(norm))",
-            f"{INDENT}for group, lr in zip(optimizer.param_groups, peaks):",
-            f'{INDENT * 2}group["lr"] = lr * grad_norm({arguments})',
-            "",
-        ],
-        call="lower_lr(norm)",
-        when="before every optimizer.step(), with the norm of the whole gradient",
-    )

@@ -17,7 +17,9 @@ from lrfind.views.snippets.schedulers import scheduler_of
 def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     """Return Python lines that make `optimizer` and `scheduler` for a `model`, at the lr of the answer.
 
-    The user's script must define `model` and, if the schedule has a length in epochs, `loader`.
+    The user's script must define `model`. If the training or its schedule has a length in epochs, it must
+    also define `loader`, and the lines count the batches of this loader: it may have a last, smaller batch,
+    which lrfind leaves out.
 
     Args:
         experiment: the experiment that the lr is for.
@@ -39,7 +41,7 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     body = [
         *_trust(summary),
         f"peak = {_rounded(suggestion['lr'])}",
-        f"steps = {steps}  # {_meaning_of_steps(accumulate)}",
+        f"steps = {_steps(experiment.training, steps)}  # {_meaning_of_steps(accumulate)}",
         *(["steps_per_epoch = len(loader)" + _per_step(accumulate)] if uses_epochs else []),
         *optimizer,
         *scheduler.lines,
@@ -48,9 +50,10 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     # Comments that say what the training loop must do.
     comments = ["# The lr stays at its peak, so there is no scheduler."]
     if scheduler.lines:
-        comments = [f"# In the training loop, call {scheduler.call} {scheduler.when}."]
+        comments = [f"# In the training loop, call {call}." for call in scheduler.calls]
     comments += _other_settings(experiment.training)
-    imports = sorted({"import torch", *optimizer_imports, *scheduler.imports}, key=_import_order)
+    rounding = ["import math"] if any("math." in line for line in body) else []
+    imports = sorted({"import torch", *rounding, *optimizer_imports, *scheduler.imports}, key=_import_order)
     return "\n".join([*imports, "", *body, *comments])
 
 
@@ -72,7 +75,8 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
 def _import_order(line: str) -> tuple[bool, bool, bool, str]:
     """Return a key that sorts imports: the standard library, numpy and torch, then lrfind and the user's."""
     top = line.split()[1].partition(".")[0]
-    return top != "fnmatch", top not in ("fnmatch", "numpy", "torch"), line.startswith("from"), line
+    standard = top in ("fnmatch", "math")
+    return not standard, not standard and top not in ("numpy", "torch"), line.startswith("from"), line
 
 
 def _rounded(lr: float) -> float:
@@ -83,6 +87,19 @@ def _rounded(lr: float) -> float:
 def _per_step(accumulate: int) -> str:
     """Return the end of an expression that turns a number of batches into a number of steps."""
     return "" if accumulate == 1 else f" / {accumulate}"
+
+
+def _steps(training: TrainingSection, steps: int) -> str:
+    """Return the number of optimizer steps of a training as Python.
+
+    For a training in epochs, this is the largest number that a usual loop takes over the user's loader.
+    """
+    if training.epochs is None:
+        return str(steps)
+    batches = "len(loader)"
+    if training.accumulate > 1:
+        batches = f"math.ceil(len(loader) / {training.accumulate})"
+    return batches if training.epochs == 1 else f"{training.epochs} * {batches}"
 
 
 def _meaning_of_steps(accumulate: int) -> str:

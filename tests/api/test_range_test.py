@@ -215,6 +215,7 @@ def held_in(criterion: nn.Module) -> list[Any]:
     ]
 
 
+@pytest.mark.filterwarnings("ignore:the loss has weights")
 @pytest.mark.parametrize("which", range(5))
 def test_modules_that_a_loss_function_holds_are_put_back(which: int) -> None:
     world, criterion = World("adam"), nn.BatchNorm1d(3)
@@ -251,8 +252,11 @@ def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
         ({"model": len}, "model must be a torch module; found an object of type builtin"),
         ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found an object of type type"),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, "none of the model's parameters"),
-        ({"loader": data()}, "wrap it in a DataLoader"),
-        ({"loader": 5}, "loader must yield batches; found an object of type int"),
+        ({"data": data()}, "wrap it in a DataLoader"),
+        (
+            {"data": 5},
+            "data must yield batches, or be a function that returns the next one; found an object of type int",
+        ),
     ],
 )
 def test_what_no_test_can_be_made_of_is_refused(swap: dict[str, Any], message: str) -> None:
@@ -261,7 +265,7 @@ def test_what_no_test_can_be_made_of_is_refused(swap: dict[str, Any], message: s
         "model": world.model,
         "optimizer": world.optimizer,
         "loss_fn": world.loss_fn,
-        "loader": world.loader,
+        "data": world.loader,
     }
     with pytest.raises(lrfind.UsageError, match=message):
         lrfind.range_test(**(parts | swap))

@@ -1,0 +1,342 @@
+"""`find` and `range_test` in Python, for a model and a loss, or for a whole training step, of your own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from lrfind.analysis.lanes import Shape
+from lrfind.analysis.recommendation import recommend
+from lrfind.analysis.verification import moved_answer
+from lrfind.api.results import RangeTest, Recommendation
+from lrfind.catalog import Precision, Spacing, optimizer_named
+from lrfind.config.experiment import section_of
+from lrfind.config.sections import FindSection, RangeTestSection, TrainingSection
+from lrfind.errors import NoSuggestion, UsageError
+from lrfind.experiments import range_test as ramping
+from lrfind.experiments.find import probe_rates, verify_rate
+from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.problem.batches import LossFn
+from lrfind.problem.objects import (
+    Objects,
+    from_objects,
+    model_objects,
+    step_objects,
+    warn_before_the_first_step,
+)
+from lrfind.problem.problem import Problem, recipe_of
+from lrfind.problem.rates import groups_of, innermost, ratios_in_words
+from lrfind.problem.setup import Recipe
+from lrfind.problem.snapshot import Snapshot, preserved
+from lrfind.training.ranks import is_first_rank, rank_count, together
+from lrfind.training.watch import Watch
+from lrfind.views.progress import call_progress
+
+T = TypeVar("T")
+
+
+def range_test(
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss_fn: LossFn | None = None,
+    data: Iterable[Any] | Callable[[], Any] | None = None,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    step: Callable[[Any], Any] | None = None,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+    keep: Sequence[Any] = (),
+    score: Callable[[Any], Any] | None = None,
+    start_lr: float = 1e-6,
+    end_lr: float = 10.0,
+    steps: int = 100,
+    spacing: Spacing = "exponential",
+    seeds: int = 1,
+    seed: int = 0,
+    grad_norm: bool = False,
+    held_out_batch: Any = None,
+    looks: int = 10,
+    accumulate: int = 1,
+    precision: Precision = "float32",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    progress: bool = True,
+) -> RangeTest:
+    """Run an lr range test; afterwards everything is as it was, bit for bit.
+
+    These are restored, also after an exception: the model (weights, buffers, modes, hooks), the optimizer
+    (state, lrs), `.grad`, the random state of Python, NumPy and torch, the state of the loader, whatever the
+    loss, the step and the hooks refer to, and the thread count; see `problem.snapshot.Snapshot`.
+
+    Args:
+        model: the model. If it is in train mode, every submodule keeps its mode; otherwise, the whole model
+            is put in train mode.
+        optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
+            lrs, and the reported lr is that of the first group whose lr is not zero.
+        loss_fn: a function of (output, y), or of (output, batch) for dict batches; with None, the
+            loss is the output's `.loss`. See `problem.batches.output_and_loss` for all forms of a batch.
+        data: a loader or another iterable of batches that can be read again and again, or a function that
+            returns the next batch.
+        loss: a function of a batch that returns the loss, in place of `loss_fn`.
+        step: a function of a batch that takes a whole training step and returns the loss before it, in place
+            of `model`, `optimizer` and `loss_fn`.
+        optimizers: the optimizers that `step` uses.
+        keep: further objects that `step` changes, if its variables and hooks do not refer to them.
+        score: a function of a batch that returns the number to lower, where the loss of `step` does not tell.
+        start_lr: the lr of the first step.
+        end_lr: the lr of the last step, unless the loss diverges before.
+        steps: T, the number of optimizer steps of a lane.
+        spacing: the spacing of the lrs, "exponential" or "linear".
+        seeds: the number of lanes. Each lane has its own batch order (if the loader shuffles) and dropout
+            masks; all of them start from the model's weights.
+        seed: the seed of the first lane.
+        grad_norm: whether to record the Euclidean norm of the gradient too.
+        held_out_batch: a batch whose loss, in evaluation mode, is recorded at every step too.
+        looks: the number of looks at the gradient of every layer in a lane, at least 40 steps apart; 0 for
+            none. A look needs memory for three copies of the trained weights.
+        accumulate: the number of batches whose gradients make one step.
+        precision: the precision of forward and backward passes; "float16" comes with a `GradScaler`.
+        clip_norm: the largest norm of the gradient; None for no limit.
+        clip_value: the largest absolute value of a number in the gradient; None for no limit.
+        progress: whether to show progress on stderr when the call takes more than a second.
+
+    Raises:
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    section = section_of(
+        RangeTestSection,
+        start_lr=start_lr,
+        end_lr=end_lr,
+        steps=steps,
+        seeds=seeds,
+        spacing=spacing,
+        grad_norm=grad_norm,
+    )
+    if type(looks) is not int or looks < 0:
+        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    _check_seed(seed)
+    recipe = _recipe(accumulate, precision, clip_norm, clip_value)
+    objects = _objects(
+        model, optimizer, loss_fn, data, loss, step, optimizers, keep, score, recipe, held_out_batch
+    )
+    if objects.own_step is not None:
+        looks = 0
+        if grad_norm or held_out_batch is not None:
+            raise UsageError("grad_norm and held_out_batch: lrfind measures neither in a step of your own.")
+    kinds = [optimizer_named(type(inner).__name__) for inner in innermost(objects.optimizers)]
+    adaptive = any(row is not None and row.adaptive for row in kinds)
+
+    def ramp(problem: Problem) -> RangeTest:
+        with call_progress(progress and is_first_rank()) as watch:
+            lanes = ramping.range_test(problem, section, seed, looks=looks, watch=watch)
+        return RangeTest(lanes, adaptive, _notes(objects))
+
+    return _on_all_ranks(objects, ramp)
+
+
+def find(
+    model: nn.Module | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    loss_fn: LossFn | None = None,
+    data: Iterable[Any] | Callable[[], Any] | None = None,
+    *,
+    loss: Callable[[Any], Any] | None = None,
+    step: Callable[[Any], Any] | None = None,
+    optimizers: Sequence[torch.optim.Optimizer] = (),
+    keep: Sequence[Any] = (),
+    score: Callable[[Any], Any] | None = None,
+    steps: int | None = None,
+    schedule: Any = "constant",
+    budget: int | None = None,
+    max_seconds: float | None = None,
+    seeds: int = 1,
+    seed: int = 0,
+    accumulate: int = 1,
+    precision: Precision = "float32",
+    clip_norm: float | None = None,
+    clip_value: float | None = None,
+    verify: bool = False,
+    verify_seeds: int = 3,
+    progress: bool = True,
+) -> Recommendation:
+    """Find the learning rate to train with; afterwards everything is as it was, bit for bit.
+
+    Short probes train at constant rates, all from the model's weights and on the same batches; see
+    `analysis.probe_search.ProbeSearch` and `analysis.recommendation.recommend`. `range_test` lists what is
+    restored.
+
+    Under `torch.distributed`, all ranks call `find` and get the same answer, which is for the global batch.
+
+    Args:
+        model: see `range_test`.
+        optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
+            lrs, and the recommended lr is that of the first group whose lr is not zero.
+        loss_fn: see `range_test`.
+        data: see `range_test`.
+        loss: see `range_test`.
+        step: see `range_test`. The lr is set before each optimizer step; a scheduler in it has no effect.
+        optimizers: see `range_test`.
+        keep: see `range_test`.
+        score: see `range_test`.
+        steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
+        schedule: the schedule of the planned training. The recommended lr is its peak. One of these: a name
+            from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
+            steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
+            of torch, or a function that makes one from an optimizer.
+        budget: the largest number of gradient steps for all probes together; T when omitted, at most 800.
+        max_seconds: roughly the largest number of seconds for all probes together.
+        seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
+            dropout masks.
+        seed: the first seed.
+        accumulate: the number of batches whose gradients make one step.
+        precision: see `range_test`.
+        clip_norm: see `range_test`.
+        clip_value: see `range_test`.
+        verify: whether whole trainings at a third of the rate, at the rate and at three times the rate then
+            verify it.
+        verify_seeds: the number of these trainings at each of the three rates.
+        progress: see `range_test`.
+
+    Raises:
+        NoSuggestion: if no rate can be recommended; the exception has `.reason` and `.cost`.
+        UsageError: if an argument is out of range, or batches, model and loss do not fit together.
+    """
+    recipe = _recipe(accumulate, precision, clip_norm, clip_value)
+    objects = _objects(model, optimizer, loss_fn, data, loss, step, optimizers, keep, score, recipe)
+    section = section_of(
+        FindSection,
+        seeds=seeds,
+        budget=budget,
+        max_seconds=max_seconds,
+        verify=verify,
+        verify_seeds=verify_seeds,
+        lanes="auto" if objects.stackable else "single",
+    )
+    _check_seed(seed)
+    length = planned_steps(steps, data, accumulate)
+    shape = planned_shape(schedule, length, objects.optimizers, steps_per_epoch(data, accumulate))
+    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+
+    def probe(problem: Problem) -> Recommendation:
+        with call_progress(progress and is_first_rank()) as watch:
+            probing = probe_rates(problem, section, seed, training, watch=watch)
+            answer = recommend(probing.results, training, probing.cost)
+            best = Recommendation(
+                **vars(answer),
+                training=training,
+                results=probing.results,
+                lanes=probing.lanes,
+                notes=_notes(objects),
+            )
+            return _verified(best, problem, section, seed, shape, watch) if verify else best
+
+    return _on_all_ranks(objects, probe)
+
+
+def _objects(
+    model: Any,
+    optimizer: Any,
+    loss_fn: Any,
+    data: Any,
+    loss: Any,
+    step: Any,
+    optimizers: Any,
+    keep: Any,
+    score: Any,
+    recipe: Recipe,
+    held_out_batch: Any = None,
+) -> Objects:
+    """Put together what the user gives: a model with its loss, or a whole step.
+
+    Raises:
+        UsageError: if both are given, or neither, or one of the objects is wrong.
+    """
+    if step is None:
+        if optimizers or keep or score:
+            raise UsageError("optimizers, keep and score belong to step; give the step too.")
+        return model_objects(model, optimizer, loss_fn, data, loss, recipe, held_out_batch)
+    if loss is not None or loss_fn is not None:
+        raise UsageError("step and loss: give only one; a step computes its loss itself and returns it.")
+    if recipe != Recipe():
+        raise UsageError(
+            "accumulate, precision, clip_norm and clip_value: a step of your own does these itself; leave"
+            " them out."
+        )
+    kept = [*keep] if isinstance(keep, list | tuple | set) else [keep]
+    used = optimizers or ([optimizer] if optimizer is not None else [])
+    return step_objects(step, data, used, kept if model is None else [*kept, model], score)
+
+
+def _recipe(accumulate: Any, precision: Any, clip_norm: Any, clip_value: Any) -> Recipe:
+    """Return how a step is made of batches.
+
+    Raises:
+        UsageError: if one of the arguments is out of range.
+    """
+    return recipe_of(
+        section_of(
+            TrainingSection,
+            steps=1,
+            accumulate=accumulate,
+            precision=precision,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
+        )
+    )
+
+
+def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
+    """Do some work on a user's problem, on all ranks, and restore everything afterwards."""
+    snapshots: list[Snapshot] = []
+
+    def on_this_rank() -> T:
+        with preserved(objects.trained, [objects.data], kept=objects.kept) as snapshot:
+            snapshots.append(snapshot)
+            warn_before_the_first_step(objects, snapshot)
+            return work(from_objects(objects, snapshot))
+
+    def undo() -> None:
+        for snapshot in snapshots:
+            snapshot.give_up()
+
+    return together(on_this_rank, undo)
+
+
+def _notes(objects: Objects) -> list[str]:
+    """Return what to know about a rate: the param group it is for, and the batch that it is for."""
+    notes = []
+    ratios = ratios_in_words(groups_of(objects.optimizers))
+    if ratios is not None:
+        notes.append(f"{ratios}.")
+    if (count := rank_count()) > 1:
+        notes.append(f"The rate is for the batches of all {count} ranks together.")
+    return notes
+
+
+def _verified(
+    best: Recommendation,
+    problem: Problem,
+    section: FindSection,
+    seed: int,
+    shape: Shape,
+    watch: Watch,
+) -> Recommendation:
+    """Return a recommendation that whole trainings verified, and moved if another rate was better.
+
+    Raises:
+        NoSuggestion: if no training learned anything.
+    """
+    verdict, trainings = verify_rate(problem, best.lr, best.training.steps, shape, section, seed, watch=watch)
+    cost = best.cost + sum(lane.lr.size for lane in trainings)
+    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr)
+    if changes and changes["lr"] is None:
+        raise NoSuggestion(changes["reason"], cost)
+    return replace(best, **changes, cost=cost, verdict=verdict, trainings=trainings)
+
+
+def _check_seed(seed: int) -> None:
+    if type(seed) is not int or not 0 <= seed < 2**32:
+        raise UsageError(f"seed: must be a whole number from 0 to {2**32 - 1}; found {seed!r}.")

@@ -1,0 +1,169 @@
+"""The results of `find` and `range_test` in Python: the answer, its evidence, and `apply`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lrfind.analysis.curves import Array, Curve
+from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
+from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.probing import ProbeResult, probe_rows
+from lrfind.analysis.recommendation import Answer, PlannedTraining
+from lrfind.analysis.suggestions import Suggestion, suggest_over
+from lrfind.analysis.verification import Verdict
+from lrfind.catalog import DEFAULT_METHOD
+from lrfind.problem.rates import apply_lr, groups_of
+from lrfind.runs.summaries.methods import ask
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, repr=False)
+class RangeTest:
+    """The result of a range test.
+
+    Attributes:
+        lanes: one result for each seed: lr, loss, outcome.
+        adaptive: whether the optimizer divides a gradient by the size of past gradients, as Adam's family
+            does.
+        notes: what to know about the test, in sentences.
+    """
+
+    lanes: Sequence[LaneResult]
+    adaptive: bool = False
+    notes: Sequence[str] = ()
+
+    def __repr__(self) -> str:
+        lr = self.lanes[0].lr
+        return (
+            f"RangeTest({len(self.lanes)} lanes, {len(self.lr)} steps, lr {lr[0]:.3g} to {self.lr[-1]:.3g})"
+        )
+
+    @property
+    def curves(self) -> list[Curve]:
+        """The loss against lr, one curve for each seed."""
+        return [lane.curve for lane in self.lanes]
+
+    @property
+    def lr(self) -> Array:
+        """(T,) the lrs that the optimizer used, up to the last one that every seed reached."""
+        return min((lane.lr for lane in self.lanes), key=len)
+
+    @property
+    def loss(self) -> Array:
+        """(T,) the loss before the update that uses lr[t]; the median if there are several seeds."""
+        reached = len(self.lr)
+        median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
+        return median
+
+    def suggest(self, method: str = DEFAULT_METHOD) -> Suggestion:
+        """Ask a suggestion method; with several seeds, return the median and the spread of their answers.
+
+        Args:
+            method: a name from `lrfind ls methods`.
+
+        Raises:
+            NoSuggestion: if the curves have no answer; `.reason` says why.
+        """
+        return suggest_over(self.curves, method)
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure."""
+        from lrfind.views.plots.range_test import draw_range_test, view_range_test
+
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+        answer = ask(self.curves, DEFAULT_METHOD, raw=True)
+        edge = ask(self.curves, "edge", raw=True)["lr"]
+        return draw_range_test(view_range_test(self.curves, answer, edge), ax)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """The problems of the gradients, and what to try; empty if there are none."""
+        looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
+        return diagnose(looks, adaptive=self.adaptive)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row for each lane and step, with the columns of steps.csv."""
+        from lrfind.runs.tables import steps_frame
+
+        return steps_frame(list(self.lanes))
+
+
+@dataclass(frozen=True)
+class Recommendation(Answer):
+    """The learning rate to train with, and the probes that recommend it.
+
+    Attributes:
+        training: the planned training.
+        results: the results of probing, one for each seed.
+        lanes: the probes of all seeds, and the untouched models at lr 0.
+        notes: what to know about the rate, in sentences: which param group it is for, for example.
+        verdict: what whole trainings said of the rate of the probes; None if they were not requested.
+        trainings: these trainings.
+    """
+
+    training: PlannedTraining
+    results: Sequence[ProbeResult]
+    lanes: Sequence[LaneResult]
+    notes: Sequence[str] = ()
+    verdict: Verdict | None = None
+    trainings: Sequence[LaneResult] = ()
+
+    def __repr__(self) -> str:
+        return (
+            f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
+            f" confidence={self.confidence!r}, cost={self.cost}): {' '.join([self.reason, *self.notes])}"
+            f" Set it with best.apply(optimizer), or best.apply(optimizer, scheduler)."
+        )
+
+    def apply(self, optimizer: Any, scheduler: Any = None) -> None:
+        """Give the rate to an optimizer, and to its scheduler, as if they had been created with it.
+
+        Every param group gets its share: the groups keep the ratios of their lrs. `initial_lr`, the base and
+        highest lrs of the scheduler, and the lr of the current step are scaled with it.
+
+        Args:
+            optimizer: the optimizer that was given to `find`, or one with the same param groups; several
+                optimizers as a list. Changed in place.
+            scheduler: its scheduler, or a list of several, if they exist already. Changed in place.
+
+        Raises:
+            UsageError: if the scheduler keeps its lrs in a way that is not known.
+        """
+        optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+        scheduled = any("initial_lr" in group for group in groups_of(optimizers))
+        apply_lr(self.lr, optimizers, scheduler)
+        if scheduled and scheduler is None:
+            warnings.warn(
+                "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to"
+                " use it, give it too: best.apply(optimizer, scheduler).",
+                stacklevel=2,
+            )
+
+    @property
+    def evidence(self) -> pd.DataFrame:
+        """One row for each probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
+        import pandas as pd
+
+        return pd.DataFrame(probe_rows(self.results))
+
+    def plot(self, ax: Axes | None = None) -> Axes:
+        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure."""
+        from lrfind.views.plots.find import draw_find, view_find
+
+        rows = probe_rows(self.results)
+        if ax is None:
+            import matplotlib.pyplot as plt
+
+            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
+        return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)

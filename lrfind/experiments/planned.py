@@ -1,0 +1,181 @@
+"""Planned trainings: the number of steps and the course of the lr, from whatever a user has for them."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrfind.analysis.curves import Array
+from lrfind.analysis.lanes import Shape
+from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.catalog import TRANSFORMERS_SCHEDULES, optimizer_named
+from lrfind.config.sections import Component
+from lrfind.config.shapes import shape_of
+from lrfind.errors import UsageError, in_one_line
+from lrfind.problem.rates import groups_of, innermost, peak_lrs
+from lrfind.problem.snapshot import Snapshot
+
+
+def planned_training(optimizers: Sequence[Any], steps: int, mean_multiplier: float) -> PlannedTraining:
+    """Describe the training for which a rate is looked for.
+
+    Args:
+        optimizers: its optimizers; the first innermost one whose lr is not 0 decides the family.
+        steps: T.
+        mean_multiplier: the mean of its schedule divided by the peak.
+    """
+    candidates = [
+        (optimizer, group) for optimizer in innermost(optimizers) for group in optimizer.param_groups
+    ]
+    peaks = [peak_lrs([group])[0] for _, group in candidates]
+    optimizer, group = next((c for c, peak in zip(candidates, peaks, strict=True) if peak > 0), candidates[0])
+    name = type(optimizer).__name__.lower()
+    row = optimizer_named(name)
+    momentum = float(group.get("momentum", 0.0)) if row is not None and row.family == "sgd" else 0.0
+    return PlannedTraining(name, steps, momentum, mean_multiplier)
+
+
+def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
+    """Return `steps`, or if it is None the number of steps of an epoch.
+
+    Raises:
+        UsageError: if it is not a whole number, or if it is None and the data has no length.
+    """
+    if steps is None and (epoch := steps_per_epoch(data, accumulate)) is not None:
+        return epoch
+    if steps is None:
+        raise UsageError(
+            "steps: the data has no length; give the number of steps of the training that you plan."
+        )
+    if type(steps) is not int or steps < 1:
+        raise UsageError(f"steps: must be a whole number, 1 or more; found {steps!r}.")
+    return steps
+
+
+def steps_per_epoch(data: Any, accumulate: int) -> int | None:
+    """Return the number of steps of one pass over the data; None if the data has no length."""
+    try:
+        return max(1, len(data) // accumulate)
+    except TypeError:  # a function, or an iterable data set
+        return None
+
+
+def planned_shape(
+    schedule: Any, steps: int, optimizers: Sequence[Any], steps_per_epoch: float | None
+) -> Shape:
+    """Return the course of the lr, as multiples of its peak.
+
+    Args:
+        schedule: one of these: a name; (name, args) or {"name": name, "args": args}; a function of the step
+            that returns the lr or a multiple of it; a scheduler of torch on the training's optimizer; a
+            function or class that makes one from an optimizer. A scheduler takes one step per optimizer step.
+        steps: T.
+        optimizers: the optimizers of the training, to which a scheduler may be attached.
+        steps_per_epoch: the number of steps in an epoch, for lengths such as "2 epochs"; None if not known.
+
+    Raises:
+        UsageError: if it has none of these forms, or fails.
+    """
+    if _is_scheduler(schedule):
+        return Shape(_course_of(lambda _: schedule, steps, optimizers[0]))
+    if callable(schedule):
+        return Shape(_called(schedule, steps))
+    return shape_of(_component(schedule, steps), steps, steps_per_epoch)
+
+
+def _component(schedule: Any, steps: int) -> Component:
+    """Return a schedule given by its name; a cosine without args has a warmup of 5 %, at most half."""
+    name, args = schedule, None
+    if isinstance(schedule, Mapping):
+        name, args = schedule.get("name"), schedule.get("args", {})
+    elif isinstance(schedule, tuple | list) and len(schedule) == 2:
+        name, args = schedule
+    if not isinstance(name, str) or not (args is None or isinstance(args, Mapping)):
+        raise UsageError(
+            "schedule: must be a name from `lrfind ls schedules`, (name, args), a function of the step, or a"
+            f" scheduler of torch; found {schedule!r:.80}."
+        )
+    name = name.value if hasattr(name, "value") else name  # transformers has an enum of names
+    ours, defaults = TRANSFORMERS_SCHEDULES.get(name, (name, {}))
+    if args is None:
+        warmup = min(max(10, round(0.05 * steps)), steps // 2)
+        args = {"warmup": warmup} if name == "cosine" else {}
+    known = {"num_warmup_steps": "warmup", "warmup_steps": "warmup", "num_decay_steps": "decay"}
+    return Component(name=ours, args=defaults | {known.get(key, key): value for key, value in args.items()})
+
+
+def _is_scheduler(value: Any) -> bool:
+    return isinstance(value, torch.optim.lr_scheduler.LRScheduler)
+
+
+def _called(function: Callable[..., Any], steps: int) -> Array:
+    """Return the multiples of the peak of a function of the step, or of one that makes a scheduler."""
+    if not inspect.isclass(function):
+        try:
+            first = function(0)
+        except Exception as error:
+            reason = error
+        else:
+            if isinstance(first, int | float | np.number | torch.Tensor):
+                return _relative([float(first), *(float(function(step)) for step in range(1, steps))])
+            reason = TypeError(f"it returned a {type(first).__name__} for step 0")
+    else:
+        reason = TypeError("it is a class")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+    try:
+        made = function(optimizer)
+    except Exception as error:
+        raise UsageError(
+            "schedule: it must be a function of the step that returns a number, or a function of the"
+            f" optimizer that returns a scheduler of torch. Called with step 0: {in_one_line(reason, 120)}."
+            f" Called with an optimizer: {in_one_line(error, 120)}."
+        ) from error
+    if not _is_scheduler(made):
+        raise UsageError(
+            f"schedule: it must return a number or a scheduler of torch; it returned a {type(made).__name__}."
+        )
+    return _course_of(lambda _: made, steps, optimizer)
+
+
+def _course_of(scheduler_of: Callable[[Any], Any], steps: int, optimizer: Any) -> Array:
+    """Step a scheduler through a training; return the lrs, divided by their peak, and set everything back."""
+    scheduler = scheduler_of(optimizer)
+    if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return np.ones(steps)  # it reacts to the training; until then its lr is constant
+    before = Snapshot([optimizer], kept=[scheduler])
+    groups = groups_of([optimizer])
+    lrs = []
+    try:
+        with warnings.catch_warnings(action="ignore"):  # that no optimizer step comes in between
+            for _ in range(steps):
+                lrs.append(max(float(group["lr"]) for group in groups))
+                if len(lrs) < steps:
+                    scheduler.step()
+    except Exception as error:
+        raise UsageError(
+            f"schedule: the scheduler {type(scheduler).__name__} failed after {len(lrs)} of {steps} steps:"
+            f" {in_one_line(error)}. It takes one step per optimizer step; make it for {steps} steps."
+        ) from error
+    finally:
+        before.restore()
+    return _relative(lrs)
+
+
+def _relative(lrs: Sequence[float]) -> Array:
+    """Return lrs divided by their peak.
+
+    Raises:
+        UsageError: if one is negative or not finite, or if all are 0.
+    """
+    table = np.array(lrs)
+    if not (np.isfinite(table) & (table >= 0)).all() or not table.any():
+        raise UsageError(
+            "schedule: it must give a finite lr of 0 or more at every step, and more than 0 at some step."
+        )
+    relative: Array = table / table.max()
+    return relative

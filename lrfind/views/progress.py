@@ -1,0 +1,100 @@
+"""Progress on stderr: a bar on a terminal or in a notebook, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from lrfind.analysis.lanes import Lane
+
+EVERY_SECONDS = 5.0  # between lines
+QUIET_SECONDS = 1.0  # a call that ends sooner shows no bar
+
+Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
+"""A function of (lanes, step, losses before the update), called after every step; see `training.watch`."""
+WatchFor = Callable[[int | None, int | None], Watch]
+"""A function that takes the numbers of lanes and steps (None if not known beforehand) and returns a watch."""
+
+
+@contextmanager
+def progress_bar() -> Iterator[WatchFor]:
+    """Show a bar on stderr inside the block, and remove it afterwards."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def begin(lanes: int | None, steps: int | None) -> Watch:
+            furthest = 0
+            total = None if lanes is None or steps is None else lanes * steps
+
+            def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+                nonlocal furthest
+                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
+                done = together[0].lane * (steps or 0) + (step + 1) * len(together)
+                furthest = max(furthest, done)  # with pruning, lanes take turns, and `done` can fall
+                bar.update(task, total=total, completed=furthest, description=text)
+
+            return watch
+
+        yield begin
+
+
+def progress_lines(lanes: int | None, steps: int | None) -> Watch:
+    """Return a watch that prints a line on stderr every few seconds."""
+    last, of_steps = time.monotonic(), "" if steps is None else f"/{steps}"
+
+    def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY_SECONDS:
+            last = time.monotonic()
+            text = f"{_which(together, lanes)}, step {step + 1}{of_steps}: lr {_lrs(together, step)}"
+            sys.stderr.write(f"{text}, loss {_lowest(losses):.4g}\n")
+
+    return watch
+
+
+@contextmanager
+def call_progress(shown: bool) -> Iterator[Watch]:
+    """Yield the watch of one call from Python; it shows something only if the call takes a while."""
+    with ExitStack() as stack:
+        began = time.monotonic()
+        watch: Watch | None = None
+
+        def lazily(*step: Any) -> None:
+            nonlocal watch
+            if watch is None and time.monotonic() - began > QUIET_SECONDS:
+                watch_for = stack.enter_context(progress_bar()) if _live() else progress_lines
+                watch = watch_for(None, None)
+            if watch is not None:
+                watch(*step)
+
+        yield lazily if shown else lambda *step: None
+
+
+def _live() -> bool:
+    """Return whether stderr can show a bar that changes: on a terminal, or in a notebook."""
+    from rich.console import Console
+
+    return sys.stderr.isatty() or Console().is_jupyter
+
+
+def _which(together: Sequence[Lane], lanes: int | None) -> str:
+    first, last = together[0].lane + 1, together[-1].lane + 1
+    of_lanes = "" if lanes is None else f"/{lanes}"
+    return f"lane {first}{of_lanes}" if first == last else f"lanes {first}-{last}{of_lanes}"
+
+
+def _lowest(losses: Sequence[float]) -> float:
+    return min((loss for loss in losses if loss == loss), default=losses[0])
+
+
+def _lrs(together: Sequence[Lane], step: int) -> str:
+    lrs = [float(lane.lr[step]) for lane in together]
+    low, high = min(lrs), max(lrs)
+    return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"

@@ -1,0 +1,362 @@
+"""`find` on losses and steps of the user's own: what it answers, what it refuses, and that it leaves no trace."""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+import lrfind
+from tests.helpers.worlds import World, data
+
+
+class Adversaries:
+    """A GAN on points: two optimizers, batch norm, and an average of the generator's weights."""
+
+    def __init__(self) -> None:
+        World.seed(1)
+        self.generator = nn.Sequential(nn.Linear(2, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 2))
+        self.critic = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 1))
+        self.average = torch.optim.swa_utils.AveragedModel(self.generator)
+        self.of_generator = torch.optim.Adam(self.generator.parameters(), lr=0.01)
+        self.of_critic = torch.optim.Adam(self.critic.parameters(), lr=0.02)
+        self.real = torch.randn(64, 2) + 2
+        self.steps = 0
+
+    def batch(self) -> Tensor:
+        return self.real[torch.randint(64, (16,))]
+
+    def step(self, real: Tensor) -> Tensor:
+        self.steps += 1
+        fake = self.generator(torch.randn(16, 2))
+        self.of_critic.zero_grad()
+        loss = functional.softplus(self.critic(fake.detach())).mean() + functional.softplus(-self.critic(real)).mean()  # fmt: skip
+        loss.backward()
+        self.of_critic.step()
+        self.of_generator.zero_grad()
+        functional.softplus(-self.critic(fake)).mean().backward()
+        self.of_generator.step()
+        self.average.update_parameters(self.generator)
+        return loss
+
+    def distance(self, real: Tensor) -> Tensor:
+        return (self.generator(torch.randn(64, 2)).mean(0) - self.real.mean(0)).square().sum().detach()
+
+    def train(self, steps: int) -> list[float]:
+        return [self.step(self.batch()).item() for _ in range(steps)]
+
+    def state(self, identity: bool = False) -> list[Any]:
+        modules = (self.generator, self.critic, self.average)
+        bits: list[Any] = [t.numpy().tobytes() for module in modules for t in module.state_dict().values()]
+        bits += [
+            None if p.grad is None else (identity and id(p.grad), p.grad.numpy().tobytes())
+            for module in modules
+            for p in module.parameters()
+        ]
+        bits += [m.training for module in modules for m in module.modules()]
+        bits += [str(optimizer.state_dict()) for optimizer in (self.of_generator, self.of_critic)]
+        return [
+            *bits,
+            self.steps,
+            torch.get_rng_state().tolist(),
+            random.getstate(),
+            str(np.random.get_state()),
+        ]
+
+
+def ask(world: Adversaries, **options: Any) -> lrfind.Recommendation:
+    options = {"data": world.batch, "steps": 60, "score": world.distance, **options}
+    return lrfind.find(step=world.step, optimizers=[world.of_generator, world.of_critic], **options)
+
+
+@pytest.mark.parametrize("trained", [0, 3])
+def test_a_whole_step_leaves_no_trace_and_training_goes_on_bit_for_bit(trained: int) -> None:
+    plain, asked = Adversaries(), Adversaries()
+    expected = [*plain.train(trained), *plain.train(10)]
+    World.seed(1)
+    asked = Adversaries()
+    losses = asked.train(trained)
+    before = asked.state(identity=True)
+    assert 1e-5 < ask(asked).lr < 1
+    assert asked.state(identity=True) == before
+    assert [*losses, *asked.train(10)] == expected
+    assert asked.state() == plain.state()
+
+
+def test_a_step_that_raises_in_its_middle_leaves_no_trace() -> None:
+    world = Adversaries()
+    world.train(3)
+    update, before = world.of_generator.step, world.state()
+
+    def failing() -> Any:
+        if world.steps >= 12:
+            raise ZeroDivisionError("on purpose")
+        return update()
+
+    world.of_generator.step = failing
+    with pytest.raises(lrfind.LrfindError, match="ZeroDivisionError: on purpose"):
+        ask(world)
+    del world.of_generator.step
+    assert world.state() == before
+
+
+def test_all_groups_of_all_optimizers_keep_their_ratios_and_a_scheduler_in_the_step_has_no_effect() -> None:
+    world, used = Adversaries(), []
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(world.of_generator, 0.1)
+
+    def step(batch: Tensor) -> Tensor:
+        loss = world.step(batch)
+        scheduler.step()
+        return loss
+
+    for optimizer in (world.of_generator, world.of_critic):
+        optimizer.register_step_post_hook(lambda o, *_: used.append(o.param_groups[0]["lr"]))
+    with warnings.catch_warnings(action="ignore"):
+        best = lrfind.find(
+            step=step, optimizers=[world.of_generator, world.of_critic], data=world.batch, steps=20
+        )
+    pairs = {(round(of_generator, 12), round(of_critic, 12)) for of_critic, of_generator in zip(used[::2], used[1::2], strict=True)}  # fmt: skip
+    assert len(pairs) > 2
+    assert all(of_critic == pytest.approx(2 * of_generator) for of_generator, of_critic in pairs)
+    assert (0.0, 0.0) in pairs
+    assert "param group 0" in best.notes[0]
+    assert scheduler.last_epoch == 0
+
+
+def regression() -> tuple[nn.Module, torch.optim.Optimizer, list[Any]]:
+    torch.manual_seed(0)
+    x = torch.randn(8, 16, 4)
+    return (
+        nn.Linear(4, 1),
+        torch.optim.SGD([torch.zeros(1)], 0.1),
+        [(part, part.sum(1, keepdim=True)) for part in x],
+    )
+
+
+@pytest.mark.parametrize("form", ["loss", "step", "function as data"])
+def test_a_loss_and_a_step_give_the_answer_of_loss_fn(form: str) -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    expected = lrfind.find(model, optimizer, nn.MSELoss(), batches, steps=300)
+    place = -1
+
+    def step(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    def next_batch() -> Any:
+        nonlocal place
+        place += 1
+        return batches[place % len(batches)]
+
+    if form == "step":
+        best = lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=300)
+    else:
+        source = next_batch if form == "function as data" else batches
+        best = lrfind.find(model, optimizer, data=source, steps=300, loss=lambda b: functional.mse_loss(model(b[0]), b[1]))  # fmt: skip
+    assert (best.lr, best.low, best.high) == (expected.lr, expected.low, expected.high)
+    assert [probe.loss.tolist() for probe in best.lanes] == [probe.loss.tolist() for probe in expected.lanes]
+
+
+def test_a_step_with_a_closure_is_asked_and_lbfgs_at_lr_0_does_not_move() -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=1.0, max_iter=4)
+
+    def step(batch: Any) -> Any:
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = functional.mse_loss(model(batch[0]), batch[1])
+            loss.backward()
+            return loss
+
+        return optimizer.step(closure)
+
+    best = lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=40)
+    assert best.lr > 0.05
+    untouched = [lane for lane in best.lanes if lane.peak == 0]
+    assert len({round(float(loss), 6) for loss in untouched[0].loss[::8]}) == 1  # batch 0 again and again
+
+
+def test_a_step_that_moves_at_lr_0_is_refused() -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+
+    def step(batch: Any) -> Tensor:
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+        return loss
+
+    with pytest.raises(lrfind.UsageError, match="changes weights although the lr of all optimizers is 0"):
+        lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=40)
+
+
+def test_an_optimizer_that_is_not_named_and_an_iterator_are_reported_before_the_first_step() -> None:
+    world = Adversaries()
+    with pytest.warns(UserWarning, match="the step refers to Adam, which `optimizers` does not name"):
+        lrfind.range_test(
+            step=world.step, optimizers=[world.of_generator], data=world.batch, steps=5, end_lr=0.1
+        )
+    batches = iter([torch.randn(16, 2) for _ in range(200)])
+    with pytest.warns(UserWarning, match=r"an iterator \(list_iterator\), which lrfind cannot set back"):
+        ask(world, data=lambda: next(batches))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"step": 3}, "step must be a function of a batch; found an object of type int"),
+        (
+            {"step": len, "optimizers": [3]},
+            "optimizers must be the list of the torch optimizers that the step",
+        ),
+        ({"step": len}, "optimizers must be the list"),
+        ({"step": len, "loss_fn": len}, "step and loss: give only one"),
+        ({"step": len, "clip_norm": 1.0}, "a step of your own does these itself"),
+        ({"score": len}, "belong to step; give the step too"),
+        ({"loss": len, "loss_fn": nn.MSELoss()}, "loss and loss_fn: give only one"),
+        ({"loss_fn": nn.MSELoss}, r"MSELoss is a class; give an instance of it: MSELoss\(\)"),
+        ({"clip_norm": -1.0}, "clip_norm: must be"),
+        ({"precision": "half"}, "precision: "),
+        (
+            {"data": torch.zeros(3, 4)},
+            r"data holds tensors, not batches; .* DataLoader\(TensorDataset\(x, y\)",
+        ),
+        ({"schedule": 3}, r"schedule: must be a name from `lrfind ls schedules`, \(name, args\)"),
+        ({"schedule": lambda step: -1.0}, "schedule: it must give a finite lr of 0 or more at every step"),
+        (
+            {"schedule": lambda step: step.no},
+            "Called with step 0: AttributeError.* Called with an optimizer: ",
+        ),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_the_way_out(
+    arguments: dict[str, Any], message: str
+) -> None:
+    model, _, batches = regression()
+    parts = {
+        "model": model,
+        "optimizer": torch.optim.SGD(model.parameters(), 0.1),
+        "data": batches,
+        "steps": 20,
+    }
+    if "step" in arguments:
+        parts = {"data": batches, "steps": 20}
+    with pytest.raises(lrfind.UsageError, match=message):
+        lrfind.find(**(parts | arguments))
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (
+            lambda loss: None,
+            "step must return one number.* it returned NoneType. End the function with `return",
+        ),
+        (lambda loss: torch.zeros(2), r"it returned a tensor of shape \(2,\)"),
+    ],
+)
+def test_what_a_step_must_return_is_said(returned: Callable[[Tensor], Any], message: str) -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(batch: Any) -> Any:
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        optimizer.step()
+        return returned(loss)
+
+    with pytest.raises(lrfind.UsageError, match=message):
+        lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=20)
+
+
+def test_a_forward_pass_that_needs_gradients_is_asked() -> None:
+    class Decay(nn.Module):
+        """u' = -u with u(0) = 1, by the residual of the equation (Raissi et al. 2017)."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = x.detach().requires_grad_()
+            u = self.net(x)
+            (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+            return (slope + u).square().mean() + (self.net(torch.zeros(1, 1)) - 1).square().mean()
+
+    torch.manual_seed(0)
+    model = Decay()
+    best = lrfind.find(model, torch.optim.Adam(model.parameters()), None, [torch.rand(32, 1)], steps=100)
+    assert 1e-4 < best.lr < 1
+
+
+def test_float16_precision_comes_with_a_loss_scaler_and_clipping_with_accumulation() -> None:
+    world = World("adam")
+    options: dict[str, Any] = {
+        "steps": 40,
+        "clip_norm": 0.5,
+        "clip_value": 0.1,
+        "accumulate": 2,
+        "precision": "bfloat16",
+    }
+    before = world.state()
+    assert 1e-5 < lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, **options).lr < 10
+    tested = world.test(steps=10, end_lr=0.1, precision="bfloat16", accumulate=2)
+    assert world.state() == before
+    assert world.test(steps=10, end_lr=0.1).loss[0] != tested.loss[0]
+
+
+def test_an_autocast_around_the_call_gives_the_curve_of_that_precision() -> None:
+    world = World("adam")
+    expected = world.test(steps=20, end_lr=1.0, precision="bfloat16", looks=0).loss
+    with torch.autocast("cpu", torch.bfloat16):
+        world.model(data().tensors[0])  # fills the cache of converted weights
+        np.testing.assert_array_equal(world.test(steps=20, end_lr=1.0, looks=0).loss, expected)
+        assert torch.is_autocast_cache_enabled()
+
+
+def test_the_default_search_takes_at_most_the_steps_of_the_training() -> None:
+    world = World("adam")
+    for steps in (30, 60):
+        assert (
+            lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=steps).cost <= steps
+        )
+
+
+def test_progress_is_shown_on_stderr_only_when_it_takes_a_while(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World("adam")
+    lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=30)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("lrfind.views.progress.QUIET_SECONDS", -1.0)
+    monkeypatch.setattr("lrfind.views.progress.EVERY_SECONDS", -1.0)
+    lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=30)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "step 1: lr 1.0e-02, loss" in err
+
+
+def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
+    world = World("adam")
+    objects = world.model, world.optimizer, world.loss_fn, world.loader
+    before = world.state()
+    plain = lrfind.find(*objects, steps=40)
+    best = lrfind.find(*objects, steps=40, verify=True, verify_seeds=2, schedule="linear")
+    assert world.state() == before
+    assert best.verdict is not None
+    assert len(best.trainings) == 6
+    assert best.cost > plain.cost + 40
+    assert best.lr in {lane.peak for lane in best.trainings}
