@@ -122,10 +122,10 @@ def range_test(
     objects = _objects(
         model, optimizer, loss_fn, data, loss, step, optimizers, keep, score, recipe, held_out_batch
     )
-    if objects.own_step is not None:
+    if objects.own_step is not None or objects.sharded:
         looks = 0
-        if grad_norm or held_out_batch is not None:
-            raise UsageError("grad_norm and held_out_batch: lrfind measures neither in a step of your own.")
+    if objects.own_step is not None and (grad_norm or held_out_batch is not None):
+        raise UsageError("grad_norm and held_out_batch: lrfind measures neither in a step of your own.")
     kinds = [optimizer_named(type(inner).__name__) for inner in innermost(objects.optimizers)]
     adaptive = any(row is not None and row.adaptive for row in kinds)
 

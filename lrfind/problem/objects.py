@@ -57,6 +57,11 @@ class Objects:
     held_out_batch: Any = None
 
     @property
+    def sharded(self) -> bool:
+        """Return whether this process holds only shards of the weights, as FSDP does."""
+        return any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters())
+
+    @property
     def stackable(self) -> bool:
         """Whether lanes could be stacked: whether lrfind itself calls the model."""
         own_loss = isinstance(self.loss_fn, OwnLoss) and not self.loss_fn.takes_model

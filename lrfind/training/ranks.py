@@ -24,7 +24,7 @@ from lrfind.errors import LrfindError, in_one_line
 T = TypeVar("T")
 
 POLL_SECONDS = 0.1  # between looks at the other ranks
-GRACE_SECONDS = 4.0  # for a rank to notice itself that another one failed, or to fail in the same way
+GRACE_SECONDS = 3.0  # for a rank to notice itself that another one failed, or to fail in the same way
 LONGEST_FAREWELL = 60.0  # seconds that a rank waits at the end for the others
 
 

@@ -276,6 +276,8 @@ def _explain_loss(scene: Scene, error: BaseException) -> str:
             return f"loss: {reason}"
     target_name = "the batch" if whole else "y"
     message = f"loss: {name} failed; the output is {describe(output)}, {target_name} is {describe(target)}"
+    if not isinstance(error, TypeError | AttributeError | LookupError | RuntimeError):
+        return message
     return f"{message}. If it needs another part of the batch, such as the input: {_way_out(batch)}"
 
 
