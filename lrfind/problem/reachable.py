@@ -12,8 +12,7 @@ import dis
 import sys
 import sysconfig
 from collections import deque
-from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache, partial
@@ -43,7 +42,9 @@ LONG = (
     1000  # entries of a container outside of modules; a longer one holds data, whose entries are not followed
 )
 LARGE = 2**24  # bytes of a tensor outside of modules; a larger one is taken for data, and is not copied
-PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
+PLAIN = frozenset(
+    (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
+)
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 OPAQUE = ("torch._C.", "torch.distributed.", "torch.cuda.", "torch._dynamo.", "torch.autograd.", "lrfind.")
 """The modules whose objects are not followed; those of the standard library are not followed either."""
@@ -153,53 +154,49 @@ class _Follower:
                 self._waiting.clear()
                 return
             value, role = self._waiting.popleft()
-            if isinstance(value, PLAIN) or id(value) in self._seen:
+            if id(value) in self._seen:
                 continue
             self._seen[id(value)] = value
-            with suppress(AttributeError, ValueError, RuntimeError, ReferenceError):  # an object may refuse
-                self._visit(value, role)
+            try:
+                getattr(self, _visit_of(_class_of(value)))(value, role)
+            except (AttributeError, ValueError, RuntimeError, ReferenceError):  # an object may refuse
+                continue
 
     def _wait(self, values: Iterable[Any], role: Role) -> None:
-        self._waiting += [(value, role) for value in values if not isinstance(value, PLAIN)]
+        self._waiting += [(value, role) for value in values if type(value) not in PLAIN]
 
-    def _visit(self, value: Any, role: Role) -> None:
-        result = self._result
-        kind: Any = type(value)
-        match value:
-            case Tensor():
-                self._tensor(value, role)
-            case nn.Module():
-                result.modules.append(value)
-                self._wait([value.__dict__, *_methods(kind)], Role.OWNED)
-            case torch.optim.Optimizer():
-                result.optimizers.append(value)
-                self._wait([value.__dict__, *_methods(kind)], Role.OWNED)
-            case dict() | list() | set() | deque() | tuple():
-                self._container(value, role)
-            case np.ndarray():
-                small = role.whole or value.nbytes <= LARGE
-                if small and value.flags.owndata and not isinstance(value, np.memmap):
-                    result.arrays.append(value)
-            case _ if isinstance(value, GENERATORS):
-                result.generators.append(value)
-            case FunctionType():
-                self._function(value, role)
-            case MethodType():
-                self._wait([value.__self__, value.__func__], role)
-            case BuiltinFunctionType():
-                self._wait([value.__self__], role)
-            case partial():
-                self._wait([value.func, *value.args, *value.keywords.values()], role)
-            case CellType():
-                contents = value.cell_contents  # an empty cell raises a ValueError
-                result.cells.append(value)
-                self._from_function(contents, role)
-            case ModuleType() | type():
-                return
-            case GeneratorType() | _BaseDataLoaderIter():
-                self._lost(value, role)
-            case _:
-                self._object(value, role)
+    def _module(self, module: nn.Module, role: Role) -> None:
+        self._result.modules.append(module)
+        self._wait([module.__dict__, *_methods(_class_of(module))], Role.OWNED)
+
+    def _optimizer(self, optimizer: torch.optim.Optimizer, role: Role) -> None:
+        self._result.optimizers.append(optimizer)
+        self._wait([optimizer.__dict__, *_methods(_class_of(optimizer))], Role.OWNED)
+
+    def _array(self, array: np.ndarray[Any, Any], role: Role) -> None:
+        small = role.whole or array.nbytes <= LARGE
+        if small and array.flags.owndata and not isinstance(array, np.memmap):
+            self._result.arrays.append(array)
+
+    def _generator(self, generator: Any, role: Role) -> None:
+        self._result.generators.append(generator)
+
+    def _method(self, method: MethodType, role: Role) -> None:
+        self._wait([method.__self__, method.__func__], role)
+
+    def _builtin(self, function: BuiltinFunctionType, role: Role) -> None:
+        self._wait([function.__self__], role)
+
+    def _partial(self, function: partial[Any], role: Role) -> None:
+        self._wait([function.func, *function.args, *function.keywords.values()], role)
+
+    def _cell(self, cell: CellType, role: Role) -> None:
+        contents = cell.cell_contents  # an empty cell raises a ValueError
+        self._result.cells.append(cell)
+        self._from_function(contents, role)
+
+    def _nothing(self, value: Any, role: Role) -> None:
+        """Follow a module of Python or a class no further."""
 
     def _tensor(self, tensor: Tensor, role: Role) -> None:
         large = not role.whole and not tensor.requires_grad and _bytes(tensor) > LARGE
@@ -236,7 +233,7 @@ class _Follower:
         self._wait([value], role)
 
     def _object(self, value: Any, role: Role) -> None:
-        kind: Any = type(value)
+        kind = _class_of(value)
         home = getattr(kind, "__module__", "") or ""
         standard = home.split(".")[0] in sys.stdlib_module_names and not isinstance(value, SimpleNamespace)
         if isinstance(value, DataLoader | Dataset | Sampler) and role is not Role.DATA:
@@ -259,6 +256,35 @@ class _Follower:
     def _lost(self, value: Any, role: Role) -> None:
         if role is not Role.DATA or isinstance(value, GeneratorType):
             self._result.lost.append(f"an iterator ({type(value).__name__})")
+
+
+def _class_of(value: Any) -> Any:
+    """Return the class of an object, which type checkers would not take for hashable."""
+    return type(value)
+
+
+@lru_cache(maxsize=4096)
+def _visit_of(kind: Any) -> str:
+    """Return the name of the method of `_Follower` that visits objects of a class."""
+    return next(name for classes, name in _VISITS if issubclass(kind, classes))
+
+
+_VISITS: Sequence[tuple[Any, str]] = (
+    (Tensor, "_tensor"),
+    (nn.Module, "_module"),
+    (torch.optim.Optimizer, "_optimizer"),
+    ((dict, list, set, deque, tuple), "_container"),
+    (np.ndarray, "_array"),
+    (GENERATORS, "_generator"),
+    (FunctionType, "_function"),
+    (MethodType, "_method"),
+    (BuiltinFunctionType, "_builtin"),
+    (partial, "_partial"),
+    (CellType, "_cell"),
+    ((ModuleType, type), "_nothing"),
+    ((GeneratorType, _BaseDataLoaderIter), "_lost"),
+    (object, "_object"),
+)
 
 
 def _bytes(tensor: Tensor) -> int:

@@ -154,6 +154,7 @@ class RampBatches:
             return
         with contextlib.suppress(Exception):  # the user's code may not bear this; then the rule's word stands
             state = self._snapshot()
+            self._start.restore()
             try:
                 for step in steps:
                     step.evaluated = True
@@ -164,8 +165,8 @@ class RampBatches:
 
     def _untouched_loss(self, start: Snapshot, batch: Any) -> float:
         setup = self._setup
-        start.restore()
         if setup.own_step is not None:
+            start.restore()  # a step changes the weights, a forward pass does not
             return setup.own_step.take(copy_of(batch))
         with setup.casting():
             return batch_loss(setup.model, setup.loss_fn, copy_of(batch)).item()
