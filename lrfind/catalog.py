@@ -234,14 +234,16 @@ Judge = Literal["val_loss", "train_loss"]
 Sampler = Literal["random", "sobol", "tpe", "gp"]
 """The algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`."""
 
-TRANSFORMERS_SCHEDULES: dict[str, tuple[str, dict[str, object]]] = {
-    "constant_with_warmup": ("linear_warmup", {}),
-    "cosine_with_restarts": ("cosine_restarts", {"period": 1.0}),
-    "cosine_with_min_lr": ("cosine", {}),
-    "warmup_stable_decay": ("wsd", {}),
-    "reduce_lr_on_plateau": ("reduce_on_plateau", {}),
+TRANSFORMERS_SCHEDULES = {
+    "constant_with_warmup": "linear_warmup",
+    "cosine_with_restarts": "cosine_restarts",
+    "cosine_with_min_lr": "cosine",
+    "warmup_stable_decay": "wsd",
+    "reduce_lr_on_plateau": "reduce_on_plateau",
 }
-"""The names of transformers' schedules that have another name here, with the args that make them alike."""
+"""The names of transformers' schedules that have another name here."""
+TRANSFORMERS_ARGS = {"num_warmup_steps": "warmup", "warmup_steps": "warmup", "num_decay_steps": "decay"}
+"""The args of transformers' schedules that have another name here."""
 
 CATALOGS: Mapping[str, Mapping[str, str]] = {
     "model": MODELS,
@@ -271,6 +273,7 @@ class Kind:
         variants: from an experiment to its variants that the command compares; None if it compares none.
         overlay: from several results to one figure of them all; None if there is no such figure.
         rounds: the class that plans its lanes, one round after another; None if it runs no rounds.
+        recommends: whether its answer is an lr to train with, and not the lr of a training that is done.
     """
 
     command: str
@@ -285,6 +288,7 @@ class Kind:
     variants: str | None = None
     overlay: str | None = None
     rounds: str | None = None
+    recommends: bool = True
 
 
 KINDS = {
@@ -362,6 +366,7 @@ KINDS = {
         attempts="trainings",
         writes_best=False,
         overlay="lrfind.views.plots.courses:overlay_figure",
+        recommends=False,
     ),
 }
 """The commands that make runs, in the order of `lrfind --help`."""

@@ -74,6 +74,15 @@ class RangeTest:
         """
         return suggest_over(self.curves, method)
 
+    def apply(self, optimizer: Any, scheduler: Any = None) -> None:
+        """Give the suggested lr to an optimizer, and to its scheduler; see `Recommendation.apply`.
+
+        Raises:
+            NoSuggestion: if the curves have no answer.
+            UsageError: if the scheduler keeps its lrs in a way that is not known.
+        """
+        _apply(self.suggest().lr, optimizer, scheduler)
+
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure."""
         from lrfind.views.plots.range_test import draw_range_test, view_range_test
@@ -140,15 +149,7 @@ class Recommendation(Answer):
         Raises:
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
-        scheduled = any("initial_lr" in group for group in groups_of(optimizers))
-        apply_lr(self.lr, optimizers, scheduler)
-        if scheduled and scheduler is None:
-            warnings.warn(
-                "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to"
-                " use it, give it too: best.apply(optimizer, scheduler).",
-                stacklevel=2,
-            )
+        _apply(self.lr, optimizer, scheduler)
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -167,3 +168,16 @@ class Recommendation(Answer):
 
             _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
         return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
+
+
+def _apply(lr: float, optimizer: Any, scheduler: Any) -> None:
+    """Give a rate to optimizers and schedulers; warn if a scheduler is attached that was not given."""
+    optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+    scheduled = any("initial_lr" in group for group in groups_of(optimizers))
+    apply_lr(lr, optimizers, scheduler)
+    if scheduled and scheduler is None:
+        warnings.warn(
+            "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to use"
+            " it, give it too: apply(optimizer, scheduler).",
+            stacklevel=3,
+        )

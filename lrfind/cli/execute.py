@@ -46,7 +46,10 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
     else:
         plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
-        click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}")
+        use = ""
+        if result.kind.recommends and result.answer["lr"] is not None:
+            use = f"\n  use it: `lrfind train --from {run.path}`"
+        click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
         if lines is not None:
             click.echo(f"\n{lines}")
     return exit_code(result)

@@ -13,7 +13,7 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import PlannedTraining
-from lrfind.catalog import TRANSFORMERS_SCHEDULES, optimizer_named
+from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
 from lrfind.config.sections import Component
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, in_one_line
@@ -101,12 +101,15 @@ def _component(schedule: Any, steps: int) -> Component:
             f" scheduler of torch; found {schedule!r:.80}."
         )
     name = name.value if hasattr(name, "value") else name  # transformers has an enum of names
-    ours, defaults = TRANSFORMERS_SCHEDULES.get(name, (name, {}))
+    ours = TRANSFORMERS_SCHEDULES.get(name, name)
     if args is None:
         warmup = min(max(10, round(0.05 * steps)), steps // 2)
         args = {"warmup": warmup} if name == "cosine" else {}
-    known = {"num_warmup_steps": "warmup", "warmup_steps": "warmup", "num_decay_steps": "decay"}
-    return Component(name=ours, args=defaults | {known.get(key, key): value for key, value in args.items()})
+    args = {TRANSFORMERS_ARGS.get(key, key): value for key, value in args.items()}
+    if name == "cosine_with_restarts":  # transformers counts the cycles, one by default
+        cycles = args.pop("num_cycles", 1)
+        ours, args = (ours, args | {"period": 1 / cycles}) if cycles > 1 else ("cosine", args)
+    return Component(name=ours, args=args)
 
 
 def _is_scheduler(value: Any) -> bool:

@@ -360,3 +360,20 @@ def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
     assert len(best.trainings) == 6
     assert best.cost > plain.cost + 40
     assert best.lr in {lane.peak for lane in best.trainings}
+
+
+def test_a_rate_reaches_the_optimizer_and_an_attached_scheduler_is_asked_for() -> None:
+    world = World("adam")
+    best = lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=40)
+    best.apply(world.optimizer)
+    assert world.optimizer.param_groups[0]["lr"] == best.lr
+    tested = world.test()
+    tested.apply(world.optimizer)
+    assert world.optimizer.param_groups[0]["lr"] == tested.suggest().lr
+    scheduler = torch.optim.lr_scheduler.OneCycleLR(world.optimizer, max_lr=1.0, total_steps=20)
+    with pytest.warns(
+        UserWarning, match=r"will overwrite the lr at its next step; .* apply\(optimizer, scheduler\)"
+    ):
+        best.apply(world.optimizer)
+    best.apply(world.optimizer, scheduler)
+    assert world.optimizer.param_groups[0]["max_lr"] == pytest.approx(best.lr)

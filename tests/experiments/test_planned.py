@@ -1,0 +1,105 @@
+"""The course of the lr of a planned training, from each form in which users have it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, lr_scheduler
+
+from lrfind.errors import UsageError
+from lrfind.experiments.planned import planned_shape, planned_steps, planned_training
+
+STEPS = 40
+
+
+def optimizer() -> SGD:
+    return SGD([nn.Parameter(torch.ones(2))], lr=0.1)
+
+
+def course(schedule: Any, over: Any = None, steps: int = STEPS) -> np.ndarray[Any, Any]:
+    return planned_shape(schedule, steps, [over or optimizer()], steps_per_epoch=10).multiplier
+
+
+def cosine_of(step: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * step / STEPS))
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        ("cosine", {}),
+        {"name": "cosine", "args": {}},
+        cosine_of,
+        lambda step: 3e-4 * cosine_of(step),  # absolute lrs, as nanoGPT's get_lr
+        lambda o: lr_scheduler.LambdaLR(o, cosine_of),
+        lambda o: lr_scheduler.CosineAnnealingLR(o, STEPS),
+    ],
+)
+def test_a_cosine_is_the_same_in_every_form(schedule: Any) -> None:
+    np.testing.assert_allclose(course(schedule), [cosine_of(step) for step in range(STEPS)], atol=1e-6)
+
+
+def test_an_attached_scheduler_is_read_from_where_it_is_and_stays_there() -> None:
+    attached = optimizer()
+    scheduler = lr_scheduler.StepLR(attached, step_size=10, gamma=0.5)
+    expected = np.repeat([1, 0.5, 0.25, 0.125], 10)
+    np.testing.assert_allclose(course(scheduler, attached), expected)
+    assert (scheduler.last_epoch, attached.param_groups[0]["lr"]) == (0, 0.1)
+    assert course(lr_scheduler.ReduceLROnPlateau(attached), attached).tolist() == [1.0] * STEPS
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "ours"),
+    [
+        ("linear", {"num_warmup_steps": 5}, ("linear", {"warmup": 5})),
+        ("constant_with_warmup", {"num_warmup_steps": 5}, ("linear_warmup", {"warmup": 5})),
+        ("cosine", {"warmup_steps": 5}, ("cosine", {"warmup": 5})),
+        ("cosine_with_restarts", {}, ("cosine", {})),
+        ("cosine_with_restarts", {"num_cycles": 4}, ("cosine_restarts", {"period": 10})),
+        ("cosine", {"warmup": "1 epochs"}, ("cosine", {"warmup": 10})),
+    ],
+)
+def test_the_names_and_arguments_of_transformers_are_known(name: str, args: Any, ours: Any) -> None:
+    np.testing.assert_allclose(course((name, args)), course(ours))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (lambda o: lr_scheduler.OneCycleLR(o, 0.1, total_steps=20), "OneCycleLR failed after 21 of 40 steps"),
+        (lambda step: float("nan"), "a finite lr of 0 or more at every step"),
+        (lambda step: 0.0, "more than 0 at some step"),
+        (lambda step: "0.1", r"returned a str"),
+        ("cosin", "unknown schedule 'cosin'; did you mean cosine"),
+        (("cosine", 5), "must be a name from `lrfind ls schedules`"),
+    ],
+)
+def test_a_schedule_that_gives_no_course_is_refused(schedule: Callable[..., Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        course(schedule)
+
+
+def test_the_innermost_optimizer_that_moves_decides_the_family() -> None:
+    class Outer(torch.optim.Optimizer):
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.inner = inner
+            super().__init__(inner.param_groups, inner.defaults)
+
+    momentum = SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    training = planned_training([Outer(momentum)], 10, 0.5)
+    assert (training.optimizer, training.momentum, training.mean_multiplier) == ("sgd", 0.9, 0.5)
+    still = SGD([nn.Parameter(torch.ones(2))], lr=0.0)
+    assert planned_training([still, AdamW([nn.Parameter(torch.ones(2))])], 10, 1.0).optimizer == "adamw"
+
+
+def test_the_steps_are_those_given_or_those_of_an_epoch() -> None:
+    assert planned_steps(None, [1] * 9, 2) == 4
+    assert planned_steps(7, lambda: 1, 1) == 7
+    with pytest.raises(UsageError, match="steps: the data has no length"):
+        planned_steps(None, lambda: 1, 1)
