@@ -144,6 +144,17 @@ class ProbeResult:
         return len(self.scores) > 1 and {*self.scores.values()} == {self.untouched}
 
     @property
+    def identical(self) -> bool:
+        """Whether probes at several rates have the same losses, other than those of the untouched model."""
+        losses = [probe.loss for probe in self.probes.values() if not probe.stopped]
+        shortest = min(map(len, losses), default=0)
+        return (
+            len(losses) > 2
+            and all(np.array_equal(loss[:shortest], losses[0][:shortest]) for loss in losses)
+            and not np.array_equal(losses[0][:shortest], self.untouched_loss[:shortest])
+        )
+
+    @property
     def learns(self) -> bool:
         """Whether any rate lowers the loss by more than it falls on a plateau."""
         return self.gain >= NOT_LEARNING

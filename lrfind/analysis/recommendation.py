@@ -198,6 +198,11 @@ def why_no_rate(result: ProbeResult) -> str | None:
         if result.cut:
             return f"{blew_up}; the budget or the memory for batches allowed no lower rate: give more."
         return f"{blew_up}; check whether the inputs or the loss have a huge scale."
+    if result.identical:
+        return (
+            "the lr has no effect: the losses are the same at all rates that were tried. The optimizer, or"
+            " the step, does not use the lr of its param groups."
+        )
     if result.indifferent:
         tried = listed(f"{probe.lr:.2g}" for probe in result.probes.values())
         return (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -21,18 +22,12 @@ from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates, verify_rate
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.problem.batches import LossFn
-from lrfind.problem.objects import (
-    Objects,
-    from_objects,
-    model_objects,
-    step_objects,
-    warn_before_the_first_step,
-)
+from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
 from lrfind.problem.problem import Problem, recipe_of
+from lrfind.problem.ranks import is_first_rank, rank_count, together
 from lrfind.problem.rates import groups_of, innermost, ratios_in_words
 from lrfind.problem.setup import Recipe
 from lrfind.problem.snapshot import Snapshot, preserved
-from lrfind.training.ranks import is_first_rank, rank_count, together
 from lrfind.training.watch import Watch
 from lrfind.views.progress import call_progress
 
@@ -84,7 +79,7 @@ def range_test(
         step: a function of a batch that takes a whole training step and returns the loss before it, in place
             of `model`, `optimizer` and `loss_fn`.
         optimizers: the optimizers that `step` uses.
-        keep: further objects that `step` changes, if its variables and hooks do not refer to them.
+        keep: further objects that the training changes, if its functions and hooks do not refer to them.
         score: a function of a batch that returns the number to lower, where the loss of `step` does not tell.
         start_lr: the lr of the first step.
         end_lr: the lr of the last step, unless the loss diverges before.
@@ -119,8 +114,18 @@ def range_test(
         raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
     _check_seed(seed)
     recipe = _recipe(accumulate, precision, clip_norm, clip_value)
-    objects = _objects(
-        model, optimizer, loss_fn, data, loss, step, optimizers, keep, score, recipe, held_out_batch
+    objects = objects_of(
+        model,
+        optimizer,
+        loss_fn,
+        data,
+        loss=loss,
+        step=step,
+        optimizers=optimizers,
+        keep=keep,
+        score=score,
+        recipe=recipe,
+        held_out_batch=held_out_batch,
     )
     if objects.own_step is not None or objects.sharded:
         looks = 0
@@ -205,7 +210,18 @@ def find(
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
     recipe = _recipe(accumulate, precision, clip_norm, clip_value)
-    objects = _objects(model, optimizer, loss_fn, data, loss, step, optimizers, keep, score, recipe)
+    objects = objects_of(
+        model,
+        optimizer,
+        loss_fn,
+        data,
+        loss=loss,
+        step=step,
+        optimizers=optimizers,
+        keep=keep,
+        score=score,
+        recipe=recipe,
+    )
     section = section_of(
         FindSection,
         seeds=seeds,
@@ -217,7 +233,7 @@ def find(
     )
     _check_seed(seed)
     length = planned_steps(steps, data, accumulate)
-    shape = planned_shape(schedule, length, objects.optimizers, steps_per_epoch(data, accumulate))
+    shape = planned_shape(schedule, length, steps_per_epoch(data, accumulate))
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
 
     def probe(problem: Problem) -> Recommendation:
@@ -234,40 +250,6 @@ def find(
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
     return _on_all_ranks(objects, probe)
-
-
-def _objects(
-    model: Any,
-    optimizer: Any,
-    loss_fn: Any,
-    data: Any,
-    loss: Any,
-    step: Any,
-    optimizers: Any,
-    keep: Any,
-    score: Any,
-    recipe: Recipe,
-    held_out_batch: Any = None,
-) -> Objects:
-    """Put together what the user gives: a model with its loss, or a whole step.
-
-    Raises:
-        UsageError: if both are given, or neither, or one of the objects is wrong.
-    """
-    if step is None:
-        if optimizers or keep or score:
-            raise UsageError("optimizers, keep and score belong to step; give the step too.")
-        return model_objects(model, optimizer, loss_fn, data, loss, recipe, held_out_batch)
-    if loss is not None or loss_fn is not None:
-        raise UsageError("step and loss: give only one; a step computes its loss itself and returns it.")
-    if recipe != Recipe():
-        raise UsageError(
-            "accumulate, precision, clip_norm and clip_value: a step of your own does these itself; leave"
-            " them out."
-        )
-    kept = [*keep] if isinstance(keep, list | tuple | set) else [keep]
-    used = optimizers or ([optimizer] if optimizer is not None else [])
-    return step_objects(step, data, used, kept if model is None else [*kept, model], score)
 
 
 def _recipe(accumulate: Any, precision: Any, clip_norm: Any, clip_value: Any) -> Recipe:
@@ -295,12 +277,13 @@ def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
     def on_this_rank() -> T:
         with preserved(objects.trained, [objects.data], kept=objects.kept) as snapshot:
             snapshots.append(snapshot)
-            warn_before_the_first_step(objects, snapshot)
+            for limit in limits_of(objects, snapshot):
+                warnings.warn(limit, stacklevel=5)  # at the line that called `find` or `range_test`
             return work(from_objects(objects, snapshot))
 
     def undo() -> None:
         for snapshot in snapshots:
-            snapshot.give_up()
+            snapshot.restore()
 
     return together(on_this_rank, undo)
 
@@ -334,7 +317,7 @@ def _verified(
     changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr)
     if changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, verdict=verdict, trainings=trainings)
+    return replace(best, **changes, cost=cost, verdict=verdict, verification=trainings)
 
 
 def _check_seed(seed: int) -> None:

@@ -118,7 +118,7 @@ class Recommendation(Answer):
         lanes: the probes of all seeds, and the untouched models at lr 0.
         notes: what to know about the rate, in sentences: which param group it is for, for example.
         verdict: what whole trainings said of the rate of the probes; None if they were not requested.
-        trainings: these trainings.
+        verification: these trainings.
     """
 
     training: PlannedTraining
@@ -126,7 +126,7 @@ class Recommendation(Answer):
     lanes: Sequence[LaneResult]
     notes: Sequence[str] = ()
     verdict: Verdict | None = None
-    trainings: Sequence[LaneResult] = ()
+    verification: Sequence[LaneResult] = ()
 
     def __repr__(self) -> str:
         return (

@@ -27,6 +27,7 @@ from lrfind.experiments.prepare import (
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_config
+from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import Run
@@ -34,9 +35,8 @@ from lrfind.runs.summaries.find import probing_fact, verify_steps
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
-from lrfind.training.explanations.losses import why_float16_blows_up
+from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.mode import Mode
-from lrfind.training.ranks import rank_count
 from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 
@@ -80,7 +80,9 @@ def probe_rates(
         LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
-    default = min(MOST_COST, max(training.steps, FEWEST_BUDGET)) * section.seeds
+    default = (
+        min(MOST_COST, max(training.steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
+    )
     most = default if section.budget is None else section.budget
     budget = Budget(most, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
@@ -99,8 +101,9 @@ def probe_rates(
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
     if all(probe.stopped for result in results for probe in result.probes.values()):
-        setup = problem.setup(seed)
-        for reason in filter(None, map(why_float16_blows_up, setup.optimizers or [setup.optimizer])):
+        optimizers = problem.setup(seed).all_optimizers
+        reason = next(filter(None, map(why_not_float16, optimizers)), None)
+        if reason is not None:
             raise NoSuggestion(reason, budget.taken)
     return Probing(results, lanes, budget.taken)
 

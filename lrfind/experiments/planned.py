@@ -65,9 +65,7 @@ def steps_per_epoch(data: Any, accumulate: int) -> int | None:
         return None
 
 
-def planned_shape(
-    schedule: Any, steps: int, optimizers: Sequence[Any], steps_per_epoch: float | None
-) -> Shape:
+def planned_shape(schedule: Any, steps: int, epoch: float | None) -> Shape:
     """Return the course of the lr, as multiples of its peak.
 
     Args:
@@ -75,17 +73,16 @@ def planned_shape(
             that returns the lr or a multiple of it; a scheduler of torch on the training's optimizer; a
             function or class that makes one from an optimizer. A scheduler takes one step per optimizer step.
         steps: T.
-        optimizers: the optimizers of the training, to which a scheduler may be attached.
-        steps_per_epoch: the number of steps in an epoch, for lengths such as "2 epochs"; None if not known.
+        epoch: the number of steps in an epoch, for lengths such as "2 epochs"; None if it is not known.
 
     Raises:
         UsageError: if it has none of these forms, or fails.
     """
     if _is_scheduler(schedule):
-        return Shape(_course_of(lambda _: schedule, steps, optimizers[0]))
+        return Shape(_course_of(schedule, steps))
     if callable(schedule):
         return Shape(_called(schedule, steps))
-    return shape_of(_component(schedule, steps), steps, steps_per_epoch)
+    return shape_of(_component(schedule, steps), steps, epoch)
 
 
 def _component(schedule: Any, steps: int) -> Component:
@@ -142,16 +139,15 @@ def _called(function: Callable[..., Any], steps: int) -> Array:
         raise UsageError(
             f"schedule: it must return a number or a scheduler of torch; it returned a {type(made).__name__}."
         )
-    return _course_of(lambda _: made, steps, optimizer)
+    return _course_of(made, steps)
 
 
-def _course_of(scheduler_of: Callable[[Any], Any], steps: int, optimizer: Any) -> Array:
+def _course_of(scheduler: Any, steps: int) -> Array:
     """Step a scheduler through a training; return the lrs, divided by their peak, and set everything back."""
-    scheduler = scheduler_of(optimizer)
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         return np.ones(steps)  # it reacts to the training; until then its lr is constant
-    before = Snapshot([optimizer], kept=[scheduler])
-    groups = groups_of([optimizer])
+    before = Snapshot([scheduler.optimizer], kept=[scheduler])
+    groups = groups_of([scheduler.optimizer])
     lrs = []
     try:
         with warnings.catch_warnings(action="ignore"):  # that no optimizer step comes in between

@@ -18,13 +18,13 @@ from lrfind.errors import UsageError, counted
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
+from lrfind.problem.ranks import all_agree, over_ranks
 from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
-from lrfind.training.ranks import all_agree, over_ranks
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch, unwatched
 
@@ -144,6 +144,7 @@ class LaneProber:
                 began = time.monotonic()
                 step = len(self._untouched)
                 self._untouched.append(self._untouched_loss(step))
+                self._budget.taken += self._setup.own_step is not None  # a whole step at lr 0
                 self._watch((Lane(self._first, self._seed, np.zeros(steps)),), step, self._untouched[-1:])
                 fastest = min(fastest, time.monotonic() - began)
         except (Exception, SystemExit) as error:
@@ -189,6 +190,8 @@ class LaneProber:
         memory = steps * self._setup.recipe.accumulate * self._replay.bytes
         fits = steps <= FEWEST_STEPS or memory <= MOST_BYTES
         left = sum(self._left(lr, steps) for lr in lrs) + more * steps
+        if self._setup.own_step is not None:
+            left += max(steps - len(self._untouched), 0)
         return all_agree(fits and self._budget.affords(left))
 
     def _left(self, lr: float, steps: int) -> int:

@@ -91,9 +91,10 @@ def one_number(value: Any, name: str) -> float:
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         return float(value)
     form = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+    which = "the number to lower" if name == "score" else "the loss of the batch before the step"
     raise UsageError(
-        f"{name} must return one number, the loss of the batch before the step; it returned {form}."
-        f" End the function with `return loss`, or with `return loss.mean()`."
+        f"{name} must return one number, {which}; it returned {form}. End the function with `return loss`; of"
+        " several losses, return the one that shows whether the training gets better, or their sum."
     )
 
 
@@ -133,7 +134,8 @@ def output_and_loss(
         UsageError: if the loss is not a tensor with one element.
     """
     if isinstance(loss_fn, OwnLoss):
-        output, loss = None, loss_fn(model, batch)
+        with _never_exhausted("the loss"):
+            output, loss = None, loss_fn(model, batch)
     else:
         inputs, named, target = _parts_for(model, loss_fn, batch)
         output = model(*inputs, **named)
@@ -164,7 +166,7 @@ def _parts_for(
 ) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
     """Return what a batch gives to the model, by place and by name, and what it gives to the loss."""
     if isinstance(batch, Mapping):
-        whole = not _accepts(model, (), batch) and _takes_one_object(model)
+        whole = not accepts(model, (), batch) and _takes_one_object(model)
         return ((batch,), {}, batch) if whole else ((), batch, batch)
     if isinstance(batch, tuple | list) and batch:
         all_are_inputs = loss_fn is None or len(batch) == 1
@@ -181,7 +183,7 @@ def _takes_one_object(model: Callable[..., Any]) -> bool:
     return len(parameters) == 1 and parameters[0].annotation not in (Tensor, "Tensor", "torch.Tensor")
 
 
-def _accepts(model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+def accepts(model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     """Return whether a model's `forward` can be called with these arguments; True if that is not known."""
     forward = getattr(model, "forward", model)
     try:
@@ -237,7 +239,8 @@ def to_device(batch: Any, device: torch.device | None) -> Any:
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=True)
     if hasattr(batch, "to") and not isinstance(batch, Mapping):
-        return batch.to(device)  # a PackedSequence, or a class of the user's
+        moved = batch.to(device)  # a PackedSequence, or a class of the user's
+        return batch if moved is None else moved
     if isinstance(batch, Mapping):
         moved = {key: to_device(value, device) for key, value in batch.items()}
         if all(moved[key] is value for key, value in batch.items()):
@@ -299,9 +302,16 @@ def loader_batches(
             tally.batches += 1
             with _never_exhausted("the function that returns the next batch"):
                 batch = loader()
+            if isinstance(batch, Iterator):
+                raise UsageError(
+                    "the data function returned a generator, not a batch; give what can be read again"
+                    " and again: a list of batches, a DataLoader, or a class with __iter__."
+                )
             yield to_device(batch, device)
     while True:
         before = tally.batches
+        if getattr(loader, "_iterator", None) is not None:
+            loader._iterator = None  # type: ignore[attr-defined] # the user's own pass, with its workers, waits
         for batch in one_pass(loader, device):
             tally.batches += 1
             yield batch

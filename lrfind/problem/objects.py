@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ from lrfind.problem.batches import (
     OwnLoss,
     OwnStep,
     Tally,
+    accepts,
     is_batch_function,
     loader_batches,
     to_device,
@@ -26,9 +26,10 @@ from lrfind.problem.batches import (
 from lrfind.problem.components import refuse_ascent
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import reseed
+from lrfind.problem.ranks import rank_of_this_process
 from lrfind.problem.rates import all_optimizers, base_lr, groups_of, innermost, is_optimizer
 from lrfind.problem.reachable import generators_of, reachable
-from lrfind.problem.setup import PLAIN, Recipe, Setup
+from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
 
 
@@ -37,7 +38,7 @@ class Objects:
     """A user's own objects, as they are given to `find` or `range_test`.
 
     Attributes:
-        model: the model; an empty module where a whole step is given that says nothing of a model.
+        model: the model; an empty module where a whole step is given.
         optimizers: the optimizers.
         loss_fn: see `problem.batches.output_and_loss`.
         data: what yields the batches, or a function that returns the next one.
@@ -69,30 +70,75 @@ class Objects:
 
     @property
     def trained(self) -> list[Any]:
-        """Return the objects from which everything that a step changes can be reached."""
-        own = [] if self.own_step is None else [self.own_step.function, self.own_step.score]
-        return [self.model, *self.optimizers, users_function(self.loss_fn), *own]
+        """The objects from which everything that a step changes can be reached."""
+        return trained_objects(self.model, self.optimizers, self.loss_fn, self.own_step)
 
 
-def model_objects(
+def objects_of(
     model: Any,
     optimizer: Any,
     loss_fn: Any,
     data: Any,
-    loss: Any,
-    recipe: Recipe,
+    *,
+    loss: Any = None,
+    step: Any = None,
+    optimizers: Any = (),
+    keep: Any = (),
+    score: Any = None,
+    recipe: Recipe = PLAIN,
     held_out_batch: Any = None,
 ) -> Objects:
-    """Check a model, an optimizer, a loss and data, and put them together.
+    """Check what a user gives, a model with its loss or a whole step, and put it together.
+
+    Args:
+        model: see `api.calls.range_test`, also for the other arguments.
+        optimizer: the optimizer of the model.
+        loss_fn: the loss of (output, y).
+        data: what yields the batches.
+        loss: the loss of a batch.
+        step: the whole step.
+        optimizers: the optimizers of the step.
+        keep: further objects that the training changes.
+        score: the number to lower.
+        recipe: how a step is made of batches; for a model only.
+        held_out_batch: a batch that is not trained on; for a model only.
 
     Raises:
         UsageError: if one of them is wrong; the message says which one, and what it should be.
     """
+    kept = [*keep] if isinstance(keep, list | tuple | set) else [keep]
+    if step is not None:
+        if loss is not None or loss_fn is not None:
+            raise UsageError("step and loss: give only one; a step computes its loss itself and returns it.")
+        if recipe != PLAIN:
+            raise UsageError(
+                "accumulate, precision, clip_norm and clip_value: a step of your own does these itself; leave"
+                " them out."
+            )
+        optimizers = [*optimizers.values()] if isinstance(optimizers, Mapping) else optimizers
+        all_given = [*([optimizers] if is_optimizer(optimizers) else optimizers or [])]
+        if optimizer is not None and all(optimizer is not other for other in all_given):
+            all_given = [optimizer, *all_given]
+        kept += [] if model is None else [model]
+        return _step_objects(step, data, all_given, kept, score)
+    if optimizers or score is not None:
+        raise UsageError("optimizers and score belong to step; give the step too.")
+    _check_model(model, optimizer)
+    _check_data(data)
+    _check_losses(loss_fn, loss)
+    own = loss_fn if loss is None else OwnLoss(loss, takes_model=False)
+    return Objects(model, [optimizer], own, data, None, kept, recipe, held_out_batch)
+
+
+def _check_model(model: Any, optimizer: Any) -> None:
+    """Refuse a model and an optimizer that cannot be trained together."""
     if not isinstance(model, nn.Module):
         raise UsageError(f"model must be a torch module; found an object of type {type(model).__name__}.")
     if not is_optimizer(optimizer):
+        inner = next((name for name, value in _attributes(optimizer) if is_optimizer(value)), None)
+        hint = "" if inner is None else f" Give its attribute `{inner}`."
         raise UsageError(
-            f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}."
+            f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}.{hint}"
         )
     _check_optimizers([optimizer])
     model_parameters = {id(parameter) for parameter in model.parameters()}
@@ -101,7 +147,14 @@ def model_objects(
         raise UsageError(
             "the optimizer has none of the model's parameters; was it created for another model?"
         )
-    _check_data(data)
+
+
+def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
+    return [] if isinstance(value, type) else getattr(value, "__dict__", {}).items()
+
+
+def _check_losses(loss_fn: Any, loss: Any) -> None:
+    """Refuse two losses, and what is no function of the right arguments."""
     if loss is not None and loss_fn is not None:
         raise UsageError("loss and loss_fn: give only one; loss(batch) computes the loss of a batch itself.")
     for name, function in (("loss_fn", loss_fn), ("loss", loss)):
@@ -111,16 +164,15 @@ def model_objects(
             )
         if function is not None and not callable(function):
             raise UsageError(f"{name} must be a function; found an object of type {type(function).__name__}.")
-    own = loss_fn if loss is None else OwnLoss(loss, takes_model=False)
-    return Objects(model, [optimizer], own, data, recipe=recipe, held_out_batch=held_out_batch)
+    if loss is not None and not accepts(loss, (None,), {}):
+        raise UsageError(
+            "loss must be a function of one batch that returns the loss; give a function of (output, y) as"
+            " loss_fn."
+        )
 
 
-def step_objects(step: Any, data: Any, optimizers: Any, kept: Any, score: Any) -> Objects:
-    """Check a whole training step and what it needs, and put them together.
-
-    Raises:
-        UsageError: if one of them is wrong; the message says which one, and what it should be.
-    """
+def _step_objects(step: Any, data: Any, optimizers: list[Any], kept: list[Any], score: Any) -> Objects:
+    """Check a whole training step and what it needs, and put them together."""
     if not callable(step) or inspect.isclass(step):
         raise UsageError(
             f"step must be a function of a batch; found an object of type {type(step).__name__}."
@@ -129,16 +181,14 @@ def step_objects(step: Any, data: Any, optimizers: Any, kept: Any, score: Any) -
         raise UsageError(
             f"score must be a function of a batch; found an object of type {type(score).__name__}."
         )
-    optimizers = [optimizers] if is_optimizer(optimizers) else optimizers
-    if not isinstance(optimizers, list | tuple) or not optimizers or not all(map(is_optimizer, optimizers)):
+    if not optimizers or not all(map(is_optimizer, optimizers)):
         raise UsageError(
             "optimizers must be the list of the torch optimizers that the step uses; found"
             f" {optimizers!r:.80}."
         )
     _check_optimizers(optimizers)
     _check_data(data)
-    kept = [*kept] if isinstance(kept, list | tuple | set) else [kept]
-    return Objects(nn.Module(), [*optimizers], None, data, OwnStep(step, score), kept)
+    return Objects(nn.Module(), optimizers, None, data, OwnStep(step, score), kept)
 
 
 def _check_optimizers(optimizers: Sequence[Any]) -> None:
@@ -178,46 +228,44 @@ def _check_data(data: Any) -> None:
         )
 
 
-def warn_before_the_first_step(objects: Objects, snapshot: Snapshot) -> None:
-    """Warn of what lrfind cannot set back, and of weights and optimizers that it leaves alone."""
-    _warn_of_what_is_lost(snapshot)
-    in_optimizers = {id(p) for group in groups_of(objects.optimizers) for p in group.get("params", ())}
+def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
+    """Say what lrfind cannot set back, and which weights and optimizers it leaves alone, in sentences."""
+    limits = []
+    if snapshot.lost:
+        things = listed(dict.fromkeys(snapshot.lost))
+        limits.append(
+            f"the training refers to {things}, which lrfind cannot set back: what it takes from there is"
+            " missing in your training afterwards. Give the loader itself, or create the iterator anew."
+        )
+    given = {id(optimizer) for optimizer in all_optimizers(objects.optimizers)}
+    others = {type(o).__name__: None for o in snapshot.optimizers if id(o) not in given}
+    if others and objects.own_step is not None:
+        limits.append(
+            f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it is in"
+            " all probes. Name all optimizers whose lrs you look for."
+        )
+    elif others:
+        limits.append(
+            f"the training also refers to {listed(others)}, whose lr stays as it is in all probes. If it"
+            " makes updates too, give the whole step: find(step=..., data=..., optimizers=[...])."
+        )
     if objects.own_step is not None:
-        listed_ids = {id(optimizer) for optimizer in all_optimizers(objects.optimizers)}
-        others = [type(o).__name__ for o in snapshot.optimizers if id(o) not in listed_ids]
-        if others:
-            _warn(
-                f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it"
-                " is in all probes. Name all optimizers whose lrs you look for."
-            )
-        return
-    in_model = {id(parameter) for parameter in objects.model.parameters()}
+        return limits
+    moving = [p for group in groups_of(objects.optimizers) for p in group.get("params", ())]
+    known = {id(parameter) for parameter in (*moving, *objects.model.parameters())}
     names = [
         name
         for module in reachable([users_function(objects.loss_fn)]).modules
         for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad and id(parameter) not in in_optimizers | in_model
+        if parameter.requires_grad and id(parameter) not in known
     ]
     if names:
-        _warn(
+        limits.append(
             f"the loss has weights ({listed(names[:3])}) that the optimizer does not have: they stand still"
             " in all probes. If another optimizer trains them, give the whole step: find(step=..., data=...,"
             " optimizers=[...])."
         )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, stacklevel=6)
-
-
-def _warn_of_what_is_lost(snapshot: Snapshot) -> None:
-    """Warn of what the training changes and lrfind cannot set back."""
-    if snapshot.lost:
-        things = listed(dict.fromkeys(snapshot.lost))
-        _warn(
-            f"the training refers to {things}, which lrfind cannot set back: what it takes from there is"
-            " missing in your training afterwards. Give the loader itself, or create the iterator anew."
-        )
+    return limits
 
 
 def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
@@ -232,7 +280,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
     def setup(seed: int) -> Setup:
         snapshot.restore()
         snapshot.clear_grads()
-        reseed(seed, generators)
+        reseed(seed, generators, apart=rank_of_this_process())
         if objects.own_step is None and not objects.model.training:
             objects.model.train()
         for optimizer in objects.optimizers:
@@ -250,4 +298,4 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
             kept=objects.kept,
         )
 
-    return Problem(setup, device or torch.device("cpu"))
+    return Problem(setup, device or torch.device("cpu"), own_step=objects.own_step is not None)

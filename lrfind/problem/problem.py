@@ -40,6 +40,7 @@ class Problem:
         generators: the random generators that the data draws from besides the global ones.
         graphs: the graphs that stacks of its lanes have recorded; see `lrfind.training.stack.Stack`.
         notes: remarks for the user, in sentences; `setup` writes them.
+        own_step: whether the user's own function takes the steps, also those of the untouched model.
         data: the facts about the data; see `lrfind.problem.data.Stream.facts`. Empty for users' objects.
     """
 
@@ -51,6 +52,7 @@ class Problem:
     graphs: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    own_step: bool = False
 
 
 def from_config(experiment: Experiment, *, held_out: bool = False, group: str | None = None) -> Problem:

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 GENERATORS = (torch.Generator, random.Random, np.random.Generator, np.random.RandomState)
+APART = 1_000_003  # between the seeds of two processes
 Purpose = Literal["weights", "masks", "order"]
 _STREAMS: dict[Purpose, int] = {"weights": 0, "masks": 1, "order": 2}
 
@@ -20,11 +21,18 @@ def child_seed(seed: int, purpose: Purpose) -> int:
     return int(np.random.SeedSequence((seed, _STREAMS[purpose])).generate_state(1)[0])
 
 
-def reseed(seed: int, others: Iterable[Any] = ()) -> None:
-    """Seed every global generator, and `others`, with `seed`."""
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+def reseed(seed: int, others: Iterable[Any] = (), apart: int = 0) -> None:
+    """Seed every global generator, and `others`, with `seed`.
+
+    Args:
+        seed: the seed.
+        others: further generators, such as those of a loader.
+        apart: a number that keeps the global generators of processes apart that use the same seed.
+    """
+    of_process = (seed + APART * apart) % 2**32
+    random.seed(of_process)
+    np.random.seed(of_process)
+    torch.manual_seed(of_process)
     for generator in others:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)

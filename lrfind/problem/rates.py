@@ -14,7 +14,7 @@ from lrfind.errors import UsageError, counted
 Group = dict[str, Any]
 """A param group of an optimizer: its parameters and their settings."""
 
-SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr")
+SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 """The lrs in a param group: the one in use, and those from which a scheduler computes it."""
 SCALED_LISTS = ("base_lrs", "max_lrs", "base_values", "_last_lr")
 """The lists of lrs in a scheduler, one lr for each param group (`base_values` is timm's)."""
@@ -48,7 +48,8 @@ def all_optimizers(optimizers: Iterable[Any]) -> list[Any]:
 
 def innermost(optimizers: Iterable[Any]) -> list[torch.optim.Optimizer]:
     """Return the optimizers that wrap no other one: they make the updates, and decide the family."""
-    return [optimizer for optimizer in all_optimizers(optimizers) if not _held_by(optimizer)]
+    everything = all_optimizers(optimizers)
+    return [optimizer for optimizer in everything if not _held_by(optimizer)] or everything
 
 
 def _held_by(optimizer: Any) -> list[torch.optim.Optimizer]:
@@ -191,11 +192,14 @@ def apply_lr(lr: float, optimizers: Sequence[Any], scheduler: Any = None) -> Non
     def scaled(value: Any) -> Any:
         return lr * (float(value) / base)
 
+    filled: set[int] = set()  # one tensor may be the lr of several groups
     for group in groups:
         for key in SCALED_KEYS:
             if group.get(key) is not None:
                 if isinstance(group[key], Tensor):
-                    group[key].fill_(scaled(group[key]))
+                    if id(group[key]) not in filled:
+                        group[key].fill_(scaled(group[key]))
+                    filled.add(id(group[key]))
                 else:
                     group[key] = scaled(group[key])
     for single in schedulers:

@@ -8,24 +8,21 @@ variables that a user's functions name.
 
 from __future__ import annotations
 
-import dis
 import sys
-import sysconfig
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache, partial
-from pathlib import Path
 from types import (
     BuiltinFunctionType,
     CellType,
-    CodeType,
     FunctionType,
     GeneratorType,
     MethodType,
     ModuleType,
-    SimpleNamespace,
 )
 from typing import Any
 
@@ -35,7 +32,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torch.utils.data.dataloader import _BaseDataLoaderIter
 
+from lrfind.errors import in_one_line
 from lrfind.problem.randomness import GENERATORS
+from lrfind.problem.references import (
+    Names,
+    class_variables_of,
+    in_library,
+    methods_of,
+    names_in,
+    slots_of,
+)
 
 MOST_OBJECTS = 100_000  # objects to follow; a training loop reaches some hundreds to some ten thousands
 LONG = (
@@ -45,9 +51,10 @@ LARGE = 2**24  # bytes of a tensor outside of modules; a larger one is taken for
 PLAIN = frozenset(
     (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
 )
-LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 OPAQUE = ("torch._C.", "torch.distributed.", "torch.cuda.", "torch._dynamo.", "torch.autograd.", "lrfind.")
-"""The modules whose objects are not followed; those of the standard library are not followed either."""
+"""The modules whose objects are not followed, besides those of the standard library."""
+FOLLOWED = ("torch.cuda.amp.", "collections.", "argparse.", "types.")
+"""The exceptions from this: objects of these modules that hold state of the user's."""
 
 
 class Role(Enum):
@@ -87,7 +94,7 @@ class Reachable:
         containers: dicts (also those with the attributes of objects), lists, sets and deques.
         logs: the ids of the lists in `containers` to which a function refers directly. If such a list only
             grew by plain values, it is a log, and no state.
-        slots: pairs (object, name of an attribute that is not in a dict).
+        attributes: pairs (object or class, name of an attribute that is not in the dict of an object).
         cells: the variables that functions enclose.
         variables: pairs (global variables of a module, name) that a user's function assigns.
         generators: the random generators.
@@ -101,7 +108,7 @@ class Reachable:
     arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
     containers: list[Any] = field(default_factory=list)
     logs: set[int] = field(default_factory=set)
-    slots: list[tuple[Any, str]] = field(default_factory=list)
+    attributes: list[tuple[Any, str]] = field(default_factory=list)
     cells: list[CellType] = field(default_factory=list)
     variables: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     generators: list[Any] = field(default_factory=list)
@@ -159,24 +166,27 @@ class _Follower:
             self._seen[id(value)] = value
             try:
                 getattr(self, _visit_of(_class_of(value)))(value, role)
-            except (AttributeError, ValueError, RuntimeError, ReferenceError):  # an object may refuse
-                continue
+            except Exception as error:  # a user's object may refuse to be looked at
+                kind = type(value).__name__
+                self._result.lost.append(f"an object that cannot be looked at ({kind}: {in_one_line(error)})")
 
     def _wait(self, values: Iterable[Any], role: Role) -> None:
         self._waiting += [(value, role) for value in values if type(value) not in PLAIN]
 
     def _module(self, module: nn.Module, role: Role) -> None:
         self._result.modules.append(module)
-        self._wait([module.__dict__, *_methods(_class_of(module))], Role.OWNED)
+        self._wait([module.__dict__], Role.OWNED)
+        self._class(_class_of(module), Role.OWNED)
 
     def _optimizer(self, optimizer: torch.optim.Optimizer, role: Role) -> None:
         self._result.optimizers.append(optimizer)
-        self._wait([optimizer.__dict__, *_methods(_class_of(optimizer))], Role.OWNED)
+        self._wait([optimizer.__dict__], Role.OWNED)
+        self._class(_class_of(optimizer), Role.OWNED)
 
-    def _array(self, array: np.ndarray[Any, Any], role: Role) -> None:
-        small = role.whole or array.nbytes <= LARGE
-        if small and array.flags.owndata and not isinstance(array, np.memmap):
-            self._result.arrays.append(array)
+    def _array(self, values: np.ndarray[Any, Any], role: Role) -> None:
+        small = role.whole or values.nbytes <= LARGE
+        if small and not isinstance(values, np.memmap):
+            self._result.arrays.append(values)
 
     def _generator(self, generator: Any, role: Role) -> None:
         self._result.generators.append(generator)
@@ -191,40 +201,66 @@ class _Follower:
         self._wait([function.func, *function.args, *function.keywords.values()], role)
 
     def _cell(self, cell: CellType, role: Role) -> None:
-        contents = cell.cell_contents  # an empty cell raises a ValueError
         self._result.cells.append(cell)
-        self._from_function(contents, role)
+        with suppress(ValueError):  # an empty cell
+            self._from_function(cell.cell_contents, role)
+
+    def _class(self, kind: Any, role: Role) -> None:
+        """Follow the methods and variables of a user's class; other classes hold no state of the training."""
+        self._wait(methods_of(kind), role)
+        for base, name in class_variables_of(kind):
+            self._result.attributes.append((base, name))
+            self._wait([vars(base)[name]], role.beyond)
 
     def _nothing(self, value: Any, role: Role) -> None:
-        """Follow a module of Python or a class no further."""
+        """Follow a module of Python no further; functions follow what they use of it."""
 
     def _tensor(self, tensor: Tensor, role: Role) -> None:
         large = not role.whole and not tensor.requires_grad and _bytes(tensor) > LARGE
         (self._result.large if large else self._result.tensors).append(tensor)
-        hooks = (tensor._backward_hooks, getattr(tensor, "_post_accumulate_grad_hooks", None))
-        self._wait([hook for hook in hooks if hook is not None], Role.LOOSE)
+        if tensor.requires_grad and tensor.is_leaf:
+            for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
+                self._result.attributes.append((tensor, name))
+                self._wait([getattr(tensor, name, None)], Role.LOOSE)
+        if tensor.__dict__:
+            self._wait([tensor.__dict__], role)
 
     def _container(self, container: Any, role: Role) -> None:
         if not isinstance(container, tuple):
             self._result.containers.append(container)
         if role.whole or len(container) <= LONG:
             self._wait(container.values() if isinstance(container, dict) else container, role)
+        if getattr(container, "__dict__", None):  # of a subclass
+            self._wait([container.__dict__], role)
+
+    def _bytes(self, value: Any, role: Role) -> None:
+        self._result.containers.append(value)
 
     def _function(self, function: FunctionType, role: Role) -> None:
         role = role.beyond
         if (function.__module__ or "").split(".")[0] == "lrfind":
             return
-        self._wait([*(function.__closure__ or ()), *([function.__dict__] if function.__dict__ else [])], role)
+        self._wait([*(function.__closure__ or ()), function.__dict__], role)
         for value in (*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()):
             self._from_function(value, role)
         if hasattr(function, "__wrapped__"):
             self._wait([function.__wrapped__], role)
-        if not _in_library(function.__code__.co_filename):
-            names, assigned = _global_names(function.__code__)
-            variables = function.__globals__
-            for name in names & variables.keys():
+        if not in_library(function.__code__.co_filename):
+            names, variables = names_in(function.__code__), function.__globals__
+            for name in names.read & variables.keys():
                 self._from_function(variables[name], role)
-            self._result.variables += [(variables, name) for name in assigned & variables.keys()]
+                if isinstance(variables[name], ModuleType):
+                    self._used_of(variables[name], names, role)
+            self._result.variables += [(variables, name) for name in names.assigned]
+
+    def _used_of(self, module: ModuleType, names: Names, role: Role) -> None:
+        """Follow what a function uses of a module of the user's."""
+        file = getattr(module, "__file__", None)
+        if module.__name__.split(".")[0] in sys.stdlib_module_names or (file and in_library(file)):
+            return
+        for name in names.attributes & vars(module).keys():
+            self._from_function(vars(module)[name], role)
+        self._result.variables += [(vars(module), n) for n in names.set_attributes & vars(module).keys()]
 
     def _from_function(self, value: Any, role: Role) -> None:
         """Wait for a value to which a function refers directly."""
@@ -234,28 +270,27 @@ class _Follower:
 
     def _object(self, value: Any, role: Role) -> None:
         kind = _class_of(value)
-        home = getattr(kind, "__module__", "") or ""
-        standard = home.split(".")[0] in sys.stdlib_module_names and not isinstance(value, SimpleNamespace)
-        if isinstance(value, DataLoader | Dataset | Sampler) and role is not Role.DATA:
+        home = f"{getattr(kind, '__module__', '') or ''}."
+        closed = home.split(".")[0] in sys.stdlib_module_names or home.startswith(OPAQUE)
+        if isinstance(value, DataLoader | Dataset | Sampler) and role not in (Role.DATA, Role.KEPT):
             if not self._with_data:
                 return
             role = Role.DATA
+        if isinstance(value, DataLoader):  # its own iterator is put back with its attributes
+            self._seen[id(value._iterator)] = value._iterator
         attributes = getattr(value, "__dict__", None)
         if isinstance(value, Iterator) and attributes is None:
             self._lost(value, role)
-        elif not standard and not f"{home}.".startswith(OPAQUE):
-            inner = role.beyond
-            self._wait(_methods(kind), inner)
+        elif not closed or home.startswith(FOLLOWED):
+            self._class(kind, role.beyond)
             if isinstance(attributes, dict):
-                self._wait([attributes], inner)
-            for slot in _slots(kind):
-                if hasattr(value, slot):
-                    self._result.slots.append((value, slot))
-                    self._wait([getattr(value, slot)], inner)
+                self._wait([attributes], role.beyond)
+            for name in slots_of(kind):
+                self._result.attributes.append((value, name))
+                self._wait([getattr(value, name, None)], role.beyond)
 
     def _lost(self, value: Any, role: Role) -> None:
-        if role is not Role.DATA or isinstance(value, GeneratorType):
-            self._result.lost.append(f"an iterator ({type(value).__name__})")
+        self._result.lost.append(f"an iterator ({type(value).__name__})")
 
 
 def _class_of(value: Any) -> Any:
@@ -281,7 +316,9 @@ _VISITS: Sequence[tuple[Any, str]] = (
     (BuiltinFunctionType, "_builtin"),
     (partial, "_partial"),
     (CellType, "_cell"),
-    ((ModuleType, type), "_nothing"),
+    (ModuleType, "_nothing"),
+    (type, "_class"),
+    ((bytearray, array), "_bytes"),
     ((GeneratorType, _BaseDataLoaderIter), "_lost"),
     (object, "_object"),
 )
@@ -289,47 +326,3 @@ _VISITS: Sequence[tuple[Any, str]] = (
 
 def _bytes(tensor: Tensor) -> int:
     return tensor.numel() * tensor.element_size()
-
-
-def _in_library(file: str) -> bool:
-    return any(Path(file).is_relative_to(folder) for folder in LIBRARIES)
-
-
-@lru_cache(maxsize=4096)
-def _global_names(code: CodeType) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the names of global variables that a function may read, and those that it assigns."""
-    names, assigned = set[str](), set[str]()
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            names.add(str(instruction.argval))
-        elif instruction.opname == "STORE_GLOBAL":
-            assigned.add(str(instruction.argval))
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            inner_names, inner_assigned = _global_names(constant)
-            names |= inner_names
-            assigned |= inner_assigned
-    return frozenset(names), frozenset(assigned)
-
-
-def _in_a_library(kind: type) -> bool:
-    """Return whether a class belongs to the standard library or to an installed package."""
-    file = getattr(sys.modules.get(kind.__module__), "__file__", None)
-    return kind.__module__ == "builtins" or (file is not None and _in_library(file))
-
-
-@lru_cache(maxsize=4096)
-def _methods(kind: Any) -> tuple[FunctionType, ...]:
-    """Return the methods of a user's class, which may refer to further objects."""
-    own = [base for base in kind.__mro__ if not _in_a_library(base)]
-    return tuple(value for base in own for value in vars(base).values() if isinstance(value, FunctionType))
-
-
-@lru_cache(maxsize=4096)
-def _slots(kind: Any) -> tuple[str, ...]:
-    """Return the names of the attributes that a class keeps outside of a dict."""
-    result = []
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        result += [slots] if isinstance(slots, str) else [*slots]
-    return tuple(name for name in result if name not in ("__dict__", "__weakref__"))

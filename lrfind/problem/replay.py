@@ -83,7 +83,7 @@ class Replay:
         if self.at == len(self._batches):
             before = capture(self._generators)
             restore(self._random)
-            self._batches.append(next(self._source))
+            self._batches.append(copy_of(next(self._source)))  # it may fill the same memory again
             self._random = capture(self._generators)
             restore(before)
         self.at += 1

@@ -1,4 +1,4 @@
-"""The parts of one lane, ready to train, and how its param groups share the learning rate."""
+"""The parts of one lane, ready to train, and how a step is made of batches."""
 
 from __future__ import annotations
 
@@ -42,13 +42,21 @@ class Recipe:
 PLAIN = Recipe()
 
 
+def trained_objects(
+    model: nn.Module, optimizers: Sequence[Any], loss_fn: Any, own_step: OwnStep | None
+) -> list[Any]:
+    """Return the objects from which everything that a step changes can be reached."""
+    own = [] if own_step is None else [own_step.function, own_step.score]
+    return [model, *optimizers, users_function(loss_fn), *own]
+
+
 @dataclass(frozen=True)
 class Setup:
     """The parts of one lane, ready to train.
 
     Attributes:
-        model: the model, in train mode.
-        optimizer: an optimizer of the model's parameters, without state.
+        model: the model; an empty module where `own_step` has its own.
+        optimizer: the optimizer of the model's parameters, or the first one of `own_step`.
         loss_fn: see `lrfind.problem.batches.output_and_loss`.
         batches: the training batches, without end.
         recipe: how a step is made of the batches.
@@ -72,15 +80,19 @@ class Setup:
     kept: Sequence[Any] = ()
 
     @property
+    def all_optimizers(self) -> Sequence[Any]:
+        """The optimizers of the lane: that of the model, or those of the user's own step."""
+        return self.optimizers or [self.optimizer]
+
+    @property
     def trained(self) -> list[Any]:
-        """Return the objects from which everything that a step changes can be reached."""
-        own = [] if self.own_step is None else [self.own_step.function, self.own_step.score]
-        return [self.model, *(self.optimizers or [self.optimizer]), users_function(self.loss_fn), *own]
+        """The objects from which everything that a step changes can be reached."""
+        return trained_objects(self.model, self.all_optimizers, self.loss_fn, self.own_step)
 
     @cached_property
     def groups(self) -> list[Group]:
-        """Return the param groups of all optimizers, also of those inside other optimizers."""
-        return groups_of(self.optimizers or [self.optimizer])
+        """The param groups of all optimizers, also of those inside other optimizers."""
+        return groups_of(self.all_optimizers)
 
     @cached_property
     def ratios(self) -> list[float]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import operator
+from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from types import CellType
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,7 @@ from lrfind.problem.randomness import capture, restore, set_state, state_of
 from lrfind.problem.reachable import reachable
 
 MOST_ROUNDING = 1e-3  # of the norm of the weights; less is the rounding of a step that adds and subtracts
+MISSING = object()  # the value of a global variable that the training creates
 NUMBERS = (bool, int, float, complex, str, bytes, type(None))
 
 
@@ -32,7 +36,7 @@ class Snapshot:
       functions enclose or assign; see `problem.reachable`;
     - of the data: attributes such as positions and epochs, and generators, but no tensors over 16 MiB;
     - the random state of Python, NumPy, torch and every device;
-    - the thread count.
+    - the thread count, the default dtype and whether algorithms are deterministic.
 
     `restore` may be called any number of times. Tensors and containers keep their identity: the objects that
     the user holds references to are restored in place. A list that only grew by numbers or texts, and to
@@ -67,34 +71,27 @@ class Snapshot:
         self._containers = [(c, _plain_copy(c), id(c) in reached.logs) for c in reached.containers]
         self._tensors = [_Captured(tensor, copy_grads) for tensor in reached.tensors]
         self._large = [(tensor, tensor._version) for tensor in reached.large if not tensor.is_inference()]
-        self._arrays = [(array, array.copy()) for array in reached.arrays]
+        self._arrays = [(values, values.copy()) for values in reached.arrays]
         self._generators = [(generator, state_of(generator)) for generator in reached.generators]
-        self._slots = [(value, name, getattr(value, name)) for value, name in reached.slots]
-        self._cells = [(cell, cell.cell_contents) for cell in reached.cells]
-        self._variables = [(names, name, names[name]) for names, name in reached.variables]
+        self._attributes = [(o, name, _attribute(o, name)) for o, name in reached.attributes]
+        self._cells = [(cell, _contents(cell)) for cell in reached.cells]
+        self._variables = [(names, name, names.get(name, MISSING)) for names, name in reached.variables]
         self._random = capture()
-        self._threads = torch.get_num_threads()
-        self._given_up = False
-
-    def give_up(self) -> None:
-        """Restore everything for the last time, while the training still waits in another thread."""
-        self.restore()
-        self._given_up = True
+        self._threads, self._dtype = torch.get_num_threads(), torch.get_default_dtype()
+        self._deterministic = torch.are_deterministic_algorithms_enabled()
 
     def restore(self) -> None:
-        """Restore everything; leave alone whatever has not changed.
+        """Restore everything in place.
 
         Raises:
             LrfindError: if some part cannot be restored; all others have been restored by then.
         """
-        if self._given_up:
-            return
         failures: list[str] = []
         _reshard(self._modules)
         steps: list[Callable[[], None]] = [
             *(partial(_restore_cell, *entry) for entry in self._cells),
             *(partial(_restore_variable, *entry) for entry in self._variables),
-            *(partial(_restore_slot, *entry) for entry in self._slots),
+            *(partial(_restore_attribute, *entry) for entry in self._attributes),
             *(partial(_restore_container, *entry) for entry in self._containers),
             *(captured.restore for captured in self._tensors),
             *(partial(_restore_array, *entry) for entry in self._arrays),
@@ -109,14 +106,18 @@ class Snapshot:
                 failures.append(in_one_line(error))
         if failures:
             raise LrfindError(
-                f"{counted(len(failures), 'part')} of the model's state could not be restored after the test;"
-                f" the first error is {failures[0]}"
+                f"{counted(len(failures), 'part')} of the state of the training could not be restored; the"
+                f" first error is {failures[0]}"
             )
 
     def _restore_surroundings(self) -> None:
         restore(self._random)
         if torch.get_num_threads() != self._threads:
             torch.set_num_threads(self._threads)
+        if torch.get_default_dtype() != self._dtype:
+            torch.set_default_dtype(self._dtype)
+        if torch.are_deterministic_algorithms_enabled() != self._deterministic:
+            torch.use_deterministic_algorithms(self._deterministic)
 
     def moved(self, tensors: Iterable[Tensor]) -> bool:
         """Return whether these tensors moved by more than rounding since the snapshot."""
@@ -176,6 +177,7 @@ class _Captured:
                 "the model has lazy layers without a shape; run one batch through the model first."
             )
         self.tensor, self._requires_grad = tensor, tensor.requires_grad
+        self._home = tensor.detach()  # the same memory, also if the training gives the tensor another one
         self._values = tensor.detach().clone()  # with the same strides, if elements do not overlap
         self._grad = tensor.grad if tensor.is_leaf else None
         self._grad_values = None if self._grad is None or not copy_grad else self._grad.detach().clone()
@@ -189,17 +191,36 @@ class _Captured:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Restore them all in place."""
+        """Restore them all in place, in the memory that the tensor had."""
         tensor, values = self.tensor, self._values
-        if (tensor.shape, tensor.dtype) != (values.shape, values.dtype):  # resized or replaced in place
-            tensor.data = values.clone()
-        elif not _overlaps_itself(tensor):
-            tensor.copy_(values)
-        if tensor.is_leaf:
+        if not _in_the_same_memory(tensor, self._home):
+            tensor.data = self._home if self._home.shape == values.shape else values.clone()
+        # A tensor that takes no part in the training may be read-only, so it is written only if it changed.
+        if not _overlaps_itself(tensor) and (tensor.requires_grad or not _equal(tensor, values)):
+            with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
+                tensor.copy_(values)
+        if tensor.is_leaf and not tensor.is_inference():
             tensor.requires_grad_(self._requires_grad)
             tensor.grad = self._grad
             if self._grad is not None and self._grad_values is not None:
                 self._grad.copy_(self._grad_values)
+
+
+def _in_the_same_memory(tensor: Tensor, home: Tensor) -> bool:
+    """Return whether a tensor is as it was but for its values; True where that cannot be known."""
+    if (tensor.shape, tensor.dtype) != (home.shape, home.dtype):
+        return False
+    if tensor.layout is not torch.strided or type(tensor).__module__.startswith("torch.distributed"):
+        return True
+    return tensor.data_ptr() == home.data_ptr() and tensor.stride() == home.stride()
+
+
+def _equal(tensor: Tensor, values: Tensor) -> bool:
+    """Return whether two tensors hold the same values; False where torch cannot compare them."""
+    try:
+        return torch.equal(tensor, values)
+    except (RuntimeError, NotImplementedError):
+        return False
 
 
 def _plain_copy(container: Any) -> Any:
@@ -209,6 +230,8 @@ def _plain_copy(container: Any) -> Any:
     """
     if isinstance(container, dict):
         return dict(dict.items(container))
+    if isinstance(container, bytearray | array):
+        return container[:]
     return set(container) if isinstance(container, set) else list(container)
 
 
@@ -218,28 +241,29 @@ def _restore_container(container: Any, copy: Any, log: bool) -> None:
     if isinstance(container, dict):
         # An OrderedDict stores its order itself.
         base: Any = OrderedDict if isinstance(container, OrderedDict) else dict
-        items = list(base.items(container))
-        if len(items) != len(copy) or any(
-            key is not old_key or value is not old
-            for (key, value), (old_key, old) in zip(items, copy.items(), strict=True)
-        ):
+        same_keys = len(container) == len(copy) and all(map(operator.is_, base.keys(container), copy))
+        if not same_keys or not all(map(operator.is_, base.values(container), copy.values())):
             base.clear(container)
             base.update(container, copy)
     elif isinstance(container, list):
         list.__setitem__(container, slice(None), copy)
+    elif isinstance(container, bytearray | array):
+        if container != copy:
+            container[:] = copy
     elif isinstance(container, set):
-        set.clear(container)
-        set.update(container, copy)
+        if set.symmetric_difference(container, copy):
+            set.clear(container)
+            set.update(container, copy)
     else:
         deque.clear(container)
         deque.extend(container, copy)
 
 
-def _restore_array(array: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> None:
-    if array.shape != copy.shape:
-        array.resize(copy.shape, refcheck=False)
-    if array.tobytes() != copy.tobytes():
-        np.copyto(array, copy)
+def _restore_array(values: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> None:
+    if values.shape != copy.shape:
+        values.resize(copy.shape, refcheck=False)
+    if values.tobytes() != copy.tobytes():
+        np.copyto(values, copy)
 
 
 def _overlaps_itself(tensor: Tensor) -> bool:
@@ -255,23 +279,43 @@ def _only_grew(values: list[Any], before: list[Any]) -> bool:
     return len(values) > len(before) and same and all(map(_is_plain, values[len(before) :]))
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: Any, depth: int = 3) -> bool:
     if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
+        return depth > 0 and all(_is_plain(part, depth - 1) for part in value)
     return isinstance(value, NUMBERS)
 
 
-def _restore_cell(cell: Any, contents: Any) -> None:
-    cell.cell_contents = contents
+def _contents(cell: CellType) -> Any:
+    return cell.cell_contents if cell != CellType() else MISSING
+
+
+def _restore_cell(cell: CellType, contents: Any) -> None:
+    if contents is not MISSING:
+        cell.cell_contents = contents
+    elif cell != CellType():
+        del cell.cell_contents
 
 
 def _restore_variable(variables: dict[str, Any], name: str, value: Any) -> None:
-    variables[name] = value
+    if value is MISSING:
+        variables.pop(name, None)
+    else:
+        variables[name] = value
 
 
-def _restore_slot(value: Any, name: str, before: Any) -> None:
-    if getattr(value, name, None) is not before:
-        object.__setattr__(value, name, before)
+def _attribute(holder: Any, name: str) -> Any:
+    return vars(holder).get(name, MISSING) if isinstance(holder, type) else getattr(holder, name, MISSING)
+
+
+def _restore_attribute(holder: Any, name: str, before: Any) -> None:
+    if _attribute(holder, name) is before:
+        return
+    if before is MISSING:
+        delattr(holder, name)
+    elif isinstance(holder, type | Tensor):
+        setattr(holder, name, before)
+    else:
+        object.__setattr__(holder, name, before)
 
 
 def _check_unchanged(tensor: Tensor, version: int) -> None:

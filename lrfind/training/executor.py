@@ -22,9 +22,9 @@ from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.explanations.failures import failure_text
-from lrfind.training.explanations.losses import RampBatches
 from lrfind.training.gauge import Gauge
 from lrfind.training.loop import Step, gauge_of, train
+from lrfind.training.ramp import RampBatches
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from lrfind.analysis.curves import Array
 from lrfind.errors import NoGradient, UsageError
 from lrfind.problem.batches import batch_loss
+from lrfind.problem.ranks import over_ranks
 from lrfind.problem.rates import innermost
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
-from lrfind.training.ranks import over_ranks
 
 
 class Step(NamedTuple):

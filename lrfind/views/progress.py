@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from lrfind.analysis.lanes import Lane
 
 EVERY_SECONDS = 5.0  # between lines
 QUIET_SECONDS = 1.0  # a call that ends sooner shows no bar
+SILENT_SECONDS = 8.0  # without a step, after which a line says that the call still waits
 
 Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 """A function of (lanes, step, losses before the update), called after every step; see `training.watch`."""
@@ -61,20 +63,50 @@ def progress_lines(lanes: int | None, steps: int | None) -> Watch:
 
 @contextmanager
 def call_progress(shown: bool) -> Iterator[Watch]:
-    """Yield the watch of one call from Python; it shows something only if the call takes a while."""
+    """Yield the watch of one call from Python.
+
+    It shows something only if the call takes a while. If no step ends for `SILENT_SECONDS`, a line says so.
+    """
     with ExitStack() as stack:
-        began = time.monotonic()
-        watch: Watch | None = None
+        began, last, watch = time.monotonic(), [time.monotonic()], list[Watch]()
 
         def lazily(*step: Any) -> None:
-            nonlocal watch
-            if watch is None and time.monotonic() - began > QUIET_SECONDS:
+            last[0] = time.monotonic()
+            if not watch and last[0] - began > QUIET_SECONDS:
                 watch_for = stack.enter_context(progress_bar()) if _live() else progress_lines
-                watch = watch_for(None, None)
-            if watch is not None:
-                watch(*step)
+                watch.append(watch_for(None, None))
+            for inner in watch:
+                inner(*step)
 
+        if shown:
+            stack.enter_context(_never_silent(last))
         yield lazily if shown else lambda *step: None
+
+
+@contextmanager
+def _never_silent(last: list[float]) -> Iterator[None]:
+    """Print a line whenever nothing happened for a while, from a thread, because a step may be under way.
+
+    Args:
+        last: the time of the last sign of life, by the monotonic clock.
+    """
+    ended = threading.Event()
+
+    def wait() -> None:
+        while not ended.wait(max(last[0] + SILENT_SECONDS - time.monotonic(), 0.1)):
+            if time.monotonic() - last[0] >= SILENT_SECONDS:
+                last[0] = time.monotonic()
+                sys.stderr.write(
+                    f"lrfind: no step has ended for {SILENT_SECONDS:.0f} s; still waiting for it\n"
+                )
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def _live() -> bool:

@@ -312,6 +312,7 @@ class OncePassed:
         return self.batches
 
 
+@pytest.mark.filterwarnings("ignore:the training refers to an iterator")
 @pytest.mark.parametrize("search", [lrfind.find, lrfind.range_test])
 def test_a_loader_that_was_exhausted_is_told_from_an_empty_one(search: Callable[..., Any]) -> None:
     world = World("adam")

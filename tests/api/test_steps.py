@@ -226,6 +226,7 @@ def test_an_optimizer_that_is_not_named_and_an_iterator_are_reported_before_the_
         ({"step": len, "loss_fn": len}, "step and loss: give only one"),
         ({"step": len, "clip_norm": 1.0}, "a step of your own does these itself"),
         ({"score": len}, "belong to step; give the step too"),
+        ({"loss": nn.MSELoss()}, r"loss must be a function of one batch .* \(output, y\) as loss_fn"),
         ({"loss": len, "loss_fn": nn.MSELoss()}, "loss and loss_fn: give only one"),
         ({"loss_fn": nn.MSELoss}, r"MSELoss is a class; give an instance of it: MSELoss\(\)"),
         ({"clip_norm": -1.0}, "clip_norm: must be"),
@@ -357,9 +358,9 @@ def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
     best = lrfind.find(*objects, steps=40, verify=True, verify_seeds=2, schedule="linear")
     assert world.state() == before
     assert best.verdict is not None
-    assert len(best.trainings) == 6
+    assert len(best.verification) == 6
     assert best.cost > plain.cost + 40
-    assert best.lr in {lane.peak for lane in best.trainings}
+    assert best.lr in {lane.peak for lane in best.verification}
 
 
 def test_a_rate_reaches_the_optimizer_and_an_attached_scheduler_is_asked_for() -> None:
@@ -377,3 +378,69 @@ def test_a_rate_reaches_the_optimizer_and_an_attached_scheduler_is_asked_for() -
         best.apply(world.optimizer)
     best.apply(world.optimizer, scheduler)
     assert world.optimizer.param_groups[0]["max_lr"] == pytest.approx(best.lr)
+
+
+def test_batches_that_are_filled_into_the_same_memory_give_the_same_answer() -> None:
+    def asked(again: bool) -> float:
+        model, _, batches = regression()
+        memory = [torch.empty_like(part) for part in batches[0]]
+
+        class Refilled:
+            def __iter__(self) -> Any:
+                for batch in batches:
+                    for part, values in zip(memory, batch, strict=True):
+                        part.copy_(values)
+                    yield memory if again else batch
+
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        return lrfind.find(model, optimizer, nn.MSELoss(), Refilled(), steps=300).lr
+
+    assert asked(again=True) == asked(again=False)
+
+
+def test_an_optimizer_without_regard_to_its_lr_is_refused() -> None:
+    class Fixed(torch.optim.SGD):
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for parameter in self.param_groups[0]["params"]:
+                parameter.sub_(0.01 * parameter.grad)
+
+    model, _, batches = regression()
+    with pytest.raises(
+        lrfind.NoSuggestion, match="the lr has no effect: the losses are the same at all rates"
+    ):
+        lrfind.find(model, Fixed(model.parameters(), lr=0.1), nn.MSELoss(), batches, steps=100)
+
+
+def test_a_pass_of_the_users_own_with_persistent_workers_goes_on() -> None:
+    world = World("adam")
+    loader = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=1, persistent_workers=True)
+    batches = iter(loader)
+    next(batches)
+    lrfind.find(world.model, world.optimizer, world.loss_fn, loader, steps=30)
+    assert len([*batches]) == 5
+
+
+def test_a_whole_step_at_lr_0_counts_too() -> None:
+    world = Adversaries()
+    taken: list[int] = []
+
+    def step(batch: Tensor) -> Tensor:
+        taken.append(1)
+        return world.step(batch)
+
+    optimizers = [world.of_generator, world.of_critic]
+    best = lrfind.find(step=step, optimizers=optimizers, data=world.batch, steps=60, score=world.distance)
+    assert len(taken) == best.cost <= 60
+
+
+def test_silence_is_broken_by_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lrfind.views import progress
+
+    monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
+    with progress.call_progress(True):
+        waited = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=2)
+        assert len([*waited]) == 6
+    assert "no step has ended" in capsys.readouterr().err

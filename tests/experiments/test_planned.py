@@ -22,8 +22,8 @@ def optimizer() -> SGD:
     return SGD([nn.Parameter(torch.ones(2))], lr=0.1)
 
 
-def course(schedule: Any, over: Any = None, steps: int = STEPS) -> np.ndarray[Any, Any]:
-    return planned_shape(schedule, steps, [over or optimizer()], steps_per_epoch=10).multiplier
+def course(schedule: Any, steps: int = STEPS) -> np.ndarray[Any, Any]:
+    return planned_shape(schedule, steps, epoch=10).multiplier
 
 
 def cosine_of(step: int) -> float:
@@ -49,9 +49,9 @@ def test_an_attached_scheduler_is_read_from_where_it_is_and_stays_there() -> Non
     attached = optimizer()
     scheduler = lr_scheduler.StepLR(attached, step_size=10, gamma=0.5)
     expected = np.repeat([1, 0.5, 0.25, 0.125], 10)
-    np.testing.assert_allclose(course(scheduler, attached), expected)
+    np.testing.assert_allclose(course(scheduler), expected)
     assert (scheduler.last_epoch, attached.param_groups[0]["lr"]) == (0, 0.1)
-    assert course(lr_scheduler.ReduceLROnPlateau(attached), attached).tolist() == [1.0] * STEPS
+    assert course(lr_scheduler.ReduceLROnPlateau(attached)).tolist() == [1.0] * STEPS
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,8 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
 from lrfind.errors import LrfindError, NoGradient, UsageError
 from lrfind.experiments.prober import MOST_KEPT, Budget, LaneProber
-from lrfind.problem.objects import from_objects, model_objects
+from lrfind.problem.objects import from_objects, objects_of
 from lrfind.problem.problem import Problem, from_config
-from lrfind.problem.setup import PLAIN
 from lrfind.problem.snapshot import preserved
 from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
@@ -163,7 +162,7 @@ def test_a_model_may_change_its_batch_and_the_next_probe_does_not_see_it() -> No
     outer = Changing()
     optimizer = torch.optim.SGD(outer.parameters(), lr=0.1)
     loss = lambda output, batch: (output - batch.pop("y")).square().mean()  # noqa: E731
-    objects = model_objects(outer, optimizer, loss, loader, None, PLAIN)
+    objects = objects_of(outer, optimizer, loss, loader)
     with preserved(objects.trained, [loader]) as snapshot:
         prober = LaneProber(from_objects(objects, snapshot), 0, unlimited())
         assert len({*prober.untouched(3).tolist()}) == 1
@@ -189,7 +188,7 @@ def test_a_users_objects_are_probed_from_their_weights_and_batches() -> None:
     model = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.3), nn.Linear(4, 1))
     optimizer = torch.optim.RMSprop(model.parameters(), lr=0.01)
     loader = [(torch.randn(4, 3), torch.randn(4, 1)) for _ in range(3)]
-    objects = model_objects(model, optimizer, nn.MSELoss(), loader, None, PLAIN)
+    objects = objects_of(model, optimizer, nn.MSELoss(), loader)
     with preserved(objects.trained, [loader]) as snapshot:
         problem = from_objects(objects, snapshot)
         prober = LaneProber(problem, 1, unlimited())

@@ -147,3 +147,11 @@ def test_a_scheduler_of_an_unknown_kind_is_refused_and_nothing_changes() -> None
     with pytest.raises(UsageError, match=r"create it after `best.apply\(optimizer\)`"):
         apply_lr(0.03, [optimizer], object())
     assert optimizer.param_groups[0]["lr"] == 0.2
+
+
+def test_a_tensor_that_is_the_lr_of_several_groups_is_scaled_once() -> None:
+    shared = torch.tensor(0.1)
+    groups = [{"params": [parameter()]}, {"params": [parameter()]}]
+    optimizer = AdamW(groups, lr=shared, foreach=False)
+    apply_lr(0.02, [optimizer])
+    assert float(shared) == pytest.approx(0.02)

@@ -228,3 +228,72 @@ def test_gradients_are_set_back_by_value_where_steps_accumulate_them() -> None:
     snapshot.restore()
     assert weight.grad is gradient
     assert gradient.tolist() == [3, 3]
+
+
+class Counting(nn.Module):
+    """A module whose class counts its calls, and which starts other optimizers' hooks in its first call."""
+
+    calls = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2))
+
+    def forward(self) -> torch.Tensor:
+        Counting.calls += 1
+        self.weight.register_hook(lambda gradient: 2 * gradient)
+        return self.weight.sum()
+
+
+def test_class_variables_and_hooks_that_a_step_registers_are_set_back() -> None:
+    model = Counting()
+    with preserved([model]):
+        model().backward()
+        assert Counting.calls == 1
+    assert Counting.calls == 0
+    model.weight.sum().backward()
+    assert model.weight.grad.tolist() == [1, 1]
+
+
+def creates_globals() -> None:
+    global CREATED_IN_A_STEP
+    CREATED_IN_A_STEP = 1
+
+
+def test_what_a_step_creates_is_gone_afterwards() -> None:
+    def step() -> None:
+        nonlocal late
+        creates_globals()
+        step.attribute = slotted.value = late = 1
+
+    slotted = Slotted()
+    del slotted.value
+    late: int
+    with preserved([step]):
+        step()
+    assert "CREATED_IN_A_STEP" not in globals()
+    assert not hasattr(step, "attribute")
+    assert not hasattr(slotted, "value")
+
+
+def test_a_tensor_gets_its_own_memory_back() -> None:
+    weight, other = nn.Parameter(torch.ones(4)), torch.zeros(4)
+    view, place = weight.data.view(2, 2), weight.data_ptr()
+    with preserved([], kept=[weight, other]):
+        weight.data = other
+        weight.data.add_(5)
+        other.data = torch.full((4,), 7.0)
+    assert (weight.tolist(), other.tolist(), view.flatten().tolist()) == ([1] * 4, [0] * 4, [1] * 4)
+    assert weight.data_ptr() == place
+
+
+def test_tensors_that_cannot_be_written_are_left_alone() -> None:
+    with torch.inference_mode():
+        features = torch.ones(3)
+    fixed = np.ones(3, dtype=np.float32)
+    fixed.flags.writeable = False
+    with pytest.warns(UserWarning, match="not writable"):
+        read_only = torch.from_numpy(fixed)
+    with preserved([lambda batch: features.sum() + read_only.sum()]):
+        pass
+    assert features.sum() + read_only.sum() == 6

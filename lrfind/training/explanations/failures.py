@@ -7,7 +7,6 @@ inputs. So nothing runs a second time, and a check and a run give the same expla
 from __future__ import annotations
 
 import inspect
-import sysconfig
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,12 +18,12 @@ from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, NoGradient, UsageError, counted, in_one_line
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
+from lrfind.problem.references import LIBRARIES
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
 
 TORCH_AND_LRFIND = [str(Path(torch.__file__).parent), str(Path(__file__).parents[2])]
-LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from lrfind.experiments.range_test import range_test
 from lrfind.problem.batches import OwnStep
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Recipe, Setup
-from lrfind.training.explanations import losses
-from lrfind.training.explanations.losses import RampBatches, why_float16_blows_up
+from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import train
+from lrfind.training.ramp import RampBatches
 from tests.helpers.worlds import Net
 
 Batches = Iterable[Any]
@@ -170,7 +170,7 @@ def test_a_model_that_cannot_run_twice_keeps_the_word_of_the_rule(monkeypatch: p
     def refuse(*_: object) -> None:
         raise RuntimeError("no second call")
 
-    monkeypatch.setattr(losses, "batch_loss", refuse)
+    monkeypatch.setattr("lrfind.training.ramp.batch_loss", refuse)
     assert ramp(problem_of(classifier(), sorted_batches(), nn.CrossEntropyLoss())).outcome == "diverged"
 
 
@@ -250,8 +250,8 @@ def test_float16_weights_are_named_where_adam_blows_up() -> None:
 
 def test_only_float16_weights_with_a_vanishing_eps_blow_up() -> None:
     half = [torch.zeros(3, dtype=torch.float16, requires_grad=True)]
-    assert "use autocast: precision='float16'" in why_float16_blows_up(torch.optim.AdamW(half))
-    assert "RMSprop's eps of 1e-08" in why_float16_blows_up(torch.optim.RMSprop(half))
-    assert why_float16_blows_up(torch.optim.Adam(half, eps=1e-4)) is None
-    assert why_float16_blows_up(SGD(half, lr=0.1)) is None
-    assert why_float16_blows_up(torch.optim.Adam([torch.zeros(3, requires_grad=True)])) is None
+    assert "use autocast: precision='float16'" in why_not_float16(torch.optim.AdamW(half))
+    assert "RMSprop's eps of 1e-08" in why_not_float16(torch.optim.RMSprop(half))
+    assert why_not_float16(torch.optim.Adam(half, eps=1e-4)) is None
+    assert why_not_float16(SGD(half, lr=0.1)) is None
+    assert why_not_float16(torch.optim.Adam([torch.zeros(3, requires_grad=True)])) is None

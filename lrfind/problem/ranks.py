@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed import distributed_c10d as c10d
 
 from lrfind.errors import LrfindError, in_one_line
 
@@ -37,7 +36,12 @@ def rank_count() -> int:
 
 def is_first_rank() -> bool:
     """Return whether this process is the only one, or the first of several."""
-    return rank_count() == 1 or dist.get_rank() == 0
+    return rank_of_this_process() == 0
+
+
+def rank_of_this_process() -> int:
+    """Return the number of this process among those that train together, from 0."""
+    return 0 if rank_count() == 1 else dist.get_rank()
 
 
 def together(work: Callable[[], T], undo: Callable[[], None]) -> T:
@@ -56,8 +60,9 @@ def together(work: Callable[[], T], undo: Callable[[], None]) -> T:
 
 
 def over_ranks(value: float) -> float:
-    """Return the mean of a number over all ranks; NaN if it is not finite on one of them."""
-    return value if _session is None else _session.mean(value)
+    """Return the mean of a number over all ranks; it is not finite if the number is not on one of them."""
+    session: _Session | None = getattr(_of_thread, "session", None)
+    return value if session is None else session.mean(value)
 
 
 def all_agree(decision: bool) -> bool:
@@ -70,7 +75,7 @@ def on_any_rank(fact: bool) -> bool:
     return over_ranks(float(fact)) > 0
 
 
-_session: _Session | None = None
+_of_thread = threading.local()  # the thread that does the work has its session here
 _numbers = itertools.count()  # all ranks count their sessions alike
 
 
@@ -79,6 +84,8 @@ class _Session:
 
     def __init__(self) -> None:
         self._rank, self._count, self._number = dist.get_rank(), dist.get_world_size(), next(_numbers)
+        from torch.distributed import distributed_c10d as c10d  # not in every build of torch
+
         self._store = c10d.PrefixStore(f"lrfind/{self._number}", c10d._get_default_store())
         self._group: Any = None
         self._done, self._stopped = threading.Event(), False
@@ -93,14 +100,9 @@ class _Session:
         return float(tensor) / self._count
 
     def run(self, work: Callable[[], T], undo: Callable[[], None]) -> T:
-        global _session
         thread = threading.Thread(target=self._work, args=(work, _thread_state()), daemon=True)
-        _session = self
-        try:
-            thread.start()
-            self._wait(undo)
-        finally:
-            _session = None
+        thread.start()
+        self._wait(undo)
         if self._error is not None:
             raise self._error
         self._say("ended")
@@ -110,6 +112,7 @@ class _Session:
 
     def _work(self, work: Callable[[], Any], state: Callable[[], Any]) -> None:
         """Do the work, in the thread for it, in the same torch state as the main thread's."""
+        _of_thread.session = self
         try:
             with state():
                 self._group = dist.new_group(backend="gloo")
@@ -145,11 +148,13 @@ class _Session:
     def _part(self) -> None:
         """Wait until the work has ended on all ranks; raise if it failed on one."""
         until = time.monotonic() + LONGEST_FAREWELL
-        while time.monotonic() < until:
+        while True:
             if (failure := self._failure_elsewhere()) is not None:
                 raise failure
             if self._store.check([f"ended/{rank}" for rank in range(self._count)]):
                 return
+            if time.monotonic() > until:
+                raise LrfindError(f"another of the {self._count} ranks neither ended nor failed in time.")
             time.sleep(POLL_SECONDS)
 
     def _say(self, what: str, text: str = "") -> None:

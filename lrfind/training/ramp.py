@@ -1,4 +1,4 @@
-"""Losses: whether a ramp's loss rose because of its weights or of its batch, and why a loss is not finite."""
+"""Ramps: whether the loss rose because of the lr or because of the batches."""
 
 from __future__ import annotations
 
@@ -11,19 +11,17 @@ from statistics import fmean, median
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from lrfind.analysis.curves import DivergenceRule
 from lrfind.analysis.lanes import Outcome
 from lrfind.errors import counted
-from lrfind.problem.batches import batch_loss
-from lrfind.problem.rates import groups_of
+from lrfind.problem.batches import batch_loss, users_function
+from lrfind.problem.ranks import on_any_rank, over_ranks
 from lrfind.problem.replay import copy_of
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
-from lrfind.training.explanations.forms import batch_parts, first_few, form, tensors_in
-from lrfind.training.ranks import on_any_rank, over_ranks
+from lrfind.training.explanations.forms import first_few
+from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
 
 
 @dataclass
@@ -70,7 +68,7 @@ class RampBatches:
     def __next__(self) -> Any:
         if len(self._now) == self._accumulate:
             self._now = []
-        self._now.append(next(self._source))
+        self._now.append(copy_of(next(self._source)))  # a loader may fill the same memory again
         return self._now[-1]
 
     def judge(self, loss: float, rule: DivergenceRule, outcome: Outcome | None) -> Outcome | None:
@@ -95,8 +93,8 @@ class RampBatches:
             return outcome
         if math.isfinite(loss):
             return None if self._are_harder() else outcome
-        optimizers = self._setup.optimizers or [self._setup.optimizer]
-        reasons = (self._nonfinite_data(), *map(why_float16_blows_up, optimizers))
+        optimizers = self._setup.all_optimizers
+        reasons = (self._nonfinite_data(), *map(why_not_float16, optimizers))
         self._why_not_finite = next(filter(None, reasons), "")
         return "finished" if self._why_not_finite else outcome
 
@@ -152,16 +150,22 @@ class RampBatches:
         steps = [step for step in steps if not step.evaluated]
         if self._start is None or not steps:
             return
-        with contextlib.suppress(Exception):  # the user's code may not bear this; then the rule's word stands
-            state = self._snapshot()
+        state = self._snapshot()
+        try:
             self._start.restore()
-            try:
-                for step in steps:
-                    step.evaluated = True
-                    losses = [self._untouched_loss(self._start, batch) for batch in step.batches]
-                    step.untouched = over_ranks(fmean(losses))
-            finally:
-                state.restore()
+            for step in steps:
+                step.evaluated = True
+                step.untouched = over_ranks(self._loss_of(step))
+        finally:
+            state.restore()
+
+    def _loss_of(self, step: _TakenStep) -> float:
+        """Return the loss of a step's batches; NaN if the user's code does not bear another evaluation."""
+        assert self._start is not None
+        try:
+            return fmean(self._untouched_loss(self._start, batch) for batch in step.batches)
+        except Exception:
+            return math.nan
 
     def _untouched_loss(self, start: Snapshot, batch: Any) -> float:
         setup = self._setup
@@ -175,48 +179,4 @@ class RampBatches:
         setup = self._setup
         if setup.own_step is not None:
             return Snapshot(setup.trained, kept=setup.kept, with_data=False, copy_grads=True)
-        return Snapshot([setup.model, setup.loss_fn], with_data=False)
-
-
-def nonfinite_parts(batch: Any) -> list[str]:
-    """Describe the parts of a batch that hold NaN or inf, with the rows where these are.
-
-    >>> nonfinite_parts((torch.tensor([[0.0, 1.0], [math.nan, 1.0]]), torch.zeros(2)))
-    ['x (2, 2) float32 in row 1']
-    """
-    return [
-        f"{name} {form(tensor)}{_nonfinite_rows(tensor)}"
-        for name, part in batch_parts(batch).items()
-        for tensor in tensors_in(part)
-        if _may_be_nonfinite(tensor) and not bool(tensor.isfinite().all())
-    ]
-
-
-def _may_be_nonfinite(tensor: Tensor) -> bool:
-    return tensor.device.type != "meta" and tensor.layout == torch.strided and tensor.is_floating_point()
-
-
-def _nonfinite_rows(tensor: Tensor) -> str:
-    if not tensor.ndim:
-        return ""
-    rows = (~tensor.isfinite()).flatten(1).any(1) if tensor.ndim > 1 else ~tensor.isfinite()
-    places = rows.nonzero().flatten().tolist()
-    return f" in {'row' if len(places) == 1 else 'rows'} {first_few(map(str, places))}"
-
-
-def why_float16_blows_up(optimizer: Any) -> str | None:
-    """Say why weights of float16 blow up at every lr with this optimizer; None if they need not.
-
-    Adam and its family divide by the root of a mean of squares plus `eps`. In float16 the squares of small
-    gradients are 0, and an eps below 3e-8 is 0 too, so the first update is 0 / 0 or far too large.
-    """
-    for group in groups_of([optimizer]):
-        eps = group.get("eps")
-        half = any(parameter.dtype == torch.float16 for parameter in group["params"])
-        if half and isinstance(eps, float) and not torch.tensor(eps, dtype=torch.float16).item():
-            return (
-                f"the weights are float16, in which {type(optimizer).__name__}'s eps of {eps:g} is 0, and so"
-                " are the squares of small gradients: the update divides by 0 at any lr. Keep the weights in"
-                " float32, and use autocast: precision='float16'."
-            )
-    return None
+        return Snapshot([setup.model, users_function(setup.loss_fn)], kept=setup.kept, with_data=False)
