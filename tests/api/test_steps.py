@@ -444,3 +444,17 @@ def test_silence_is_broken_by_a_line(
         waited = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=2)
         assert len([*waited]) == 6
     assert "no step has ended" in capsys.readouterr().err
+
+
+def test_a_data_set_with_columns_in_place_of_its_loader_is_refused() -> None:
+    class Table:
+        column_names = ("x", "label")
+
+        def __getitem__(self, row: int) -> Any:
+            return {"x": torch.zeros(3), "label": 0}
+
+    model, _, _ = regression()
+    with pytest.raises(
+        lrfind.UsageError, match="a Table with columns, which yields single rows; wrap it in a loader"
+    ):
+        lrfind.find(model, torch.optim.SGD(model.parameters(), 0.1), nn.MSELoss(), Table(), steps=20)
