@@ -11,12 +11,14 @@ import numpy as np
 
 from lrfind.analysis.curves import HUGE, Array
 from lrfind.analysis.probing import (
+    BLOWN_UP,
     ENOUGH,
     FEWEST_STEPS,
     FIRST_STEPS,
     HIGHEST,
     LOWEST,
     MOST_STEPS,
+    SAME,
     GridPlace,
     Probe,
     ProbeResult,
@@ -125,7 +127,7 @@ class ProbeSearch:
         while not self.result.indifferent:
             scores, best = self.result.scores, self.result.best
             low, high = min(scores), max(scores)
-            if math.isinf(scores[best]):
+            if not self.result.harmless:
                 further = low - 1
             elif best == high:
                 further = high + 1
@@ -166,11 +168,12 @@ class ProbeSearch:
     def _ceiling(self) -> Array:
         """Return (steps,) the losses above which a probe stops.
 
-        Each is the untouched loss on the same batch plus a margin. The margin is twice the size of the first
-        untouched loss, or four deviations of the loss between batches, whichever is larger.
+        Each is the untouched loss on the same batch plus `BLOWN_UP` noises. If all batches have the same
+        loss, the margin is twice the size of the loss.
         """
         untouched = self._untouched(self.result.steps)
-        room = 2 * max(abs(float(untouched[0])), 2 * float(np.std(untouched)))
+        noise, size = float(np.std(untouched)), abs(float(untouched[0]))
+        room = BLOWN_UP * noise if noise > SAME * size else 2 * size
         return np.minimum(untouched + room, HUGE)
 
     def _affords(self, places: Iterable[GridPlace], steps: int, more: int = 0) -> bool:

@@ -19,7 +19,7 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade
@@ -27,12 +27,17 @@ LOWEST, HIGHEST = -16, 6  # the lowest and the highest `GridPlace`: lr 1e-8 and 
 FIRST_STEPS = 16  # steps of a probe before any probe is continued
 FEWEST_STEPS = 8  # steps of a probe if the training, the budget or the batches allow no more
 ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # steps -> the gain after them that ends probing
+LARGE_FALL = 40.0  # a fall of so many noises counts as a gain of 1
+PLATEAU_FALL = 6.0  # a fall of fewer noises is a plateau, on which the order of the rates is noise
+# Standard errors of a fall that are needed to trust its course, its size, or that there is one at all.
+CERTAIN, SURE, SIGNIFICANT = 12.0, 5.0, 3.0
+BLOWN_UP = 200.0  # a loss so many noises above that of the untouched model ends a probe
 MOST_STEPS = 128  # steps of a probe on a plateau, at most
 MOST_COST = 800  # gradient steps for one seed, at most, if no budget is given
 TYPICAL_COST = 95  # gradient steps that one seed usually takes
+SAME = 1e-7  # share of a loss below which a difference is rounding
 TAIL = 2  # the score of a probe is the mean loss over the last 1/TAIL of its steps
-NOT_LEARNING = 0.15  # a gain below this is a plateau, on which the order of the rates is noise
-HARMLESS = 0.02  # share of the untouched model's loss; a rate that raises the loss by no more is harmless
+HARMLESS = 2.0  # a rate that raises the loss by no more noises is harmless
 SHARPNESS = 0.15  # share of the best gain; a rate that gains so much less has 1/e of the best one's weight
 
 GridPlace = int
@@ -110,10 +115,79 @@ class ProbeResult:
         return min(self.scores, key=lambda place: (self.scores[place], place))
 
     @property
+    def noise(self) -> float:
+        """The deviation of the untouched model's loss between batches, the unit in which falls are measured.
+
+        Adding a constant to the loss does not change a fall in this unit, nor does multiplying the loss. It
+        is 0 if all batches have the same loss, as in a training on all rows at once.
+        """
+        losses = self.untouched_loss[: self.steps]
+        noise = float(np.std(losses))
+        return noise if noise > SAME * float(np.abs(losses).max(initial=0.0)) else 0.0
+
+    @property
+    def fall(self) -> float:
+        """The fall of the score from the untouched model to the best rate, in units of `noise`.
+
+        It is 0 where there is no noise to compare it with.
+        """
+        return (self.untouched - self.scores[self.best]) / self.noise if self.noise else 0.0
+
+    def certainty(self, place: GridPlace) -> float:
+        """Return the fall at a rate divided by its standard error.
+
+        The untouched model sees the same batches as the probe, so the noise between batches cancels out.
+        """
+        falls = self._falls(place)
+        last = falls[-max(len(falls) // TAIL, 1) :]
+        if len(last) < 2:
+            return 0.0
+        error = max(float(last.std(ddof=1)) / math.sqrt(len(last)), SAME * abs(float(last.mean())), 1e-300)
+        return float(last.mean()) / error
+
+    @property
+    def progress(self) -> float:
+        """The estimated share of its final fall that the best probe has reached, from 0 to 1.
+
+        If a loss falls like 1 - exp(-k t), with d1 the fall in the second quarter of the steps and d2 that in
+        the second half, then d2 / d1 = 1 + x with x = exp(-k 3n/8), and the share is 1 - x^2. While the fall
+        is linear or becomes faster, the share is 0. Neither a constant nor a factor of the loss changes it.
+        """
+        falls = self._falls(self.best)
+        early, late = (
+            float(falls[len(falls) // 4 : len(falls) // 2].mean()),
+            float(falls[len(falls) // 2 :].mean()),
+        )
+        if not early > 0:
+            return 0.0
+        return 1 - min(max(late / early - 1, 0.0), 1.0) ** 2
+
+    @property
     def gain(self) -> float:
-        """The fall of the loss at the best rate, as a share of the untouched model's loss."""
-        untouched = self.untouched
-        return (untouched - self.scores[self.best]) / (abs(untouched) or 1.0)
+        """How much the best rate has learned, from 0 to 1: the larger of two estimates.
+
+        One is its `progress`, where the fall is certain enough to trust its course. The other is its fall as
+        a share of `LARGE_FALL`. It is 0 where the fall is not sure.
+        """
+        if math.isinf(self.scores[self.best]) or (certainty := self.certainty(self.best)) < SURE:
+            return 0.0
+        progress = self.progress if certainty >= CERTAIN else 0.0
+        return max(progress, min(self.fall / LARGE_FALL, 1.0), 0.0)
+
+    @property
+    def significant(self) -> bool:
+        """Whether any compared rate lowers the loss by more than chance."""
+        return any(
+            self.certainty(place) >= SIGNIFICANT
+            for place, score in self.scores.items()
+            if math.isfinite(score)
+        )
+
+    def _falls(self, place: GridPlace) -> Array:
+        """Return (t,) how far the probe's loss is below that of the untouched model on the same batch."""
+        loss = self.probes[place].loss[: self.steps]
+        falls: Array = self.untouched_loss[: len(loss)] - loss
+        return falls
 
     @property
     def middle(self) -> float:
@@ -157,7 +231,10 @@ class ProbeResult:
     @property
     def learns(self) -> bool:
         """Whether any rate lowers the loss by more than it falls on a plateau."""
-        return self.gain >= NOT_LEARNING
+        if math.isinf(self.scores[self.best]):
+            return False
+        certain = self.certainty(self.best) >= CERTAIN and self.progress >= 0.5
+        return certain or self.fall >= PLATEAU_FALL
 
     @property
     def on_a_plateau(self) -> bool:
@@ -165,10 +242,14 @@ class ProbeResult:
         return not self.learns and self.steps >= FIRST_STEPS
 
     @property
+    def doubtful(self) -> bool:
+        """Whether nothing was learned, or hardly more than the noise."""
+        return not self.scores or not self.significant or self.on_a_plateau
+
+    @property
     def harmless(self) -> list[GridPlace]:
         """The compared rates that do not raise the loss, ascending."""
-        untouched = self.untouched
-        ceiling = untouched + HARMLESS * abs(untouched)
+        ceiling = self.untouched + HARMLESS * self.noise
         return sorted(place for place, score in self.scores.items() if score <= ceiling)
 
     @property

@@ -10,11 +10,11 @@ from typing import Literal
 import numpy as np
 
 from lrfind.analysis.probing import (
-    ENOUGH,
     FEWEST_STEPS,
+    FIRST_STEPS,
     MOST_STEPS,
-    NOT_LEARNING,
     PER_DECADE,
+    SURE,
     ProbeResult,
     rate,
 )
@@ -54,6 +54,7 @@ PER_LENGTH = -0.42  # decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = -0.11  # the shift on a plateau, in decades, whatever the optimizer
 HALF_WIDTH = 0.2  # decades of the interval to either side of the answer, for sharp probes
+SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
 PER_BREADTH = 0.25  # decades added to `HALF_WIDTH` for every decade of the result's breadth
 
 
@@ -117,7 +118,9 @@ class Answer:
     cost: int
 
 
-def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: int) -> Answer:
+def recommend(
+    results: Sequence[ProbeResult], training: PlannedTraining, cost: int, findings: Sequence[str] = ()
+) -> Answer:
     """Recommend a learning rate from what probing measured.
 
     The rate that learns fastest in n steps is not the rate that ends lowest after T steps. The recommended
@@ -129,13 +132,14 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
         results: one result for each seed.
         training: the planned training.
         cost: the number of gradient steps that probing took.
+        findings: what is wrong with the gradients, in sentences.
 
     Raises:
         NoSuggestion: if no rate lowers the loss or the loss is not finite; the reason says what to do.
     """
     refusal = next((reason for result in results if (reason := why_no_rate(result))), None)
     if refusal is not None:
-        raise NoSuggestion(refusal, cost)
+        raise NoSuggestion(" ".join([*findings, refusal]), cost)
     # The middle of the answer, and how wide its interval is.
     log_lrs = np.array([log_lr(result, training) for result in results])
     between = float(log_lrs.std(ddof=1)) if len(log_lrs) > 1 else 0.0
@@ -147,25 +151,32 @@ def recommend(results: Sequence[ProbeResult], training: PlannedTraining, cost: i
     confidence, doubts = confidence_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     steps = max(result.steps for result in results)
-    measured = f"In {counted(steps, 'step')} rates near {fastest:.2g} learned fastest ({_fall(results)})"
-    times = f"For {counted(training.steps, 'step')} use {10**middle / fastest:.2g}x that rate"
+    lowest = listed(f"{lr:.2g}" for lr in sorted({result.probes[result.best].lr for result in results}))
+    measured = (
+        f"Of the probes of {counted(steps, 'step')}, lr {lowest} has the lowest loss ({_fall(results)})"
+    )
+    if any(result.on_a_plateau for result in results):
+        estimated = f"The highest rates that do no harm are near {fastest:.2g}"
+    else:
+        estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
+    times = f"for {counted(training.steps, 'step')} use {10**middle / fastest:.2g}x that rate"
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
         high=_rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
         confidence=confidence,
-        reason=". ".join([measured, times, *doubts]) + ".",
+        reason=" ".join([*findings, ". ".join([measured, f"{estimated}; {times}", *doubts]) + "."]),
         cost=cost,
     )
 
 
 def _fall(results: Sequence[ProbeResult]) -> str:
     """Return in words how far the best rate lowered the loss, as the median over seeds."""
-    gain = float(np.median([result.gain for result in results]))
     untouched = float(np.median([result.untouched for result in results]))
-    if untouched <= 0:
-        return f"loss down by {gain * (abs(untouched) or 1.0):.3g}"
-    return f"loss down {gain:.0%}" if gain <= 1 else "the loss fell below zero"
+    lowest = float(np.median([result.scores[result.best] for result in results]))
+    if min(untouched, lowest) <= 0:
+        return f"lower by {untouched - lowest:.3g} than the untouched model"
+    return f"{1 - lowest / untouched:.0%} lower than the untouched model"
 
 
 def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
@@ -210,11 +221,11 @@ def why_no_rate(result: ProbeResult) -> str | None:
             " small that its gradients cannot change the weights, or the loss does not depend on the trained"
             " parameters."
         )
-    if min(scores.values()) >= result.untouched:
+    if not result.significant:
         lrs = sorted(probe.lr for probe in result.probes.values())
         nothing = (
             f"nothing learns: none of {counted(len(lrs), 'rate')} from {lrs[0]:.1g} to {lrs[-1]:.1g} lowers"
-            f" the loss in {steps}"
+            f" the loss in {steps} by more than the noise between batches"
         )
         if result.cut:
             return f"{nothing}, and the budget or the memory for batches allowed no other rate; give more."
@@ -237,15 +248,20 @@ def confidence_in(
         The confidence, and the doubts about the rate, as sentences without their full stop.
     """
     serious, slight = [], []
-    gain = min(result.gain for result in results)
+    longest = max(result.steps for result in results)
     if any(result.on_a_plateau for result in results):
-        serious.append("The probes learned hardly anything: the training begins on a plateau")
-    elif gain < NOT_LEARNING:
+        serious.append(
+            "Hardly more was learned than the noise between batches: these are the highest rates that"
+            " do no harm on a plateau whose end was not seen"
+        )
+    elif not all(result.learns for result in results):
         serious.append("The probes have few steps and learned hardly anything")
-    elif gain < min(ENOUGH.values()):
-        serious.append("The loss fell little in the probes; later steps may need another rate")
-    elif gain < max(ENOUGH.values()):
-        slight.append("The loss fell by less than half in the probes; later steps may differ")
+    elif longest > SURE_STEPS:
+        serious.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
+    elif min(result.certainty(result.best) for result in results) < SURE:
+        serious.append("The fall of the loss is small beside its noise")
+    elif longest == SURE_STEPS or any(result.progress <= 0 for result in results):
+        slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
     if any(result.cut for result in results):
         slight.append(
             "Probing ended early: it took all the steps of its budget (by default, as many as the training"
@@ -263,7 +279,9 @@ def confidence_in(
         )
     if training.family is None:
         slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")
-    if between > 1 / PER_DECADE:
+    if between > 1:
+        serious.append("The seeds disagree by more than a decade")
+    elif between > 1 / PER_DECADE:
         slight.append("The seeds disagree")
     if serious or len(slight) > 2:
         return "low", serious + slight

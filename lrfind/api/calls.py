@@ -239,7 +239,7 @@ def find(
     def probe(problem: Problem) -> Recommendation:
         with call_progress(progress and is_first_rank()) as watch:
             probing = probe_rates(problem, section, seed, training, watch=watch)
-            answer = recommend(probing.results, training, probing.cost)
+            answer = recommend(probing.results, training, probing.cost, probing.findings)
             best = Recommendation(
                 **vars(answer),
                 training=training,

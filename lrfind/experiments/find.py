@@ -7,15 +7,18 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
+import numpy as np
 import torch
 
-from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
+from lrfind.analysis.diagnosis import diagnose
+from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, Shape, planned_lanes
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, verdict_on, verified_lrs
+from lrfind.catalog import optimizer_named
 from lrfind.config.sections import FindSection
-from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.errors import LrfindError, NoGradient, NoSuggestion
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     environment,
@@ -41,6 +44,7 @@ from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 
 FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
+HARMLESS_LR = 1e-8  # at which one step shows the gradients of the untouched model
 WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes takes longer than it saves
 
 
@@ -52,11 +56,13 @@ class Probing:
         results: one result for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
+        findings: what is wrong with the gradients, in sentences; empty where the probes learned.
     """
 
     results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
     cost: int
+    findings: Sequence[str] = ()
 
 
 def probe_rates(
@@ -105,7 +111,23 @@ def probe_rates(
         reason = next(filter(None, map(why_not_float16, optimizers)), None)
         if reason is not None:
             raise NoSuggestion(reason, budget.taken)
-    return Probing(results, lanes, budget.taken)
+    findings = gradient_findings(problem, seed) if any(result.doubtful for result in results) else []
+    return Probing(results, lanes, budget.taken, findings)
+
+
+def gradient_findings(problem: Problem, seed: int) -> list[str]:
+    """Say what is wrong with the gradients of the untouched model, from one look at every layer.
+
+    There is no look inside a step of the user's own. If the look fails, there is nothing to say.
+    """
+    if problem.own_step:
+        return []
+    with contextlib.suppress(LrfindError):
+        lane = run_lane(problem, Lane(0, seed, np.full(1, HARMLESS_LR)), Conditions(evaluated=False, looks=1))
+        row = optimizer_named(type(problem.setup(seed).optimizer).__name__)
+        found = diagnose([lane.health], adaptive=row is not None and row.adaptive)
+        return [f"Gradients, {finding.what}: {finding.evidence}. Try {finding.advice}." for finding in found]
+    return []
 
 
 def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) -> Mode | None:
@@ -206,7 +228,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
         probing = probe_rates(problem, section, experiment.seed, training, watch=observer.watch(None, None))
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
-    fact = probing_fact(probing.results, training, probing.cost, refusal)
+    fact = probing_fact(probing.results, training, probing.cost, refusal, probing.findings)
     verify = section.verify and fact["answer"]["lr"] is not None
     planned = len(probing.lanes) + (len(FACTORS) * section.verify_seeds if verify else 0)
     run.add_lanes(probing.lanes, probing=fact, notes=[*problem.notes], planned=planned)

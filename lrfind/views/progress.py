@@ -93,7 +93,7 @@ def _never_silent(last: list[float]) -> Iterator[None]:
     ended = threading.Event()
 
     def wait() -> None:
-        while not ended.wait(max(last[0] + SILENT_SECONDS - time.monotonic(), 0.1)):
+        while not ended.wait(max(last[0] + SILENT_SECONDS - time.monotonic(), 0.01)):
             if time.monotonic() - last[0] >= SILENT_SECONDS:
                 last[0] = time.monotonic()
                 sys.stderr.write(

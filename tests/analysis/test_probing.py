@@ -9,7 +9,7 @@ import pytest
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.probe_search import ProbeSearch
-from lrfind.analysis.probing import MOST_STEPS, NOT_LEARNING, place_of, rate
+from lrfind.analysis.probing import MOST_STEPS, place_of, rate
 from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, recommend
 from lrfind.errors import NoSuggestion
 from tests.helpers.probers import Formula, descent, probed
@@ -73,7 +73,6 @@ def test_a_loss_that_does_not_move_at_first_is_probed_for_longer_at_the_highest_
 
 def test_the_few_steps_of_a_small_budget_are_not_taken_for_a_plateau() -> None:
     found = probed(Formula(lambda lr, step: 1.0 - 0.01 * step * min(lr, 0.3 / (lr + 1e-9)), 40), start=0.1)
-    assert found.gain < NOT_LEARNING
     assert not found.on_a_plateau
     answer = recommend([found], SGD, 1)
     assert log_lr(found, SGD) == found.middle + FAMILIES["sgd"].shift
@@ -116,7 +115,9 @@ def test_where_nothing_learns_there_is_a_reason_instead_of_a_rate(
 
 def test_rates_that_blow_up_late_when_the_budget_ends_are_no_verdict_on_lower_ones() -> None:
     def late(lr: float, step: Array) -> Array:
-        return np.where((step > 20) & (lr > 0), np.inf, 1.0 - 0.3 * (lr > 0) / (1 + np.log10(lr + 1e-9) ** 2))
+        noisy = 1.0 + 0.01 * (-1.0) ** step
+        fall = 0.01 * step * (lr > 0) / (1 + np.log10(lr + 1e-9) ** 2)
+        return np.where((step > 20) & (lr > 0), np.inf, noisy - fall)
 
     found = probed(Formula(late, budget=112), start=0.1)
     with pytest.raises(
@@ -221,3 +222,56 @@ def test_a_result_is_frozen_and_that_of_a_search_that_has_not_begun_is_empty() -
     assert result.probes == {}
     with pytest.raises(FrozenInstanceError):
         result.steps = 3  # type: ignore[misc]
+
+
+def noisy(lr: float, step: Array) -> Array:
+    """A fall that slows down, with batches of different losses."""
+    batches = np.random.default_rng(0).normal(0, 0.05, 200)[: len(step)]
+    fastest = np.exp(-(np.log10(lr + 1e-12) ** 2))
+    return 1.3 + batches - 0.8 * fastest * (1 - np.exp(-step / 6)) + 40 * (lr > 30)
+
+
+@pytest.mark.parametrize(
+    ("offset", "factor"), [(5.0, 1.0), (100.0, 1.0), (-5.0, 1.0), (0.0, 100.0), (0.0, 0.01)]
+)
+def test_a_constant_or_a_factor_of_the_loss_changes_no_decision(offset: float, factor: float) -> None:
+    plain = probed(Formula(noisy), start=0.01)
+    moved = probed(Formula(lambda lr, step: factor * noisy(lr, step) + offset), start=0.01)
+    assert [*moved.probes] == [*plain.probes]
+    assert [len(probe.loss) for probe in moved.probes.values()] == [
+        len(p.loss) for p in plain.probes.values()
+    ]
+    assert log_lr(moved, SGD) == pytest.approx(log_lr(plain, SGD), abs=1e-6)
+    confidences = {recommend([result], SGD, 1).confidence for result in (plain, moved)}
+    assert len(confidences) == 1
+
+
+def test_a_best_rate_that_raises_the_loss_between_two_that_blow_up_is_no_bracket() -> None:
+    def narrow(lr: float, step: Array) -> Array:
+        batches = np.random.default_rng(0).normal(0, 0.01, 200)[: len(step)]
+        if lr in (0.01, 0.1):
+            return np.where(step > 2, np.inf, 0.7)
+        if lr > 0.005:
+            return 0.7 + 0.1 * (step > 0) + batches
+        return 0.7 + batches - 0.3 * (1 - np.exp(-step * lr * 200))
+
+    found = probed(Formula(narrow), start=0.03)
+    assert rate(found.best) < 0.005
+    assert found.learns
+
+
+def test_a_fall_within_the_noise_is_no_answer() -> None:
+    def chance(lr: float, step: Array) -> Array:
+        own = np.random.default_rng(int(1e6 * lr)).normal(0, 0.02, 200)[: len(step)]
+        batches = np.random.default_rng(0).normal(0, 0.05, 200)[: len(step)]
+        return 2.3 + batches + own * (lr > 0) + 3.0 * (lr > 1) * step
+
+    with pytest.raises(NoSuggestion, match="by more than the noise between batches"):
+        recommend([probed(Formula(chance), start=0.1)], SGD, 1)
+
+
+def test_the_reason_names_what_was_measured_and_what_is_estimated() -> None:
+    found = probed(Formula(noisy), start=0.01)
+    reason = recommend([found], SGD, 1).reason
+    assert f"lr {found.probes[found.best].lr:.2g} has the lowest loss (" in reason
+    assert f"the best rate is estimated at {10**found.middle:.2g}; for 400 steps use" in reason

@@ -144,7 +144,7 @@ def regression() -> tuple[nn.Module, torch.optim.Optimizer, list[Any]]:
 def test_a_loss_and_a_step_give_the_answer_of_loss_fn(form: str) -> None:
     model, _, batches = regression()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    expected = lrfind.find(model, optimizer, nn.MSELoss(), batches, steps=300)
+    expected = lrfind.find(model, optimizer, nn.MSELoss(), batches, steps=2000)
     place = -1
 
     def step(batch: Any) -> Tensor:
@@ -160,10 +160,10 @@ def test_a_loss_and_a_step_give_the_answer_of_loss_fn(form: str) -> None:
         return batches[place % len(batches)]
 
     if form == "step":
-        best = lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=300)
+        best = lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=2000)
     else:
         source = next_batch if form == "function as data" else batches
-        best = lrfind.find(model, optimizer, data=source, steps=300, loss=lambda b: functional.mse_loss(model(b[0]), b[1]))  # fmt: skip
+        best = lrfind.find(model, optimizer, data=source, steps=2000, loss=lambda b: functional.mse_loss(model(b[0]), b[1]))  # fmt: skip
     assert (best.lr, best.low, best.high) == (expected.lr, expected.low, expected.high)
     assert [probe.loss.tolist() for probe in best.lanes] == [probe.loss.tolist() for probe in expected.lanes]
 

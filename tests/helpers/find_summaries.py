@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-REASON = "In 32 steps rates near 0.04 learned fastest (loss down 62%). For 3,000 steps use 0.31x that rate."
+REASON = "Of the probes of 32 steps, lr 0.03 has the lowest loss (62% lower than the untouched model). For so few steps the best rate is estimated at 0.04; for 3,000 steps use 0.31x that rate."
 
 
 def probe(lr: float, steps: int, score: float | None, weight: float | None, seed: int = 0) -> dict[str, Any]:

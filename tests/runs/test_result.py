@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lrfind.analysis import recommendation
+from lrfind.analysis.probing import METHOD_VERSION
 from lrfind.runs import summary as summaries
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
@@ -60,7 +61,7 @@ def test_the_answer_of_a_find_stays_as_it_was_given_when_the_method_changes(
     monkeypatch.setattr(recommendation, "PER_LENGTH", -1.0)
     monkeypatch.setattr("lrfind.analysis.probing.SHARPNESS", 0.5)
     assert summary_of(Run.open(tmp_path / "run")) == before
-    assert before["answer"]["method_version"] == 1
+    assert before["answer"]["method_version"] == METHOD_VERSION
     assert conduct(start(tmp_path / "other", "find"))["answer"]["lr"] != before["answer"]["lr"]
 
 

@@ -18,7 +18,11 @@ METHOD = "find"
 
 
 def probing_fact(
-    results: Sequence[ProbeResult], training: PlannedTraining, cost: int, refusal: str | None = None
+    results: Sequence[ProbeResult],
+    training: PlannedTraining,
+    cost: int,
+    refusal: str | None = None,
+    findings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the result of probing, to be stored, so that a later version of the method cannot change it.
 
@@ -27,6 +31,7 @@ def probing_fact(
         training: the planned training.
         cost: the number of gradient steps that probing took.
         refusal: the reason why there is no probe at all; None if there are probes.
+        findings: what is wrong with the gradients, in sentences.
 
     Returns:
         `answer`: `lr`, `low`, `high`, `confidence`, `reason`, `method` and `method_version`; `probes`: see
@@ -36,7 +41,7 @@ def probing_fact(
     try:
         if refusal is not None:
             raise NoSuggestion(refusal)
-        recommended = asdict(recommend(results, training, cost))
+        recommended = asdict(recommend(results, training, cost, findings))
         answer |= {key: value for key, value in recommended.items() if key != "cost"}
     except NoSuggestion as error:
         answer["reason"] = error.reason

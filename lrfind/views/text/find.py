@@ -26,7 +26,7 @@ def find_text(summary: dict[str, Any]) -> str:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
         if answer["lr"] is not None:
             lines.append(
-                "  weight: how much each rate counts in their weighted mean, which is the fastest lr"
+                "  weight: how much each rate counts in their weighted mean, the estimated best rate"
             )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
