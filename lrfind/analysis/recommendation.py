@@ -139,7 +139,8 @@ def recommend(
     """
     refusal = next((reason for result in results if (reason := why_no_rate(result))), None)
     if refusal is not None:
-        raise NoSuggestion(" ".join([*findings, refusal]), cost)
+        first = refusal[0].upper() if findings else refusal[0]
+        raise NoSuggestion(" ".join([*findings, first + refusal[1:]]), cost)
     # The middle of the answer, and how wide its interval is.
     log_lrs = np.array([log_lr(result, training) for result in results])
     between = float(log_lrs.std(ddof=1)) if len(log_lrs) > 1 else 0.0
@@ -182,12 +183,17 @@ def _fall(results: Sequence[ProbeResult]) -> str:
 def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     """Return log10 of the lr that one seed's probes recommend."""
     family_shift = ON_A_PLATEAU if result.on_a_plateau else (training.family or ADAM).shift
-    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
-    decay = -math.log10(max(training.mean_multiplier, 1e-3))
-    shift = family_shift + PER_LENGTH * lengths + PER_DECAY * decay
+    shift = family_shift + plan_shift(training)
     if training.steps <= result.steps:
         shift = min(shift, 0.0)  # the probes were as long as the training, and a higher rate was no better
     return result.middle + shift
+
+
+def plan_shift(training: PlannedTraining) -> float:
+    """Return how far, in decades, the length and the schedule of a training move its best lr."""
+    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
+    decay = -math.log10(max(training.mean_multiplier, 1e-3))
+    return PER_LENGTH * lengths + PER_DECAY * decay
 
 
 def why_no_rate(result: ProbeResult) -> str | None:

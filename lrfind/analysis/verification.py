@@ -14,11 +14,8 @@ from lrfind.catalog import Judge
 from lrfind.errors import counted
 
 FACTORS = (1 / 3, 1.0, 3.0)
-NEGLIGIBLE, USABLE = 0.05, 0.1
-"""The most that a rate may lose against the best one and still stand, or still be usable.
-
-Both are shares of the drop from the first loss.
-"""
+USABLE = 0.1
+"""The most that a rate may lose against a better one and not be refuted, as a share of the possible fall."""
 
 LEARNED = 0.01
 """The share of the first loss by which the best rate must lower the loss; otherwise, nothing was learned."""
@@ -44,9 +41,8 @@ class Verdict:
     """The verdict of whole trainings on a rate.
 
     Attributes:
-        verdict: "stands"; "moves" if another rate is better (where the noise is known: better by more than
-            the noise); "refuted" if the judged rate lost more than `USABLE` against such a better rate, or if
-            nothing was learned.
+        verdict: "stands" if no other rate ended lower; "moves" if another rate did; "refuted" if it ended
+            lower by more than the noise and by more than `USABLE`, or if nothing was learned.
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
         judge: the loss that decided.
@@ -92,11 +88,10 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
         return Verdict("stands", lr, reason, judge)
     lost = (judged.loss - best.loss) / (first - best.loss)
     against = f"{_end_of(judged)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
-    if lost <= NEGLIGIBLE:
-        return Verdict("stands", lr, f"{against}, which is negligible", judge)
     if beyond_noise(judged, best, judge) is False:
         seeds = counted(len(judged.lanes), "seed")
-        return Verdict("stands", lr, f"{against}, which is within the noise between {seeds}", judge)
+        unsure = f"{against}; this is within the noise between {seeds}, and more seeds could tell them apart"
+        return Verdict("moves", best.lr, unsure, judge)
     return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against, judge)
 
 

@@ -105,7 +105,7 @@ def _with_answer(
     """Return a config with the answer of a run in it: the run's own config, or the one that was given."""
     from lrfind.config.experiment import check, dump
     from lrfind.config.yaml12 import dump as yaml_text
-    from lrfind.runs.best import answered_experiment
+    from lrfind.runs.best import answered_experiment, lr_for_plan
     from lrfind.runs.store import Run
     from lrfind.runs.summary import read_result
 
@@ -113,7 +113,14 @@ def _with_answer(
     answered = answered_experiment(result)
     if config is None:
         text = dump(answered)
-        return check(text, typed, f"{source} (its config)"), text
+        origin = f"{source} (its config)"
+        lr = lr_for_plan(result, check(text, typed, origin))
+        if lr is None:
+            return check(text, typed, origin), text
+        if not quiet:
+            found = f"{answered.optimizer.lr:.3g}"
+            note(f"the rate {found} was found for another plan; for this one it is {lr:.3g}")
+        return check(text, [*typed, Override.option("--from", "optimizer.lr", repr(lr))], origin), text
     overrides = [Override.option("--from", "optimizer.lr", repr(answered.optimizer.lr))]
     if len(result.variants) > 1:  # then the variant is part of the answer too
         plain = answered.model_dump(mode="json", exclude_none=True)

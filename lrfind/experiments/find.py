@@ -29,6 +29,7 @@ from lrfind.experiments.prepare import (
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.problem.batches import batch_loss
+from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
@@ -111,7 +112,9 @@ def probe_rates(
         reason = next(filter(None, map(why_not_float16, optimizers)), None)
         if reason is not None:
             raise NoSuggestion(reason, budget.taken)
-    findings = gradient_findings(problem, seed) if any(result.doubtful for result in results) else []
+    finite = all(np.isfinite(result.untouched_loss).all() for result in results)
+    doubtful = finite and any(result.doubtful for result in results)
+    findings = gradient_findings(problem, seed) if doubtful else []
     return Probing(results, lanes, budget.taken, findings)
 
 
@@ -231,7 +234,8 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     fact = probing_fact(probing.results, training, probing.cost, refusal, probing.findings)
     verify = section.verify and fact["answer"]["lr"] is not None
     planned = len(probing.lanes) + (len(FACTORS) * section.verify_seeds if verify else 0)
-    run.add_lanes(probing.lanes, probing=fact, notes=[*problem.notes], planned=planned)
+    notes = [*problem.notes, *filter(None, [multipliers_in_words(setup.optimizer.param_groups)])]
+    run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
 def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:

@@ -60,6 +60,21 @@ def param_groups(section: OptimizerSection, model: nn.Module) -> list[dict[str, 
     return result
 
 
+def multipliers_in_words(groups: Sequence[dict[str, Any]]) -> str | None:
+    """Say which lr each param group of a config gets; None if all get the same.
+
+    >>> multipliers_in_words([{"name": "body", "lr_multiplier": 0.1}, {"name": "rest", "lr_multiplier": 1.0}])
+    'The lr is optimizer.lr; the param groups get these multiples of it: body 0.1x, rest 1x.'
+    """
+    multiples = [
+        (str(group.get("name", n)), float(group.get(MULTIPLIER, 1.0))) for n, group in enumerate(groups)
+    ]
+    if all(multiple == 1.0 for _, multiple in multiples):
+        return None
+    parts = ", ".join(f"{name} {multiple:.3g}x" for name, multiple in multiples)
+    return f"The lr is optimizer.lr; the param groups get these multiples of it: {parts}."
+
+
 def group_number(groups: Sequence[dict[str, Any]], name: str) -> int:
     """Return the index, among an optimizer's param groups, of the group called `name`.
 

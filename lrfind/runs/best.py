@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from lrfind.analysis.recommendation import PlannedTraining, plan_shift
 from lrfind.config.experiment import Experiment, dump
+from lrfind.config.shapes import shape_of
 from lrfind.config.variants import with_lr
 from lrfind.errors import UsageError
 from lrfind.runs.result import RunResult
@@ -36,6 +40,42 @@ def best_experiment(result: RunResult) -> Experiment | None:
     lanes = result.summary["lanes"]
     finished = result.kind.writes_best and lanes["settled"] == lanes["planned"]
     return answered_experiment(result) if finished and result.answer["lr"] is not None else None
+
+
+def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
+    """Return the lr that a `find` recommends for another plan.
+
+    The rate of the run is moved by the model of `analysis.recommendation.plan_shift`, for the steps and the
+    schedule of the other experiment.
+
+    Returns:
+        The lr; None if the run is no `find`, or if the plan is its own.
+
+    Raises:
+        UsageError: if the other experiment has another optimizer, or its number of steps is not known here.
+    """
+    facts, own = result.facts, result.experiment
+    if facts.planned_training is None:
+        return None
+    if experiment.optimizer.name != own.optimizer.name:
+        raise UsageError(
+            f"'{result.path}' found a rate for {own.optimizer.name}, not for {experiment.optimizer.name}; run"
+            " `lrfind find` with this optimizer."
+        )
+    plans = [(e.training.steps, e.training.epochs, e.training.schedule) for e in (own, experiment)]
+    if plans[0] == plans[1]:
+        return None
+    planned = PlannedTraining(**facts.planned_training)
+    steps = experiment.training.steps
+    if steps is None:
+        raise UsageError(
+            f"'{result.path}' found a rate for {planned.steps:,} steps. To move it to another plan, give the"
+            " plan in steps (--steps), or run `lrfind find` with the plan in epochs."
+        )
+    shape = shape_of(experiment.training.schedule, steps)
+    other = replace(planned, steps=steps, mean_multiplier=float(shape.multiplier.mean()))
+    lr: float = result.answer["lr"] * 10 ** (plan_shift(other) - plan_shift(planned))
+    return float(f"{lr:.3g}")
 
 
 def answered_experiment(result: RunResult) -> Experiment:

@@ -107,7 +107,7 @@ def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
     summary = json.loads(lrfind.out)
     assert {*summary} == KEYS
     assert summary["answer"]["lr"] is None
-    assert "no rate changes the loss" in summary["answer"]["reason"]
+    assert "No rate changes the loss" in summary["answer"]["reason"]
     assert summary["verification"]["trainings"] == []
     assert not Path("refused/best.yaml").exists()
     assert lrfind("suggest", "refused") == 3

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,6 +24,7 @@ from lrfind.config.sections import FindSection
 from lrfind.experiments.find import planned_training, probe_rates
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
+from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct, summary_of
 from tests.helpers.worlds import OPTIMIZERS, World, data
 
@@ -75,7 +77,7 @@ def ascending(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         (ascending, "nothing learns: none of .* rates from 1e-08 .* check model, data and loss", True),
         (
             lambda o, y: 0 * cross_entropy(o, y),
-            r"no rate changes the loss .*\. Either the gradients are zero",
+            r"no gradient: .* No rate changes the loss .*\. Either the gradients are zero",
             True,
         ),
         (lambda o, y: cross_entropy(o, y) / 0, "the loss of the untouched model is not finite", False),
@@ -228,11 +230,16 @@ def test_the_summary_is_read_from_the_store_and_the_best_config_has_the_lr(calm:
     assert best["optimizer"]["lr"] == summary["answer"]["lr"]
 
 
-def test_verification_trains_at_three_rates_and_the_rate_stands(calm: Run) -> None:
+def test_verification_trains_at_three_rates_and_takes_the_measured_best(calm: Run) -> None:
     summary = summary_of(calm)
     proof, lr = summary["verification"], summary["answer"]["lr"]
-    assert (proof["verdict"], proof["lr"], proof["steps"]) == ("stands", lr, 20)
-    assert {row["lr"] for row in proof["trainings"]} == {*verified_lrs(lr)}
+    assert (proof["verdict"], proof["lr"], proof["steps"]) == ("moves", lr, 20)
+    assert {row["lr"] for row in proof["trainings"]} == {*verified_lrs(proof["of"])}
+    ends = {
+        rate: np.median([row["val_loss"] for row in proof["trainings"] if row["lr"] == rate])
+        for rate in verified_lrs(proof["of"])
+    }
+    assert lr == min(ends, key=ends.get)
     assert len(proof["trainings"]) == 6
     assert summary["lanes"]["settled"] == summary["lanes"]["planned"] == 6 + 1 + len(summary["probes"])
 
@@ -271,7 +278,7 @@ def test_a_find_that_was_interrupted_goes_on_to_the_same_answer(
     if stage == "probes":
         assert (cut["answer"]["lr"], cut["answer"]["reason"]) == (None, "probing has not ended.")
     else:
-        assert cut["answer"] == whole["answer"]
+        assert cut["answer"]["lr"] == whole["verification"]["of"]
         assert cut["verification"]["verdict"] is None
         assert 3 <= len(cut["verification"]["trainings"]) < 6
     probes = [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""]
@@ -279,3 +286,15 @@ def test_a_find_that_was_interrupted_goes_on_to_the_same_answer(
     assert {**summary, "run": None} == {**whole, "run": None}
     if stage == "trainings":  # the probes were kept
         assert [lane.loss.tolist() for lane in run.lanes() if lane.variant == ""] == probes
+
+
+def test_a_training_with_another_plan_gets_the_rate_of_that_plan(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--steps", 400, "-q", "--out", "found") == 0
+    lr = json.loads((config.parent / "found" / "summary.json").read_text())["answer"]["lr"]
+    assert lrfind("train", "--from", "found", "--steps", 40, "-q", "--json", "--out", "same") == 0
+    moved = json.loads(lrfind.out)["answer"]["lr"]
+    assert moved == pytest.approx(lr * 4**0.42, rel=0.01)  # 40 steps count as 100
+    assert lrfind("train", "--from", "found", "--epochs", 2, "-q", "--out", "unknown") == 2
+    assert "give the plan in steps (--steps)" in lrfind.err
+    assert lrfind("train", "--from", "found", "--set", "optimizer=adagrad", "-q", "--out", "other") == 2
+    assert "found a rate for" in lrfind.err

@@ -30,7 +30,12 @@ def find_text(summary: dict[str, Any]) -> str:
             )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
-        lines.append(f"  cost: {steps} in {probes}")
+        cost = f"  cost: {steps} in {probes}"
+        if verification is not None and verification["trainings"]:
+            count = len(verification["trainings"])
+            most = counted(count * verification["steps"], "step")
+            cost += f", and at most {most} in {counted(count, 'training')}"
+        lines.append(cost)
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
         lines += ["", *_verification_lines(summary)]
     return "\n".join([*lines, *closing_lines(summary)])
