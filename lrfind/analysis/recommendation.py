@@ -266,7 +266,9 @@ def confidence_in(
         serious.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
     elif min(result.certainty(result.best) for result in results) < SURE:
         serious.append("The fall of the loss is small beside its noise")
-    elif longest == SURE_STEPS or any(result.progress <= 0 for result in results):
+    elif longest == SURE_STEPS:
+        slight.append(f"The probes needed {longest} steps to learn enough; later steps may differ")
+    elif any(result.progress <= 0 for result in results):
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
     if any(result.cut for result in results):
         slight.append(
