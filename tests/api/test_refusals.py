@@ -36,6 +36,10 @@ def deep(depth: int, activation: Callable[[], nn.Module], start: Callable[[Tenso
     return nn.Sequential(*layers)
 
 
+def tiny(weight: Tensor) -> None:
+    nn.init.normal_(weight, std=0.01)
+
+
 def dead() -> nn.Sequential:
     model = deep(2, nn.ReLU)
     nn.init.constant_(model[0].bias, -100.0)
@@ -64,12 +68,26 @@ CANNOT: dict[str, Callable[[], Task]] = {
     "random labels": lambda: (deep(2, nn.ReLU), batches("random")),
     "inputs of 0": lambda: (deep(2, nn.ReLU), batches("no input")),
     "a least-squares solution": solved,
+    "16 sigmoid layers with weights of 0.01": lambda: (deep(16, nn.Sigmoid, tiny), batches()),
+    "24 tanh layers with weights of 0.01": lambda: (deep(24, nn.Tanh, tiny), batches()),
 }
 SLOW: dict[str, Callable[[], Task]] = {
     "6 tanh layers": lambda: (deep(6, nn.Tanh), batches()),
     "a wide start": lambda: (deep(2, nn.ReLU, nn.init.kaiming_normal_), batches()),
     "8 orthogonal layers": lambda: (deep(8, nn.Tanh, nn.init.orthogonal_), batches()),
     "logistic regression": lambda: (nn.Sequential(nn.Linear(16, 4)), batches()),
+    "3 sigmoid layers": lambda: (deep(3, nn.Sigmoid, nn.init.xavier_normal_), batches()),
+    "4 layers with batch norm": lambda: (
+        nn.Sequential(*deep(2, nn.ReLU)[:2], nn.BatchNorm1d(32), *deep(2, nn.ReLU)[2:]),
+        batches(),
+    ),
+    "4 gelu layers": lambda: (deep(4, nn.GELU), batches()),
+    "a bottleneck": lambda: (nn.Sequential(nn.Linear(16, 3), nn.Linear(3, 4)), batches()),
+    "dropout": lambda: (
+        nn.Sequential(*deep(1, nn.ReLU)[:2], nn.Dropout(0.5), deep(1, nn.ReLU)[2]),
+        batches(),
+    ),
+    "a linear regression": lambda: (nn.Linear(16, 1), [(x, x.sum(1, keepdim=True)) for x, _ in batches()]),
 }
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "momentum": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9),
@@ -78,6 +96,7 @@ OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
 
 
 def asked(task: Callable[[], Task], optimizer: str, offset: float = 0.0) -> lrfind.Recommendation:
+    torch.manual_seed(0)
     model, data = task()
     base = nn.MSELoss() if data[0][1].is_floating_point() else nn.CrossEntropyLoss()
     trained = [p for p in model.parameters() if p.requires_grad]

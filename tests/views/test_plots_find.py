@@ -33,7 +33,7 @@ def test_a_find_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was
     figure = find_figure(shown, "title")
     assert legend(figure) == [
         "answer: 0.0123  [0.0078, 0.0195]",
-        "fastest learning: 0.0302",
+        "estimated best of the probes: 0.0302",
         "loss of the untouched model",
         "probes of 8 steps",
         "probes of 16 steps",

@@ -12,6 +12,7 @@ from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
 
+OVERFITTING = 0.5  # the validation loss falls by a smaller share of the fall of the training loss
 HARDLY = 0.05  # a smaller fall, as a share of the first loss, says little about an lr
 
 
@@ -120,7 +121,10 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
             f"with {seeds}, the difference between the best lr and lr {others} is within the noise."
         )
     first, last = sweep.first_loss, best.loss if best else None
-    if last is not None and first - last < HARDLY * abs(first):
+    overfits = _overfitting(sweep)
+    if overfits is not None:
+        warnings.append(overfits)
+    elif last is not None and first - last < HARDLY * abs(first):
         fell = "hardly fell" if last < first else "did not fall"
         ends = f"it began at {first:.3g} and ended at {last:.3g}"
         warnings.append(f"even at the best lr, the loss {fell}: {ends}; train longer.")
@@ -132,6 +136,30 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     if diverged and above:
         warnings.append(f"lr {diverged:.3g} diverged, but {above[0]:.3g} finished: the edge is not sharp.")
     return warnings
+
+
+def _overfitting(sweep: SweepResult) -> str | None:
+    """Say that the validation loss fell far less than the training loss; None if it did not."""
+    best, first = sweep.best, sweep.first_loss
+    if best is None or best.val_loss is None or best.train_loss is None:
+        return None
+    learned, held = first - best.train_loss, first - best.val_loss
+    if not (learned > HARDLY * abs(first) and held < OVERFITTING * learned):
+        return None
+    lowest = [
+        min(lane.evaluations, key=lambda evaluation: evaluation.val_loss)
+        for lane in best.lanes.values()
+        if len(lane.evaluations) > 1
+    ]
+    when = "`--set training.eval_every=N` shows where the validation loss was lowest"
+    if lowest:
+        steps, loss = sorted((point.step, point.val_loss) for point in lowest)[len(lowest) // 2]
+        when = f"the validation loss was lowest after about {counted(steps, 'step')} ({loss:.3g})"
+    return (
+        f"even at the best lr, training overfits: the training loss fell from {first:.3g} to"
+        f" {best.train_loss:.3g}, and the validation loss ended at {best.val_loss:.3g}. Fewer steps, more"
+        f" data or more regularisation may do more than another lr; {when}."
+    )
 
 
 def _rate_warnings(rate: RateResult) -> list[str]:

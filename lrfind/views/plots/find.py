@@ -280,14 +280,14 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
     across = ax.get_xaxis_transform()
     ax.plot(
         [view.fastest] * 2, [0, 1], color=GREY, linestyle=":", linewidth=1, zorder=1, transform=across,
-        label=f"fastest learning: {view.fastest:.3g}",
+        label=f"estimated best of the probes: {view.fastest:.3g}",
     )  # fmt: skip
     ax.annotate(
-        "", xy=(lr, 0.55), xytext=(view.fastest, 0.55), xycoords=across, textcoords=across, zorder=5,
+        "", xy=(lr, 0.95), xytext=(view.fastest, 0.95), xycoords=across, textcoords=across, zorder=5,
         arrowprops={"arrowstyle": "->", "color": RED, "shrinkA": 0, "shrinkB": 0},
     )  # fmt: skip
     ax.annotate(
-        view.note, xy=(max(lr, view.fastest), 0.55), xytext=(5, 0), xycoords=across,
+        view.note, xy=(max(lr, view.fastest), 0.95), xytext=(5, 0), xycoords=across,
         textcoords="offset points", color=RED, fontsize="small", va="center", zorder=5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
     )  # fmt: skip
