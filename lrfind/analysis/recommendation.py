@@ -225,7 +225,7 @@ def why_no_rate(result: ProbeResult) -> str | None:
         return (
             f"no rate changes the loss (tried: {tried}). Either the gradients are zero, or the loss is so"
             " small that its gradients cannot change the weights, or the loss does not depend on the trained"
-            " parameters."
+            " parameters, or the step never calls optimizer.step()."
         )
     if not result.significant:
         lrs = sorted(probe.lr for probe in result.probes.values())
@@ -261,7 +261,7 @@ def confidence_in(
             " do no harm on a plateau whose end was not seen"
         )
     elif not all(result.learns for result in results):
-        serious.append("The probes have few steps and learned hardly anything")
+        serious.append("The probes have few steps, too few to tell how much was learned")
     elif longest > SURE_STEPS:
         serious.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
     elif min(result.certainty(result.best) for result in results) < SURE:
@@ -272,11 +272,12 @@ def confidence_in(
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
     if any(result.cut for result in results):
         slight.append(
-            "Probing ended early: it took all the steps of its budget (by default, as many as the training"
-            " has), or all the memory for batches; a larger budget makes the answer more certain"
+            "Probing ended early: longer probes did not fit into its budget (by default, as many steps as the"
+            " training has) or into the memory for batches; a larger budget makes the answer more certain"
         )
     if not all(result.bracketed for result in results):
-        serious.append("The rate that learned fastest is the lowest or the highest that was probed")
+        sides = {"lowest" if r.best == min(r.probes) else "highest" for r in results if not r.bracketed}
+        serious.append(f"The rate with the lowest loss is the {listed(sorted(sides), 'or')} that was probed")
     if any(result.broken for result in results):
         serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
     if lr >= min(result.wild for result in results):

@@ -128,6 +128,7 @@ class LaneProber:
         self._probes: dict[float, _ProbeState] = {}
         self._stacks: list[_ProbeStack] = []
         self._kept: list[_ProbeState] = []  # the probes that have a snapshot, the latest last
+        self._continued: list[_ProbeState] = []  # the probes of this round, whose snapshots are still needed
         self._untouched: list[float] = []
         # The state from which `untouched` continues; it gives the dropout masks that the probes get.
         self._untouched_end = self._start
@@ -180,6 +181,7 @@ class LaneProber:
             if any(lr in lrs for lr in probes.lrs):
                 self._train_stack(probes, [lr for lr in probes.lrs if lr in lrs], steps, ceiling)
         stacked = {lr for probes in self._stacks for lr in probes.lrs}
+        self._continued = [self._probes[lr] for lr in lrs if lr in self._probes]
         for lr in lrs:
             if lr not in stacked:
                 self._train_single(lr, steps, ceiling)
@@ -255,8 +257,10 @@ class LaneProber:
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [kept for kept in self._kept if kept is not probe]
         self._kept += [] if probe.stopped else [probe]
-        if len(self._kept) > MOST_KEPT:
-            self._kept.pop(0).snapshot = None
+        spare = [kept for kept in self._kept if all(kept is not other for other in self._continued)]
+        if len(self._kept) > MOST_KEPT and spare:
+            spare[0].snapshot = None
+            self._kept = [kept for kept in self._kept if kept is not spare[0]]
 
     def _raise_explained(self, error: BaseException, what: str, step: int) -> NoReturn:
         raise_explained(error, f"{what} failed at step {step}" if self._budget.taken else "")

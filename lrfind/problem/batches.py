@@ -150,7 +150,7 @@ def _form_and_remedy(loss: Any) -> str:
     if isinstance(loss, Tensor):
         return f"found shape {tuple(loss.shape)}. Return its mean: loss.mean()"
     if loss is None:
-        return "found None. End the function with `return loss`"
+        return "found None. End the function with `return loss`, without loss.backward()"
     if isinstance(loss, int | float):
         return (
             f"found the number {loss:.4g}, which has no gradient. Return the tensor itself, without .item()"

@@ -76,7 +76,7 @@ def test_the_few_steps_of_a_small_budget_are_not_taken_for_a_plateau() -> None:
     assert not found.on_a_plateau
     answer = recommend([found], SGD, 1)
     assert log_lr(found, SGD) == found.middle + FAMILIES["sgd"].shift
-    assert "The probes have few steps" in answer.reason
+    assert "too few to tell how much was learned" in answer.reason
     assert answer.confidence == "low"
 
 

@@ -218,3 +218,15 @@ def test_what_does_not_fit_together_is_explained_and_no_gradient_is_a_refusal() 
     object.__setattr__(frozen, "setup", detached)
     with pytest.raises(NoGradient, match="does not depend on any parameter"):
         LaneProber(frozen, 0, unlimited()).probe((0.1,), 2, NONE)
+
+
+def test_the_probes_of_a_round_keep_their_state_so_that_no_step_is_taken_twice() -> None:
+    budget = unlimited()
+    prober = LaneProber(problem_of(), 0, budget)
+    rates = [1e-3 * (n + 1) for n in range(7)]
+    prober.probe(rates, 3, NONE)
+    prober.probe(rates[:5], 4, NONE)
+    before = budget.taken
+    left = sum(prober._left(lr, 6) for lr in rates[:5])
+    prober.probe(rates[:5], 6, NONE)
+    assert budget.taken - before == left
