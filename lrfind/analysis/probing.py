@@ -191,7 +191,7 @@ class ProbeResult:
 
     @property
     def middle(self) -> float:
-        """Log10 of the lr that learns fastest: the mean over the compared rates, weighted by `weights`."""
+        """Log10 of the estimated best lr for so few steps: the mean of the compared rates, by `weights`."""
         return sum(place * weight for place, weight in self.weights.items()) / PER_DECADE
 
     @property

@@ -191,7 +191,8 @@ def find(
             from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
             steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
             of torch, or a function that makes one from an optimizer.
-        budget: the largest number of gradient steps for all probes together; T when omitted, at most 800.
+        budget: the largest number of gradient steps for all probes together. When omitted, it is T for each
+            seed, but at least 16 (24 for a step of your own) and at most 800.
         max_seconds: roughly the largest number of seconds for all probes together.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.

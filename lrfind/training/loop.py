@@ -1,4 +1,4 @@
-"""One lane at a time: a generator of training steps. An lr is applied only here and in the module `stack`."""
+"""One lane at a time: generators of training steps, of our own and of the user's."""
 
 from __future__ import annotations
 
