@@ -87,6 +87,19 @@ class PlannedTraining:
         return FAMILIES[row.family]
 
     @property
+    def in_words(self) -> str:
+        """The training in words.
+
+        >>> PlannedTraining("sgd", 300, 0.9, 0.5).in_words
+        '300 steps of sgd with momentum 0.9, with a schedule whose mean is 0.5x its peak'
+        """
+        momentum = f" with momentum {self.momentum:g}" if self.momentum else ""
+        course = "at a constant lr"
+        if self.mean_multiplier != 1:
+            course = f"with a schedule whose mean is {self.mean_multiplier:.2g}x its peak"
+        return f"{counted(self.steps, 'step')} of {self.optimizer}{momentum}, {course}"
+
+    @property
     def longest(self) -> int:
         """The most steps of a probe: no more than the training has, but enough to measure anything."""
         return max(FEWEST_STEPS, min(self.steps, MOST_STEPS))
@@ -194,6 +207,17 @@ def plan_shift(training: PlannedTraining) -> float:
     lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     return PER_LENGTH * lengths + PER_DECAY * decay
+
+
+def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> float:
+    """Return the rate for another plan of the same training: another length, or another schedule.
+
+    Args:
+        lr: the rate for `training`.
+        training: the planned training.
+        other: the other plan.
+    """
+    return _rounded(lr * 10 ** (plan_shift(other) - plan_shift(training)))
 
 
 def why_no_rate(result: ProbeResult) -> str | None:

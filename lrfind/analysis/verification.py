@@ -1,4 +1,4 @@
-"""Verification: whole trainings at a third of a rate, at the rate and at three times the rate; a verdict."""
+"""Verification: whole trainings at a rate, at a third of it and at three times it, and a verdict."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
 from lrfind.catalog import Judge
-from lrfind.errors import counted
+from lrfind.errors import counted, listed
 
 FACTORS = (1 / 3, 1.0, 3.0)
 USABLE = 0.1
@@ -27,13 +27,18 @@ VERIFY = "verify"
 """The `variant` of the lanes that verify a rate."""
 
 
-def verified_lrs(lr: float) -> list[float]:
+def verified_lrs(lr: float, beyond: float | None = None) -> list[float]:
     """Return the rates at which whole trainings verify a rate.
 
-    >>> verified_lrs(0.3)
-    [0.1, 0.3, 0.9]
+    Args:
+        lr: the rate.
+        beyond: a further rate, as a multiple of the rate above 3, which shows how near instability is.
+
+    >>> verified_lrs(0.3), verified_lrs(0.3, beyond=5)
+    ([0.1, 0.3, 0.9], [0.1, 0.3, 0.9, 1.5])
     """
-    return [float(f"{lr * factor:.3g}") for factor in FACTORS]
+    factors = FACTORS if beyond is None else (*FACTORS, beyond)
+    return [float(f"{lr * factor:.3g}") for factor in factors]
 
 
 @dataclass(frozen=True)
@@ -72,31 +77,83 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     judge = judge_of(results, judge)
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
     judged = next(rate for rate in rates if rate.lr == lr)
-    best = min(
-        (r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not judged), default=None
-    )
-    if best is None or best.loss is None:
-        reason = "no training finished: neither at the rate nor at a third of it nor at three times it"
-        return Verdict("refuted", None, reason, judge)
+    finished = sorted((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not judged))
+    others = listed([f"at {_times(rate.lr / lr)}" for rate in rates if rate is not judged])
+    if not finished:
+        return Verdict("refuted", None, f"no training finished: neither at the rate nor {others}", judge)
+    best, *worse = finished
+    assert best.loss is not None
     first = fmean(float(lane.loss[0]) for lane in judged.lanes.values())
-    if not first - best.loss > LEARNED * abs(first):
+    fall = first - best.loss
+    if not fall > LEARNED * abs(first):
         return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}", judge)
+    stability = _stability(rates, lr)
     if judged.loss is None:
-        return Verdict("refuted", best.lr, f"the rate {judged.outcome}, while {_end_of(best)}", judge)
+        reason = f"the rate {judged.outcome}, while {_end_of(best)}{stability}"
+        return Verdict("refuted", best.lr, reason, judge)
     if best is judged:
-        reason = f"{_end_of(judged)}, lower than at a third of it and at three times it"
-        return Verdict("stands", lr, reason, judge)
-    lost = (judged.loss - best.loss) / (first - best.loss)
-    against = f"{_end_of(judged)} and {_end_of(best)}, so the rate loses {lost:.1%} of the possible fall"
-    if beyond_noise(judged, best, judge) is False:
-        seeds = counted(len(judged.lanes), "seed")
-        unsure = f"{against}; this is within the noise between {seeds}, and more seeds could tell them apart"
-        return Verdict("moves", best.lr, unsure, judge)
-    return Verdict("moves" if lost <= USABLE else "refuted", best.lr, against, judge)
+        reason = f"{_end_of(judged)}, lower than {others}"
+        if worse:
+            reason += f"; the next lowest, lr {worse[0].lr:.3g}, {_loss_of_fall(worse[0], best, fall, judge)}"
+        return Verdict("stands", lr, f"{reason}{stability}", judge)
+    lost = (judged.loss - best.loss) / fall
+    reason = f"{_end_of(judged)} and {_end_of(best)}; the rate {_loss_of_fall(judged, best, fall, judge)}"
+    usable = lost <= USABLE or beyond_noise(judged, best, judge) is False
+    return Verdict("moves" if usable else "refuted", best.lr, f"{reason}{stability}", judge)
 
 
-def moved_answer(verdict: Verdict, verified: float) -> dict[str, Any]:
+def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge) -> str:
+    """Say how much of the possible fall a rate loses against the best one, and how sure that is."""
+    assert rate.loss is not None
+    assert best.loss is not None
+    share = (rate.loss - best.loss) / fall
+    lost = f"loses {f'{share:.1%}' if share >= 0.001 else 'less than 0.1%'} of the possible fall"
+    seeds, sure = len(rate.lanes), beyond_noise(rate, best, judge)
+    if sure is None:
+        return f"{lost}, measured with {counted(seeds, 'seed')}; more seeds (verify_seeds) show the noise"
+    if sure:
+        return f"{lost}, which is more than the noise between {counted(seeds, 'seed')}"
+    more = f"more seeds (verify_seeds: {2 * seeds}) could tell them apart"
+    return f"{lost}, which is within the noise between {counted(seeds, 'seed')}; {more}"
+
+
+def _stability(rates: Sequence[RateResult], lr: float) -> str:
+    """Say what training far above a rate shows, if a rate beyond three times it was trained.
+
+    Loss that breaks down at five to ten times the best rate is a sign of instability (Godbole et al. 2023,
+    Deep Learning Tuning Playbook).
+    """
+    highest = rates[-1]
+    if highest.lr <= lr * FACTORS[-1] * 1.01:
+        return ""
+    at, diverged = _times(highest.lr / lr), sum(r.outcome == "diverged" for r in highest.lanes.values())
+    if diverged:
+        trainings = counted(len(highest.lanes), "training")
+        return (
+            f". At {at}, {diverged} of {trainings} diverged, a sign of instability: warmup or gradient"
+            " clipping could make higher rates usable"
+        )
+    end = "no training finished" if highest.loss is None else f"the loss ended at {highest.loss:.4g}"
+    return f". At {at}, {end}, and no training diverged, so there is no sign of instability"
+
+
+def _times(factor: float) -> str:
+    """Return a multiple of a rate in words.
+
+    >>> _times(1 / 3), _times(3.0), _times(5.0)
+    ('a third of it', 'three times it', '5 times it')
+    """
+    words = {round(1 / 3, 2): "a third of it", 3.0: "three times it"}
+    return words.get(round(factor, 2), f"{factor:.2g} times it")
+
+
+def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dict[str, Any]:
     """Return what whole trainings change of an answer, where they favour another rate than the verified one.
+
+    Args:
+        verdict: their verdict.
+        verified: the rate that they verified.
+        lrs: all rates that were trained, ascending.
 
     Returns:
         `lr`, `low`, `high`, `confidence` and `reason`; all but the reason are None if nothing was learned.
@@ -104,17 +161,24 @@ def moved_answer(verdict: Verdict, verified: float) -> dict[str, Any]:
     if verdict.lr is None:
         nothing = {"lr": None, "low": None, "high": None, "confidence": None}
         return nothing | {"reason": f"{verdict.reason}."}
-    halfway = float(f"{math.sqrt(verified * verdict.lr):.3g}")
     moved = "moved" if verdict.verdict == "moves" else "refuted"
-    side = "lowest" if verdict.lr < verified else "highest"
-    return {
+    place = lrs.index(verdict.lr)
+    below, above = lrs[max(place - 1, 0)], lrs[min(place + 1, len(lrs) - 1)]
+    answer = {
         "lr": verdict.lr,
-        "low": min(halfway, verdict.lr),
-        "high": max(halfway, verdict.lr),
-        "confidence": "low",
-        "reason": f"Whole trainings {moved} the rate of the probes: {verdict.reason}. This"
-        f" rate is the {side} of the three that were trained; nothing is known of rates beyond it.",
+        "low": float(f"{math.sqrt(below * verdict.lr):.3g}"),
+        "high": float(f"{math.sqrt(above * verdict.lr):.3g}"),
+        "confidence": "moderate",
     }
+    reason = f"Whole trainings {moved} the rate of the probes: {verdict.reason}."
+    if verdict.lr in (lrs[0], lrs[-1]):
+        side = "lowest" if verdict.lr < verified else "highest"
+        answer["confidence"] = "low"
+        reason += (
+            f" This rate is the {side} of the {len(lrs)} that were trained; nothing is known of rates beyond"
+            " it."
+        )
+    return answer | {"reason": reason}
 
 
 def _end_of(rate: RateResult) -> str:

@@ -12,7 +12,7 @@ from torch import nn
 
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import recommend
-from lrfind.analysis.verification import moved_answer
+from lrfind.analysis.verification import moved_answer, verified_lrs
 from lrfind.api.results import RangeTest, Recommendation
 from lrfind.catalog import Precision, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
@@ -154,7 +154,7 @@ def find(
     keep: Sequence[Any] = (),
     score: Callable[[Any], Any] | None = None,
     steps: int | None = None,
-    schedule: Any = "constant",
+    schedule: Any = None,
     budget: int | None = None,
     max_seconds: float | None = None,
     seeds: int = 1,
@@ -163,7 +163,7 @@ def find(
     precision: Precision = "float32",
     clip_norm: float | None = None,
     clip_value: float | None = None,
-    verify: bool = False,
+    verify: bool | float = False,
     verify_seeds: int = 3,
     progress: bool = True,
 ) -> Recommendation:
@@ -187,7 +187,8 @@ def find(
         keep: see `range_test`.
         score: see `range_test`.
         steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
-        schedule: the schedule of the planned training. The recommended lr is its peak. One of these: a name
+        schedule: the schedule of the planned training; a constant lr when omitted. The recommended lr is its
+            peak. One of these: a name
             from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
             steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
             of torch, or a function that makes one from an optimizer.
@@ -202,8 +203,9 @@ def find(
         clip_norm: see `range_test`.
         clip_value: see `range_test`.
         verify: whether whole trainings at a third of the rate, at the rate and at three times the rate then
-            verify it.
-        verify_seeds: the number of these trainings at each of the three rates.
+            verify it. With a number above 3, for example 5, they also run at so many times the rate, to show
+            how near instability is.
+        verify_seeds: the number of these trainings at each rate.
         progress: see `range_test`.
 
     Raises:
@@ -228,13 +230,15 @@ def find(
         seeds=seeds,
         budget=budget,
         max_seconds=max_seconds,
-        verify=verify,
+        verify=bool(verify),
+        verify_beyond=None if isinstance(verify, bool) else verify,
         verify_seeds=verify_seeds,
         lanes="auto" if objects.stackable else "single",
     )
     _check_seed(seed)
     length = planned_steps(steps, data, accumulate)
-    shape = planned_shape(schedule, length, steps_per_epoch(data, accumulate))
+    course = "constant" if schedule is None else schedule
+    shape = planned_shape(course, length, steps_per_epoch(data, accumulate))
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
 
     def probe(problem: Problem) -> Recommendation:
@@ -246,7 +250,8 @@ def find(
                 training=training,
                 results=probing.results,
                 lanes=probing.lanes,
-                notes=_notes(objects),
+                notes=_notes(objects, scheduled=schedule is not None),
+                optimizer_count=len(objects.optimizers),
             )
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
@@ -289,12 +294,23 @@ def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
     return together(on_this_rank, undo)
 
 
-def _notes(objects: Objects) -> list[str]:
-    """Return what to know about a rate: the param group it is for, and the batch that it is for."""
+def _notes(objects: Objects, *, scheduled: bool = True) -> list[str]:
+    """Return what to know about a rate: the param group it is for, the batch that it is for, its schedule.
+
+    Args:
+        objects: the user's objects.
+        scheduled: whether the schedule is known for which the rate is.
+    """
     notes = []
     ratios = ratios_in_words(groups_of(objects.optimizers))
     if ratios is not None:
         notes.append(f"{ratios}.")
+    groups = groups_of(innermost(objects.optimizers))
+    if not scheduled and any("initial_lr" in group for group in groups):
+        notes.append(
+            "The optimizer has a scheduler, but `schedule` was not given, so the rate is for a constant lr;"
+            " give schedule=scheduler."
+        )
     if (count := rank_count()) > 1:
         notes.append(f"The rate is for the batches of all {count} ranks together.")
     return notes
@@ -315,7 +331,8 @@ def _verified(
     """
     verdict, trainings = verify_rate(problem, best.lr, best.training.steps, shape, section, seed, watch=watch)
     cost = best.cost + sum(lane.lr.size for lane in trainings)
-    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr)
+    lrs = verified_lrs(best.lr, section.verify_beyond)
+    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr, lrs)
     if changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
     return replace(best, **changes, cost=cost, verdict=verdict, verification=trainings)

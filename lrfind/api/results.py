@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,11 @@ from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probing import ProbeResult, probe_rows
-from lrfind.analysis.recommendation import Answer, PlannedTraining
+from lrfind.analysis.recommendation import Answer, Confidence, PlannedTraining, moved_lr
 from lrfind.analysis.suggestions import Suggestion, suggest_over
 from lrfind.analysis.verification import Verdict
 from lrfind.catalog import DEFAULT_METHOD
+from lrfind.experiments.planned import planned_shape, planned_steps
 from lrfind.problem.rates import apply_lr, groups_of
 from lrfind.runs.summaries.methods import ask
 
@@ -119,6 +120,7 @@ class Recommendation(Answer):
         notes: what to know about the rate, in sentences: which param group it is for, for example.
         verdict: what whole trainings said of the rate of the probes; None if they were not requested.
         verification: these trainings.
+        optimizer_count: the number of optimizers that share the rate.
     """
 
     training: PlannedTraining
@@ -127,13 +129,49 @@ class Recommendation(Answer):
     notes: Sequence[str] = ()
     verdict: Verdict | None = None
     verification: Sequence[LaneResult] = ()
+    optimizer_count: int = 1
 
     def __repr__(self) -> str:
         return (
             f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
-            f" confidence={self.confidence!r}, cost={self.cost}): {' '.join([self.reason, *self.notes])}"
-            f" Set it with best.apply(optimizer), or best.apply(optimizer, scheduler)."
+            f" confidence={self.confidence!r}, cost={self.cost}) for {self.training.in_words}."
+            f" {' '.join([self.reason, *self.notes])} {self._way_to_apply}"
         )
+
+    @property
+    def _way_to_apply(self) -> str:
+        if self.optimizer_count > 1:
+            return f"Set it with best.apply(optimizers), a list of all {self.optimizer_count} optimizers."
+        return "Set it with best.apply(optimizer), or best.apply(optimizer, scheduler)."
+
+    def for_plan(self, *, steps: int | None = None, schedule: Any = None) -> Recommendation:
+        """Return the rate for another length or schedule of the same training; nothing is trained.
+
+        The rate and its interval are moved by the model of `analysis.recommendation.plan_shift`, which was
+        fitted on trainings of 300 to 3,000 steps. What was verified does not hold for the other plan.
+
+        Args:
+            steps: the number of steps of the other training; as before when omitted.
+            schedule: its schedule, in one of the forms that `find` takes; as before when omitted.
+
+        Raises:
+            UsageError: if an argument is out of range.
+        """
+        length = self.training.steps if steps is None else planned_steps(steps, None, 1)
+        mean = self.training.mean_multiplier
+        if schedule is not None:
+            mean = float(planned_shape(schedule, length, None).multiplier.mean())
+        other = replace(self.training, steps=length, mean_multiplier=mean)
+        if other == self.training:
+            return self
+        lr, low, high = (moved_lr(rate, self.training, other) for rate in (self.lr, self.low, self.high))
+        confidence: Confidence = "low" if self.confidence == "low" else "moderate"
+        reason = (
+            f"The rate {self.lr:.3g} was recommended for {self.training.in_words}; it was moved by a fitted"
+            " model, and not measured again."
+        )
+        moved = replace(self, lr=lr, low=low, high=high, confidence=confidence, reason=reason, training=other)
+        return replace(moved, verdict=None, verification=())
 
     def apply(self, optimizer: Any, scheduler: Any = None) -> None:
         """Give the rate to an optimizer, and to its scheduler, as if they had been created with it.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,9 +15,13 @@ from lrfind.cli.options import (
     load,
     option_overrides,
     out_option,
+    print_json,
     quiet_option,
 )
 from lrfind.config.document import Override
+
+if TYPE_CHECKING:
+    from lrfind.config.experiment import Experiment
 
 KEYS = {
     "seed": "seed",
@@ -25,12 +30,33 @@ KEYS = {
     "schedule": "training.schedule",
     **{
         name: f"find.{name}"
-        for name in ("seeds", "budget", "max_seconds", "lanes", "verify", "verify_share", "verify_seeds")
+        for name in (
+            "seeds",
+            "budget",
+            "max_seconds",
+            "lanes",
+            "verify",
+            "verify_share",
+            "verify_seeds",
+            "verify_beyond",
+        )
     },
 }
 
 
-@click.command()
+class FindCommand(click.Command):
+    """The command `find`, whose option --verify may have a number after it, which is never CONFIG."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments, with `--verify 5` as `--verify --verify-beyond 5`."""
+        spelled = []
+        for before, arg in zip(["", *args], args, strict=False):
+            number = before == "--verify" and re.fullmatch(r"\d+(\.\d+)?", arg)
+            spelled += ["--verify-beyond", arg] if number else [arg]
+        return super().parse_args(ctx, spelled)
+
+
+@click.command(cls=FindCommand)
 @config_options
 @out_option
 @click.option("--steps", metavar="T", help="The number of steps of the training that you plan.")
@@ -52,16 +78,19 @@ KEYS = {
 @click.option(
     "--verify",
     is_flag=True,
-    help="Then verify the answer: train at this lr, at a third of it and at three times it.",
+    help="Then verify the answer: train at this lr, at a third of it and at three times it. With a number"
+    " after it, as in --verify 5, train at so many times the answer too.",
 )
+@click.option("--verify-beyond", hidden=True)
 @click.option(
     "--verify-share",
     metavar="X",
     help="The length of the verifying trainings, as a share of the planned training.",
 )
 @click.option(
-    "--verify-seeds", metavar="N", help="The number of verifying trainings at each of the three rates."
+    "--verify-seeds", metavar="N", help="The number of verifying trainings at each rate; 3 by default."
 )
+@click.option("--dry-run", is_flag=True, help="Print the plan and its cost, but train nothing.")
 @click.option(
     "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
 )
@@ -74,13 +103,33 @@ def find(
     as_json: bool,
     quiet: bool,
     snippet: bool,
+    dry_run: bool,
     **options: Any,
 ) -> int:
     """Find the learning rate to train with: a number, its interval, and the reason."""
     typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
     experiment, text = load(config, typed, quiet)
+    if dry_run:
+        return _dry_run(experiment, as_json)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
     return start(run, as_json=as_json, quiet=quiet, snippet=snippet)
+
+
+def _dry_run(experiment: Experiment, as_json: bool) -> int:
+    """Print the plan of a `find`."""
+    from dataclasses import asdict
+
+    from lrfind.experiments.find import plan_find
+    from lrfind.problem.problem import from_config
+    from lrfind.views.text.find import find_plan_text
+
+    plan = asdict(plan_find(from_config(experiment), experiment))
+    plan["schedule"] = experiment.training.schedule.name
+    if as_json:
+        print_json(plan)
+    else:
+        click.echo(find_plan_text(plan))
+    return 0

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import click
 
-from lrfind.training.mode import Cost, Mode
+from lrfind.training.mode import Cost, FindCost, Mode
 from lrfind.training.watch import Observer, Watch
 from lrfind.views.progress import WatchFor, progress_bar, progress_lines
+from lrfind.views.text.find import find_cost_text
 from lrfind.views.text.sweep import cost_text, mode_text
 
 
@@ -25,6 +26,10 @@ class _Terminal(Observer):
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Print the expected cost of a sweep, and how its lanes run."""
         click.echo(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}", err=True)
+
+    def expected(self, cost: FindCost) -> None:
+        """Print the most steps that a `find` may take."""
+        click.echo(find_cost_text(**vars(cost)), err=True)
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""

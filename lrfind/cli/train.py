@@ -104,6 +104,7 @@ def _with_answer(
 ) -> tuple[Experiment, str]:
     """Return a config with the answer of a run in it: the run's own config, or the one that was given."""
     from lrfind.config.experiment import check, dump
+    from lrfind.config.variants import with_lr
     from lrfind.config.yaml12 import dump as yaml_text
     from lrfind.runs.best import answered_experiment, lr_for_plan
     from lrfind.runs.store import Run
@@ -112,20 +113,21 @@ def _with_answer(
     result = read_result(Run.open(source))
     answered = answered_experiment(result)
     if config is None:
-        text = dump(answered)
-        origin = f"{source} (its config)"
-        lr = lr_for_plan(result, check(text, typed, origin))
-        if lr is None:
-            return check(text, typed, origin), text
-        if not quiet:
-            found = f"{answered.optimizer.lr:.3g}"
-            note(f"the rate {found} was found for another plan; for this one it is {lr:.3g}")
-        return check(text, [*typed, Override.option("--from", "optimizer.lr", repr(lr))], origin), text
-    overrides = [Override.option("--from", "optimizer.lr", repr(answered.optimizer.lr))]
-    if len(result.variants) > 1:  # then the variant is part of the answer too
-        plain = answered.model_dump(mode="json", exclude_none=True)
-        parts = {"optimizer": plain["optimizer"], "training.schedule": plain["training"]["schedule"]}
-        overrides = [
-            Override.option("--from", key, yaml_text(part, flow=True)) for key, part in parts.items()
-        ]
-    return load(config, [*overrides, *typed], quiet)
+        text, origin = dump(answered), f"{source} (its config)"
+        experiment = check(text, typed, origin)
+    else:
+        overrides = [Override.option("--from", "optimizer.lr", repr(answered.optimizer.lr))]
+        if len(result.variants) > 1:  # then the variant is part of the answer too
+            plain = answered.model_dump(mode="json", exclude_none=True)
+            parts = {"optimizer": plain["optimizer"], "training.schedule": plain["training"]["schedule"]}
+            overrides = [
+                Override.option("--from", key, yaml_text(part, flow=True)) for key, part in parts.items()
+            ]
+        experiment, text = load(config, [*overrides, *typed], quiet)
+    lr = lr_for_plan(result, experiment)
+    if lr is None:
+        return experiment, text
+    if not quiet:
+        recommended = f"{answered.optimizer.lr:.3g}"
+        note(f"the rate {recommended} is for another plan; the same model moves it to {lr:.3g} for this one")
+    return with_lr(experiment, lr), text

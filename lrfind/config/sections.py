@@ -465,7 +465,15 @@ class FindSection(LanesSection):
         description="The length of the verifying trainings, as a share of the training's steps.",
     )
     verify_seeds: int = Field(
-        default=3, ge=1, le=100, description="The number of verifying trainings at each of the three lrs."
+        default=3, ge=1, le=100, description="The number of verifying trainings at each lr."
+    )
+
+    verify_beyond: float | None = Field(
+        default=None,
+        gt=3,
+        le=1000,
+        description="A further rate at which verifying trainings run, as a multiple of the answer. It shows"
+        " whether training soon becomes unstable above the answer; 5 is usual.",
     )
 
     @field_validator("budget")

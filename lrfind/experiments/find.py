@@ -15,8 +15,9 @@ from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, Shape, planned_lane
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
-from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, verdict_on, verified_lrs
+from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.catalog import optimizer_named
+from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
 from lrfind.errors import LrfindError, NoGradient, NoSuggestion
 from lrfind.experiments.planned import planned_training
@@ -35,12 +36,12 @@ from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import probing_fact, verify_steps
+from lrfind.runs.summaries.find import probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
 from lrfind.training.explanations.values import why_not_float16
-from lrfind.training.mode import Mode
+from lrfind.training.mode import FindCost, Mode
 from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 
@@ -87,10 +88,7 @@ def probe_rates(
         LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
-    default = (
-        min(MOST_COST, max(training.steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
-    )
-    most = default if section.budget is None else section.budget
+    most = most_steps(problem, section, training.steps)
     budget = Budget(most, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
     try:
@@ -116,6 +114,16 @@ def probe_rates(
     doubtful = finite and any(result.doubtful for result in results)
     findings = gradient_findings(problem, seed) if doubtful else []
     return Probing(results, lanes, budget.taken, findings)
+
+
+def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
+    """Return the most gradient steps of all probes for a training of so many steps.
+
+    Without a budget, each seed may take as many steps as the training, but no fewer than a few probes need.
+    """
+    if section.budget is not None:
+        return section.budget
+    return min(MOST_COST, max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
 
 
 def gradient_findings(problem: Problem, seed: int) -> list[str]:
@@ -159,7 +167,7 @@ def verify_rate(
     *,
     watch: Watch = unwatched,
 ) -> tuple[Verdict, list[LaneResult]]:
-    """Train at 1/3, 1 and 3 times a rate, with the planned schedule, and judge the rate by the training loss.
+    """Train at and around a rate, with the planned schedule, and judge the rate by the training loss.
 
     Args:
         problem: what to train.
@@ -170,7 +178,7 @@ def verify_rate(
         seed: the first seed.
         watch: called after every step.
     """
-    planned = planned_lanes({VERIFY: verified_lrs(lr)}, seed, section.verify_seeds)
+    planned = planned_lanes({VERIFY: verified_lrs(lr, section.verify_beyond)}, seed, section.verify_seeds)
     conditions = Conditions(evaluated=False)
     results = [run_lane(problem, lane.shaped(shape), conditions, watch=watch) for lane in planned]
     return verdict_on(lr, results, "train_loss"), results
@@ -212,34 +220,60 @@ def run_find(run: Run, observer: Observer) -> RunResult:
     return conclude(run, result)
 
 
-def _probe(run: Run, problem: Problem, observer: Observer) -> None:
-    """Probe, and store the lanes and the answer."""
-    experiment, section = run.experiment, run.experiment.find
-    # The planned training. If its schedule refuses the training, that must happen before probing.
+@dataclass(frozen=True)
+class FindPlan:
+    """The plan of a `find`: the training that it is for, and what it may cost.
+
+    Attributes:
+        training: the planned training.
+        cost: the most that probing and verification cost.
+    """
+
+    training: PlannedTraining
+    cost: FindCost
+
+
+def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
+    """Plan a `find`; nothing is trained.
+
+    Raises:
+        UsageError: if the schedule does not fit the planned training or the trainings that verify its rate.
+    """
+    section = experiment.find
     steps = training_steps(experiment.training, problem)
     shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
     training = planned_training([setup.optimizer], steps, float(shape.multiplier.mean()))
-    run.keep_facts(
-        environment=environment(problem.device), data=problem.data, planned_training=asdict(training)
-    )
+    verified = verify_steps(experiment, steps)
     if section.verify:
-        schedule_shape(experiment, problem, verify_steps(experiment, steps))
-    # The probes, and their recommendation.
+        schedule_shape(experiment, problem, verified)
+    trainings = verify_trainings(section) if section.verify else 0
+    return FindPlan(training, FindCost(most_steps(problem, section, steps), trainings, verified))
+
+
+def _probe(run: Run, problem: Problem, observer: Observer) -> None:
+    """Probe, and store the lanes and the answer."""
+    experiment, section = run.experiment, run.experiment.find
+    plan = plan_find(problem, experiment)
+    run.keep_facts(
+        environment=environment(problem.device), data=problem.data, planned_training=asdict(plan.training)
+    )
+    observer.expected(plan.cost)
     refusal = None
     try:
-        probing = probe_rates(problem, section, experiment.seed, training, watch=observer.watch(None, None))
+        watch = observer.watch(None, None)
+        probing = probe_rates(problem, section, experiment.seed, plan.training, watch=watch)
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
-    fact = probing_fact(probing.results, training, probing.cost, refusal, probing.findings)
-    verify = section.verify and fact["answer"]["lr"] is not None
-    planned = len(probing.lanes) + (len(FACTORS) * section.verify_seeds if verify else 0)
-    notes = [*problem.notes, *filter(None, [multipliers_in_words(setup.optimizer.param_groups)])]
+    fact = probing_fact(probing.results, plan.training, probing.cost, refusal, probing.findings)
+    planned = len(probing.lanes) + (plan.cost.trainings if fact["answer"]["lr"] is not None else 0)
+    groups = problem.setup(experiment.seed).optimizer.param_groups
+    notes = [*problem.notes, *filter(None, [multipliers_in_words(groups)])]
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
 def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:
-    """Train at 1/3, 1 and 3 times the answer, each time from the same weights and on the same batches."""
+    """Train at and around the answer, each time from the same weights and on the same batches."""
     experiment, section = run.experiment, run.experiment.find
     facts = record.facts
     assert facts.planned_training is not None  # both are stored once probing has ended
@@ -247,7 +281,7 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -
     steps = verify_steps(experiment, facts.planned_training["steps"])
     shape = schedule_shape(experiment, problem, steps)
     verified = facts.probing["answer"]["lr"] if facts.verified is None else facts.verified
-    lrs = verified_lrs(verified)
+    lrs = verified_lrs(verified, section.verify_beyond)
     run.keep_facts(verified=lrs[1])
     # The lanes that have not settled yet.
     first = sum(lane.variant != VERIFY for lane in record.lanes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrfind.analysis.recommendation import PlannedTraining, plan_shift
+from lrfind.analysis.recommendation import PlannedTraining, moved_lr
 from lrfind.config.experiment import Experiment, dump
 from lrfind.config.shapes import shape_of
 from lrfind.config.variants import with_lr
@@ -31,8 +31,19 @@ def conclude(run: Run, result: RunResult | None = None) -> RunResult:
     run.write_json("summary.json", result.summary)
     best = best_experiment(result)
     if best is not None:
-        run.write("best.yaml", dump(best))
+        run.write("best.yaml", _purpose(result) + dump(best))
     return result
+
+
+def _purpose(result: RunResult) -> str:
+    """Return comments that say which training the rate of a `find` is for; empty for other runs."""
+    if result.facts.planned_training is None:
+        return ""
+    planned = PlannedTraining(**result.facts.planned_training)
+    return (
+        f"# The lr is for {planned.in_words}.\n"
+        f"# `lrfind train --from {result.path} --steps N` moves it to another plan.\n"
+    )
 
 
 def best_experiment(result: RunResult) -> Experiment | None:
@@ -45,14 +56,15 @@ def best_experiment(result: RunResult) -> Experiment | None:
 def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
     """Return the lr that a `find` recommends for another plan.
 
-    The rate of the run is moved by the model of `analysis.recommendation.plan_shift`, for the steps and the
+    The rate of the run is moved by `analysis.recommendation.moved_lr`, for the steps and the
     schedule of the other experiment.
 
     Returns:
         The lr; None if the run is no `find`, or if the plan is its own.
 
     Raises:
-        UsageError: if the other experiment has another optimizer, or its number of steps is not known here.
+        UsageError: if the other experiment has another optimizer or another batch size, or if its number of
+            steps is not known here.
     """
     facts, own = result.facts, result.experiment
     if facts.planned_training is None:
@@ -61,6 +73,13 @@ def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
         raise UsageError(
             f"'{result.path}' found a rate for {own.optimizer.name}, not for {experiment.optimizer.name}; run"
             " `lrfind find` with this optimizer."
+        )
+    batches = [(e.data.batch_size, e.training.accumulate) for e in (own, experiment)]
+    if batches[0] != batches[1]:
+        sizes = [f"batch_size {size} and accumulate {accumulate}" for size, accumulate in batches]
+        raise UsageError(
+            f"'{result.path}' found a rate for {sizes[0]}, not for {sizes[1]}; run `lrfind find` with these,"
+            " or see what `lrfind scale` makes of the rate."
         )
     plans = [(e.training.steps, e.training.epochs, e.training.schedule) for e in (own, experiment)]
     if plans[0] == plans[1]:
@@ -74,8 +93,7 @@ def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
         )
     shape = shape_of(experiment.training.schedule, steps)
     other = replace(planned, steps=steps, mean_multiplier=float(shape.multiplier.mean()))
-    lr: float = result.answer["lr"] * 10 ** (plan_shift(other) - plan_shift(planned))
-    return float(f"{lr:.3g}")
+    return moved_lr(result.answer["lr"], planned, other)
 
 
 def answered_experiment(result: RunResult) -> Experiment:

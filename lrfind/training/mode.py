@@ -48,3 +48,18 @@ class Cost:
     steps: int
     seconds: float
     bytes: int
+
+
+@dataclass(frozen=True)
+class FindCost:
+    """The most that a `find` may cost.
+
+    Attributes:
+        probing: the most gradient steps of all probes together.
+        trainings: the number of trainings that verify the answer.
+        steps: the number of steps of each of these trainings.
+    """
+
+    probing: int
+    trainings: int
+    steps: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lrfind.analysis.lanes import Lane
-from lrfind.training.mode import Cost, Mode
+from lrfind.training.mode import Cost, FindCost, Mode
 
 Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 """A function of (lanes, step, losses before the update), called after every step that these lanes took
@@ -27,6 +27,9 @@ class Observer:
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Receive, before the first lane, the cost of a sweep and the modes in which its lanes run."""
+
+    def expected(self, cost: FindCost) -> None:
+        """Receive, before the first probe, the most that a `find` may cost."""
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for `lanes` lanes of `steps` steps; a number that is not yet known is None."""

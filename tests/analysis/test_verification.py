@@ -11,7 +11,7 @@ import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
 from lrfind.analysis.recommendation import PlannedTraining
-from lrfind.analysis.verification import verdict_on, verified_lrs
+from lrfind.analysis.verification import moved_answer, verdict_on, verified_lrs
 from lrfind.runs.summaries.find import probing_fact
 from tests.helpers.probers import Formula, descent, probed
 from tests.helpers.runs import summarized
@@ -21,9 +21,9 @@ STEPS = 20
 
 
 def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> list[LaneResult]:
-    """Of a third, of once and of three times LR: trainings from loss 10 to these ends; inf has diverged."""
+    """Of a third, of once, of three times and, with a fourth end, of five times LR: trainings from loss 10 to these ends; inf has diverged."""
     made = []
-    for lr, end in zip(verified_lrs(LR), ends, strict=True):
+    for lr, end in zip(verified_lrs(LR, 5 if len(ends) == 4 else None), ends, strict=True):
         for seed, last in enumerate([end] * seeds if isinstance(end, float | int) else end):
             loss = np.full(STEPS, 9.0 if val or math.isinf(last) else last)
             loss[0] = 10.0
@@ -46,12 +46,12 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
 @pytest.mark.parametrize(
     ("ends", "verdict", "lr", "said"),
     [
-        ((3.0, 2.0, 3.0), "stands", 0.3, "lower than at a third of it and at three times it"),
+        ((3.0, 2.0, 3.2), "stands", 0.3, "lower than at a third of it and at three times it; the next lowest, lr 0.1, loses 12.5%"),
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
-        ((3.0, 2.39, 2.0), "moves", 0.9, "so the rate loses 4.9% of the possible fall"),
-        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "moves", 0.9, "within the noise between 3 seeds, and more seeds could"),
-        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6 and lr 0.9 ended at 2, so the rate loses 7.5%"),
+        ((3.0, 2.39, 2.0), "moves", 0.9, "the rate loses 4.9% of the possible fall, which is more than the noise between 3 seeds"),
+        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "moves", 0.9, "within the noise between 3 seeds; more seeds (verify_seeds: 6) could tell them apart"),
+        ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6 and lr 0.9 ended at 2; the rate loses 7.5%"),
         ((2.0, 2.6, 3.0), "moves", 0.1, "lr 0.1 ended at 2"),
         ((3.0, 4.0, 2.0), "refuted", 0.9, "loses 25.0%"),
         ((2.0, math.inf, math.inf), "refuted", 0.1, "the rate diverged, while lr 0.1 ended at 2"),
@@ -74,7 +74,38 @@ def test_a_rate_is_judged_by_its_neighbours(
 
 
 def test_one_seed_is_no_noise_to_hide_in() -> None:
-    assert verdict_on(LR, lanes(3.0, 2.6, 2.0, seeds=1), "train_loss").verdict == "moves"
+    verdict = verdict_on(LR, lanes(3.0, 2.6, 2.0, seeds=1), "train_loss")
+    assert verdict.verdict == "moves"
+    assert "measured with 1 seed; more seeds (verify_seeds) show the noise" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("beyond", "lr", "said"),
+    [
+        (4.0, 0.3, "At 5 times it, the loss ended at 4, and no training diverged"),
+        (math.inf, 0.3, "At 5 times it, 3 of 3 trainings diverged, a sign of instability"),
+        ((2.6, 2.7, math.inf), 0.3, "At 5 times it, 1 of 3 trainings diverged"),
+        (1.0, 1.5, "lr 1.5 ended at 1"),
+    ],
+)
+def test_a_training_far_above_the_rate_shows_how_near_instability_is(
+    beyond: float | Sequence[float], lr: float, said: str
+) -> None:
+    verdict = verdict_on(LR, lanes(3.0, 2.0, 2.5, beyond), "train_loss")
+    assert verdict.lr == lr
+    assert said in verdict.reason
+
+
+def test_a_rate_between_two_that_were_trained_is_trusted_more_than_one_at_the_border() -> None:
+    verdict = verdict_on(LR, lanes(4.0, 3.0, 2.0, 5.0), "train_loss")
+    answer = moved_answer(verdict, LR, verified_lrs(LR, 5))
+    assert (answer["lr"], answer["low"], answer["high"], answer["confidence"]) == (
+        0.9,
+        0.52,
+        1.16,
+        "moderate",
+    )
+    assert "nothing is known of rates beyond" not in answer["reason"]
 
 
 def test_the_validation_loss_decides_where_there_is_one() -> None:
@@ -101,4 +132,4 @@ def test_a_rate_that_moved_is_trusted_no_further_than_what_was_trained(
         verified=LR,
     )["answer"]
     assert (answer["lr"], answer["low"], answer["high"], answer["confidence"]) == (lr, low, high, "low")
-    assert answer["reason"].endswith("of the three that were trained; nothing is known of rates beyond it.")
+    assert answer["reason"].endswith("of the 3 that were trained; nothing is known of rates beyond it.")

@@ -361,6 +361,32 @@ def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
     assert len(best.verification) == 6
     assert best.cost > plain.cost + 40
     assert best.lr in {lane.peak for lane in best.verification}
+    beyond = lrfind.find(*objects, steps=40, verify=5, verify_seeds=1)
+    assert len(beyond.verification) == 4
+    with pytest.raises(lrfind.UsageError, match="verify_beyond: must be greater than 3"):
+        lrfind.find(*objects, steps=40, verify=2)
+
+
+def test_a_rate_moves_to_another_plan_by_the_fitted_model() -> None:
+    world = World("adam")
+    best = lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=400)
+    longer = best.for_plan(steps=4000)
+    assert longer.lr == pytest.approx(best.lr * 10**-0.42, rel=0.01)
+    assert longer.high / longer.low == pytest.approx(best.high / best.low, rel=0.02)
+    assert longer.confidence != "high"
+    assert "was recommended for 400 steps of adam, at a constant lr" in longer.reason
+    assert "for 4,000 steps of adam, at a constant lr." in repr(longer)
+    cosine = best.for_plan(schedule=("cosine", {}))
+    assert cosine.lr == pytest.approx(best.lr * 2**0.8, rel=0.01)
+    assert best.for_plan(steps=400) is best
+
+
+def test_a_scheduler_that_nobody_named_is_told() -> None:
+    world = World("adam")
+    objects = world.model, world.optimizer, world.loss_fn, world.loader
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(world.optimizer, 40)
+    assert any("give schedule=scheduler" in note for note in lrfind.find(*objects, steps=40).notes)
+    assert lrfind.find(*objects, steps=40, schedule=scheduler).notes == []
 
 
 def test_a_rate_reaches_the_optimizer_and_an_attached_scheduler_is_asked_for() -> None:

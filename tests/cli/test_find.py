@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lrfind.config.experiment import check
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
@@ -113,6 +114,58 @@ def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
     assert lrfind("suggest", "refused") == 3
     assert lrfind.out.startswith("No learning rate: ")
     assert lrfind("resume", "refused", "-q") == 3
+
+
+def test_five_times_the_answer_is_trained_too_where_it_is_asked_for(lrfind: Command, config: Path) -> None:
+    options = ("--verify-seeds", 1, "--out", "run", "-q", "--json")
+    assert lrfind("find", "--verify", 5, config, *options) == 0
+    verification = json.loads(lrfind.out)["verification"]
+    lrs = sorted({row["lr"] for row in verification["trainings"]})
+    assert lrs == pytest.approx([verification["of"] * factor for factor in (1 / 3, 1, 3, 5)], rel=0.01)
+    assert "At 5 times it, " in verification["reason"]
+    assert lrfind("find", "--verify", 2, config) == 2
+    assert "must be greater than 3; found 2" in lrfind.err
+
+
+def test_a_dry_run_says_what_a_find_costs_and_trains_nothing(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", "--verify", config, "--dry-run", "--steps", 50) == 0
+    assert lrfind.out == (
+        "find would look for the learning rate of 50 steps of sgd, constant schedule:\n"
+        "plan: at most 50 gradient steps of probing, then 9 trainings of 50 steps; at most 500 steps in all\n"
+        "Nothing was trained.\n"
+    )
+    assert lrfind("find", config, "--dry-run", "--budget", 64, "--json") == 0
+    assert json.loads(lrfind.out)["cost"] == {"probing": 64, "trainings": 0, "steps": 20}
+    assert not Path("runs").exists()
+    assert lrfind("find", config, "--out", "run", "--verify", "--verify-seeds", 1) == 0
+    assert "then 3 trainings of 20 steps" in lrfind.err
+
+
+def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "run", "-q", "--json", "--steps", 200) == 0
+    lr = json.loads(lrfind.out)["answer"]["lr"]
+    best = Path("run/best.yaml").read_text()
+    assert best.startswith("# The lr is for 200 steps of sgd, at a constant lr.\n# `lrfind train --from run")
+    assert check(best).optimizer.lr == lr
+
+    def rate_of(out: str) -> float:
+        return Run.open(Path(out)).experiment.optimizer.lr
+
+    # The length of the config, 20 steps, counts as 100, the shortest that the model was fitted for.
+    assert lrfind("train", "--from", "run", "--out", "same", "-q") == 0
+    assert rate_of("same") == lr
+    assert lrfind("train", "--from", "run", "--steps", 100, "--out", "shorter") == 0
+    assert rate_of("shorter") == pytest.approx(lr * 2**0.42, rel=0.01)
+    assert f"is for another plan; the same model moves it to {rate_of('shorter'):.3g}" in lrfind.err
+    assert lrfind("train", config, "--from", "run", "--out", "by_config", "-q") == 0
+    assert rate_of("by_config") == rate_of("shorter")
+    for option, words in (
+        ("optimizer.name=adam", "found a rate for sgd, not for adam"),
+        ("data.batch_size=8", "not for batch_size 8 and accumulate 1"),
+        ("training.accumulate=2", "not for batch_size full and accumulate 2"),
+    ):
+        assert lrfind("train", "--from", "run", "--set", option, "-q", "--out", "refused") == 2
+        assert words in lrfind.err
 
 
 def test_a_find_that_was_interrupted_is_resumed(

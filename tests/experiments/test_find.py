@@ -138,7 +138,7 @@ class Stream(IterableDataset[Any]):
         ({"accumulate": 0}, "accumulate: must be at least 1; found 0"),
         ({"budget": 5}, "budget: must be at least 16; found 5"),
         ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
-        ({"schedule": None}, "schedule: must be a name from `lrfind ls schedules`"),
+        ({"schedule": 3}, "schedule: must be a name from `lrfind ls schedules`"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
         ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),
         ({"seeds": 0}, "seeds: must be at least 1; found 0"),

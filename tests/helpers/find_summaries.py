@@ -30,6 +30,7 @@ def trainings(*ends: float | None, seeds: int = 3) -> list[dict[str, Any]]:
             "lr": lr,
             "seed": seed,
             "outcome": "diverged" if end is None else "finished",
+            "steps": 12 if end is None else 3000,
             "train_loss": None if end is None else end + seed / 100,
             "val_loss": None if end is None else end + 0.1 + seed / 100,
             "metric": None if end is None else 0.9,

@@ -240,6 +240,7 @@ def test_the_snippet_reads_like_a_persons_lines() -> None:
         "\n"
         "# Learning rates from 0.0078 to 0.0195 should train about as well as this one.\n"
         "# Confidence: high.\n"
+        "# The rate is for this number of steps and this schedule; another plan needs another rate.\n"
         "peak = 0.0123\n"
         "steps = 40  # the number of optimizer steps of the training, one for every 4 batches\n"
         "optimizer = torch.optim.AdamW(model.parameters(), lr=peak, weight_decay=0.01)\n"
@@ -255,7 +256,7 @@ def test_the_snippet_says_that_the_rate_was_verified() -> None:
     training = {"lr": PEAK, "outcome": "finished"}
     verification = {"verdict": "stands", "lr": PEAK, "steps": 10, "trainings": [training]}
     text = snippet_of(experiment("constant"), summary() | {"verification": verification})
-    assert "# Confidence: high, verified on 10 of 40 steps.\npeak = " in text
+    assert "# Confidence: high, verified on 10 of 40 steps.\n" in text
     executed(text)
 
 

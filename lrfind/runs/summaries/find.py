@@ -9,8 +9,16 @@ from typing import Any
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import PlannedTraining, recommend
-from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, judge_of, moved_answer, verdict_on
+from lrfind.analysis.verification import (
+    VERIFY,
+    Verdict,
+    judge_of,
+    moved_answer,
+    verdict_on,
+    verified_lrs,
+)
 from lrfind.config.experiment import Experiment
+from lrfind.config.sections import FindSection
 from lrfind.errors import NoSuggestion
 from lrfind.runs.result import RunRecord
 
@@ -86,7 +94,8 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         steps = verify_steps(record.experiment, facts.planned_training["steps"])
         verification, verdict = _verification(record, answer, steps)
         if verdict is not None and verdict.lr != verification["of"]:
-            answer |= moved_answer(verdict, verification["of"])
+            lrs = verified_lrs(verification["of"], section.verify_beyond)
+            answer |= moved_answer(verdict, verification["of"], lrs)
     return {
         "answer": answer,
         "probing_ended": facts.probing is not None,
@@ -104,6 +113,11 @@ def verify_steps(experiment: Experiment, steps: int) -> int:
     return max(1, round(experiment.find.verify_share * steps))
 
 
+def verify_trainings(section: FindSection) -> int:
+    """Return the number of trainings that verify a rate."""
+    return len(verified_lrs(1.0, section.verify_beyond)) * section.verify_seeds
+
+
 def _verification(
     record: RunRecord, answer: dict[str, Any], steps: int
 ) -> tuple[dict[str, Any], Verdict | None]:
@@ -111,7 +125,7 @@ def _verification(
     section, verified = record.experiment.find, record.facts.verified
     trained = [lane for lane in record.lanes if lane.variant == VERIFY and lane.outcome in SETTLED]
     verdict: Verdict | None = None
-    if answer["lr"] is not None and len(trained) == len(FACTORS) * section.verify_seeds:
+    if answer["lr"] is not None and len(trained) == verify_trainings(section):
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
     judge = judge_of(trained, section.judge)
     unended = {"verdict": None, "lr": None, "reason": "it has not ended", "judge": judge}
@@ -130,6 +144,7 @@ def _training_row(lane: LaneResult) -> dict[str, Any]:
         "lr": lane.peak,
         "seed": lane.seed,
         "outcome": lane.outcome,
+        "steps": lane.lr.size,
         "train_loss": lane.train_loss,
         "val_loss": lane.val_loss,
         "metric": lane.metric,

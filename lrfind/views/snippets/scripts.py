@@ -69,6 +69,7 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"# Learning rates from {interval} should train about as well as this one.",
         f"# Confidence: {suggestion['confidence']}{verified}.",
+        "# The rate is for this number of steps and this schedule; another plan needs another rate.",
     ]
 
 

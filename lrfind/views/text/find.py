@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
+from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted, listed
-from lrfind.runs.summaries.parts import mean_and_deviation
 from lrfind.views.text.parts import RESUME, closing_lines, interval, number, table_block, table_text, wrapped
 
 
@@ -32,13 +34,40 @@ def find_text(summary: dict[str, Any]) -> str:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         cost = f"  cost: {steps} in {probes}"
         if verification is not None and verification["trainings"]:
-            count = len(verification["trainings"])
-            most = counted(count * verification["steps"], "step")
-            cost += f", and at most {most} in {counted(count, 'training')}"
+            trained = counted(sum(row["steps"] for row in verification["trainings"]), "step")
+            cost += f", and {trained} in {counted(len(verification['trainings']), 'training')}"
         lines.append(cost)
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
         lines += ["", *_verification_lines(summary)]
     return "\n".join([*lines, *closing_lines(summary)])
+
+
+def find_plan_text(plan: dict[str, Any]) -> str:
+    """Return what a `find` would do: the training that it is for, and the most that it costs.
+
+    Args:
+        plan: `training`, `schedule` and `cost`, a mapping of the fields of `training.mode.FindCost`.
+    """
+    lines = [f"find would look for the learning rate of {_training(plan)}:", find_cost_text(**plan["cost"])]
+    return "\n".join([*lines, "Nothing was trained."])
+
+
+def find_cost_text(probing: int, trainings: int, steps: int) -> str:
+    """Return the most that a `find` costs.
+
+    >>> find_cost_text(300, 0, 300)
+    'plan: at most 300 gradient steps of probing (about 100 are usual)'
+    >>> find_cost_text(60, 9, 60)
+    'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
+    """
+    text = f"plan: at most {counted(probing, 'gradient step')} of probing"
+    if probing > 1.5 * TYPICAL_COST:
+        text += f" (about {round(TYPICAL_COST, -2)} are usual)"
+    if not trainings:
+        return text
+    most = counted(probing + trainings * steps, "step")
+    trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
+    return f"{text}, then {trained}; at most {most} in all"
 
 
 def _answer_lines(answer: dict[str, Any], trust: str, *beside: str) -> list[str]:
@@ -133,10 +162,8 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
         done = counted(len(trainings), "training")
         verdict = wrapped(f"Verification has not ended: {done} so far. {resume}")
     else:
-        several = len({row["seed"] for row in trainings}) > 1
-        medians = " (These losses are medians over seeds; the table has means.)" if several else ""
         words = VERDICTS[verification["verdict"]]
-        verdict = wrapped(f"Verified, and {words}: {verification['reason']}.{medians}")
+        verdict = wrapped(f"Verified, and {words}: {verification['reason']}.")
     return [*verdict, *_verification_table(verification)]
 
 
@@ -157,13 +184,22 @@ def _verification_table(verification: dict[str, Any]) -> list[str]:
         outcomes = [row["outcome"] for row in lanes]
         ended = listed(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
         finished = [row for row in lanes if row["outcome"] == "finished"]
-        means = [mean_and_deviation([row[key] for row in finished]) for _, key in columns]
-        cells = ["-" if mean is None else _mean(mean) for mean in means]
+        cells = [_median([row[key] for row in finished if row[key] is not None]) for _, key in columns]
         rows.append([number(lr), ended, *cells, "use this" if lr == verification["lr"] else ""])
     steps = counted(verification["steps"], "step")
-    return table_block(["lr", f"trainings of {steps}", *(name for name, _ in columns), ""], rows)
+    several = len({row["seed"] for row in trainings}) > 1
+    lines = ["  in the table: the median over seeds (lowest to highest)"] if several else []
+    table = table_block(["lr", f"trainings of {steps}", *(name for name, _ in columns), ""], rows)
+    return [*table[:-1], *lines, ""]
 
 
-def _mean(value: dict[str, float]) -> str:
-    mean, deviation = value["mean"], value["deviation"]
-    return f"{mean:.4g} +- {deviation:.2g}" if deviation > 1e-9 * abs(mean) else f"{mean:.4g}"
+def _median(values: Sequence[float]) -> str:
+    """Return the median of a measurement over seeds, and its lowest and highest value.
+
+    >>> _median([0.12, 0.1, 0.31]), _median([0.5]), _median([])
+    ('0.12 (0.1 to 0.31)', '0.5', '-')
+    """
+    if not values:
+        return "-"
+    middle, low, high = (f"{value:.4g}" for value in (median(values), min(values), max(values)))
+    return middle if low == high else f"{middle} ({low} to {high})"

@@ -14,6 +14,10 @@ from lrfind.views.text.parts import (
     table_text,
 )
 
+BESIDE_FIND = """\
+  A ramp knows neither the steps nor the schedule of your training. Where `lrfind find` recommends
+  another rate, use that one."""
+
 
 def headline(answer: dict[str, Any]) -> str:
     """Return the answer in a line or two: the lr and its interval, or why there is none."""
@@ -43,6 +47,8 @@ def _lr_lines(summary: dict[str, Any]) -> list[str]:
     ramp_edge = summary["methods"]["edge"]
     if ramp_edge["lr"] not in (None, summary["edge"]):
         lines.append(f"  edge on the ramp: {number(ramp_edge['lr'])}, {ramp_edge['reason']}")
+    if lr is not None and not group:
+        lines.append(BESIDE_FIND)
     return lines
 
 
