@@ -87,7 +87,7 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     fall = first - best.loss
     if not fall > LEARNED * abs(first):
         return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}", judge)
-    stability = _stability(rates, lr)
+    stability = _stability(rates, lr, first, fall)
     if judged.loss is None:
         reason = f"the rate {judged.outcome}, while {_end_of(best)}{stability}"
         return Verdict("refuted", best.lr, reason, judge)
@@ -117,24 +117,31 @@ def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge)
     return f"{lost}, which is within the noise between {counted(seeds, 'seed')}; {more}"
 
 
-def _stability(rates: Sequence[RateResult], lr: float) -> str:
+def _stability(rates: Sequence[RateResult], lr: float, first: float, fall: float) -> str:
     """Say what training far above a rate shows, if a rate beyond three times it was trained.
 
-    Loss that breaks down at five to ten times the best rate is a sign of instability (Godbole et al. 2023,
-    Deep Learning Tuning Playbook).
+    Training that breaks down at five to ten times the best rate is a sign of instability (Godbole et al.,
+    2023, Deep Learning Tuning Playbook).
+
+    Args:
+        rates: the results of all rates, ascending.
+        lr: the rate.
+        first: the loss at the first step.
+        fall: the most that any rate lowered it.
     """
     highest = rates[-1]
     if highest.lr <= lr * FACTORS[-1] * 1.01:
         return ""
     at, diverged = _times(highest.lr / lr), sum(r.outcome == "diverged" for r in highest.lanes.values())
     if diverged:
-        trainings = counted(len(highest.lanes), "training")
-        return (
-            f". At {at}, {diverged} of {trainings} diverged, a sign of instability: warmup or gradient"
-            " clipping could make higher rates usable"
-        )
-    end = "no training finished" if highest.loss is None else f"the loss ended at {highest.loss:.4g}"
-    return f". At {at}, {end}, and no training diverged, so there is no sign of instability"
+        broke = f"{diverged} of {counted(len(highest.lanes), 'training')} diverged"
+    elif highest.loss is None:
+        broke = "no training finished"
+    elif first - highest.loss < fall / 2:
+        broke = f"training broke down (it ended at {highest.loss:.4g})"
+    else:
+        return f". At {at}, training still ended at {highest.loss:.4g}: there is no sign of instability"
+    return f". At {at}, {broke}, a sign of instability: warmup or gradient clipping could help"
 
 
 def _times(factor: float) -> str:

@@ -82,7 +82,8 @@ def test_one_seed_is_no_noise_to_hide_in() -> None:
 @pytest.mark.parametrize(
     ("beyond", "lr", "said"),
     [
-        (4.0, 0.3, "At 5 times it, the loss ended at 4, and no training diverged"),
+        (4.0, 0.3, "At 5 times it, training still ended at 4: there is no sign of instability"),
+        (8.0, 0.3, "At 5 times it, training broke down (it ended at 8), a sign of instability"),
         (math.inf, 0.3, "At 5 times it, 3 of 3 trainings diverged, a sign of instability"),
         ((2.6, 2.7, math.inf), 0.3, "At 5 times it, 1 of 3 trainings diverged"),
         (1.0, 1.5, "lr 1.5 ended at 1"),

@@ -163,7 +163,8 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
         verdict = wrapped(f"Verification has not ended: {done} so far. {resume}")
     else:
         words = VERDICTS[verification["verdict"]]
-        verdict = wrapped(f"Verified, and {words}: {verification['reason']}.")
+        steps = counted(verification["steps"], "step")
+        verdict = wrapped(f"Verified with trainings of {steps}, and {words}: {verification['reason']}.")
     return [*verdict, *_verification_table(verification)]
 
 
@@ -184,22 +185,24 @@ def _verification_table(verification: dict[str, Any]) -> list[str]:
         outcomes = [row["outcome"] for row in lanes]
         ended = listed(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
         finished = [row for row in lanes if row["outcome"] == "finished"]
-        cells = [_median([row[key] for row in finished if row[key] is not None]) for _, key in columns]
+        cells = [
+            _median([row[key] for row in finished if row[key] is not None], key == verification["judge"])
+            for _, key in columns
+        ]
         rows.append([number(lr), ended, *cells, "use this" if lr == verification["lr"] else ""])
-    steps = counted(verification["steps"], "step")
     several = len({row["seed"] for row in trainings}) > 1
-    lines = ["  in the table: the median over seeds (lowest to highest)"] if several else []
-    table = table_block(["lr", f"trainings of {steps}", *(name for name, _ in columns), ""], rows)
+    lines = ["  in the table: medians over seeds (lowest to highest)"] if several else []
+    table = table_block(["lr", "trainings", *(name for name, _ in columns), ""], rows)
     return [*table[:-1], *lines, ""]
 
 
-def _median(values: Sequence[float]) -> str:
-    """Return the median of a measurement over seeds, and its lowest and highest value.
+def _median(values: Sequence[float], ends: bool = False) -> str:
+    """Return the median of a measurement over seeds, on request with its lowest and its highest value.
 
-    >>> _median([0.12, 0.1, 0.31]), _median([0.5]), _median([])
-    ('0.12 (0.1 to 0.31)', '0.5', '-')
+    >>> _median([0.12, 0.1, 0.31]), _median([0.12, 0.1, 0.31], ends=True), _median([])
+    ('0.12', '0.12 (0.1 to 0.31)', '-')
     """
     if not values:
         return "-"
     middle, low, high = (f"{value:.4g}" for value in (median(values), min(values), max(values)))
-    return middle if low == high else f"{middle} ({low} to {high})"
+    return f"{middle} ({low} to {high})" if ends and low != high else middle
