@@ -197,7 +197,9 @@ def verdict(ranking: Sequence[Standing]) -> str:
         parts.append(f"the difference to {listed(beaten)} is larger than the noise between seeds")
     if tied:
         seeds = counted(0 if first.best is None else len(first.best.lanes), "seed")
-        parts.append(f"with {seeds}, the difference to {listed(tied)} is within the noise, and more seeds would tell")
+        parts.append(
+            f"with {seeds}, the difference to {listed(tied)} is within the noise, and more seeds would tell"
+        )
     if unknown:
         parts.append(f"with one seed, nothing is known of the noise in the difference to {listed(unknown)}")
     if untuned:

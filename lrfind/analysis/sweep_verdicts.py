@@ -23,8 +23,8 @@ FLAWS: tuple[Doubt, ...] = ("no fall", "learned less", "overfits everywhere", "o
 """The doubts with which the answered rate may not be called the best one."""
 
 Verdict = Literal[
-    "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher", "not finite",
-    Outcome,
+    "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
+    "not finite", Outcome,
 ]  # fmt: skip
 """The verdict on one rate; see `verdict_on`."""
 
@@ -38,8 +38,8 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
     if best is None or sweep.usable is None:
         return None if best is None else "no fall"
     if sweep.judge != "best_val_loss" and sweep.overfits_everywhere:
-        return "overfits everywhere" if best.overfits else "learned less"
-    if sweep.judge != "best_val_loss" and best.overfits:
+        return "overfits everywhere" if sweep.overfits_at(best) else "learned less"
+    if sweep.judge != "best_val_loss" and sweep.overfits_at(best):
         return "overfits"
     if len(best.lanes) == 1 and len(sweep.rates) > 1:
         return "one seed"
@@ -84,7 +84,7 @@ def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
     doubt = doubt_about(sweep)
     if rate is sweep.best:
         return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
-    if rate.overfits and sweep.judge != "best_val_loss":
+    if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
         return "overfits"
     near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
     if within is None:

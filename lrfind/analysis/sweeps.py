@@ -70,8 +70,8 @@ class SweepResult:
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
         boundary: the end of the range at which the best lr lies; None if it lies inside.
-        overfitting: the rates that overfit, ascending in lr.
-        overfits_everywhere: whether these are all rates that learned something; see `overfits_everywhere`.
+        overfitting: the rates that learned something and overfit, ascending in lr; see `rates_that_learned`.
+        overfits_everywhere: whether these are all rates that learned something.
     """
 
     rates: Sequence[RateResult]
@@ -87,6 +87,10 @@ class SweepResult:
     boundary: Literal["low", "high"] | None
     overfitting: Sequence[RateResult]
     overfits_everywhere: bool
+
+    def overfits_at(self, rate: RateResult) -> bool:
+        """Return whether a rate is one of those that overfit."""
+        return any(rate is other for other in self.overfitting)
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> SweepResult:
@@ -108,6 +112,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
     several = best is not None and len(winners) > 1
     around = [*winners, best.lr] if best else []
     ceiling = _ceiling(best, first, tolerance)
+    learned = rates_that_learned(rates, first)
+    overfitting = [rate for rate in learned if rate.overfits]
     return SweepResult(
         rates=rates,
         judge=judge,
@@ -120,8 +126,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
         sensitivity=lr_sensitivity(rates, first),
         edge=sweep_edge(rates),
         boundary=_boundary(rates, best),
-        overfitting=[rate for rate in rates if rate.overfits],
-        overfits_everywhere=overfits_everywhere(rates, first),
+        overfitting=overfitting,
+        overfits_everywhere=bool(overfitting) and len(overfitting) == len(learned),
     )
 
 
@@ -210,7 +216,7 @@ def _ceiling(best: RateResult | None, first_loss: float, tolerance: float) -> fl
     """Return the highest loss that is good enough.
 
     It exceeds the best loss by `tolerance` of the drop from the first loss to the best. If there is no such
-    drop, no loss is good enough, and the result is None. If a constant is added to the loss, it moves by that.
+    drop, no loss is good enough, and the result is None.
     """
     if best is None or best.loss is None or not best.loss < first_loss:
         return None
@@ -266,16 +272,14 @@ def sweep_edge(rates: Sequence[RateResult]) -> float | None:
     return math.sqrt(below[-1] * first) if below else None
 
 
-def overfits_everywhere(rates: Sequence[RateResult], first_loss: float) -> bool:
-    """Return whether every rate overfits that learned something.
+def rates_that_learned(rates: Sequence[RateResult], first_loss: float) -> list[RateResult]:
+    """Return the rates whose training loss fell at least half as far as the one that fell furthest.
 
-    A rate learned something if its training loss fell at least half as far as the one that fell furthest.
-    So a rate that is too low or too high to learn is no evidence against overfitting.
+    A rate that is too low or too high to learn says nothing of overfitting.
     """
     falls = [(first_loss - rate.train_loss, rate) for rate in rates if rate.train_loss is not None]
     furthest = max((fall for fall, _ in falls), default=0.0)
-    learned = [rate for fall, rate in falls if fall >= FOLLOWED * furthest]
-    return furthest > 0 and all(rate.overfits for rate in learned)
+    return [rate for fall, rate in falls if furthest > 0 and fall >= FOLLOWED * furthest]
 
 
 def _boundary(rates: Sequence[RateResult], best: RateResult | None) -> Literal["low", "high"] | None:

@@ -425,7 +425,7 @@ class LanesSection(Section):
     judge: Judge = Field(
         default="val_loss",
         description="The loss by which lanes are judged: the final val_loss, the final train_loss, or"
-        " best_val_loss, the lowest validation loss of all evaluations. The last one needs training.eval_every.",
+        " best_val_loss, the lowest validation loss of all evaluations, which needs training.eval_every.",
     )
     compile: bool = Field(
         default=False,

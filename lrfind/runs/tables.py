@@ -13,8 +13,8 @@ steps.csv has one row for each step of a lane, with these columns:
 
 lanes.csv has one row for each lane: lane, variant (where a run compares several), seed, lr (the peak; for a
 ramp its end), outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth
-of the steps), val_loss, best_val_loss (the lowest of all evaluations), best_val_step (its step), metric (at the
-end), rung (of a pruned lane), train_seconds.
+of the steps), val_loss, best_val_loss (the lowest of all evaluations), best_val_step (its step), metric (at
+the end), rung (of a pruned lane), train_seconds.
 
 health.csv has one row for each layer in each look: lane, variant, seed, lr (of the step), then the fields of
 `analysis.health.LayerHealth`.

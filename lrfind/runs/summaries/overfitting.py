@@ -21,8 +21,8 @@ def overfitting_warning(where: str, rate: RateResult, judge: Judge, variant: str
     steps, first = int(median(lane.planned for lane in lanes)), median(float(lane.loss[0]) for lane in lanes)
     with_variant = f"with {variant}, " if variant else ""
     evidence = (
-        f"{with_variant}at lr {rate.lr:.3g} the training loss fell from {first:.3g} to {rate.train_loss:.3g}, and the"
-        f" validation loss ended at {rate.val_loss:.3g}"
+        f"{with_variant}at lr {rate.lr:.3g} the training loss fell from {first:.3g} to {rate.train_loss:.3g},"
+        f" and the validation loss ended at {rate.val_loss:.3g}"
     )
     several = any(len(lane.evaluations) > 1 for lane in lanes)
     if several:

@@ -24,9 +24,9 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     Returns:
         A mapping with these keys, and `warnings`.
 
-        - `answer`: the lr with the lowest judged loss (`lr`, `low`, `high`, `reason`), its losses, its verdict,
-          the gravest `doubt` about it (see `analysis.sweep_verdicts.Doubt`), the rates that are `tied` with it,
-          and the `rule` by which it is the answer.
+        - `answer`: the lr with the lowest judged loss (`lr`, `low`, `high`, `reason`), its losses, its
+          `verdict`, the gravest `doubt` about it (see `analysis.sweep_verdicts.Doubt`), the rates that are
+          `tied` with it, and the `rule` by which it is the answer.
         - `judge`: the loss that decided, which is the training loss if there is no validation split.
         - `overfitting`: the lrs at which training overfits, and whether these are all that learned something.
         - `metric`: the name of the task's metric.
@@ -87,7 +87,7 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
         "lr": rate.lr,
         "verdict": verdict_on(rate, sweep),
         "outcome": rate.outcome,
-        "overfits": rate.overfits,
+        "overfits": sweep.overfits_at(rate),
         "val_loss": rate.val_loss,
         "train_loss": rate.train_loss,
         "best_val_loss": rate.best_val_loss,
@@ -153,7 +153,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
 
 
 def _noise_warnings(sweep: SweepResult) -> list[str]:
-    """Say which rates cannot be told from the answered one, by which rule it is answered, and what would tell."""
+    """Say which rates cannot be told from the answered one, by which rule, and what would tell them apart."""
     best = sweep.best
     if best is None or len(best.lanes) == 1:
         return []
@@ -162,7 +162,8 @@ def _noise_warnings(sweep: SweepResult) -> list[str]:
     if ties := tied(sweep):
         warnings.append(
             f"lr {_lrs([best, *ties])} are tied: with {seeds}, their differences are small, and within"
-            f" the noise (paired t-test at 95 %). The one with the lowest median loss is answered, {best.lr:.3g}; {more}."
+            f" the noise (paired t-test at 95 %). The one with the lowest median loss is answered,"
+            f" {best.lr:.3g}; {more}."
         )
     if unsure := maybe_worse(sweep):
         warnings.append(
@@ -176,8 +177,8 @@ def _one_seed(sweep: SweepResult) -> str:
     near = close(sweep)
     ties = f" lr {_lrs(near)} ended nearly as low and may be as good;" if near else ""
     return (
-        f"there is one seed only, so the noise between seeds is not known:{ties} the rate with the lowest loss"
-        " is answered; --seeds 3 shows the noise."
+        f"there is one seed only, so the noise between seeds is not known:{ties} the rate with the lowest"
+        " loss is answered; --seeds 3 shows the noise."
     )
 
 
@@ -187,8 +188,9 @@ def _learning_warnings(sweep: SweepResult) -> list[str]:
     if best is None or best.loss is None:
         return []
     warnings = []
-    if sweep.overfitting and (best.overfits or sweep.judge != "best_val_loss"):
-        rate = best if best.overfits else min(sweep.overfitting, key=lambda rate: rate.val_loss or math.inf)
+    if sweep.overfitting and (sweep.overfits_at(best) or sweep.judge != "best_val_loss"):
+        lowest = min(sweep.overfitting, key=lambda rate: math.inf if rate.val_loss is None else rate.val_loss)
+        rate = best if sweep.overfits_at(best) else lowest
         where = f"training overfits at lr {_lrs(sweep.overfitting)}"
         if sweep.judge == "best_val_loss":
             where = "after its lowest validation loss, training overfits"

@@ -23,7 +23,7 @@ LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"),
 
 
 LABELS = {
-    "val_loss": "validation loss",
+    "val_loss": "final validation loss",
     "train_loss": "final training loss",
     "best_val_loss": "lowest validation loss of all evaluations",
 }
@@ -131,7 +131,9 @@ def _best_label(sweep: SweepResult) -> str:
         return f"lowest at {lr}, but no fall"
     if doubt == "learned less":
         return f"lowest at {lr}, but learned less"
-    return f"lowest at {lr}, but overfits" if doubt in FLAWS else f"best lr: {lr}"
+    if doubt in FLAWS:
+        return f"lowest at {lr}, but overfits"
+    return f"best lr: {lr}" + (" (tied)" if doubt == "tied" else "")
 
 
 def draw_sweep(view: SweepView, ax: Axes) -> Axes:

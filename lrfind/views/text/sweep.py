@@ -23,7 +23,7 @@ WIDTH = 80  # characters of a line of the answer
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a sweep: the answer, the usable lrs, one row and verdict per rate, the warnings."""
+    """Return the summary of a sweep: the answer, the usable lrs, a verdict on each rate, the warnings."""
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
     lines.append(lanes_line(summary["lanes"]))
     pruned = summary["pruned"]
@@ -44,7 +44,7 @@ HEADLINES: dict[str | None, str] = {
     "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
     "no fall": "Learning rate: {lr}, but the loss fell at none of the rates",
 }
-"""The first line by `analysis.sweep_verdicts.Doubt`. Where the answer is not to be trusted, it is not called best."""
+"""The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
 
 
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
@@ -69,7 +69,9 @@ def _losses_lines(summary: dict[str, Any]) -> list[str]:
     decides = f"{loss_name(judge)} {number(answer[judge])}"
     if judge == "best_val_loss":
         decides += f", at step {answer['best_val_step']}"
-    others = [f"{ends[key]} {number(answer[key])}" for key in ends if key != judge and answer[key] is not None]
+    others = [
+        f"{ends[key]} {number(answer[key])}" for key in ends if key != judge and answer[key] is not None
+    ]
     if answer["metric"] is not None:
         when = " at that step" if judge == "best_val_loss" else ""
         others.insert(0, f"{summary['metric']}{when} {number(answer['metric'])}")
@@ -83,7 +85,9 @@ def _seeds_lines(summary: dict[str, Any]) -> list[str]:
     if low is None or len(summary["rates"]) == 1:
         return []
     if low == high:
-        return [f"  seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"]
+        return [
+            f"  seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
+        ]
     return [f"  seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}"]
 
 
@@ -107,7 +111,9 @@ def _edge_lines(summary: dict[str, Any]) -> list[str]:
         texts.append(f"edge: {number(summary['edge'])}, {between}")
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
-        texts.append(f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss")
+        texts.append(
+            f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss"
+        )
     return [line for text in texts for line in wrapped(text, width=WIDTH)]
 
 
@@ -148,7 +154,9 @@ def _rates_table(summary: dict[str, Any]) -> list[str]:
     header = ["lr", *(LOSSES[key] for key in columns), *([metric] if metric else [])]
     lines = table_block([*header, *(["between seeds"] if several else []), "verdict"], rows)
     seen = {rate["verdict"] for rate in rates}
-    words = [line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}", width=WIDTH)]
+    words = [
+        line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}", width=WIDTH)
+    ]
     return [*lines, *words, *([""] if words else [])]
 
 
