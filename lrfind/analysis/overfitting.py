@@ -1,8 +1,9 @@
-"""Overfitting: the training loss of a lane falls, and its validation loss does not follow."""
+"""Whether the loss of a lane fell at all, and overfitting: whether its validation loss followed."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,6 +14,8 @@ FOLLOWED = 0.5
 """The share of the fall of the training loss by which the validation loss must fall too."""
 ROSE = 0.05
 """How far the validation loss may end above its lowest value, as a share of its fall to that value."""
+SURE = 3.0
+"""How many standard errors a fall must exceed, so that a rate counts as one that learned."""
 NOISE = 2.0
 """How many standard deviations of the loss of one batch a fall must exceed."""
 
@@ -40,6 +43,28 @@ def overfits(lane: LaneResult) -> bool:
     rose = val - lowest.val_loss > ROSE * (start - lowest.val_loss)
     count = math.ceil(TAIL * lane.loss.size)
     return rose and train < float(np.mean(lane.loss[max(0, lowest.step - count) : lowest.step]))
+
+
+def fell(lanes: Sequence[LaneResult], fall: float) -> bool:
+    """Return whether the loss of one rate fell by more than its noise.
+
+    Either the fall exceeds the noise of the first batches, one for each lane, or the smoothed training loss
+    fell by more than its standard errors: over many steps, it shows a fall that one batch would hide.
+
+    Args:
+        lanes: the lanes of the rate.
+        fall: the fall from the first loss to the final one, in the median over seeds.
+    """
+    noise = float(np.median([batch_noise(lane.loss) for lane in lanes]))
+    if fall > SURE * noise / math.sqrt(len(lanes)):
+        return True
+    curves = [lane.curve for lane in lanes if lane.curve.length > 1]
+    sure = [
+        curve.smoothed[0] - curve.smoothed[-1]
+        > SURE * math.hypot(curve.standard_error[0], curve.standard_error[-1])
+        for curve in curves
+    ]
+    return fall > 0 and sum(sure) > len(lanes) / 2
 
 
 def batch_noise(loss: Array) -> float:

@@ -11,7 +11,7 @@ from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise
 Doubt = Literal["no fall", "learned less", "overfits everywhere", "overfits", "one seed", "tied"]
 """Why the answered rate may not be called the best one, or not without a qualification.
 
-- no fall: no rate ended with a lower loss than that at the start.
+- no fall: even at the answered rate, the loss did not fall by more than its noise.
 - learned less: every rate that learned something overfits; the answered rate is none of them.
 - overfits everywhere: every rate that learned something overfits, and the answered rate is one of them.
 - overfits: training overfits at the answered rate.
@@ -24,7 +24,7 @@ FLAWS: tuple[Doubt, ...] = ("no fall", "learned less", "overfits everywhere", "o
 
 Verdict = Literal[
     "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
-    "not finite", Outcome,
+    "no fall", "not finite", Outcome,
 ]  # fmt: skip
 """The verdict on one rate; see `verdict_on`."""
 
@@ -35,8 +35,10 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
     Overfitting is no doubt if the lowest validation loss of all evaluations decides.
     """
     best = sweep.best
-    if best is None or sweep.usable is None:
-        return None if best is None else "no fall"
+    if best is None:
+        return None
+    if not sweep.fell:
+        return "no fall"
     if sweep.judge != "best_val_loss" and sweep.overfits_everywhere:
         return "overfits everywhere" if sweep.overfits_at(best) else "learned less"
     if sweep.judge != "best_val_loss" and sweep.overfits_at(best):
@@ -72,7 +74,8 @@ def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
     Returns:
         For a rate that did not finish, its outcome; "not finite" if it finished without a finite loss.
         For the answered rate, "best", "best, tied", or "lowest" if there is a graver doubt about it.
-        For another rate, "overfits" if that is so and final losses decide. Otherwise, with one seed, "close"
+        For another rate, "overfits" if that is so and final losses decide; "no fall" if the loss of not even
+        the answered rate fell by more than its noise. Otherwise, with one seed, "close"
         if its loss is within the tolerance, or else "higher". With several seeds, within the tolerance,
         "tied" if its difference to the answered rate is within the noise, or else "usable"; beyond the
         tolerance, "maybe worse" if it is within the noise, or else "worse".
@@ -86,6 +89,8 @@ def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
         return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
     if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
         return "overfits"
+    if doubt == "no fall":
+        return "no fall"
     near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
     if within is None:
         return "close" if near else "higher"

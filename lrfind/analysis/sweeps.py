@@ -12,7 +12,7 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult, Outcome
-from lrfind.analysis.overfitting import FOLLOWED, overfits
+from lrfind.analysis.overfitting import FOLLOWED, fell, overfits
 from lrfind.analysis.statistics import half_width
 from lrfind.catalog import Judge
 
@@ -64,8 +64,9 @@ class SweepResult:
         low: the lowest of the lrs that are best for one seed; None with one seed.
         high: the highest of the lrs that are best for one seed; None with one seed.
         usable: the lowest and the highest lr of the range around the best in which every lr is good enough;
-            see `usable_range`. None if there is no best, or if its loss did not fall.
+            see `usable_range`. None if there is no best, or if its loss did not fall by more than its noise.
         ceiling: the highest loss that is good enough; None with no usable range.
+        fell: whether the loss of the best rate fell by more than its noise; see `analysis.overfitting.fell`.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
@@ -81,6 +82,7 @@ class SweepResult:
     high: float | None
     usable: tuple[float, float] | None
     ceiling: float | None
+    fell: bool
     first_loss: float
     sensitivity: float | None
     edge: float | None
@@ -111,7 +113,8 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
     winners = best_by_seed(finished, judge)
     several = best is not None and len(winners) > 1
     around = [*winners, best.lr] if best else []
-    ceiling = _ceiling(best, first, tolerance)
+    has_fallen = best is not None and fell([*best.lanes.values()], first - (best.loss or 0.0))
+    ceiling = _ceiling(best, first, tolerance) if has_fallen else None
     learned = rates_that_learned(rates, first)
     overfitting = [rate for rate in learned if rate.overfits]
     return SweepResult(
@@ -122,6 +125,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
         high=max(around) if several else None,
         usable=usable_range(rates, best, ceiling) if best and ceiling is not None else None,
         ceiling=ceiling,
+        fell=has_fallen,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
         edge=sweep_edge(rates),

@@ -20,7 +20,7 @@ STEPS = 40
 
 def lane(lr: float, train: float, *val: float, seed: int = 0, shift: float = 0.0, noise: float = 0.0, **more: Any) -> LaneResult:  # fmt: skip
     """Return a lane whose training loss falls from 3 evenly; its validation losses are spread over the steps."""
-    loss = np.linspace(3.0, train, STEPS) + shift + noise * np.tile([0.0, 1.0], STEPS // 2)
+    loss = np.linspace(3.0, train, STEPS) + shift + noise * np.random.default_rng(seed).normal(size=STEPS)
     loss[-4:] = train + shift
     evaluations = tuple(Evaluation((n + 1) * STEPS // len(val), v + shift, -v) for n, v in enumerate(val))
     return LaneResult(
@@ -102,6 +102,15 @@ def test_a_training_that_generalises_or_learns_nothing_is_not_called_overfitting
     assert "train longer" in text
 
 
+def test_a_rate_is_not_best_if_the_loss_fell_by_no_more_than_its_noise() -> None:
+    flat = [lane(lr, 2.98, val, noise=0.3) for lr, val in ((0.01, 2.99), (0.1, 2.98))]
+    assert (
+        headline(grid(*flat)) == "Learning rate: 0.1, but at no rate did the loss fall by more than its noise"
+    )
+    falling = [lane(lr, 2.2, val, noise=0.3) for lr, val in ((0.01, 2.9), (0.1, 2.2))]
+    assert grid(*falling)["answer"]["doubt"] == "one seed"  # over 40 steps, the fall is sure
+
+
 def test_a_low_rate_whose_validation_rows_are_only_harder_does_not_overfit() -> None:
     summary = grid(lane(1e-4, 2.9, 3.3), lane(0.1, 0.2, 0.5))
     assert verdicts(summary) == ["higher", "lowest"]
@@ -125,7 +134,7 @@ def test_overfitting_elsewhere_is_told_and_does_not_touch_the_best_rate() -> Non
         ([[1.0, 1.0, 1.0], [1.8, 1.8, 1.81]], ["best", "worse"], None),
         ([[1.0], [1.01]], ["lowest", "close"], "one seed"),
         ([[1.0], [1.8]], ["lowest", "higher"], "one seed"),
-        ([[3.5], [4.0]], ["lowest", "higher"], "no fall"),
+        ([[3.5], [4.0]], ["lowest", "no fall"], "no fall"),
         ([[1.0], [math.nan]], ["lowest", "not finite"], "one seed"),
     ],
 )

@@ -108,7 +108,8 @@ def _overfitting(ranking: Sequence[Standing]) -> list[str]:
         return []
     name, rate = overfitting[0]
     where = "every variant" if len(overfitting) == len(ranked) > 1 else listed(n for n, _ in overfitting)
-    return [overfitting_warning(f"training overfits with {where}", rate, ranking[0].judge, name)]
+    shown = name if len(overfitting) > 1 else ""
+    return [overfitting_warning(f"training overfits with {where}", rate, ranking[0].judge, shown)]
 
 
 def _variant_warnings(standing: Standing, missing: int) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import median
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.overfitting import NOISE, batch_noise
 from lrfind.analysis.sweep_verdicts import FLAWS, close, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
 from lrfind.config.sections import GridSection
@@ -52,8 +50,8 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "metric": best.metric if best else None,
             "verdict": verdict_on(best, sweep) if best else None,
             "doubt": doubt_about(sweep),
-            "tied": [rate.lr for rate in tied(sweep)],
-            "rule": "the lowest median of the judged loss over seeds",
+            "tied": [rate.lr for rate in tied(sweep)] if best else None,
+            "rule": "the lowest median of the judged loss over seeds" if best else None,
         },
         "overfitting": {
             "lrs": [rate.lr for rate in sweep.overfitting],
@@ -155,7 +153,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
 def _noise_warnings(sweep: SweepResult) -> list[str]:
     """Say which rates cannot be told from the answered one, by which rule, and what would tell them apart."""
     best = sweep.best
-    if best is None or len(best.lanes) == 1:
+    if best is None or len(best.lanes) == 1 or not sweep.fell:
         return []
     seeds, more = counted(len(best.lanes), "seed"), f"more seeds would tell (--seeds {2 * len(best.lanes)})"
     warnings = []
@@ -199,10 +197,13 @@ def _learning_warnings(sweep: SweepResult) -> list[str]:
         if doubt == "learned less":
             where += f", and lr {best.lr:.3g} ended lower only because it learned less"
         warnings.append(overfitting_warning(where, rate, sweep.judge))
-    elif first - best.loss <= NOISE * median(batch_noise(lane.loss) for lane in best.lanes.values()):
+    elif doubt == "no fall":
         fell = "fell by no more than the noise between batches" if best.loss < first else "did not fall"
-        ends = f"it began at {first:.3g} and ended at {best.loss:.3g}"
-        warnings.append(f"even at the best of these rates, the loss {fell}: {ends}; train longer.")
+        ends = f"it began at {first:.4g} and ended at {best.loss:.4g}"
+        warnings.append(
+            f"even at lr {best.lr:.3g}, which ended lowest, the loss {fell}: {ends}; train longer, or run"
+            " `lrfind find`, which looks for the reason."
+        )
     return warnings
 
 

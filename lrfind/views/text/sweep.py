@@ -42,7 +42,7 @@ HEADLINES: dict[str | None, str] = {
     "overfits": "Learning rate: {lr}, but training overfits with it",
     "overfits everywhere": "Learning rate: {lr}, but training overfits at every rate that learned",
     "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
-    "no fall": "Learning rate: {lr}, but the loss fell at none of the rates",
+    "no fall": "Learning rate: {lr}, but at no rate did the loss fall by more than its noise",
 }
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
 
@@ -95,7 +95,7 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
     usable = summary["usable"]
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] is None:
-        text = "none; no rate ended below the loss at the start"
+        text = "none; at no rate did the loss fall by more than its noise"
     elif usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
         text = f"{rates}; these rates lowered the loss at least {share} as much"
@@ -131,6 +131,7 @@ WORDS = {
     "maybe worse": "clearly higher, but within the noise between seeds",
     "close": "higher by little; with one seed, the noise is not known",
     "overfits": "the training loss fell, and the validation loss did not follow or rose again",
+    "no fall": "the loss did not fall by more than its noise",
     "lowest": "the lowest loss, but see the first line",
 }
 """The verdicts that need an explanation."""
