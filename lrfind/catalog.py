@@ -228,8 +228,11 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Over = Literal["lr", "momentum", "weight_decay"]
 """What differs between range tests side by side: a setting of the optimizer, or, with lr, nothing."""
 
-Judge = Literal["val_loss", "train_loss"]
-"""The loss that a sweep is judged by."""
+FinalLoss = Literal["val_loss", "train_loss"]
+"""A loss at the end of a training."""
+
+Judge = Literal[FinalLoss, "best_val_loss"]
+"""The loss that a sweep is judged by; best_val_loss is the lowest validation loss of all evaluations."""
 
 Sampler = Literal["random", "sobol", "tpe", "gp"]
 """The algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`."""

@@ -15,7 +15,9 @@ from lrfind.analysis.sweeps import (
     RateResult,
     SweepResult,
     beyond_noise,
+    judge_in_force,
     judged,
+    judged_metric,
     paired_gaps,
     rate_of,
     read_sweep,
@@ -44,8 +46,10 @@ class Standing:
         rank: the place among the variants, from 1; None unless the lanes at the best peak finished.
         loss: the final judged loss, which is the loss that `judge` names.
         val_loss: the final validation loss; None without a validation split.
+        best_val_loss: the lowest validation loss of all evaluations; None without a validation split.
         train_loss: the training loss over the last twentieth of the steps.
-        metric: the final metric on the validation split; None if the task has none.
+        metric: the metric on the validation split, at the evaluation that decides, or else at the end; None
+            if the task has none.
         early: the smoothed training loss after a tenth of the steps.
         middle: the smoothed training loss after half of the steps.
         area: the mean training loss over all steps, which is the area under its curve divided by the steps.
@@ -63,6 +67,7 @@ class Standing:
     rank: int | None = None
     loss: float | None = None
     val_loss: float | None = None
+    best_val_loss: float | None = None
     train_loss: float | None = None
     metric: float | None = None
     early: float | None = None
@@ -92,11 +97,10 @@ def standings(
     Args:
         results: the lanes of all variants.
         variants: the names of the variants.
-        judge: the loss that decides; without a validation loss the training loss decides.
+        judge: the loss that decides; if no lane has it, the training loss decides.
         first_tuning_seed: lanes with smaller seeds are compared; the other lanes choose the peaks.
     """
-    if not any(result.val_loss is not None for result in results):
-        judge = "train_loss"
+    judge = judge_in_force(results, judge)
     tuned = {}
     for name in variants:
         sweep = read_sweep(tuning(results, name, first_tuning_seed), judge)
@@ -157,7 +161,8 @@ def _ranked(standing: Standing, rank: int, first: RateResult | None) -> Standing
         loss=loss,
         val_loss=mean(lambda lane: lane.val_loss),
         train_loss=mean(lambda lane: lane.train_loss),
-        metric=mean(lambda lane: lane.metric),
+        best_val_loss=mean(lambda lane: lane.best_val_loss),
+        metric=mean(lambda lane: judged_metric(lane, judge)),
         early=mean(lambda lane: smoothed_at(lane, EARLY)),
         middle=mean(lambda lane: smoothed_at(lane, MIDDLE)),
         area=mean(lambda lane: float(np.mean(lane.loss))),
@@ -183,12 +188,18 @@ def verdict(ranking: Sequence[Standing]) -> str:
     tied = [f"'{standing.variant}'" for standing in others if standing.worse is False]
     unknown = [f"'{standing.variant}'" for standing in others if standing.worse is None]
     untuned = [f"'{standing.variant}'" for standing in done if standing.boundary and len(standing.peaks) > 1]
-    parts = [f"'{first.variant}' ended with the lowest loss"]
+    by_lowest = first.judge == "best_val_loss"
+    lowest = "reached the lowest validation loss" if by_lowest else "ended with the lowest loss"
+    parts = [f"'{first.variant}' {lowest}"]
+    if first.best is not None and first.best.overfits and not by_lowest:
+        parts.append("but training overfits with it")
     if beaten:
         parts.append(f"the difference to {listed(beaten)} is larger than the noise between seeds")
     if tied:
         seeds = counted(0 if first.best is None else len(first.best.lanes), "seed")
-        parts.append(f"with {seeds}, the difference to {listed(tied)} is within the noise")
+        parts.append(
+            f"with {seeds}, the difference to {listed(tied)} is within the noise, and more seeds would tell"
+        )
     if unknown:
         parts.append(f"with one seed, nothing is known of the noise in the difference to {listed(unknown)}")
     if untuned:

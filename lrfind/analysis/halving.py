@@ -34,19 +34,19 @@ def recent_loss(losses: Sequence[float]) -> float:
     return float(np.mean(losses[-math.ceil(RECENT * len(losses)) :]))
 
 
-def survivors(recent: Sequence[float], total: int, rung: int) -> list[int]:
+def survivors(losses: Sequence[float], total: int, rung: int) -> list[int]:
     """Return the lanes that continue: the best half at the first rung, the best quarter at the second.
 
     Args:
-        recent: the recent losses of the lanes that are still training.
+        losses: the losses of the lanes that are still training, by which they are compared.
         total: the number of lanes that started.
         rung: the number of the rung, from 0.
 
     Returns:
-        The places of these lanes in `recent`, ascending.
+        The places of these lanes in `losses`, ascending.
 
     >>> survivors([0.3, 0.1, 0.2], total=4, rung=0)
     [1, 2]
     """
-    places = np.argsort(np.asarray(recent, dtype=np.float64), kind="stable")
+    places = np.argsort(np.asarray(losses, dtype=np.float64), kind="stable")
     return sorted(places[: math.ceil(total / 2 ** (rung + 1))].tolist())

@@ -152,6 +152,19 @@ class LaneResult:
         return self._final(self.evaluations[-1].val_loss) if self.evaluations else None
 
     @property
+    def lowest_evaluation(self) -> Evaluation | None:
+        """The evaluation with the lowest finite validation loss; None without one, or unless finished."""
+        finite = [evaluation for evaluation in self.evaluations if math.isfinite(evaluation.val_loss)]
+        if self.outcome != "finished" or not finite:
+            return None
+        return min(finite, key=lambda evaluation: evaluation.val_loss)
+
+    @property
+    def best_val_loss(self) -> float | None:
+        """The lowest validation loss of all evaluations; None unless the lane finished."""
+        return None if self.lowest_evaluation is None else self.lowest_evaluation.val_loss
+
+    @property
     def metric(self) -> float | None:
         """The final metric on the validation split; None unless the lane finished and it is finite."""
         return self._final(self.evaluations[-1].metric) if self.evaluations else None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Literal
 
 import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult, Outcome
+from lrfind.analysis.overfitting import FOLLOWED, fell, overfits
 from lrfind.analysis.statistics import half_width
 from lrfind.catalog import Judge
 
@@ -28,8 +30,11 @@ class RateResult:
             unless the outcome is finished.
         val_loss: the median loss on the validation split; None unless the outcome is finished.
         train_loss: the median of the final training losses; None unless the outcome is finished.
-        metric: the median metric over the lanes that finished; None if the outcome is not finished, or if
-            the task has no metric.
+        best_val_loss: the median over seeds of the lowest validation loss of all evaluations; None unless the
+            outcome is finished.
+        best_val_step: the step of that lowest loss, the (lower) median over seeds; None without such a loss.
+        metric: the median metric over the lanes that finished, at the evaluation that decides, or else at the
+            end; None if the outcome is not finished, or if the task has no metric.
     """
 
     lr: float
@@ -38,7 +43,14 @@ class RateResult:
     loss: float | None
     val_loss: float | None
     train_loss: float | None
+    best_val_loss: float | None
+    best_val_step: int | None
     metric: float | None
+
+    @property
+    def overfits(self) -> bool:
+        """Whether more than half of the lanes overfit; see `analysis.overfitting.overfits`."""
+        return self.outcome == "finished" and sum(map(overfits, self.lanes.values())) > len(self.lanes) / 2
 
 
 @dataclass(frozen=True)
@@ -52,11 +64,15 @@ class SweepResult:
         low: the lowest of the lrs that are best for one seed; None with one seed.
         high: the highest of the lrs that are best for one seed; None with one seed.
         usable: the lowest and the highest lr of the range around the best in which every lr is good enough;
-            see `usable_range`. None if there is no best, or if its loss did not fall.
+            see `usable_range`. None if there is no best, or if its loss did not fall by more than its noise.
+        ceiling: the highest loss that is good enough; None with no usable range.
+        fell: whether the loss of the best rate fell by more than its noise; see `analysis.overfitting.fell`.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
         boundary: the end of the range at which the best lr lies; None if it lies inside.
+        overfitting: the rates that learned something and overfit, ascending in lr; see `rates_that_learned`.
+        overfits_everywhere: whether these are all rates that learned something.
     """
 
     rates: Sequence[RateResult]
@@ -65,10 +81,18 @@ class SweepResult:
     low: float | None
     high: float | None
     usable: tuple[float, float] | None
+    ceiling: float | None
+    fell: bool
     first_loss: float
     sensitivity: float | None
     edge: float | None
     boundary: Literal["low", "high"] | None
+    overfitting: Sequence[RateResult]
+    overfits_everywhere: bool
+
+    def overfits_at(self, rate: RateResult) -> bool:
+        """Return whether a rate is one of those that overfit."""
+        return any(rate is other for other in self.overfitting)
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> SweepResult:
@@ -76,13 +100,11 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 
     Args:
         results: the lanes.
-        judge: the loss by which the lrs are ranked; if no lane has a validation loss, this is the training
-            loss.
+        judge: the loss by which the lrs are ranked; if no lane has this loss, it is the training loss.
         tolerance: the tolerance of the usable range; see `SweepSection`.
     """
     results = comparable(results)
-    if not any(result.val_loss is not None for result in results):
-        judge = "train_loss"
+    judge = judge_in_force(results, judge)
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
     finished = [rate for rate in rates if rate.loss is not None]
     best = min(finished, key=lambda rate: rate.loss or 0.0, default=None)
@@ -91,18 +113,31 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
     winners = best_by_seed(finished, judge)
     several = best is not None and len(winners) > 1
     around = [*winners, best.lr] if best else []
+    has_fallen = best is not None and fell([*best.lanes.values()], first - (best.loss or 0.0))
+    ceiling = _ceiling(best, first, tolerance) if has_fallen else None
+    learned = rates_that_learned(rates, first)
+    overfitting = [rate for rate in learned if rate.overfits]
     return SweepResult(
         rates=rates,
         judge=judge,
         best=best,
         low=min(around) if several else None,
         high=max(around) if several else None,
-        usable=usable_range(rates, best, first, tolerance) if best else None,
+        usable=usable_range(rates, best, ceiling) if best and ceiling is not None else None,
+        ceiling=ceiling,
+        fell=has_fallen,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
         edge=sweep_edge(rates),
         boundary=_boundary(rates, best),
+        overfitting=overfitting,
+        overfits_everywhere=bool(overfitting) and len(overfitting) == len(learned),
     )
+
+
+def judge_in_force(results: Sequence[LaneResult], judge: Judge) -> Judge:
+    """Return the loss that decides: `judge`, or the training loss if no lane has the loss it names."""
+    return judge if any(judged(result, judge) is not None for result in results) else "train_loss"
 
 
 def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
@@ -140,22 +175,34 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> RateResult:
         result = float(np.median([missing if value is None else value for value in values]))
         return result if math.isfinite(result) else None
 
-    val_loss = median([lane.val_loss for lane in lanes], math.inf)
-    train_loss = median([lane.train_loss for lane in lanes], math.inf)
+    lowest = [point for lane in lanes if (point := lane.lowest_evaluation) is not None]
+    best_val_loss = median([lane.best_val_loss for lane in lanes], math.inf)
+    metrics = [judged_metric(lane, judge) for lane in lanes]
     return RateResult(
         lr=lanes[0].peak,
         outcome=outcome,
         lanes={lane.seed: lane for lane in lanes},
-        loss=val_loss if judge == "val_loss" else train_loss,
-        val_loss=val_loss,
-        train_loss=train_loss,
-        metric=median([lane.metric for lane in lanes if lane.metric is not None], math.nan),
+        loss=median([judged(lane, judge) for lane in lanes], math.inf),
+        val_loss=median([lane.val_loss for lane in lanes], math.inf),
+        train_loss=median([lane.train_loss for lane in lanes], math.inf),
+        best_val_loss=best_val_loss,
+        best_val_step=None if best_val_loss is None else median_low(point.step for point in lowest),
+        metric=median([value for value in metrics if value is not None], math.nan),
     )
 
 
 def judged(lane: LaneResult, judge: Judge) -> float | None:
     """Return the loss of this lane that `judge` names; None unless the lane finished."""
+    if judge == "best_val_loss":
+        return lane.best_val_loss
     return lane.val_loss if judge == "val_loss" else lane.train_loss
+
+
+def judged_metric(lane: LaneResult, judge: Judge) -> float | None:
+    """Return the metric of this lane at the evaluation that `judge` names, or else at the end."""
+    if judge == "best_val_loss":
+        return None if lane.lowest_evaluation is None else lane.lowest_evaluation.metric
+    return lane.metric
 
 
 def best_by_seed(finished: Sequence[RateResult], judge: Judge) -> list[float]:
@@ -169,19 +216,19 @@ def best_by_seed(finished: Sequence[RateResult], judge: Judge) -> list[float]:
     return [lr for _, lr in lowest.values()]
 
 
-def usable_range(
-    rates: Sequence[RateResult], best: RateResult, first_loss: float, tolerance: float
-) -> tuple[float, float] | None:
-    """Return the lowest and the highest lr of the unbroken row of good rates around the best.
+def _ceiling(best: RateResult | None, first_loss: float, tolerance: float) -> float | None:
+    """Return the highest loss that is good enough.
 
-    A rate is good if its loss exceeds the best loss by at most `tolerance` of the drop from the first loss
-    to the best. If there is no such drop, no rate is good, and the result is None. The result does not
-    change if a constant is added to the loss.
+    It exceeds the best loss by `tolerance` of the drop from the first loss to the best. If there is no such
+    drop, no loss is good enough, and the result is None.
     """
-    assert best.loss is not None
-    if not best.loss < first_loss:
+    if best is None or best.loss is None or not best.loss < first_loss:
         return None
-    ceiling = best.loss + tolerance * (first_loss - best.loss)
+    return best.loss + tolerance * (first_loss - best.loss)
+
+
+def usable_range(rates: Sequence[RateResult], best: RateResult, ceiling: float) -> tuple[float, float]:
+    """Return the lowest and the highest lr of the unbroken row of rates around the best up to this loss."""
     good = [rate.loss is not None and rate.loss <= ceiling for rate in rates]
     low = high = next(i for i, rate in enumerate(rates) if rate is best)
     while low > 0 and good[low - 1]:
@@ -227,6 +274,16 @@ def sweep_edge(rates: Sequence[RateResult]) -> float | None:
         return None
     below = [rate.lr for rate in rates if rate.outcome == "finished" and rate.lr < first]
     return math.sqrt(below[-1] * first) if below else None
+
+
+def rates_that_learned(rates: Sequence[RateResult], first_loss: float) -> list[RateResult]:
+    """Return the rates whose training loss fell at least half as far as the one that fell furthest.
+
+    A rate that is too low or too high to learn says nothing of overfitting.
+    """
+    falls = [(first_loss - rate.train_loss, rate) for rate in rates if rate.train_loss is not None]
+    furthest = max((fall for fall, _ in falls), default=0.0)
+    return [rate for fall, rate in falls if furthest > 0 and fall >= FOLLOWED * furthest]
 
 
 def _boundary(rates: Sequence[RateResult], best: RateResult | None) -> Literal["low", "high"] | None:

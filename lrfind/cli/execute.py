@@ -37,6 +37,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     Returns:
         The exit code.
     """
+    from lrfind.analysis.sweep_verdicts import FLAWS
     from lrfind.runs.summary import read_result
     from lrfind.views.snippets.scripts import snippet_of
 
@@ -47,7 +48,8 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     else:
         plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
         use = ""
-        if result.kind.recommends and result.answer["lr"] is not None:
+        sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
+        if result.kind.recommends and sound:
             use = f"\n  use it: `lrfind train --from {run.path}`"
         click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
         if lines is not None:

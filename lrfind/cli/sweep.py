@@ -69,7 +69,10 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="The number of steps between evaluations on the validation split.",
             ),
             click.option(
-                "--judge", metavar="LOSS", help="The final loss that decides: val_loss or train_loss."
+                "--judge",
+                metavar="LOSS",
+                help="The loss that decides: the final val_loss or train_loss, or best_val_loss, the lowest"
+                " validation loss of all evaluations (give --eval-every).",
             ),
             click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
             click.option("--lanes", metavar="MODE", help="How lanes are trained: auto, single or stacked."),

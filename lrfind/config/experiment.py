@@ -24,6 +24,7 @@ from lrfind.config.sections import (
     DataSection,
     FindSection,
     GridSection,
+    LanesSection,
     LossSection,
     ModelSection,
     OptimizerSection,
@@ -159,6 +160,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         errors = merge_unions(error.errors(), Experiment, document.value)
         mistakes += [mistake_at(document, details, Experiment) for details in errors]
     mistakes += _schedule_mistakes(document, mistakes)
+    mistakes += _judge_mistakes(document)
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
@@ -196,6 +198,24 @@ def _schedule_mistakes(document: Document, known: Sequence[Mistake]) -> Iterator
             )
             yield Mistake(document.place(at), message)
         yield from _momentum_mistakes(document, at, schedule)
+
+
+def _judge_mistakes(document: Document) -> Iterator[Mistake]:
+    """Yield a mistake for each section whose judge needs evaluations that the training does not have."""
+    config = document.value
+    training = config.get("training")
+    if isinstance(training, dict) and training.get("eval_every") is not None:
+        return
+    for name, field in Experiment.model_fields.items():
+        section = config.get(name)
+        judges = isinstance(field.default, LanesSection) and not isinstance(field.default, FindSection)
+        if judges and isinstance(section, dict) and section.get("judge") == "best_val_loss":
+            message = (
+                "best_val_loss is the lowest validation loss of a training, but without eval_every a training"
+                " is evaluated only at its end; give training.eval_every (--eval-every), the number of steps"
+                " between evaluations"
+            )
+            yield Mistake(document.place((name, "judge")), message)
 
 
 def _momentum_mistakes(document: Document, at: KeyPath, schedule: Component) -> Iterator[Mistake]:

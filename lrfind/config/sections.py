@@ -29,6 +29,7 @@ from lrfind.catalog import (
     DEFAULT_METHOD,
     METHODS,
     SCHEDULES,
+    FinalLoss,
     Judge,
     LaneMode,
     Over,
@@ -421,7 +422,11 @@ class LanesSection(Section):
         description="The number of torch's threads. If omitted: with lanes auto, the number is chosen by"
         " measurement; otherwise, it is torch's own number.",
     )
-    judge: Judge = Field(default="val_loss", description="The final loss by which lanes are judged.")
+    judge: Judge = Field(
+        default="val_loss",
+        description="The loss by which lanes are judged: the final val_loss, the final train_loss, or"
+        " best_val_loss, the lowest validation loss of all evaluations, which needs training.eval_every.",
+    )
     compile: bool = Field(
         default=False,
         description="Whether stacks are compiled (torch.compile). It saves time in long sweeps.",
@@ -436,6 +441,9 @@ FEWEST_PROBE_STEPS = 16
 class FindSection(LanesSection):
     """The probing, which finds the lr for the training with short trainings at constant lrs."""
 
+    judge: FinalLoss = Field(
+        default="val_loss", description="The final loss by which verifying trainings are judged."
+    )
     seeds: int = Field(
         default=1,
         ge=1,

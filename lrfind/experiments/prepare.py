@@ -109,7 +109,10 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     # The conditions of all lanes, and the cost of the whole sweep.
     conditions = training_conditions(experiment)
     if isinstance(section, SweepSection) and section.prune:
-        conditions = replace(conditions, rungs=halving.rungs(steps))
+        by_val_loss = section.judge == "best_val_loss"
+        conditions = replace(conditions, rungs=halving.rungs(steps), prune_by_val_loss=by_val_loss)
+    if section.judge == "best_val_loss":
+        require_evaluations(problems[0], conditions, steps)
     metric, seconds = evaluate_once(problems[0], experiment.seed)
     lanes = rounds.lanes_in_all(first)
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
@@ -130,6 +133,32 @@ def training_conditions(experiment: Experiment, pause_every: int | None = None) 
         pause_every=pause_every,
         looks=experiment.looks,
     )
+
+
+def require_evaluations(problem: Problem, conditions: Conditions, steps: int) -> None:
+    """Check that lanes are evaluated often enough to be judged by their lowest validation loss.
+
+    Raises:
+        UsageError: if they are not evaluated at all, only at the end, or too late for pruning.
+    """
+    if problem.validation is None:
+        raise UsageError(
+            "judge: best_val_loss needs a validation loss, but the data has no validation part; give one"
+            " (data.validation=0.1 holds out a tenth of a Dataset of your own), or judge by train_loss."
+        )
+    every = conditions.eval_every or steps
+    if every >= steps:
+        raise UsageError(
+            f"judge: best_val_loss takes the lowest validation loss of a training, but these trainings are"
+            f" evaluated only at their end, after {counted(steps, 'step')}; evaluate them more often, for"
+            f" example with --eval-every {max(1, steps // 10)} (training.eval_every), or judge by val_loss."
+        )
+    if conditions.rungs and every > conditions.rungs[0]:
+        raise UsageError(
+            f"judge: best_val_loss also decides which lanes are pruned, first after"
+            f" {counted(conditions.rungs[0], 'step')}; evaluate at least that often, with --eval-every"
+            f" {conditions.rungs[0]} (training.eval_every), or do not prune."
+        )
 
 
 def schedule_shape(experiment: Experiment, problem: Problem, steps: int) -> Shape:

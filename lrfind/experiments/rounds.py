@@ -9,6 +9,7 @@ from typing import Any
 
 from lrfind.analysis.comparisons import at_best_peak, tuning
 from lrfind.analysis.lanes import LaneResult, PlannedLane, planned_lanes
+from lrfind.analysis.sweep_verdicts import doubt_about
 from lrfind.analysis.sweeps import SweepResult, read_sweep
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, section_for
@@ -189,10 +190,16 @@ def _variants(plan: Sequence[PlannedLane]) -> list[str]:
 
 
 def outward(sweep: SweepResult) -> list[float]:
-    """Return the next lr outside a grid, if its best lr is its lowest or highest, or if all lrs diverged."""
+    """Return the next lr outside a grid, if its best lr is its lowest or highest, or if all lrs diverged.
+
+    There is none if the answered lr ended lowest only because it learned less, while all others overfit:
+    the rates beyond it learn even less.
+    """
     lrs = [rate.lr for rate in sweep.rates]
     all_diverged = all(rate.outcome == "diverged" for rate in sweep.rates)
     side = "low" if all_diverged else sweep.boundary
+    if doubt_about(sweep) == "learned less":
+        return []
     if side == "low":
         further = lrs[0] * (lrs[0] / lrs[1] if len(lrs) > 1 else 0.1)
     elif side == "high":

@@ -13,7 +13,8 @@ steps.csv has one row for each step of a lane, with these columns:
 
 lanes.csv has one row for each lane: lane, variant (where a run compares several), seed, lr (the peak; for a
 ramp its end), outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth
-of the steps), val_loss, metric, rung (of a pruned lane), train_seconds.
+of the steps), val_loss, best_val_loss (the lowest of all evaluations), best_val_step (its step), metric (at
+the end), rung (of a pruned lane), train_seconds.
 
 health.csv has one row for each layer in each look: lane, variant, seed, lr (of the step), then the fields of
 `analysis.health.LayerHealth`.
@@ -82,11 +83,14 @@ def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
                 "last_loss": result.loss[-1] if result.loss.size else np.nan,
                 "train_loss": _or_nan(result.train_loss),
                 "val_loss": _or_nan(result.val_loss),
+                "best_val_loss": math.nan if lowest is None else lowest.val_loss,
+                "best_val_step": math.nan if lowest is None else lowest.step,
                 "metric": _or_nan(result.metric),
                 "rung": _or_nan(result.rung),
                 "train_seconds": result.seconds,
             }
             for result in lanes
+            for lowest in [result.lowest_evaluation]
         ]
     )
 

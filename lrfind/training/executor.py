@@ -40,6 +40,8 @@ class Conditions:
         eval_every: the number of steps between evaluations; None to evaluate at the end only.
         evaluated: whether lanes are evaluated at all.
         rungs: the numbers of steps after which lanes are pruned; empty for never.
+        prune_by_val_loss: whether lanes are pruned by their lowest validation loss so far, and not by their
+            recent training losses; if so, every rung needs an evaluation at it or before it.
         grad_norm: whether to measure the norm of the gradient too; for single lanes only.
         early_stop: the rule that ends a lane before its last step; None for never.
         pause_every: the number of steps between further pauses, in which a lane's state may be stored; None
@@ -54,6 +56,7 @@ class Conditions:
     eval_every: int | None = None
     evaluated: bool = True
     rungs: tuple[int, ...] = ()
+    prune_by_val_loss: bool = False
     grad_norm: bool = False
     early_stop: EarlyStop | None = None
     pause_every: int | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -160,7 +161,7 @@ def _train(
                 for record in live:
                     record.seconds += (time.perf_counter() - began) / len(live)
             if stop in conditions.rungs:
-                _prune(records, conditions.rungs.index(stop))
+                _prune(records, conditions.rungs.index(stop), conditions.prune_by_val_loss)
             paused()
     except (KeyboardInterrupt, Stopped):
         # All lanes, also those that had ended, because `resume` must train and prune them together again.
@@ -188,10 +189,14 @@ def _reacts_to_gradients(lane: Lane) -> bool:
     return lane.reaction is not None and lane.reaction.to == "grad_norm"
 
 
-def _prune(records: Sequence[LaneRecord], rung: int) -> None:
+def _prune(records: Sequence[LaneRecord], rung: int, by_val_loss: bool) -> None:
     live = [record for record in records if not record.outcome]
-    recent = [halving.recent_loss([step.loss for step in record.steps]) for record in live]
-    survivors = halving.survivors(recent, len(records), rung)
+    if by_val_loss:
+        val_losses = [[evaluation.val_loss for evaluation in record.evaluations] for record in live]
+        losses = [min(filter(math.isfinite, values), default=math.inf) for values in val_losses]
+    else:
+        losses = [halving.recent_loss([step.loss for step in record.steps]) for record in live]
+    survivors = halving.survivors(losses, len(records), rung)
     for place, record in enumerate(live):
         if place not in survivors:
             record.outcome, record.rung = "pruned", rung

@@ -65,7 +65,8 @@ def test_the_verdict_says_who_is_beaten_and_who_is_not_told_apart() -> None:
     ranking = standings(lanes, ["constant", "cosine", "linear"], "val_loss", 5)
     assert verdict(ranking) == (
         f"'{ranking[0].variant}' ended with the lowest loss; the difference to 'constant' is larger than the noise"
-        f" between seeds; with 5 seeds, the difference to '{ranking[1].variant}' is within the noise."
+        f" between seeds; with 5 seeds, the difference to '{ranking[1].variant}' is within the noise, and"
+        " more seeds would tell."
     )
 
 

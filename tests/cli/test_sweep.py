@@ -24,7 +24,11 @@ def files(path: str) -> dict[str, bytes]:
 
 def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "1e-3,1e-2,1e-1", "--out", "run", *QUICK) == 0
-    assert lrfind.out.startswith("Best learning rate: 0.1   [0.1 to 0.1 between seeds]\n  validation loss ")
+    first, second, _, seeds, *_ = lrfind.out.splitlines()
+    assert first == "Best learning rate: 0.1"
+    assert second.startswith("  final validation loss ")
+    assert second.endswith(" (the lowest of 3 rates, median of 2 seeds)")
+    assert seeds == "  seeds: with each of the 2, this rate has the lowest loss"
     assert "lanes: 6 of 6 (6 finished), 120 training steps" in lrfind.out
     assert "lanes run one after another, on 1 thread: as requested" in lrfind.out
     assert (
@@ -114,6 +118,8 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
         (["search", "--sampler", "cma"], "search.sampler: must be 'random', 'sobol', 'tpe' or 'gp'"),
         (["search", "--trials", "0"], "search.trials: must be at least 1"),
         (["grid", "--steps", "0"], "training.steps: must be greater than 0"),
+        (["grid", "--judge", "best_val_loss"], "give training.eval_every (--eval-every)"),
+        (["search", "--judge", "lowest"], "must be 'val_loss', 'train_loss' or 'best_val_loss'"),
         (["resume", "none"], "'none' is not a run directory: it has no run.sqlite"),
         (["plot", "none"], "'none' is not a run directory"),
         (["status"], "Missing argument 'RUN'"),

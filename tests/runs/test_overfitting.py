@@ -1,41 +1,184 @@
-"""A sweep whose training loss falls while the validation loss does not: it overfits, and another lr is no cure."""
+"""Sweeps whose training loss falls while the validation loss does not follow: what the answer is called, and why."""
 
 from __future__ import annotations
 
+import json
+import math
+from typing import Any
+
 import numpy as np
+import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
+from lrfind.analysis.overfitting import overfits
+from lrfind.views.text.compare import comparison_text
+from lrfind.views.text.sweep import sweep_text
 from tests.helpers.runs import summarized
 
-
-def lane(number: int, lr: float, train: float, *val: float) -> LaneResult:
-    steps = 40
-    loss = np.linspace(3.0, train, steps)
-    loss[-4:] = train
-    evaluations = tuple(Evaluation((n + 1) * steps // len(val), v, None) for n, v in enumerate(val))
-    return LaneResult(number, 0, steps, lr, "finished", np.full(steps, lr), loss, evaluations=evaluations)
+STEPS = 40
 
 
-def warnings_of(*lanes: LaneResult) -> str:
-    return " ".join(summarized("grid", lanes, "grid.judge=val_loss")["warnings"])
-
-
-def test_overfitting_is_named_instead_of_a_longer_training() -> None:
-    text = warnings_of(lane(0, 0.01, 1.5, 3.1), lane(1, 0.1, 0.2, 3.4))
-    assert (
-        "training overfits: the training loss fell from 3 to 1.5, and the validation loss ended at 3.1"
-        in text
+def lane(lr: float, train: float, *val: float, seed: int = 0, shift: float = 0.0, noise: float = 0.0, **more: Any) -> LaneResult:  # fmt: skip
+    """Return a lane whose training loss falls from 3 evenly; its validation losses are spread over the steps."""
+    loss = np.linspace(3.0, train, STEPS) + shift + noise * np.random.default_rng(seed).normal(size=STEPS)
+    loss[-4:] = train + shift
+    evaluations = tuple(Evaluation((n + 1) * STEPS // len(val), v + shift, -v) for n, v in enumerate(val))
+    return LaneResult(
+        0, seed, STEPS, lr, "finished", np.full(STEPS, lr), loss, evaluations=evaluations, **more
     )
-    assert "training.eval_every=N" in text
-    assert "train longer" not in text
 
 
-def test_where_the_validation_loss_was_lowest_is_said_if_it_is_known() -> None:
-    assert "was lowest after about 20 steps (2.5)" in warnings_of(lane(0, 0.1, 0.2, 2.5, 2.9))
+def grid(*lanes: LaneResult, judge: str = "val_loss") -> dict[str, Any]:
+    summary = summarized("grid", lanes, "training.eval_every=10", f"grid.judge={judge}")
+    json.dumps(summary, allow_nan=False)
+    return summary
+
+
+def verdicts(summary: dict[str, Any]) -> list[str]:
+    return [rate["verdict"] for rate in summary["rates"]]
+
+
+def headline(summary: dict[str, Any]) -> str:
+    return sweep_text(summary).partition("\n")[0]
+
+
+PLATEAU = [lane(1e-3, 0.3, 5.0), lane(1e-2, 0.1, 6.4), lane(0.1, 2.6, 2.85)]
+"""The lowest final validation loss is that of the rate that learned nearly nothing."""
+
+
+def test_a_rate_that_only_learned_less_than_overfitting_ones_is_not_called_best() -> None:
+    summary = grid(*PLATEAU)
+    text = sweep_text(summary)
+    assert (summary["answer"]["lr"], summary["answer"]["doubt"]) == (0.1, "learned less")
+    assert "best" not in text.replace("best_val_loss", "").lower()
+    assert "every rate that learned overfits" in headline(summary)
+    assert verdicts(summary) == ["overfits", "overfits", "lowest"]
+    assert summary["overfitting"] == {"lrs": [1e-3, 1e-2], "everywhere": True}
+    warning = " ".join(summary["warnings"])
+    assert "lr 0.1 ended lower only because it learned less" in warning
+    assert "the training loss fell from 3 to 0.3, and the validation loss ended at 5" in warning
+    assert "--judge best_val_loss --eval-every 4" in warning
+    assert "--extend" not in warning  # further out, rates learn even less
+
+
+def test_where_the_validation_loss_was_lowest_is_told_and_judging_by_it_lifts_the_doubt() -> None:
+    lanes = [lane(1e-3, 1.5, 2.6, 2.4, 2.3, 2.5), lane(1e-2, 0.2, 2.1, 2.2, 2.9, 3.9)]
+    by_end, by_lowest = grid(*lanes), grid(*lanes, judge="best_val_loss")
+    assert (by_end["answer"]["lr"], by_end["answer"]["doubt"]) == (1e-3, "overfits everywhere")
+    assert headline(by_end) == "Learning rate: 0.001, but training overfits at every rate that learned"
+    assert "it was lowest (2.3) at step 30 of 40" in " ".join(by_end["warnings"])
+    answer = by_lowest["answer"]
+    assert (answer["lr"], answer["best_val_loss"], answer["best_val_step"]) == (1e-2, 2.1, 10)
+    assert (answer["val_loss"], answer["train_loss"], answer["metric"]) == (3.9, 0.2, -2.1)
+    assert headline(by_lowest) == "Best learning rate: 0.01, by one seed"
+    assert "lowest validation loss 2.1, at step 10 (the lowest of 2 rates)" in sweep_text(by_lowest)
+    assert "Train for about 10 steps, or stop early (training.early_stop)" in " ".join(by_lowest["warnings"])
+
+
+@pytest.mark.parametrize("shift", [0.0, 100.0, -5.0])
+@pytest.mark.parametrize(
+    ("train", "val", "expected"),
+    [
+        (0.2, [3.4], True),  # the validation loss did not follow
+        (0.2, [1.0, 0.4, 0.5], False),  # it rose by less than a twentieth of its fall
+        (0.2, [1.0, 0.4, 0.8], True),  # it rose by more
+        (2.9, [1.0, 0.4, 2.9], False),  # the training loss rose too: this is no overfitting
+        (0.2, [0.4], False),
+    ],
+)
+def test_overfitting_does_not_depend_on_a_constant(
+    train: float, val: list[float], expected: bool, shift: float
+) -> None:
+    drawn = lane(0.1, train, *val, shift=shift, noise=0.05)
+    if train == 2.9:
+        drawn.loss[3:30] = 0.5 + shift
+    assert overfits(drawn) is expected
 
 
 def test_a_training_that_generalises_or_learns_nothing_is_not_called_overfitting() -> None:
-    assert "overfits" not in warnings_of(lane(0, 0.1, 0.2, 0.4))
-    text = warnings_of(lane(0, 0.1, 2.99, 3.0))
+    assert grid(lane(0.1, 0.2, 0.4))["overfitting"] == {"lrs": [], "everywhere": False}
+    text = " ".join(grid(lane(0.1, 2.95, 3.0, noise=0.2))["warnings"])
     assert "overfits" not in text
     assert "train longer" in text
+
+
+def test_a_rate_is_not_best_if_the_loss_fell_by_no_more_than_its_noise() -> None:
+    flat = [lane(lr, 2.98, val, noise=0.3) for lr, val in ((0.01, 2.99), (0.1, 2.98))]
+    assert (
+        headline(grid(*flat)) == "Learning rate: 0.1, but at no rate did the loss fall by more than its noise"
+    )
+    falling = [lane(lr, 2.2, val, noise=0.3) for lr, val in ((0.01, 2.9), (0.1, 2.2))]
+    assert grid(*falling)["answer"]["doubt"] == "one seed"  # over 40 steps, the fall is sure
+
+
+def test_a_low_rate_whose_validation_rows_are_only_harder_does_not_overfit() -> None:
+    summary = grid(lane(1e-4, 2.9, 3.3), lane(0.1, 0.2, 0.5))
+    assert verdicts(summary) == ["higher", "lowest"]
+    assert summary["answer"]["doubt"] == "one seed"
+
+
+def test_overfitting_elsewhere_is_told_and_does_not_touch_the_best_rate() -> None:
+    lanes = [lane(lr, train, val, seed=seed) for seed in (0, 1, 2) for lr, train, val in ((0.01, 0.9, 1.0 + seed / 1e3), (0.1, 0.1, 4.0))]  # fmt: skip
+    summary = grid(*lanes)
+    assert headline(summary) == "Best learning rate: 0.01"
+    assert verdicts(summary) == ["best", "overfits"]
+    assert "training overfits at lr 0.1: at lr 0.1 the training loss fell" in " ".join(summary["warnings"])
+
+
+@pytest.mark.parametrize(
+    ("losses", "words", "doubt"),
+    [
+        ([[1.0, 1.0, 1.0], [1.01, 1.0, 1.02]], ["best, tied", "tied"], "tied"),
+        ([[1.0, 1.0, 1.0], [1.01, 1.011, 1.012]], ["best", "usable"], None),
+        ([[1.0, 1.0, 1.0], [1.8, 0.9, 2.5]], ["best", "maybe worse"], None),
+        ([[1.0, 1.0, 1.0], [1.8, 1.8, 1.81]], ["best", "worse"], None),
+        ([[1.0], [1.01]], ["lowest", "close"], "one seed"),
+        ([[1.0], [1.8]], ["lowest", "higher"], "one seed"),
+        ([[3.5], [4.0]], ["lowest", "no fall"], "no fall"),
+        ([[1.0], [math.nan]], ["lowest", "not finite"], "one seed"),
+    ],
+)
+def test_each_rate_has_one_verdict_and_the_answer_its_gravest_doubt(
+    losses: list[list[float]], words: list[str], doubt: str | None
+) -> None:
+    lanes = [
+        lane(lr, 0.95, loss, seed=seed)
+        for lr, of_rate in zip((0.01, 0.1), losses, strict=True)
+        for seed, loss in enumerate(of_rate)
+    ]
+    if doubt == "no fall":
+        lanes = [lane(lane_.peak, 4.0, lane_.evaluations[-1].val_loss) for lane_ in lanes]
+    summary = grid(*lanes)
+    assert (verdicts(summary), summary["answer"]["doubt"]) == (words, doubt)
+    assert summary["answer"]["verdict"] == words[0]
+    assert all(len(line) <= 80 for line in sweep_text(summary).split("\n\n")[0].splitlines())
+
+
+def test_ties_name_their_rates_the_rule_and_what_would_tell() -> None:
+    lanes = [lane(lr, 0.95, loss, seed=seed) for lr, of_rate in ((0.01, (1.0, 1.0)), (0.1, (1.01, 1.0))) for seed, loss in enumerate(of_rate)]  # fmt: skip
+    summary = grid(*lanes)
+    assert headline(summary) == "Best learning rate: 0.01, tied with 0.1"
+    (tie,) = [warning for warning in summary["warnings"] if "tied" in warning]
+    assert tie == (
+        "lr 0.01 and 0.1 are tied: with 2 seeds, their differences are small, and within the noise (paired t-test"
+        " at 95 %). The one with the lowest median loss is answered, 0.01; more seeds would tell (--seeds 4)."
+    )
+    alone = " ".join(grid(*[lane for lane in lanes if lane.seed == 0])["warnings"])
+    assert "lr 0.1 ended nearly as low and may be as good" in alone
+
+
+def test_a_comparison_is_judged_by_the_lowest_validation_loss_and_tells_overfitting() -> None:
+    lanes = [
+        lane(0.1, 0.2, lowest, 3.0, end, seed=seed, variant=name)
+        for seed in (0, 1)
+        for name, lowest, end in (("constant", 2.0, 4.0), ("linear", 2.2, 3.5))
+    ]
+    way = ("compare={schedules: [constant, linear], seeds: 2, common_peak: 0.1}", "training.eval_every=10")
+    by_end, by_lowest = (summarized("compare", lanes, *way, f"compare.judge={judge}") for judge in ("val_loss", "best_val_loss"))  # fmt: skip
+    assert (by_end["answer"]["variant"], by_lowest["answer"]["variant"]) == ("linear", "constant")
+    assert "'linear' ended with the lowest loss; but training overfits with it" in by_end["verdict"]
+    assert "training overfits with every variant: with linear, at lr 0.1" in " ".join(by_end["warnings"])
+    assert by_lowest["verdict"].startswith("'constant' reached the lowest validation loss")
+    row = by_lowest["standings"][0]
+    assert (row["best_val_loss"], row["best_val_step"]) == (2.0, 13)
+    assert "lowest val loss  at step" in comparison_text(by_lowest)

@@ -70,7 +70,7 @@ def test_a_row_a_lane_says_how_it_ended() -> None:
     (row,) = lanes_frame([lane()]).to_dict("records")
     assert list(row) == [
         "lane", "seed", "lr", "outcome", "steps", "first_loss", "best_loss", "last_loss", "train_loss", "val_loss",
-        "metric", "rung", "train_seconds"
+        "best_val_loss", "best_val_step", "metric", "rung", "train_seconds"
     ]  # fmt: skip
     assert (row["lr"], row["outcome"], row["steps"], row["first_loss"], row["best_loss"]) == (
         10,

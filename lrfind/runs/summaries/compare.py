@@ -9,6 +9,7 @@ from lrfind.analysis.comparisons import Standing, standings, verdict
 from lrfind.analysis.sweeps import RateResult
 from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.overfitting import overfitting_warning
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
 
 
@@ -67,6 +68,9 @@ def _row(standing: Standing) -> dict[str, Any]:
         "middle": standing.middle,
         "train_loss": standing.train_loss,
         "val_loss": standing.val_loss,
+        "best_val_loss": standing.best_val_loss,
+        "best_val_step": standing.best.best_val_step if standing.best and standing.rank else None,
+        "overfits": standing.best is not None and standing.best.overfits,
         "metric": standing.metric,
         "area": standing.area,
         "spread": list(standing.spread) if standing.spread else None,
@@ -88,11 +92,24 @@ def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
         )
     if record.experiment.compare.judge != ranking[0].judge and ranking[0].best:
         warnings.append("there is no validation loss, so the final training loss decides.")
+    warnings += _overfitting(ranking)
     for standing in ranking:
         warnings += _variant_warnings(standing, unsettled(record))
     if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
         warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 5.")
     return warnings
+
+
+def _overfitting(ranking: Sequence[Standing]) -> list[str]:
+    """Say with which variants training overfits, with the losses of the highest ranked of them."""
+    ranked = [standing for standing in ranking if standing.rank]
+    overfitting = [(s.variant, s.best) for s in ranked if s.best is not None and s.best.overfits]
+    if not overfitting:
+        return []
+    name, rate = overfitting[0]
+    where = "every variant" if len(overfitting) == len(ranked) > 1 else listed(n for n, _ in overfitting)
+    shown = name if len(overfitting) > 1 else ""
+    return [overfitting_warning(f"training overfits with {where}", rate, ranking[0].judge, shown)]
 
 
 def _variant_warnings(standing: Standing, missing: int) -> list[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.sweep_verdicts import FLAWS, close, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
-from lrfind.catalog import Judge
 from lrfind.config.sections import GridSection
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.overfitting import overfitting_warning
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
-
-OVERFITTING = 0.5  # the validation loss falls by a smaller share of the fall of the training loss
-HARDLY = 0.05  # a smaller fall, as a share of the first loss, says little about an lr
 
 
 def sweep_summary(record: RunRecord) -> dict[str, Any]:
@@ -22,8 +22,11 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     Returns:
         A mapping with these keys, and `warnings`.
 
-        - `answer`: the best lr (`lr`, `low`, `high`, `reason`) and its losses.
+        - `answer`: the lr with the lowest judged loss (`lr`, `low`, `high`, `reason`), its losses, its
+          `verdict`, the gravest `doubt` about it (see `analysis.sweep_verdicts.Doubt`), the rates that are
+          `tied` with it, and the `rule` by which it is the answer.
         - `judge`: the loss that decided, which is the training loss if there is no validation split.
+        - `overfitting`: the lrs at which training overfits, and whether these are all that learned something.
         - `metric`: the name of the task's metric.
         - `usable`, `edge` and `sensitivity`: see `analysis.sweeps.SweepResult`.
         - `rates`: one row for each rate.
@@ -42,7 +45,17 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "reason": None if best else _why_no_best(sweep),
             "val_loss": best.val_loss if best else None,
             "train_loss": best.train_loss if best else None,
+            "best_val_loss": best.best_val_loss if best else None,
+            "best_val_step": best.best_val_step if best else None,
             "metric": best.metric if best else None,
+            "verdict": verdict_on(best, sweep) if best else None,
+            "doubt": doubt_about(sweep),
+            "tied": [rate.lr for rate in tied(sweep)] if best else None,
+            "rule": "the lowest median of the judged loss over seeds" if best else None,
+        },
+        "overfitting": {
+            "lrs": [rate.lr for rate in sweep.overfitting],
+            "everywhere": sweep.overfits_everywhere,
         },
         "judge": sweep.judge,
         "metric": record.facts.metric,
@@ -70,15 +83,25 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
     best = sweep.best if rate is not sweep.best and rate.loss is not None else None
     return {
         "lr": rate.lr,
+        "verdict": verdict_on(rate, sweep),
         "outcome": rate.outcome,
+        "overfits": sweep.overfits_at(rate),
         "val_loss": rate.val_loss,
         "train_loss": rate.train_loss,
+        "best_val_loss": rate.best_val_loss,
+        "best_val_step": rate.best_val_step,
         "metric": rate.metric,
         "spread": [min(losses), max(losses)] if rate.loss is not None and len(losses) > 1 else None,
         "worse_beyond_noise": None if best is None else beyond_noise(rate, best, sweep.judge),
         "diverged_at": min(ends) if ends else None,
         "seeds": [
-            {"seed": seed, "outcome": lane.outcome, "val_loss": lane.val_loss}
+            {
+                "seed": seed,
+                "outcome": lane.outcome,
+                "val_loss": lane.val_loss,
+                "best_val_loss": lane.best_val_loss,
+                "best_val_step": lane.lowest_evaluation.step if lane.lowest_evaluation else None,
+            }
             for seed, lane in sorted(rate.lanes.items())
         ],
     }
@@ -107,27 +130,16 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     if judge != sweep.judge and best:
         warnings.append("there is no validation loss, so the final training loss decides.")
     # How far to trust the best lr.
-    if best and sweep.boundary:
+    doubt = doubt_about(sweep)
+    if best and sweep.boundary and doubt != "learned less":
+        name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
         more = "give --extend" if isinstance(record.section, GridSection) else "widen --low and --high"
-        warnings.append(f"the best lr is the {side} one that was tried; {way} ones may be better: {more}.")
+        warnings.append(f"the {name} is the {side} one that was tried; {way} ones may be better: {more}.")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not unsettled(record):
-        warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 3.")
-    ties = [rate.lr for rate in rates if best and rate is not best and _tied(rate, best, sweep.judge)]
-    if best and ties:
-        seeds = counted(len(best.lanes), "seed")
-        others = listed(f"{lr:.3g}" for lr in ties)
-        warnings.append(
-            f"with {seeds}, the difference between the best lr and lr {others} is within the noise."
-        )
-    first, last = sweep.first_loss, best.loss if best else None
-    overfits = _overfitting(sweep)
-    if overfits is not None:
-        warnings.append(overfits)
-    elif last is not None and first - last < HARDLY * abs(first):
-        fell = "hardly fell" if last < first else "did not fall"
-        ends = f"it began at {first:.3g} and ended at {last:.3g}"
-        warnings.append(f"even at the best lr, the loss {fell}: {ends}; train longer.")
+        warnings.append(_one_seed(sweep))
+    warnings += _noise_warnings(sweep)
+    warnings += _learning_warnings(sweep)
     # What happened at single rates.
     for rate in rates:
         warnings += _rate_warnings(rate)
@@ -138,28 +150,65 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     return warnings
 
 
-def _overfitting(sweep: SweepResult) -> str | None:
-    """Say that the validation loss fell far less than the training loss; None if it did not."""
-    best, first = sweep.best, sweep.first_loss
-    if best is None or best.val_loss is None or best.train_loss is None:
-        return None
-    learned, held = first - best.train_loss, first - best.val_loss
-    if not (learned > HARDLY * abs(first) and held < OVERFITTING * learned):
-        return None
-    lowest = [
-        min(lane.evaluations, key=lambda evaluation: evaluation.val_loss)
-        for lane in best.lanes.values()
-        if len(lane.evaluations) > 1
-    ]
-    when = "`--set training.eval_every=N` shows where the validation loss was lowest"
-    if lowest:
-        steps, loss = sorted((point.step, point.val_loss) for point in lowest)[len(lowest) // 2]
-        when = f"the validation loss was lowest after about {counted(steps, 'step')} ({loss:.3g})"
+def _noise_warnings(sweep: SweepResult) -> list[str]:
+    """Say which rates cannot be told from the answered one, by which rule, and what would tell them apart."""
+    best = sweep.best
+    if best is None or len(best.lanes) == 1 or not sweep.fell:
+        return []
+    seeds, more = counted(len(best.lanes), "seed"), f"more seeds would tell (--seeds {2 * len(best.lanes)})"
+    warnings = []
+    if ties := tied(sweep):
+        warnings.append(
+            f"lr {_lrs([best, *ties])} are tied: with {seeds}, their differences are small, and within"
+            f" the noise (paired t-test at 95 %). The one with the lowest median loss is answered,"
+            f" {best.lr:.3g}; {more}."
+        )
+    if unsure := maybe_worse(sweep):
+        warnings.append(
+            f"lr {_lrs(unsure)} ended clearly higher than {best.lr:.3g}, but with {seeds} the difference is"
+            f" within the noise; {more}."
+        )
+    return warnings
+
+
+def _one_seed(sweep: SweepResult) -> str:
+    near = close(sweep)
+    ties = f" lr {_lrs(near)} ended nearly as low and may be as good;" if near else ""
     return (
-        f"even at the best lr, training overfits: the training loss fell from {first:.3g} to"
-        f" {best.train_loss:.3g}, and the validation loss ended at {best.val_loss:.3g}. Fewer steps, more"
-        f" data or more regularisation may do more than another lr; {when}."
+        f"there is one seed only, so the noise between seeds is not known:{ties} the rate with the lowest"
+        " loss is answered; --seeds 3 shows the noise."
     )
+
+
+def _learning_warnings(sweep: SweepResult) -> list[str]:
+    """Say where training overfits, and whether the loss fell at all."""
+    best, first, doubt = sweep.best, sweep.first_loss, doubt_about(sweep)
+    if best is None or best.loss is None:
+        return []
+    warnings = []
+    if sweep.overfitting and (sweep.overfits_at(best) or sweep.judge != "best_val_loss"):
+        lowest = min(sweep.overfitting, key=lambda rate: math.inf if rate.val_loss is None else rate.val_loss)
+        rate = best if sweep.overfits_at(best) else lowest
+        where = f"training overfits at lr {_lrs(sweep.overfitting)}"
+        if sweep.judge == "best_val_loss":
+            where = "after its lowest validation loss, training overfits"
+        elif sweep.overfits_everywhere:
+            where = "training overfits at every rate that learned something"
+        if doubt == "learned less":
+            where += f", and lr {best.lr:.3g} ended lower only because it learned less"
+        warnings.append(overfitting_warning(where, rate, sweep.judge))
+    elif doubt == "no fall":
+        fell = "fell by no more than the noise between batches" if best.loss < first else "did not fall"
+        ends = f"it began at {first:.4g} and ended at {best.loss:.4g}"
+        warnings.append(
+            f"even at lr {best.lr:.3g}, which ended lowest, the loss {fell}: {ends}; train longer, or run"
+            " `lrfind find`, which looks for the reason."
+        )
+    return warnings
+
+
+def _lrs(rates: Sequence[RateResult]) -> str:
+    return listed(f"{rate.lr:.3g}" for rate in sorted(rates, key=lambda rate: rate.lr))
 
 
 def _rate_warnings(rate: RateResult) -> list[str]:
@@ -171,7 +220,3 @@ def _rate_warnings(rate: RateResult) -> list[str]:
     if failed is not None:
         warnings.append(f"lr {rate.lr:.3g} failed (seed {failed.seed}): {failed.error}")
     return warnings
-
-
-def _tied(rate: RateResult, best: RateResult, judge: Judge) -> bool:
-    return rate.loss is not None and beyond_noise(rate, best, judge) is False

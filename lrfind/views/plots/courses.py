@@ -127,13 +127,14 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
         middle = float(standing.gaps.mean()) if standing.gaps.size else math.nan
         intervals.append(None if width is None else (middle - width, middle + width))
     words = {None: "", True: "worse", False: "within the noise"}
-    loss = "training loss" if finished and finished[0].judge != "val_loss" else "validation loss"
+    losses = {"train_loss": "final training loss", "best_val_loss": "lowest validation loss"}
+    loss = losses.get(finished[0].judge if finished else "val_loss", "final validation loss")
     return GapsView(
         names=[standing.variant for standing in finished],
         gaps=[standing.gaps for standing in finished],
         intervals=intervals,
         standing=["lowest" if standing.rank == 1 else words[standing.worse] for standing in finished],
-        label=f"final {loss} above the lowest\n(one dot per seed)",
+        label=f"{loss} above that of the first\n(one dot per seed)",
         title=verdict(ranking),
     )
 

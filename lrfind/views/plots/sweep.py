@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.sweeps import SweepResult, judged, read_sweep
+from lrfind.analysis.sweep_verdicts import FLAWS, doubt_about
+from lrfind.analysis.sweeps import RateResult, SweepResult, judged, read_sweep
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"), "interrupted": ("d", "0.7")}
+
+
+LABELS = {
+    "val_loss": "final validation loss",
+    "train_loss": "final training loss",
+    "best_val_loss": "lowest validation loss of all evaluations",
+}
+"""The label of the loss axis, by the loss that decides."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +39,9 @@ class SweepView:
         middle: (K,) the judged loss at each of them, the median over seeds.
         lanes: (lr, judged loss) of every lane that finished.
         lost: the lrs that did not finish, as outcome -> lrs.
-        best: (lr, loss) of the best lr; None where no lr finished.
+        best: (lr, loss) of the answered lr; None where no lr finished.
+        best_label: the name of the answered lr in the legend: the best one, or why it is not called that.
+        beside: name -> (K,) other losses at each of the lrs, which show overfitting; empty where none is.
         usable: (lowest, highest) usable lr; None where there is no usable range.
         edge: the lr where training breaks down; see `lrfind.analysis.sweeps.sweep_edge`.
         first_loss: the loss at step 0.
@@ -39,6 +50,7 @@ class SweepView:
         seeds: the largest number of lanes at any lr.
         low: the left end of the lr axis.
         high: the right end of the lr axis.
+        top: the loss above which single seeds are drawn at the upper end of the axis.
     """
 
     lr: Array
@@ -46,6 +58,8 @@ class SweepView:
     lanes: Sequence[tuple[float, float]]
     lost: dict[str, list[float]]
     best: tuple[float, float] | None
+    best_label: str
+    beside: dict[str, Array]
     usable: tuple[float, float] | None
     edge: float | None
     first_loss: float
@@ -54,6 +68,7 @@ class SweepView:
     seeds: int
     low: float
     high: float
+    top: float
 
 
 def view_sweep(sweep: SweepResult) -> SweepView:
@@ -70,21 +85,55 @@ def view_sweep(sweep: SweepResult) -> SweepView:
         if rate.loss is None:
             lost.setdefault(rate.outcome, []).append(rate.lr)
     middle = np.array([rate.loss for rate in finished], dtype=np.float64)
+    beside = _beside(sweep, finished)
+    shown = np.concatenate([middle, *beside.values(), [sweep.first_loss]])
+    shown = shown[np.isfinite(shown)]
     return SweepView(
         lr=np.array([rate.lr for rate in finished]),
         middle=middle,
         lanes=lanes,
         lost=lost,
         best=None if sweep.best is None else (sweep.best.lr, sweep.best.loss or 0.0),
+        best_label=_best_label(sweep),
+        beside=beside,
         usable=sweep.usable,
         edge=sweep.edge,
         first_loss=sweep.first_loss,
-        label="validation loss" if sweep.judge == "val_loss" else "final training loss",
+        label=LABELS[sweep.judge],
         log=_spans_decades(middle),
         seeds=max((len(rate.lanes) for rate in sweep.rates), default=0),
         low=min((rate.lr for rate in sweep.rates), default=1e-3) / 1.5,
         high=max((rate.lr for rate in sweep.rates), default=1.0) * 1.5,
+        top=float(shown.max() + np.ptp(shown)) if shown.size else math.inf,
     )
+
+
+def _beside(sweep: SweepResult, finished: Sequence[RateResult]) -> dict[str, Array]:
+    """Return the losses that show overfitting beside the one that decides."""
+    if not sweep.overfitting:
+        return {}
+    losses = {
+        "final training loss": [rate.train_loss for rate in finished],
+        "final validation loss": [rate.val_loss for rate in finished],
+        "lowest validation loss": [rate.best_val_loss for rate in finished],
+    }
+    judged_by = [rate.loss for rate in finished]
+    return {
+        name: np.array(values, dtype=np.float64) for name, values in losses.items() if values != judged_by
+    }
+
+
+def _best_label(sweep: SweepResult) -> str:
+    if sweep.best is None:
+        return ""
+    doubt, lr = doubt_about(sweep), f"{sweep.best.lr:.3g}"
+    if doubt == "no fall":
+        return f"lowest at {lr}, but no fall"
+    if doubt == "learned less":
+        return f"lowest at {lr}, but learned less"
+    if doubt in FLAWS:
+        return f"lowest at {lr}, but overfits"
+    return f"best lr: {lr}" + (" (tied)" if doubt == "tied" else "")
 
 
 def draw_sweep(view: SweepView, ax: Axes) -> Axes:
@@ -105,11 +154,23 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
             label=f"usable: {low:.3g} to {high:.3g}",
         )
     if view.seeds > 1:
+        seeds = [(lr, loss) for lr, loss in view.lanes if loss <= view.top]
         ax.plot(
-            [lr for lr, _ in view.lanes], [loss for _, loss in view.lanes], "o", color=BLUE, alpha=0.35,
+            [lr for lr, _ in seeds], [loss for _, loss in seeds], "o", color=BLUE, alpha=0.35,
             markersize=3.5, linestyle="none", zorder=2, label="each seed",
         )  # fmt: skip
-    label = f"median of {view.seeds} seeds" if view.seeds > 1 else "final loss"
+    beyond = [lr for lr, loss in view.lanes if loss > view.top]
+    if beyond:
+        ax.plot(
+            beyond, [1.0] * len(beyond), "^", color=BLUE, alpha=0.6, markersize=6, linestyle="none", zorder=2,
+            transform=ax.get_xaxis_transform(), clip_on=False, label="a seed above this axis",
+        )  # fmt: skip
+    for (name, losses), style in zip(view.beside.items(), ("s:", "D:", "^:"), strict=False):
+        ax.plot(
+            view.lr, losses, style, color="0.45", markersize=4, linewidth=1.2, markerfacecolor="white",
+            zorder=2, label=name,
+        )  # fmt: skip
+    label = f"median of {view.seeds} seeds" if view.seeds > 1 else view.label
     ax.plot(view.lr, view.middle, "o-", color=BLUE, markersize=5, linewidth=1.8, zorder=3, label=label)
     if math.isfinite(view.first_loss):
         ax.axhline(
@@ -122,7 +183,7 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     if view.best:
         ax.plot(
             *[[value] for value in view.best], marker="*", markersize=15, color=ORANGE, linestyle="none",
-            markeredgecolor="white", zorder=5, label=f"best lr: {view.best[0]:.3g}",
+            markeredgecolor="white", zorder=5, label=view.best_label,
         )  # fmt: skip
     for outcome, lrs in view.lost.items():
         marker, color = LOST.get(outcome, ("s", "0.5"))
@@ -145,7 +206,8 @@ class CurvesView:
     Attributes:
         curves: lr -> (t,) the smoothed training loss, the median over seeds, up to the end of the shortest
             lane.
-        best: the best lr; None where no lr finished.
+        best: the answered lr; None where no lr finished.
+        best_label: its name in the legend.
         diverged: the lrs whose curve ends in a divergence.
         bottom: the lower end of the loss axis.
         top: the upper end of the loss axis; higher losses are cut off.
@@ -154,6 +216,7 @@ class CurvesView:
 
     curves: dict[float, Array]
     best: float | None
+    best_label: str
     diverged: set[float]
     bottom: float
     top: float
@@ -175,6 +238,7 @@ def view_curves(sweep: SweepResult) -> CurvesView:
     return CurvesView(
         curves=curves,
         best=sweep.best.lr if sweep.best else None,
+        best_label=_best_label(sweep),
         diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
         bottom=lowest / 1.5 if log else lowest - 0.05 * drop,
         top=first * 3 if log else first + 0.5 * drop,
@@ -199,7 +263,7 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
     for lr in lrs:
         curve, color = view.curves[lr], dark(scale(lr))
         best = lr == view.best
-        label = f"best lr: {lr:.3g}" if best else None
+        label = view.best_label if best else None
         ax.plot(curve, color=color, linewidth=2.6 if best else 1.3, zorder=3 if best else 2, label=label)
         if lr in view.diverged:
             height = float(np.clip(curve[-1], view.bottom, view.top))

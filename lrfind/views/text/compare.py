@@ -38,18 +38,20 @@ def comparison_text(summary: dict[str, Any]) -> str:
 
 
 def _standings_table(summary: dict[str, Any]) -> list[str]:
-    metric, by_val_loss = summary["metric"], summary["judge"] == "val_loss"
+    metric, judge = summary["metric"], summary["judge"]
+    losses = {"val_loss": ["val loss"], "best_val_loss": ["lowest val loss", "at step"]}.get(judge, [])
     standings = {True: "worse", False: "within the noise", None: ""}
     rows = []
-    val_losses = numbers_apart([row["val_loss"] for row in summary["standings"]])
+    val_losses = numbers_apart([row[judge] for row in summary["standings"]])
     for row, val_loss in zip(summary["standings"], val_losses, strict=True):
         cells = [number_or_dash(row[key]) for key in ("lr", "early", "middle", "train_loss", "area")]
-        cells += [val_loss] if by_val_loss else []
+        steps = [number_or_dash(row["best_val_step"])]
+        cells += [*([val_loss] if losses else []), *(steps if judge == "best_val_loss" else [])]
         cells += [number_or_dash(row["metric"])] if metric else []
         spread = interval(*row["spread"]) if row["spread"] else "-"
         rank = "-" if row["rank"] is None else str(row["rank"])
         standing = "lowest" if row["rank"] == 1 else standings[row["worse_beyond_noise"]]
         rows.append([rank, row["variant"], *cells, spread, standing])
     header = ["", "", "peak lr", "early", "middle", "final", "area"]
-    header += [*(["val loss"] if by_val_loss else []), *([metric] if metric else [])]
+    header += [*losses, *([metric] if metric else [])]
     return table_block([*header, "between seeds", "against the first"], rows, WIDTH)

@@ -50,11 +50,11 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def wrapped(text: str, indent: str = "  ") -> list[str]:
+def wrapped(text: str, indent: str = "  ", width: int = WIDTH) -> list[str]:
     """Return the lines of a paragraph; those after the first are indented by two spaces."""
     return textwrap.wrap(
         text,
-        WIDTH,
+        width,
         initial_indent=indent,
         subsequent_indent="  ",
         break_long_words=False,
@@ -82,7 +82,8 @@ def table_block(header: Iterable[str], rows: Iterable[Iterable[str]], width: int
 
 def loss_name(judge: str) -> str:
     """Return the name of the loss that decides."""
-    return "validation loss" if judge == "val_loss" else "final training loss"
+    names = {"val_loss": "final validation loss", "best_val_loss": "lowest validation loss"}
+    return names.get(judge, "final training loss")
 
 
 def lanes_line(lanes: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lrfind.config.sections import CompareSection, GridSection, LanesSection, SearchSection
-from lrfind.errors import counted
+from lrfind.errors import counted, listed
 from lrfind.views.text.parts import (
     closing_lines,
     interval,
@@ -16,11 +16,14 @@ from lrfind.views.text.parts import (
     number_or_dash,
     table_block,
     table_text,
+    wrapped,
 )
+
+WIDTH = 80  # characters of a line of the answer
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
-    """Return the summary of a sweep: the best lr, the usable lrs, one row per rate, the warnings."""
+    """Return the summary of a sweep: the answer, the usable lrs, a verdict on each rate, the warnings."""
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
     lines.append(lanes_line(summary["lanes"]))
     pruned = summary["pruned"]
@@ -32,68 +35,130 @@ def sweep_text(summary: dict[str, Any]) -> str:
     return "\n".join([*lines, *closing_lines(summary)])
 
 
+HEADLINES: dict[str | None, str] = {
+    None: "Best learning rate: {lr}",
+    "tied": "Best learning rate: {lr}, tied with {ties}",
+    "one seed": "Best learning rate: {lr}, by one seed",
+    "overfits": "Learning rate: {lr}, but training overfits with it",
+    "overfits everywhere": "Learning rate: {lr}, but training overfits at every rate that learned",
+    "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
+    "no fall": "Learning rate: {lr}, but at no rate did the loss fall by more than its noise",
+}
+"""The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
+
+
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
-    answer, usable = summary["answer"], summary["usable"]
+    answer = summary["answer"]
     if answer["lr"] is None:
         return [f"No best learning rate: {answer['reason']}"]
-    between = ""
-    if answer["low"] is not None:
-        between = f"   [{interval(answer['low'], answer['high'])} between seeds]"
-    reached = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}"
+    ties = listed(number(lr) for lr in answer["tied"])
+    return [
+        HEADLINES[answer["doubt"]].format(lr=number(answer["lr"]), ties=ties),
+        *_losses_lines(summary),
+        *_seeds_lines(summary),
+        *_usable_lines(summary),
+    ]
+
+
+def _losses_lines(summary: dict[str, Any]) -> list[str]:
+    """Return the losses at the answered rate: first the one that decides, then the others."""
+    answer, judge, seeds = summary["answer"], summary["judge"], len(summary["rates"][0]["seeds"])
+    ends = {"val_loss": "validation loss at the end", "train_loss": "training loss at the end"}
+    rivals = f"the lowest of {len(summary['rates'])} rates" if len(summary["rates"]) > 1 else "the only rate"
+    median = f", median of {seeds} seeds" if seeds > 1 else ""
+    decides = f"{loss_name(judge)} {number(answer[judge])}"
+    if judge == "best_val_loss":
+        decides += f", at step {answer['best_val_step']}"
+    others = [
+        f"{ends[key]} {number(answer[key])}" for key in ends if key != judge and answer[key] is not None
+    ]
     if answer["metric"] is not None:
-        reached += f", {summary['metric']} {number(answer['metric'])}"
+        when = " at that step" if judge == "best_val_loss" else ""
+        others.insert(0, f"{summary['metric']}{when} {number(answer['metric'])}")
+    texts = [f"{decides} ({rivals}{median})", ", ".join(others)]
+    return [line for text in texts for line in wrapped(text, width=WIDTH)]
+
+
+def _seeds_lines(summary: dict[str, Any]) -> list[str]:
+    """Return the range of the rates that are lowest for one seed; nothing if there is only one seed."""
+    low, high = summary["answer"]["low"], summary["answer"]["high"]
+    if low is None or len(summary["rates"]) == 1:
+        return []
+    if low == high:
+        return [
+            f"  seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
+        ]
+    return [f"  seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}"]
+
+
+def _usable_lines(summary: dict[str, Any]) -> list[str]:
+    usable = summary["usable"]
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] is None:
-        range_text = "none; the loss did not fall"
+        text = "none; at no rate did the loss fall by more than its noise"
     elif usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
-        range_text = (
-            f"{rates}; each of these rates lowered the loss by at least {share} as much as the best one"
-        )
+        text = f"{rates}; these rates lowered the loss at least {share} as much"
     else:
-        range_text = f"only the best rate; the rates next to it lowered the loss by less than {share} as much"
-    return [f"Best learning rate: {number(answer['lr'])}{between}", f"  {reached}", f"  usable: {range_text}"]
+        text = f"only this rate; its neighbours lowered the loss less than {share} as much"
+    return wrapped(f"usable: {text}", width=WIDTH)
 
 
 def _edge_lines(summary: dict[str, Any]) -> list[str]:
-    lines = []
+    texts = []
     if summary["edge"] is not None:
         between = "between the last rate that finished and the first that diverged"
-        lines.append(f"  edge: {number(summary['edge'])}, {between}")
+        texts.append(f"edge: {number(summary['edge'])}, {between}")
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
-        lines.append(
-            f"  lr sensitivity: {sensitivity}; on average, the rates end this far above the best loss"
+        texts.append(
+            f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss"
         )
-    return lines
+    return [line for text in texts for line in wrapped(text, width=WIDTH)]
+
+
+LOSSES = {
+    "best_val_loss": "lowest val loss",
+    "best_val_step": "at step",
+    "val_loss": "val loss",
+    "train_loss": "train loss",
+}
+"""The headers of the losses in the table of the rates. The last two are those at the end."""
+
+WORDS = {
+    "tied": "no difference is seen beyond the noise between seeds, and it is small",
+    "usable": "worse beyond the noise, but by little",
+    "maybe worse": "clearly higher, but within the noise between seeds",
+    "close": "higher by little; with one seed, the noise is not known",
+    "overfits": "the training loss fell, and the validation loss did not follow or rose again",
+    "no fall": "the loss did not fall by more than its noise",
+    "lowest": "the lowest loss, but see the first line",
+}
+"""The verdicts that need an explanation."""
 
 
 def _rates_table(summary: dict[str, Any]) -> list[str]:
-    metric, by_val_loss = summary["metric"], summary["judge"] == "val_loss"
+    rates, metric, judge = summary["rates"], summary["metric"], summary["judge"]
+    several = any(rate["spread"] for rate in rates)
+    columns = [key for key in LOSSES if any(rate[key] is not None for rate in rates)]
+    followed = any(rate["best_val_loss"] != rate["val_loss"] for rate in rates)
+    if judge != "best_val_loss" and not followed:
+        columns = [key for key in columns if not key.startswith("best")]
     rows = []
-    for rate in summary["rates"]:
-        outcome = rate["outcome"]
+    for rate in rates:
+        verdict = rate["verdict"]
         if rate["diverged_at"] is not None:
-            outcome += f" at step {rate['diverged_at']}"
-        values = [rate["val_loss"]] if by_val_loss else []
-        values += [rate["train_loss"], *([rate["metric"]] if metric else [])]
-        spread = interval(*rate["spread"]) if rate["spread"] else "-"
-        cells = map(number_or_dash, values)
-        rows.append([number(rate["lr"]), outcome, *cells, spread, _standing(rate, summary)])
-    losses = [*(["val loss"] if by_val_loss else []), "train loss", *([metric] if metric else [])]
-    return table_block(["lr", "outcome", *losses, "between seeds", "against the best"], rows)
-
-
-def _standing(rate: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return how a rate compares with the best one."""
-    usable = summary["usable"]
-    if rate["lr"] == summary["answer"]["lr"]:
-        return "best"
-    if rate["outcome"] != "finished" or usable["low"] is None:
-        return ""
-    if usable["low"] <= rate["lr"] <= usable["high"]:
-        return "usable"
-    return "maybe worse" if rate["worse_beyond_noise"] is False else "worse"
+            verdict += f" at step {rate['diverged_at']}"
+        values = [rate[key] for key in columns] + ([rate["metric"]] if metric else [])
+        spread = [interval(*rate["spread"]) if rate["spread"] else "-"] if several else []
+        rows.append([number(rate["lr"]), *map(number_or_dash, values), *spread, verdict])
+    header = ["lr", *(LOSSES[key] for key in columns), *([metric] if metric else [])]
+    lines = table_block([*header, *(["between seeds"] if several else []), "verdict"], rows)
+    seen = {rate["verdict"] for rate in rates}
+    words = [
+        line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}", width=WIDTH)
+    ]
+    return [*lines, *words, *([""] if words else [])]
 
 
 def dry_run_text(

@@ -1,0 +1,80 @@
+"""Whether the loss of a lane fell at all, and overfitting: whether its validation loss followed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from lrfind.analysis.curves import Array
+from lrfind.analysis.lanes import TAIL, LaneResult
+
+FOLLOWED = 0.5
+"""The share of the fall of the training loss by which the validation loss must fall too."""
+ROSE = 0.05
+"""How far the validation loss may end above its lowest value, as a share of its fall to that value."""
+SURE = 3.0
+"""How many standard errors a fall must exceed, so that a rate counts as one that learned."""
+NOISE = 2.0
+"""How many standard deviations of the loss of one batch a fall must exceed."""
+
+
+def overfits(lane: LaneResult) -> bool:
+    """Return whether a lane overfits, as far as its evaluations show.
+
+    A lane overfits if its training loss fell and its validation loss fell by less than half as much
+    (`FOLLOWED`). It also overfits if the validation loss rose again by more than `ROSE` of its fall, while
+    the training loss fell further. The answer does not change if a constant is added to the loss.
+
+    Returns:
+        False for a lane that did not finish, or that has no validation loss.
+    """
+    train, val, lowest = lane.train_loss, lane.val_loss, lane.lowest_evaluation
+    if train is None or val is None or lowest is None:
+        return False
+    first = float(lane.loss[0])
+    learned = first - train
+    if not learned > NOISE * batch_noise(lane.loss):
+        return False
+    start = max(first, lane.evaluations[0].val_loss)
+    if start - val < FOLLOWED * learned:
+        return True
+    rose = val - lowest.val_loss > ROSE * (start - lowest.val_loss)
+    count = math.ceil(TAIL * lane.loss.size)
+    return rose and train < float(np.mean(lane.loss[max(0, lowest.step - count) : lowest.step]))
+
+
+def fell(lanes: Sequence[LaneResult], fall: float) -> bool:
+    """Return whether the loss of one rate fell by more than its noise.
+
+    Either the fall exceeds the noise of the first batches, one for each lane, or the smoothed training loss
+    fell by more than its standard errors: over many steps, it shows a fall that one batch would hide.
+
+    Args:
+        lanes: the lanes of the rate.
+        fall: the fall from the first loss to the final one, in the median over seeds.
+    """
+    noise = float(np.median([batch_noise(lane.loss) for lane in lanes]))
+    if fall > SURE * noise / math.sqrt(len(lanes)):
+        return True
+    curves = [lane.curve for lane in lanes if lane.curve.length > 1]
+    sure = [
+        curve.smoothed[0] - curve.smoothed[-1]
+        > SURE * math.hypot(curve.standard_error[0], curve.standard_error[-1])
+        for curve in curves
+    ]
+    return fall > 0 and sum(sure) > len(lanes) / 2
+
+
+def batch_noise(loss: Array) -> float:
+    """Return the standard deviation of the loss of one batch, (T,) losses, whatever their trend.
+
+    It is estimated from the second differences, which vanish on a straight line; their median resists
+    outliers.
+
+    >>> batch_noise(np.linspace(3.0, 1.0, 50)) < 1e-12
+    True
+    """
+    bends = np.abs(np.diff(loss, 2))
+    return 1.4826 * float(np.median(bends)) / math.sqrt(6) if bends.size else 0.0

@@ -1,0 +1,113 @@
+"""What a sweep shows about each rate: one verdict a rate, and the doubt about the rate that it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from lrfind.analysis.lanes import Outcome
+from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise
+
+Doubt = Literal["no fall", "learned less", "overfits everywhere", "overfits", "one seed", "tied"]
+"""Why the answered rate may not be called the best one, or not without a qualification.
+
+- no fall: even at the answered rate, the loss did not fall by more than its noise.
+- learned less: every rate that learned something overfits; the answered rate is none of them.
+- overfits everywhere: every rate that learned something overfits, and the answered rate is one of them.
+- overfits: training overfits at the answered rate.
+- one seed: the noise between seeds is not known.
+- tied: other rates are tied with it; see `tied`.
+"""
+
+FLAWS: tuple[Doubt, ...] = ("no fall", "learned less", "overfits everywhere", "overfits")
+"""The doubts with which the answered rate may not be called the best one."""
+
+Verdict = Literal[
+    "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
+    "no fall", "not finite", Outcome,
+]  # fmt: skip
+"""The verdict on one rate; see `verdict_on`."""
+
+
+def doubt_about(sweep: SweepResult) -> Doubt | None:
+    """Return the gravest doubt about the answered rate; None if it is the best one that was tried.
+
+    Overfitting is no doubt if the lowest validation loss of all evaluations decides.
+    """
+    best = sweep.best
+    if best is None:
+        return None
+    if not sweep.fell:
+        return "no fall"
+    if sweep.judge != "best_val_loss" and sweep.overfits_everywhere:
+        return "overfits everywhere" if sweep.overfits_at(best) else "learned less"
+    if sweep.judge != "best_val_loss" and sweep.overfits_at(best):
+        return "overfits"
+    if len(best.lanes) == 1 and len(sweep.rates) > 1:
+        return "one seed"
+    return "tied" if tied(sweep) else None
+
+
+def tied(sweep: SweepResult) -> list[RateResult]:
+    """Return the rates that are tied with the answered one, which has the lowest median loss of them.
+
+    Such a rate is within the noise between seeds, and its loss is nearly as low: it loses no more of the
+    fall of the loss than the tolerance of the usable range. Noise alone makes no tie: the losses of a rate
+    that is nearly unstable differ so much between seeds that hardly any difference exceeds them.
+    """
+    return [rate for rate in _others(sweep) if _is_close(rate, sweep) and _within_noise(rate, sweep)]
+
+
+def close(sweep: SweepResult) -> list[RateResult]:
+    """Return the other rates whose loss is nearly as low as that of the answered one, by the tolerance."""
+    return [rate for rate in _others(sweep) if _is_close(rate, sweep)]
+
+
+def maybe_worse(sweep: SweepResult) -> list[RateResult]:
+    """Return the rates whose loss is clearly higher than that of the answered one, but within the noise."""
+    return [rate for rate in _others(sweep) if not _is_close(rate, sweep) and _within_noise(rate, sweep)]
+
+
+def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
+    """Return the verdict on one rate.
+
+    Returns:
+        For a rate that did not finish, its outcome; "not finite" if it finished without a finite loss.
+        For the answered rate, "best", "best, tied", or "lowest" if there is a graver doubt about it.
+        For another rate, "overfits" if that is so and final losses decide; "no fall" if the loss of not even
+        the answered rate fell by more than its noise. Otherwise, with one seed, "close"
+        if its loss is within the tolerance, or else "higher". With several seeds, within the tolerance,
+        "tied" if its difference to the answered rate is within the noise, or else "usable"; beyond the
+        tolerance, "maybe worse" if it is within the noise, or else "worse".
+    """
+    if rate.outcome != "finished":
+        return rate.outcome
+    if rate.loss is None:
+        return "not finite"
+    doubt = doubt_about(sweep)
+    if rate is sweep.best:
+        return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
+    if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
+        return "overfits"
+    if doubt == "no fall":
+        return "no fall"
+    near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
+    if within is None:
+        return "close" if near else "higher"
+    if near:
+        return "tied" if within else "usable"
+    return "maybe worse" if within else "worse"
+
+
+def _others(sweep: SweepResult) -> Sequence[RateResult]:
+    return [rate for rate in sweep.rates if rate.loss is not None and rate is not sweep.best]
+
+
+def _is_close(rate: RateResult, sweep: SweepResult) -> bool:
+    return sweep.ceiling is not None and rate.loss is not None and rate.loss <= sweep.ceiling
+
+
+def _within_noise(rate: RateResult, sweep: SweepResult) -> bool | None:
+    """Return whether the noise between seeds hides the difference to the answered rate; None if not known."""
+    worse = None if sweep.best is None else beyond_noise(rate, sweep.best, sweep.judge)
+    return None if worse is None else not worse
