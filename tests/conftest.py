@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from lrfind.analysis.curves import Curve
 from lrfind.views.plots import runs as plots
 from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR
 
+# A test that takes long on a busy machine is no failure; and the same examples are tried on every machine.
+settings.register_profile("lrfind", deadline=None, derandomize=True)
+settings.load_profile("lrfind")
 os.environ["MPLBACKEND"] = "Agg"
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
 

@@ -22,9 +22,10 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     Returns:
         A mapping with these keys, and `warnings`.
 
-        - `answer`: the lr with the lowest judged loss (`lr`, `low`, `high`, `reason`), its losses, its
-          `verdict`, the gravest `doubt` about it (see `analysis.sweep_verdicts.Doubt`), the rates that are
-          `tied` with it, and the `rule` by which it is the answer.
+        - `answer`: the lr with the lowest judged loss, None if the loss fell at no rate (`lr`, `low`, `high`,
+          `reason`), its losses, its `verdict`, the gravest `doubt` about it (see
+          `analysis.sweep_verdicts.Doubt`), the rates that are `tied` with it, and the `rule` by which it is
+          the answer.
         - `judge`: the loss that decided, which is the training loss if there is no validation split.
         - `overfitting`: the lrs at which training overfits, and whether these are all that learned something.
         - `metric`: the name of the task's metric.
@@ -35,13 +36,14 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     """
     section = record.section
     sweep = read_sweep(record.lanes, section.judge, section.tolerance)
-    best = sweep.best
+    doubt = doubt_about(sweep)
+    best = None if doubt == "no fall" else sweep.best
     usable = sweep.usable or (None, None)
     return {
         "answer": {
             "lr": best.lr if best else None,
-            "low": sweep.low,
-            "high": sweep.high,
+            "low": sweep.low if best else None,
+            "high": sweep.high if best else None,
             "reason": None if best else _why_no_best(sweep),
             "val_loss": best.val_loss if best else None,
             "train_loss": best.train_loss if best else None,
@@ -49,7 +51,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "best_val_step": best.best_val_step if best else None,
             "metric": best.metric if best else None,
             "verdict": verdict_on(best, sweep) if best else None,
-            "doubt": doubt_about(sweep),
+            "doubt": doubt,
             "tied": [rate.lr for rate in tied(sweep)] if best else None,
             "rule": "the lowest median of the judged loss over seeds" if best else None,
         },
@@ -108,6 +110,12 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
 
 
 def _why_no_best(sweep: SweepResult) -> str:
+    if sweep.best is not None and sweep.best.loss is not None:
+        return (
+            "at no rate did the loss fall by more than its noise between batches. At lr"
+            f" {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and ended at"
+            f" {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for the reason."
+        )
     outcomes = {rate.outcome for rate in sweep.rates}
     if outcomes == {"diverged"}:
         lowest = sweep.rates[0].lr
@@ -182,8 +190,8 @@ def _one_seed(sweep: SweepResult) -> str:
 
 def _learning_warnings(sweep: SweepResult) -> list[str]:
     """Say where training overfits, and whether the loss fell at all."""
-    best, first, doubt = sweep.best, sweep.first_loss, doubt_about(sweep)
-    if best is None or best.loss is None:
+    best, doubt = sweep.best, doubt_about(sweep)
+    if best is None:
         return []
     warnings = []
     if sweep.overfitting and (sweep.overfits_at(best) or sweep.judge != "best_val_loss"):
@@ -197,13 +205,6 @@ def _learning_warnings(sweep: SweepResult) -> list[str]:
         if doubt == "learned less":
             where += f", and lr {best.lr:.3g} ended lower only because it learned less"
         warnings.append(overfitting_warning(where, rate, sweep.judge))
-    elif doubt == "no fall":
-        fell = "fell by no more than the noise between batches" if best.loss < first else "did not fall"
-        ends = f"it began at {first:.4g} and ended at {best.loss:.4g}"
-        warnings.append(
-            f"even at lr {best.lr:.3g}, which ended lowest, the loss {fell}: {ends}; train longer, or run"
-            " `lrfind find`, which looks for the reason."
-        )
     return warnings
 
 

@@ -42,7 +42,6 @@ HEADLINES: dict[str | None, str] = {
     "overfits": "Learning rate: {lr}, but training overfits with it",
     "overfits everywhere": "Learning rate: {lr}, but training overfits at every rate that learned",
     "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
-    "no fall": "Learning rate: {lr}, but at no rate did the loss fall by more than its noise",
 }
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
 
@@ -50,13 +49,14 @@ HEADLINES: dict[str | None, str] = {
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
     answer = summary["answer"]
     if answer["lr"] is None:
-        return [f"No best learning rate: {answer['reason']}"]
+        return wrapped(f"No best learning rate: {answer['reason']}", "", width=WIDTH)
     ties = listed(number(lr) for lr in answer["tied"])
     return [
         HEADLINES[answer["doubt"]].format(lr=number(answer["lr"]), ties=ties),
         *_losses_lines(summary),
         *_seeds_lines(summary),
         *_usable_lines(summary),
+        *(wrapped(MEASURED, width=WIDTH) if answer["doubt"] in (None, "tied") else []),
     ]
 
 
@@ -89,6 +89,12 @@ def _seeds_lines(summary: dict[str, Any]) -> list[str]:
             f"  seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
         ]
     return [f"  seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}"]
+
+
+MEASURED = (
+    "Whole trainings measured this rate; `lrfind find` and `lrfind range-test` only estimate one. Where they"
+    " differ for the same training, use this one."
+)
 
 
 def _usable_lines(summary: dict[str, Any]) -> list[str]:
