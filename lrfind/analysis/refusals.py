@@ -15,7 +15,8 @@ PREDICTS = (
 NO_RELATION = (
     "the loss stays the same if the targets are shuffled among the rows of a batch: the model predicts"
     " nothing but what all targets share. Either the targets have nothing to do with the inputs (check that"
-    " they belong together), or the training begins on a plateau that is longer than the probes"
+    " they belong together), or the training begins on a plateau that is longer than the probes, or the model"
+    " or the loss has a mistake"
 )
 SAME_OUTPUT = (
     "the output is the same for every input: look for inputs that are all alike, dead units, saturation,"

@@ -48,12 +48,7 @@ def test_what_cannot_learn_is_refused_or_gets_a_low_confidence_with_its_reason(
     except lrfind.NoSuggestion as refusal:
         confidence, reason = "refused", refusal.reason
     assert confidence in ("refused", "low")
-    assert words in reason
-
-
-def test_gradients_that_vanish_are_named_above_everything_else() -> None:
-    with pytest.raises(lrfind.NoSuggestion, match=r"^Gradients, vanishing: .* Nothing learns: none of"):
-        asked(CANNOT["20 sigmoid layers"].training, "momentum")
+    assert reason.startswith(words) if words.startswith("Gradients") else words in reason
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -64,7 +59,7 @@ def test_what_is_healthy_but_slow_is_answered(task: str, optimizer: str) -> None
     assert not (task in FINE_TUNING and ("plateau" in best.reason or "Gradients" in best.reason))
 
 
-MODELS = ["8 orthogonal layers", "a convolution", "a language model", "a last layer of 0", "fine-tuning a new head alone", "an ill-conditioned regression"]  # fmt: skip
+MODELS = ["8 orthogonal layers", "batch norm", "a language model", "a last layer of 0", "fine-tuning a new head alone", "an ill-conditioned regression"]  # fmt: skip
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
