@@ -221,8 +221,8 @@ CANNOT: dict[str, Hopeless] = {
     "12 sigmoid layers": Hopeless(
         lambda: Training(deep(12, nn.Sigmoid), cross_entropy, classified()), VANISHING
     ),
-    "20 layers of torch's own start": Hopeless(
-        lambda: Training(deep(20), cross_entropy, classified()), VANISHING
+    "30 layers of torch's own start": Hopeless(
+        lambda: Training(deep(30), cross_entropy, classified()), VANISHING
     ),
     "weights of 0": Hopeless(
         lambda: Training(deep(2, nn.ReLU, nn.init.zeros_), cross_entropy, classified()), DEAD
