@@ -32,6 +32,7 @@ from lrfind.analysis import recommendation
 from lrfind.analysis.curves import Array
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, ProbeResult
+from lrfind.analysis.refusals import why_no_rate
 from lrfind.errors import counted
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
@@ -121,7 +122,7 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
-            refused = recommendation.why_no_rate(result) is not None
+            refused = why_no_rate(result) is not None
             base, gain, breadth = (
                 (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
             )

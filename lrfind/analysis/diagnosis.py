@@ -34,6 +34,7 @@ LASTING = 0.9  # share of the dead units that must stay dead at the next look; e
 BURST = 1e3  # times the median norm of the earlier looks, while the loss was calm
 DEAD = 0.5  # share of a layer's units
 ALWAYS = 0.9  # share of the gradient's numbers that clipping changes, over all looks
+ONLY_THE_HEAD = "only the head learns"
 HEAD = 0.25  # the largest share of all weights that still counts as a head
 
 
@@ -274,7 +275,7 @@ def _only_the_head(looks: Sequence[_Look]) -> Finding | None:
         return None
     before = "the layer before is" if len(body) == 1 else f"the {len(body)} layers before are"
     return Finding(
-        "only the head learns",
+        ONLY_THE_HEAD,
         f"the optimizer trains only {_named([row.layer for row in learning])}, with {trained:,} of {total:,}"
         f" weights; {before} frozen",
         "if you did not mean to freeze so much, unfreeze layers (param_groups without frozen, requires_grad)"

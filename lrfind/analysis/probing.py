@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.relation import Relation
 
 METHOD_VERSION = 2
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
@@ -94,6 +95,8 @@ class ProbeResult:
         probes: place -> the probe with all its steps, for every rate that was tried.
         cut: whether the budget ended probing before it was done.
         broken: whether probing ended because the untouched model's loss is not finite on a later batch.
+        before: how the untouched model's output is related to the targets; None if that is not known.
+        after: the same for the end of the best probe.
     """
 
     seed: int = 0
@@ -103,6 +106,8 @@ class ProbeResult:
     probes: Mapping[GridPlace, Probe] = field(default_factory=dict)
     cut: bool = False
     broken: bool = False
+    before: Relation | None = None
+    after: Relation | None = None
 
     @property
     def untouched(self) -> float:
@@ -233,18 +238,65 @@ class ProbeResult:
         """Whether any rate lowers the loss by more than it falls on a plateau."""
         if math.isinf(self.scores[self.best]):
             return False
-        certain = self.certainty(self.best) >= CERTAIN and self.progress >= 0.5
-        return certain or self.fall >= PLATEAU_FALL
+        certain = self.certainty(self.best) >= CERTAIN
+        if not self.noise:  # the untouched output may be the same for every input, as if its last layer is 0
+            return certain and self._falls_beyond_its_own_noise
+        return (certain and self.progress >= 0.5) or self.fall >= PLATEAU_FALL
+
+    @property
+    def _falls_beyond_its_own_noise(self) -> bool:
+        """Whether the best probe fell by more than its loss differs between batches, as on no plateau.
+
+        That is estimated from the differences of successive losses (von Neumann 1941), so that the fall
+        itself hardly counts. A loss that falls at every step, as in a training on all rows at once, has no
+        such noise.
+        """
+        if self.progress >= 0.5:
+            return True
+        loss = self.probes[self.best].loss[: self.steps]
+        differences = np.diff(loss[-max(len(loss) // TAIL, 2) :])
+        noise = math.sqrt(float(np.mean(differences**2)) / 2)
+        return (
+            bool((differences > 0).any()) and self.untouched - self.scores[self.best] >= PLATEAU_FALL * noise
+        )
 
     @property
     def on_a_plateau(self) -> bool:
-        """Whether no rate learns although the probes are long enough to tell (`FIRST_STEPS`)."""
-        return not self.learns and self.steps >= FIRST_STEPS
+        """Whether no rate learns although the probes are long enough to tell (`FIRST_STEPS`).
+
+        A model that predicts its targets already, as in fine-tuning, has left its plateau behind.
+        """
+        return not self.learns and self.steps >= FIRST_STEPS and not self.converged
 
     @property
     def doubtful(self) -> bool:
-        """Whether nothing was learned, or hardly more than the noise."""
-        return not self.scores or not self.significant or self.on_a_plateau
+        """Whether nothing was learned, hardly more than the noise, or nothing of the inputs."""
+        if not self.scores or not self.significant or self.uninformed:
+            return True
+        return not self.learns and self.steps >= FIRST_STEPS
+
+    @property
+    def uninformed(self) -> bool:
+        """Whether the best probe predicts nothing but what all targets share, as far as that is known."""
+        return self.after is not None and not self.after.sure
+
+    @property
+    def varies(self) -> bool:
+        """Whether the output of the best probe differs between inputs, as far as that is known."""
+        return self.after is None or self.after.varies
+
+    @property
+    def informed(self) -> bool:
+        """Whether the best probe predicts targets that the untouched model does not, as far as is known.
+
+        That is something learned, even where the fall of the loss is within its noise.
+        """
+        return self.after is not None and self.after.sure and self.before is not None and not self.converged
+
+    @property
+    def converged(self) -> bool:
+        """Whether the untouched model predicts the targets already, as far as that is known."""
+        return self.before is not None and self.before.sure
 
     @property
     def harmless(self) -> list[GridPlace]:

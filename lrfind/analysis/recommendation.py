@@ -16,8 +16,8 @@ from lrfind.analysis.probing import (
     PER_DECADE,
     SURE,
     ProbeResult,
-    rate,
 )
+from lrfind.analysis.refusals import PREDICTS, why_no_rate, why_uninformed
 from lrfind.catalog import optimizer_named
 from lrfind.errors import NoSuggestion, counted, listed
 
@@ -150,7 +150,8 @@ def recommend(
     Raises:
         NoSuggestion: if no rate lowers the loss or the loss is not finite; the reason says what to do.
     """
-    refusal = next((reason for result in results if (reason := why_no_rate(result))), None)
+    reasons = (why_no_rate(result, explained=bool(findings)) for result in results)
+    refusal = next(filter(None, reasons), None)
     if refusal is not None:
         first = refusal[0].upper() if findings else refusal[0]
         raise NoSuggestion(" ".join([*findings, first + refusal[1:]]), cost)
@@ -220,49 +221,6 @@ def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> fl
     return _rounded(lr * 10 ** (plan_shift(other) - plan_shift(training)))
 
 
-def why_no_rate(result: ProbeResult) -> str | None:
-    """Return why one seed's probes recommend no rate, and what to do; None if they recommend one."""
-    untouched = result.untouched_loss[:FEWEST_STEPS]
-    if not np.isfinite(untouched).all():
-        bad = ~np.isfinite(untouched)
-        where = "" if bad.all() else f" on batch {int(bad.argmax()) + 1}"
-        return (
-            f"the loss of the untouched model is not finite{where}; look at the inputs and the first layers."
-        )
-    if not result.probes:
-        return "the budget of steps or of seconds does not allow a single probe; give a larger one."
-    scores = {place: score for place, score in result.scores.items() if math.isfinite(score)}
-    steps = counted(result.steps, "step")
-    if not scores:
-        blew_up = f"the loss blew up within {steps} at every rate that was tried, down to"
-        blew_up += f" {rate(min(result.scores)):.1g}"
-        if result.cut:
-            return f"{blew_up}; the budget or the memory for batches allowed no lower rate: give more."
-        return f"{blew_up}; check whether the inputs or the loss have a huge scale."
-    if result.identical:
-        return (
-            "the lr has no effect: the losses are the same at all rates that were tried. The optimizer, or"
-            " the step, does not use the lr of its param groups."
-        )
-    if result.indifferent:
-        tried = listed(f"{probe.lr:.2g}" for probe in result.probes.values())
-        return (
-            f"no rate changes the loss (tried: {tried}). Either the gradients are zero, or the loss is so"
-            " small that its gradients cannot change the weights, or the loss does not depend on the trained"
-            " parameters, or the step never calls optimizer.step()."
-        )
-    if not result.significant:
-        lrs = sorted(probe.lr for probe in result.probes.values())
-        nothing = (
-            f"nothing learns: none of {counted(len(lrs), 'rate')} from {lrs[0]:.1g} to {lrs[-1]:.1g} lowers"
-            f" the loss in {steps} by more than the noise between batches"
-        )
-        if result.cut:
-            return f"{nothing}, and the budget or the memory for batches allowed no other rate; give more."
-        return f"{nothing}; check model, data and loss."
-    return None
-
-
 def confidence_in(
     results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float
 ) -> tuple[Confidence, list[str]]:
@@ -279,10 +237,20 @@ def confidence_in(
     """
     serious, slight = [], []
     longest = max(result.steps for result in results)
-    if any(result.on_a_plateau for result in results):
+    plateaus = [result for result in results if result.on_a_plateau]
+    if plateaus:
+        hardly = (
+            "Hardly more was learned than the noise between batches"
+            if any(result.after is None or result.uninformed for result in plateaus)
+            else "What was learned of the inputs is small beside the noise between batches"
+        )
         serious.append(
-            "Hardly more was learned than the noise between batches: these are the highest rates that"
-            " do no harm on a plateau whose end was not seen"
+            f"{hardly}: these are the highest rates that do no harm on a plateau whose end was not seen"
+        )
+    elif any(result.converged and not result.learns for result in results):
+        serious.append(
+            f"{PREDICTS[0].upper()}{PREDICTS[1:]}, and what it still learns is small beside the noise between"
+            " batches"
         )
     elif not all(result.learns for result in results):
         serious.append("The probes have few steps, too few to tell how much was learned")
@@ -294,6 +262,7 @@ def confidence_in(
         slight.append(f"The probes needed {longest} steps to learn enough; later steps may differ")
     elif any(result.progress <= 0 for result in results):
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
+    serious += sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})
     if any(result.cut for result in results):
         slight.append(
             "Probing ended early: longer probes did not fit into its budget (by default, as many steps as the"

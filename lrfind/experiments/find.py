@@ -10,16 +10,16 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from lrfind.analysis.diagnosis import diagnose
-from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, Shape, planned_lanes
+from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
+from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
-from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, ProbeResult
+from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, UNTOUCHED, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
-from lrfind.errors import LrfindError, NoGradient, NoSuggestion
+from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     environment,
@@ -41,12 +41,14 @@ from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
 from lrfind.training.explanations.values import why_not_float16
+from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import FindCost, Mode
 from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.watch import Observer, Watch, unwatched
 
 FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
-HARMLESS_LR = 1e-8  # at which one step shows the gradients of the untouched model
+HARMLESS_LR = 1e-8  # at which steps show the gradients of the untouched model
+LOOKS = 4  # at these gradients; in one batch units may be dead, or gradients 0, by chance
 WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes takes longer than it saves
 
 
@@ -101,7 +103,7 @@ def probe_rates(
                 budget = replace(budget, steps=most * (number + 1) // section.seeds, seconds=seconds)
                 prober = LaneProber(problem, seed + number, budget, mode, watch, first=len(lanes))
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
-                results.append(search.run(training.start, wide=wide))
+                results.append(_related(search.run(training.start, wide=wide), prober))
                 lanes += prober.lanes
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
@@ -126,18 +128,38 @@ def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
     return min(MOST_COST, max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
 
 
-def gradient_findings(problem: Problem, seed: int) -> list[str]:
-    """Say what is wrong with the gradients of the untouched model, from one look at every layer.
+def _related(result: ProbeResult, prober: LaneProber) -> ProbeResult:
+    """Return a result that also says whether the model predicts targets, before probing and at its end."""
+    scores = {place: score for place, score in result.scores.items() if np.isfinite(score)}
+    if not scores:
+        return result
+    best = [result.probes[place].lr for place in sorted(scores, key=scores.__getitem__)]
+    result = replace(result, after=prober.relation(best, result.steps))
+    if result.doubtful:
+        result = replace(result, before=prober.relation([UNTOUCHED], result.steps))
+    return result
 
-    There is no look inside a step of the user's own. If the look fails, there is nothing to say.
+
+def gradient_findings(problem: Problem, seed: int) -> list[str]:
+    """Say what is wrong with the gradients of the untouched model, at all layers and on `LOOKS` batches.
+
+    There is no look inside a step of the user's own. If a look fails, there is nothing to say. That only the
+    head of a model is trained is a choice, and nothing wrong.
     """
     if problem.own_step:
         return []
-    with contextlib.suppress(LrfindError):
-        lane = run_lane(problem, Lane(0, seed, np.full(1, HARMLESS_LR)), Conditions(evaluated=False, looks=1))
-        row = optimizer_named(type(problem.setup(seed).optimizer).__name__)
-        found = diagnose([lane.health], adaptive=row is not None and row.adaptive)
-        return [f"Gradients, {finding.what}: {finding.evidence}. Try {finding.advice}." for finding in found]
+    with contextlib.suppress(Exception):
+        setup = problem.setup(seed)
+        gauge = gauge_of(setup, range(LOOKS))
+        for _ in train(setup, np.full(LOOKS, HARMLESS_LR), gauge=gauge):
+            pass
+        row = optimizer_named(type(setup.optimizer).__name__)
+        findings = diagnose(gauge.take(), adaptive=row is not None and row.adaptive)
+        return [
+            f"Gradients, {what}: {evidence}. What may help: {advice}."
+            for what, evidence, advice in findings
+            if what != ONLY_THE_HEAD
+        ]
     return []
 
 

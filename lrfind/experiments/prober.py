@@ -14,11 +14,13 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
+from lrfind.analysis.relation import Relation
 from lrfind.errors import UsageError, counted
+from lrfind.experiments.relation import BATCHES, relation_on
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
-from lrfind.problem.ranks import all_agree, over_ranks
+from lrfind.problem.ranks import all_agree, over_ranks, rank_count
 from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
@@ -203,6 +205,22 @@ class LaneProber:
             return steps
         continues = probe.snapshot is not None or any(lr in stack.lrs for stack in self._stacks)
         return 0 if probe.stopped else steps - len(probe.losses) if continues else steps
+
+    def relation(self, lrs: Sequence[float], steps: int) -> Relation | None:
+        """Return how the output is related to the targets at the end of a probe, on the batches after it.
+
+        Args:
+            lrs: the lrs of probes; the first whose state is still kept counts. `UNTOUCHED` is always kept.
+            steps: the number of steps of these probes.
+        """
+        kept = {lr: probe.snapshot for lr, probe in self._probes.items()} | {UNTOUCHED: self._start}
+        snapshot = next((snapshot for lr in lrs if (snapshot := kept.get(lr)) is not None), None)
+        at = steps * self._setup.recipe.accumulate
+        if snapshot is None or rank_count() > 1 or (at + BATCHES) * self._replay.bytes > MOST_BYTES:
+            return None
+        snapshot.restore()
+        self._replay.at = at
+        return relation_on(self._setup, self._replay)
 
     @property
     def lanes(self) -> list[LaneResult]:

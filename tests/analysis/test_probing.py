@@ -11,6 +11,8 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import MOST_STEPS, place_of, rate
 from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, recommend
+from lrfind.analysis.refusals import why_no_rate
+from lrfind.analysis.relation import Relation
 from lrfind.errors import NoSuggestion
 from tests.helpers.probers import Formula, descent, probed
 
@@ -275,3 +277,54 @@ def test_the_reason_names_what_was_measured_and_what_is_estimated() -> None:
     reason = recommend([found], SGD, 1).reason
     assert f"lr {found.probes[found.best].lr:.2g} has the lowest loss (" in reason
     assert f"the best rate is estimated at {10**found.middle:.2g}; for 400 steps use" in reason
+
+
+def hardly(per_step: float) -> Callable[[float, Array], Array]:
+    """A fall that is small beside the differences between batches."""
+    batches = np.random.default_rng(0).normal(0, 0.05, 200)
+    own = np.random.default_rng(1).normal(0, 0.01, 200)
+
+    def loss(lr: float, step: Array) -> Array:
+        return 1.3 + batches[: len(step)] + (lr > 0) * (own[: len(step)] - per_step * step * min(lr, 0.1))
+
+    return loss
+
+
+def test_a_model_that_predicts_its_targets_already_is_on_no_plateau() -> None:
+    result = probed(Formula(hardly(0.01)), start=0.01)
+    assert result.on_a_plateau
+    related = Relation([0.5, 0.6, 0.4, 0.5])
+    tuned = replace(result, before=related, after=related)
+    assert tuned.converged
+    assert not tuned.on_a_plateau
+    answer = recommend([tuned], SGD, 1)
+    assert answer.confidence == "low"
+    assert "The untouched model predicts its targets" in answer.reason
+    assert "plateau" not in answer.reason
+
+
+def test_the_relation_to_the_targets_says_why_no_rate_lowers_the_loss_or_that_something_was_learned() -> None:
+    result = probed(Formula(hardly(-0.01)), start=0.01)
+    nothing, something = Relation([0.1, -0.1, 0.05, -0.05]), Relation([0.5, 0.6, 0.4, 0.5])
+    constant = Relation([0.0] * 4, varies=False)
+    for before, after, words in (
+        (None, None, "check model, data and loss"),
+        (nothing, nothing, "if the targets are shuffled"),
+        (constant, constant, "the output is the same for every input: look for inputs that are all alike"),
+        (nothing, constant, "the rates may be too high"),
+        (something, something, "converged already"),
+    ):
+        assert words in (why_no_rate(replace(result, before=before, after=after)) or "")
+    assert why_no_rate(replace(result, before=nothing, after=something)) is None
+
+
+@pytest.mark.parametrize(("noise", "learns"), [(0.02, True), (0.6, False)])
+def test_a_fall_from_a_loss_without_noise_is_compared_with_the_noise_of_the_probe(
+    noise: float, learns: bool
+) -> None:
+    own = np.random.default_rng(0).normal(0, noise, 200)
+    result = probed(
+        Formula(lambda lr, step: 3.0 + (lr > 0) * (own[: len(step)] - 0.1 * step * min(lr, 0.1))), start=0.01
+    )
+    assert not result.noise
+    assert result.learns == learns

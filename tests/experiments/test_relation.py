@@ -1,0 +1,61 @@
+"""Shuffled targets: which forms of a batch have targets, and what the loss says to that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lrfind
+from lrfind.experiments.relation import same_for_all_rows, with_shuffled_targets
+
+ROWS = torch.arange(32)
+
+
+@pytest.mark.parametrize(
+    ("batch", "targets"),
+    [
+        ((ROWS, 10 * ROWS), lambda batch: batch[1]),
+        ([ROWS, ROWS, 10 * ROWS], lambda batch: batch[2]),
+        ({"input_ids": ROWS, "labels": 10 * ROWS}, lambda batch: batch["labels"]),
+    ],
+)
+def test_only_the_targets_of_a_batch_are_shuffled(batch: Any, targets: Any) -> None:
+    shuffled = with_shuffled_targets(batch, torch.Generator().manual_seed(0))
+    assert torch.equal(targets(shuffled).sort().values, targets(batch))
+    assert not torch.equal(targets(shuffled), targets(batch))
+    first = (lambda b: b["input_ids"]) if isinstance(batch, dict) else (lambda b: b[0])
+    assert torch.equal(first(shuffled), ROWS)
+
+
+@pytest.mark.parametrize(
+    "batch", [ROWS, (ROWS,), (ROWS, ROWS[:1]), (ROWS, [1, 2]), {"x": ROWS}, {"labels": torch.tensor(3)}]
+)
+def test_a_batch_without_known_targets_is_not_shuffled(batch: Any) -> None:
+    assert with_shuffled_targets(batch, torch.Generator()) is None
+
+
+def test_an_output_is_the_same_for_all_rows_up_to_rounding() -> None:
+    row = torch.randn(1, 5)
+    assert same_for_all_rows(row.expand(8, 5) * (1 + 1e-8 * torch.randn(8, 5)))
+    assert not same_for_all_rows(torch.randn(8, 5))
+    assert not same_for_all_rows(None)
+
+
+def found(y: Tensor, loss: Any) -> lrfind.Recommendation:
+    torch.manual_seed(0)
+    x = torch.randn(40, 32, 8)
+    batches = [*zip(x, torch.where(y == 1, x.argmax(-1), y), strict=True)]
+    model = nn.Linear(8, 8)
+    return lrfind.find(model, torch.optim.Adam(model.parameters()), loss, batches, steps=300, progress=False)
+
+
+def test_the_relation_is_known_where_the_loss_depends_on_which_target_belongs_to_which_row() -> None:
+    related = found(torch.ones(40, 32, dtype=torch.long), nn.CrossEntropyLoss()).results[0].after
+    assert related is not None
+    assert related.sure
+    assert related.varies
+    ignored = found(torch.zeros(40, 32, dtype=torch.long), lambda output, y: (output - 1).square().mean())
+    assert ignored.results[0].after is None
