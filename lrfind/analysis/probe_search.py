@@ -19,6 +19,7 @@ from lrfind.analysis.probing import (
     LOWEST,
     MOST_STEPS,
     SAME,
+    SIGNIFICANT,
     GridPlace,
     Probe,
     ProbeResult,
@@ -28,6 +29,7 @@ from lrfind.analysis.probing import (
 )
 
 FEWEST_RATES = 4  # the budget must allow `FIRST_STEPS` at so many rates, so that the best has both neighbours
+NULL = 0.1  # a change of the loss by fewer noises, if it is not significant, is none
 WIDE = 5  # the number of rates that are probed first if probes are stacked
 
 
@@ -131,13 +133,23 @@ class ProbeSearch:
                 further = low - 1
             elif best == high:
                 further = high + 1
-            elif best == low:
+            elif best == low and not self._null(low, low + 1):
                 further = low - 1
             else:
                 return
             if not LOWEST <= further <= HIGHEST or not self._affords([further], self.result.steps):
                 return
             self._bring([further])
+
+    def _null(self, *places: GridPlace) -> bool:
+        """Return whether these rates were compared and change hardly anything, so that lower ones do less."""
+        result = self.result
+        return all(
+            place in result.scores
+            and abs(result.untouched - result.scores[place]) < NULL * result.noise
+            and result.certainty(place) < SIGNIFICANT
+            for place in places
+        )
 
     def _enough(self) -> bool:
         """Return whether longer probes would not help, or are not possible."""

@@ -29,7 +29,7 @@ FIRST_STEPS = 16  # steps of a probe before any probe is continued
 FEWEST_STEPS = 8  # steps of a probe if the training, the budget or the batches allow no more
 ENOUGH = {FIRST_STEPS: 0.5, 2 * FIRST_STEPS: 0.25}  # steps -> the gain after them that ends probing
 LARGE_FALL = 40.0  # a fall of so many noises counts as a gain of 1
-PLATEAU_FALL = 6.0  # a fall of fewer noises is a plateau, on which the order of the rates is noise
+PLATEAU_FALL = 1.0  # a fall of fewer noises is a plateau, on which the order of the rates is noise
 # Standard errors of a fall that are needed to trust its course, its size, or that there is one at all.
 CERTAIN, SURE, SIGNIFICANT = 12.0, 5.0, 3.0
 BLOWN_UP = 200.0  # a loss so many noises above that of the untouched model ends a probe
@@ -235,13 +235,12 @@ class ProbeResult:
 
     @property
     def learns(self) -> bool:
-        """Whether any rate lowers the loss by more than it falls on a plateau."""
-        if math.isinf(self.scores[self.best]):
+        """Whether any rate lowers the loss surely, and by more than its noise between batches."""
+        if math.isinf(self.scores[self.best]) or self.certainty(self.best) < SURE:
             return False
-        certain = self.certainty(self.best) >= CERTAIN
         if not self.noise:  # the untouched output may be the same for every input, as if its last layer is 0
-            return certain and self._falls_beyond_its_own_noise
-        return (certain and self.progress >= 0.5) or self.fall >= PLATEAU_FALL
+            return self._falls_beyond_its_own_noise
+        return self.fall >= PLATEAU_FALL
 
     @property
     def _falls_beyond_its_own_noise(self) -> bool:
@@ -249,16 +248,15 @@ class ProbeResult:
 
         That is estimated from the differences of successive losses (von Neumann 1941), so that the fall
         itself hardly counts. A loss that falls at every step, as in a training on all rows at once, has no
-        such noise.
+        such noise; then half of its progress is needed.
         """
         if self.progress >= 0.5:
             return True
         loss = self.probes[self.best].loss[: self.steps]
         differences = np.diff(loss[-max(len(loss) // TAIL, 2) :])
         noise = math.sqrt(float(np.mean(differences**2)) / 2)
-        return (
-            bool((differences > 0).any()) and self.untouched - self.scores[self.best] >= PLATEAU_FALL * noise
-        )
+        fall = self.untouched - self.scores[self.best]
+        return bool((differences > 0).any()) and fall >= PLATEAU_FALL * noise
 
     @property
     def on_a_plateau(self) -> bool:
