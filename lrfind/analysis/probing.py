@@ -238,20 +238,21 @@ class ProbeResult:
         """Whether any rate lowers the loss surely, and by more than its noise between batches."""
         if math.isinf(self.scores[self.best]) or self.certainty(self.best) < SURE:
             return False
-        if not self.noise:  # the untouched output may be the same for every input, as if its last layer is 0
-            return self._falls_beyond_its_own_noise
-        return self.fall >= PLATEAU_FALL
+        return self.fall >= PLATEAU_FALL or (not self.noise and self.progress >= 0.5)
 
     @property
-    def _falls_beyond_its_own_noise(self) -> bool:
-        """Whether the best probe fell by more than its loss differs between batches, as on no plateau.
+    def learned(self) -> bool:
+        """Whether a rate `learns`, or lowers a loss whose `noise` is 0 by more than the noise of its probe.
 
-        That is estimated from the differences of successive losses (von Neumann 1941), so that the fall
-        itself hardly counts. A loss that falls at every step, as in a training on all rows at once, has no
-        such noise; then half of its progress is needed.
+        The untouched loss has no noise where the output is the same for every input, as with a last layer of
+        0. The noise is then estimated from the differences of successive losses of the best probe (von
+        Neumann 1941), so that the fall itself hardly counts. A loss that falls at every step, as in a
+        training on all rows at once, has no such noise.
         """
-        if self.progress >= 0.5:
-            return True
+        if self.learns or self.noise or math.isinf(self.scores[self.best]):
+            return self.learns
+        if self.certainty(self.best) < CERTAIN:
+            return False
         loss = self.probes[self.best].loss[: self.steps]
         differences = np.diff(loss[-max(len(loss) // TAIL, 2) :])
         noise = math.sqrt(float(np.mean(differences**2)) / 2)
@@ -264,14 +265,14 @@ class ProbeResult:
 
         A model that predicts its targets already, as in fine-tuning, has left its plateau behind.
         """
-        return not self.learns and self.steps >= FIRST_STEPS and not self.converged
+        return not self.learned and self.steps >= FIRST_STEPS and not self.converged
 
     @property
     def doubtful(self) -> bool:
         """Whether nothing was learned, hardly more than the noise, or nothing of the inputs."""
         if not self.scores or not self.significant or self.uninformed:
             return True
-        return not self.learns and self.steps >= FIRST_STEPS
+        return not self.learned and self.steps >= FIRST_STEPS
 
     @property
     def uninformed(self) -> bool:

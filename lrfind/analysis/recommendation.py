@@ -247,12 +247,12 @@ def confidence_in(
         serious.append(
             f"{hardly}: these are the highest rates that do no harm on a plateau whose end was not seen"
         )
-    elif any(result.converged and not result.learns for result in results):
+    elif any(result.converged and not result.learned for result in results):
         serious.append(
             f"{PREDICTS[0].upper()}{PREDICTS[1:]}, and what it still learns is small beside the noise between"
             " batches"
         )
-    elif not all(result.learns for result in results):
+    elif not all(result.learned for result in results):
         serious.append("The probes have few steps, too few to tell how much was learned")
     elif longest > SURE_STEPS:
         serious.append(f"The probes needed {longest} steps to learn; later steps may need another rate")

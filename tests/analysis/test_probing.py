@@ -318,13 +318,13 @@ def test_the_relation_to_the_targets_says_why_no_rate_lowers_the_loss_or_that_so
     assert why_no_rate(replace(result, before=nothing, after=something)) is None
 
 
-@pytest.mark.parametrize(("noise", "learns"), [(0.02, True), (2.0, False)])
+@pytest.mark.parametrize(("noise", "learned"), [(0.02, True), (2.0, False)])
 def test_a_fall_from_a_loss_without_noise_is_compared_with_the_noise_of_the_probe(
-    noise: float, learns: bool
+    noise: float, learned: bool
 ) -> None:
     own = np.random.default_rng(0).normal(0, noise, 200)
     result = probed(
         Formula(lambda lr, step: 3.0 + (lr > 0) * (own[: len(step)] - 0.1 * step * min(lr, 0.1))), start=0.01
     )
     assert not result.noise
-    assert result.learns == learns
+    assert result.learned == learned

@@ -74,7 +74,7 @@ def ascending(output: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 @pytest.mark.parametrize(
     ("loss_fn", "reason", "costs"),
     [
-        (ascending, "nothing learns: none of .* rates from 1e-08 .* by more than the noise", True),
+        (ascending, "nothing learns: none of .* rates from .* by more than the noise", True),
         (
             lambda o, y: 0 * cross_entropy(o, y),
             r"no gradient: .* No rate changes the loss .*\. Either the gradients are zero",

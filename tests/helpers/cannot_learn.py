@@ -249,7 +249,7 @@ CANNOT: dict[str, Hopeless] = {
     "unrelated targets of a regression": Hopeless(unrelated_regression, UNINFORMED),
     "images with the labels of others": Hopeless(shuffled_images, UNINFORMED),
     "random tokens": Hopeless(random_tokens, UNINFORMED),
-    "views that have nothing in common": Hopeless(unrelated_views, NOISE),
+    "views that have nothing in common": Hopeless(unrelated_views, "needed 128 steps to learn"),
     "a critic of two samples of one distribution": Hopeless(same_domains, UNINFORMED),
     "a lag that is too long": Hopeless(long_lag, UNINFORMED),
     "the parity of 16 bits": Hopeless(parity, UNINFORMED),
