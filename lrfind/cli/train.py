@@ -16,6 +16,7 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     quiet_option,
+    refuse_unasked_imports,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -112,6 +113,8 @@ def _with_answer(
     result = read_result(Run.open(source))
     answered = answered_experiment(result)
     if config is None:
+        root = result.facts.import_root
+        refuse_unasked_imports(answered, source, root, ["train", "--from", str(source)])
         text = dump(answered)
         origin = f"{source} (its config)"
         lr = lr_for_plan(result, check(text, typed, origin))
