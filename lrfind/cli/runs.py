@@ -17,6 +17,7 @@ from lrfind.cli.options import (
     quiet_option,
     refuse_unasked_imports,
 )
+from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -33,14 +34,16 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 def resume(path: Path, as_json: bool, quiet: bool) -> int:
     """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
-    from lrfind.runs.summary import read_result
+    from lrfind.runs.summary import content_of, read_result
 
     run = Run.open(path)
     if run.concluded:
         _refuse_changed_config(run)
         return complete(run, as_json=as_json, quiet=quiet)
     refuse_unasked_imports(run.experiment, path, run.facts().import_root, ["resume", str(path)])
-    read_result(run)  # damage must show before hours of training, not after them
+    result = read_result(run)  # damage must show before hours of training, not after them
+    with content_of(run):
+        load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
         return complete(run, as_json=as_json, quiet=quiet)

@@ -27,7 +27,7 @@ TRY_SECONDS = 5.0
 """How long SQLite waits for another process by itself. It cannot be interrupted then, so this is short."""
 WAIT_SECONDS = 300.0
 """How long lrfind waits for another process that has locked the file, before it gives up."""
-MOST_WORK = 1_000_000_000
+MOST_WORK = 500_000_000
 """The most steps of SQLite's machine in one transaction: about a minute. Only a damaged file needs more."""
 LONGEST_VALUE = 2**28
 """The largest value in bytes that is read. A config is a thousand times smaller."""

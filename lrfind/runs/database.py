@@ -63,11 +63,11 @@ STORE_DIGEST = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"
 class OtherFormat(UsageError):  # noqa: N818 - the name says what is wrong
     """The database has a format that this version of lrfind does not read; the text ends a sentence."""
 
-    def __init__(self, version: object, writer: str) -> None:
-        newer = type(version) is int and version > VERSION
-        by = f"lrfind {writer}" if writer else f"{'a newer' if newer else 'an older'} version of lrfind"
+    def __init__(self, version: int, writer: str) -> None:
+        age = "a newer" if version > VERSION else "an older"
+        by = f"lrfind {writer}" if writer else f"{age} version of lrfind"
         super().__init__(
-            f"was written by {by} (format {str(version)[:40]}); this is lrfind {__version__}, which reads the"
+            f"was written by {by} (format {version}); this is lrfind {__version__}, which reads the"
             f" formats {listed(READABLE)}. Read it with that version, or run its config.yaml again."
         )
 
@@ -99,13 +99,15 @@ class Database(Connections):
         """
 
         def check(connection: sqlite3.Connection) -> None:
-            tables = {name for kind, name, _ in connection.execute(LAYOUT).fetchall() if kind == "table"}
-            if "facts" not in tables:
+            layout = {*connection.execute(LAYOUT).fetchall()}
+            if ("table", "facts") not in {(kind, name) for kind, name, _ in layout}:
                 raise Mismatch("it has no table of facts")
             version = stored_version(connection)
             if version not in READABLE:
+                if layout == _layout(VERSION):
+                    _compare_version(connection)
                 raise OtherFormat(version, _writer(connection))
-            surprises = {*connection.execute(LAYOUT).fetchall()} ^ _layout(version)
+            surprises = layout ^ _layout(version)
             if surprises:
                 names = listed(sorted({str(name) for _, name, _ in surprises}))
                 raise Mismatch(f"its tables are not those that lrfind made: see {names[:200]}")
@@ -193,8 +195,8 @@ class Database(Connections):
         """Return one stored lane."""
         return self._whole(lambda connection: read_lane(connection, number, sealed=has_digests(connection)))
 
-    def upgrade(self) -> None:
-        """Bring a database of the format before this one to this format, so that the run can be continued."""
+    def upgrade(self) -> bool:
+        """Bring a database of the format before this one to this format; return whether that was needed."""
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(DIGESTS)
@@ -206,8 +208,10 @@ class Database(Connections):
             for (lane,) in connection.execute("SELECT lane FROM lanes").fetchall():
                 _keep_lane_digest(connection, lane)
 
-        if not self.read(has_digests):
+        needed = not self.read(has_digests)
+        if needed:
             self.write(change)
+        return needed
 
     def _whole(self, query: Callable[[sqlite3.Connection], Value]) -> Value:
         """Read like `read`; content that lrfind did not write is damage too."""
@@ -225,21 +229,32 @@ def _layout(version: int) -> frozenset[tuple[str, str, str]]:
         return frozenset(connection.execute(LAYOUT).fetchall())
 
 
-def stored_version(connection: sqlite3.Connection) -> Any:
+def stored_version(connection: sqlite3.Connection) -> int:
     """Return the format of a database.
 
     Raises:
         Mismatch: if it does not say which it is.
     """
     row = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
-    if row is None:
+    version = None if row is None else json.loads(row[0])
+    if type(version) is not int:
         raise Mismatch("it does not say which format it has")
-    return json.loads(row[0])
+    return version
+
+
+def _compare_version(connection: sqlite3.Connection) -> None:
+    """Compare the format that a database says it has with its digest: a flipped bit is no other format.
+
+    Raises:
+        Mismatch: if they differ.
+    """
+    (text,) = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    fact_value("version", text, stored_digests(connection, "fact"))
 
 
 def has_digests(connection: sqlite3.Connection) -> bool:
     """Return whether a database has a format with digests."""
-    return bool(stored_version(connection) != WITHOUT_DIGESTS)
+    return stored_version(connection) != WITHOUT_DIGESTS
 
 
 def _writer(connection: sqlite3.Connection) -> str:

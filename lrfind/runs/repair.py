@@ -18,7 +18,7 @@ from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
 from lrfind.runs.database import WITHOUT_DIGESTS, stored_version
 from lrfind.runs.facts import fact_value, facts_of
-from lrfind.runs.rows import Mismatch, planned_lane, read_lane
+from lrfind.runs.rows import CHILDREN, Mismatch, planned_lane, read_lane
 from lrfind.runs.store import DATABASE, Run, is_run
 from lrfind.runs.summary import read_result
 
@@ -113,7 +113,7 @@ def _salvage(file: Path) -> Salvage:
 def _is_older(connection: sqlite3.Connection) -> bool:
     """Return whether the format of a database had no digests yet."""
     try:
-        return bool(stored_version(connection) == WITHOUT_DIGESTS)
+        return stored_version(connection) == WITHOUT_DIGESTS
     except UNREADABLE:
         return False
 
@@ -174,16 +174,16 @@ def _read_plan(
 def _read_lanes(
     connection: sqlite3.Connection, tables: set[str], digests: dict[str, bytes] | None, salvage: Salvage
 ) -> None:
-    numbers = (
-        {n for (n,) in _rows(connection, "SELECT lane FROM lanes ORDER BY lane")}
-        if "lanes" in tables
-        else set()
-    )
+    query = "SELECT lane FROM lanes ORDER BY lane"
+    numbers = {number for (number,) in _rows(connection, query)} if "lanes" in tables else set()
     numbers |= {int(name) for name in digests or () if str(name).isdecimal()}
+    readable = {"lanes", *CHILDREN} <= tables
     gone = []
     for number in sorted(numbers):
         limit_work(connection)
         try:
+            if not readable:
+                raise Mismatch("a table is missing")
             salvage.lanes.append(read_lane(connection, number, sealed=digests is not None))
         except UNREADABLE:
             gone.append(number)

@@ -6,15 +6,16 @@ import hashlib
 import math
 import sqlite3
 from collections.abc import Mapping, Sequence
-from itertools import chain
 from types import NoneType
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 
+from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome, PlannedLane
 
+EMPTY: Array = np.empty(0)
 CHILDREN = ("steps", "evaluations", "health")
 """The tables with the measurements of lanes."""
 OPTIONAL = ("held_out_loss", "grad_norm", "momentum", "skipped")
@@ -31,13 +32,15 @@ class Mismatch(ValueError):  # noqa: N818 - the name says what is wrong
     """What a database holds is not what lrfind writes; the text is the end of a sentence."""
 
 
-def digest(*values: object) -> bytes:
-    """Return a short digest of plain values.
+def digest(*values: object, numbers: Array = EMPTY) -> bytes:
+    """Return a short digest of plain values, and of an array of numbers.
 
     >>> digest("planned", "3") == digest("planned", "3") != digest("planned", "2")
     True
     """
-    return hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    text = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16)
+    text.update(np.ascontiguousarray(numbers).data)
+    return text.digest()
 
 
 class LaneRows(NamedTuple):
@@ -91,22 +94,28 @@ def insert_lane(connection: sqlite3.Connection, result: LaneResult) -> None:
 
 def lane_digest(connection: sqlite3.Connection, lane: int) -> bytes:
     """Return the digest of a lane as it is stored."""
-    return _digest(_select(connection, lane))
+    rows = _select(connection, lane)
+    return _digest(rows, _table(rows.steps))
 
 
-def _digest(rows: LaneRows) -> bytes:
-    return digest(rows.lane, _table(rows.steps).tobytes(), rows.evaluations, rows.health)
+def _digest(rows: LaneRows, table: Array) -> bytes:
+    return digest(rows.lane, rows.evaluations, rows.health, numbers=table)
 
 
-def _table(steps: Sequence[tuple[Any, ...]]) -> Any:
-    """Return the number and the columns of each step (T, 1 + columns); NULL becomes NaN.
+def _table(steps: Sequence[tuple[Any, ...]]) -> Array:
+    """Return the number and the columns of all steps (1 + columns, T); NULL becomes NaN.
 
     Raises:
         Mismatch: if there is anything but numbers in them.
     """
-    if not set(map(type, chain.from_iterable(steps))) <= {int, float, NoneType}:
-        raise Mismatch("a step holds something that is not a number")
-    return np.array(steps, dtype=np.float64).reshape(len(steps), 1 + len(COLUMNS))
+    table = np.full((1 + len(COLUMNS), len(steps)), np.nan)
+    for row, values in enumerate(zip(*steps, strict=True)):
+        types = set(map(type, values))
+        if not types <= {int, float, NoneType}:
+            raise Mismatch("a step holds something that is not a number")
+        if types != {NoneType}:
+            table[row] = values
+    return table
 
 
 def read_lane(connection: sqlite3.Connection, lane: int, *, sealed: bool) -> LaneResult:
@@ -121,11 +130,12 @@ def read_lane(connection: sqlite3.Connection, lane: int, *, sealed: bool) -> Lan
         Mismatch: if it is not what lrfind wrote.
     """
     rows = _select(connection, lane)
+    table = _table(rows.steps)
     if sealed:
         query = "SELECT digest FROM digests WHERE part = 'lane' AND name = ?"
-        if connection.execute(query, (str(lane),)).fetchone() != (_digest(rows),):
+        if connection.execute(query, (str(lane),)).fetchone() != (_digest(rows, table),):
             raise Mismatch(f"lane {lane} is not what lrfind wrote")
-    return _lane(rows)
+    return _lane(rows, table)
 
 
 def planned_lane(row: tuple[Any, ...], digests: Mapping[str, bytes] | None) -> PlannedLane:
@@ -146,16 +156,15 @@ def _check(row: Sequence[Any], types: Sequence[Any], what: str) -> None:
         raise Mismatch(f"{what} holds a value of the wrong type")
 
 
-def _lane(rows: LaneRows) -> LaneResult:
+def _lane(rows: LaneRows, table: Array) -> LaneResult:
     lane, seed, planned, peak, outcome, rung, seconds, error, variant = rows.lane
     what = f"lane {str(lane)[:40]}"
     _check(rows.lane, LANE_TYPES, what)
-    table = _table(rows.steps)
-    number, columns = table[:, 0], table[:, 1:]
+    number, columns = table[0], dict(zip(COLUMNS, table[1:], strict=True))
     length = len(rows.steps)
     if outcome not in get_args(Outcome) or min(lane, seed, planned - length) < 0 or not peak >= 0:
         raise Mismatch(f"{what} has an outcome, a seed, an lr or a length that no lane has")
-    if not np.array_equal(number, np.arange(length)) or not (columns[:, 0] >= 0).all():
+    if not np.array_equal(number, np.arange(length)) or not (columns["lr"] >= 0).all():
         raise Mismatch(f"{what} has a step that is missing, or an lr that is not a number or is negative")
     for row in rows.evaluations:
         _check(row, EVALUATION_TYPES, f"an evaluation of {what}")
@@ -166,18 +175,14 @@ def _lane(rows: LaneRows) -> LaneResult:
     if any(not 0 <= row[0] < length for row in rows.health):
         raise Mismatch(f"{what} has a look at a step that it did not take")
 
-    def optional(name: str) -> Any:
-        column = 1 + COLUMNS.index(name)
-        return columns[:, column - 1] if any(step[column] is not None for step in rows.steps) else None
-
     return LaneResult(
         lane=lane,
         seed=seed,
         planned=planned,
         peak=peak,
         outcome=cast(Outcome, outcome),
-        lr=columns[:, 0],
-        loss=columns[:, 1],
+        lr=columns["lr"],
+        loss=columns["loss"],
         evaluations=tuple(
             Evaluation(step, math.nan if val_loss is None else val_loss, metric)
             for step, val_loss, metric in rows.evaluations
@@ -190,5 +195,5 @@ def _lane(rows: LaneRows) -> LaneResult:
             LayerHealth(step, layer, size, bool(trained), bool(matrix), *measured)
             for step, layer, size, trained, matrix, *measured in rows.health
         ),
-        **{name: optional(name) for name in OPTIONAL},
+        **{name: None if np.isnan(columns[name]).all() else columns[name] for name in OPTIONAL},
     )

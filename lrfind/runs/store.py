@@ -297,11 +297,9 @@ class Run:
             UsageError: if another process has locked the run; the message says which one.
         """
         with self._locked(), self._database.kept_open(writing=True):
-            self._database.upgrade()
-            facts = self.facts()
-            older = facts.command in KINDS and not facts.variants  # it may be of a format without variants
-            variants = variants_fact(self.experiment, facts.command) if older else facts.variants
-            self.keep_facts(holder=_this_process(), variants=variants)
+            if self._database.upgrade():
+                self.keep_facts(variants=variants_fact(self.experiment, self.facts().command))
+            self.keep_facts(holder=_this_process())
             yield
 
     @contextmanager

@@ -219,16 +219,16 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
         list(map(str, call)), capture_output=True, text=True, env=os.environ | {"SIGNAL": "1"}
     )
     assert done.returncode == code, done.stderr
-    assert (
-        f"After an interruption, run `lrfind resume run --import-root {Path.cwd()}` to continue."
-        in done.stderr
-    )
+    assert f"run `lrfind resume run --import-root {Path.cwd()}` to continue." in done.stderr
     assert "Traceback" not in done.stderr
     assert lrfind("status", "run") == 0
     assert "grid of tiny, unfinished" in lrfind.out
     assert "lanes: 3 of 6" in lrfind.out
-    assert lrfind("resume", "run") == 2  # the import path is not kept
-    assert f"no module '{name}' on the import path" in lrfind.err
+    assert lrfind("resume", "run") == 2  # the run directory may be somebody else's
+    assert (
+        f"code that is not part of lrfind: {name}:loss. If you trust it, run `lrfind resume run --imp"
+        in lrfind.err
+    )
     assert lrfind("resume", "run", "--import-root", ".") == 0
     assert lrfind("grid", config, "--out", "calm", "--lrs", "1e-3,1e-2,0.1", *QUICK, *own) == 0
     assert Path("run/steps.csv").read_text() == Path("calm/steps.csv").read_text()
