@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lrfind.config.registry import load
 from lrfind.errors import UsageError
+from lrfind.runs.files import storing
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.health import health_figures
@@ -21,7 +22,8 @@ def plot_run(result: RunResult) -> list[Path]:
     """Draw a run into its directory, each plot as PNG and SVG; return the paths of the PNGs."""
     figures = load(result.kind.figures)(result) | health_figures(result)
     for stem, figure in figures.items():
-        _save_whole(figure, result.path / stem)
+        with storing(result.path / f"{stem}.png"):
+            _save_whole(figure, result.path / stem)
     return [result.path / f"{stem}.png" for stem in figures]
 
 
