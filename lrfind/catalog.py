@@ -383,6 +383,7 @@ COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
     "runs": "lrfind.cli.runs:runs",
     "plot": "lrfind.cli.runs:plot",
     "export": "lrfind.cli.runs:export",
+    "repair": "lrfind.cli.runs:repair",
     "check": "lrfind.cli.config:check",
     "schema": "lrfind.cli.config:schema",
     "init": "lrfind.cli.config:init",

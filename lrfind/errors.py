@@ -20,6 +20,23 @@ class UsageError(LrfindError):
     exit_code = 2
 
 
+class StorageError(LrfindError, OSError):
+    """A file of a run could not be written or read: the disk is full, the directory is gone, or the like.
+
+    What was stored before is kept, so that the run can be resumed when the cause is mended.
+
+    Args:
+        message: what happened, where, and what to do.
+        number: the number of the system's error, one of the module `errno`; None if it is not known.
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, number: int | None = None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+
 class NoGradient(UsageError):  # noqa: N818 - the name says what is missing
     """The loss does not depend on anything that could be trained."""
 

@@ -9,7 +9,7 @@ import click
 from lrfind.catalog import KINDS
 from lrfind.cli.options import note, print_json
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped
+from lrfind.errors import LrfindError, Stopped, StorageError
 
 if TYPE_CHECKING:
     from lrfind.runs.result import RunResult
@@ -20,9 +20,13 @@ def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     try:
         return complete(run, as_json=as_json, quiet=quiet, snippet=snippet)
+    except StorageError:  # what was measured can be continued, and the directory may be gone
+        raise
     except LrfindError:
         run.discard_if_empty()
         raise
+    finally:
+        run.release()
 
 
 def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
@@ -38,23 +42,24 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         The exit code.
     """
     from lrfind.analysis.sweep_verdicts import FLAWS
-    from lrfind.runs.summary import read_result
+    from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
     result = read_result(run) if run.concluded else _conclude(run, quiet)
-    lines = snippet_of(result.experiment, result.summary) if snippet else None
-    if as_json:
-        print_json(result.summary if lines is None else result.summary | {"snippet": lines})
-    else:
-        plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
-        use = ""
-        sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
-        if result.kind.recommends and sound:
-            use = f"\n  use it: `lrfind train --from {run.path}`"
-        click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
-        if lines is not None:
-            click.echo(f"\n{lines}")
-    return exit_code(result)
+    with content_of(run):
+        lines = snippet_of(result.experiment, result.summary) if snippet else None
+        if as_json:
+            print_json(result.summary if lines is None else result.summary | {"snippet": lines})
+        else:
+            plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
+            use = ""
+            sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
+            if result.kind.recommends and sound:
+                use = f"\n  use it: `lrfind train --from {run.path}`"
+            click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
+            if lines is not None:
+                click.echo(f"\n{lines}")
+        return exit_code(result)
 
 
 def _conclude(run: Run, quiet: bool) -> RunResult:
@@ -63,14 +68,14 @@ def _conclude(run: Run, quiet: bool) -> RunResult:
     from lrfind.views.plots.runs import plot_run
 
     try:
-        with run.held(), progress(run.path, quiet=quiet) as observer:
+        with run.held(), progress(run.resume_command, run.path, quiet=quiet) as observer:
             result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
             plot_run(result)
             run.keep_facts(concluded=True)
             return result
     except (KeyboardInterrupt, Stopped):
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
-        note(f"{kept} in {run.path}. Run `lrfind resume {run.path}` to continue.")
+        note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")
         raise
 
 

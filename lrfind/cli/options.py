@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.config.document import Override
+from lrfind.config.registry import folder_of, import_root, set_import_root
+from lrfind.errors import UsageError, listed
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -32,15 +34,10 @@ out_option = click.option(
 import_root_option = click.option(
     "--import-root",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    callback=lambda ctx, parameter, value: _extend_import_path(value),
+    callback=lambda ctx, parameter, value: set_import_root(value),
     expose_value=False,
     help="The folder that holds your own modules, for names like pkg.module:attr.",
 )
-
-
-def _extend_import_path(folder: Path | None) -> None:
-    if folder is not None:
-        sys.path.insert(0, str(folder.resolve()))
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,6 +68,37 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
     if not quiet and config is None:
         note(f"config: {path}, {why}")
     return experiment, text
+
+
+def refuse_unasked_imports(
+    experiment: Experiment, run: Path, root: str | None, command: Sequence[str]
+) -> None:
+    """Refuse to import code of a user that only a run directory names, unless --import-root was given.
+
+    A run directory may come from somebody else, and an import path in it can name any function of any
+    package. So the consent is never read from the directory: the command says it.
+
+    Args:
+        experiment: the experiment of the run.
+        run: the run directory.
+        root: the folder that the run was started with, as it says.
+        command: the command without --import-root.
+
+    Raises:
+        UsageError: if there is no consent; the message names what would be imported, and the whole command.
+    """
+    from lrfind.config.experiment import own_names
+
+    names = own_names(experiment)
+    if not names or import_root() is not None:
+        return
+    where = f"the run says that {root} is the folder of this code" if root else "name the folder of this code"
+    folder = root or str(folder_of(names[0]) or "DIR")
+    line = shlex.join(["lrfind", *command, "--import-root", folder])
+    raise UsageError(
+        f"the run '{run}' imports and runs code that is not part of lrfind: {listed(names)}. If you trust it,"
+        f" run `{line}` ({where})."
+    )
 
 
 def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:

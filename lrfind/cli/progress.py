@@ -20,8 +20,8 @@ from lrfind.views.text.sweep import cost_text, mode_text
 class _Terminal(Observer):
     """Shows progress on stderr, and says once where the run is and how to continue it."""
 
-    def __init__(self, path: Path, watch_for: WatchFor) -> None:
-        self._path, self._watch_for, self._introduced = path, watch_for, False
+    def __init__(self, resume: str, path: Path, watch_for: WatchFor) -> None:
+        self._resume, self._path, self._watch_for, self._introduced = resume, path, watch_for, False
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Print the expected cost of a sweep, and how its lanes run."""
@@ -34,19 +34,19 @@ class _Terminal(Observer):
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""
         if not self._introduced:
-            resume = f"`lrfind resume {self._path}`"
-            click.echo(f"run: {self._path}. After an interruption, run {resume} to continue.", err=True)
+            resume = f"After an interruption, run `{self._resume}` to continue."
+            click.echo(f"run: {self._path}. {resume}", err=True)
         self._introduced = True
         return self._watch_for(lanes, steps)
 
 
 @contextmanager
-def progress(path: Path, *, quiet: bool) -> Iterator[Observer]:
-    """Yield an observer that shows the progress of the run in a directory."""
+def progress(resume: str, path: Path, *, quiet: bool) -> Iterator[Observer]:
+    """Yield an observer that shows the progress of the run in a directory, and the command to resume it."""
     if quiet:
         yield Observer()
     elif sys.stderr.isatty():
         with progress_bar() as watch_for:
-            yield _Terminal(path, watch_for)
+            yield _Terminal(resume, path, watch_for)
     else:
-        yield _Terminal(path, progress_lines)
+        yield _Terminal(resume, path, progress_lines)

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.execute import complete
-from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
-from lrfind.errors import LrfindError, UsageError, counted, in_one_line
+from lrfind.cli.options import (
+    import_root_option,
+    json_option,
+    note,
+    print_json,
+    quiet_option,
+    refuse_unasked_imports,
+)
+from lrfind.config.registry import load
+from lrfind.errors import LrfindError, UsageError, counted
 
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
@@ -26,10 +34,19 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 def resume(path: Path, as_json: bool, quiet: bool) -> int:
     """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
+    from lrfind.runs.summary import content_of, read_result
 
     run = Run.open(path)
-    _refuse_changed_config(run)
-    return complete(run, as_json=as_json, quiet=quiet)
+    if run.concluded:
+        _refuse_changed_config(run)
+        return complete(run, as_json=as_json, quiet=quiet)
+    refuse_unasked_imports(run.experiment, path, run.facts().import_root, ["resume", str(path)])
+    result = read_result(run)  # damage must show before hours of training, not after them
+    with content_of(run):
+        load(result.kind.text)(result.summary)
+    with run.held():
+        _refuse_changed_config(run)
+        return complete(run, as_json=as_json, quiet=quiet)
 
 
 def _refuse_changed_config(run: Run) -> None:
@@ -37,7 +54,7 @@ def _refuse_changed_config(run: Run) -> None:
     facts = run.facts()
     for name, kept in (("config.yaml", facts.config), ("resolved.yaml", facts.resolved)):
         file = run.path / name
-        if not file.is_file():
+        if not file.is_file() or file.is_symlink():
             run.write(name, kept)
         elif (now := file.read_text(encoding="utf-8", errors="replace")) != kept:
             lines = difflib.unified_diff(
@@ -57,15 +74,18 @@ def _refuse_changed_config(run: Run) -> None:
 def status(path: Path, as_json: bool, quiet: bool) -> int:
     """Show how far a run is, and whether a process is running it."""
     from lrfind.runs.store import Run
+    from lrfind.runs.summary import content_of
     from lrfind.runs.summary import status as status_of
 
-    run_status = status_of(Run.open(path))
-    if as_json:
-        print_json(run_status)
-    else:
-        from lrfind.views.text.runs import status_text
+    run = Run.open(path)
+    run_status = status_of(run)
+    with content_of(run):
+        if as_json:
+            print_json(run_status)
+        else:
+            from lrfind.views.text.runs import status_text
 
-        click.echo(status_text(run_status))
+            click.echo(status_text(run_status))
     return 0
 
 
@@ -74,27 +94,34 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
 @json_option
 @quiet_option
 def runs(folder: Path, as_json: bool, quiet: bool) -> int:
-    """List the runs in a directory (runs, unless DIR is given) and the answer of each."""
-    from lrfind.runs.store import find_runs
+    """List the runs in a directory (runs, unless DIR is given) and the answer of each.
+
+    A run that cannot be read is left out, with the reason.
+    """
+    from lrfind.runs.summary import content_of, find_runs
     from lrfind.runs.summary import status as status_of
+    from lrfind.views.text.runs import runs_text
 
     readable, unreadable = find_runs(folder)
     statuses = []
     for run in readable:
         try:
-            statuses.append(status_of(run))
-        except LrfindError as error:
-            unreadable.append(f"'{run.path}': {in_one_line(error)}")
+            run_status = status_of(run)
+            with content_of(run):
+                runs_text([run_status])  # what cannot be printed must not hide the others
+            statuses.append(run_status)
+        except (LrfindError, OSError) as error:
+            unreadable.append(str(error))
     for reason in unreadable:
         note(f"left out: {reason}")
     if as_json:
         print_json(statuses)
-    elif not statuses:
-        click.echo(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
-    else:
-        from lrfind.views.text.runs import runs_text
-
+    elif statuses:
         click.echo(runs_text(statuses))
+    elif unreadable:
+        raise UsageError(f"none of the {counted(len(unreadable), 'run')} in '{folder}' can be read.")
+    else:
+        click.echo(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
     return 0
 
 
@@ -109,12 +136,14 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     """Draw a run again into its directory, or draw several runs in one plot."""
     from lrfind.runs.store import Run
-    from lrfind.runs.summary import read_result
+    from lrfind.runs.summary import content_of, read_result
     from lrfind.views.plots.runs import plot_overlay, plot_run
 
-    results = [read_result(Run.open(path)) for path in paths]
+    runs = [Run.open(path) for path in paths]
+    results = [read_result(run) for run in runs]
     if len(results) == 1 and out is None:
-        written = plot_run(results[0])
+        with content_of(runs[0]):
+            written = plot_run(results[0])
     else:
         written = plot_overlay(results, out or Path("overlay.png"))
     for file in written:
@@ -139,4 +168,28 @@ def export(path: Path, file: Path, quiet: bool) -> int:
 
     trials = export_study(Run.open(path), file)
     click.echo(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
+    return 0
+
+
+@click.command()
+@run_argument
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The run directory to write; it must be new or empty.",
+)
+@quiet_option
+def repair(path: Path, out: Path, quiet: bool) -> int:
+    """Save what is whole in a damaged run, as a new run, which `lrfind resume` completes.
+
+    The damaged run is not changed.
+    """
+    from lrfind.runs.repair import repair as repair_run
+
+    run, lost = repair_run(path, out)
+    for what in lost:
+        click.echo(f"lost: {what}")
+    lanes = counted(len(run.outcomes()), "lane")
+    click.echo(f"wrote {out}: {lanes}; next: {run.resume_command}")
     return 0

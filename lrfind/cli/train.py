@@ -16,6 +16,7 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     quiet_option,
+    refuse_unasked_imports,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -113,6 +114,7 @@ def _with_answer(
     result = read_result(Run.open(source))
     answered = answered_experiment(result)
     if config is None:
+        refuse_unasked_imports(answered, source, result.facts.import_root, ["train", "--from", str(source)])
         text, origin = dump(answered), f"{source} (its config)"
         experiment = check(text, typed, origin)
     else:

@@ -166,6 +166,37 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
     return experiment
 
 
+def restored(text: str, source: str) -> Experiment:
+    """Return an experiment from the YAML that `dump` wrote. No name is looked up, and nothing is imported.
+
+    Args:
+        text: the YAML.
+        source: the name of the text in messages.
+
+    Raises:
+        ConfigError: if it is not the YAML of an experiment.
+    """
+    document = parse(text, source)
+    try:
+        if not document.mistakes:
+            return Experiment.model_validate(document.value)
+    except ValidationError as error:
+        errors = merge_unions(error.errors(), Experiment, document.value)
+        document.mistakes += [mistake_at(document, details, Experiment) for details in errors]
+    raise ConfigError(document.mistakes)
+
+
+def own_names(experiment: Experiment) -> list[str]:
+    """Return the names in an experiment that are import paths of code which is not lrfind's."""
+    from lrfind.config.shapes import named_in  # it imports numpy, which takes its time
+
+    parts = [experiment.model, experiment.data, experiment.optimizer, *experiment.compare.optimizers]
+    schedules = (experiment.training.schedule, *experiment.compare.schedules)
+    names = [part.name for part in (*parts, *(part for schedule in schedules for part in named_in(schedule)))]
+    names.append("" if experiment.loss is None else experiment.loss.path)
+    return [name for name in dict.fromkeys(names) if ":" in name]
+
+
 def _schedule_mistakes(document: Document, known: Sequence[Mistake]) -> Iterator[Mistake]:
     """Yield a mistake for each schedule that no training of this config can have.
 

@@ -13,6 +13,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,6 +36,33 @@ def import_path(section: str, name: str) -> str:
             f"{unknown(section, name, CATALOGS[section])} For your own code give pkg.module:attr."
         )
     return CATALOGS[section][name]
+
+
+_roots: list[Path] = []  # the last --import-root; none if the command had none
+
+
+def set_import_root(folder: Path | None) -> None:
+    """Let names like pkg.module:attr find the modules in a folder, until another one is set."""
+    _roots[:] = [] if folder is None else [folder.resolve()]
+    if folder is not None and str(folder.resolve()) not in _installed():
+        sys.path.insert(0, str(folder.resolve()))
+
+
+def import_root() -> str | None:
+    """Return the folder of the user's own modules that this command was given; None if there is none."""
+    return str(_roots[0]) if _roots else None
+
+
+def _installed() -> set[str]:
+    """Return the folders of installed packages, which keep their place on the import path."""
+    return {str(Path(folder).resolve()) for folder in sysconfig.get_paths().values()}
+
+
+def folder_of(path: str) -> Path | None:
+    """Return the folder from which "pkg.module:attr" would be imported now; None if there is no such file."""
+    package = path.partition(":")[0].partition(".")[0]
+    source = _source_file(package)
+    return None if source is None else source.parents[1 if source.name == "__init__.py" else 0]
 
 
 def resolve(path: str) -> Any:

@@ -306,7 +306,8 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -
     lrs = verified_lrs(verified, section.verify_beyond)
     run.keep_facts(verified=lrs[1])
     # The lanes that have not settled yet.
-    first = sum(lane.variant != VERIFY for lane in record.lanes)
+    assert facts.planned is not None
+    first = facts.planned - len(lrs) * section.verify_seeds
     planned = planned_lanes({VERIFY: lrs}, experiment.seed, section.verify_seeds, first)
     settled = {lane.lane for lane in record.lanes if lane.outcome in SETTLED}
     lanes = [lane.shaped(shape) for lane in planned if lane.lane not in settled]

@@ -68,16 +68,24 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], obs
 
 
 def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
-    """Return the planned lanes that have not settled; if there are none, plan a new round and return it."""
-    plan, outcomes = run.plan(), run.outcomes()
-    pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
-    if pending:
-        return pending
+    """Return the planned lanes that have not settled; if there are none, plan new rounds until there are.
+
+    A repaired run may have lanes without a plan. Its rounds are planned again, each from the results that
+    were known when it was planned first, so that they are the same.
+    """
+    outcomes = run.outcomes()
     rounds = rounds_of(run.experiment, run.facts().command)
-    if plan:
-        lanes = rounds.next(plan, run.lanes())
-    else:
-        lanes = rounds.first({v.name: v.experiment.optimizer.lr for v in variants})
-    done = [*plan, *lanes]
-    run.add_plan(lanes, rounds.lanes_in_all(done) if lanes else len(done))
-    return lanes
+    while True:
+        plan = run.plan()
+        pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]
+        if pending:
+            return pending
+        known = {lane.lane for lane in plan}
+        if plan:
+            lanes = rounds.next(plan, [lane for lane in run.lanes() if lane.lane in known])
+        else:
+            lanes = rounds.first({v.name: v.experiment.optimizer.lr for v in variants})
+        done = [*plan, *lanes]
+        run.add_plan(lanes, rounds.lanes_in_all(done) if lanes else len(done))
+        if not lanes:
+            return []

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import json
-import math
+import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-
-from lrfind.analysis.health import LayerHealth
-from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome, PlannedLane
+from lrfind import __version__
+from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
+from lrfind.errors import UsageError, listed
+from lrfind.runs.connection import Connections, DamagedRun, Value, explained
+from lrfind.runs.facts import FACT_NAMES, Facts, fact_value, facts_of
+from lrfind.runs.files import new_file
+from lrfind.runs.rows import Mismatch, digest, insert_lane, lane_digest, planned_lane, read_lane
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -41,149 +44,115 @@ CREATE TABLE health (
     dead_share REAL, clipped_share REAL, PRIMARY KEY (lane, place)
 ) WITHOUT ROWID;
 """
-NOT_AN_LR = "SELECT COUNT(*) FROM steps WHERE typeof(lr) != 'real' OR NOT lr >= 0"
-VERSION = 5
-OPTIONAL = ("held_out_loss", "grad_norm", "momentum", "skipped")
-"""The columns of a step that only some runs have."""
+DIGESTS = """
+CREATE TABLE digests (
+    part TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (part, name)
+) WITHOUT ROWID
+"""
+"""What format 6 added: a digest of each fact, planned lane and lane, so that a flipped bit is noticed."""
+VERSION = 6
+WITHOUT_DIGESTS = 5
+READABLE = (WITHOUT_DIGESTS, VERSION)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """All that is known of a run, except for its lanes. Facts that are not known yet are None or empty.
-
-    Attributes:
-        version: the version of the format of the database.
-        command: the command that made the run, a key of `catalog.KINDS`.
-        config: the text of the config, as given.
-        overrides: the overrides of the config, as the user typed them.
-        resolved: the YAML of the experiment, with every default and override.
-        environment: versions, device and threads.
-        data: the facts of the data (see `problem.data.Stream.facts`).
-        notes: events of the run that its reader should know, in sentences.
-        metric: the name of the task's metric on the validation split.
-        modes: how lanes run, one row for each problem (see `training.mode.Mode`).
-        threads: the number of torch's threads in a final training.
-        planned: the number of lanes that the run will have in all, as far as is known.
-        stability_edge: `lr` and `reason` of the edge that a range test measured by bisection.
-        planned_training: the training for which `find` looks for a rate.
-        probing: the result of probing: `answer`, `probes` and `cost`. It never changes, even if a later
-            version of the method would give another answer.
-        verified: the rate that whole trainings verify.
-        holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
-        concluded: whether everything is done, tables and plots too.
-    """
-
-    version: int
-    command: str = ""
-    config: str = ""
-    overrides: Sequence[str] = ()
-    resolved: str = ""
-    environment: Mapping[str, Any] | None = None
-    data: Mapping[str, Any] | None = None
-    notes: Sequence[str] = ()
-    metric: str | None = None
-    modes: Sequence[Mapping[str, Any]] = ()
-    threads: int | None = None
-    planned: int | None = None
-    stability_edge: Mapping[str, Any] | None = None
-    planned_training: Mapping[str, Any] | None = None
-    probing: Mapping[str, Any] | None = None
-    verified: float | None = None
-    holder: Mapping[str, Any] = field(
-        default_factory=lambda: {"pid": "unknown", "host": "unknown", "since": "unknown"}
-    )
-    concluded: bool = False
+LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
+PLAN = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
+STORE_DIGEST = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"
 
 
-FACT_NAMES = frozenset(column.name for column in fields(Facts))
-STORE_FACT = "INSERT OR REPLACE INTO facts VALUES (?, ?)"
+class OtherFormat(UsageError):  # noqa: N818 - the name says what is wrong
+    """The database has a format that this version of lrfind does not read; the text ends a sentence."""
+
+    def __init__(self, version: int, writer: str) -> None:
+        age = "a newer" if version > VERSION else "an older"
+        by = f"lrfind {writer}" if writer else f"{age} version of lrfind"
+        super().__init__(
+            f"was written by {by} (format {version}); this is lrfind {__version__}, which reads the"
+            f" formats {listed(READABLE)}. Read it with that version, or run its config.yaml again."
+        )
 
 
-class Database:
+class Database(Connections):
     """The SQLite file of a run. Every write is one transaction.
-
-    Each call opens the file by itself, except inside `kept_open`, where all calls share one connection.
 
     Args:
         path: the file.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._shared: sqlite3.Connection | None = None
-
     @classmethod
     def create(cls, draft: Path, facts: Mapping[str, Any]) -> None:
         """Write a new database with these facts; the caller puts the file in its place."""
-        rows = [(name, json.dumps(value)) for name, value in {"version": VERSION, **facts}.items()]
-        with closing(sqlite3.connect(draft)) as connection, connection:
-            connection.executescript(SCHEMA)
-            connection.executemany("INSERT INTO facts VALUES (?, ?)", rows)
-
-    @contextmanager
-    def kept_open(self) -> Iterator[None]:
-        """Share one connection among all calls inside the block, also among those in nested blocks."""
-        if self._shared is not None:
-            yield
-            return
-        with closing(sqlite3.connect(self.path)) as self._shared:
-            try:
-                yield
-            finally:
-                self._shared = None
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        """Make one transaction; a full disk is an OSError here, as it is everywhere else."""
+        os.close(new_file(draft))
         try:
-            if self._shared is not None:
-                with self._shared:
-                    yield self._shared
-            else:
-                with closing(sqlite3.connect(self.path)) as connection, connection:
-                    yield connection
-        except sqlite3.OperationalError as error:
-            if "full" not in str(error):
-                raise
-            raise OSError(errno.ENOSPC, str(error), str(self.path)) from error
+            with closing(sqlite3.connect(draft)) as connection, connection:
+                connection.executescript(f"{SCHEMA}{DIGESTS};")
+                _keep_facts(connection, {"version": VERSION, "written_by": __version__, **facts})
+        except sqlite3.Error as error:
+            raise explained(error, draft, writing=True) from error
 
     def verify(self) -> None:
-        """Check that all tables are there, and that every lr is a number that is not negative.
+        """Check that the file is whole, and that it holds the tables of its format and nothing else.
 
         Raises:
-            sqlite3.OperationalError: if a table is missing.
-            ValueError: if an lr is wrong.
+            OtherFormat: if another version of lrfind wrote it.
+            DamagedRun: if it is damaged.
         """
-        with self._transaction() as connection:
-            for table in ("plan", "lanes", "evaluations", "steps", "health"):
-                connection.execute(f"SELECT 1 FROM {table} LIMIT 1")
-            (bad,) = connection.execute(NOT_AN_LR).fetchone()
-        if bad:
-            raise ValueError("it holds an lr that is not a number or is negative")
+
+        def check(connection: sqlite3.Connection) -> None:
+            layout = {*connection.execute(LAYOUT).fetchall()}
+            if ("table", "facts") not in {(kind, name) for kind, name, _ in layout}:
+                raise Mismatch("it has no table of facts")
+            version = stored_version(connection)
+            if version not in READABLE:
+                if layout == _layout(VERSION):
+                    _compare_version(connection)
+                raise OtherFormat(version, _writer(connection))
+            surprises = layout ^ _layout(version)
+            if surprises:
+                names = listed(sorted({str(name) for _, name, _ in surprises}))
+                raise Mismatch(f"its tables are not those that lrfind made: see {names[:200]}")
+            (report,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if report != "ok":
+                raise Mismatch(" ".join(str(report).split()))
+
+        self._whole(check)
 
     def keep_facts(self, **facts: Any) -> None:
         """Store facts as JSON, all in one transaction; a fact that was stored before is replaced."""
-        rows = _fact_rows(facts)
-        with self._transaction() as connection:
-            connection.executemany(STORE_FACT, rows)
+        self.write(lambda connection: _keep_facts(connection, facts))
 
     def facts(self) -> Facts:
         """Return what is known of the run besides its lanes."""
-        with self._transaction() as connection:
-            rows = connection.execute("SELECT name, value FROM facts").fetchall()
-        return Facts(**{name: json.loads(value) for name, value in rows})
+
+        def read(connection: sqlite3.Connection) -> Facts:
+            stored = connection.execute("SELECT name, value FROM facts").fetchall()
+            digests = stored_digests(connection, "fact")
+            if digests is not None and digests.keys() != {name for name, _ in stored}:
+                raise Mismatch("a fact is missing")
+            return facts_of({name: fact_value(name, text, digests) for name, text in stored})
+
+        return self._whole(read)
 
     def add_plan(self, lanes: Sequence[PlannedLane], planned: int) -> None:
         """Store lanes before they run, and how many lanes the run will have in all, as far as is known."""
-        with self._transaction() as connection:
+
+        def add(connection: sqlite3.Connection) -> None:
             connection.executemany("INSERT INTO plan VALUES (?, ?, ?, ?)", lanes)
-            connection.executemany(STORE_FACT, _fact_rows({"planned": planned}))
+            _keep_plan_digests(connection)
+            _keep_facts(connection, {"planned": planned})
+
+        self.write(add)
 
     def plan(self) -> list[PlannedLane]:
         """Return the planned lanes, in the order of their numbers."""
-        with self._transaction() as connection:
-            rows = connection.execute("SELECT lane, seed, lr, variant FROM plan ORDER BY lane").fetchall()
-        return [PlannedLane(*row) for row in rows]
+
+        def read(connection: sqlite3.Connection) -> list[PlannedLane]:
+            rows, digests = connection.execute(PLAN).fetchall(), stored_digests(connection, "plan")
+            if digests is not None and digests.keys() != {str(row[0]) for row in rows}:
+                raise Mismatch("a planned lane is missing")
+            return [planned_lane(row, digests) for row in rows]
+
+        return self._whole(read)
 
     def add_lanes(self, results: Sequence[LaneResult], **facts: Any) -> None:
         """Store lanes with all their steps, and facts, in one transaction.
@@ -193,98 +162,134 @@ class Database:
         Raises:
             sqlite3.IntegrityError: if one of the lanes has settled before.
         """
-        rows = _fact_rows(facts)
-        with self._transaction() as connection:
+
+        def add(connection: sqlite3.Connection) -> None:
             for result in results:
-                _forget_interrupted(connection, result.lane)
-                _insert(connection, result)
-            connection.executemany(STORE_FACT, rows)
+                query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
+                connection.execute(query, (result.lane,))
+                insert_lane(connection, result)
+                _keep_lane_digest(connection, result.lane)
+            _keep_facts(connection, facts)
+
+        self.write(add)
 
     def outcomes(self) -> dict[int, Outcome]:
         """Return the outcomes of the stored lanes: lane number -> outcome."""
-        with self._transaction() as connection:
-            return dict(connection.execute("SELECT lane, outcome FROM lanes ORDER BY lane").fetchall())
+        query = "SELECT lane, outcome FROM lanes ORDER BY lane"
+        return dict(self.read(lambda connection: connection.execute(query).fetchall()))
 
     def lanes(self) -> list[LaneResult]:
-        """Return every stored lane, in the order of the numbers."""
-        with self._transaction() as connection:
-            lanes = connection.execute(
-                "SELECT lane, seed, planned, lr, outcome, rung, seconds, error, variant FROM lanes"
-                " ORDER BY lane"
-            ).fetchall()
-            return [_lane(connection, row) for row in lanes]
+        """Return every stored lane, in the order of the numbers; each is read in a transaction of its own."""
+
+        def read(connection: sqlite3.Connection) -> list[int]:
+            rows = connection.execute("SELECT lane FROM lanes ORDER BY lane").fetchall()
+            digests = stored_digests(connection, "lane")
+            if digests is not None and digests.keys() != {str(lane) for (lane,) in rows}:
+                raise Mismatch("a lane is missing")
+            return [lane for (lane,) in rows]
+
+        with self.kept_open():
+            return [self.lane(number) for number in self._whole(read)]
+
+    def lane(self, number: int) -> LaneResult:
+        """Return one stored lane."""
+        return self._whole(lambda connection: read_lane(connection, number, sealed=has_digests(connection)))
+
+    def upgrade(self) -> bool:
+        """Bring a database of the format before this one to this format; return whether that was needed."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(DIGESTS)
+            stored = connection.execute("SELECT name, value FROM facts").fetchall()
+            _keep_facts(
+                connection, {name: json.loads(value) for name, value in stored} | {"version": VERSION}
+            )
+            _keep_plan_digests(connection)
+            for (lane,) in connection.execute("SELECT lane FROM lanes").fetchall():
+                _keep_lane_digest(connection, lane)
+
+        needed = not self.read(has_digests)
+        if needed:
+            self.write(change)
+        return needed
+
+    def _whole(self, query: Callable[[sqlite3.Connection], Value]) -> Value:
+        """Read like `read`; content that lrfind did not write is damage too."""
+        try:
+            return self.read(query)
+        except (ValueError, TypeError, OverflowError, RecursionError) as error:
+            raise DamagedRun(self.path, str(error)[:300]) from error
 
 
-def _fact_rows(facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return facts as rows of the table: name and JSON. A name that is not in `Facts` is a bug."""
+@cache
+def _layout(version: int) -> frozenset[tuple[str, str, str]]:
+    """Return the type, the name and the SQL of everything in a database of this format."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript(SCHEMA if version == WITHOUT_DIGESTS else f"{SCHEMA}{DIGESTS};")
+        return frozenset(connection.execute(LAYOUT).fetchall())
+
+
+def stored_version(connection: sqlite3.Connection) -> int:
+    """Return the format of a database.
+
+    Raises:
+        Mismatch: if it does not say which it is.
+    """
+    row = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    version = None if row is None else json.loads(row[0])
+    if type(version) is not int:
+        raise Mismatch("it does not say which format it has")
+    return version
+
+
+def _compare_version(connection: sqlite3.Connection) -> None:
+    """Compare the format that a database says it has with its digest: a flipped bit is no other format.
+
+    Raises:
+        Mismatch: if they differ.
+    """
+    (text,) = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    fact_value("version", text, stored_digests(connection, "fact"))
+
+
+def has_digests(connection: sqlite3.Connection) -> bool:
+    """Return whether a database has a format with digests."""
+    return stored_version(connection) != WITHOUT_DIGESTS
+
+
+def _writer(connection: sqlite3.Connection) -> str:
+    """Return the version of lrfind that wrote a database of any format; "" if it does not say so."""
+    with contextlib.suppress(ValueError, TypeError, AttributeError, RecursionError):
+        stored = dict(connection.execute("SELECT name, value FROM facts").fetchall())
+        if "written_by" in stored:
+            return str(json.loads(stored["written_by"]))[:40]
+        return str(json.loads(stored["environment"])["lrfind"])[:40] if "environment" in stored else ""
+    return ""
+
+
+def stored_digests(connection: sqlite3.Connection, part: str) -> dict[str, bytes] | None:
+    """Return the digests of all facts, planned lanes or lanes by name; None in a format without digests."""
+    if not has_digests(connection):
+        return None
+    return dict(connection.execute("SELECT name, digest FROM digests WHERE part = ?", (part,)).fetchall())
+
+
+def _keep_facts(connection: sqlite3.Connection, facts: Mapping[str, Any]) -> None:
+    """Store facts as JSON, with their digests. A name that is not in `Facts` is a bug."""
     unknown = sorted(facts.keys() - FACT_NAMES)
     assert not unknown, f"no such facts: {unknown}"
-    return [(name, json.dumps(value, allow_nan=False)) for name, value in facts.items()]
+    for name, value in facts.items():
+        text = json.dumps(value, allow_nan=False)
+        connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, text))
+        connection.execute(STORE_DIGEST, ("fact", name, digest(name, text)))
 
 
-def _forget_interrupted(connection: sqlite3.Connection, lane: int) -> None:
-    query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
-    if connection.execute(query, (lane,)).rowcount:
-        for table in ("steps", "evaluations", "health"):
-            connection.execute(f"DELETE FROM {table} WHERE lane = ?", (lane,))
+def _keep_plan_digests(connection: sqlite3.Connection) -> None:
+    """Store the digests of the planned lanes that have none yet."""
+    known = stored_digests(connection, "plan") or {}
+    rows = [row for row in connection.execute(PLAN).fetchall() if str(row[0]) not in known]
+    connection.executemany(STORE_DIGEST, [("plan", str(row[0]), digest(*row)) for row in rows])
 
 
-def _insert(connection: sqlite3.Connection, result: LaneResult) -> None:
-    none = [None] * result.lr.size
-    columns = [
-        none if column is None else column.tolist()
-        for column in (result.lr, result.loss, *(getattr(result, name) for name in OPTIONAL))
-    ]
-    steps = zip([result.lane] * result.lr.size, range(result.lr.size), *columns, strict=True)
-    lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
-    connection.execute(
-        "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*lane, result.seconds, result.error, result.variant),
-    )
-    connection.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", steps)
-    evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
-    connection.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
-    looks = [(result.lane, place, *row) for place, row in enumerate(result.health)]
-    marks = ", ".join("?" * (2 + len(LayerHealth._fields)))
-    connection.executemany(f"INSERT INTO health VALUES ({marks})", looks)
-
-
-def _lane(connection: sqlite3.Connection, row: tuple[Any, ...]) -> LaneResult:
-    lane, seed, planned, peak, outcome, rung, seconds, error, variant = row
-    columns = ("lr", "loss", *OPTIONAL)
-    query = f"SELECT {', '.join(columns)} FROM steps WHERE lane = ? ORDER BY step"
-    steps = connection.execute(query, (lane,)).fetchall()
-    table = np.array(steps, dtype=np.float64).reshape(len(steps), len(columns))  # NULL becomes NaN
-
-    query = "SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step"
-    evaluations = [
-        Evaluation(step, math.nan if val_loss is None else val_loss, metric)
-        for step, val_loss, metric in connection.execute(query, (lane,))
-    ]
-
-    query = f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place"
-    health = [
-        LayerHealth(step, layer, size, bool(trained), bool(matrix), *measured)
-        for step, layer, size, trained, matrix, *measured in connection.execute(query, (lane,))
-    ]
-
-    def optional(name: str) -> Any:
-        column = columns.index(name)
-        return table[:, column] if any(step[column] is not None for step in steps) else None
-
-    return LaneResult(
-        lane=lane,
-        seed=seed,
-        planned=planned,
-        peak=peak,
-        outcome=cast(Outcome, outcome),
-        lr=table[:, 0],
-        loss=table[:, 1],
-        evaluations=tuple(evaluations),
-        rung=rung,
-        seconds=seconds,
-        error=error,
-        variant=variant,
-        health=tuple(health),
-        **{name: optional(name) for name in OPTIONAL},
-    )
+def _keep_lane_digest(connection: sqlite3.Connection, lane: int) -> None:
+    connection.execute(STORE_DIGEST, ("lane", str(lane), lane_digest(connection, lane)))

@@ -10,9 +10,10 @@ from typing import Any
 
 from lrfind.analysis.lanes import LaneResult, PlannedLane
 from lrfind.catalog import KINDS, Kind
-from lrfind.config.experiment import Experiment
+from lrfind.config.experiment import Experiment, own_names, restored
 from lrfind.config.variants import Variant, variants_of
-from lrfind.runs.database import Facts
+from lrfind.errors import UsageError
+from lrfind.runs.facts import Facts
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,19 @@ class RunRecord:
 
     @cached_property
     def variants(self) -> list[Variant]:
-        """The variants that the run compares; a single one where it compares nothing."""
+        """The variants that the run compares; a single one where it compares nothing. Nothing is imported.
+
+        Raises:
+            UsageError: if an older version of lrfind made the run, and knowing them would import user's code.
+        """
+        if self.facts.variants:
+            source = str(self.path / "resolved.yaml")
+            return [Variant(name, restored(text, source)) for name, text in self.facts.variants.items()]
+        if self.kind.variants is not None and own_names(self.experiment):
+            raise UsageError(
+                f"'{self.path}' does not say what it compares, because an older version of lrfind made it;"
+                f" `lrfind resume {self.path} --import-root DIR` adds that."
+            )
         return variants_of(self.experiment, self.command)
 
     @property

@@ -10,11 +10,10 @@ summary.json      what --json prints           best.yaml       the config with t
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import os
 import platform
-import sqlite3
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,21 +22,26 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
 from lrfind.catalog import KINDS
-from lrfind.config.experiment import Experiment, check, dump
-from lrfind.errors import UsageError
-from lrfind.runs.database import VERSION, Database, Facts
+from lrfind.config.experiment import Experiment, dump, restored
+from lrfind.errors import LrfindError, UsageError, in_one_line
+from lrfind.runs.connection import DamagedRun
+from lrfind.runs.database import Database, OtherFormat
+from lrfind.runs.facts import Facts, imported_facts, variants_fact
+from lrfind.runs.files import new_directory, write_whole
+from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
 from lrfind.runs.tables import health_frame, lanes_frame, steps_frame
 
 DATABASE = "run.sqlite"
-LOCK = ".lock"
+DRAFT = f".{DATABASE}.part"
 FILES = (
     DATABASE,
-    LOCK,
+    DRAFT,
+    f"{DATABASE}-wal",
+    f"{DATABASE}-shm",
+    f"{DATABASE}-journal",
     "config.yaml",
     "resolved.yaml",
     "environment.json",
@@ -45,7 +49,9 @@ FILES = (
     "lanes.csv",
     "health.csv",
     "summary.json",
+    "best.yaml",
 )
+"""The files of a run that never measured anything, besides its lock."""
 
 
 def is_run(path: Path) -> bool:
@@ -62,12 +68,13 @@ class Run:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._database = Database(path / DATABASE)
+        self._lock = RunLock(path)
 
     @classmethod
     def start(
         cls, path: Path, command: str, experiment: Experiment, config: str, overrides: Sequence[str]
     ) -> Run:
-        """Make the run directory of an experiment, with its config as given and its resolved config.
+        """Make and lock the run directory of an experiment, with its config as given and as resolved.
 
         Args:
             path: the directory; it must be new or empty.
@@ -77,47 +84,67 @@ class Run:
             overrides: the overrides of the config, as the user typed them.
 
         Raises:
-            UsageError: see `create`.
+            UsageError: see `create`; or if there is a mistake in what the command compares.
         """
         resolved = dump(experiment)
-        facts = {"command": command, "config": config, "overrides": [*overrides], "resolved": resolved}
+        facts: dict[str, Any] = {
+            "command": command,
+            "config": config,
+            "overrides": [*overrides],
+            "resolved": resolved,
+        }
+        try:
+            facts |= imported_facts(experiment, command)
+        except LrfindError:
+            with contextlib.suppress(OSError):
+                path.rmdir()  # `default_path` made it
+            raise
         run = cls.create(path, facts)
-        run.write("config.yaml", config)
-        run.write("resolved.yaml", resolved)
+        try:
+            run.write("config.yaml", config)
+            run.write("resolved.yaml", resolved)
+        except BaseException:
+            run.discard()
+            raise
         return run
 
     @classmethod
     def create(cls, path: Path, facts: Mapping[str, Any] = MappingProxyType({})) -> Run:
-        """Make a new run directory with these facts in it. Nothing that exists is ever overwritten.
+        """Make a new run directory with these facts in it, and lock it until `release`.
+
+        Nothing that exists is ever overwritten, and nothing is written before the directory is locked.
 
         Raises:
             UsageError: if the directory is taken or cannot be written to.
+            StorageError: if the disk is full.
         """
-        try:
+        run = cls(path)
+        with new_directory(path):
             path.mkdir(parents=True, exist_ok=True)
-            draft = path / f".{DATABASE}.part"  # so that a killed process leaves no half-written database
-            draft.unlink(missing_ok=True)  # left by a run that was killed as it began
-            if any(path.iterdir()):
-                raise UsageError(
-                    f"'{path}' is not empty, and a run never overwrites anything; give another --out."
-                )
-            Database.create(draft, facts)
-            draft.replace(path / DATABASE)
-        except (FileExistsError, NotADirectoryError):
-            raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
+            run._refuse_unless_empty()
+            run._lock.acquire(lambda: run.facts().holder)
+            try:
+                run._refuse_unless_empty()
+                Database.create(path / DRAFT, {**facts, "holder": _this_process()})
+                (path / DRAFT).replace(path / DATABASE)
+            except UsageError:
+                run.release()
                 raise
+            except BaseException:
+                run.discard()
+                raise
+        return run
+
+    def _refuse_unless_empty(self) -> None:
+        """Refuse a directory that has files in it, except those of a run that was killed as it began."""
+        if {file.name for file in self.path.iterdir()} - {LOCK, DRAFT}:
             raise UsageError(
-                f"cannot write to '{path}': {error.strerror}; give --out a directory that you may write to."
-            ) from None
-        except sqlite3.OperationalError as error:
-            raise UsageError(f"cannot write to '{path}': {error}; give another --out.") from None
-        return cls(path)
+                f"'{self.path}' is not empty, and a run never overwrites anything; give another --out."
+            )
 
     @classmethod
     def open(cls, path: Path) -> Run:
-        """Open an existing run directory.
+        """Open an existing run directory. Nothing in it is run or imported.
 
         Raises:
             UsageError: if the path is not a run directory, or its database cannot be read.
@@ -125,33 +152,40 @@ class Run:
         run = cls(path)
         if not is_run(path):
             raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
-        try:
-            with run.kept_open():
-                facts = run.facts()
-                if facts.version != VERSION:
-                    raise UsageError(
-                        f"'{path}' was written by another version of lrfind (format {facts.version}, not"
-                        f" {VERSION}). Run its config.yaml again, or use that version."
-                    )
-                if facts.command not in KINDS:
-                    raise ValueError(f"it names the command '{facts.command}', which there is not")
+        with run.kept_open():
+            try:
                 run._database.verify()
-        except (sqlite3.DatabaseError, KeyError, ValueError, TypeError) as error:
-            raise UsageError(
-                f"'{path / DATABASE}' cannot be read: {error}. The file is damaged; restore a copy, or"
-                f" run '{path / 'config.yaml'}' again."
-            ) from None
+            except OtherFormat as error:
+                raise UsageError(f"'{path}' {error}") from None
+            command = run.facts().command
+        if command not in KINDS:
+            raise DamagedRun(run.file, f"it names the command '{command[:40]}', which there is not")
         return run
 
     def discard_if_empty(self) -> bool:
-        """Remove the run's files if it never measured a step; return whether they were removed."""
-        if any(lane.lr.size for lane in self.lanes()):
-            return False
-        for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
+        """Remove the run's files if it never measured a step; return whether they were removed.
+
+        Raises:
+            UsageError: if another process runs it.
+        """
+        with self._locked():
+            if any(lane.lr.size for lane in self.lanes()):
+                return False
+            self.discard()
+            return True
+
+    def discard(self) -> None:
+        """Remove the files of a run that this process has locked, and give the lock back."""
         with contextlib.suppress(OSError):  # it has files of the user's, or is the working directory
+            for name in (*FILES, LOCK):
+                (self.path / name).unlink(missing_ok=True)
             self.path.rmdir()
-        return True
+        self.release()
+
+    def release(self) -> None:
+        """Let other processes run this run, if this one has locked it."""
+        while self._lock.mine:
+            self._lock.release()
 
     def kept_open(self) -> contextlib.AbstractContextManager[None]:
         """Keep the database open inside, so that all reads and writes share one connection."""
@@ -170,17 +204,39 @@ class Run:
         self.keep_facts(notes=[*self.facts().notes, text])
 
     @property
+    def file(self) -> Path:
+        """The database."""
+        return self.path / DATABASE
+
+    @property
+    def taken(self) -> bool | None:
+        """Whether a process has locked the run; None if this user may not look."""
+        return self._lock.taken()
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process has locked the run with this object."""
+        return self._lock.mine
+
+    @property
     def concluded(self) -> bool:
         """Whether everything is done, tables and plots too."""
         return self.facts().concluded
 
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the run."""
+        root = self.facts().import_root
+        return shlex.join(["lrfind", "resume", str(self.path), *(["--import-root", root] if root else [])])
+
     @cached_property
     def experiment(self) -> Experiment:
         """The experiment that the run was started with."""
-        resolved = self.facts().resolved
-        if not resolved:
-            raise UsageError(f"'{self.path / DATABASE}' does not say which config it was run with.")
-        return check(resolved, source=str(self.path / "resolved.yaml"))
+        try:
+            return restored(self.facts().resolved, str(self.path / "resolved.yaml"))
+        except LrfindError as error:
+            what = f"its config cannot be read ({in_one_line(error, 200)})"
+            raise DamagedRun(self.file, what) from error
 
     def add_plan(self, lanes: Sequence[PlannedLane], planned: int) -> None:
         """Store lanes before they run, and how many lanes the run will have in all, as far as is known."""
@@ -215,9 +271,8 @@ class Run:
     def record(self) -> RunRecord:
         """Read everything that the run holds at this moment, over one connection."""
         with self.kept_open():
-            return RunRecord(
-                self.path, self.experiment, self.facts(), tuple(self.plan()), tuple(self.lanes())
-            )
+            facts = self.facts()
+            return RunRecord(self.path, self.experiment, facts, tuple(self.plan()), tuple(self.lanes()))
 
     def export(self, lanes: Sequence[LaneResult]) -> None:
         """Write steps.csv, lanes.csv and, where layers were looked at, health.csv."""
@@ -228,9 +283,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
-        draft = self.path / f".{name}.part"
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(self.path / name)
+        write_whole(self.path / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write plain data as JSON; it must not contain NaN."""
@@ -238,64 +291,50 @@ class Run:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Lock the run against other processes, and keep the database open, inside the block.
-
-        The operating system releases the lock when this process dies.
+        """Lock the run against other processes, and keep the database open for writing, inside the block.
 
         Raises:
             UsageError: if another process has locked the run; the message says which one.
         """
-        lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have the lock for a moment
+        with self._locked(), self._database.kept_open(writing=True):
+            if self._database.upgrade():
+                self.keep_facts(variants=variants_fact(self.experiment, self.facts().command))
+            self.keep_facts(holder=_this_process())
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self._lock.acquire(lambda: self.facts().holder)
         try:
-            lock.acquire()
-        except Timeout:
-            holder = self.facts().holder
-            raise UsageError(
-                f"'{self.path}' is being run by process {holder['pid']} on {holder['host']} since"
-                f" {holder['since']}; wait for it, or stop it."
-            ) from None
-        try:
-            with self.kept_open():
-                since = time.strftime("%Y-%m-%d %H:%M:%S")
-                self.keep_facts(holder={"pid": os.getpid(), "host": platform.node(), "since": since})
-                yield
+            if not is_run(self.path):
+                self.discard()
+                raise UsageError(f"'{self.path}' is no run any more: the process that made it removed it.")
+            yield
         finally:
-            lock.release()
+            if self._lock.mine:
+                self._lock.release()
 
     @property
     def holder(self) -> Mapping[str, Any] | None:
         """The process that runs the lanes at this moment: pid, host, since; None if there is none."""
-        lock = FileLock(self.path / LOCK, timeout=0)
-        try:
-            with lock:
-                return None
-        except Timeout:
-            return self.facts().holder
-        except OSError:  # this user may not lock the file
-            return None
+        taken, facts = self.taken, self.facts()
+        return facts.holder if taken or (taken is None and not facts.concluded) else None
+
+
+def _this_process() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
 def default_path(name: str, command: str) -> Path:
-    """Return runs/<name>-<command>-<time>, with a number at the end if that path exists."""
+    """Make the new directory runs/<name>-<command>-<time>, with a number at the end if that is taken."""
     base = f"{name}-{command}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, number = Path("runs") / base, 2
-    while path.exists():
-        path, number = Path("runs") / f"{base}-{number}", number + 1
-    return path
-
-
-def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """Return the runs in a folder, the oldest first, and for each run that cannot be read the reason.
-
-    Raises:
-        UsageError: if there is no such folder.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"there is no directory '{folder}'; runs are made in ./runs, or where --out says.")
-    readable, unreadable = [], []
-    for database in sorted(folder.glob(f"*/{DATABASE}"), key=lambda file: file.stat().st_ctime):
-        try:
-            readable.append(Run.open(database.parent))
-        except UsageError as error:
-            unreadable.append(str(error))
-    return readable, unreadable
+    with new_directory(path):
+        path.parent.mkdir(exist_ok=True)
+        while True:
+            try:
+                path.mkdir()  # exclusive, so that two processes never get the same
+            except FileExistsError:
+                path, number = Path("runs") / f"{base}-{number}", number + 1
+            else:
+                return path

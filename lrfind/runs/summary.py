@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from lrfind.config.registry import load
+from lrfind.errors import LrfindError, UsageError, in_one_line
+from lrfind.runs.connection import DamagedRun
 from lrfind.runs.result import RunRecord, RunResult
-from lrfind.runs.store import Run
+from lrfind.runs.store import DATABASE, Run
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.parts import count_lanes
 
@@ -16,10 +21,32 @@ SCHEMA_VERSION = 2
 
 
 def read_result(run: Run) -> RunResult:
-    """Read what a run holds, and summarize it."""
+    """Read what a run holds, and summarize it.
+
+    Raises:
+        DamagedRun: if this process did not write the run, and it holds what no summary can be made of.
+    """
     record = run.record()
     stored = {column.name: getattr(record, column.name) for column in fields(RunRecord)}
-    return RunResult(**stored, summary=summarize(record))
+    with content_of(run):
+        return RunResult(**stored, summary=summarize(record))
+
+
+@contextmanager
+def content_of(run: Run) -> Iterator[None]:
+    """Call an error inside the block damage of the run, unless this process is writing the run.
+
+    A database can be valid and hold facts that lrfind never wrote, which no summary, text or plot expects.
+    """
+    try:
+        yield
+    except (LrfindError, UnicodeError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        if run.mine:
+            raise
+        what = f"it holds facts that lrfind did not write ({in_one_line(error, 200)})"
+        raise DamagedRun(run.file, what) from error
 
 
 def summarize(record: RunRecord) -> dict[str, Any]:
@@ -56,3 +83,20 @@ def status(run: Run) -> dict[str, Any]:
         "answer": {"lr": answer["lr"], "variant": answer.get("variant")},
         "holder": holder,
     }
+
+
+def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
+    """Return the runs in a folder, the oldest first, and for each run that cannot be read the reason.
+
+    Raises:
+        UsageError: if there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"there is no directory '{folder}'; runs are made in ./runs, or where --out says.")
+    readable, unreadable = [], []
+    for database in sorted(folder.glob(f"*/{DATABASE}"), key=lambda file: file.lstat().st_ctime):
+        try:
+            readable.append(Run.open(database.parent))
+        except (LrfindError, OSError) as error:
+            unreadable.append(str(error))
+    return readable, unreadable

@@ -205,7 +205,7 @@ def test_what_was_measured_is_kept_when_a_signal_ends_the_run(
     assert lanes.outcome.tolist() == ["finished", "interrupted"]
     assert 9 <= lanes.steps[1] <= 11
     assert len(pd.read_csv("run/steps.csv")) == lanes.steps.sum()
-    assert lrfind("suggest", "run") in (0, 3)
+    assert lrfind("suggest", "run") in (0, 3), lrfind.err
 
 
 def test_a_full_disk_is_exit_4(lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -225,4 +225,7 @@ def test_one_damaged_run_hides_no_other(lrfind: Command, config: Path) -> None:
     connection.close()
     assert lrfind("runs") == 0
     assert "whole" in lrfind.out
-    assert "'runs/damaged/run.sqlite' cannot be read: no such table: evaluations." in lrfind.err
+    assert (
+        "'runs/damaged/run.sqlite' is damaged: its tables are not those that lrfind made: see evaluations."
+        in lrfind.err
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -129,9 +130,12 @@ def test_a_run_that_was_cut_off_and_resumed_has_the_same_steps(
 def test_resume_goes_on_with_what_is_lacking(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, *OVER, "-q", "--out", "run") == 0
     before = Path("run/steps.csv").read_text()
+    run = Run.open(Path("run"))
+    interrupted = replace(run.lanes()[2], outcome="interrupted")
     with sqlite3.connect("run/run.sqlite") as database:
-        database.execute("DELETE FROM facts WHERE name = 'concluded'")
-        database.execute("UPDATE lanes SET outcome = 'interrupted' WHERE lane = 2")
+        database.execute("DELETE FROM lanes WHERE lane = 2")
+    database.close()
+    run.add_lanes([interrupted], concluded=False)
     assert lrfind("resume", "run", "-q") == 0
     assert Path("run/steps.csv").read_text() == before
 

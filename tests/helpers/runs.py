@@ -10,7 +10,8 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import check
 from lrfind.config.registry import load
-from lrfind.runs.database import VERSION, Facts
+from lrfind.runs.database import VERSION
+from lrfind.runs.facts import Facts
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result, summarize

@@ -10,6 +10,7 @@ import pytest
 
 from lrfind.analysis import recommendation
 from lrfind.analysis.probing import METHOD_VERSION
+from lrfind.errors import UsageError
 from lrfind.runs import summary as summaries
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
@@ -67,8 +68,10 @@ def test_the_answer_of_a_find_stays_as_it_was_given_when_the_method_changes(
 
 def test_a_run_of_another_format_is_refused_by_its_number(tmp_path: Path) -> None:
     run = start(tmp_path / "run", "find")
-    run.keep_facts(version=4)
-    with pytest.raises(Exception, match=r"another version of lrfind \(format 4, not 5\)"):
+    run.keep_facts(version=4, written_by="0.0.9")
+    with pytest.raises(
+        UsageError, match=r"was written by lrfind 0\.0\.9 \(format 4\); .* the formats 5 and 6\."
+    ):
         Run.open(run.path)
 
 

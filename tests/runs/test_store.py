@@ -5,6 +5,7 @@ import errno
 import io
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -115,8 +116,8 @@ def test_a_full_disk_is_an_os_error(tmp_path: Path) -> None:
         (size,) = database.execute("PRAGMA page_count").fetchone()
     connect = sqlite3.connect
 
-    def small(path: Path) -> sqlite3.Connection:
-        database = connect(path)
+    def small(*args: Any, **options: Any) -> sqlite3.Connection:
+        database = connect(*args, **options)
         database.execute(f"PRAGMA max_page_count = {size}")
         return database
 
@@ -132,7 +133,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"has no run\.sqlite"):
         Run.open(tmp_path)
     (tmp_path / "run.sqlite").write_text("something else, and longer than a header of sqlite is" * 30)
-    with pytest.raises(UsageError, match="cannot be read"):
+    with pytest.raises(UsageError, match="is damaged: file is not a database"):
         Run.open(tmp_path)
 
 
@@ -141,5 +142,5 @@ def test_a_default_path_that_is_taken_gets_a_number(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("time.strftime", lambda _: "now")
     first = default_path("exp", "grid")
     assert first == Path("runs/exp-grid-now")
-    first.mkdir(parents=True)
+    assert first.is_dir()
     assert default_path("exp", "grid") == Path("runs/exp-grid-now-2")

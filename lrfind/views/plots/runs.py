@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lrfind.config.registry import load
 from lrfind.errors import UsageError
+from lrfind.runs.files import storing
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.health import health_figures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def plot_run(result: RunResult) -> list[Path]:
     """Draw a run into its directory, each plot as PNG and SVG; return the paths of the PNGs."""
     figures = load(result.kind.figures)(result) | health_figures(result)
     for stem, figure in figures.items():
-        save(figure, result.path / stem)
+        with storing(result.path / f"{stem}.png"):
+            _save_whole(figure, result.path / stem)
     return [result.path / f"{stem}.png" for stem in figures]
+
+
+def _save_whole(figure: Figure, stem: Path) -> None:
+    """Write a figure as PNG and SVG, each whole or not at all; a symbolic link in its place is replaced."""
+    with tempfile.TemporaryDirectory(prefix=".plot-", dir=stem.parent) as folder:
+        save(figure, Path(folder) / stem.name)
+        for file in Path(folder).iterdir():
+            file.replace(stem.parent / file.name)
 
 
 def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
@@ -37,7 +52,7 @@ def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
     else:
         figure = load(_common_overlay(results))(results)
     try:
-        save(figure, stem)
+        _save_whole(figure, stem)
     except OSError as error:
         raise UsageError(f"cannot write '{stem}.png': {error.strerror}.") from None
     return [Path(f"{stem}.png"), Path(f"{stem}.svg")]
