@@ -21,6 +21,7 @@ from lrfind.errors import LrfindError, UsageError, in_one_line, listed
 from lrfind.problem.batches import LossFn, OwnLoss
 from lrfind.problem.data import Stream, stream
 from lrfind.problem.param_groups import param_groups
+from lrfind.problem.randomness import child_seed, reseed
 
 
 def import_names(experiment: Experiment) -> None:
@@ -136,6 +137,9 @@ def make_stream(experiment: Experiment, device: torch.device, held_out: bool) ->
         UsageError: if the data cannot be created, or its first batch cannot be read.
     """
     section = experiment.data
+    reseed(
+        child_seed(experiment.seed, "order")
+    )  # a data set that is drawn at random is the same after `resume`
     data = _make_data(section)
     try:
         result = stream(data, section, experiment.seed, device)

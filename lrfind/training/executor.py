@@ -220,6 +220,11 @@ class SingleExecutor:
         return self._setup
 
     @property
+    def generators(self) -> Sequence[Any]:
+        """The random generators that the data draws from besides the global ones."""
+        return self._problem.generators
+
+    @property
     def gauge(self) -> Gauge:
         """The gauge that looks at the lane's layers."""
         if self._gauge is None:
