@@ -6,6 +6,7 @@ import hashlib
 import math
 import os
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -70,6 +71,48 @@ class Checkpoint:
         return time.monotonic() - self._last >= CHECKPOINT_SECONDS
 
 
+class LaneCheckpoints:
+    """The checkpoints of a sweep's lanes, each a file in the run directory that names its lane.
+
+    Args:
+        folder: the run directory.
+        config: the resolved config of the run.
+        every: the number of steps between checkpoints; None to write one every half minute.
+    """
+
+    def __init__(self, folder: Path, config: str, every: int | None) -> None:
+        self._folder, self._every = folder, every
+        self._config = hashlib.sha256(config.encode()).hexdigest()
+        self._current: Checkpoint | None = None
+
+    def begin(self, executor: SingleExecutor) -> None:
+        """Restore a lane from its checkpoint, if there is one."""
+        number = executor.record.lane.lane
+        self._current = Checkpoint(self._path(number), f"lane {number} of {self._config}", self._every)
+        self._current.begin(executor)
+
+    def paused(self, executor: SingleExecutor) -> None:
+        """Write the checkpoint of the lane that began last, if one is due at this step."""
+        assert self._current is not None
+        self._current.paused(executor)
+
+    def remove(self, lanes: Iterable[int]) -> None:
+        """Delete the checkpoints of these lanes."""
+        for number in lanes:
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"checkpoint.lane{number}.pt"
+
+
+def pause_steps(every: int | None, seconds_per_step: float) -> int:
+    """Return the number of steps between two looks whether the checkpoint of a sweep's lane is due.
+
+    Without a number of steps between checkpoints, it is what takes a third of the time between them.
+    """
+    return every or max(1, int(CHECKPOINT_SECONDS / 3 / max(seconds_per_step, 1e-6)))
+
+
 def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
     """Write the state of a lane: weights, optimizer, loss scaler, randomness, and all measurements.
 
@@ -125,7 +168,7 @@ def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
     except Exception as error:  # torch raises many kinds
         raise _unreadable(path, error) from None
     if version != VERSION or whose != identity:
-        what = "another version of lrfind" if version != VERSION else "another training or seed"
+        what = "another version of lrfind" if version != VERSION else "another training, lane or seed"
         raise UsageError(f"the checkpoint '{path}' belongs to {what}; {_way_out()}.")
     setup, record = executor.setup, executor.record
     _skip_batches(setup, len(rows) * setup.recipe.accumulate, held["batches"], path)

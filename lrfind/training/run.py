@@ -69,6 +69,8 @@ def run_lanes(
     keep: Callable[[Sequence[LaneResult]], None],
     watch: Watch = unwatched,
     note: Callable[[str], None] = lambda text: None,
+    begin: Callable[[SingleExecutor], None] = lambda executor: None,
+    paused: Callable[[SingleExecutor], None] = lambda executor: None,
 ) -> None:
     """Train lanes of any number of seeds in a mode. A lane that fails does not stop the others.
 
@@ -81,16 +83,30 @@ def run_lanes(
             other) as soon as these have ended; also if they were interrupted.
         watch: called after every step.
         note: called with a sentence when a stack failed and its lanes ran one after another instead.
+        begin: called with the executor of a lane that is trained alone, before its first step; see
+            `run_lane`. Lanes of a stack, and lanes that are pruned against each other, begin again.
+        paused: called with the executor of such a lane at every stop of the conditions.
+
+    Raises:
+        LrfindError: if `begin` refuses a lane.
     """
+    unpaused = replace(conditions, pause_every=None)  # so that the losses of a stack are read as seldom
+
+    def alone(lane: Lane) -> list[LaneResult]:
+        executor = SingleExecutor(problem, lane, conditions, watch)
+        begin(executor)
+        return _train([executor], problem, conditions, interrupted=keep, paused=lambda: paused(executor))
 
     def together(stacks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
+        if len(stacks) == len(stacks[0]) == 1:
+            return alone(stacks[0][0])
         executors: list[Executor] = [
-            SingleExecutor(problem, stack[0], conditions, watch)
+            SingleExecutor(problem, stack[0], unpaused, watch)
             if len(stack) == 1
-            else StackExecutor(problem, stack, conditions, watch, compile=mode.compile)
+            else StackExecutor(problem, stack, unpaused, watch, compile=mode.compile)
             for stack in stacks
         ]
-        return _train(executors, problem, conditions, interrupted=keep)
+        return _train(executors, problem, unpaused, interrupted=keep)
 
     def one_by_one(members: Sequence[Lane]) -> list[LaneResult]:
         if conditions.rungs:  # then the lanes are compared on the way
@@ -113,6 +129,8 @@ def run_lanes(
             try:
                 results = together(side_by_side)
             except (Exception, SystemExit) as error:  # of a stack; a single lane records its own failure
+                if len(members) == 1:
+                    raise
                 note(
                     f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
                     f" they failed ({in_one_line(error, 200)})."

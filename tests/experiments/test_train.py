@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_nothing_is_concluded(tmp_pa
     with pytest.raises(Crash):
         conduct(run, watch=crash_at(1, 20))
     (run.path / "checkpoint.seed1.pt").write_bytes(kept)
-    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' belongs to another training or seed"):
+    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' belongs to another training, lane or seed"):
         conduct(run)
     assert (run.path / "checkpoint.seed1.pt").is_file()
     assert not run.concluded
