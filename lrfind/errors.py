@@ -40,7 +40,7 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
 
 
 class Stopped(BaseException):
-    """The run was ended from outside (SIGTERM); like KeyboardInterrupt, no `except Exception` catches it."""
+    """The run was ended from outside (SIGTERM, SIGHUP); like KeyboardInterrupt, no `except Exception` catches it."""
 
     exit_code = 4
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
-import signal
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -17,6 +18,7 @@ from lrfind.cli.options import note, quiet_option
 from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.training.interrupts import handled
 
 INTERRUPTED = 130
 
@@ -60,15 +62,17 @@ def cli(quiet: bool) -> None:
     """
 
 
-def _on_sigterm(*_: Any) -> NoReturn:
-    raise Stopped("SIGTERM")
+def _tell(text: str) -> None:
+    """Print a line on stderr from a signal handler, where Python's own buffers must not be touched."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(2, f"{text}\n".encode())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every foreseen error becomes one message on stderr."""
     try:
-        signal.signal(signal.SIGTERM, _on_sigterm)
-        return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
+        with handled(_tell):
+            return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
     except ConfigError as error:
         note(str(error))
         return error.exit_code
@@ -78,7 +82,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         note(f"stopped: {stopped}")
         return Stopped.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         note("interrupted")
         return INTERRUPTED
     except click.ClickException as error:

@@ -28,6 +28,7 @@ from lrfind.problem.randomness import (
 )
 from lrfind.problem.setup import Setup
 from lrfind.training.executor import SingleExecutor
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step
 
 VERSION = 3
@@ -199,6 +200,7 @@ def _skip_batches(setup: Setup, count: int, checksum: int | None, path: Path) ->
     """
     try:
         for _ in range(count):
+            stop_if_asked()
             next(setup.batches)
     except Exception as error:  # of the user's data set
         raise UsageError(

@@ -23,6 +23,7 @@ from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack
@@ -133,6 +134,7 @@ class LaneProber:
         # The state from which `untouched` continues; it gives the dropout masks that the probes get.
         self._untouched_end = self._start
 
+    @deferred()
     def untouched(self, steps: int) -> Array:
         """Return (steps,) the losses of the model before any update, on the batches that the probes see."""
         if len(self._untouched) >= steps:
@@ -142,6 +144,7 @@ class LaneProber:
         fastest = math.inf  # the fastest pass counts, because the first one also allocates
         try:
             while len(self._untouched) < steps:
+                stop_if_asked()
                 began = time.monotonic()
                 step = len(self._untouched)
                 self._untouched.append(self._untouched_loss(step))
@@ -172,6 +175,7 @@ class LaneProber:
             ]
         return over_ranks(float(torch.stack(losses).mean()))
 
+    @deferred()
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         """Train probes until each has `steps` steps; see `analysis.probe_search.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]

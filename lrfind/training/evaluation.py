@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError
 from lrfind.problem.batches import LossFn, OwnLoss, batch_loss, output_and_loss
+from lrfind.training.interrupts import stop_if_asked
 
 Metric = Literal["accuracy", "R^2", "perplexity"]
 
@@ -88,6 +89,7 @@ def evaluate(
     losses, parts, rows, targets = [], [], [], []
     metric: Metric | None = None
     for batch in batches:
+        stop_if_asked()
         (loss, part), metric = score_batch(batch)
         losses.append(loss.detach().reshape(-1))
         parts.append(part.detach().reshape(-1))

@@ -23,6 +23,7 @@ from lrfind.schedules.reactive import plateaued
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.explanations.failures import failure_text
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.ramp import RampBatches
 from lrfind.training.stack import Stack
@@ -274,6 +275,7 @@ class SingleExecutor:
         try:
             yield
         except (Exception, SystemExit) as error:
+            stop_if_asked()  # the worker of a loader may have got the signal too, and ended
             self.record.outcome, self.record.failure = "failed", error
 
 

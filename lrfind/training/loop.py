@@ -18,6 +18,7 @@ from lrfind.problem.rates import innermost
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 
 
 class Step(NamedTuple):
@@ -67,6 +68,7 @@ def train(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
+        stop_if_asked()
         held_out, held_out_loss = setup.held_out_batch, None
         if held_out is not None:
             held_out_loss = over_ranks(held_loss(model, setup.loss_fn, held_out))
@@ -106,6 +108,7 @@ def own_steps(setup: Setup, lr: Array, start: int) -> Iterator[Step]:
     ]
     try:
         for step, value in enumerate(lr.tolist(), start):
+            stop_if_asked()
             setup.set_lr(value)
             yield Step(step, value, over_ranks(own_step.take(next(setup.batches))))
     finally:

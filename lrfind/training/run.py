@@ -14,10 +14,12 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.interrupts import deferred, end_forked_copy, stop_if_asked
 from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
 
 
+@deferred()
 def run_lane(
     problem: Problem,
     lane: Lane,
@@ -60,6 +62,7 @@ def run_lane(
     return result
 
 
+@deferred()
 def run_lanes(
     problem: Problem,
     lanes: Sequence[Lane],
@@ -129,6 +132,7 @@ def run_lanes(
             try:
                 results = together(side_by_side)
             except (Exception, SystemExit) as error:  # of a stack; a single lane records its own failure
+                stop_if_asked()
                 if len(members) == 1:
                     raise
                 note(
@@ -173,6 +177,7 @@ def _train(
                     executor.advance(stop)
                     if conditions.evaluated_at(stop, steps):
                         executor.evaluate(stop)
+                    end_forked_copy()
                 if len(executors) > 1:
                     generators[number] = capture(problem.generators)
                 for record in live:

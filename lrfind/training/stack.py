@@ -27,6 +27,7 @@ from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import set_momentum
 
 MOST_GRAPHS = 4  # one for each shape of batch; batches of any further shape are not traced
@@ -119,6 +120,7 @@ class Stack:
         tables = {kind: torch.as_tensor(lr, dtype=kind, device=self._device) for kind in kinds}
         losses = []
         for step in range(len(lr)):
+            stop_if_asked()
             if momentum is not None:
                 set_momentum(self._optimizer, float(momentum[step]))
             loss, gradients = self._mean_gradients()

@@ -22,6 +22,7 @@ from lrfind.problem.references import LIBRARIES
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
+from lrfind.training.interrupts import stop_if_asked
 
 TORCH_AND_LRFIND = [str(Path(torch.__file__).parent), str(Path(__file__).parents[2])]
 
@@ -76,6 +77,7 @@ def raise_explained(error: BaseException, where: str = "") -> NoReturn:
         where: what failed, at which step and lr, such as "a probe at lr 0.1 failed at step 3"; "" for the
             first step, where a mistake in the parts is likely.
     """
+    stop_if_asked()  # then the signal may be what made the code fail
     explained = _explained(error, where)
     origin = error
     while isinstance(origin, LrfindError) and origin.__cause__ is not None:
