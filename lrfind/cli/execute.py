@@ -12,6 +12,8 @@ from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
 
@@ -45,7 +47,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     if as_json:
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
     else:
-        plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
+        plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
         use = ""
         if result.kind.recommends and result.answer["lr"] is not None:
             use = f"\n  use it: `lrfind train --from {run.path}`"
@@ -53,6 +55,11 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         if lines is not None:
             click.echo(f"\n{lines}")
     return exit_code(result)
+
+
+def _plots(run: Run) -> list[Path]:
+    """Return the plots of a run, as paths to show."""
+    return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
 
 
 def _conclude(run: Run, quiet: bool) -> RunResult:
@@ -63,7 +70,7 @@ def _conclude(run: Run, quiet: bool) -> RunResult:
     try:
         with run.held(), progress(run.path, quiet=quiet) as observer:
             result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
-            plot_run(result)
+            plot_run(result, run.folder)
             run.keep_facts(concluded=True)
             return result
     except (KeyboardInterrupt, Stopped):

@@ -14,7 +14,7 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, as_exception, counted
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
@@ -124,7 +124,7 @@ class LaneProber:
             self._replay = Replay(setup.batches, problem.generators)
             self._setup = replace(setup, batches=self._replay)
             self._start = self._snapshot()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             raise_explained(error)
         self._probes: dict[float, _ProbeState] = {}
         self._stacks: list[_ProbeStack] = []
@@ -151,12 +151,14 @@ class LaneProber:
                 self._budget.taken += self._setup.own_step is not None  # a whole step at lr 0
                 self._watch((Lane(self._first, self._seed, np.zeros(steps)),), step, self._untouched[-1:])
                 fastest = min(fastest, time.monotonic() - began)
-        except (Exception, SystemExit) as error:
+            self._untouched_end = self._snapshot()
+        except Exception as error:
             raise_explained(error)
         passes = 1 if self._setup.own_step is not None else PASSES
-        self._untouched_end, self._budget.expected = self._snapshot(), passes * fastest
+        self._budget.expected = passes * fastest
         return np.array(self._untouched[:steps])
 
+    @as_exception()
     def _untouched_loss(self, step: int) -> float:
         """Return the loss of the next batch without an update, with gradients on: `forward` may use them."""
         setup = self._setup
@@ -229,6 +231,7 @@ class LaneProber:
             for number, (lr, probe) in enumerate(every)
         ]
 
+    @as_exception()
     def _snapshot(self) -> Snapshot:
         setup = self._setup
         if setup.own_step is None:
@@ -256,7 +259,7 @@ class LaneProber:
                 self._watch((lane,), step.step, (step.loss,))
                 if probe.stopped:
                     break
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             self._raise_explained(error, f"a probe at lr {lr:.3g}", len(probe.losses))
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [kept for kept in self._kept if kept is not probe]
@@ -296,7 +299,7 @@ class LaneProber:
         lanes = [Lane(self._first + i, self._seed, np.full(steps, lr)) for i, lr in enumerate(staying)]
         try:
             table = probes.stack.train(np.tile(staying, (steps - probes.steps, 1)), start=probes.steps)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             what = f"the stack of {counted(len(staying), 'probe')}"
             self._raise_explained(error, what, probes.steps)
         probes.random, probes.steps = capture(), steps

@@ -56,7 +56,7 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], obs
     A lane that is trained alone keeps a checkpoint in the run directory until it has ended.
     """
     every = run.experiment.training.checkpoint_every
-    checkpoints = LaneCheckpoints(run.path, run.facts().resolved, every)
+    checkpoints = LaneCheckpoints(run.folder, run.facts().resolved, every)
 
     def keep(results: Sequence[LaneResult]) -> None:
         run.add_lanes(results)

@@ -108,7 +108,7 @@ class _Files:
     """The files of one seed's training."""
 
     def __init__(self, run: Run, seed: int, every: int | None) -> None:
-        folder, config = run.path, run.facts().resolved
+        folder, config = run.folder, run.facts().resolved
         identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
         self.checkpoint = Checkpoint(folder / f"checkpoint.seed{seed}.pt", identity, every)
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"

@@ -57,11 +57,16 @@ def is_run(path: Path) -> bool:
 
 
 class Run:
-    """One run directory."""
+    """One run directory.
+
+    Attributes:
+        path: the directory as it was given, for messages.
+        folder: the same as an absolute path, for its files: a user's code may change the working directory.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database = Database(path / DATABASE)
+        self.path, self.folder = path, path.absolute()
+        self._database = Database(self.folder / DATABASE)
 
     @classmethod
     def start(
@@ -148,9 +153,9 @@ class Run:
         if any(lane.lr.size for lane in self.lanes()):
             return False
         for name in FILES:
-            (self.path / name).unlink(missing_ok=True)
+            (self.folder / name).unlink(missing_ok=True)
         with contextlib.suppress(OSError):  # it has files of the user's, or is the working directory
-            self.path.rmdir()
+            self.folder.rmdir()
         return True
 
     def kept_open(self) -> contextlib.AbstractContextManager[None]:
@@ -228,9 +233,9 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
-        draft = self.path / f".{name}.part"
+        draft = self.folder / f".{name}.part"
         draft.write_text(text, encoding="utf-8")
-        draft.replace(self.path / name)
+        draft.replace(self.folder / name)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write plain data as JSON; it must not contain NaN."""
@@ -245,7 +250,7 @@ class Run:
         Raises:
             UsageError: if another process has locked the run; the message says which one.
         """
-        lock = FileLock(self.path / LOCK, timeout=1)  # `holder` may have the lock for a moment
+        lock = FileLock(self.folder / LOCK, timeout=1)  # `holder` may have the lock for a moment
         try:
             lock.acquire()
         except Timeout:
@@ -265,7 +270,7 @@ class Run:
     @property
     def holder(self) -> Mapping[str, Any] | None:
         """The process that runs the lanes at this moment: pid, host, since; None if there is none."""
-        lock = FileLock(self.path / LOCK, timeout=0)
+        lock = FileLock(self.folder / LOCK, timeout=0)
         try:
             with lock:
                 return None

@@ -17,6 +17,7 @@ from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
+from lrfind.errors import as_exception
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
@@ -266,7 +267,7 @@ class SingleExecutor:
         if self._setup is None or self._problem.validation is None or self.record.outcome:
             return
         model, loss_fn = self._setup.model, self._setup.loss_fn
-        with self._failure_recorded(), evaluating(model), torch.no_grad():
+        with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad():
             evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
             _record_evaluations(self.records, step, *evaluation)
 
@@ -274,7 +275,7 @@ class SingleExecutor:
     def _failure_recorded(self) -> Iterator[None]:
         try:
             yield
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             stop_if_asked()  # the worker of a loader may have got the signal too, and ended
             self.record.outcome, self.record.failure = "failed", error
 

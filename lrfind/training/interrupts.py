@@ -105,7 +105,7 @@ def stop_if_asked() -> None:
 
 
 def end_forked_copy() -> None:
-    """End this process if it is a copy of the run that the user's code forked: two would write its results."""
+    """End this process if the user's code forked it from the run, because only one may write the results."""
     if _state.process not in (None, os.getpid()):
         _state.tell(CAME_BACK)
         os._exit(1)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.errors import NoGradient, UsageError
+from lrfind.errors import NoGradient, UsageError, as_exception, text_of
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.ranks import over_ranks
 from lrfind.problem.rates import innermost
@@ -60,10 +60,24 @@ def train(
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
+    with as_exception():
+        if setup.own_step is not None:
+            yield from own_steps(setup, lr, start)
+        else:
+            yield from _steps(setup, lr, start, grad_norm, momentum, damping, gauge)
+
+
+def _steps(
+    setup: Setup,
+    lr: Array,
+    start: int,
+    grad_norm: bool,
+    momentum: Array | None,
+    damping: Callable[[float], float] | None,
+    gauge: Gauge | None,
+) -> Iterator[Step]:
+    """Take lrfind's own steps; see `train`."""
     model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
-    if setup.own_step is not None:
-        yield from own_steps(setup, lr, start)
-        return
     refuse_closures(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
@@ -215,7 +229,7 @@ def _update(setup: Setup, *, skip: bool) -> None:
         try:
             setup.optimizer.step()
         except Exception as error:
-            if "closure" not in str(error):
+            if "closure" not in text_of(error):
                 raise
             raise UsageError(needs_a_closure(setup.optimizer)) from error
         return

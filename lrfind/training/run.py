@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.errors import Stopped, in_one_line
@@ -131,7 +133,7 @@ def run_lanes(
             members = [lane for stack in side_by_side for lane in stack]
             try:
                 results = together(side_by_side)
-            except (Exception, SystemExit) as error:  # of a stack; a single lane records its own failure
+            except Exception as error:  # of a stack; a single lane records its own failure
                 stop_if_asked()
                 if len(members) == 1:
                     raise
@@ -163,6 +165,7 @@ def _train(
     Returns:
         One result for each lane.
     """
+    threads = torch.get_num_threads()
     records = [record for executor in executors for record in executor.records]
     steps, done = records[0].lane.lr.size, len(records[0].steps)
     generators: dict[int, Any] = {}  # number of an executor -> random state of its dropout and loader
@@ -190,6 +193,9 @@ def _train(
         cut = [record.result("interrupted") for record in records if record.steps]
         interrupted([replace(result, outcome="interrupted", rung=None) for result in cut])
         raise
+    finally:
+        if torch.get_num_threads() != threads:  # the user's code changed it, for this lane
+            torch.set_num_threads(threads)
     return [record.result("finished") for record in records]
 
 

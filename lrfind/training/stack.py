@@ -22,7 +22,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrfind.analysis.curves import Array
 from lrfind.catalog import optimizer_of
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
@@ -101,6 +101,7 @@ class Stack:
         built_in = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if built_in and graphs is not None else {}
 
+    @as_exception()
     def train(
         self, lr: Array, momentum: Array | None = None, *, start: int = 0, gauge: Gauge | None = None
     ) -> Array:

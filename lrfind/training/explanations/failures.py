@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import LrfindError, NoGradient, UsageError, counted, in_one_line
+from lrfind.errors import LrfindError, NoGradient, UsageError, UsersExit, counted, in_one_line, text_of
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
 from lrfind.problem.references import LIBRARIES
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
@@ -80,7 +80,7 @@ def raise_explained(error: BaseException, where: str = "") -> NoReturn:
     stop_if_asked()  # then the signal may be what made the code fail
     explained = _explained(error, where)
     origin = error
-    while isinstance(origin, LrfindError) and origin.__cause__ is not None:
+    while isinstance(origin, LrfindError | UsersExit) and origin.__cause__ is not None:
         origin = origin.__cause__
     if explained is origin:
         raise explained
@@ -106,7 +106,8 @@ def _explained(error: BaseException, where: str) -> LrfindError:
 def failure_text(error: BaseException) -> str:
     """Return the type and the text of the exception that ended a lane, with what explains it."""
     explanation = " ".join(explain(error).split())
-    return f"{type(error).__name__}: {error}" + (f" ({explanation})" if explanation else "")
+    cause = error.__cause__ if isinstance(error, UsersExit) and error.__cause__ is not None else error
+    return f"{type(cause).__name__}: {text_of(cause)}" + (f" ({explanation})" if explanation else "")
 
 
 def own_line(error: BaseException) -> str:
@@ -135,7 +136,7 @@ def _within(file: str, folders: list[str]) -> bool:
 
 
 def _explain_scene(scene: Scene, error: BaseException) -> str:
-    text = str(error)
+    text = text_of(error)
     if "device-side assert" in text:
         return (
             "a class number or a token seems to be out of range, but CUDA does not say which; run"
