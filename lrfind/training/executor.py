@@ -158,6 +158,7 @@ class LaneRecord:
         def column(values: list[Any]) -> Any:
             return None if not values or values[0] is None else np.array(values, dtype=np.float64)
 
+        text = self.remark if self.failure is None else failure_text(self.failure)
         return LaneResult(
             lane=self.lane.lane,
             seed=self.lane.seed,
@@ -171,17 +172,12 @@ class LaneRecord:
             evaluations=tuple(self.evaluations),
             rung=self.rung,
             seconds=self.seconds,
-            error=_storable(self.remark if self.failure is None else failure_text(self.failure)) or None,
+            error=text.encode("utf-8", "replace").decode() or None,  # no file can hold lone surrogates
             variant=self.lane.variant,
             momentum=self.momentum(slice(len(self.steps))),
             skipped=column([step.skipped for step in self.steps]),
             health=tuple(self.health),
         )
-
-
-def _storable(text: str) -> str:
-    """Return a text without lone surrogates, which no file can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 class Executor(Protocol):

@@ -78,15 +78,15 @@ def faults(config: Path) -> object:
     return module
 
 
-@pytest.mark.parametrize("fault", ["odd", "mute", "leave", "error"])
 @pytest.mark.parametrize(
-    ("command", "where", "at"),
-    [("train", "to", 1), ("train", "parameters", 4), ("train", "state_dict", 1), ("grid", "forward", 7),
-     ("grid", "mode", 3), ("grid", "step", 2), ("find", "forward", 6), ("range-test", "step", 9),
-     ("train", "schedule", 2), ("check", "forward", 1)],
+    ("command", "where", "at", "fault"),
+    [("train", "to", 1, "odd"), ("train", "parameters", 2, "error"), ("train", "state_dict", 1, "leave"),
+     ("train", "schedule", 2, "odd"), ("grid", "forward", 7, "odd"), ("grid", "forward", 7, "mute"),
+     ("grid", "forward", 7, "leave"), ("grid", "mode", 3, "odd"), ("grid", "step", 2, "mute"),
+     ("find", "forward", 6, "odd"), ("range-test", "step", 9, "leave"), ("check", "forward", 1, "odd")],
 )  # fmt: skip
 def test_a_fault_of_the_users_code_is_one_message_with_its_place(
-    fault: str, command: str, where: str, at: int, lrfind: Command, config: Path, faults: object
+    command: str, where: str, at: int, fault: str, lrfind: Command, config: Path, faults: object
 ) -> None:
     vars(faults).update(where=where, at=at, fault=getattr(faults, fault))
     options = {"grid": GRID, "check": ("--batch",)}.get(command, ())
