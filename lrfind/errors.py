@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -57,9 +58,41 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
 
 
 class Stopped(BaseException):
-    """The run was ended from outside (SIGTERM); like KeyboardInterrupt, no `except Exception` catches it."""
+    """The run was ended from outside (SIGTERM, SIGHUP); no `except Exception` catches it."""
 
     exit_code = 4
+
+
+class UsersExit(Exception):  # noqa: N818 - it stands for what may be no error
+    """The user's code raised something that is no `Exception`: SystemExit, or a BaseException of its own.
+
+    Its cause is what was raised.
+    """
+
+
+@contextmanager
+def as_exception() -> Iterator[None]:
+    """Turn whatever the user's code raises inside the block into an `Exception`, which all handlers catch.
+
+    Interruptions (Ctrl-C, `Stopped`) stay what they are.
+
+    Raises:
+        UsersExit: in place of a BaseException that is neither an `Exception` nor an interruption.
+    """
+    try:
+        yield
+    except (Exception, KeyboardInterrupt, Stopped, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise UsersExit(in_one_line(error)) from error
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an exception, also of one whose class fails to give it."""
+    try:
+        return str(error)
+    except BaseException as failure:
+        return f"(its text cannot be read: {type(failure).__name__})"
 
 
 def counted(number: int, noun: str) -> str:
@@ -98,7 +131,9 @@ def in_one_line(error: BaseException, most: int | None = None) -> str:
     >>> in_one_line(ValueError("bad\n  shape"))
     'ValueError: bad shape'
     """
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:most]}"
+    if isinstance(error, UsersExit) and error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {' '.join(text_of(error).split())[:most]}"
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -12,6 +12,8 @@ from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, StorageError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
 
@@ -51,7 +53,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         if as_json:
             print_json(result.summary if lines is None else result.summary | {"snippet": lines})
         else:
-            plots = "".join(f"\n  plot: {plot}" for plot in sorted(run.path.glob("*.png")))
+            plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
             use = ""
             sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
             if result.kind.recommends and sound:
@@ -62,6 +64,11 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         return exit_code(result)
 
 
+def _plots(run: Run) -> list[Path]:
+    """Return the plots of a run, as paths to show."""
+    return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
+
+
 def _conclude(run: Run, quiet: bool) -> RunResult:
     """Run the missing part of a run, locked against other processes, and draw the plots."""
     from lrfind.cli.progress import progress
@@ -70,7 +77,7 @@ def _conclude(run: Run, quiet: bool) -> RunResult:
     try:
         with run.held(), progress(run.resume_command, run.path, quiet=quiet) as observer:
             result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
-            plot_run(result)
+            plot_run(result, run.folder)
             run.keep_facts(concluded=True)
             return result
     except (KeyboardInterrupt, Stopped):

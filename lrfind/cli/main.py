@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import errno
-import signal
+import os
 import sys
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -16,7 +17,8 @@ from lrfind.catalog import COMMANDS
 from lrfind.cli.options import note, quiet_option
 from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
+from lrfind.training.interrupts import handled
 
 INTERRUPTED = 130
 
@@ -60,15 +62,17 @@ def cli(quiet: bool) -> None:
     """
 
 
-def _on_sigterm(*_: Any) -> NoReturn:
-    raise Stopped("SIGTERM")
+def _tell(text: str) -> None:
+    """Print a line on stderr from a signal handler, where Python's own buffers must not be touched."""
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(2, f"{text}\n".encode())
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every foreseen error becomes one message on stderr."""
     try:
-        signal.signal(signal.SIGTERM, _on_sigterm)
-        return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
+        with handled(_tell):
+            return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
     except ConfigError as error:
         note(str(error))
         return error.exit_code
@@ -78,22 +82,40 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except Stopped as stopped:
         note(f"stopped: {stopped}")
         return Stopped.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         note("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except OSError as error:
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            note(f"error: lrfind may not use '{error.filename}': {error.strerror}.")
-            return UsageError.exit_code
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        note(
-            f"error: the disk is full ({error.filename or 'while writing'}); free some space, then run again."
-        )
+    except BaseException as error:
+        return _exit_code_of(error)
+
+
+def _exit_code_of(error: BaseException) -> int:
+    """Say what any other exception means, and return the exit code; a fault of lrfind itself is raised."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        note(f"error: lrfind may not use '{error.filename}': {error.strerror}.")
+        return UsageError.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        file = error.filename or "while writing"
+        note(f"error: the disk is full ({file}); free some space, then run again.")
         return Stopped.exit_code
+    fault = _fault_of_users_code(error)
+    if fault is None:
+        raise error
+    note(f"error: {fault}")
+    return LrfindError.exit_code
+
+
+def _fault_of_users_code(error: BaseException) -> str | None:
+    """Return what to say of an exception that comes from the user's code; None if it is a fault of lrfind."""
+    if "torch" not in sys.modules:
+        return None  # then no code of the user's has run
+    from lrfind.training.explanations.failures import own_line
+
+    line = own_line(error)
+    return f"your code failed: {in_one_line(error, 500)}\n  {line}" if line else None
 
 
 def main() -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -122,8 +123,9 @@ def as_list(text: str) -> str:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr."""
-    click.echo(text, err=True)
+    """Print a line on stderr, if there still is one: a run goes on when its terminal is closed."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def print_json(value: Any) -> None:

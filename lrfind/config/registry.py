@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.catalog import CATALOGS
-from lrfind.errors import UsageError, in_one_line, unknown
+from lrfind.errors import UsageError, as_exception, in_one_line, unknown
 
 
 def import_path(section: str, name: str) -> str:
@@ -73,7 +73,8 @@ def resolve(path: str) -> Any:
     """
     module_name, _, attribute = path.partition(":")
     try:
-        value: Any = importlib.import_module(module_name)
+        with as_exception():
+            value: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         missing = error.name or module_name
         if not (module_name == missing or module_name.startswith(missing + ".")):
@@ -85,7 +86,7 @@ def resolve(path: str) -> Any:
     except SyntaxError as error:
         line = f"{error.filename}:{error.lineno}"
         raise UsageError(f"importing '{module_name}' failed: {line}: {error.msg}") from error
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise UsageError(f"importing '{module_name}' failed: {in_one_line(error)}") from error
     for part in attribute.split("."):
         if not hasattr(value, part):

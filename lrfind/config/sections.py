@@ -275,8 +275,8 @@ class TrainingSection(Section):
     checkpoint_every: int | None = Field(
         default=None,
         gt=0,
-        description="The number of steps between the checkpoints of `lrfind train`."
-        " If omitted, one is written every half minute.",
+        description="The number of steps between the checkpoints of `lrfind train`, and of the lanes of a"
+        " sweep that are trained one by one. If omitted, one is written every half minute.",
     )
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from lrfind.config.arguments import is_epochs
 from lrfind.config.mistakes import merge_unions, message_of
 from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, name_only
-from lrfind.errors import LrfindError, UsageError, in_one_line
+from lrfind.errors import LrfindError, UsageError, as_exception, in_one_line
 from lrfind.schedules.functions import ArgumentError, join, length_in_steps, warmup_steps
 
 _PART = Annotated[Component, BeforeValidator(name_only)]  # each schedule in the `parts` of a join
@@ -241,7 +241,8 @@ def _resolved(schedule: Component) -> Callable[..., Any]:
 def _guarded(schedule: Component, compute: Callable[[], Any]) -> Any:
     """Return what `compute` returns; turn its errors into a UsageError that names the schedule."""
     try:
-        return compute()
+        with as_exception():
+            return compute()
     except UsageError as error:
         text = f"schedule: {schedule.name}: {str(error).removeprefix('schedule: ')}"
         if isinstance(error, ArgumentError):
@@ -249,7 +250,7 @@ def _guarded(schedule: Component, compute: Callable[[], Any]) -> Any:
         raise UsageError(text) from error
     except LrfindError:
         raise
-    except (Exception, SystemExit) as error:  # anything may go wrong in a user's function
+    except Exception as error:  # anything may go wrong in a user's function
         raise UsageError(f"schedule: {schedule.name} failed: {in_one_line(error)}") from error
 
 

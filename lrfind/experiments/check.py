@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import OptimizerSection
 from lrfind.config.variants import compared
-from lrfind.errors import LrfindError, UsageError, counted, in_one_line
+from lrfind.errors import LrfindError, UsageError, as_exception, counted, in_one_line
 from lrfind.experiments.prepare import schedule_shape, training_steps
 from lrfind.problem.batches import OwnLoss, output_and_loss
 from lrfind.problem.components import import_names
@@ -91,10 +91,11 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
 def _explained(part: str = "") -> Iterator[None]:
     """Turn any exception inside the block into one that says which parts do not match."""
     try:
-        yield
+        with as_exception():
+            yield
     except LrfindError as error:
         raise UsageError(f"{part}{explain(error)}") from error
-    except (Exception, SystemExit) as error:  # anything may go wrong in a user's code
+    except Exception as error:  # anything may go wrong in a user's code
         lines = (explain(error), in_one_line(error))
         raise UsageError(part + "\n  ".join(line for line in lines if line)) from error
 

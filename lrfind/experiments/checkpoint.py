@@ -1,18 +1,22 @@
-"""Checkpoints: everything that a training needs to continue as if it had never been interrupted."""
+"""Checkpoints: everything that a lane needs to continue as if it had never been interrupted."""
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import time
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import Evaluation
-from lrfind.errors import UsageError
+from lrfind.errors import LrfindError, UsageError, in_one_line
+from lrfind.problem.order import OrderedBatches
 from lrfind.problem.randomness import (
     GENERATORS,
     as_plain,
@@ -24,16 +28,97 @@ from lrfind.problem.randomness import (
 )
 from lrfind.problem.setup import Setup
 from lrfind.training.executor import SingleExecutor
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step
 
-VERSION = 2
+VERSION = 3
+SEAL = b"lrfind sha256 "
+"""The bytes behind the tensors of a checkpoint, before the checksum of all bytes in front of them.
+
+torch ignores what comes behind its own part of a file.
+"""
+PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
+"""The steps between two looks whether a checkpoint is due, and the seconds after which one is due."""
+
+
+class Checkpoint:
+    """The checkpoint of one lane.
+
+    Args:
+        path: the file.
+        identity: a text that identifies what is trained; the checkpoint of anything else is refused.
+        every: the number of steps between checkpoints; None to write one every half minute.
+    """
+
+    def __init__(self, path: Path, identity: str, every: int | None) -> None:
+        self.path, self._identity, self._every = path, identity, every
+        self._last = time.monotonic()
+
+    def begin(self, executor: SingleExecutor) -> None:
+        """Restore a lane from its checkpoint, if there is one."""
+        if self.path.is_file():
+            load_checkpoint(executor, self.path, self._identity)
+
+    def paused(self, executor: SingleExecutor) -> None:
+        """Write the checkpoint if one is due at this step, and the lane goes on."""
+        record, step = executor.record, len(executor.record.steps)
+        if record.outcome is None and step < record.lane.lr.size and self._due(step):
+            save_checkpoint(executor, self.path, self._identity)
+            self._last = time.monotonic()
+
+    def _due(self, step: int) -> bool:
+        if self._every is not None:
+            return step % self._every == 0
+        return time.monotonic() - self._last >= CHECKPOINT_SECONDS
+
+
+class LaneCheckpoints:
+    """The checkpoints of a sweep's lanes, each a file in the run directory that names its lane.
+
+    Args:
+        folder: the run directory.
+        config: the resolved config of the run.
+        every: the number of steps between checkpoints; None to write one every half minute.
+    """
+
+    def __init__(self, folder: Path, config: str, every: int | None) -> None:
+        self._folder, self._every = folder, every
+        self._config = hashlib.sha256(config.encode()).hexdigest()
+        self._current: Checkpoint | None = None
+
+    def begin(self, executor: SingleExecutor) -> None:
+        """Restore a lane from its checkpoint, if there is one."""
+        number = executor.record.lane.lane
+        self._current = Checkpoint(self._path(number), f"lane {number} of {self._config}", self._every)
+        self._current.begin(executor)
+
+    def paused(self, executor: SingleExecutor) -> None:
+        """Write the checkpoint of the lane that began last, if one is due at this step."""
+        assert self._current is not None
+        self._current.paused(executor)
+
+    def remove(self, lanes: Iterable[int]) -> None:
+        """Delete the checkpoints of these lanes."""
+        for number in lanes:
+            self._path(number).unlink(missing_ok=True)
+
+    def _path(self, number: int) -> Path:
+        return self._folder / f"checkpoint.lane{number}.pt"
+
+
+def pause_steps(every: int | None, seconds_per_step: float) -> int:
+    """Return the number of steps between two looks whether the checkpoint of a sweep's lane is due.
+
+    Without a number of steps between checkpoints, it is what takes a third of the time between them.
+    """
+    return every or max(1, int(CHECKPOINT_SECONDS / 3 / max(seconds_per_step, 1e-6)))
 
 
 def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
     """Write the state of a lane: weights, optimizer, loss scaler, randomness, and all measurements.
 
     The file holds tensors and plain values, so `torch.load(path, weights_only=True)` reads it. It is written
-    whole or not at all.
+    whole or not at all, and ends with a checksum.
 
     Args:
         executor: the executor of the lane.
@@ -49,6 +134,8 @@ def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
         "optimizer": setup.optimizer.state_dict(),
         "scaler": {} if scaler is None else scaler.state_dict(),
         "randomness": plain_state(),
+        "generators": [as_plain(state_of(generator)) for generator in executor.generators],
+        "batches": _checksum_of(setup),
         "steps": torch.tensor(
             [[math.nan if value is None else float(value) for value in step] for step in record.steps],
             dtype=torch.float64,
@@ -59,7 +146,7 @@ def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
         "awake": [torch.from_numpy(units) for units in executor.gauge.awake],
         "seconds": record.seconds,
     }
-    write_tensors(state, path)
+    write_tensors(state, path, sealed=True)
 
 
 def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None:
@@ -70,19 +157,22 @@ def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
     is lost.
 
     Raises:
-        UsageError: if the file cannot be read, or belongs to another training.
+        UsageError: if the file cannot be read, is damaged, or belongs to another training, or if the data
+            gives other batches than before.
     """
     try:
+        _check_seal(path)
         held: Any = torch.load(path, weights_only=True)
         version, whose, rows, measured = (held[key] for key in ("version", "identity", "steps", "measured"))
+    except LrfindError:
+        raise
     except Exception as error:  # torch raises many kinds
         raise _unreadable(path, error) from None
     if version != VERSION or whose != identity:
-        what = "another version of lrfind" if version != VERSION else "another training or seed"
-        raise UsageError(f"the checkpoint '{path}' belongs to {what}; delete it to start this seed again.")
+        what = "another version of lrfind" if version != VERSION else "another training, lane or seed"
+        raise UsageError(f"the checkpoint '{path}' belongs to {what}; {_way_out()}.")
     setup, record = executor.setup, executor.record
-    for _ in range(len(rows) * setup.recipe.accumulate):
-        next(setup.batches)
+    _skip_batches(setup, len(rows) * setup.recipe.accumulate, held["batches"], path)
     try:
         for module, state in zip(_modules(setup), held["modules"], strict=True):
             _set_module_state(module, state)
@@ -95,17 +185,47 @@ def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
         record.health = [LayerHealth(*row) for row in held["health"]]
         executor.gauge.awake = [units.numpy() for units in held["awake"]]
         record.seconds = held["seconds"]
+        for generator, kept in zip(executor.generators, held["generators"], strict=True):
+            set_state(generator, from_plain(kept))
         set_plain_state(held["randomness"])
     except Exception as error:
         raise _unreadable(path, error) from None
 
 
+def _skip_batches(setup: Setup, count: int, checksum: int | None, path: Path) -> None:
+    """Draw the batches before a checkpoint again.
+
+    Raises:
+        UsageError: if they are not the batches that the lane was trained on.
+    """
+    try:
+        for _ in range(count):
+            stop_if_asked()
+            next(setup.batches)
+    except Exception as error:  # of the user's data set
+        raise UsageError(
+            f"the batches before the checkpoint '{path}' cannot be read again: {in_one_line(error)}"
+        ) from error
+    if _checksum_of(setup) != checksum:
+        raise UsageError(
+            f"the data gives other batches than those before the checkpoint '{path}', so the training would"
+            " not continue as if it had not been interrupted. Does the data set draw from a generator that is"
+            " not seeded, count its reads, or read a file that has changed? Let its rows depend on their"
+            f" number only; {_way_out()}."
+        )
+
+
+def _checksum_of(setup: Setup) -> int | None:
+    """Return the checksum of the batches so far; None for batches that depend on the seed only."""
+    return setup.batches.checksum if isinstance(setup.batches, OrderedBatches) else None
+
+
+def _way_out() -> str:
+    return "delete it to start this lane from its first step"
+
+
 def _unreadable(path: Path, error: Exception) -> UsageError:
-    first = str(error).strip().partition("\n")[0][:120]
-    return UsageError(
-        f"the checkpoint '{path}' cannot be read ({type(error).__name__}: {first}); delete it to start this"
-        " seed again."
-    )
+    return UsageError(f"the checkpoint '{path}' cannot be read ({in_one_line(error, 120)}); {_way_out()}.")
 
 
 def _modules(setup: Setup) -> list[nn.Module]:
@@ -145,17 +265,54 @@ def _held(module: nn.Module) -> list[Any]:
     return [value for value in vars(module).values() if isinstance(value, GENERATORS)]
 
 
-def write_tensors(value: Any, path: Path) -> None:
-    """Save with `torch.save`, whole or not at all; the file is on the disk when this returns."""
+def write_tensors(value: Any, path: Path, *, sealed: bool = False) -> None:
+    """Save with `torch.save`, whole or not at all; the file is on the disk when this returns.
+
+    Args:
+        value: what to save.
+        path: the file.
+        sealed: whether a checksum is written behind it; see `SEAL`.
+    """
     draft = path.with_name(f".{path.name}.part")
+    draft.unlink(missing_ok=True)  # left by a process that was killed, or a link to somewhere else
     try:
-        with draft.open("wb") as file:
+        with draft.open("x+b") as file:
             torch.save(value, file)
+            if sealed:
+                digest = _digest(file, file.seek(0, os.SEEK_END))
+                file.seek(0, os.SEEK_END)
+                file.write(SEAL + digest)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)  # left by a write that failed, for example on a full disk
+
+
+def _check_seal(path: Path) -> None:
+    """Refuse a file whose bytes are not those that were written.
+
+    Raises:
+        UsageError: if its checksum is missing or wrong.
+    """
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END) - len(SEAL) - hashlib.sha256().digest_size
+        digest = _digest(file, size)
+        if size < 0 or file.read() != SEAL + digest:
+            raise UsageError(
+                f"the checkpoint '{path}' is damaged, or was written by another version of lrfind: its"
+                f" checksum is missing or wrong; {_way_out()}."
+            )
+
+
+def _digest(file: BinaryIO, size: int) -> bytes:
+    """Return the SHA-256 of the first `size` bytes of a file, and leave the file behind them."""
+    file.seek(0)
+    result = hashlib.sha256()
+    while size > 0 and (block := file.read(min(size, 2**20))):
+        result.update(block)
+        size -= len(block)
+    return result.digest()
 
 
 def _step(row: list[float], measured: list[bool]) -> Step:

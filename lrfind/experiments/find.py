@@ -19,7 +19,7 @@ from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_l
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
-from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.errors import NoGradient, NoSuggestion, as_exception
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     environment,
@@ -211,11 +211,12 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
 
     If a pass fails, probing will fail in the same way, and say why.
     """
-    with contextlib.suppress(Exception, SystemExit), torch.no_grad():
+    with contextlib.suppress(Exception), as_exception():
         setup = problem.setup(seed)
         for _ in range(2):
             began = time.perf_counter()
-            batch_loss(setup.model, setup.loss_fn, next(setup.batches))
+            with torch.no_grad():
+                batch_loss(setup.model, setup.loss_fn, next(setup.batches))
         return setup.recipe.accumulate * (time.perf_counter() - began)
     return 0.0
 

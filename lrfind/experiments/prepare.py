@@ -18,7 +18,7 @@ from lrfind.config.experiment import Experiment, section_for
 from lrfind.config.sections import SweepSection, TrainingSection
 from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, as_exception, counted
 from lrfind.experiments.rounds import rounds_of
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import calibrate
@@ -240,9 +240,9 @@ def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:
     setup = problem.setup(seed)
     began = time.perf_counter()
     try:
-        with evaluating(setup.model), torch.no_grad():
+        with as_exception(), evaluating(setup.model), torch.no_grad():
             _, _, metric = evaluate(lambda b: score(setup.model, setup.loss_fn, b), problem.validation())
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise_explained(error)
     return metric, time.perf_counter() - began
 

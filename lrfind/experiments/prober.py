@@ -15,7 +15,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.analysis.relation import Relation
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, as_exception, counted
 from lrfind.experiments.relation import BATCHES, relation_on
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
@@ -25,6 +25,7 @@ from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack
@@ -125,7 +126,7 @@ class LaneProber:
             self._replay = Replay(setup.batches, problem.generators)
             self._setup = replace(setup, batches=self._replay)
             self._start = self._snapshot()
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             raise_explained(error)
         self._probes: dict[float, _ProbeState] = {}
         self._stacks: list[_ProbeStack] = []
@@ -135,6 +136,7 @@ class LaneProber:
         # The state from which `untouched` continues; it gives the dropout masks that the probes get.
         self._untouched_end = self._start
 
+    @deferred()
     def untouched(self, steps: int) -> Array:
         """Return (steps,) the losses of the model before any update, on the batches that the probes see."""
         if len(self._untouched) >= steps:
@@ -144,18 +146,21 @@ class LaneProber:
         fastest = math.inf  # the fastest pass counts, because the first one also allocates
         try:
             while len(self._untouched) < steps:
+                stop_if_asked()
                 began = time.monotonic()
                 step = len(self._untouched)
                 self._untouched.append(self._untouched_loss(step))
                 self._budget.taken += self._setup.own_step is not None  # a whole step at lr 0
                 self._watch((Lane(self._first, self._seed, np.zeros(steps)),), step, self._untouched[-1:])
                 fastest = min(fastest, time.monotonic() - began)
-        except (Exception, SystemExit) as error:
+            self._untouched_end = self._snapshot()
+        except Exception as error:
             raise_explained(error)
         passes = 1 if self._setup.own_step is not None else PASSES
-        self._untouched_end, self._budget.expected = self._snapshot(), passes * fastest
+        self._budget.expected = passes * fastest
         return np.array(self._untouched[:steps])
 
+    @as_exception()
     def _untouched_loss(self, step: int) -> float:
         """Return the loss of the next batch without an update, with gradients on: `forward` may use them."""
         setup = self._setup
@@ -174,6 +179,7 @@ class LaneProber:
             ]
         return over_ranks(float(torch.stack(losses).mean()))
 
+    @deferred()
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
         """Train probes until each has `steps` steps; see `analysis.probe_search.Prober.probe`."""
         new = [lr for lr in lrs if lr not in self._probes]
@@ -243,6 +249,7 @@ class LaneProber:
             for number, (lr, probe) in enumerate(every)
         ]
 
+    @as_exception()
     def _snapshot(self) -> Snapshot:
         setup = self._setup
         if setup.own_step is None:
@@ -270,7 +277,7 @@ class LaneProber:
                 self._watch((lane,), step.step, (step.loss,))
                 if probe.stopped:
                     break
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             self._raise_explained(error, f"a probe at lr {lr:.3g}", len(probe.losses))
         probe.snapshot = None if probe.stopped else self._snapshot()
         self._kept = [kept for kept in self._kept if kept is not probe]
@@ -310,7 +317,7 @@ class LaneProber:
         lanes = [Lane(self._first + i, self._seed, np.full(steps, lr)) for i, lr in enumerate(staying)]
         try:
             table = probes.stack.train(np.tile(staying, (steps - probes.steps, 1)), start=probes.steps)
-        except (Exception, SystemExit) as error:
+        except Exception as error:
             what = f"the stack of {counted(len(staying), 'probe')}"
             self._raise_explained(error, what, probes.steps)
         probes.random, probes.steps = capture(), steps

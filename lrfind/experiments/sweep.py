@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from lrfind.analysis.lanes import SETTLED, PlannedLane
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
 from lrfind.config.variants import Variant
 from lrfind.errors import Stopped
+from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
 from lrfind.experiments.prepare import Prepared, environment, prepare
 from lrfind.experiments.rounds import rounds_of
 from lrfind.runs.best import conclude
@@ -50,20 +51,33 @@ def run_sweep(run: Run, observer: Observer) -> RunResult:
 
 
 def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], observer: Observer) -> None:
-    """Run the planned lanes, job after job, and store them as they end."""
+    """Run the planned lanes, job after job, and store them as they end.
+
+    A lane that is trained alone keeps a checkpoint in the run directory until it has ended.
+    """
+    every = run.experiment.training.checkpoint_every
+    checkpoints = LaneCheckpoints(run.folder, run.facts().resolved, every)
+
+    def keep(results: Sequence[LaneResult]) -> None:
+        run.add_lanes(results)
+        checkpoints.remove(result.lane for result in results if result.outcome in SETTLED)
+
     watch = observer.watch(max(prepared.cost.lane_count, planned[-1].lane + 1), prepared.steps)
     for job in prepared.jobs:
         lanes = job.lanes(planned)
         if lanes:
+            pause = pause_steps(every, job.mode.seconds_per_step)
             with computing_with(job.mode.threads):
                 run_lanes(
                     job.problem,
                     lanes,
-                    prepared.conditions,
+                    replace(prepared.conditions, pause_every=pause),
                     job.mode,
-                    keep=run.add_lanes,
+                    keep=keep,
                     watch=watch,
                     note=run.add_note,
+                    begin=checkpoints.begin,
+                    paused=checkpoints.paused,
                 )
 
 

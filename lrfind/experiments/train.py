@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Sequence
 
 import torch
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, planned_lanes
 from lrfind.errors import LrfindError, Stopped
-from lrfind.experiments.checkpoint import load_checkpoint, save_checkpoint, write_tensors
+from lrfind.experiments.checkpoint import PAUSE_STEPS, Checkpoint, write_tensors
 from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
@@ -28,9 +27,6 @@ from lrfind.training.calibration import computing_with
 from lrfind.training.executor import SingleExecutor
 from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer
-
-PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
-"""The steps between two checks for a due checkpoint, and the seconds after which a checkpoint is due."""
 
 
 def run_training(run: Run, observer: Observer) -> RunResult:
@@ -63,7 +59,7 @@ def run_training(run: Run, observer: Observer) -> RunResult:
             for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
                 files = _Files(run, planned.seed, training.checkpoint_every)
                 if run.outcomes().get(planned.lane) in SETTLED:
-                    files.checkpoint.unlink(missing_ok=True)
+                    files.checkpoint.path.unlink(missing_ok=True)
                     continue
                 try:
                     run_lane(
@@ -72,14 +68,14 @@ def run_training(run: Run, observer: Observer) -> RunResult:
                         conditions,
                         keep=run.add_lane,
                         watch=watch,
-                        begin=files.begin,
+                        begin=files.checkpoint.begin,
                         paused=files.paused,
                     )
                 except LrfindError:
                     failed_on_the_way = run.outcomes().get(planned.lane) in SETTLED
                     if not (failed_on_the_way and any(lane.lr.size for lane in run.lanes())):
                         raise
-                files.checkpoint.unlink(missing_ok=True)
+                files.checkpoint.path.unlink(missing_ok=True)
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
@@ -112,16 +108,11 @@ class _Files:
     """The files of one seed's training."""
 
     def __init__(self, run: Run, seed: int, every: int | None) -> None:
-        folder, config = run.path, run.facts().resolved
-        self._identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
-        self.checkpoint = folder / f"checkpoint.seed{seed}.pt"
+        folder, config = run.folder, run.facts().resolved
+        identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
+        self.checkpoint = Checkpoint(folder / f"checkpoint.seed{seed}.pt", identity, every)
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"
-        self._every, self._last, self._done = every, time.monotonic(), False
-
-    def begin(self, executor: SingleExecutor) -> None:
-        """Restore a lane from its checkpoint, if there is one."""
-        if self.checkpoint.is_file():
-            load_checkpoint(executor, self.checkpoint, self._identity)
+        self._done = False
 
     def paused(self, executor: SingleExecutor) -> None:
         """Write the files that are due at this step."""
@@ -133,14 +124,8 @@ class _Files:
         self._done = record.outcome == "finished" or step == record.lane.lr.size
         if self._done:
             write_tensors(executor.setup.model.state_dict(), self._model)
-        elif self._due(step):
-            save_checkpoint(executor, self.checkpoint, self._identity)
-            self._last = time.monotonic()
-
-    def _due(self, step: int) -> bool:
-        if self._every is not None:
-            return step % self._every == 0
-        return time.monotonic() - self._last >= CHECKPOINT_SECONDS
+        else:
+            self.checkpoint.paused(executor)
 
 
 def _is_best(evaluations: Sequence[Evaluation], step: int) -> bool:

@@ -17,10 +17,11 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.registry import definition, import_path, resolve
 from lrfind.config.sections import Component, DataSection, LossSection
 from lrfind.config.shapes import named_in
-from lrfind.errors import LrfindError, UsageError, in_one_line, listed
+from lrfind.errors import LrfindError, UsageError, as_exception, in_one_line, listed
 from lrfind.problem.batches import LossFn, OwnLoss
 from lrfind.problem.data import Stream, stream
 from lrfind.problem.param_groups import param_groups
+from lrfind.problem.randomness import child_seed, reseed
 
 
 def import_names(experiment: Experiment) -> None:
@@ -136,13 +137,17 @@ def make_stream(experiment: Experiment, device: torch.device, held_out: bool) ->
         UsageError: if the data cannot be created, or its first batch cannot be read.
     """
     section = experiment.data
+    reseed(
+        child_seed(experiment.seed, "order")
+    )  # a data set that is drawn at random is the same after `resume`
     data = _make_data(section)
     try:
-        result = stream(data, section, experiment.seed, device)
-        return result, _held_out_batch(result) if held_out else None
+        with as_exception():
+            result = stream(data, section, experiment.seed, device)
+            return result, _held_out_batch(result) if held_out else None
     except LrfindError:
         raise
-    except (Exception, SystemExit) as error:  # anything may go wrong in a user's data set
+    except Exception as error:  # anything may go wrong in a user's data set
         raise UsageError(
             f"data: reading the first batch of '{section.name}' failed: {in_one_line(error)}"
         ) from error
@@ -220,10 +225,11 @@ def _call(section: str, name: str, make: Callable[..., Any], arguments: dict[str
     if not callable(make):
         raise UsageError(f"{section}: '{name}' is of type {type(make).__name__} and cannot be called.")
     try:
-        return make(**arguments)
+        with as_exception():
+            return make(**arguments)
     except LrfindError:
         raise
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         text = ", ".join(f"{key}={value!r}" for key, value in arguments.items() if key != "params")
         raise UsageError(f"{section}: {name}({text[:200]}) failed: {in_one_line(error)}") from error
 

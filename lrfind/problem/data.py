@@ -14,7 +14,8 @@ from lrfind.config.sections import USUAL_ROWS, USUAL_SHARE, DataSection
 from lrfind.datasets.tensors import LazyData, TensorData, split
 from lrfind.errors import UsageError, counted
 from lrfind.problem.batches import Tally, loader_batches, one_pass, tensor_batches, to_device
-from lrfind.problem.randomness import capture, child_seed, reseed, restore
+from lrfind.problem.order import OrderedBatches
+from lrfind.problem.randomness import capture, child_seed, restore
 from lrfind.problem.reachable import generators_of
 
 HELD_OUT_ROWS = 256  # rows of a validation batch; the first of these batches is the held-out batch
@@ -238,8 +239,8 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
 
     def batches(seed: int) -> Iterator[Any]:
         order = child_seed(seed, "order")
-        reseed(order, generators_of(train))
-        return loader_batches(loader(train, torch.Generator().manual_seed(order)), device, tally)
+        source = loader_batches(loader(train, torch.Generator().manual_seed(order)), None, tally)
+        return OrderedBatches(source, device, order, generators_of(train))
 
     def validation() -> Iterator[Any]:
         states = capture(
@@ -255,9 +256,8 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
     sizes = sizes_of(example[0], example[-1], _classes(train)) if tensors else {}
     length = _length(loader(train, torch.Generator()))
     facts = _facts(_count(train), _count(held_out), example if tensors else None, None)
-    return Stream(
-        batches, sizes, None if held_out is None else validation, length, generators_of(train), facts
-    )
+    generators = generators_of((train, held_out))
+    return Stream(batches, sizes, None if held_out is None else validation, length, generators, facts)
 
 
 def _length(data: Any) -> int | None:

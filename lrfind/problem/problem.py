@@ -11,7 +11,7 @@ import torch
 
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import TrainingSection
-from lrfind.errors import UsageError
+from lrfind.errors import LrfindError, UsageError, as_exception, in_one_line
 from lrfind.problem.components import (
     import_part,
     make_loss,
@@ -21,6 +21,7 @@ from lrfind.problem.components import (
 )
 from lrfind.problem.param_groups import group_number
 from lrfind.problem.randomness import child_seed, reseed
+from lrfind.problem.settings import TorchSettings
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.problem.weights import load_weights, read_weights
 
@@ -82,12 +83,14 @@ def from_configs(
         None if first.model.init_from is None else read_weights(Path(first.model.init_from).expanduser())
     )
     recipe, notes = recipe_of(first.training), list[str]()
+    settings = TorchSettings.now()
 
     def problem(experiment: Experiment) -> Problem:
         section = experiment.optimizer
         optimizer_factory = import_part("optimizer", section.name)
 
-        def setup(seed: int) -> Setup:
+        @as_exception()
+        def make(seed: int) -> Setup:
             reseed(child_seed(seed, "weights"))
             model = make_model(first.model, model_factory, data.sizes)
             if weights is not None:
@@ -99,6 +102,15 @@ def from_configs(
             batches = data.batches(seed)
             reseed(child_seed(seed, "masks"))
             return Setup(model, optimizer, loss_fn, batches, recipe, held_out_batch, number)
+
+        def setup(seed: int) -> Setup:
+            settings.restore()
+            try:
+                return make(seed)
+            except LrfindError:
+                raise
+            except Exception as error:  # for example in the model's own `to` or `parameters`
+                raise UsageError(f"creating the parts of a lane failed: {in_one_line(error)}") from error
 
         return Problem(
             setup,

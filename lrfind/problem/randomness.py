@@ -69,7 +69,7 @@ def capture(others: Iterable[Any] = ()) -> list[tuple[Any, Any]]:
     """Return the states of the global generators and of `others`, as pairs (function to set it, state)."""
     states: list[tuple[Any, Any]] = [
         (random.setstate, random.getstate()),
-        (np.random.set_state, np.random.get_state()),
+        (np.random.set_state, np.random.get_state(legacy=False)),
         (torch.set_rng_state, torch.get_rng_state()),
     ]
     if torch.cuda.is_available():

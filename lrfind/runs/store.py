@@ -63,11 +63,16 @@ def is_run(path: Path) -> bool:
 
 
 class Run:
-    """One run directory."""
+    """One run directory.
+
+    Attributes:
+        path: the directory as it was given, for messages.
+        folder: the same as an absolute path, for its files: a user's code may change the working directory.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._database = Database(path / DATABASE)
+        self.path, self.folder = path, path.absolute()
+        self._database = Database(self.folder / DATABASE)
         self._lock = RunLock(path)
 
     @classmethod
@@ -137,7 +142,7 @@ class Run:
 
     def _refuse_unless_empty(self) -> None:
         """Refuse a directory that has files in it, except those of a run that was killed as it began."""
-        if {file.name for file in self.path.iterdir()} - {LOCK, DRAFT}:
+        if {file.name for file in self.folder.iterdir()} - {LOCK, DRAFT}:
             raise UsageError(
                 f"'{self.path}' is not empty, and a run never overwrites anything; give another --out."
             )
@@ -178,8 +183,8 @@ class Run:
         """Remove the files of a run that this process has locked, and give the lock back."""
         with contextlib.suppress(OSError):  # it has files of the user's, or is the working directory
             for name in (*FILES, LOCK):
-                (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+                (self.folder / name).unlink(missing_ok=True)
+            self.folder.rmdir()
         self.release()
 
     def release(self) -> None:
@@ -283,7 +288,7 @@ class Run:
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""
-        write_whole(self.path / name, text)
+        write_whole(self.folder / name, text)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write plain data as JSON; it must not contain NaN."""
@@ -306,7 +311,7 @@ class Run:
     def _locked(self) -> Iterator[None]:
         self._lock.acquire(lambda: self.facts().holder)
         try:
-            if not is_run(self.path):
+            if not is_run(self.folder):
                 self.discard()
                 raise UsageError(f"'{self.path}' is no run any more: the process that made it removed it.")
             yield

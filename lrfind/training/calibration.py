@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lrfind.analysis.curves import Array
 from lrfind.config.sections import LanesSection
-from lrfind.errors import in_one_line
+from lrfind.errors import as_exception, in_one_line
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Recipe, Setup
@@ -55,7 +55,7 @@ def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, se
     try:
         _step(setup, lr, WARM_STEPS)
         seconds, threads = _fastest(choices, lambda: _step(setup, lr))
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise_explained(error)
     single = Mode("single", "as requested", threads=threads, seconds_per_step=seconds)
     if section.lanes == "single":
@@ -95,7 +95,7 @@ def _most_lanes(problem: Problem, section: LanesSection, seed: int) -> int | str
     """Return the number of lanes that fit into the memory of a stack, or the reason why not even two fit."""
     try:
         size = lane_bytes(problem.setup(seed))
-    except (Exception, SystemExit) as error:  # whatever a user's model refuses
+    except Exception as error:  # whatever a user's model refuses
         return f"stacked lanes fail the check against a single one: {in_one_line(error, 200)}"
     most = int(section.stack_memory * GIB / size)
     if most < 2:
@@ -116,7 +116,7 @@ def _time_stack(
         difference = _difference(_first_steps_of_a_stack(stack, lr), plain, close)
         row = np.full((1, size), lr)
         timed = _fastest(choices, lambda: stack.train(row))
-    except (Exception, SystemExit) as error:  # whatever vmap, a tracer or a compiler refuses
+    except Exception as error:  # whatever vmap, a tracer or a compiler refuses
         return in_one_line(error, 200)
     return difference or timed
 
@@ -132,6 +132,7 @@ def computing_with(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@as_exception()
 def lane_bytes(setup: Setup) -> int:
     """Return the bytes of one lane of a stack: weights, gradients, optimizer state and activations.
 

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import LossFn, OwnLoss, batch_loss, output_and_loss
+from lrfind.training.interrupts import stop_if_asked
 
 Metric = Literal["accuracy", "R^2", "perplexity"]
 
@@ -70,6 +71,7 @@ def score(
     return Score(loss.reshape(()), part.reshape(())), metric
 
 
+@as_exception()
 def evaluate(
     score_batch: Callable[[Any], tuple[Score, Metric | None]], batches: Iterable[Any]
 ) -> tuple[Array, Array | None, Metric | None]:
@@ -88,6 +90,7 @@ def evaluate(
     losses, parts, rows, targets = [], [], [], []
     metric: Metric | None = None
     for batch in batches:
+        stop_if_asked()
         (loss, part), metric = score_batch(batch)
         losses.append(loss.detach().reshape(-1))
         parts.append(part.detach().reshape(-1))
@@ -110,7 +113,7 @@ def evaluate(
 
 def held_loss(model: nn.Module, loss_fn: LossFn | OwnLoss | None, batch: Any) -> float:
     """Return the loss of one batch in evaluation mode, without gradients; restore every module's mode."""
-    with evaluating(model), torch.no_grad():
+    with as_exception(), evaluating(model), torch.no_grad():
         return batch_loss(model, loss_fn, batch).item()
 
 

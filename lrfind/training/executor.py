@@ -17,12 +17,14 @@ from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
 from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
+from lrfind.errors import as_exception
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.explanations.failures import failure_text
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.ramp import RampBatches
 from lrfind.training.stack import Stack
@@ -159,6 +161,7 @@ class LaneRecord:
         def column(values: list[Any]) -> Any:
             return None if not values or values[0] is None else np.array(values, dtype=np.float64)
 
+        text = self.remark if self.failure is None else failure_text(self.failure)
         return LaneResult(
             lane=self.lane.lane,
             seed=self.lane.seed,
@@ -172,17 +175,12 @@ class LaneRecord:
             evaluations=tuple(self.evaluations),
             rung=self.rung,
             seconds=self.seconds,
-            error=_storable(self.remark if self.failure is None else failure_text(self.failure)) or None,
+            error=text.encode("utf-8", "replace").decode() or None,  # no file can hold lone surrogates
             variant=self.lane.variant,
             momentum=self.momentum(slice(len(self.steps))),
             skipped=column([step.skipped for step in self.steps]),
             health=tuple(self.health),
         )
-
-
-def _storable(text: str) -> str:
-    """Return a text without lone surrogates, which no file can hold."""
-    return text.encode("utf-8", "replace").decode()
 
 
 class Executor(Protocol):
@@ -221,6 +219,11 @@ class SingleExecutor:
                 self._batches = RampBatches(self._setup)
                 self._setup = replace(self._setup, batches=self._batches)
         return self._setup
+
+    @property
+    def generators(self) -> Sequence[Any]:
+        """The random generators that the data draws from besides the global ones."""
+        return self._problem.generators
 
     @property
     def gauge(self) -> Gauge:
@@ -263,7 +266,7 @@ class SingleExecutor:
         if self._setup is None or self._problem.validation is None or self.record.outcome:
             return
         model, loss_fn = self._setup.model, self._setup.loss_fn
-        with self._failure_recorded(), evaluating(model), torch.no_grad():
+        with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad():
             evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
             _record_evaluations(self.records, step, *evaluation)
 
@@ -271,7 +274,8 @@ class SingleExecutor:
     def _failure_recorded(self) -> Iterator[None]:
         try:
             yield
-        except (Exception, SystemExit) as error:
+        except Exception as error:
+            stop_if_asked()  # the worker of a loader may have got the signal too, and ended
             self.record.outcome, self.record.failure = "failed", error
 
 

@@ -11,13 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.errors import NoGradient, UsageError
+from lrfind.errors import NoGradient, UsageError, as_exception, text_of
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.ranks import over_ranks
 from lrfind.problem.rates import innermost
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 
 
 class Step(NamedTuple):
@@ -59,14 +60,29 @@ def train(
     Raises:
         UsageError: if batch, model and loss do not fit together, or the loss depends on no parameter.
     """
+    with as_exception():
+        if setup.own_step is not None:
+            yield from own_steps(setup, lr, start)
+        else:
+            yield from _steps(setup, lr, start, grad_norm, momentum, damping, gauge)
+
+
+def _steps(
+    setup: Setup,
+    lr: Array,
+    start: int,
+    grad_norm: bool,
+    momentum: Array | None,
+    damping: Callable[[float], float] | None,
+    gauge: Gauge | None,
+) -> Iterator[Step]:
+    """Take lrfind's own steps; see `train`."""
     model, optimizer, scaler = setup.model, setup.optimizer, setup.scaler
-    if setup.own_step is not None:
-        yield from own_steps(setup, lr, start)
-        return
     refuse_closures(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     for step, value in enumerate(lr.tolist(), start):
+        stop_if_asked()
         held_out, held_out_loss = setup.held_out_batch, None
         if held_out is not None:
             held_out_loss = over_ranks(held_loss(model, setup.loss_fn, held_out))
@@ -106,6 +122,7 @@ def own_steps(setup: Setup, lr: Array, start: int) -> Iterator[Step]:
     ]
     try:
         for step, value in enumerate(lr.tolist(), start):
+            stop_if_asked()
             setup.set_lr(value)
             yield Step(step, value, over_ranks(own_step.take(next(setup.batches))))
     finally:
@@ -212,7 +229,7 @@ def _update(setup: Setup, *, skip: bool) -> None:
         try:
             setup.optimizer.step()
         except Exception as error:
-            if "closure" not in str(error):
+            if "closure" not in text_of(error):
                 raise
             raise UsageError(needs_a_closure(setup.optimizer)) from error
         return

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
+
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.errors import Stopped, in_one_line
@@ -15,10 +17,12 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.interrupts import deferred, end_forked_copy, stop_if_asked
 from lrfind.training.mode import Mode
 from lrfind.training.watch import Watch, unwatched
 
 
+@deferred()
 def run_lane(
     problem: Problem,
     lane: Lane,
@@ -61,6 +65,7 @@ def run_lane(
     return result
 
 
+@deferred()
 def run_lanes(
     problem: Problem,
     lanes: Sequence[Lane],
@@ -70,6 +75,8 @@ def run_lanes(
     keep: Callable[[Sequence[LaneResult]], None],
     watch: Watch = unwatched,
     note: Callable[[str], None] = lambda text: None,
+    begin: Callable[[SingleExecutor], None] = lambda executor: None,
+    paused: Callable[[SingleExecutor], None] = lambda executor: None,
 ) -> None:
     """Train lanes of any number of seeds in a mode. A lane that fails does not stop the others.
 
@@ -82,16 +89,30 @@ def run_lanes(
             other) as soon as these have ended; also if they were interrupted.
         watch: called after every step.
         note: called with a sentence when a stack failed and its lanes ran one after another instead.
+        begin: called with the executor of a lane that is trained alone, before its first step; see
+            `run_lane`. Lanes of a stack, and lanes that are pruned against each other, begin again.
+        paused: called with the executor of such a lane at every stop of the conditions.
+
+    Raises:
+        LrfindError: if `begin` refuses a lane.
     """
+    unpaused = replace(conditions, pause_every=None)  # so that the losses of a stack are read as seldom
+
+    def alone(lane: Lane) -> list[LaneResult]:
+        executor = SingleExecutor(problem, lane, conditions, watch)
+        begin(executor)
+        return _train([executor], problem, conditions, interrupted=keep, paused=lambda: paused(executor))
 
     def together(stacks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
+        if len(stacks) == len(stacks[0]) == 1:
+            return alone(stacks[0][0])
         executors: list[Executor] = [
-            SingleExecutor(problem, stack[0], conditions, watch)
+            SingleExecutor(problem, stack[0], unpaused, watch)
             if len(stack) == 1
-            else StackExecutor(problem, stack, conditions, watch, compile=mode.compile)
+            else StackExecutor(problem, stack, unpaused, watch, compile=mode.compile)
             for stack in stacks
         ]
-        return _train(executors, problem, conditions, interrupted=keep)
+        return _train(executors, problem, unpaused, interrupted=keep)
 
     def one_by_one(members: Sequence[Lane]) -> list[LaneResult]:
         if conditions.rungs:  # then the lanes are compared on the way
@@ -113,7 +134,10 @@ def run_lanes(
             members = [lane for stack in side_by_side for lane in stack]
             try:
                 results = together(side_by_side)
-            except (Exception, SystemExit) as error:  # of a stack; a single lane records its own failure
+            except Exception as error:  # of a stack; a single lane records its own failure
+                stop_if_asked()
+                if len(members) == 1:
+                    raise
                 note(
                     f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
                     f" they failed ({in_one_line(error, 200)})."
@@ -142,6 +166,7 @@ def _train(
     Returns:
         One result for each lane.
     """
+    threads = torch.get_num_threads()
     records = [record for executor in executors for record in executor.records]
     steps, done = records[0].lane.lr.size, len(records[0].steps)
     generators: dict[int, Any] = {}  # number of an executor -> random state of its dropout and loader
@@ -156,6 +181,7 @@ def _train(
                     executor.advance(stop)
                     if conditions.evaluated_at(stop, steps):
                         executor.evaluate(stop)
+                    end_forked_copy()
                 if len(executors) > 1:
                     generators[number] = capture(problem.generators)
                 for record in live:
@@ -168,6 +194,9 @@ def _train(
         cut = [record.result("interrupted") for record in records if record.steps]
         interrupted([replace(result, outcome="interrupted", rung=None) for result in cut])
         raise
+    finally:
+        if torch.get_num_threads() != threads:  # the user's code changed it, for this lane
+            torch.set_num_threads(threads)
     return [record.result("finished") for record in records]
 
 

@@ -22,11 +22,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrfind.analysis.curves import Array
 from lrfind.catalog import optimizer_of
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import set_momentum
 
 MOST_GRAPHS = 4  # one for each shape of batch; batches of any further shape are not traced
@@ -100,6 +101,7 @@ class Stack:
         built_in = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if built_in and graphs is not None else {}
 
+    @as_exception()
     def train(
         self, lr: Array, momentum: Array | None = None, *, start: int = 0, gauge: Gauge | None = None
     ) -> Array:
@@ -119,6 +121,7 @@ class Stack:
         tables = {kind: torch.as_tensor(lr, dtype=kind, device=self._device) for kind in kinds}
         losses = []
         for step in range(len(lr)):
+            stop_if_asked()
             if momentum is not None:
                 set_momentum(self._optimizer, float(momentum[step]))
             loss, gradients = self._mean_gradients()

@@ -22,7 +22,7 @@ from torch import nn
 from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check, dump
 from lrfind.errors import UsageError
-from lrfind.experiments import train as trainings
+from lrfind.experiments import checkpoint as checkpoints
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
@@ -215,7 +215,7 @@ def test_a_broken_checkpoint_is_named_with_what_would_do(tmp_path: Path) -> None
         conduct(run, watch=crash_at(0, 20))
     (run.path / "checkpoint.seed0.pt").write_bytes(b"half a file")
     with pytest.raises(
-        UsageError, match=r"checkpoint.seed0.pt' cannot be read .*; delete it to start this seed again"
+        UsageError, match=r"checkpoint.seed0.pt' is damaged.*; delete it to start this lane from its first"
     ):
         conduct(run)
 
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_seed_is_refused_and_nothing_is_concluded(tmp_pa
     with pytest.raises(Crash):
         conduct(run, watch=crash_at(1, 20))
     (run.path / "checkpoint.seed1.pt").write_bytes(kept)
-    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' belongs to another training or seed"):
+    with pytest.raises(UsageError, match=r"checkpoint.seed1.pt' belongs to another training, lane or seed"):
         conduct(run)
     assert (run.path / "checkpoint.seed1.pt").is_file()
     assert not run.concluded
@@ -285,12 +285,12 @@ def test_state_beside_the_weights_is_in_a_checkpoint_too(
 def test_checkpoints_are_written_by_the_clock_unless_steps_are_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainings, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SECONDS", 0.0)
     run = start(tmp_path / "run", *WAYS["adam"], "training={steps: 24}")
     with pytest.raises(Crash):
         conduct(run, watch=crash_at(0, 15))
     held = torch.load(run.path / "checkpoint.seed0.pt", weights_only=True)
-    assert len(held["steps"]) == trainings.PAUSE_STEPS
+    assert len(held["steps"]) == checkpoints.PAUSE_STEPS
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9)])
@@ -315,7 +315,7 @@ def test_a_training_stopped_by_a_signal_goes_on_to_the_same_weights(
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     assert Path("run/checkpoint.seed1.pt").is_file()
-    assert lrfind("resume", "run", "--import-root", ".") == 0
+    assert lrfind("resume", "run", "--import-root", ".") == 0, lrfind.err
     assert lrfind("train", config, "--out", "calm", *way, "--import-root", ".") == 0
     assert weights(Path("run")) == weights(Path("calm"))
     assert Path("run/steps.csv").read_text() == Path("calm/steps.csv").read_text()

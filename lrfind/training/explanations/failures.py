@@ -16,12 +16,13 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import LrfindError, NoGradient, UsageError, counted, in_one_line
+from lrfind.errors import LrfindError, NoGradient, UsageError, UsersExit, counted, in_one_line, text_of
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
 from lrfind.problem.references import LIBRARIES
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
+from lrfind.training.interrupts import stop_if_asked
 
 TORCH_AND_LRFIND = [str(Path(torch.__file__).parent), str(Path(__file__).parents[2])]
 
@@ -76,9 +77,10 @@ def raise_explained(error: BaseException, where: str = "") -> NoReturn:
         where: what failed, at which step and lr, such as "a probe at lr 0.1 failed at step 3"; "" for the
             first step, where a mistake in the parts is likely.
     """
+    stop_if_asked()  # then the signal may be what made the code fail
     explained = _explained(error, where)
     origin = error
-    while isinstance(origin, LrfindError) and origin.__cause__ is not None:
+    while isinstance(origin, LrfindError | UsersExit) and origin.__cause__ is not None:
         origin = origin.__cause__
     if explained is origin:
         raise explained
@@ -104,7 +106,8 @@ def _explained(error: BaseException, where: str) -> LrfindError:
 def failure_text(error: BaseException) -> str:
     """Return the type and the text of the exception that ended a lane, with what explains it."""
     explanation = " ".join(explain(error).split())
-    return f"{type(error).__name__}: {error}" + (f" ({explanation})" if explanation else "")
+    cause = error.__cause__ if isinstance(error, UsersExit) and error.__cause__ is not None else error
+    return f"{type(cause).__name__}: {text_of(cause)}" + (f" ({explanation})" if explanation else "")
 
 
 def own_line(error: BaseException) -> str:
@@ -133,7 +136,7 @@ def _within(file: str, folders: list[str]) -> bool:
 
 
 def _explain_scene(scene: Scene, error: BaseException) -> str:
-    text = str(error)
+    text = text_of(error)
     if "device-side assert" in text:
         return (
             "a class number or a token seems to be out of range, but CUDA does not say which; run"

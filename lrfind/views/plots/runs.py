@@ -18,13 +18,22 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def plot_run(result: RunResult) -> list[Path]:
-    """Draw a run into its directory, each plot as PNG and SVG; return the paths of the PNGs."""
+def plot_run(result: RunResult, folder: Path | None = None) -> list[Path]:
+    """Draw a run, each plot as PNG and SVG.
+
+    Args:
+        result: the run.
+        folder: where to draw it; into its directory when omitted.
+
+    Returns:
+        The paths of the PNGs.
+    """
+    folder = folder or result.path
     figures = load(result.kind.figures)(result) | health_figures(result)
     for stem, figure in figures.items():
-        with storing(result.path / f"{stem}.png"):
-            _save_whole(figure, result.path / stem)
-    return [result.path / f"{stem}.png" for stem in figures]
+        with storing(folder / f"{stem}.png"):
+            _save_whole(figure, folder / stem)
+    return [folder / f"{stem}.png" for stem in figures]
 
 
 def _save_whole(figure: Figure, stem: Path) -> None:
