@@ -8,6 +8,7 @@ signature in the source. The built-in schedules are also computed for the length
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,7 +17,17 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from lrfind.catalog import KINDS, OPTIMIZERS, SCHEDULES
 from lrfind.config.arguments import name_mistakes
-from lrfind.config.document import ConfigError, Document, KeyPath, Mistake, Override, Place, parse
+from lrfind.config.document import (
+    MAX_BYTES,
+    ConfigError,
+    Document,
+    KeyPath,
+    Mistake,
+    Override,
+    Place,
+    parse,
+)
+from lrfind.config.files import read_bounded
 from lrfind.config.mistakes import merge_unions, message_of, mistake_at
 from lrfind.config.sections import (
     CompareSection,
@@ -97,13 +108,14 @@ RIVALS = {
 
 
 def read(path: Path) -> str:
-    """Return the text of a config file.
+    """Return the text of a config file, with line breaks as Python writes them.
 
     Raises:
-        UsageError: if it cannot be read; the message says why and what to do.
+        UsageError: if it cannot be read, or is too large for a config; the message says why and what to do.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        content = io.BytesIO(read_bounded(path, MAX_BYTES))
+        return io.TextIOWrapper(content, encoding="utf-8").read()
     except FileNotFoundError:
         close = difflib.get_close_matches(path.name, [p.name for p in _siblings(path)], n=1)
         hint = (
