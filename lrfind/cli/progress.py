@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-
 from lrfind.training.mode import Cost, Mode
 from lrfind.training.watch import Observer, Watch
-from lrfind.views.progress import WatchFor, progress_bar, progress_lines
+from lrfind.views.progress import WatchFor, on_a_terminal, progress_bar, progress_lines
+from lrfind.views.terminal import note
 from lrfind.views.text.sweep import cost_text, mode_text
 
 
@@ -24,13 +22,13 @@ class _Terminal(Observer):
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Print the expected cost of a sweep, and how its lanes run."""
-        click.echo(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}", err=True)
+        note(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}")
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""
         if not self._introduced:
             resume = f"`lrfind resume {self._path}`"
-            click.echo(f"run: {self._path}. After an interruption, run {resume} to continue.", err=True)
+            note(f"run: {self._path}. After an interruption, run {resume} to continue.")
         self._introduced = True
         return self._watch_for(lanes, steps)
 
@@ -40,7 +38,7 @@ def progress(path: Path, *, quiet: bool) -> Iterator[Observer]:
     """Yield an observer that shows the progress of the run in a directory."""
     if quiet:
         yield Observer()
-    elif sys.stderr.isatty():
+    elif on_a_terminal():
         with progress_bar() as watch_for:
             yield _Terminal(path, watch_for)
     else:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.execute import complete
-from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
+from lrfind.cli.options import import_options, json_option, print_json, quiet_option
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
+from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
@@ -20,7 +21,7 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 
 @click.command()
 @run_argument
-@import_root_option
+@import_options
 @json_option
 @quiet_option
 def resume(path: Path, as_json: bool, quiet: bool) -> int:
@@ -65,7 +66,7 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
     else:
         from lrfind.views.text.runs import status_text
 
-        click.echo(status_text(run_status))
+        show(status_text(run_status))
     return 0
 
 
@@ -90,11 +91,11 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(statuses)
     elif not statuses:
-        click.echo(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
+        show(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
     else:
         from lrfind.views.text.runs import runs_text
 
-        click.echo(runs_text(statuses))
+        show(runs_text(statuses))
     return 0
 
 
@@ -118,7 +119,7 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     else:
         written = plot_overlay(results, out or Path("overlay.png"))
     for file in written:
-        click.echo(f"wrote {file}")
+        show(f"wrote {file}")
     return 0
 
 
@@ -138,5 +139,5 @@ def export(path: Path, file: Path, quiet: bool) -> int:
     from lrfind.runs.store import Run
 
     trials = export_study(Run.open(path), file)
-    click.echo(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
+    show(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
     return 0

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.options import import_root_option, json_option, print_json, quiet_option
+from lrfind.cli.options import import_options, json_option, print_json, quiet_option
 from lrfind.config.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
+from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.sections import Component
@@ -35,7 +36,7 @@ COUNT = click.IntRange(min=1, max=10_000_000)
     metavar="FILE",
     help="Draw a plot (.png, .svg) or write every step (.csv).",
 )
-@import_root_option
+@import_options
 @json_option
 @quiet_option
 def schedules(
@@ -69,11 +70,11 @@ def schedules(
     if as_json:
         print_json(_plain(parts, view))
     elif out is not None:
-        click.echo(f"wrote {out}")
+        show(f"wrote {out}")
     else:
         from lrfind.views.text.schedules import schedules_text
 
-        click.echo(schedules_text(view))
+        show(schedules_text(view))
     return 0
 
 

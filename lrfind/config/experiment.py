@@ -44,6 +44,7 @@ from lrfind.config.sections import (
     TrainingSection,
     name_only,
 )
+from lrfind.config.work import work_mistakes
 from lrfind.config.yaml12 import dump as yaml_text
 from lrfind.errors import UsageError
 
@@ -53,6 +54,7 @@ class Experiment(Section):
 
     name: str = Field(
         default="experiment",
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="The name of the experiment.",
     )
@@ -171,6 +173,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         errors = merge_unions(error.errors(), Experiment, document.value)
         mistakes += [mistake_at(document, details, Experiment) for details in errors]
     mistakes += _schedule_mistakes(document, mistakes)
+    mistakes += [] if experiment is None else work_mistakes(document, experiment)
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
@@ -283,8 +286,11 @@ def anchored(experiment: Experiment, folder: Path) -> Experiment:
     """
 
     def absolute(file: str) -> str:
-        here, beside = Path(file).expanduser().absolute(), (folder / file).absolute()
-        return str(beside if beside.exists() and not here.exists() else here)
+        try:
+            here, beside = Path(file).expanduser().absolute(), (folder / file).absolute()
+            return str(beside if beside.exists() and not here.exists() else here)
+        except (OSError, RuntimeError):  # a name that is too long, or "~nobody"; who reads the file says so
+            return file
 
     model, data = experiment.model, experiment.data
     if model.init_from is not None:

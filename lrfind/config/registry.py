@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.catalog import CATALOGS
+from lrfind.config.imports import refuse_import
 from lrfind.errors import UsageError, in_one_line, unknown
 
 
@@ -26,9 +27,10 @@ def import_path(section: str, name: str) -> str:
     """Turn a name in a section of the config into "pkg.module:attr". A name with a colon already is one.
 
     Raises:
-        UsageError: if the name is not in the section's catalog.
+        UsageError: if the name is not in the section's catalog, or may not be imported (`config.imports`).
     """
     if ":" in name:
+        refuse_import(section, name)
         return name
     if name not in CATALOGS[section]:
         raise UsageError(

@@ -27,7 +27,8 @@ from filelock import FileLock, Timeout
 
 from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
 from lrfind.catalog import KINDS
-from lrfind.config.experiment import Experiment, check, dump
+from lrfind.config.experiment import Experiment, check
+from lrfind.config.resolved import resolved_text
 from lrfind.errors import UsageError
 from lrfind.runs.database import VERSION, Database, Facts
 from lrfind.runs.result import RunRecord
@@ -79,7 +80,7 @@ class Run:
         Raises:
             UsageError: see `create`.
         """
-        resolved = dump(experiment)
+        resolved = resolved_text(experiment)
         facts = {"command": command, "config": config, "overrides": [*overrides], "resolved": resolved}
         run = cls.create(path, facts)
         run.write("config.yaml", config)

@@ -104,7 +104,7 @@ def _explained(error: BaseException, where: str) -> LrfindError:
 def failure_text(error: BaseException) -> str:
     """Return the type and the text of the exception that ended a lane, with what explains it."""
     explanation = " ".join(explain(error).split())
-    return f"{type(error).__name__}: {error}" + (f" ({explanation})" if explanation else "")
+    return in_one_line(error, 2000) + (f" ({explanation})" if explanation else "")
 
 
 def own_line(error: BaseException) -> str:
