@@ -54,9 +54,8 @@ def main(count: int, seed: int, only: str | None) -> None:
                 counts["failures"] += 1
                 if counts["failures"] <= 10:
                     last = traceback.extract_tb(error.__traceback__)[-1]
-                    click.echo(
-                        f"  seed {number}: {type(error).__name__}: {str(error)[:200]!r} ({last.filename}:{last.lineno})"
-                    )
+                    where = f"{last.filename}:{last.lineno}"
+                    click.echo(f"  seed {number}: {type(error).__name__}: {str(error)[:200]!r} ({where})")
             else:
                 if isinstance(result, str):
                     counts[result] += 1

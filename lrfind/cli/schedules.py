@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -138,7 +139,7 @@ def _plain(parts: list[Component], view: SchedulesView) -> dict[str, Any]:
         "schedules": [
             {
                 "name": part.name,
-                "args": part.args,
+                "args": json.loads(json.dumps(part.args), parse_constant=str),  # JSON has no infinity
                 "lr": lr.tolist(),
                 "momentum": view.momentum[label].tolist() if label in view.momentum else None,
             }
