@@ -16,7 +16,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.statistics import half_width
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.drawing import LONGEST_TITLE, SEVERAL, finish, literal
+from lrfind.views.plots.drawing import LONGEST_TITLE, SEVERAL, finish, literal, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -197,7 +197,7 @@ def training_figure(view: CoursesView, title: str) -> Figure:
 
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
-    draw_lr(view, above).set_title(literal(title), fontsize="medium", loc="left")
+    titled(draw_lr(view, above), title)
     draw_loss(view, below)
     return figure
 

@@ -19,7 +19,8 @@ SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
 
 LONGEST_LABEL = 80  # characters; longer labels leave no place for the axes
-LONGEST_TITLE = 1000
+LONGEST_TITLE = 1000  # of a title that is wrapped
+MOST_TITLE_LINES = 10
 
 
 def literal(text: str, most: int = LONGEST_LABEL) -> str:
@@ -44,12 +45,19 @@ def finish(ax: Axes, x: str, y: str) -> Axes:
     return ax
 
 
+def titled(ax: Axes, title: str) -> Axes:
+    """Set the title of the axes: its first lines as they are, each shortened if it is long."""
+    lines = title.split("\n")[:MOST_TITLE_LINES]
+    ax.set_title("\n".join(map(literal, lines)), fontsize="medium", loc="left")
+    return ax
+
+
 def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
     """Return a new figure with one plot; it needs no display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    draw(figure.add_subplot()).set_title(literal(title), fontsize="medium", loc="left")
+    titled(draw(figure.add_subplot()), title)
     return figure
 
 
