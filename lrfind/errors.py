@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -125,15 +126,47 @@ def listed(words: Iterable[object], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def in_one_line(error: BaseException, most: int | None = None) -> str:
+def in_one_line(error: BaseException, most: int = 1000) -> str:
     r"""Return an exception as its type and its text, in one line with at most `most` characters of text.
 
-    >>> in_one_line(ValueError("bad\n  shape"))
-    'ValueError: bad shape'
+    >>> in_one_line(ValueError("bad\n  shape \x1b[2J"))
+    'ValueError: bad shape \\x1b[2J'
     """
     if isinstance(error, UsersExit) and error.__cause__ is not None:
         error = error.__cause__
-    return f"{type(error).__name__}: {' '.join(text_of(error).split())[:most]}"
+    text = text_of(error)[: 10 * most]
+    return f"{type(error).__name__}: {printable(' '.join(text.split()))[:most]}"
+
+
+_NEVER_PRINTED = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f"  # the control characters, of which a line break and a tab are good
+    r"\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # marks that turn the direction of the text after them
+    r"\u200b-\u200d\u2028\u2029\u2060-\u2065\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # invisible ones
+    r"\ud800-\udfff]"  # halves of surrogate pairs
+)
+
+
+def printable(text: str) -> str:
+    r"""Return a text in which all characters that a terminal would obey, or not show, are escaped.
+
+    >>> print(printable("red \x1b[31m, moved \u202e, half \udc80, fine: é中"))
+    red \x1b[31m, moved \u202e, half \udc80, fine: é中
+    """
+    return _NEVER_PRINTED.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most about `most` characters: its begin and its end.
+
+    >>> shortened("a long message that ends here", 20)
+    'a long message  [... 9 characters left out ...]  here'
+    """
+    if len(text) <= most:
+        return text
+    end = most // 4
+    return (
+        f"{text[: most - end]} [... {len(text) - most:,} characters left out ...] {text[len(text) - end :]}"
+    )
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from bisect import insort
 from dataclasses import dataclass, field
 from functools import cached_property
+from heapq import heappush, heappushpop
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ HUGE = 1e100  # a loss beyond this counts as not finite, so that squares of loss
 MOST_PLACES = 8  # places of skipped points that a note lists
 WINDOWS = (5, 7, 9, 13, 17, 25)  # the numbers of points that `smooth` can choose for its local fit
 FEWEST_TO_SMOOTH = 16  # with fewer points, nothing is smoothed
+BLOCK = 65_536  # the points that are fitted at once
 
 
 @dataclass
@@ -58,7 +59,7 @@ class DivergenceRule:
     first: float = math.nan
     best: float = math.inf
     _last: tuple[float, float] = (math.nan, math.nan)  # the last two losses
-    _changes: list[float] = field(default_factory=list)  # sorted
+    _changes: _RunningPercentile = field(default_factory=lambda: _RunningPercentile(0.9))
 
     def diverges(self, loss: float) -> bool:
         """Take the next loss and return whether the lane has diverged at it."""
@@ -67,24 +68,52 @@ class DivergenceRule:
         second_last, last = self._last
         self._last = last, loss
         if last == last:  # not NaN: there is a last loss
-            insort(self._changes, abs(loss - last))
+            self._changes.add(abs(loss - last))
         if second_last != second_last:  # NaN: fewer than three losses have no median
             return False
         median = max(min(second_last, last), min(max(second_last, last), loss))
-        if len(self._changes) == 2:
+        if self._changes.count == 2:
             self.first = median
         if median < self.best:
             self.best = median
-        if median <= self.first or len(self._changes) < FIRST_CHECK:
+        if median <= self.first or self._changes.count < FIRST_CHECK:
             return False  # the ceiling is never below `first`
         return median > self.ceiling
 
     @property
     def ceiling(self) -> float:
         """Return the value above which a median of three losses counts as diverged."""
-        noise = self._changes[int(0.9 * (len(self._changes) - 1))]
         drop = self.factor * (self.first - self.best)
-        return self.best + max(drop, NOISE * noise, FLOOR * abs(self.first))
+        return self.best + max(drop, NOISE * self._changes.value, FLOOR * abs(self.first))
+
+
+class _RunningPercentile:
+    """A percentile of all numbers so far: of n sorted numbers, the one at the place int(share * (n - 1)).
+
+    A number more costs O(log n), because two heaps hold the numbers up to the percentile and those above it.
+    """
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+        self._up_to: list[float] = []  # a heap of the negated numbers: the percentile is on top
+        self._above: list[float] = []
+
+    @property
+    def count(self) -> int:
+        """Return how many numbers there are."""
+        return len(self._up_to) + len(self._above)
+
+    @property
+    def value(self) -> float:
+        """Return the percentile of the numbers so far."""
+        return -self._up_to[0]
+
+    def add(self, number: float) -> None:
+        """Take one number more."""
+        if int(self._share * self.count) < len(self._up_to):  # the percentile keeps its place
+            heappush(self._above, -heappushpop(self._up_to, -number))
+        else:
+            heappush(self._up_to, -heappushpop(self._above, number))
 
 
 @dataclass(frozen=True)
@@ -169,8 +198,9 @@ class Curve:
             )
         return notes
 
+    @cached_property
     def without_gaps(self) -> Curve:
-        """Return the curve without the points of its gaps; itself if it has none."""
+        """The curve without the points of its gaps; itself if it has none."""
         if not self.gaps.size:
             return self
         lr, loss = np.delete(self.lr, self.gaps), np.delete(self.loss, self.gaps)
@@ -263,21 +293,37 @@ def smooth(loss: ArrayLike) -> Smoothed:
 
 
 def _local_parabola(y: Array, window: int) -> Smoothed:
-    """Fit a weighted parabola around each point of y (T,)."""
-    size, half = y.size, window // 2
-    start = np.clip(np.arange(size) - half, 0, size - window)
-    index = start[:, None] + np.arange(window)  # (T, W)
-    offset = (index - np.arange(size)[:, None]).astype(np.float64)
-    reach = np.abs(offset).max(axis=1, keepdims=True) + 1
-    weight = (1 - (np.abs(offset) / reach) ** 3) ** 3
-    basis = np.stack([np.ones_like(offset), offset, offset**2], axis=-1)  # (T, W, 3)
-    normal = np.einsum("twi,tw,twj->tij", basis, weight, basis)
-    # The fit at offset 0 is the first coefficient: a row of weights on the window's losses.
-    row = np.einsum("ti,twi,tw->tw", np.linalg.inv(normal)[:, 0, :], basis, weight)
-    fit = np.einsum("tw,tw->t", row, y[index])
-    own_weight = row[np.arange(size), np.arange(size) - start]
+    """Fit a weighted parabola around each point of y (T,).
+
+    The windows of the points are equal but for the place of the point in them, so a fit is a row of weights
+    for each of the W places. The points are taken in blocks, so that the memory beyond O(T) is bounded.
+    """
+    size = y.size
+    start = np.clip(np.arange(size) - window // 2, 0, size - window)
+    place = np.arange(size) - start  # of each point in its window
+    weights = _weights_by_place(window)
+    windows = np.lib.stride_tricks.sliding_window_view(y, window)  # (T - W + 1, W)
+    fit, lowest, highest = np.empty((3, size))
+    for begin in range(0, size, BLOCK):
+        block = slice(begin, begin + BLOCK)
+        losses = windows[start[block]]  # (block, W)
+        fit[block] = np.einsum("tw,tw->t", weights[place[block]], losses)
+        lowest[block], highest[block] = losses.min(axis=1), losses.max(axis=1)
+    own_weight = weights[np.arange(window), np.arange(window)][place]
     left_out_error = np.abs((y - fit) / (1 - own_weight))
     deviation = 1.4826 * np.median(left_out_error)  # a robust estimate of the deviation of normal noise
-    noise_share = np.sqrt(np.sum(row**2, axis=1))  # the share of the noise that remains after the fit
-    clipped = np.clip(fit, y[index].min(axis=1), y[index].max(axis=1))  # a parabola overshoots at a cliff
+    noise_share = np.sqrt(np.sum(weights**2, axis=1))[place]  # of the noise, what remains after the fit
+    clipped = np.clip(fit, lowest, highest)  # a parabola overshoots at a cliff
     return Smoothed(clipped, deviation * noise_share, float(np.mean(left_out_error**2)))
+
+
+def _weights_by_place(window: int) -> Array:
+    """Return the weights (W, W) of a window's losses in the fit at each place in the window."""
+    offset = np.arange(window)[None, :] - np.arange(window)[:, None].astype(np.float64)
+    reach = np.abs(offset).max(axis=1, keepdims=True) + 1
+    weight = (1 - (np.abs(offset) / reach) ** 3) ** 3
+    basis = np.stack([np.ones_like(offset), offset, offset**2], axis=-1)  # (W, W, 3)
+    normal = np.einsum("twi,tw,twj->tij", basis, weight, basis)
+    # The fit at offset 0 is the first coefficient: a row of weights on the window's losses.
+    rows: Array = np.einsum("ti,twi,tw->tw", np.linalg.inv(normal)[:, 0, :], basis, weight)
+    return rows

@@ -41,17 +41,19 @@ def _lagging_average(loss: Array) -> Array:
     s_0 = l_0, then s = .05 l + .95 s_prev.
     """
     smoothed = loss.copy()
-    for t in range(1, loss.size):
-        smoothed[t] = 0.05 * loss[t] + 0.95 * smoothed[t - 1]
+    with np.errstate(all="ignore"):  # losses may be infinite, of both signs
+        for t in range(1, loss.size):
+            smoothed[t] = 0.05 * loss[t] + 0.95 * smoothed[t - 1]
     return smoothed
 
 
 def _discounted_sum(loss: Array) -> Array:
     """Return the sum v = .98 v + .02 l, from v = 0, which the averages of fastai and Lightning share."""
     total, sums = 0.0, np.empty_like(loss)
-    for t, value in enumerate(loss):
-        total = 0.98 * total + 0.02 * value
-        sums[t] = total
+    with np.errstate(all="ignore"):  # losses may be infinite, of both signs
+        for t, value in enumerate(loss):
+            total = 0.98 * total + 0.02 * value
+            sums[t] = total
     return sums
 
 

@@ -102,12 +102,7 @@ def consensus(curve: Curve) -> tuple[None, float]:
     """
     last = curve.loss.size - 1 if curve.divergence is None else curve.divergence
     answers = (steepest(curve)[1], minimum(curve)[1], float(curve.lr[last]) / 10)
-    lr = sorted(answers)[1]
-    if lr < curve.lr[0]:
-        raise NoSuggestion(
-            f"the answer ({lr:.2g}) lies below the range; lower start_lr to {curve.lr[0] / 1000:.0e}."
-        )
-    return None, lr
+    return None, sorted(answers)[1]
 
 
 def _lowest(curve: Curve) -> int:
@@ -234,17 +229,22 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
             curve that the peer would have recorded; otherwise, it gets the curve as it is.
 
     Raises:
-        NoSuggestion: if the curve has no answer, or if the answer lies above the edge; `.reason` says why.
+        NoSuggestion: if the curve has no answer, or if the answer lies below the range or above the edge;
+            `.reason` says why.
         UsageError: if there is no such method.
     """
     method = method_named(name)
     kept = np.delete(np.arange(curve.loss.size), curve.gaps)
-    note, curve = " ".join(curve.notes), curve.without_gaps()
+    note, curve = " ".join(curve.notes), curve.without_gaps
     reason = why_not_a_curve(curve) or (why_no_valley(curve) if method.needs_fall else None)
     if reason:
         addition = f" {note[0].upper()}{note[1:]}" if note and note != reason else ""
         raise NoSuggestion(reason + addition)
     index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
+    if lr < curve.lr[0]:
+        raise NoSuggestion(
+            f"the answer ({lr:.2g}) lies below the range; lower start_lr to {curve.lr[0] / 1000:.0e}."
+        )
     if curve.divergence is not None and lr > curve.lr[curve.divergence]:
         raise NoSuggestion(_above_edge(name, lr, float(curve.lr[curve.divergence])))
     return Suggestion(lr, name, method.summary, None if index is None else int(kept[index]), note=note)

@@ -8,6 +8,7 @@ import click
 
 from lrfind.cli.listing import LISTS, listing
 from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
+from lrfind.views.terminal import show
 
 
 @click.command()
@@ -40,14 +41,14 @@ def check(
         from lrfind.experiments.check import check_batch
 
         for line in check_batch(experiment):
-            click.echo(line)
+            show(line)
         return 0
     if imports:
         from lrfind.problem.components import import_names
 
         import_names(experiment)
     test = experiment.range_test
-    click.echo(
+    show(
         f"ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
@@ -75,7 +76,7 @@ def init(template: str | None, file: Path | None, quiet: bool) -> int:
 
     target = file or Path(DEFAULT_FILE)
     written = write_template(template or DEFAULT_TEMPLATE, target)
-    click.echo(f"wrote {', '.join(map(str, written))}; next: lrfind find {target}")
+    show(f"wrote {', '.join(map(str, written))}; next: lrfind find {target}")
     return 0
 
 
@@ -91,5 +92,5 @@ def ls(what: str, as_json: bool, quiet: bool) -> int:
     else:
         width = max(map(len, rows))
         for name, summary in rows.items():
-            click.echo(f"{name:{width}}  {summary}")
+            show(f"{name:{width}}  {summary}")
     return 0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from lrfind.catalog import KINDS
-from lrfind.cli.options import note, print_json
+from lrfind.cli.options import print_json
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped, StorageError
+from lrfind.errors import Stopped, StorageError, in_one_line
+from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
         return complete(run, as_json=as_json, quiet=quiet, snippet=snippet)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
-    except LrfindError:
+    except Exception:
         run.discard_if_empty()
         raise
     finally:
@@ -47,7 +47,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    result = read_result(run) if run.concluded else _conclude(run, quiet)
+    result, undrawn = (read_result(run), "") if run.concluded else _conclude(run, quiet)
     with content_of(run):
         lines = snippet_of(result.experiment, result.summary) if snippet else None
         if as_json:
@@ -58,9 +58,11 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
             sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
             if result.kind.recommends and sound:
                 use = f"\n  use it: `lrfind train --from {run.path}`"
-            click.echo(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
+            show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
             if lines is not None:
-                click.echo(f"\n{lines}")
+                show(f"\n{lines}")
+        if undrawn:
+            note(f"warning: a plot could not be drawn: {undrawn}. `lrfind plot {run.path}` draws it again.")
         return exit_code(result)
 
 
@@ -69,17 +71,29 @@ def _plots(run: Run) -> list[Path]:
     return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
 
 
-def _conclude(run: Run, quiet: bool) -> RunResult:
-    """Run the missing part of a run, locked against other processes, and draw the plots."""
+def _conclude(run: Run, quiet: bool) -> tuple[RunResult, str]:
+    """Run the missing part of a run, locked against other processes, and draw the plots.
+
+    Returns:
+        The result, and why its plots could not be drawn; "" if they were. The answer does not depend on them.
+    """
     from lrfind.cli.progress import progress
     from lrfind.views.plots.runs import plot_run
 
     try:
         with run.held(), progress(run.resume_command, run.path, quiet=quiet) as observer:
             result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
-            plot_run(result, run.folder)
+            try:
+                plot_run(result, run.folder)
+                undrawn = ""
+            except StorageError:
+                raise  # the run can be resumed when there is room again
+            except Exception as error:
+                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                undrawn = in_one_line(error)
             run.keep_facts(concluded=True)
-            return result
+            return result, undrawn
     except (KeyboardInterrupt, Stopped):
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
         note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")

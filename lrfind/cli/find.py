@@ -19,6 +19,7 @@ from lrfind.cli.options import (
     quiet_option,
 )
 from lrfind.config.document import Override
+from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -131,5 +132,5 @@ def _dry_run(experiment: Experiment, as_json: bool) -> int:
     if as_json:
         print_json(plan)
     else:
-        click.echo(find_plan_text(plan))
+        show(find_plan_text(plan))
     return 0

@@ -5,20 +5,24 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import io
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 import lrfind
 from lrfind.catalog import COMMANDS
-from lrfind.cli.options import note, quiet_option
+from lrfind.cli.options import quiet_option
 from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
+from lrfind.views.terminal import note
 
 INTERRUPTED = 130
 
@@ -86,7 +90,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         note("interrupted")
         return INTERRUPTED
     except click.ClickException as error:
-        error.show()
+        text = io.StringIO()
+        error.show(text)
+        note(text.getvalue().rstrip("\n"))
         return error.exit_code
     except BaseException as error:
         return _exit_code_of(error)
@@ -119,5 +125,23 @@ def _fault_of_users_code(error: BaseException) -> str | None:
 
 
 def main() -> NoReturn:
-    """Run the `lrfind` command."""
-    sys.exit(run())
+    """Run the `lrfind` command. An error that is not foreseen is a bug, whose traceback is printed."""
+    _replace_closed_streams()
+    try:
+        code = run()
+    except Exception:
+        note(f"{traceback.format_exc()}\nThis is a bug of lrfind or of your code.")
+        code = 1
+    sys.exit(code)
+
+
+def _replace_closed_streams() -> None:
+    """Open the standard streams that were closed (`2>&-`), so that no file of a run gets their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # libraries and users' code may write to it
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - open as long as the process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -12,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.config.document import Override
+from lrfind.config.imports import ImportPolicy, import_policy, imports_limited_to
 from lrfind.config.registry import folder_of, import_root, set_import_root
 from lrfind.errors import UsageError, listed
+from lrfind.views.terminal import note, show_exactly
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -32,19 +33,52 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, 
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), help="The run directory; it must be new or empty."
 )
-import_root_option = click.option(
-    "--import-root",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    callback=lambda ctx, parameter, value: set_import_root(value),
-    expose_value=False,
-    help="The folder that holds your own modules, for names like pkg.module:attr.",
-)
+
+
+def import_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which code may be imported, and from where. No config can set them."""
+    for decorate in (
+        click.option(
+            "--allow-import",
+            "patterns",
+            multiple=True,
+            metavar="PATTERN",
+            callback=lambda ctx, parameter, value: _limit_imports(ctx, [*value] or None),
+            expose_value=False,
+            help="Import only names that match, such as 'my_nets.*' or 'my_nets:Small*'. Repeatable.",
+        ),
+        click.option(
+            "--no-import-paths",
+            is_flag=True,
+            callback=lambda ctx, parameter, value: _limit_imports(ctx, [] if value else None),
+            expose_value=False,
+            help="Import no name like pkg.module:attr, only what comes with lrfind.",
+        ),
+        click.option(
+            "--import-root",
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
+            callback=lambda ctx, parameter, value: set_import_root(value),
+            expose_value=False,
+            help="The folder that holds your own modules, for names like pkg.module:attr.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _limit_imports(ctx: click.Context, patterns: list[str] | None) -> None:
+    """Limit imports to names that match a pattern, until the command ends; None limits nothing."""
+    if patterns is None:
+        return
+    if import_policy().patterns is not None:
+        raise click.UsageError("give --no-import-paths or --allow-import, not both.")
+    ctx.with_resource(imports_limited_to(ImportPolicy(patterns)))
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add CONFIG, --set and --import-root, which every command that reads a config has."""
+    """Add CONFIG, --set and the options of imports, which every command that reads a config has."""
     for decorate in (
-        import_root_option,
+        import_options,
         click.option(
             "--set",
             "overrides",
@@ -122,12 +156,6 @@ def as_list(text: str) -> str:
     return inner if inner.startswith("[") else f"[{inner}]"
 
 
-def note(text: str) -> None:
-    """Print a line on stderr, if there still is one: a run goes on when its terminal is closed."""
-    with contextlib.suppress(OSError):
-        click.echo(text, err=True)
-
-
 def print_json(value: Any) -> None:
     """Print JSON on stdout; the value must not contain NaN."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    show_exactly(json.dumps(value, indent=2, allow_nan=False))

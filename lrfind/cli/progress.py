@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-import click
-
 from lrfind.training.mode import Cost, FindCost, Mode
 from lrfind.training.watch import Observer, Watch
-from lrfind.views.progress import WatchFor, progress_bar, progress_lines
+from lrfind.views.progress import WatchFor, on_a_terminal, progress_bar, progress_lines
+from lrfind.views.terminal import note
 from lrfind.views.text.find import find_cost_text
 from lrfind.views.text.sweep import cost_text, mode_text
 
@@ -25,17 +23,16 @@ class _Terminal(Observer):
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Print the expected cost of a sweep, and how its lanes run."""
-        click.echo(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}", err=True)
+        note(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}")
 
     def expected(self, cost: FindCost) -> None:
         """Print the most steps that a `find` may take."""
-        click.echo(find_cost_text(**vars(cost)), err=True)
+        note(find_cost_text(**vars(cost)))
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""
         if not self._introduced:
-            resume = f"After an interruption, run `{self._resume}` to continue."
-            click.echo(f"run: {self._path}. {resume}", err=True)
+            note(f"run: {self._path}. After an interruption, run `{self._resume}` to continue.")
         self._introduced = True
         return self._watch_for(lanes, steps)
 
@@ -45,7 +42,7 @@ def progress(resume: str, path: Path, *, quiet: bool) -> Iterator[Observer]:
     """Yield an observer that shows the progress of the run in a directory, and the command to resume it."""
     if quiet:
         yield Observer()
-    elif sys.stderr.isatty():
+    elif on_a_terminal():
         with progress_bar() as watch_for:
             yield _Terminal(resume, path, watch_for)
     else:

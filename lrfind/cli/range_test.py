@@ -19,6 +19,7 @@ from lrfind.cli.options import (
     quiet_option,
 )
 from lrfind.config.document import Override
+from lrfind.views.terminal import show
 
 KEYS = {
     "seed": "seed",
@@ -106,7 +107,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
         if as_json:
             print_json({"source": str(source), "answer": recommendation})
         else:
-            click.echo(recommendation_text(recommendation))
+            show(recommendation_text(recommendation))
         return 0 if recommendation["lr"] is not None else 3
     from lrfind.analysis.suggestions import method_named
     from lrfind.runs.summaries.methods import brief, curve_warnings, suggestion_table
@@ -122,5 +123,5 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
         from lrfind.views.text.range_test import headline, methods_text
 
         lines = [headline(answer), *(f"warning: {warning}" for warning in warnings)]
-        click.echo("\n".join([*lines, *(["", methods_text(methods)] if method == "all" else [])]))
+        show("\n".join([*lines, *(["", methods_text(methods)] if method == "all" else [])]))
     return 0 if answer["lr"] is not None else 3

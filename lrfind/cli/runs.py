@@ -10,15 +10,15 @@ import click
 
 from lrfind.cli.execute import complete
 from lrfind.cli.options import (
-    import_root_option,
+    import_options,
     json_option,
-    note,
     print_json,
     quiet_option,
     refuse_unasked_imports,
 )
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, counted
+from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
@@ -28,7 +28,7 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 
 @click.command()
 @run_argument
-@import_root_option
+@import_options
 @json_option
 @quiet_option
 def resume(path: Path, as_json: bool, quiet: bool) -> int:
@@ -85,7 +85,7 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
         else:
             from lrfind.views.text.runs import status_text
 
-            click.echo(status_text(run_status))
+            show(status_text(run_status))
     return 0
 
 
@@ -117,11 +117,11 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(statuses)
     elif statuses:
-        click.echo(runs_text(statuses))
+        show(runs_text(statuses))
     elif unreadable:
         raise UsageError(f"none of the {counted(len(unreadable), 'run')} in '{folder}' can be read.")
     else:
-        click.echo(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
+        show(f"there is no run in {folder}; `lrfind find` or `lrfind grid` makes one.")
     return 0
 
 
@@ -147,7 +147,7 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     else:
         written = plot_overlay(results, out or Path("overlay.png"))
     for file in written:
-        click.echo(f"wrote {file}")
+        show(f"wrote {file}")
     return 0
 
 
@@ -167,7 +167,7 @@ def export(path: Path, file: Path, quiet: bool) -> int:
     from lrfind.runs.store import Run
 
     trials = export_study(Run.open(path), file)
-    click.echo(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
+    show(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
     return 0
 
 
@@ -189,7 +189,7 @@ def repair(path: Path, out: Path, quiet: bool) -> int:
 
     run, lost = repair_run(path, out)
     for what in lost:
-        click.echo(f"lost: {what}")
+        show(f"lost: {what}")
     lanes = counted(len(run.outcomes()), "lane")
-    click.echo(f"wrote {out}: {lanes}; next: {run.resume_command}")
+    show(f"wrote {out}: {lanes}; next: {run.resume_command}")
     return 0

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.analysis.batch_size import RULES, Scaled, scale_lr
-from lrfind.cli.options import config_options, json_option, load, note, print_json, quiet_option
+from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
 from lrfind.errors import UsageError, counted, listed
+from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from lrfind.analysis.noise_scale import NoiseScale
@@ -104,7 +105,7 @@ def scale(
     parts = [noise_scale_text(measured), "\n".join(implied)] if measured else []
     if scaled is not None:
         parts.append(scaled_text(scaled, lr, from_batch, total))
-    click.echo("\n\n".join(parts))
+    show("\n\n".join(parts))
     return 0
 
 

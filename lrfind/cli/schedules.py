@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.options import import_root_option, json_option, print_json, quiet_option
+from lrfind.cli.options import import_options, json_option, print_json, quiet_option
 from lrfind.config.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
+from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.sections import Component
@@ -35,7 +37,7 @@ COUNT = click.IntRange(min=1, max=10_000_000)
     metavar="FILE",
     help="Draw a plot (.png, .svg) or write every step (.csv).",
 )
-@import_root_option
+@import_options
 @json_option
 @quiet_option
 def schedules(
@@ -69,11 +71,11 @@ def schedules(
     if as_json:
         print_json(_plain(parts, view))
     elif out is not None:
-        click.echo(f"wrote {out}")
+        show(f"wrote {out}")
     else:
         from lrfind.views.text.schedules import schedules_text
 
-        click.echo(schedules_text(view))
+        show(schedules_text(view))
     return 0
 
 
@@ -137,7 +139,7 @@ def _plain(parts: list[Component], view: SchedulesView) -> dict[str, Any]:
         "schedules": [
             {
                 "name": part.name,
-                "args": part.args,
+                "args": json.loads(json.dumps(part.args), parse_constant=str),  # JSON has no infinity
                 "lr": lr.tolist(),
                 "momentum": view.momentum[label].tolist() if label in view.momentum else None,
             }

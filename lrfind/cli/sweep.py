@@ -21,6 +21,7 @@ from lrfind.cli.options import (
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
+from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -212,5 +213,5 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     if as_json:
         print_json({"command": command, "plan": rows, "cost": cost, "modes": modes})
     else:
-        click.echo(dry_run_text(rows, section, cost, modes))
+        show(dry_run_text(rows, section, cost, modes))
     return 0

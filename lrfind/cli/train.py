@@ -12,7 +12,6 @@ from lrfind.cli.options import (
     config_options,
     json_option,
     load,
-    note,
     option_overrides,
     out_option,
     quiet_option,
@@ -20,6 +19,7 @@ from lrfind.cli.options import (
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
+from lrfind.views.terminal import note
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment

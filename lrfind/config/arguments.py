@@ -64,7 +64,8 @@ def name_mistakes(document: Document) -> list[Mistake]:
         try:
             path = import_path(kind, name)
         except UsageError as error:
-            mistakes.append(Mistake(document.place(name_at), str(error)))
+            where = f"{'.'.join(map(str, name_at))}: " if ":" in name else ""
+            mistakes.append(Mistake(document.place(name_at), f"{where}{error}"))
             continue
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", path):
             mistakes.append(Mistake(document.place(name_at), f"'{name}' is not of the form pkg.module:attr"))

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
-from lrfind.config.yaml12 import CONSTRUCTORS, CoreLoader
-from lrfind.errors import UsageError, counted
+from lrfind.config.yaml12 import CONSTRUCTORS, CoreLoader, UnfitNumberError
+from lrfind.errors import UsageError, counted, printable
 
 MAX_BYTES = 1_000_000
 MAX_NODES = 50_000  # after aliases are expanded
 MAX_DEPTH = 50
+MOST_SHOWN = 100  # mistakes that a message lists
 
 LINE_BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # the line breaks that PyYAML counts
 
@@ -47,7 +48,11 @@ class Mistake:
         head = f"{place.source}:{place.line}:{place.column}: error: {self.message}"
         start = max(0, place.column - 60)  # a long line is shown only around the mistake
         excerpt = place.text[start : start + 120].replace("\t", " ")
-        return f"{head}\n    {excerpt}\n    {' ' * (place.column - 1 - start)}^"
+        before, after = (
+            printable(part)
+            for part in (excerpt[: place.column - 1 - start], excerpt[place.column - 1 - start :])
+        )
+        return f"{head}\n    {before}{after}\n    {' ' * len(before)}^"
 
 
 class ConfigError(UsageError):
@@ -55,7 +60,9 @@ class ConfigError(UsageError):
 
     def __init__(self, mistakes: list[Mistake]) -> None:
         self.mistakes = sorted(mistakes, key=lambda m: (m.place.source, m.place.line, m.place.column))
-        super().__init__("\n".join(str(mistake) for mistake in self.mistakes))
+        lines = [str(mistake) for mistake in self.mistakes[:MOST_SHOWN]]
+        more = len(self.mistakes) - MOST_SHOWN
+        super().__init__("\n".join([*lines, *([f"and {counted(more, 'more mistake')}"] if more > 0 else [])]))
 
 
 @dataclass(frozen=True)
@@ -263,6 +270,8 @@ class _Builder:
             place = self._place(key_node.start_mark)
             if not isinstance(key_node, yaml.ScalarNode):
                 self._document.mistakes.append(Mistake(place, "a key must be plain text"))
+            elif why := _why_not_text(key):
+                self._document.mistakes.append(Mistake(place, f"this key holds {why}"))
             elif key in seen:
                 first = self._document.keys[*path, key].line
                 self._document.mistakes.append(
@@ -281,7 +290,10 @@ class _Builder:
             )
             return None
         try:
-            return CONSTRUCTORS[node.tag](text)
+            value = CONSTRUCTORS[node.tag](text)
+        except UnfitNumberError as error:
+            self._document.mistakes.append(Mistake(self._place(node.start_mark), f"{text[:40]} {error}"))
+            return None
         except (ValueError, KeyError):
             self._document.mistakes.append(
                 Mistake(
@@ -289,6 +301,18 @@ class _Builder:
                 )
             )
             return None
+        if isinstance(value, str) and (why := _why_not_text(value)):
+            self._document.mistakes.append(Mistake(self._place(node.start_mark), f"this text holds {why}"))
+        return value
+
+
+def _why_not_text(text: str) -> str | None:
+    """Return what a text holds that no file, path or database can hold; None if it holds nothing such."""
+    if "\0" in text:
+        return "a null character; leave it out"
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        return "half of a surrogate pair, which is no character; write the character itself"
+    return None
 
 
 class _TooMuchError(Exception):

@@ -8,6 +8,7 @@ signature in the source. The built-in schedules are also computed for the length
 from __future__ import annotations
 
 import difflib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,7 +17,17 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from lrfind.catalog import KINDS, OPTIMIZERS, SCHEDULES
 from lrfind.config.arguments import name_mistakes
-from lrfind.config.document import ConfigError, Document, KeyPath, Mistake, Override, Place, parse
+from lrfind.config.document import (
+    MAX_BYTES,
+    ConfigError,
+    Document,
+    KeyPath,
+    Mistake,
+    Override,
+    Place,
+    parse,
+)
+from lrfind.config.files import read_bounded
 from lrfind.config.mistakes import merge_unions, message_of, mistake_at
 from lrfind.config.sections import (
     CompareSection,
@@ -34,6 +45,7 @@ from lrfind.config.sections import (
     TrainingSection,
     name_only,
 )
+from lrfind.config.work import work_mistakes
 from lrfind.config.yaml12 import dump as yaml_text
 from lrfind.errors import UsageError
 
@@ -43,6 +55,7 @@ class Experiment(Section):
 
     name: str = Field(
         default="experiment",
+        max_length=100,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="The name of the experiment.",
     )
@@ -98,13 +111,14 @@ RIVALS = {
 
 
 def read(path: Path) -> str:
-    """Return the text of a config file.
+    """Return the text of a config file, with line breaks as Python writes them.
 
     Raises:
-        UsageError: if it cannot be read; the message says why and what to do.
+        UsageError: if it cannot be read, or is too large for a config; the message says why and what to do.
     """
     try:
-        return path.read_text(encoding="utf-8")
+        content = io.BytesIO(read_bounded(path, MAX_BYTES))
+        return io.TextIOWrapper(content, encoding="utf-8").read()
     except FileNotFoundError:
         close = difflib.get_close_matches(path.name, [p.name for p in _siblings(path)], n=1)
         hint = (
@@ -161,6 +175,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         mistakes += [mistake_at(document, details, Experiment) for details in errors]
     mistakes += _schedule_mistakes(document, mistakes)
     mistakes += _judge_mistakes(document)
+    mistakes += [] if experiment is None else work_mistakes(document, experiment)
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
@@ -322,8 +337,11 @@ def anchored(experiment: Experiment, folder: Path) -> Experiment:
     """
 
     def absolute(file: str) -> str:
-        here, beside = Path(file).expanduser().absolute(), (folder / file).absolute()
-        return str(beside if beside.exists() and not here.exists() else here)
+        try:
+            here, beside = Path(file).expanduser().absolute(), (folder / file).absolute()
+            return str(beside if beside.exists() and not here.exists() else here)
+        except (OSError, RuntimeError):  # a name that is too long, or "~nobody"; who reads the file says so
+            return file
 
     model, data = experiment.model, experiment.data
     if model.init_from is not None:

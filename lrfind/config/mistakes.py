@@ -37,10 +37,10 @@ _KINDS = {
 """For each error of a value of the wrong kind: the kind that the value must have."""
 
 _BOUNDS = {
-    "greater_than": "greater than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "greater than {gt:.12g}",
+    "greater_than_equal": "at least {ge:.12g}",
+    "less_than": "less than {lt:.12g}",
+    "less_than_equal": "at most {le:.12g}",
 }
 """For each error of a number that is out of range: the range that it must be in."""
 
@@ -53,6 +53,7 @@ _MESSAGES = {
     "too_short": "must not be empty",
     "too_long": "must be a list of at most {max_length}; found a list of {actual_length}",
     "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters; found {found}",
     "value_error": "{error}",
 }
 

@@ -16,10 +16,12 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from lrfind.catalog import CATALOGS
+from lrfind.config.imports import refuse_import
 from lrfind.errors import UsageError, as_exception, in_one_line, unknown
 
 
@@ -27,9 +29,10 @@ def import_path(section: str, name: str) -> str:
     """Turn a name in a section of the config into "pkg.module:attr". A name with a colon already is one.
 
     Raises:
-        UsageError: if the name is not in the section's catalog.
+        UsageError: if the name is not in the section's catalog, or may not be imported (`config.imports`).
     """
     if ":" in name:
+        refuse_import(section, name)
         return name
     if name not in CATALOGS[section]:
         raise UsageError(
@@ -132,8 +135,8 @@ def definition(path: str) -> Definition | None:
     if source is None:
         return None
     try:
-        tree = ast.parse(source.read_text(encoding="utf-8"))
-    except (OSError, SyntaxError, ValueError):
+        tree = _parsed(source, source.stat().st_mtime_ns)
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     nodes = {n.name: n for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     node = nodes.get(attribute)
@@ -144,6 +147,12 @@ def definition(path: str) -> Definition | None:
         return Definition(False, summary, None if node.decorator_list else _signature_of(node))
     init = _init_of(node, nodes)
     return Definition(True, summary, None if init is None else _signature_of(init, skip_self=True))
+
+
+@lru_cache(maxsize=100)
+def _parsed(source: Path, modified: int) -> ast.Module:
+    """Parse a source file; it is parsed again only if it was modified, at another time in nanoseconds."""
+    return ast.parse(source.read_text(encoding="utf-8"))
 
 
 def _first_sentence(docstring: str) -> str:

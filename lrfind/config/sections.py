@@ -43,7 +43,9 @@ from lrfind.errors import counted, unknown
 class Section(BaseModel):
     """The base of every part of a config: strict types, frozen, and no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 def name_only(value: Any) -> Any:
@@ -58,6 +60,29 @@ def _in_tuple(value: Any) -> Any:
 
 SHORT_FORMS: dict[Callable[[Any], Any], str] = {name_only: "a name", _in_tuple: "text"}
 """Validators that allow a short form of a value, and the name of that form in messages."""
+
+
+def _not_tiny(lr: float) -> float:
+    if lr < 1e-30:
+        raise ValueError(f"must be at least 1e-30; found {lr:g}")
+    return lr
+
+
+Lr = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]
+"""A learning rate from 1e-30 to 1e30. Beyond these, ratios of lrs overflow; no training needs such lrs."""
+
+
+MOST_STEPS = 10_000_000
+"""The most steps, epochs or evaluations of a training."""
+
+MOST_GIB = 1e6
+"""The largest bound of a memory, in GiB."""
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError(f"must have no line breaks, tabs or other control characters; found {name!r:.60}")
+    return name
 
 
 class Component(Section):
@@ -139,7 +164,7 @@ USUAL_ROWS = 64
 class DataSection(Component):
     """The data set and how it is cut into batches."""
 
-    batch_size: Annotated[int, Field(gt=0)] | Literal["full"] | None = Field(
+    batch_size: Annotated[int, Field(gt=0, le=10_000_000)] | Literal["full"] | None = Field(
         default=None,
         description="The number of rows in a batch, or full for all rows in one batch."
         f" {USUAL_ROWS} if omitted. A DataLoader has its own batch size: omit it there.",
@@ -154,6 +179,7 @@ class DataSection(Component):
     memory: float = Field(
         default=2.0,
         gt=0,
+        le=MOST_GIB,
         description="The memory in GiB that the data may take on the device. Larger data is loaded"
         " batch by batch.",
     )
@@ -162,14 +188,16 @@ class DataSection(Component):
 class ParamGroup(Section):
     """Parameters with their own learning rate, which is a multiple of the optimizer's."""
 
-    name: str = Field(min_length=1, description="The name of the group in --group and in messages.")
+    name: Annotated[str, AfterValidator(_printable)] = Field(
+        min_length=1, max_length=200, description="The name of the group in --group and in messages."
+    )
     match: Annotated[tuple[str, ...], BeforeValidator(_in_tuple)] = Field(
         strict=False,
         min_length=1,
         description="A pattern of parameter names, such as 'features.*', or a list of patterns.",
     )
-    lr_multiplier: float = Field(
-        default=1.0, gt=0, description="The group's lr as a multiple of the optimizer's lr, in every command."
+    lr_multiplier: Lr = Field(
+        default=1.0, description="The group's lr as a multiple of the optimizer's lr, in every command."
     )
     frozen: bool = Field(
         default=False, description="Whether the parameters stay unchanged: they are not trained."
@@ -183,9 +211,7 @@ class ParamGroup(Section):
 class OptimizerSection(Component):
     """The optimizer. Its learning rate is given here and nowhere else."""
 
-    lr: float = Field(
-        default=1e-3, gt=0, description="The base learning rate. Range tests and sweeps replace it."
-    )
+    lr: Lr = Field(default=1e-3, description="The base learning rate. Range tests and sweeps replace it.")
     param_groups: tuple[ParamGroup, ...] = Field(
         default=(),
         strict=False,
@@ -217,6 +243,7 @@ class EarlyStop(Section):
     patience: int = Field(
         default=5,
         ge=1,
+        le=MOST_STEPS,
         description="The number of evaluations without a lower validation loss after which a training stops.",
     )
     threshold: float = Field(
@@ -231,14 +258,18 @@ class TrainingSection(Section):
     """The length of a training, in steps or in epochs but not both, and how its steps are taken."""
 
     steps: int | None = Field(
-        default=None, gt=0, le=10_000_000, description="The number of training steps of each lane."
+        default=None, gt=0, le=MOST_STEPS, description="The number of training steps of each lane."
     )
     epochs: int | None = Field(
-        default=None, gt=0, description="The number of passes over the training data, in place of steps."
+        default=None,
+        gt=0,
+        le=MOST_STEPS,
+        description="The number of passes over the training data, in place of steps.",
     )
     eval_every: int | None = Field(
         default=None,
         gt=0,
+        le=MOST_STEPS,
         description="The number of steps between evaluations on the validation split."
         " A training is always evaluated at its end.",
     )
@@ -247,13 +278,19 @@ class TrainingSection(Section):
         description="The course of the lr, as multiples of its peak. Range tests do not use it.",
     )
     accumulate: int = Field(
-        default=1, ge=1, description="The number of batches whose gradients are combined for one step."
+        default=1,
+        ge=1,
+        le=10_000,
+        description="The number of batches whose gradients are combined for one step.",
     )
     precision: Precision = Field(
         default="float32", description="The precision of forward and backward passes (mixed precision)."
     )
     l1: float = Field(
-        default=0.0, ge=0, description="The weight of the L1 penalty: the sum of |w|, without the biases."
+        default=0.0,
+        ge=0,
+        le=1e30,
+        description="The weight of the L1 penalty: the sum of |w|, without the biases.",
     )
     clip_norm: float | None = Field(
         default=None,
@@ -275,6 +312,7 @@ class TrainingSection(Section):
     checkpoint_every: int | None = Field(
         default=None,
         gt=0,
+        le=MOST_STEPS,
         description="The number of steps between the checkpoints of `lrfind train`, and of the lanes of a"
         " sweep that are trained one by one. If omitted, one is written every half minute.",
     )
@@ -301,11 +339,11 @@ class TrainingSection(Section):
 class RangeTestSection(Section):
     """The lr range test: for each seed, one lane whose lr rises from start_lr to end_lr."""
 
-    start_lr: float = Field(default=1e-6, gt=0, description="The lr at the first step of the ramp.")
-    end_lr: float = Field(
-        default=10.0, gt=0, validate_default=True, description="The lr at the last step of the ramp."
+    start_lr: Lr = Field(default=1e-6, description="The lr at the first step of the ramp.")
+    end_lr: Lr = Field(
+        default=10.0, validate_default=True, description="The lr at the last step of the ramp."
     )
-    steps: int = Field(default=100, ge=2, le=10_000_000, description="The number of steps of the ramp.")
+    steps: int = Field(default=100, ge=2, le=MOST_STEPS, description="The number of steps of the ramp.")
     seeds: int = Field(
         default=3,
         ge=1,
@@ -391,16 +429,6 @@ def _ascending(values: tuple[float, ...]) -> tuple[float, ...]:
     return ordered
 
 
-def _not_tiny(lr: float) -> float:
-    if lr < 1e-30:
-        raise ValueError(f"must be at least 1e-30; found {lr:g}")
-    return lr
-
-
-Lr = Annotated[float, Field(gt=0, le=1e30), AfterValidator(_not_tiny)]
-"""A learning rate from 1e-30 to 1e30. Beyond these, ratios of lrs overflow; no training needs such lrs."""
-
-
 class LanesSection(Section):
     """The settings that all commands with trainings side by side have in common."""
 
@@ -431,7 +459,9 @@ class LanesSection(Section):
         default=False,
         description="Whether stacks are compiled (torch.compile). It saves time in long sweeps.",
     )
-    stack_memory: float = Field(default=2.0, gt=0, description="The memory in GiB that one stack may take.")
+    stack_memory: float = Field(
+        default=2.0, gt=0, le=MOST_GIB, description="The memory in GiB that one stack may take."
+    )
 
 
 FEWEST_PROBE_STEPS = 16
@@ -453,12 +483,14 @@ class FindSection(LanesSection):
     budget: int | None = Field(
         default=None,
         ge=FEWEST_PROBE_STEPS,
+        le=100 * MOST_STEPS,
         description="The number of gradient steps that all probes together may take:"
         f" at least {FEWEST_PROBE_STEPS} for each seed.",
     )
     max_seconds: float | None = Field(
         default=None,
         gt=0,
+        le=1e9,
         description="The time in seconds that all probes together may take, approximately.",
     )
     verify: bool = Field(
@@ -558,7 +590,9 @@ class SearchSection(SweepSection):
 
     sampler: Sampler = Field(default="tpe", description="The sampler that proposes the lrs.")
     trials: int = Field(default=16, ge=1, le=10_000, description="The number of lrs to try.")
-    batch: int = Field(default=4, ge=1, description="The number of lrs that tpe and gp propose at a time.")
+    batch: int = Field(
+        default=4, ge=1, le=10_000, description="The number of lrs that tpe and gp propose at a time."
+    )
     start: Lr | None = Field(default=None, description="The lr to try first.")
 
 

@@ -5,12 +5,13 @@ PyYAML follows YAML 1.1, in which `1e-3` is a string, `on` a boolean and `1:30` 
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
 import yaml
 
-MAX_DIGITS = 300
+MAX_DIGITS = 100
 
 
 class CoreLoader(yaml.SafeLoader):
@@ -19,17 +20,30 @@ class CoreLoader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
 
 
+class UnfitNumberError(ValueError):
+    """A number that would not be read as it is written. The text says what is wrong with it."""
+
+
 def _integer(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise ValueError(text)
     sign = -1 if text.startswith("-") else 1
     digits = text.lstrip("+-")
     base = {"0o": 8, "0x": 16}.get(digits[:2], 10)
-    return sign * int(digits if base == 10 else digits[2:], base)
+    number = sign * int(digits if base == 10 else digits[2:], base) if len(text) <= MAX_DIGITS else None
+    if number is None or not -(2**63) <= number < 2**64:
+        raise UnfitNumberError("is a whole number of more than 64 bits; write a smaller one")
+    return number
 
 
 def _float(text: str) -> float:
-    return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    number = float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    mantissa = text.lower().partition("e")[0]
+    if math.isinf(number) and "inf" not in text.lower():
+        raise UnfitNumberError(
+            "is larger than the largest number of 64 bits, 1.8e308; for infinity write .inf"
+        )
+    if number == 0 and any(digit in mantissa for digit in "123456789"):
+        raise UnfitNumberError("is closer to 0 than the smallest number of 64 bits, 5e-324; write 0 for zero")
+    return number
 
 
 def dump(value: Any, *, flow: bool = False) -> str:

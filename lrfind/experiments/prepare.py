@@ -15,7 +15,7 @@ from lrfind import __version__
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, PlannedLane, Shape
 from lrfind.config.experiment import Experiment, section_for
-from lrfind.config.sections import SweepSection, TrainingSection
+from lrfind.config.sections import MOST_STEPS, SweepSection, TrainingSection
 from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import UsageError, as_exception, counted
@@ -226,7 +226,13 @@ def training_steps(training: TrainingSection, problem: Problem) -> int:
             f"training.accumulate: a step takes {counted(training.accumulate, 'batch')}, but"
             f" {counted(training.epochs, 'epoch')} have only {batches}; train longer, or accumulate less."
         )
-    return batches // training.accumulate
+    steps = batches // training.accumulate
+    if steps > MOST_STEPS:
+        raise UsageError(
+            f"training.epochs: {counted(training.epochs, 'epoch')} have {counted(steps, 'step')}, and a"
+            f" training has at most {MOST_STEPS:,}; train for fewer epochs."
+        )
+    return steps
 
 
 def evaluate_once(problem: Problem, seed: int) -> tuple[Metric | None, float]:

@@ -15,6 +15,7 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, section_for
 from lrfind.config.registry import load
 from lrfind.config.sections import CompareSection, GridSection, SearchSection
+from lrfind.config.work import MOST_PEAKS
 from lrfind.experiments import samplers
 
 LOWEST, HIGHEST = 1e-9, 1e4
@@ -24,8 +25,6 @@ AROUND = 10**0.5
 
 The peaks lie around the optimizer's lr.
 """
-MOST_PEAKS = 11
-"""The most peaks of one variant in a comparison whose config gives none."""
 
 
 class Rounds(ABC):

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import bz2
+import codecs
+import csv
+import gzip
+import io
+import lzma
 import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from lrfind.analysis.curves import Curve
 from lrfind.catalog import DEFAULT_METHOD
-from lrfind.errors import UsageError
+from lrfind.config.files import read_bounded
+from lrfind.errors import UsageError, in_one_line
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
+
+MOST_BYTES = 500_000_000
+"""The largest CSV that is read: about ten million rows."""
+
+OPENERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+"""The compressed forms of a CSV, by the end of its name."""
 
 
 def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
@@ -29,33 +45,10 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     """
     if _is_folder(source):
         return _curves_of(Run.open(source).record())
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                source,
-                skipinitialspace=True,
-                skip_blank_lines=False,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-            )
-    except pd.errors.ParserWarning:
-        raise UsageError(f"'{source}' has rows with more cells than its first line names.") from None
-    except FileNotFoundError:
-        raise UsageError(f"there is no file or run directory '{source}'.") from None
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
-    table.columns = [str(name).strip().lower() for name in table.columns]
-    missing = [name for name in ("lr", "loss") if name not in table]
-    if missing:
-        raise UsageError(
-            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
-            f" {', '.join(table.columns)}. Name them lr and loss, with a comma between."
-        )
+    table = _table(source)
     table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
-    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else [table]
-    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes]
+    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else []
+    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes or [table]]
     return (
         [
             Curve.of(rows["lr"], rows["loss"], places=tuple(f"line {row + 2}" for row in rows.index))
@@ -64,6 +57,74 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
         False,
         DEFAULT_METHOD,
     )
+
+
+def _table(source: Path) -> pd.DataFrame:
+    """Read a CSV as a table of text; empty rows are left out, and the others keep their places.
+
+    Raises:
+        UsageError: if it cannot be read, or if lr or loss is not the name of exactly one column.
+    """
+    text = _text(source)
+    try:
+        names = [name.strip().lower() for name in next(csv.reader(io.StringIO(text)), [])]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            table = pd.read_csv(
+                io.StringIO(text),
+                skipinitialspace=True,
+                skip_blank_lines=False,
+                dtype=str,
+                keep_default_na=False,
+                index_col=False,
+            )
+    except pd.errors.ParserWarning:
+        raise UsageError(f"'{source}' has rows with more cells than its first line names.") from None
+    except (ValueError, csv.Error) as error:  # pandas' parser errors are ValueErrors
+        raise UsageError(f"'{source}' cannot be read as CSV: {error}.") from None
+    table.columns = [str(name).strip().lower() for name in table.columns]
+    missing = [name for name in ("lr", "loss") if name not in table]
+    if missing:
+        raise UsageError(
+            f"'{source}' has no column {' and no column '.join(missing)}; its columns are:"
+            f" {', '.join(table.columns)}. Name them lr and loss, with a comma between."
+        )
+    repeated = next((name for name in ("lr", "loss", "lane") if names.count(name) > 1), None)
+    if repeated is not None:
+        raise UsageError(
+            f"'{source}' has {names.count(repeated)} columns called {repeated}; capitals and spaces do not"
+            " count. Keep one of them."
+        )
+    return table[(table != "").any(axis=1)]
+
+
+def _text(source: Path) -> str:
+    """Return the text of a file, which may be compressed, in UTF-8, or in UTF-16 with its mark.
+
+    Raises:
+        UsageError: if it cannot be read, or is too large.
+    """
+    try:
+        content = read_bounded(source, MOST_BYTES)
+        if source.suffix.lower() in OPENERS:
+            with OPENERS[source.suffix.lower()](io.BytesIO(content)) as file:
+                content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise UsageError(f"'{source}' is larger than {MOST_BYTES:,} bytes once it is decompressed.")
+        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except FileNotFoundError:
+        raise UsageError(f"there is no file or run directory '{source}'.") from None
+    except UnicodeDecodeError as error:
+        hint = f"compression: {', '.join(OPENERS)}, by the end of the name"
+        raise UsageError(
+            f"'{source}' is not text in UTF-8 (byte {error.start}). Save it as UTF-8; if it is compressed,"
+            f" lrfind reads this {hint}."
+        ) from None
+    except OSError as error:
+        raise UsageError(f"'{source}' cannot be read: {error.strerror or in_one_line(error)}.") from None
+    except (EOFError, lzma.LZMAError, zlib.error) as error:
+        raise UsageError(f"'{source}' cannot be decompressed: {in_one_line(error)}.") from None
 
 
 def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
@@ -91,11 +152,11 @@ def _is_folder(path: Path) -> bool:
 def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
     """Return a column of text as floats, exactly; an empty cell is NaN."""
     values = []
-    for row, text in enumerate(table[name]):
+    for row, text in zip(table.index.tolist(), table[name].tolist(), strict=True):
         try:
             values.append(float(text or "nan"))
         except ValueError:
-            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text}', not a number.") from None
+            raise UsageError(f"'{source}', line {row + 2}: {name} is '{text[:40]}', not a number.") from None
         if name == "lr" and not 0 < values[-1] < float("inf"):
-            raise UsageError(f"'{source}', line {row + 2}: lr is '{text}', not a positive number.")
+            raise UsageError(f"'{source}', line {row + 2}: lr is '{text[:40]}', not a positive number.")
     return values

@@ -24,7 +24,8 @@ from typing import Any
 
 from lrfind.analysis.lanes import LaneResult, Outcome, PlannedLane
 from lrfind.catalog import KINDS
-from lrfind.config.experiment import Experiment, dump, restored
+from lrfind.config.experiment import Experiment, restored
+from lrfind.config.resolved import resolved_text
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
@@ -91,15 +92,15 @@ class Run:
         Raises:
             UsageError: see `create`; or if there is a mistake in what the command compares.
         """
-        resolved = dump(experiment)
-        facts: dict[str, Any] = {
-            "command": command,
-            "config": config,
-            "overrides": [*overrides],
-            "resolved": resolved,
-        }
         try:
-            facts |= imported_facts(experiment, command)
+            resolved = resolved_text(experiment)
+            facts: dict[str, Any] = {
+                "command": command,
+                "config": config,
+                "overrides": [*overrides],
+                "resolved": resolved,
+                **imported_facts(experiment, command),
+            }
         except LrfindError:
             with contextlib.suppress(OSError):
                 path.rmdir()  # `default_path` made it

@@ -33,6 +33,7 @@ import pandas as pd
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
+from lrfind.errors import printable
 
 
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
@@ -73,7 +74,7 @@ def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
         [
             {
                 "lane": result.lane,
-                **({"variant": result.variant} if result.variant else {}),
+                **({"variant": as_cell(result.variant)} if result.variant else {}),
                 "seed": result.seed,
                 "lr": result.peak,
                 "outcome": result.outcome,
@@ -100,10 +101,21 @@ def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     rows = []
     for result in lanes:
         which: dict[str, Any] = {"lane": result.lane}
-        which |= {"variant": result.variant} if result.variant else {}
+        which |= {"variant": as_cell(result.variant)} if result.variant else {}
         which |= {"seed": result.seed}
-        rows += [which | {"lr": float(result.lr[row.step])} | row._asdict() for row in result.health]
+        for row in result.health:
+            layer = {"layer": as_cell(row.layer)}
+            rows.append(which | {"lr": float(result.lr[row.step])} | row._asdict() | layer)
     return pd.DataFrame(rows)
+
+
+def as_cell(text: str) -> str:
+    """Return a text for a cell of a CSV, which a spreadsheet would otherwise take for a formula.
+
+    >>> as_cell("layer.0"), as_cell("=1+1"), as_cell("-x")
+    ('layer.0', "'=1+1", "'-x")
+    """
+    return f"'{printable(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable(text)
 
 
 def _or_nan(value: float | None) -> float:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth
-from lrfind.errors import in_one_line
+from lrfind.errors import in_one_line, printable
 
 MEMORY = 4  # a unit is dead after this many looks without gradient, since one batch may just not activate it
 ROOT = "(model)"  # the name of the layer for parameters that belong to the model itself
@@ -168,7 +168,7 @@ class Gauge:
             values = next(measured) if layer.trained else [math.nan] * len(MEASURED)
             columns = [None if math.isnan(value) else value for value in values]
             trained = bool(layer.trained)
-            rows.append(LayerHealth(step, layer.name, layer.size, trained, layer.matrix, *columns))
+            rows.append(LayerHealth(step, printable(layer.name), layer.size, trained, layer.matrix, *columns))
         return rows
 
     def _flat(self, parameters: Mapping[str, Tensor]) -> Tensor:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lrfind.analysis.lanes import Lane
+from lrfind.views.terminal import note
 
 EVERY_SECONDS = 5.0  # between lines
 QUIET_SECONDS = 1.0  # a call that ends sooner shows no bar
@@ -27,7 +28,12 @@ def progress_bar() -> Iterator[WatchFor]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn(), TextColumn("left"))
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -56,7 +62,7 @@ def progress_lines(lanes: int | None, steps: int | None) -> Watch:
         if time.monotonic() - last >= EVERY_SECONDS:
             last = time.monotonic()
             text = f"{_which(together, lanes)}, step {step + 1}{of_steps}: lr {_lrs(together, step)}"
-            sys.stderr.write(f"{text}, loss {_lowest(losses):.4g}\n")
+            note(f"{text}, loss {_lowest(losses):.4g}")
 
     return watch
 
@@ -96,9 +102,7 @@ def _never_silent(last: list[float]) -> Iterator[None]:
         while not ended.wait(max(last[0] + SILENT_SECONDS - time.monotonic(), 0.01)):
             if time.monotonic() - last[0] >= SILENT_SECONDS:
                 last[0] = time.monotonic()
-                sys.stderr.write(
-                    f"lrfind: no step has ended for {SILENT_SECONDS:.0f} s; still waiting for it\n"
-                )
+                note(f"lrfind: no step has ended for {SILENT_SECONDS:.0f} s; still waiting for it")
 
     thread = threading.Thread(target=wait, daemon=True)
     thread.start()
@@ -113,7 +117,12 @@ def _live() -> bool:
     """Return whether stderr can show a bar that changes: on a terminal, or in a notebook."""
     from rich.console import Console
 
-    return sys.stderr.isatty() or Console().is_jupyter
+    return on_a_terminal() or Console().is_jupyter
+
+
+def on_a_terminal() -> bool:
+    """Return whether stderr is a terminal."""
+    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _which(together: Sequence[Lane], lanes: int | None) -> str:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lrfind.analysis import curves
 from lrfind.analysis.curves import Curve, DivergenceRule, smooth
 from lrfind.errors import UsageError
 
@@ -69,7 +72,7 @@ def test_a_missing_loss_is_a_gap_if_the_losses_after_it_are_no_higher(
 ) -> None:
     curve = Curve.of(np.arange(1.0, len(loss) + 1), loss)
     assert curve.gaps.tolist() == gaps
-    closed = curve.without_gaps()
+    closed = curve.without_gaps
     np.testing.assert_array_equal(closed.loss, np.delete(np.array(loss, float), gaps))
     assert closed.planned == closed.lr.size == len(loss) - len(gaps)
 
@@ -196,3 +199,37 @@ def test_smoothing_fits_the_same_parabola_as_numpy() -> None:
 def test_a_curve_refuses_what_is_none(lr: list[float], loss: list[float], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Curve.of(lr, loss)
+
+
+def diverges_by_definition(losses: list[float], t: int, factor: float) -> bool:
+    """The rule of `DivergenceRule`, written as its docstring does, for the step t."""
+    if not abs(losses[t]) < 1e100:
+        return True
+    if t < 10:
+        return False
+    medians = [sorted(losses[i - 2 : i + 1])[1] for i in range(2, t + 1)]
+    changes = sorted(abs(b - a) for a, b in pairwise(losses[: t + 1]))
+    first, best, noise = medians[0], min(medians), changes[int(0.9 * (len(changes) - 1))]
+    return medians[-1] > best + max(factor * (first - best), 4 * noise, 0.002 * abs(first))
+
+
+@given(
+    st.lists(st.one_of(st.floats(-1e3, 1e3), st.integers(-3, 3).map(float), st.just(math.inf)), max_size=60),
+    st.sampled_from([1.0, 2.0]),
+)
+@settings(max_examples=150, derandomize=True, deadline=None, database=None)
+def test_the_rule_is_its_definition(losses: list[float], factor: float) -> None:
+    rule = DivergenceRule(factor)
+    for t, loss in enumerate(losses):
+        assert rule.diverges(loss) == diverges_by_definition(losses, t, factor)
+        if not math.isfinite(loss):
+            break
+
+
+def test_a_smoothed_loss_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    loss = np.linspace(3, 1, 300) + np.random.default_rng(0).standard_normal(300)
+    whole = smooth(loss)
+    monkeypatch.setattr(curves, "BLOCK", 37)
+    blocks = smooth(loss)
+    np.testing.assert_array_equal(blocks.values, whole.values)
+    np.testing.assert_array_equal(blocks.standard_error, whole.standard_error)

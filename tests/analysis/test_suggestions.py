@@ -131,6 +131,16 @@ def test_consensus_does_not_answer_below_the_range() -> None:
         lrfind.suggest(lr, loss)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_answers_below_the_range(method: str) -> None:
+    x = np.linspace(-1, 1, 60)
+    try:
+        answer = lrfind.suggest(10**x, (x + 0.8) ** 2, method).lr
+    except NoSuggestion:
+        return
+    assert 0.1 <= answer <= 10
+
+
 @pytest.mark.filterwarnings("error")
 @settings(max_examples=60)
 @given(

@@ -110,7 +110,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
         (["grid", "--lrs", ""], "grid.lrs: "),
         (["grid", "--lrs", "1,1"], "1 is listed twice"),
         (["grid", "--low", "2"], "grid.high: must be well above low (2)"),
-        (["grid", "--lrs", "1e-3,1e-400"], "must be greater than 0"),
+        (["grid", "--lrs", "1e-3,1e-400"], "1e-400 is closer to 0 than the smallest number of 64 bits"),
         (["grid", "--lrs", "1e-3", "--low", "1e-4"], "give --lrs or --low, not both"),
         (["search", "--steps", "3", "--epochs", "1"], "give --steps or --epochs, not both"),
         (["grid", "--lanes", "stack"], "must be 'auto', 'single' or 'stacked'"),

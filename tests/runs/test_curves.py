@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lrfind.errors import UsageError
+from lrfind.runs import curves
 from lrfind.runs.curves import read_curves
 
 
@@ -40,6 +46,8 @@ def test_a_row_without_a_loss_keeps_its_line(tmp_path: Path) -> None:
         ("", "cannot be read as CSV"),
         ("lr,loss\n1,2,3\n2,3,4\n", "rows with more cells than its first line names"),
         ('lr,loss\n"1,2\n', "cannot be read as CSV"),
+        ("lr,LR,loss\n1,2,3\n", "has 2 columns called lr; capitals and spaces do not count"),
+        ("lr,loss,loss\n1,2,3\n", "has 2 columns called loss"),
     ],
 )
 def test_a_csv_without_a_curve_says_why(tmp_path: Path, text: str, message: str) -> None:
@@ -47,6 +55,63 @@ def test_a_csv_without_a_curve_says_why(tmp_path: Path, text: str, message: str)
     path.write_text(text)
     with pytest.raises(UsageError, match=message):
         read_curves(path)
+
+
+@pytest.mark.parametrize("end", ["\n\n", "\n  \n,\n", "\r\n\r\n"])
+def test_empty_rows_are_left_out_and_the_other_rows_keep_their_lines(tmp_path: Path, end: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_bytes(f"lr,loss\n\n0.1,3\n0.2,1{end}".encode())
+    (curve,), _, _ = read_curves(path)
+    assert (curve.lr.tolist(), curve.places) == ([0.1, 0.2], ("line 3", "line 4"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [("", bytes), (".gz", gzip.compress), (".bz2", bz2.compress), (".xz", lzma.compress)],
+)
+def test_encodings_and_compressed_files_are_read(
+    tmp_path: Path, encoding: str, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / f"curve.csv{suffix}"
+    path.write_bytes(compress("lr,loss,größe\n0.1,3,ü\n0.2,1,é\n".encode(encoding)))
+    (curve,), _, _ = read_curves(path)
+    assert curve.loss.tolist() == [3, 1]
+
+
+GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "lr,loss,größe\n".encode("latin-1"), r"not text in UTF-8 \(byte 10\). Save it as UTF-8"),
+        ("a.csv", GZIPPED, "lrfind reads this compression: .gz, .bz2, .xz"),
+        ("a.csv.gz", b"lr,loss\n1,2\n", "cannot be read: BadGzipFile"),
+        ("a.csv.gz", GZIPPED[:-20], "cannot be decompressed: EOFError"),
+        ("a.csv.gz", GZIPPED[:30] + bytes(20) + GZIPPED[50:], "cannot be|not text"),
+        ("a.csv.xz", b"lr,loss\n1,2\n", "cannot be decompressed: LZMAError"),
+        ("a.csv.gz", gzip.compress(bytes(10_001)), "larger than 10,000 bytes once it is decompressed"),
+        ("a.csv", bytes(10_001), "larger than 10,000 bytes"),
+    ],
+)
+def test_an_odd_file_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, message: str
+) -> None:
+    monkeypatch.setattr(curves, "MOST_BYTES", 10_000)
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_curves(path)
+
+
+def test_a_device_and_a_pipe_without_a_writer_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curves, "MOST_BYTES", 10_000)
+    with pytest.raises(UsageError, match="larger than 10,000 bytes"):
+        read_curves(Path("/dev/zero"))
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="cannot be read as CSV"):
+        read_curves(tmp_path / "pipe")
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:

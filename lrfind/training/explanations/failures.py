@@ -106,8 +106,7 @@ def _explained(error: BaseException, where: str) -> LrfindError:
 def failure_text(error: BaseException) -> str:
     """Return the type and the text of the exception that ended a lane, with what explains it."""
     explanation = " ".join(explain(error).split())
-    cause = error.__cause__ if isinstance(error, UsersExit) and error.__cause__ is not None else error
-    return f"{type(cause).__name__}: {text_of(cause)}" + (f" ({explanation})" if explanation else "")
+    return in_one_line(error, 2000) + (f" ({explanation})" if explanation else "")
 
 
 def own_line(error: BaseException) -> str:

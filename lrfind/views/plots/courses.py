@@ -16,7 +16,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.statistics import half_width
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.drawing import SEVERAL, finish
+from lrfind.views.plots.drawing import LONGEST_TITLE, SEVERAL, finish, literal, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -160,7 +160,7 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
     for course, color, line in _styled(view):
         step = np.arange(course.loss.size)
         ax.fill_between(step, course.low, course.high, color=color, alpha=0.12, linewidth=0)
-        ax.plot(step, course.loss, color=color, linestyle=line, linewidth=1.8, label=course.name)
+        ax.plot(step, course.loss, color=color, linestyle=line, linewidth=1.8, label=literal(course.name))
         if len(course.val) > 1:
             ax.plot(*zip(*course.val, strict=True), "o", color=color, markersize=4, linestyle="none")
     evaluated = any(len(course.val) > 1 for course in view.courses)
@@ -183,7 +183,10 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
     ax.axvline(0, color="0.3", linewidth=1)
     ax.set_yticks(
         range(len(view.names)),
-        [f"{name}\n{word}" if word else name for name, word in zip(view.names, view.standing, strict=True)],
+        [
+            f"{literal(name)}\n{word}" if word else literal(name)
+            for name, word in zip(view.names, view.standing, strict=True)
+        ],
     )
     ax.set_ylim(max(1, len(view.names)) - 0.5, -0.5)
     return finish(ax, view.label, "")
@@ -195,7 +198,7 @@ def training_figure(view: CoursesView, title: str) -> Figure:
 
     figure = Figure(figsize=(6.4, 5.2), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
-    draw_lr(view, above).set_title(title, fontsize="medium", loc="left")
+    titled(draw_lr(view, above), title)
     draw_loss(view, below)
     return figure
 
@@ -212,7 +215,8 @@ def comparison_figure(view: CoursesView, gaps: GapsView, title: str) -> Figure:
     draw_lr(view, above).tick_params(labelbottom=False)
     draw_loss(view, figure.add_subplot(grid[1, 0], sharex=above))
     draw_gaps(gaps, figure.add_subplot(grid[:, 1]))
-    figure.suptitle(textwrap.fill(f"{title}: {gaps.title}", WRAP), fontsize="medium", x=0.01, ha="left")
+    heading = literal(textwrap.fill(f"{title}: {gaps.title}", WRAP), LONGEST_TITLE)
+    figure.suptitle(heading, fontsize="medium", x=0.01, ha="left")
     return figure
 
 

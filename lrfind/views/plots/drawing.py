@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from lrfind.errors import printable, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,6 +16,22 @@ if TYPE_CHECKING:
 # Colours of Okabe and Ito, which colour-blind people can tell apart. Line styles and markers differ too.
 BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
 SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
+
+
+LONGEST_LABEL = 80  # characters; longer labels leave no place for the axes
+LONGEST_TITLE = 1000  # of a title that is wrapped
+MOST_TITLE_LINES = 10
+
+
+def literal(text: str, most: int = LONGEST_LABEL) -> str:
+    r"""Return a text from a config, data or code as a label that shows it as it is, shortened if it is long.
+
+    Matplotlib would read what stands between two dollar signs as a formula, and fail if it is none.
+
+    >>> print(literal("$x^{$ and \x1b"))
+    \$x^{\$ and \x1b
+    """
+    return printable(shortened(text, most)).replace("$", r"\$")
 
 
 def finish(ax: Axes, x: str, y: str) -> Axes:
@@ -26,12 +45,19 @@ def finish(ax: Axes, x: str, y: str) -> Axes:
     return ax
 
 
+def titled(ax: Axes, title: str) -> Axes:
+    """Set the title of the axes: its first lines as they are, each shortened if it is long."""
+    lines = title.split("\n")[:MOST_TITLE_LINES]
+    ax.set_title("\n".join(map(literal, lines)), fontsize="medium", loc="left")
+    return ax
+
+
 def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
     """Return a new figure with one plot; it needs no display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.0), layout="constrained")
-    draw(figure.add_subplot()).set_title(title, fontsize="medium", loc="left")
+    titled(draw(figure.add_subplot()), title)
     return figure
 
 
@@ -39,12 +65,13 @@ def save(figure: Figure, stem: Path) -> None:
     """Write a figure to stem.png, at print resolution, and to stem.svg; equal figures give equal bytes."""
     from matplotlib import rc_context
 
-    figure.savefig(f"{stem}.png", dpi=200)
-    engine = figure.get_layout_engine()
-    figure.set_layout_engine("none")  # Keep the layout that the PNG has, because computing it is slow.
-    with rc_context({"svg.hashsalt": "lrfind"}):
+    with warnings.catch_warnings(), rc_context({"svg.hashsalt": "lrfind", "text.usetex": False}):
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # an empty box stands for it
+        figure.savefig(f"{stem}.png", dpi=200)
+        engine = figure.get_layout_engine()
+        figure.set_layout_engine("none")  # Keep the layout that the PNG has, because computing it is slow.
         figure.savefig(f"{stem}.svg", metadata={"Date": None})
-    figure.set_layout_engine(engine)
+        figure.set_layout_engine(engine)
 
 
 def legend_below(ax: Axes, distance: float) -> Axes:

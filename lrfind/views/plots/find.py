@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish, legend_below
+from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish, legend_below, titled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -332,7 +332,7 @@ def find_figure(view: FindView, title: str) -> Figure:
 
     figure = Figure(figsize=(6.4, 7.0), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
-    draw_find(view, above).set_title(title, fontsize="medium", loc="left")
+    titled(draw_find(view, above), title)
     above.set_xlabel("")
     legend_below(above, 0.06)
     draw_verification(view, below)

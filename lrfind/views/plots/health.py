@@ -12,13 +12,14 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import RED
+from lrfind.views.plots.drawing import LONGEST_TITLE, RED, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 MOST_NAMES = 40  # the largest number of layer names on an axis
+LONGEST_LAYER = 40  # characters of a layer name on an axis
 WRAP = 130  # the largest length of a title's line, in characters
 
 
@@ -112,7 +113,11 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     if 0 < view.calm < view.at.size - 1:
         ax.axvline(view.at[view.calm], color=RED, linestyle="--", linewidth=1.2)
     every = max(1, -(-len(view.layers) // MOST_NAMES))
-    ax.set_yticks(range(0, len(view.layers), every), view.layers[::every], fontsize="x-small")
+    ax.set_yticks(
+        range(0, len(view.layers), every),
+        [literal(layer, LONGEST_LAYER) for layer in view.layers[::every]],
+        fontsize="x-small",
+    )
     ax.set_ylim(len(view.layers) - 0.5, -0.5)
     ax.set_xlabel("learning rate" if view.on_a_ramp else "step")
     bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", label=label)
@@ -136,7 +141,9 @@ def health_figure(view: HealthView, title: str) -> Figure:
         heading += "; right of the dashed line the learning rate is to blame, not the network"
     if not np.isfinite(view.gradient).all() or not (view.update > 0).all():
         heading += "; a grey cell is 0 or has no value"
-    figure.suptitle(textwrap.fill(heading, WRAP), fontsize="medium", x=0.01, ha="left")
+    figure.suptitle(
+        literal(textwrap.fill(heading, WRAP), LONGEST_TITLE), fontsize="medium", x=0.01, ha="left"
+    )
     return figure
 
 

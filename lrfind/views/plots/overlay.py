@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import SEVERAL, figure_of, finish
+from lrfind.views.plots.drawing import SEVERAL, figure_of, finish, literal
 from lrfind.views.plots.range_test import range_test_view
 from lrfind.views.plots.sweep import sweep_of, view_sweep
 
@@ -28,7 +28,7 @@ def draw_overlay(results: Sequence[RunResult], ax: Axes) -> Axes:
     bottoms, tops = [], []
     for result, color in zip(results, itertools.cycle(SEVERAL), strict=False):
         draw = _draw_ramps if result.kind.lanes == "ramps" else _draw_sweep
-        ends = draw(result, f"{result.path.name} ({result.command})", color, ax)
+        ends = draw(result, literal(f"{result.path.name} ({result.command})"), color, ax)
         if ends is not None:
             bottoms.append(ends[0])
             tops.append(ends[1])

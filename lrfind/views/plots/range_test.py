@@ -13,7 +13,7 @@ import numpy as np
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.lanes import LaneResult
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, SEVERAL, figure_of, finish
+from lrfind.views.plots.drawing import BLUE, LONGEST_TITLE, ORANGE, RED, SEVERAL, figure_of, finish, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -102,7 +102,7 @@ def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
     """Draw the suggestion with its interval; without one, write the reason into the legend."""
     lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
     if lr is None:
-        message = textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60)
+        message = literal(textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60), LONGEST_TITLE)
         ax.plot([], [], linestyle="none", label=message)
         return
     if low is not None and high > low:
@@ -169,7 +169,7 @@ def draw_ramps(view: RampsView, ax: Axes) -> Axes:
     ax.set_ylim(view.bottom, view.top)
     for (name, (lr, loss)), color in zip(view.ramps.items(), itertools.cycle(SEVERAL), strict=False):
         best = name == view.best
-        label = f"{name} (lowest loss)" if best else name
+        label = literal(f"{name} (lowest loss)" if best else name)
         ax.plot(lr, loss, color=color, linewidth=2.6 if best else 1.4, label=label, zorder=3 if best else 2)
         if name in view.suggestions and lr.size:
             height = np.interp(np.log(view.suggestions[name]), np.log(lr), loss)

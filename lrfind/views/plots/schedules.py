@@ -15,7 +15,7 @@ from lrfind.config.sections import Component
 from lrfind.config.shapes import shape_of, watched_by
 from lrfind.config.variants import labels
 from lrfind.errors import UsageError
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, finish
+from lrfind.views.plots.drawing import BLUE, ORANGE, RED, finish, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -132,7 +132,7 @@ def _draw_lines(view: SchedulesView, values: Mapping[str, Array], ax: Axes) -> N
                 np.arange(view.steps), values[label], color=COLORS[number % len(COLORS)],
                 linestyle=STYLES[number % len(STYLES)], linewidth=1.7,
                 marker="o" if view.steps <= FEW_STEPS else "", markersize=3.5,
-                label=fill(label.replace("$", r"\$"), LEGEND_WIDTH, subsequent_indent="  "),
+                label=literal(fill(label, LEGEND_WIDTH, subsequent_indent="  ")),
             )  # fmt: skip
 
 
@@ -156,7 +156,7 @@ def schedules_image(view: SchedulesView, kind: str) -> bytes:
     from matplotlib import rc_context
 
     content = io.BytesIO()
-    with rc_context({"svg.hashsalt": "lrfind"}):
+    with rc_context({"svg.hashsalt": "lrfind", "text.usetex": False}):
         dated = {"Date": None} if kind == "svg" else {}
         schedules_figure(view).savefig(content, format=kind, dpi=200, metadata=dated)
     return content.getvalue()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -56,13 +57,15 @@ def keywords(args: Mapping[str, Any]) -> list[str]:
 def value(setting: Any) -> str:
     """Return a value of a config as Python; a length in epochs becomes an expression of `steps_per_epoch`.
 
-    >>> value("a"), value("2 epochs")
-    ('"a"', 'max(1, round(2 * steps_per_epoch))')
+    >>> value("a"), value("2 epochs"), value(math.inf)
+    ('"a"', 'max(1, round(2 * steps_per_epoch))', 'float("inf")')
     """
     if is_epochs(setting):
         return f"max(1, round({setting.split()[0]} * steps_per_epoch))"
     if isinstance(setting, list | tuple):
         return f"[{', '.join(map(value, setting))}]"
+    if isinstance(setting, float) and not math.isfinite(setting):
+        return f'float("{setting}")'
     is_text = isinstance(setting, str) and not isinstance(setting, Code)
     return json.dumps(setting, ensure_ascii=False) if is_text else repr(setting)
 

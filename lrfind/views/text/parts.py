@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from lrfind.errors import counted, listed
+from lrfind.errors import counted, listed, printable
 
 WIDTH = 100  # characters of a line of prose
 RESUME = "Run `lrfind resume {run}` to continue."
@@ -66,10 +66,10 @@ def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int 
     """Return a plain table, as wide as it needs to be, for a terminal or a pipe."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in header:
-        table.add_column(title)
+        table.add_column(printable(title))
     for row in rows:
-        table.add_row(*row)
-    console = Console(file=io.StringIO(), width=width)
+        table.add_row(*map(printable, row))
+    console = Console(file=io.StringIO(), width=width, emoji=False, markup=False)
     with console.capture() as capture:
         console.print(table, highlight=False, markup=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
