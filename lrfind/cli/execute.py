@@ -14,18 +14,24 @@ from lrfind.errors import LrfindError, Stopped
 if TYPE_CHECKING:
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
+    from lrfind.training.team import TeamRequest
+    from lrfind.training.watch import Observer
 
 
-def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+def start(
+    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     try:
-        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet)
+        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
     except LrfindError:
         run.discard_if_empty()
         raise
 
 
-def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+def complete(
+    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+) -> int:
     """Run the missing part of a run, draw it and print its summary. A concluded run is only printed.
 
     Args:
@@ -33,6 +39,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         as_json: print the summary as JSON instead of text.
         quiet: show no progress and no notes.
         snippet: also print lines for a training script; JSON has them under the key `snippet`.
+        team: the workers that train; None to train in this process.
 
     Returns:
         The exit code.
@@ -40,7 +47,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     from lrfind.runs.summary import read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    result = read_result(run) if run.concluded else _conclude(run, quiet)
+    result = read_result(run) if run.concluded else _conclude(run, quiet, team)
     lines = snippet_of(result.experiment, result.summary) if snippet else None
     if as_json:
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
@@ -55,14 +62,14 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     return exit_code(result)
 
 
-def _conclude(run: Run, quiet: bool) -> RunResult:
+def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> RunResult:
     """Run the missing part of a run, locked against other processes, and draw the plots."""
     from lrfind.cli.progress import progress
     from lrfind.views.plots.runs import plot_run
 
     try:
         with run.held(), progress(run.path, quiet=quiet) as observer:
-            result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
+            result = _run_missing_part(run, observer, quiet, team)
             plot_run(result)
             run.keep_facts(concluded=True)
             return result
@@ -70,6 +77,19 @@ def _conclude(run: Run, quiet: bool) -> RunResult:
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
         note(f"{kept} in {run.path}. Run `lrfind resume {run.path}` to continue.")
         raise
+
+
+def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
+    result: RunResult
+    run_part = load(KINDS[run.facts().command].run)
+    if team is None:
+        result = run_part(run, observer)
+        return result
+    from lrfind.training.team import assembled
+
+    with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
+        result = run_part(run, observer, workers)
+    return result
 
 
 def exit_code(result: RunResult) -> int:

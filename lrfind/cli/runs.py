@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.execute import complete
-from lrfind.cli.options import import_root_option, json_option, note, print_json, quiet_option
+from lrfind.cli.options import (
+    import_root_option,
+    json_option,
+    note,
+    print_json,
+    quiet_option,
+    requested_team,
+    team_options,
+)
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
 
 if TYPE_CHECKING:
@@ -21,15 +29,16 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 @click.command()
 @run_argument
 @import_root_option
+@team_options
 @json_option
 @quiet_option
-def resume(path: Path, as_json: bool, quiet: bool) -> int:
+def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, quiet: bool) -> int:
     """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
 
-    run = Run.open(path)
+    team, run = requested_team(workers, cluster), Run.open(path)
     _refuse_changed_config(run)
-    return complete(run, as_json=as_json, quiet=quiet)
+    return complete(run, as_json=as_json, quiet=quiet, team=team)
 
 
 def _refuse_changed_config(run: Run) -> None:

@@ -75,6 +75,43 @@ class Prepared:
         """The mode of each job."""
         return [job.mode for job in self.jobs]
 
+    @property
+    def outlook(self) -> Outlook:
+        """What the driver of the sweep has to know of it."""
+        problem = self.jobs[0].problem
+        return Outlook(
+            self.steps,
+            self.modes,
+            self.metric,
+            self.cost,
+            [*self.notes],
+            environment(problem.device),
+            problem.data,
+        )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a sweep before its first lane; plain data, unlike the problems that it trains.
+
+    Attributes:
+        steps: T, the number of steps of each lane.
+        modes: the mode of each job.
+        metric: the name of the task's metric.
+        cost: the cost of the whole sweep.
+        notes: what the user should know, in sentences.
+        environment: the surroundings that can change its numbers; see `environment`.
+        data: the facts about the data.
+    """
+
+    steps: int
+    modes: Sequence[Mode]
+    metric: Metric | None
+    cost: Cost
+    notes: Sequence[str]
+    environment: dict[str, Any]
+    data: dict[str, Any]
+
 
 def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) -> Prepared:
     """Load the data, choose the modes unless they are given, and estimate the cost.
