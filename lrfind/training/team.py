@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import queue
+import signal
 import tempfile
 import time
 import uuid
@@ -38,6 +40,7 @@ LOOK_SECONDS = 0.5
 """The longest time between two looks at the cluster."""
 SETTINGS = {
     "distributed.worker.daemon": False,  # a daemon may have no children, such as the workers of a DataLoader
+    "distributed.worker.profile.enabled": False,  # its samples slow the training down
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
     "distributed.admin.large-graph-warning-threshold": "1TiB",  # the checkpoint of a large model is an argument
 }
@@ -277,15 +280,16 @@ def assembled(request: TeamRequest, say: Callable[[str], None]) -> Iterator[Team
         yield Team(client, request.import_roots, say)
 
 
-def _local_cluster(distributed: Any, workers: int, folder: str) -> Any:
-    """Return a scheduler in this process, and workers beside it, which listen on loopback only.
+@contextmanager
+def _local_cluster(distributed: Any, workers: int, folder: str) -> Iterator[Any]:
+    """Yield a scheduler in this process, and workers beside it, which listen on loopback only.
 
-    Each worker has one thread, and one of the GPUs if there are any.
+    Each worker has one thread, and one of the GPUs if there are any. Workers hold nothing that is needed later,
+    so they are killed at the end.
     """
     from dask.system import CPU_COUNT
 
     gpus = torch.cuda.device_count()
-    count = workers or gpus or CPU_COUNT
     options = {
         "host": "127.0.0.1",
         "nthreads": 1,
@@ -295,14 +299,14 @@ def _local_cluster(distributed: Any, workers: int, folder: str) -> Any:
         "local_directory": folder,
         "preload": ["lrfind.training.worker"],
     }
-    return distributed.SpecCluster(
+    on_gpus = [{"env": {"CUDA_VISIBLE_DEVICES": str(gpu)}, "resources": {"GPU": 1}} for gpu in range(gpus)]
+    cluster = distributed.SpecCluster(
         workers={
             number: {
                 "cls": distributed.Nanny,
-                "options": options
-                | ({"env": {"CUDA_VISIBLE_DEVICES": str(number % gpus)}, "resources": {"GPU": 1}} if gpus else {}),
+                "options": options | (on_gpus[number % gpus] if gpus else {}),
             }
-            for number in range(count)
+            for number in range(workers or gpus or CPU_COUNT)
         },
         scheduler={
             "cls": distributed.Scheduler,
@@ -310,3 +314,11 @@ def _local_cluster(distributed: Any, workers: int, folder: str) -> Any:
         },
         silence_logs=logging.CRITICAL,
     )
+    try:
+        yield cluster
+    finally:
+        for nanny in cluster.workers.values():
+            nanny.close_gracefully()  # so that it starts no other worker instead
+            with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or has not begun
+                os.kill(nanny.pid, signal.SIGKILL)
+        cluster.close()
