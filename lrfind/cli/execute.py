@@ -9,12 +9,12 @@ import click
 from lrfind.catalog import KINDS
 from lrfind.cli.options import note, print_json
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped
+from lrfind.errors import LrfindError, Stopped, UsageError
 
 if TYPE_CHECKING:
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
-    from lrfind.training.team import TeamRequest
+    from lrfind.training.assembly import TeamRequest
     from lrfind.training.watch import Observer
 
 
@@ -81,11 +81,14 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> RunResult:
 
 def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
     result: RunResult
-    run_part = load(KINDS[run.facts().command].run)
+    command = run.facts().command
+    run_part = load(KINDS[command].run)
     if team is None:
         result = run_part(run, observer)
         return result
-    from lrfind.training.team import assembled
+    if not KINDS[command].spreads:
+        raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
+    from lrfind.training.assembly import assembled
 
     with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
         result = run_part(run, observer, workers)

@@ -15,7 +15,7 @@ from lrfind.errors import UsageError
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
-    from lrfind.training.team import TeamRequest
+    from lrfind.training.assembly import TeamRequest
 
 MOST_WORKERS = 1000
 
@@ -96,7 +96,7 @@ def requested_team(workers: str | None, cluster: str | None) -> TeamRequest | No
         raise UsageError("give --workers or --cluster, not both.")
     if workers not in (None, "auto") and not (workers.isdecimal() and 1 <= int(workers) <= MOST_WORKERS):
         raise UsageError(f"--workers: '{workers}' is not auto, nor a number from 1 to {MOST_WORKERS:,}.")
-    from lrfind.training.team import TeamRequest
+    from lrfind.training.assembly import TeamRequest
 
     root = click.get_current_context().ensure_object(dict).get("import_root")
     count = None if workers is None else 0 if workers == "auto" else int(workers)

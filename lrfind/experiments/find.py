@@ -17,10 +17,13 @@ from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICA
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import FACTORS, VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.catalog import optimizer_named
+from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
 from lrfind.errors import LrfindError, NoGradient, NoSuggestion
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
+    Job,
+    Trainable,
     environment,
     evaluate_once,
     schedule_shape,
@@ -28,6 +31,7 @@ from lrfind.experiments.prepare import (
     training_steps,
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
+from lrfind.experiments.spread import Sweep, one_threaded, spread_lanes
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
@@ -42,6 +46,7 @@ from lrfind.training.executor import Conditions
 from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane, run_lanes
+from lrfind.training.team import Team
 from lrfind.training.watch import Observer, Watch, unwatched
 
 FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
@@ -190,12 +195,14 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     return 0.0
 
 
-def run_find(run: Run, observer: Observer) -> RunResult:
+def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Find a learning rate, or continue an interrupted run; probing and trainings that have ended are kept.
 
     Args:
         run: a run directory that this process has locked.
         observer: is called as the run goes on, to show progress.
+        team: the workers that do the verifying trainings; None to do them in this process. Probing is done
+            in this process, because each probe depends on the one before.
     """
     problem = from_config(run.experiment)
     try:
@@ -203,7 +210,7 @@ def run_find(run: Run, observer: Observer) -> RunResult:
             _probe(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            _verify(run, result, problem, observer)
+            _verify(run, result, problem, observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -238,7 +245,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
-def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:
+def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer, team: Team | None) -> None:
     """Train at 1/3, 1 and 3 times the answer, each time from the same weights and on the same batches."""
     experiment, section = run.experiment, run.experiment.find
     facts = record.facts
@@ -253,12 +260,27 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -
     first = sum(lane.variant != VERIFY for lane in record.lanes)
     planned = planned_lanes({VERIFY: lrs}, experiment.seed, section.verify_seeds, first)
     settled = {lane.lane for lane in record.lanes if lane.outcome in SETTLED}
-    lanes = [lane.shaped(shape) for lane in planned if lane.lane not in settled]
-    if not lanes:
+    pending = [lane for lane in planned if lane.lane not in settled]
+    if not pending:
         return
     if facts.metric is None:
         run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
+    if team is not None:
+        section = one_threaded(experiment, "find").find
     mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
     watch = observer.watch(first + len(planned), steps)
+    if team is not None:
+        sweep = Sweep(facts.resolved, "find", (mode,), "lrfind.experiments.find:prepare_verification")
+        spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
+        return
+    lanes = [lane.shaped(shape) for lane in pending]
     with computing_with(mode.threads):
         run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
+
+
+def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:
+    """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.Sweep`."""
+    problem = from_config(experiment)
+    steps = verify_steps(experiment, training_steps(experiment.training, problem))
+    shape = schedule_shape(experiment, problem, steps)
+    return Trainable([Job(problem, modes[0], {VERIFY: shape})], training_conditions(experiment))

@@ -49,23 +49,32 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Trainable:
+    """Lanes that are ready to train.
+
+    Attributes:
+        jobs: one job, or one for each optimizer that is compared.
+        conditions: what all lanes have in common.
+    """
+
+    jobs: Sequence[Job]
+    conditions: Conditions
+
+
+@dataclass(frozen=True)
+class Prepared(Trainable):
     """A sweep that is ready to run.
 
     Attributes:
         variants: the variants that are compared; a single one if nothing is compared.
-        jobs: one job, or one for each optimizer that is compared.
         steps: T, the number of steps of each lane.
-        conditions: what all lanes have in common.
         metric: the name of the task's metric.
         cost: the cost of the whole sweep.
         notes: what the user should know, in sentences.
     """
 
     variants: Sequence[Variant]
-    jobs: Sequence[Job]
     steps: int
-    conditions: Conditions
     metric: Metric | None
     cost: Cost
     notes: Sequence[str] = ()
@@ -155,7 +164,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
-    return Prepared(variants, jobs, steps, conditions, metric, cost, notes)
+    return Prepared(jobs, conditions, variants, steps, metric, cost, notes)
 
 
 def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:

@@ -12,7 +12,7 @@ from lrfind.analysis.lanes import LaneResult, PlannedLane
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, check, section_for
 from lrfind.config.registry import load
-from lrfind.experiments.prepare import Outlook, Prepared
+from lrfind.experiments.prepare import Outlook, Prepared, Trainable
 from lrfind.training.calibration import computing_with
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes, units
@@ -95,15 +95,17 @@ def spread_lanes(
                         note(text)
                 elif len(lanes) > 1 and not pruned:
                     parts += [[lane] for lane in lanes]
-                    note(f"lanes {lanes[0].lane} to {lanes[-1].lane} ran one by one, because as a stack"
-                         f" {value.reason}.")
+                    note(
+                        f"lanes {lanes[0].lane} to {lanes[-1].lane} ran one by one, because as a stack"
+                        f" {value.reason}."
+                    )
                 else:
-                    keep([_failed(lane, steps, value.reason) for lane in lanes])
+                    keep([failed(lane, steps, value) for lane in lanes])
 
 
-def _failed(lane: PlannedLane, steps: int, reason: str) -> LaneResult:
-    nothing = np.empty(0)
-    error = f"{reason}."
+def failed(lane: PlannedLane, steps: int, lost: Lost) -> LaneResult:
+    """Return the result of a lane that ended every worker that tried it."""
+    nothing, error = np.empty(0), f"{lost.reason}."
     return LaneResult(
         lane.lane, lane.seed, steps, lane.peak, "failed", nothing, nothing, error=error, variant=lane.variant
     )
@@ -111,33 +113,33 @@ def _failed(lane: PlannedLane, steps: int, reason: str) -> LaneResult:
 
 def look_ahead(report: Report, sweep: Sweep) -> Outlook:
     """Prepare a sweep on a worker; return what the driver has to know."""
-    return _prepared(sweep).outlook
+    prepared = _trainable(sweep)
+    assert isinstance(prepared, Prepared)
+    return prepared.outlook
 
 
 def divide(
     report: Report, sweep: Sweep, planned: Sequence[PlannedLane]
 ) -> tuple[list[list[PlannedLane]], bool]:
     """Divide lanes into parts that are trained independently; return them, and whether lanes are pruned."""
-    prepared, by_number = _prepared(sweep), {lane.lane: lane for lane in planned}
+    trainable, by_number = _trainable(sweep), {lane.lane: lane for lane in planned}
     parts = [
         [by_number[lane.lane] for stack in unit for lane in stack]
-        for job in prepared.jobs
-        for unit in units(job.lanes(planned), prepared.conditions, job.mode)
+        for job in trainable.jobs
+        for unit in units(job.lanes(planned), trainable.conditions, job.mode)
     ]
-    return parts, bool(prepared.conditions.rungs)
+    return parts, bool(trainable.conditions.rungs)
 
 
-def train(
-    report: Report, sweep: Sweep, planned: Sequence[PlannedLane]
-) -> tuple[list[LaneResult], list[str]]:
+def train(report: Report, sweep: Sweep, planned: Sequence[PlannedLane]) -> tuple[list[LaneResult], list[str]]:
     """Train the lanes of one part on a worker; return their results, and notes for the user."""
-    prepared, results, notes = _prepared(sweep), list[LaneResult](), list[str]()
-    (job,) = (job for job in prepared.jobs if planned[0].variant in job.shapes)
+    trainable, results, notes = _trainable(sweep), list[LaneResult](), list[str]()
+    (job,) = (job for job in trainable.jobs if planned[0].variant in job.shapes)
     with computing_with(job.mode.threads):
         run_lanes(
             job.problem,
             job.lanes(planned),
-            prepared.conditions,
+            trainable.conditions,
             job.mode,
             keep=results.extend,
             watch=report.watch,
@@ -146,16 +148,16 @@ def train(
     return results, notes
 
 
-def _prepared(sweep: Sweep) -> Prepared:
-    """Return the prepared sweep; its problems are kept in this process for the driver's session."""
+def _trainable(sweep: Sweep) -> Trainable:
+    """Return the lanes' problems and conditions, which this process keeps for the driver's session."""
 
-    def prepare() -> Prepared:
+    def prepare() -> Trainable:
         experiment = one_threaded(check(sweep.config), sweep.command)
-        prepared: Prepared = load(sweep.prepare)(experiment, sweep.command, sweep.modes)
+        prepared: Trainable = load(sweep.prepare)(experiment, sweep.command, sweep.modes)
         return prepared
 
-    prepared: Prepared = remembered((sweep.config, sweep.command), prepare)
+    trainable: Trainable = remembered((sweep.config, sweep.command), prepare)
     if not sweep.modes:
-        return prepared
-    jobs = [replace(job, mode=mode) for job, mode in zip(prepared.jobs, sweep.modes, strict=True)]
-    return replace(prepared, jobs=jobs)
+        return trainable
+    jobs = [replace(job, mode=mode) for job, mode in zip(trainable.jobs, sweep.modes, strict=True)]
+    return replace(trainable, jobs=jobs)

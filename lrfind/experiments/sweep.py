@@ -42,7 +42,9 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
         else:
             sweep = Sweep(facts.resolved, facts.command, tuple(modes))
             outlook = outlook_of(team, sweep)
-            train = partial(_spread_round, run, team, replace(sweep, modes=tuple(outlook.modes)), outlook.steps)
+            train = partial(
+                _spread_round, run, team, replace(sweep, modes=tuple(outlook.modes)), outlook.steps
+            )
         if not facts.modes:
             run.keep_facts(
                 environment=outlook.environment,

@@ -1,65 +1,34 @@
-"""Teams: workers beyond this process, on this machine or in a cluster, and the driver's way to use them.
+"""Teams: how the driver of a run has tasks done by workers, which are other processes.
 
-Dask distributed (the extra `cluster`) starts the workers of this machine, carries tasks and answers, and gives
-the task of a worker that died to another one. A worker holds nothing that is needed later: the driver asks,
-prunes between rounds, and writes. `lrfind.training.worker` is the side of the workers.
+Dask distributed carries the tasks and their answers, and gives the task of a worker that died to another one.
+A worker holds nothing that is needed later: the driver chooses the lanes, and it alone writes.
+`lrfind.training.worker` is the side of the workers, `lrfind.training.assembly` brings the workers together.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import os
 import queue
-import signal
-import tempfile
 import time
 import uuid
-import warnings
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lrfind.analysis.lanes import Lane
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped, UsageError, counted, import_optional, in_one_line
+from lrfind.errors import LrfindError, Stopped, UsageError, counted, in_one_line
 from lrfind.training.watch import Watch, unwatched
 from lrfind.training.worker import Answer, Task, perform, topic_of
 
-CONNECT_SECONDS = 10.0
-"""The seconds in which a scheduler must answer."""
 WAIT_SECONDS = 5.0
 """The seconds without a worker after which the user is told that the run waits for one."""
 LOOK_SECONDS = 0.5
 """The longest time between two looks at the cluster."""
-SETTINGS = {
-    "distributed.worker.daemon": False,  # a daemon may have no children, such as the workers of a DataLoader
-    "distributed.worker.profile.enabled": False,  # its samples slow the training down
-    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS}s",
-    "distributed.admin.large-graph-warning-threshold": "1TiB",  # the checkpoint of a large model is an argument
-}
-
-
-@dataclass(frozen=True)
-class TeamRequest:
-    """The workers that the user asked for.
-
-    Attributes:
-        workers: the number of processes on this machine; 0 for one on each GPU, or else on each core; None
-            to use a cluster.
-        cluster: the address of a running scheduler, or its scheduler file; None for processes of this machine.
-        import_roots: the folders that hold the user's own modules.
-    """
-
-    workers: int | None = None
-    cluster: str | None = None
-    import_roots: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,8 +73,13 @@ class Team:
         client.subscribe_topic(topic_of(self._session), lambda event: self._inbox.put(("event", event[1])))
 
     @property
+    def address(self) -> str:
+        """The address of the scheduler."""
+        return str(self._client.scheduler.address)
+
+    @property
     def size(self) -> int:
-        """The number of tasks that can be done at once: one for each GPU if there are any, else each worker."""
+        """The number of tasks that can be done at once: one on each GPU or, without GPUs, on each worker."""
         with self._connected():
             workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         gpus = int(sum(worker["resources"].get("GPU", 0) for worker in workers))
@@ -137,7 +111,7 @@ class Team:
         works: Sequence[Work],
         watch: Watch = unwatched,
         heard: Callable[[Sequence[Any]], None] = lambda event: None,
-    ) -> Iterator[tuple[Work, Any]]:
+    ) -> Generator[tuple[Work, Any], None, None]:
         """Have all tasks done; yield each with its value, or `Lost`, as soon as it is done.
 
         No more tasks are under way than there are workers, so that no task is blamed for the death of a
@@ -170,8 +144,9 @@ class Team:
                     elif kind == "event":
                         heard(item)
         finally:
-            with contextlib.suppress(Exception):
-                self._client.cancel([*running])
+            if running and self._client.status == "running":
+                with contextlib.suppress(OSError):
+                    self._client.cancel([*running])
 
     def fetch(self, address: str, function: str, *arguments: Any) -> Any:
         """Call a function of lrfind on a certain worker, beside its task; return None if it has gone."""
@@ -203,7 +178,7 @@ class Team:
             )
         except Exception as error:
             raise LrfindError(
-                f"a worker could not do its task: {in_one_line(error, 500)}. Is lrfind installed there, as here?"
+                f"a worker could not do its task ({in_one_line(error, 500)}). Is lrfind installed there?"
             ) from error
         if answer.exit_code == UsageError.exit_code:
             raise UsageError(str(answer.error))
@@ -218,9 +193,11 @@ class Team:
         """Turn the loss of the scheduler into `Stopped`."""
         from distributed.client import FutureCancelledError
 
+        lost = self._client.status != "running"
         try:
-            yield
-            lost = self._client.status != "running"
+            if not lost:
+                yield
+                lost = self._client.status != "running"
         except (OSError, FutureCancelledError):  # a closed connection is an OSError
             lost = True
         if lost:
@@ -234,91 +211,3 @@ def _called(function: str, arguments: Sequence[Any]) -> Any:
 def _watch_step(watch: Watch, rows: Sequence[Any], step: int, losses: Sequence[float]) -> None:
     lanes = [Lane(lane, seed, np.full(step + 1, lr)) for lane, seed, lr in rows]
     watch(lanes, step, losses)
-
-
-@contextmanager
-def assembled(request: TeamRequest, say: Callable[[str], None]) -> Iterator[Team]:
-    """Start the workers of this machine, or connect to a cluster; afterwards stop the workers, or leave.
-
-    Args:
-        request: the workers that the user asked for.
-        say: called with a sentence for the user.
-
-    Raises:
-        UsageError: if Dask is not installed, or the scheduler does not answer.
-    """
-    option = "--workers" if request.cluster is None else "--cluster"
-    distributed = import_optional("distributed", option, "cluster")
-    import dask
-
-    for name in logging.root.manager.loggerDict:
-        if name.partition(".")[0] in ("distributed", "tornado"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
-    with dask.config.set(SETTINGS), ExitStack() as stack, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        if request.cluster is None:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="lrfind-", ignore_cleanup_errors=True))
-            cluster = stack.enter_context(_local_cluster(distributed, request.workers or 0, folder))
-            where: dict[str, Any] = {"address": cluster}
-        elif Path(request.cluster).is_file():
-            where = {"scheduler_file": request.cluster}
-        elif "://" in request.cluster:
-            where = {"address": request.cluster}
-        else:
-            raise UsageError(
-                f"--cluster: there is no file '{request.cluster}', and it is no address such as"
-                " tcp://10.0.0.5:8786; give the address of a scheduler, or its scheduler file."
-            )
-        try:
-            client = distributed.Client(**where, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, ValueError, TypeError, ImportError) as error:
-            raise UsageError(
-                f"--cluster: the scheduler at '{request.cluster}' does not answer ({in_one_line(error, 200)});"
-                " is it running, and reachable from here?"
-            ) from error
-        stack.callback(client.close, timeout=1)
-        yield Team(client, request.import_roots, say)
-
-
-@contextmanager
-def _local_cluster(distributed: Any, workers: int, folder: str) -> Iterator[Any]:
-    """Yield a scheduler in this process, and workers beside it, which listen on loopback only.
-
-    Each worker has one thread, and one of the GPUs if there are any. Workers hold nothing that is needed later,
-    so they are killed at the end.
-    """
-    from dask.system import CPU_COUNT
-
-    gpus = torch.cuda.device_count()
-    options = {
-        "host": "127.0.0.1",
-        "nthreads": 1,
-        "memory_limit": 0,
-        "dashboard": False,
-        "silence_logs": logging.CRITICAL,
-        "local_directory": folder,
-        "preload": ["lrfind.training.worker"],
-    }
-    on_gpus = [{"env": {"CUDA_VISIBLE_DEVICES": str(gpu)}, "resources": {"GPU": 1}} for gpu in range(gpus)]
-    cluster = distributed.SpecCluster(
-        workers={
-            number: {
-                "cls": distributed.Nanny,
-                "options": options | (on_gpus[number % gpus] if gpus else {}),
-            }
-            for number in range(workers or gpus or CPU_COUNT)
-        },
-        scheduler={
-            "cls": distributed.Scheduler,
-            "options": {"host": "127.0.0.1", "port": 0, "dashboard": False},
-        },
-        silence_logs=logging.CRITICAL,
-    )
-    try:
-        yield cluster
-    finally:
-        for nanny in cluster.workers.values():
-            nanny.close_gracefully()  # so that it starts no other worker instead
-            with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or has not begun
-                os.kill(nanny.pid, signal.SIGKILL)
-        cluster.close()

@@ -94,6 +94,11 @@ class Report:
             self._worker.log_event(topic_of(_session.name), event)
 
     @property
+    def folder(self) -> str:
+        """The folder for temporary files of this worker."""
+        return str(self._worker.local_directory)
+
+    @property
     def address(self) -> str:
         """The address of this worker in its cluster."""
         return str(self._worker.address)
@@ -136,7 +141,7 @@ def remembered(key: Any, make: Callable[[], Any]) -> Any:
 
 
 def perform(task: Task) -> Answer:
-    """Do a task on a worker. Torch's random generators belong to the process, so only one task runs at once."""
+    """Do a task on a worker, one at a time, because the process has only one of torch's random generators."""
     from distributed import get_worker
 
     if task.version != __version__:
