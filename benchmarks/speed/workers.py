@@ -11,18 +11,22 @@ lanes     `lrfind grid` of a linear regression with 20 steps a lane, with 10, wi
           The cost of a lane is the difference of the times, divided by that of the lanes. Then the size of
           run.sqlite, and the time of `lrfind status`.
 
-Other programs on the machine change the ratio, so the load is printed too.
+Other programs on the machine change the ratio. So the load is printed too, and the seconds that all processes
+computed (CPU): twice those of one process, divided by those with two workers, is the ratio to expect of two
+cores that nobody else uses.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import pandas as pd
@@ -37,17 +41,32 @@ training: {steps: 20}
 """
 
 
-def lrfind(*arguments: object) -> float:
-    """Run a command; return its seconds."""
+class Seconds(NamedTuple):
+    """How long a command took: by the clock, and as the sum of what its processes computed."""
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:.1f} s (CPU {self.cpu:.1f} s)"
+
+
+def computed() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+def lrfind(*arguments: object) -> Seconds:
+    """Run a command."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    began = time.perf_counter()
+    began, before = time.perf_counter(), computed()
     subprocess.run(
         [sys.executable, "-m", "lrfind", *map(str, arguments)],
         check=True,
         stdout=subprocess.DEVNULL,
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
     )
-    return time.perf_counter() - began
+    return Seconds(time.perf_counter() - began, computed() - before)
 
 
 def check_same_tables(one: Path, other: Path) -> None:
@@ -73,10 +92,11 @@ def measure_cnn(folder: Path, workers: int, turns: int, steps: int) -> None:
         spread = lrfind(*common, "--steps", steps, "--out", runs[1], "--workers", workers)
         start = lrfind(*common, "--steps", 1, "--out", empty)
         check_same_tables(*runs)
-        ratios.append(alone / spread)
+        ratios.append(alone.wall / spread.wall)
         click.echo(
-            f"  turn {turn + 1}: {alone:.1f} s in one process, {spread:.1f} s with {workers} workers,"
-            f" {alone / spread:.2f} times as fast; start and end take {start:.1f} s of the first; {load()}"
+            f"  turn {turn + 1}: {alone} in one process, {spread} with {workers} workers:"
+            f" {ratios[-1]:.2f} times as fast, by the CPU {workers * alone.cpu / spread.cpu:.2f};"
+            f" start and end take {start} of the first; {load()}"
         )
     click.echo(f"  median: {statistics.median(ratios):.2f} times as fast; the tables are the same")
 
@@ -85,32 +105,34 @@ def measure_lanes(folder: Path, workers: int, most: int) -> None:
     config = folder / "linear.yaml"
     config.write_text(LINEAR)
     for name, options in (("one process", []), (f"{workers} workers", ["--workers", workers])):
-        before, seconds_before = 0, 0.0
+        before, last = 0, Seconds(0.0, 0.0)
         for lanes in (10, 100, most):
             run = folder / f"{name}-{lanes}"
             settings = ["--set", f"grid.points={lanes}", "--seeds", 1, "--lanes", "single", "--threads", 1]
             seconds = lrfind("grid", config, "-q", *settings, "--out", run, *options)
             trained = pd.read_csv(run / "lanes.csv").train_seconds.sum()
-            each = (
-                ""
-                if not before
-                else f", {1000 * (seconds - seconds_before) / (lanes - before):.1f} ms a lane"
+            wall, cpu = (
+                1000 * (now - then) / (lanes - before) for now, then in zip(seconds, last, strict=True)
             )
+            each = f", {wall:.1f} ms a further lane (CPU {cpu:.1f} ms)" if before else ""
             size = (run / "run.sqlite").stat().st_size
-            status = lrfind("status", run)
             click.echo(
-                f"  {name}, {lanes} lanes: {seconds:.1f} s{each}, of which the lanes' own time is"
-                f" {1000 * trained / lanes:.1f} ms; run.sqlite {size / 1000:.0f} kB;"
-                f" lrfind status {status:.2f} s"
+                f"  {name}, {lanes} lanes: {seconds}{each}; its training is {1000 * trained / lanes:.1f} ms;"
+                f" run.sqlite {size / 1000:.0f} kB; lrfind status {lrfind('status', run)}; {load()}"
             )
-            before, seconds_before = lanes, seconds
+            before, last = lanes, seconds
 
 
 @click.command()
 @click.option("--workers", default=2, type=click.IntRange(min=1))
 @click.option("--turns", default=3, type=click.IntRange(min=0), help="How often the CNN is measured.")
 @click.option("--steps", default=400, type=click.IntRange(min=1), help="The steps of each lane of the CNN.")
-@click.option("--lanes", default=1000, type=click.IntRange(min=101), help="The most lanes of the regression.")
+@click.option(
+    "--lanes",
+    default=1000,
+    type=click.IntRange(min=0),
+    help="The most lanes of the regression, more than 100; 0 leaves it out.",
+)
 def main(workers: int, turns: int, steps: int, lanes: int) -> None:
     """Print the ratio for the CNN, and the cost of a lane."""
     with tempfile.TemporaryDirectory() as name:
@@ -118,8 +140,9 @@ def main(workers: int, turns: int, steps: int, lanes: int) -> None:
         if turns:
             click.echo(f"cnn: 8 rates x {steps} steps")
             measure_cnn(Path(name), workers, turns, steps)
-        click.echo("lanes: a linear regression, 20 steps a lane")
-        measure_lanes(Path(name), workers, lanes)
+        if lanes:
+            click.echo("lanes: a linear regression, 20 steps a lane")
+            measure_lanes(Path(name), workers, lanes)
 
 
 if __name__ == "__main__":

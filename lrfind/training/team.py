@@ -135,14 +135,16 @@ class Team:
                 while waiting and len(running) < size:
                     work = waiting.popleft()
                     running[self._submitted(work)] = work
-                with contextlib.suppress(queue.Empty):
+                try:
                     kind, item = self._inbox.get(timeout=LOOK_SECONDS)
-                    if kind == "future" and item in running:  # else it belongs to an earlier call
-                        yield running.pop(item), self._value(item)
-                    elif kind == "event" and item[0] == "step":
-                        _watch_step(watch, *item[1:])
-                    elif kind == "event":
-                        heard(item)
+                except queue.Empty:
+                    continue
+                if kind == "future" and item in running:  # else it belongs to an earlier call
+                    yield running.pop(item), self._value(item)
+                elif kind == "event" and item[0] == "step":
+                    _watch_step(watch, *item[1:])
+                elif kind == "event":
+                    heard(item)
         finally:
             if running and self._client.status == "running":
                 with contextlib.suppress(OSError):
@@ -180,6 +182,8 @@ class Team:
             raise LrfindError(
                 f"a worker could not do its task ({in_one_line(error, 500)}). Is lrfind installed there?"
             ) from error
+        if answer.exit_code == Stopped.exit_code:
+            raise Stopped(str(answer.error))
         if answer.exit_code == UsageError.exit_code:
             raise UsageError(str(answer.error))
         if answer.exit_code is not None:
