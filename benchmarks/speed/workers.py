@@ -1,6 +1,6 @@
 """How much faster a grid is with worker processes, and what each lane costs the driver.
 
-    python benchmarks/speed/workers.py [--workers 2] [--turns 3] [--steps 400] [--lanes 1000]
+    python benchmarks/speed/workers.py [--workers 2] [--turns 3] [--steps 1200] [--lanes 1000]
 
 There are two measurements, each of whole commands, from the start of Python to its end, plots included.
 
@@ -126,7 +126,7 @@ def measure_lanes(folder: Path, workers: int, most: int) -> None:
 @click.command()
 @click.option("--workers", default=2, type=click.IntRange(min=1))
 @click.option("--turns", default=3, type=click.IntRange(min=0), help="How often the CNN is measured.")
-@click.option("--steps", default=400, type=click.IntRange(min=1), help="The steps of each lane of the CNN.")
+@click.option("--steps", default=1200, type=click.IntRange(min=1), help="The steps of each lane of the CNN.")
 @click.option(
     "--lanes",
     default=1000,
