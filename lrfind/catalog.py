@@ -277,6 +277,7 @@ class Kind:
         overlay: from several results to one figure of them all; None if there is no such figure.
         rounds: the class that plans its lanes, one round after another; None if it runs no rounds.
         recommends: whether its answer is an lr to train with, and not the lr of a training that is done.
+        spreads: whether workers can train its lanes. Then `run` also takes a `training.team.Team`, or None.
     """
 
     command: str
@@ -292,6 +293,7 @@ class Kind:
     overlay: str | None = None
     rounds: str | None = None
     recommends: bool = True
+    spreads: bool = False
 
 
 KINDS = {
@@ -305,6 +307,7 @@ KINDS = {
         figures="lrfind.views.plots.find:find_figures",
         attempts=None,
         writes_best=True,
+        spreads=True,
     ),
     "range-test": Kind(
         command="lrfind.cli.range_test:range_test",
@@ -331,6 +334,7 @@ KINDS = {
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
         rounds="lrfind.experiments.rounds:GridRounds",
+        spreads=True,
     ),
     "search": Kind(
         command="lrfind.cli.sweep:search",
@@ -344,6 +348,7 @@ KINDS = {
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
         rounds="lrfind.experiments.rounds:SearchRounds",
+        spreads=True,
     ),
     "compare": Kind(
         command="lrfind.cli.sweep:compare",
@@ -357,6 +362,7 @@ KINDS = {
         writes_best=True,
         variants="lrfind.config.variants:compared",
         rounds="lrfind.experiments.rounds:CompareRounds",
+        spreads=True,
     ),
     "train": Kind(
         command="lrfind.cli.train:train",
@@ -370,6 +376,7 @@ KINDS = {
         writes_best=False,
         overlay="lrfind.views.plots.courses:overlay_figure",
         recommends=False,
+        spreads=True,
     ),
 }
 """The commands that make runs, in the order of `lrfind --help`."""

@@ -181,8 +181,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     return UsageError(f"unknown {kind} '{name}'; {hint}")
 
 
-def import_optional(package: str, purpose: str) -> Any:
-    """Import a package of the extra `search`.
+def import_optional(package: str, purpose: str, extra: str = "search") -> Any:
+    """Import a package of an extra of lrfind.
 
     Raises:
         UsageError: if it is not installed; the message says what needs the package and how to install it.
@@ -191,5 +191,5 @@ def import_optional(package: str, purpose: str) -> Any:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
         raise UsageError(
-            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[search]'."
+            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[{extra}]'."
         ) from error

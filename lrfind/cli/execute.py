@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lrfind.catalog import KINDS
 from lrfind.cli.options import print_json
 from lrfind.config.registry import load
-from lrfind.errors import Stopped, StorageError, in_one_line
+from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
+    from lrfind.training.assembly import TeamRequest
+    from lrfind.training.watch import Observer
 
 
-def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+def start(
+    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     try:
-        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet)
+        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
     except Exception:
@@ -31,7 +35,9 @@ def start(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int
         run.release()
 
 
-def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> int:
+def complete(
+    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+) -> int:
     """Run the missing part of a run, draw it and print its summary. A concluded run is only printed.
 
     Args:
@@ -39,6 +45,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
         as_json: print the summary as JSON instead of text.
         quiet: show no progress and no notes.
         snippet: also print lines for a training script; JSON has them under the key `snippet`.
+        team: the workers that train; None to train in this process.
 
     Returns:
         The exit code.
@@ -47,7 +54,7 @@ def complete(run: Run, *, as_json: bool, quiet: bool, snippet: bool = False) -> 
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    result, undrawn = (read_result(run), "") if run.concluded else _conclude(run, quiet)
+    result, undrawn = (read_result(run), "") if run.concluded else _conclude(run, quiet, team)
     with content_of(run):
         lines = snippet_of(result.experiment, result.summary) if snippet else None
         if as_json:
@@ -71,7 +78,7 @@ def _plots(run: Run) -> list[Path]:
     return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
 
 
-def _conclude(run: Run, quiet: bool) -> tuple[RunResult, str]:
+def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResult, str]:
     """Run the missing part of a run, locked against other processes, and draw the plots.
 
     Returns:
@@ -82,7 +89,7 @@ def _conclude(run: Run, quiet: bool) -> tuple[RunResult, str]:
 
     try:
         with run.held(), progress(run.resume_command, run.path, quiet=quiet) as observer:
-            result: RunResult = load(KINDS[run.facts().command].run)(run, observer)
+            result = _run_missing_part(run, observer, quiet, team)
             try:
                 plot_run(result, run.folder)
                 undrawn = ""
@@ -98,6 +105,22 @@ def _conclude(run: Run, quiet: bool) -> tuple[RunResult, str]:
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
         note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")
         raise
+
+
+def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
+    result: RunResult
+    command = run.facts().command
+    run_part = load(KINDS[command].run)
+    if team is None:
+        result = run_part(run, observer)
+        return result
+    if not KINDS[command].spreads:
+        raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
+    from lrfind.training.assembly import assembled
+
+    with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
+        result = run_part(run, observer, workers)
+    return result
 
 
 def exit_code(result: RunResult) -> int:

@@ -17,8 +17,11 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    requested_team,
+    team_options,
 )
 from lrfind.config.document import Override
+from lrfind.errors import UsageError
 from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
@@ -95,6 +98,7 @@ class FindCommand(click.Command):
 @click.option(
     "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
 )
+@team_options
 @json_option
 @quiet_option
 def find(
@@ -103,20 +107,25 @@ def find(
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    workers: str | None,
+    cluster: str | None,
     snippet: bool,
     dry_run: bool,
     **options: Any,
 ) -> int:
     """Find the learning rate to train with: a number, its interval, and the reason."""
+    team = requested_team(workers, cluster)
     typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
     experiment, text = load(config, typed, quiet)
+    if team is not None and not experiment.find.verify:
+        raise UsageError("--workers and --cluster share out the verifying trainings; give --verify too.")
     if dry_run:
         return _dry_run(experiment, as_json)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

@@ -18,6 +18,9 @@ from lrfind.views.terminal import note, show_exactly
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
+    from lrfind.training.assembly import TeamRequest
+
+MOST_WORKERS = 1000
 
 
 def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -90,6 +93,44 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = decorate(command)
     return command
+
+
+def team_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --workers and --cluster, which every command has that can train in several processes."""
+    for decorate in (
+        click.option(
+            "--cluster",
+            metavar="ADDRESS|FILE",
+            help="Train on the workers of a running Dask scheduler: tcp://HOST:PORT, or its scheduler file.",
+        ),
+        click.option(
+            "--workers",
+            metavar="N|auto",
+            help="Train in N processes of this machine, with one thread each; auto takes one for each GPU or"
+            " core.",
+        ),
+    ):
+        command = decorate(command)
+    return command
+
+
+def requested_team(workers: str | None, cluster: str | None) -> TeamRequest | None:
+    """Return the workers that the options ask for; None to train in this process.
+
+    Raises:
+        UsageError: if both options were given, or the number of workers is not one.
+    """
+    if workers is None and cluster is None:
+        return None
+    if workers is not None and cluster is not None:
+        raise UsageError("give --workers or --cluster, not both.")
+    if workers not in (None, "auto") and not (workers.isdecimal() and 1 <= int(workers) <= MOST_WORKERS):
+        raise UsageError(f"--workers: '{workers}' is not auto, nor a number from 1 to {MOST_WORKERS:,}.")
+    from lrfind.training.assembly import TeamRequest
+
+    root = import_root()
+    count = None if workers is None else 0 if workers == "auto" else int(workers)
+    return TeamRequest(count, cluster, () if root is None else (root,))
 
 
 def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:

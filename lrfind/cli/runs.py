@@ -15,6 +15,8 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_unasked_imports,
+    requested_team,
+    team_options,
 )
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, counted
@@ -29,14 +31,15 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 @click.command()
 @run_argument
 @import_options
+@team_options
 @json_option
 @quiet_option
-def resume(path: Path, as_json: bool, quiet: bool) -> int:
+def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, quiet: bool) -> int:
     """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of, read_result
 
-    run = Run.open(path)
+    team, run = requested_team(workers, cluster), Run.open(path)
     if run.concluded:
         _refuse_changed_config(run)
         return complete(run, as_json=as_json, quiet=quiet)
@@ -46,7 +49,7 @@ def resume(path: Path, as_json: bool, quiet: bool) -> int:
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, quiet=quiet)
+        return complete(run, as_json=as_json, quiet=quiet, team=team)
 
 
 def _refuse_changed_config(run: Run) -> None:

@@ -18,6 +18,8 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    requested_team,
+    team_options,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -85,6 +87,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option(
                 "--compile", is_flag=True, help="Compile stacked lanes; this saves time in long sweeps."
             ),
+            team_options,
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
             json_option,
             quiet_option,
@@ -178,6 +181,7 @@ def _start(command: str, options: dict[str, Any], particular: tuple[str, ...]) -
         particular: the options that this command has besides the common ones.
     """
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
+    team = requested_team(options.pop("workers"), options.pop("cluster"))
     as_json, quiet, dry_run = options.pop("as_json"), options.pop("quiet"), options.pop("dry_run")
     for one, *others in (("steps", "epochs"), ("lrs", "low", "high", "points")):
         rival = next((name for name in others if options.get(name) is not None), None)
@@ -192,7 +196,7 @@ def _start(command: str, options: dict[str, Any], particular: tuple[str, ...]) -
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

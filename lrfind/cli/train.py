@@ -16,6 +16,8 @@ from lrfind.cli.options import (
     out_option,
     quiet_option,
     refuse_unasked_imports,
+    requested_team,
+    team_options,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -69,6 +71,7 @@ KEYS = {
 )
 @click.option("--init-from", metavar="FILE", help="A file with a state dict to start from.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
+@team_options
 @json_option
 @quiet_option
 def train(
@@ -78,11 +81,14 @@ def train(
     source: Path | None,
     as_json: bool,
     quiet: bool,
+    workers: str | None,
+    cluster: str | None,
     **options: Any,
 ) -> int:
     """Train at the chosen learning rate, with schedule, validation and checkpoints; keep the weights."""
     if options["steps"] is not None and options["epochs"] is not None:
         raise UsageError("give --steps or --epochs, not both.")
+    team = requested_team(workers, cluster)
     typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
     if source is not None and options["lr"] is not None:
         raise UsageError("give --lr or --from, not both.")
@@ -97,7 +103,7 @@ def train(
     if not quiet and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, team=team)
 
 
 def _with_answer(

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -48,10 +48,13 @@ class Checkpoint:
         path: the file.
         identity: a text that identifies what is trained; the checkpoint of anything else is refused.
         every: the number of steps between checkpoints; None to write one every half minute.
+        saved: called after each checkpoint.
     """
 
-    def __init__(self, path: Path, identity: str, every: int | None) -> None:
-        self.path, self._identity, self._every = path, identity, every
+    def __init__(
+        self, path: Path, identity: str, every: int | None, saved: Callable[[], None] = lambda: None
+    ) -> None:
+        self.path, self._identity, self._every, self._saved = path, identity, every, saved
         self._last = time.monotonic()
 
     def begin(self, executor: SingleExecutor) -> None:
@@ -65,6 +68,7 @@ class Checkpoint:
         if record.outcome is None and step < record.lane.lr.size and self._due(step):
             save_checkpoint(executor, self.path, self._identity)
             self._last = time.monotonic()
+            self._saved()
 
     def _due(self, step: int) -> bool:
         if self._every is not None:

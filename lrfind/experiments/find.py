@@ -22,6 +22,8 @@ from lrfind.config.sections import FindSection
 from lrfind.errors import NoGradient, NoSuggestion, as_exception
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
+    Job,
+    Trainable,
     environment,
     evaluate_once,
     schedule_shape,
@@ -29,6 +31,7 @@ from lrfind.experiments.prepare import (
     training_steps,
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
+from lrfind.experiments.spread import Sweep, one_threaded, spread_lanes
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
@@ -44,6 +47,7 @@ from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import FindCost, Mode
 from lrfind.training.run import run_lane, run_lanes
+from lrfind.training.team import Team
 from lrfind.training.watch import Observer, Watch, unwatched
 
 FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
@@ -221,12 +225,14 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     return 0.0
 
 
-def run_find(run: Run, observer: Observer) -> RunResult:
+def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Find a learning rate, or continue an interrupted run; probing and trainings that have ended are kept.
 
     Args:
         run: a run directory that this process has locked.
         observer: is called as the run goes on, to show progress.
+        team: the workers that do the verifying trainings; None to do them in this process. Probing is done
+            in this process, because each probe depends on the one before.
     """
     problem = from_config(run.experiment)
     try:
@@ -234,7 +240,7 @@ def run_find(run: Run, observer: Observer) -> RunResult:
             _probe(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            _verify(run, result, problem, observer)
+            _verify(run, result, problem, observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -295,7 +301,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
-def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -> None:
+def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer, team: Team | None) -> None:
     """Train at and around the answer, each time from the same weights and on the same batches."""
     experiment, section = run.experiment, run.experiment.find
     facts = record.facts
@@ -311,12 +317,27 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer) -
     first = facts.planned - len(lrs) * section.verify_seeds
     planned = planned_lanes({VERIFY: lrs}, experiment.seed, section.verify_seeds, first)
     settled = {lane.lane for lane in record.lanes if lane.outcome in SETTLED}
-    lanes = [lane.shaped(shape) for lane in planned if lane.lane not in settled]
-    if not lanes:
+    pending = [lane for lane in planned if lane.lane not in settled]
+    if not pending:
         return
     if facts.metric is None:
         run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
+    if team is not None:
+        section = one_threaded(experiment, "find").find
     mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
     watch = observer.watch(first + len(planned), steps)
+    if team is not None:
+        sweep = Sweep(facts.resolved, "find", (mode,), "lrfind.experiments.find:prepare_verification")
+        spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
+        return
+    lanes = [lane.shaped(shape) for lane in pending]
     with computing_with(mode.threads):
         run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
+
+
+def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:
+    """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.Sweep`."""
+    problem = from_config(experiment)
+    steps = verify_steps(experiment, training_steps(experiment.training, problem))
+    shape = schedule_shape(experiment, problem, steps)
+    return Trainable([Job(problem, modes[0], {VERIFY: shape})], training_conditions(experiment))

@@ -49,23 +49,32 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class Trainable:
+    """Lanes that are ready to train.
+
+    Attributes:
+        jobs: one job, or one for each optimizer that is compared.
+        conditions: what all lanes have in common.
+    """
+
+    jobs: Sequence[Job]
+    conditions: Conditions
+
+
+@dataclass(frozen=True)
+class Prepared(Trainable):
     """A sweep that is ready to run.
 
     Attributes:
         variants: the variants that are compared; a single one if nothing is compared.
-        jobs: one job, or one for each optimizer that is compared.
         steps: T, the number of steps of each lane.
-        conditions: what all lanes have in common.
         metric: the name of the task's metric.
         cost: the cost of the whole sweep.
         notes: what the user should know, in sentences.
     """
 
     variants: Sequence[Variant]
-    jobs: Sequence[Job]
     steps: int
-    conditions: Conditions
     metric: Metric | None
     cost: Cost
     notes: Sequence[str] = ()
@@ -74,6 +83,43 @@ class Prepared:
     def modes(self) -> list[Mode]:
         """The mode of each job."""
         return [job.mode for job in self.jobs]
+
+    @property
+    def outlook(self) -> Outlook:
+        """What the driver of the sweep has to know of it."""
+        problem = self.jobs[0].problem
+        return Outlook(
+            self.steps,
+            self.modes,
+            self.metric,
+            self.cost,
+            [*self.notes],
+            environment(problem.device),
+            problem.data,
+        )
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is known of a sweep before its first lane; plain data, unlike the problems that it trains.
+
+    Attributes:
+        steps: T, the number of steps of each lane.
+        modes: the mode of each job.
+        metric: the name of the task's metric.
+        cost: the cost of the whole sweep.
+        notes: what the user should know, in sentences.
+        environment: the surroundings that can change its numbers; see `environment`.
+        data: the facts about the data.
+    """
+
+    steps: int
+    modes: Sequence[Mode]
+    metric: Metric | None
+    cost: Cost
+    notes: Sequence[str]
+    environment: dict[str, Any]
+    data: dict[str, Any]
 
 
 def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) -> Prepared:
@@ -121,7 +167,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
-    return Prepared(variants, jobs, steps, conditions, metric, cost, notes)
+    return Prepared(jobs, conditions, variants, steps, metric, cost, notes)
 
 
 def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:

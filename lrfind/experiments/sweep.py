@@ -4,54 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import partial
 
 from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
-from lrfind.config.variants import Variant
+from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import Stopped
 from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
-from lrfind.experiments.prepare import Prepared, environment, prepare
+from lrfind.experiments.prepare import Prepared, prepare
 from lrfind.experiments.rounds import rounds_of
+from lrfind.experiments.spread import Sweep, outlook_of, spread_lanes
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.training.calibration import computing_with
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes
-from lrfind.training.watch import Observer
+from lrfind.training.team import Team
+from lrfind.training.watch import Observer, Watch
 
 
-def run_sweep(run: Run, observer: Observer) -> RunResult:
+def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Run a grid, a search or a comparison, or continue it: lanes whose outcome is final are kept.
 
     Args:
         run: a run directory that this process has locked.
         observer: is called as the run goes on, to show progress.
+        team: the workers that train the lanes; None to train them in this process.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.
     """
     facts = run.facts()
+    variants, modes = variants_of(run.experiment, facts.command), [Mode(**mode) for mode in facts.modes]
     try:
-        prepared = prepare(run.experiment, facts.command, [Mode(**mode) for mode in facts.modes])
+        if team is None:
+            prepared = prepare(run.experiment, facts.command, modes)
+            outlook, train = prepared.outlook, partial(_run_round, run, prepared)
+        else:
+            sweep = Sweep(facts.resolved, facts.command, tuple(modes))
+            outlook = outlook_of(team, sweep)
+            train = partial(
+                _spread_round, run, team, replace(sweep, modes=tuple(outlook.modes)), outlook.steps
+            )
         if not facts.modes:
             run.keep_facts(
-                environment=environment(prepared.jobs[0].problem.device),
-                data=prepared.jobs[0].problem.data,
-                metric=prepared.metric,
-                modes=[asdict(mode) for mode in prepared.modes],
-                notes=[*prepared.notes],
+                environment=outlook.environment,
+                data=outlook.data,
+                metric=outlook.metric,
+                modes=[asdict(mode) for mode in outlook.modes],
+                notes=[*outlook.notes],
             )
-        observer.prepared(prepared.cost, prepared.modes)
-        while planned := next_lanes(run, prepared.variants):
-            _run_round(run, prepared, planned, observer)
+        observer.prepared(outlook.cost, outlook.modes)
+        while planned := next_lanes(run, variants):
+            lanes = max(outlook.cost.lane_count, planned[-1].lane + 1)
+            train(planned, observer.watch(lanes, outlook.steps))
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
     return conclude(run)
 
 
-def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], observer: Observer) -> None:
-    """Run the planned lanes, job after job, and store them as they end.
+def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], watch: Watch) -> None:
+    """Run the planned lanes in this process, job after job, and store them as they end.
 
     A lane that is trained alone keeps a checkpoint in the run directory until it has ended.
     """
@@ -62,7 +76,6 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], obs
         run.add_lanes(results)
         checkpoints.remove(result.lane for result in results if result.outcome in SETTLED)
 
-    watch = observer.watch(max(prepared.cost.lane_count, planned[-1].lane + 1), prepared.steps)
     for job in prepared.jobs:
         lanes = job.lanes(planned)
         if lanes:
@@ -79,6 +92,13 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], obs
                     begin=checkpoints.begin,
                     paused=checkpoints.paused,
                 )
+
+
+def _spread_round(
+    run: Run, team: Team, sweep: Sweep, steps: int, planned: Sequence[PlannedLane], watch: Watch
+) -> None:
+    """Run the planned lanes on a team, and store them as they arrive."""
+    spread_lanes(team, sweep, planned, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
 
 
 def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:

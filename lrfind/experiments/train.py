@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from lrfind.analysis.lanes import SETTLED, Evaluation, planned_lanes
+from lrfind.analysis.lanes import SETTLED, Evaluation, LaneResult, PlannedLane, planned_lanes
+from lrfind.config.experiment import Experiment, check
 from lrfind.errors import LrfindError, Stopped
 from lrfind.experiments.checkpoint import PAUSE_STEPS, Checkpoint, write_tensors
 from lrfind.experiments.prepare import (
@@ -19,17 +24,23 @@ from lrfind.experiments.prepare import (
     training_conditions,
     training_steps,
 )
+from lrfind.experiments.spread import THREADS, failed
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.best import conclude
+from lrfind.runs.files import write_whole
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.training.calibration import computing_with
-from lrfind.training.executor import SingleExecutor
+from lrfind.training.executor import Conditions, SingleExecutor
 from lrfind.training.run import run_lane
+from lrfind.training.team import Lost, Team, Work
 from lrfind.training.watch import Observer
+from lrfind.training.worker import Report, remembered
+
+HERE = "lrfind.experiments.train"
 
 
-def run_training(run: Run, observer: Observer) -> RunResult:
+def run_training(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Run a final training, or continue it from its checkpoint, one seed after another.
 
     For each seed S, the run directory gets these files in addition to those of every run:
@@ -41,76 +52,205 @@ def run_training(run: Run, observer: Observer) -> RunResult:
     Args:
         run: a run directory that this process has locked.
         observer: is called as the run goes on, to show progress.
+        team: the workers that train, each one seed at a time; None to train in this process.
 
     Raises:
         LrfindError: if the model or the data cannot be made or trained as described.
     """
-    experiment = run.experiment
-    training = experiment.training
-    problem = from_config(experiment)
-    steps = training_steps(training, problem)
-    shape = schedule_shape(experiment, problem, steps)
-    threads = _keep_facts(run, problem, steps)
-    pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
-    conditions = training_conditions(experiment, pause_every=pause)
-    watch = observer.watch(training.seeds, steps)
     try:
-        with computing_with(threads):
-            for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
-                files = _Files(run, planned.seed, training.checkpoint_every)
-                if run.outcomes().get(planned.lane) in SETTLED:
-                    files.checkpoint.path.unlink(missing_ok=True)
-                    continue
-                try:
-                    run_lane(
-                        problem,
-                        planned.shaped(shape),
-                        conditions,
-                        keep=run.add_lane,
-                        watch=watch,
-                        begin=files.checkpoint.begin,
-                        paused=files.paused,
-                    )
-                except LrfindError:
-                    failed_on_the_way = run.outcomes().get(planned.lane) in SETTLED
-                    if not (failed_on_the_way and any(lane.lr.size for lane in run.lanes())):
-                        raise
-                files.checkpoint.path.unlink(missing_ok=True)
+        if team is None:
+            _train_here(run, observer)
+        else:
+            _train_on(team, run, observer)
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
     return conclude(run)
 
 
-def _keep_facts(run: Run, problem: Problem, steps: int) -> int:
-    """Store the facts that are known before a training begins; return the number of threads to compute with.
+def _train_here(run: Run, observer: Observer) -> None:
+    """Train one seed after another in this process."""
+    experiment = run.experiment
+    training = experiment.training
+    problem = from_config(experiment)
+    steps = training_steps(training, problem)
+    shape = schedule_shape(experiment, problem, steps)
+    if run.facts().threads is None:
+        run.keep_facts(**_facts_of(problem, experiment, steps), threads=torch.get_num_threads())
+    facts = run.facts()
+    conditions, watch = _conditions(experiment), observer.watch(training.seeds, steps)
+    with computing_with(facts.threads or torch.get_num_threads()):
+        for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
+            files = _Files(run.folder, planned.seed, facts.resolved, training.checkpoint_every)
+            if run.outcomes().get(planned.lane) in SETTLED:
+                files.checkpoint.path.unlink(missing_ok=True)
+                continue
+            try:
+                run_lane(
+                    problem,
+                    planned.shaped(shape),
+                    conditions,
+                    keep=run.add_lane,
+                    watch=watch,
+                    begin=files.checkpoint.begin,
+                    paused=files.paused,
+                )
+            except LrfindError:
+                failed_on_the_way = run.outcomes().get(planned.lane) in SETTLED
+                if not (failed_on_the_way and any(lane.lr.size for lane in run.lanes())):
+                    raise
+            files.checkpoint.path.unlink(missing_ok=True)
 
-    A resumed run computes with as many threads as before.
-    """
-    stored, experiment = run.facts().threads, run.experiment
-    if stored is not None:
-        return stored
+
+def _conditions(experiment: Experiment) -> Conditions:
+    training = experiment.training
+    pause = training.checkpoint_every or min(PAUSE_STEPS, training.eval_every or PAUSE_STEPS)
+    return training_conditions(experiment, pause_every=pause)
+
+
+def _facts_of(problem: Problem, experiment: Experiment, steps: int) -> dict[str, Any]:
+    """Return the facts that are known before a training begins."""
     problem.setup(experiment.seed)  # this writes the notes
     metric, _ = evaluate_once(problem, experiment.seed)
-    threads = torch.get_num_threads()
-    run.keep_facts(
-        environment=environment(problem.device),
-        data=problem.data,
-        metric=metric,
-        notes=[*problem.notes, *idle_watches(experiment.training, steps)],
-        planned=experiment.training.seeds,
-        threads=threads,
-    )
-    return threads
+    return {
+        "environment": environment(problem.device),
+        "data": problem.data,
+        "metric": metric,
+        "notes": [*problem.notes, *idle_watches(experiment.training, steps)],
+        "planned": experiment.training.seeds,
+    }
+
+
+def _train_on(team: Team, run: Run, observer: Observer) -> None:
+    """Train the seeds on a team. The workers send their files, and only this process writes into the run."""
+    experiment, facts = run.experiment, run.facts()
+    steps, known = team.ask(f"{HERE}:look_ahead", config=facts.resolved)
+    if facts.threads is None:
+        run.keep_facts(**known, threads=THREADS)
+    facts, works = run.facts(), []
+    for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, experiment.training.seeds):
+        if run.outcomes().get(planned.lane) in SETTLED:
+            (run.folder / f"checkpoint.seed{planned.seed}.pt").unlink(missing_ok=True)
+        else:
+            files = _contents(run.folder, f"*.seed{planned.seed}.pt")
+            arguments = {
+                "config": facts.resolved,
+                "planned": planned,
+                "threads": facts.threads,
+                "files": files,
+            }
+            works.append(Work(f"{HERE}:train_seed", arguments))
+
+    def checkpoint_written(event: Sequence[Any]) -> None:
+        _, address, folder = event
+        _write_files(run.folder, team.fetch(address, f"{HERE}:sent_files", folder) or {})
+
+    watch, error = observer.watch(experiment.training.seeds, steps), None
+    with contextlib.closing(team.results(works, watch, checkpoint_written)) as results:
+        for work, value in results:
+            planned = work.arguments["planned"]
+            if isinstance(value, Lost):
+                run.add_lane(failed(planned, steps, value))
+                continue
+            result, files, failure = value
+            error = error or failure
+            _write_files(run.folder, files)
+            run.add_lane(result)
+            (run.folder / f"checkpoint.seed{planned.seed}.pt").unlink(missing_ok=True)
+    if error is not None and not any(lane.lr.size for lane in run.lanes()):
+        raise LrfindError(error)
+
+
+def look_ahead(report: Report, config: str) -> tuple[int, dict[str, Any]]:
+    """Return, from a worker, the steps of a training and the facts that are known before it begins."""
+    experiment, problem, steps = _on_a_worker(config)
+    schedule_shape(experiment, problem, steps)
+    return steps, _facts_of(problem, experiment, steps)
+
+
+def train_seed(
+    report: Report, config: str, planned: PlannedLane, threads: int, files: Mapping[str, bytes]
+) -> tuple[LaneResult, dict[str, bytes], str | None]:
+    """Train one seed on a worker.
+
+    Args:
+        report: tells the driver of each new checkpoint, which it then fetches.
+        config: the text of the run's resolved config.
+        planned: the lane.
+        threads: the number of threads to compute with.
+        files: the files of this seed that the run has already, by their names.
+
+    Returns:
+        The lane's result, the contents of the files of its weights, and the message of its failure.
+    """
+    experiment, problem, steps = _on_a_worker(config)
+    lane = planned.shaped(schedule_shape(experiment, problem, steps))
+    results, failure = list[LaneResult](), None
+    with tempfile.TemporaryDirectory(dir=report.folder) as name, computing_with(threads):
+        folder = Path(name)
+        _write_files(folder, files)
+        seed_files = _Files(
+            folder,
+            planned.seed,
+            config,
+            experiment.training.checkpoint_every,
+            saved=lambda: report.send("checkpoint", report.address, name),
+        )
+        try:
+            run_lane(
+                problem,
+                lane,
+                _conditions(experiment),
+                keep=results.append,
+                watch=report.watch,
+                begin=seed_files.checkpoint.begin,
+                paused=seed_files.paused,
+            )
+        except LrfindError as error:
+            if not results:
+                raise
+            failure = str(error)
+        seed_files.checkpoint.path.unlink(missing_ok=True)
+        return results[0], _contents(folder), failure
+
+
+def sent_files(folder: str) -> dict[str, bytes]:
+    """Return the contents of the files of a seed that a worker trains, by their names."""
+    return _contents(Path(folder))
+
+
+def _on_a_worker(config: str) -> tuple[Experiment, Problem, int]:
+    """Return the experiment, its problem, which this process keeps, and T."""
+    experiment = check(config)
+    problem: Problem = remembered(("train", config), lambda: from_config(experiment))
+    return experiment, problem, training_steps(experiment.training, problem)
+
+
+def _contents(folder: Path, pattern: str = "*.pt") -> dict[str, bytes]:
+    """Return the contents of files, by name; a checkpoint comes first, so that no other file is older."""
+    files = sorted(folder.glob(pattern), key=lambda file: not file.name.startswith("checkpoint"))
+    return {file.name: file.read_bytes() for file in files}
+
+
+def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files whole or not at all, the checkpoint last, because it needs the others."""
+    for name in sorted(files, key=lambda name: name.startswith("checkpoint")):
+        write_whole(folder / name, files[name])
 
 
 class _Files:
     """The files of one seed's training."""
 
-    def __init__(self, run: Run, seed: int, every: int | None) -> None:
-        folder, config = run.folder, run.facts().resolved
+    def __init__(
+        self,
+        folder: Path,
+        seed: int,
+        config: str,
+        every: int | None,
+        saved: Callable[[], None] = lambda: None,
+    ) -> None:
         identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
-        self.checkpoint = Checkpoint(folder / f"checkpoint.seed{seed}.pt", identity, every)
+        self.checkpoint = Checkpoint(folder / f"checkpoint.seed{seed}.pt", identity, every, saved)
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"
         self._done = False
 

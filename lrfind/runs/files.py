@@ -53,8 +53,12 @@ def storing(path: Path) -> Iterator[None]:
         raise storage_error(path, error.errno, error.strerror or str(error)) from error
 
 
-def write_whole(path: Path, text: str) -> None:
+def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file, whole or not at all; a symbolic link at its path is replaced, never followed.
+
+    Args:
+        path: the file.
+        content: its bytes, or its text, which is written as UTF-8.
 
     Raises:
         StorageError: if it cannot be written.
@@ -62,8 +66,8 @@ def write_whole(path: Path, text: str) -> None:
     draft = path.with_name(f".{path.name}.part")
     with storing(path):
         try:
-            with os.fdopen(new_file(draft), "w", encoding="utf-8", newline="") as file:
-                file.write(text)
+            with os.fdopen(new_file(draft), "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
             draft.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

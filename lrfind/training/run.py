@@ -126,24 +126,34 @@ def run_lanes(
             raise
         return done
 
+    for side_by_side in units(lanes, conditions, mode):
+        members = [lane for stack in side_by_side for lane in stack]
+        try:
+            results = together(side_by_side)
+        except Exception as error:  # of a stack; a single lane records its own failure
+            stop_if_asked()
+            if len(members) == 1:
+                raise
+            note(
+                f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
+                f" they failed ({in_one_line(error, 200)})."
+            )
+            results = one_by_one(members)
+        keep(results)
+
+
+def units(lanes: Sequence[Lane], conditions: Conditions, mode: Mode) -> list[list[list[Lane]]]:
+    """Divide lanes into the units that can be trained independently, each a list of stacks.
+
+    A unit is one stack, or one single lane. With pruning it is all the stacks of a group, because they train
+    side by side and are pruned against each other.
+    """
+    parts = []
     for group in stackable_groups(lanes):
         size = 1 if _reacts_to_gradients(group[0]) else mode.stack_size
         stacks = [group[at : at + size] for at in range(0, len(group), size)]
-        # Lanes that are pruned against each other train side by side; other stacks one after another.
-        for side_by_side in [stacks] if conditions.rungs else [[stack] for stack in stacks]:
-            members = [lane for stack in side_by_side for lane in stack]
-            try:
-                results = together(side_by_side)
-            except Exception as error:  # of a stack; a single lane records its own failure
-                stop_if_asked()
-                if len(members) == 1:
-                    raise
-                note(
-                    f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
-                    f" they failed ({in_one_line(error, 200)})."
-                )
-                results = one_by_one(members)
-            keep(results)
+        parts += [stacks] if conditions.rungs else [[stack] for stack in stacks]
+    return parts
 
 
 def _train(

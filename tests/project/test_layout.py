@@ -145,6 +145,6 @@ QUICK = [name for name in modules() if wing(name) in WITHOUT_TORCH]
     ids=["public names", "wings", "help", "ls", "schema", "check"],
 )
 def test_these_do_not_import_torch_or_matplotlib(code: str) -> None:
-    check = f"{code}\nimport sys\nassert not {{'torch', 'torchvision', 'matplotlib'}} & set(sys.modules)"
+    check = f"{code}\nimport sys\nassert not {{'torch', 'torchvision', 'matplotlib', 'dask', 'distributed'}} & set(sys.modules)"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
