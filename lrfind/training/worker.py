@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class Task:
     arguments: Mapping[str, Any]
     session: str
     import_roots: tuple[str, ...] = ()
-    imports: ImportPolicy = ImportPolicy()
+    imports: ImportPolicy = field(default_factory=ImportPolicy)
     version: str = __version__
 
 
