@@ -45,7 +45,7 @@ def overfits(lane: LaneResult) -> bool:
     return rose and train < float(np.mean(lane.loss[max(0, lowest.step - count) : lowest.step]))
 
 
-def fell(lanes: Sequence[LaneResult], fall: float) -> bool:
+def fell(lanes: Sequence[LaneResult], fall: float, noise: float) -> bool:
     """Return whether the loss of one rate fell by more than its noise.
 
     Either the fall exceeds the noise of the first batches, one for each lane, or the smoothed training loss
@@ -55,8 +55,8 @@ def fell(lanes: Sequence[LaneResult], fall: float) -> bool:
         lanes: the lanes of the rate.
         fall: the fall from the first loss to the final judged one, in the median over seeds; it may be
             negative where the validation rows are harder.
+        noise: the deviation of the loss of one batch.
     """
-    noise = float(np.median([batch_noise(lane.loss) for lane in lanes]))
     if fall > SURE * noise / math.sqrt(len(lanes)):
         return True
     curves = [lane.curve for lane in lanes if lane.curve.length > 1]
@@ -66,6 +66,23 @@ def fell(lanes: Sequence[LaneResult], fall: float) -> bool:
         for curve in curves
     ]
     return bool(sum(sure) > len(lanes) / 2)
+
+
+def falls_in_noises(lanes: Sequence[LaneResult], noise: float) -> float:
+    """Return how far the training loss of one rate fell, in units of the noise between batches.
+
+    The fall goes from the first steps of a lane to its last ones, as many each; the median over the lanes
+    counts. It is infinite if there is no noise, and NaN if no lane finished.
+    """
+    falls = []
+    for lane in lanes:
+        if lane.train_loss is not None:
+            count = max(1, math.ceil(TAIL * lane.loss.size))
+            falls.append(float(np.mean(lane.loss[:count])) - lane.train_loss)
+    if not falls:
+        return math.nan
+    fall = float(np.median(falls))
+    return fall / noise if noise else math.copysign(math.inf, fall)
 
 
 def batch_noise(loss: Array) -> float:

@@ -8,10 +8,14 @@ from typing import Literal
 from lrfind.analysis.lanes import Outcome
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise
 
-Doubt = Literal["no fall", "learned less", "overfits everywhere", "overfits", "one seed", "tied"]
+Doubt = Literal[
+    "no fall", "hardly fell", "learned less", "overfits everywhere", "overfits", "one seed", "tied"
+]
 """Why the answered rate may not be called the best one, or not without a qualification.
 
 - no fall: even at the answered rate, the loss did not fall by more than its noise.
+- hardly fell: even at the answered rate, the training loss fell by less than its noise between batches, or
+  by less than 6 noises while something is wrong with the gradients.
 - learned less: every rate that learned something overfits; the answered rate is none of them.
 - overfits everywhere: every rate that learned something overfits, and the answered rate is one of them.
 - overfits: training overfits at the answered rate.
@@ -19,7 +23,7 @@ Doubt = Literal["no fall", "learned less", "overfits everywhere", "overfits", "o
 - tied: other rates are tied with it; see `tied`.
 """
 
-FLAWS: tuple[Doubt, ...] = ("no fall", "learned less", "overfits everywhere", "overfits")
+FLAWS: tuple[Doubt, ...] = ("no fall", "hardly fell", "learned less", "overfits everywhere", "overfits")
 """The doubts with which the answered rate may not be called the best one."""
 
 Verdict = Literal[
@@ -27,6 +31,10 @@ Verdict = Literal[
     "no fall", "not finite", Outcome,
 ]  # fmt: skip
 """The verdict on one rate; see `verdict_on`."""
+
+
+HARDLY, HARDLY_IN_TROUBLE = 1.0, 6.0
+"""The noises by which the loss must fall, also while something is wrong with the gradients."""
 
 
 def doubt_about(sweep: SweepResult) -> Doubt | None:
@@ -39,6 +47,8 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
         return None
     if not sweep.fell:
         return "no fall"
+    if sweep.fall < (HARDLY_IN_TROUBLE if sweep.troubled else HARDLY):
+        return "hardly fell"
     if sweep.judge != "best_val_loss" and sweep.overfits_everywhere:
         return "overfits everywhere" if sweep.overfits_at(best) else "learned less"
     if sweep.judge != "best_val_loss" and sweep.overfits_at(best):

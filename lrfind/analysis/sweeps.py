@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median_low
 from typing import Literal
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult, Outcome
-from lrfind.analysis.overfitting import FOLLOWED, fell, overfits
+from lrfind.analysis.overfitting import FOLLOWED, batch_noise, falls_in_noises, fell, overfits
 from lrfind.analysis.statistics import half_width
 from lrfind.catalog import Judge
 
@@ -66,7 +66,10 @@ class SweepResult:
         usable: the lowest and the highest lr of the range around the best in which every lr is good enough;
             see `usable_range`. None if there is no best, or if its loss did not fall by more than its noise.
         ceiling: the highest loss that is good enough; None with no usable range.
-        fell: whether the loss of the best rate fell by more than its noise; see `analysis.overfitting.fell`.
+        fell: whether the loss of the best rate fell surely; see `analysis.overfitting.fell`.
+        fall: the fall of the training loss at the best rate, in units of its noise between batches; NaN if no
+            rate finished.
+        troubled: whether something is wrong with the gradients at the best rate, as far as it was looked at.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
         edge: where training breaks down; see `sweep_edge`.
@@ -83,6 +86,8 @@ class SweepResult:
     usable: tuple[float, float] | None
     ceiling: float | None
     fell: bool
+    fall: float
+    troubled: bool = field(default=False, kw_only=True)
     first_loss: float
     sensitivity: float | None
     edge: float | None
@@ -113,7 +118,12 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
     winners = best_by_seed(finished, judge)
     several = best is not None and len(winners) > 1
     around = [*winners, best.lr] if best else []
-    has_fallen = best is not None and fell([*best.lanes.values()], first - (best.loss or 0.0))
+    # A wild lane shows its own swings, and a quiet one the noise between batches.
+    noise = min(
+        (float(np.median([batch_noise(lane.loss) for lane in rate.lanes.values()])) for rate in finished),
+        default=0.0,
+    )
+    has_fallen = best is not None and fell([*best.lanes.values()], first - (best.loss or 0.0), noise)
     ceiling = _ceiling(best, first, tolerance) if has_fallen else None
     learned = rates_that_learned(rates, first)
     overfitting = [rate for rate in learned if rate.overfits]
@@ -126,6 +136,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
         usable=usable_range(rates, best, ceiling) if best and ceiling is not None else None,
         ceiling=ceiling,
         fell=has_fallen,
+        fall=falls_in_noises([*best.lanes.values()], noise) if best else math.nan,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
         edge=sweep_edge(rates),

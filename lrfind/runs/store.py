@@ -73,7 +73,7 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path, self.folder = path, path.absolute()
-        self._database = Database(self.folder / DATABASE)
+        self._database = Database(path / DATABASE)
         self._lock = RunLock(path)
 
     @classmethod

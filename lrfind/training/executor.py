@@ -86,8 +86,7 @@ ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False, ramp=True)
 class LaneRecord:
     """The measurements of one lane so far.
 
-    `outcome` is None until the lane ends. `remark` says what the data, or the type of the weights, did to the
-    loss of a ramp.
+    `outcome` is None until the lane ends. `remark` says what data or number format did to a ramp's loss.
     """
 
     lane: Lane
@@ -229,15 +228,13 @@ class SingleExecutor:
     def gauge(self) -> Gauge:
         """The gauge that looks at the lane's layers."""
         if self._gauge is None:
-            record = self.record
-            looks = look_steps(record.lane.lr.size, record.conditions.looks)
-            self._gauge = gauge_of(self.setup, looks)
+            lane, looks = self.record.lane, self.record.conditions.looks
+            self._gauge = gauge_of(self.setup, look_steps(lane.lr.size, looks))
         return self._gauge
 
     def advance(self, until: int) -> None:
         """Train the lane up to step `until`."""
-        record = self.record
-        at = len(record.steps)
+        record, at = self.record, len(self.record.steps)
         with self._failure_recorded():
             steps = train(
                 self.setup,

@@ -64,10 +64,11 @@ def test_an_example_answers_a_find_a_range_test_and_a_grid(lrfind: Command, exam
     assert lrfind("range-test", *example, "--out", "ramp", "--json") == 0, lrfind.out + lrfind.err
     summary = json.loads(lrfind.out)
     assert 1e-5 < summary["answer"]["lr"] < 10
-    assert lrfind("grid", *example, "--out", "sweep", "--json") == 0, lrfind.err
+    # In six steps the loss may not fall by more than its noise, and then there is no best rate.
+    assert lrfind("grid", *example, "--out", "sweep", "--json") in (0, 3), lrfind.err
     lanes = pd.read_csv("sweep/lanes.csv")
-    assert json.loads(lrfind.out)["answer"]["lr"] in [pytest.approx(lr) for lr in lanes.lr]
-    assert len(lanes) == 2
+    assert json.loads(lrfind.out)["answer"]["lr"] in [None, *(pytest.approx(lr) for lr in lanes.lr)]
+    assert [*lanes.outcome] == ["finished"] * 2
 
 
 @pytest.mark.parametrize("example", ["fine_tuning"], indirect=True)

@@ -28,8 +28,8 @@ def test_an_experiment_runs(name: str, here: Path) -> None:
     ramp = conduct(Run.start(here / "ramp", "range-test", tiny, "", []))
     assert [lane["steps"] for lane in ramp["ramps"]] == [8]
     grid = conduct(Run.start(here / "grid", "grid", tiny, "", []))
-    assert grid["answer"]["lr"] in (1e-4, 1e-3)
-    assert grid["answer"]["val_loss"] > 0
+    assert grid["answer"]["lr"] in (1e-4, 1e-3, None)  # in so few steps, the loss may not fall
+    assert all(rate["val_loss"] > 0 for rate in grid["rates"])
     assert grid["data"]["rows"]["validation"] > 0
 
 

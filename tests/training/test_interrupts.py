@@ -58,7 +58,7 @@ def test_a_signal_that_comes_in_a_del_stops_the_run_after_the_step(
     before = [signal.getsignal(getattr(signal, each)) for each in SIGNALS]
     code = lrfind("train", config, *WAY, "--set", f"loss='{module}:loss'", "--out", "run")
     assert (code, lrfind.err.splitlines()[-1]) == EXITS[name]
-    assert "what was measured is kept in run. Run `lrfind resume run`" in lrfind.err
+    assert "what was measured is kept in run. Run `lrfind resume run" in lrfind.err
     assert len(pd.read_csv("run/steps.csv")) == 18
     assert before == [signal.getsignal(getattr(signal, each)) for each in SIGNALS]
     assert lrfind("resume", "run", "--import-root", ".") == 0

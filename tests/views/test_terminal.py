@@ -43,7 +43,7 @@ def test_an_exception_in_one_line_is_bounded_and_never_fails() -> None:
         def __str__(self) -> str:
             raise RuntimeError
 
-    assert in_one_line(UnspeakableError()) == "UnspeakableError: its text cannot be shown (RuntimeError)"
+    assert in_one_line(UnspeakableError()) == "UnspeakableError: (its text cannot be read: RuntimeError)"
     assert len(in_one_line(ValueError("\x1b" * 10_000_000))) < 1100
     assert in_one_line(ValueError(HOSTILE)).isprintable()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
@@ -12,6 +13,7 @@ from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged
 from lrfind.config.sections import GridSection
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
 
@@ -34,8 +36,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         - `pruned`: the savings of pruning.
         - `mode`: the mode in which lanes ran.
     """
-    section = record.section
-    sweep = read_sweep(record.lanes, section.judge, section.tolerance)
+    section, sweep = record.section, sweep_of(record)
     doubt = doubt_about(sweep)
     best = None if doubt == "no fall" else sweep.best
     usable = sweep.usable or (None, None)
@@ -69,6 +70,15 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         "mode": next(iter(record.facts.modes), None),
         "warnings": _warnings(sweep, record),
     }
+
+
+def sweep_of(record: RunRecord) -> SweepResult:
+    """Draw the conclusions from a sweep's lanes, and from the looks at the gradients of its best rate."""
+    sweep = read_sweep(record.lanes, record.section.judge, record.section.tolerance)
+    if sweep.best is None:
+        return sweep
+    health = health_summary(record, {"lr": sweep.best.lr})
+    return replace(sweep, troubled=bool(health and health["findings"]))
 
 
 def _pruned(record: RunRecord) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lrfind.runs.result import RunResult
+from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.drawing import SEVERAL, figure_of, finish, literal
 from lrfind.views.plots.range_test import range_test_view
-from lrfind.views.plots.sweep import sweep_of, view_sweep
+from lrfind.views.plots.sweep import view_sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

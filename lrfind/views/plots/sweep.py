@@ -11,8 +11,9 @@ import numpy as np
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.sweep_verdicts import FLAWS, doubt_about
-from lrfind.analysis.sweeps import RateResult, SweepResult, judged, read_sweep
+from lrfind.analysis.sweeps import RateResult, SweepResult, judged
 from lrfind.runs.result import RunResult
+from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ def _best_label(sweep: SweepResult) -> str:
     if sweep.best is None:
         return ""
     doubt, lr = doubt_about(sweep), f"{sweep.best.lr:.3g}"
-    if doubt == "no fall":
-        return f"lowest at {lr}, but no fall"
+    if doubt in ("no fall", "hardly fell"):
+        return f"lowest at {lr}, but {doubt}"
     if doubt == "learned less":
         return f"lowest at {lr}, but learned less"
     if doubt in FLAWS:
@@ -284,11 +285,6 @@ def curves_figure(view: CurvesView, title: str) -> Figure:
 def _spans_decades(losses: Array) -> bool:
     """Return whether losses are positive and so far apart that a linear axis would hide the good ones."""
     return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
-
-
-def sweep_of(result: RunResult) -> SweepResult:
-    """Read the lanes of a grid or a search."""
-    return read_sweep(result.lanes, result.section.judge, result.section.tolerance)
 
 
 def sweep_figures(result: RunResult) -> dict[str, Figure]:

@@ -164,7 +164,9 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
     else:
         words = VERDICTS[verification["verdict"]]
         steps = counted(verification["steps"], "step")
-        verdict = wrapped(f"Verified with trainings of {steps}, and {words}: {verification['reason']}.")
+        moved = verification["lr"] != verification["of"]
+        reason = " for the reason above" if moved else f": {verification['reason']}"
+        verdict = wrapped(f"Verified with trainings of {steps}, and {words}{reason}.")
     return [*verdict, *_verification_table(verification)]
 
 

@@ -41,6 +41,7 @@ HEADLINES: dict[str | None, str] = {
     "one seed": "Best learning rate: {lr}, by one seed",
     "overfits": "Learning rate: {lr}, but training overfits with it",
     "overfits everywhere": "Learning rate: {lr}, but training overfits at every rate that learned",
+    "hardly fell": "Learning rate: {lr}, but the loss hardly fell beside its noise between batches",
     "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
 }
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
