@@ -174,7 +174,9 @@ def recommend(
         estimated = f"The highest rates that do no harm are near {fastest:.2g}"
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
-    times = f"for {counted(training.steps, 'step')} use {10**middle / fastest:.2g}x that rate"
+    times = (
+        f"for {counted(training.steps, 'step')} the fitted rule takes {10**middle / fastest:.2g}x that rate"
+    )
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
@@ -259,7 +261,9 @@ def confidence_in(
     elif min(result.certainty(result.best) for result in results) < SURE:
         serious.append("The fall of the loss is small beside its noise")
     elif longest == SURE_STEPS:
-        slight.append(f"The probes needed {longest} steps to learn enough; later steps may differ")
+        slight.append(
+            f"The probes needed {longest} steps to show which rate is better; a whole training may differ"
+        )
     elif any(result.progress <= 0 for result in results):
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
     serious += sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})

@@ -75,7 +75,7 @@ def _why_nothing_learns(result: ProbeResult, *, explained: bool) -> str:
     """Return why no rate lowers the loss by more than noise, as far as the probes tell, and what to do."""
     lrs = sorted(probe.lr for probe in result.probes.values())
     nothing = (
-        f"none of {counted(len(lrs), 'rate')} from {lrs[0]:.1g} to {lrs[-1]:.1g} lowers the loss in"
+        f"none of {counted(len(lrs), 'rate')} from {lrs[0]:.3g} to {lrs[-1]:.3g} lowers the loss in"
         f" {counted(result.steps, 'step')} by more than the noise between batches"
     )
     if result.converged:
@@ -86,7 +86,7 @@ def _why_nothing_learns(result: ProbeResult, *, explained: bool) -> str:
         reason = f"nothing learns: {nothing}; check model, data and loss"
     if result.cut:
         reason += (
-            ". The budget, or the memory for batches, allowed no longer probes; more of it may show more"
+            ". The budget, or the memory for batches, did not allow longer probes; more of it may show more"
         )
     return f"{reason}."
 

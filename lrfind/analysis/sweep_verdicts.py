@@ -26,6 +26,9 @@ Doubt = Literal[
 FLAWS: tuple[Doubt, ...] = ("no fall", "hardly fell", "learned less", "overfits everywhere", "overfits")
 """The doubts with which the answered rate may not be called the best one."""
 
+NO_ANSWER: tuple[Doubt, ...] = ("no fall", "hardly fell")
+"""The doubts with which no rate is answered."""
+
 Verdict = Literal[
     "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
     "no fall", "not finite", Outcome,
@@ -99,7 +102,7 @@ def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
         return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
     if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
         return "overfits"
-    if doubt == "no fall":
+    if doubt in NO_ANSWER:
         return "no fall"
     near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
     if within is None:

@@ -15,12 +15,12 @@ from lrfind.errors import counted, listed
 
 FACTORS = (1 / 3, 1.0, 3.0)
 USABLE = 0.1
-"""The most that a rate may lose against a better one and not be refuted, as a share of the possible fall."""
+"""The most that a rate may lose against a better one and not be refuted, as a share of the fall of the loss."""
 
 LEARNED = 0.01
 """The share of the first loss by which the best rate must lower the loss; otherwise, nothing was learned."""
 
-VERDICTS = {"stands": "it stands", "moves": "it moves", "refuted": "refuted"}
+VERDICTS = {"stands": "the rate stands", "moves": "the rate moves", "refuted": "the rate is refuted"}
 """The verdicts in words."""
 
 VERIFY = "verify"
@@ -97,17 +97,17 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
             reason += f"; the next lowest, lr {worse[0].lr:.3g}, {_loss_of_fall(worse[0], best, fall, judge)}"
         return Verdict("stands", lr, f"{reason}{stability}", judge)
     lost = (judged.loss - best.loss) / fall
-    reason = f"{_end_of(judged)} and {_end_of(best)}; the rate {_loss_of_fall(judged, best, fall, judge)}"
+    reason = f"{_end_of(judged)} and {_end_of(best)}; lr {lr:.3g} {_loss_of_fall(judged, best, fall, judge)}"
     usable = lost <= USABLE or beyond_noise(judged, best, judge) is False
     return Verdict("moves" if usable else "refuted", best.lr, f"{reason}{stability}", judge)
 
 
 def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge) -> str:
-    """Say how much of the possible fall a rate loses against the best one, and how sure that is."""
+    """Say how much of the fall of the loss a rate loses against the best one, and how sure that is."""
     assert rate.loss is not None
     assert best.loss is not None
     share = (rate.loss - best.loss) / fall
-    lost = f"loses {f'{share:.1%}' if share >= 0.001 else 'less than 0.1%'} of the possible fall"
+    lost = f"loses {f'{share:.1%}' if share >= 0.001 else 'less than 0.1%'} of the fall of the loss"
     seeds, sure = len(rate.lanes), beyond_noise(rate, best, judge)
     if sure is None:
         return f"{lost}, measured with {counted(seeds, 'seed')}; more seeds (verify_seeds) show the noise"

@@ -102,7 +102,7 @@ def test_verified_rates_are_trained_and_a_refusal_is_exit_3_and_still_json(
         lrfind("find", config, "--verify", "--verify-seeds", 1, "--verify-share", 0.5, "--out", "run", "-q")
         == 0
     )
-    assert "Verified with trainings of 10 steps, and it" in lrfind.out
+    assert "Verified with trainings of 10 steps" in lrfind.out
     assert lrfind("find", config, *NOTHING, "--verify", "--out", "refused", "--json", "-q") == 3
     summary = json.loads(lrfind.out)
     assert {*summary} == KEYS

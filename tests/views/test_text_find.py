@@ -48,8 +48,8 @@ def test_probes_of_several_seeds_say_whose_they_are() -> None:
 @pytest.mark.parametrize(
     ("found", "first", "told"),
     [
-        (STANDS, "confidence: high, verified", "Verified with trainings of 3,000 steps, and it stands: lr 0.0123 ended at 0.41"),
-        (MOVES, "from verification; the probes recommended 0.0123", "Verified with trainings of 3,000 steps, and it moves for the reason above."),
+        (STANDS, "confidence: high, verified", "Verified with trainings of 3,000 steps, and the rate stands: lr 0.0123 ended at 0.41"),
+        (MOVES, "from verification; the probes recommended 0.0123", "Verified with trainings of 3,000 steps: the rate moves, for the reason above."),
         (UNENDED, "confidence: high", "Verification has not ended: 4 trainings so far. Run"),
     ],
 )  # fmt: skip
@@ -66,7 +66,7 @@ def test_the_first_line_and_a_sentence_say_what_verification_came_to(
 def test_where_every_training_failed_there_is_no_rate() -> None:
     text = find_text(refused(f"refuted: {REFUTED['reason']}.", probes(), verification=REFUTED))
     assert text.startswith("No learning rate: refuted: no training finished")
-    assert "trainings of 3,000 steps, and refuted for the reason above." in text
+    assert "trainings of 3,000 steps: the rate is refuted, for the reason above." in text
     assert "use this" not in text
 
 

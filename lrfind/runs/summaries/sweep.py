@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.sweep_verdicts import FLAWS, close, doubt_about, maybe_worse, tied, verdict_on
+from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, close, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
 from lrfind.config.sections import GridSection
 from lrfind.errors import counted, listed
@@ -38,7 +38,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
     """
     section, sweep = record.section, sweep_of(record)
     doubt = doubt_about(sweep)
-    best = None if doubt == "no fall" else sweep.best
+    best = None if doubt in NO_ANSWER else sweep.best
     usable = sweep.usable or (None, None)
     return {
         "answer": {
@@ -121,10 +121,12 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
 
 def _why_no_best(sweep: SweepResult) -> str:
     if sweep.best is not None and sweep.best.loss is not None:
+        hardly = "the loss hardly fell beside its noise between batches, at any rate"
+        if sweep.fell and sweep.troubled:
+            hardly += ", and something is wrong with the gradients (see below)"
         return (
-            "at no rate did the loss fall by more than its noise between batches. At lr"
-            f" {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and ended at"
-            f" {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for the reason."
+            f"{hardly}. At lr {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and"
+            f" ended at {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for the reason."
         )
     outcomes = {rate.outcome for rate in sweep.rates}
     if outcomes == {"diverged"}:
@@ -149,7 +151,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         warnings.append("there is no validation loss, so the final training loss decides.")
     # How far to trust the best lr.
     doubt = doubt_about(sweep)
-    if best and sweep.boundary and doubt != "learned less":
+    if best and sweep.boundary and doubt not in ("learned less", *NO_ANSWER):
         name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
         more = "give --extend" if isinstance(record.section, GridSection) else "widen --low and --high"
@@ -171,7 +173,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
 def _noise_warnings(sweep: SweepResult) -> list[str]:
     """Say which rates cannot be told from the answered one, by which rule, and what would tell them apart."""
     best = sweep.best
-    if best is None or len(best.lanes) == 1 or not sweep.fell:
+    if best is None or len(best.lanes) == 1 or doubt_about(sweep) in NO_ANSWER:
         return []
     seeds, more = counted(len(best.lanes), "seed"), f"more seeds would tell (--seeds {2 * len(best.lanes)})"
     warnings = []
@@ -183,8 +185,8 @@ def _noise_warnings(sweep: SweepResult) -> list[str]:
         )
     if unsure := maybe_worse(sweep):
         warnings.append(
-            f"lr {_lrs(unsure)} ended clearly higher than {best.lr:.3g}, but with {seeds} the difference is"
-            f" within the noise; {more}."
+            f"lr {_lrs(unsure)} ended higher than {best.lr:.3g}, but {seeds} are too few to be sure"
+            f" (paired t-test at 95 %); {more}."
         )
     return warnings
 

@@ -28,7 +28,7 @@ def find_text(summary: dict[str, Any]) -> str:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
         if answer["lr"] is not None:
             lines.append(
-                "  weight: how much each rate counts in their weighted mean, the estimated best rate"
+                "  weight: how much each rate counts in the estimated best rate, their weighted mean in log lr"
             )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
@@ -39,6 +39,8 @@ def find_text(summary: dict[str, Any]) -> str:
         lines.append(cost)
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
         lines += ["", *_verification_lines(summary)]
+    elif verification is not None and summary["probing_ended"]:
+        lines.append("  verification: none, because there is no rate to verify")
     return "\n".join([*lines, *closing_lines(summary)])
 
 
@@ -165,8 +167,9 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
         words = VERDICTS[verification["verdict"]]
         steps = counted(verification["steps"], "step")
         moved = verification["lr"] != verification["of"]
-        reason = " for the reason above" if moved else f": {verification['reason']}"
-        verdict = wrapped(f"Verified with trainings of {steps}, and {words}{reason}.")
+        verdict = wrapped(f"Verified with trainings of {steps}, and {words}: {verification['reason']}.")
+        if moved:
+            verdict = wrapped(f"Verified with trainings of {steps}: {words}, for the reason above.")
     return [*verdict, *_verification_table(verification)]
 
 

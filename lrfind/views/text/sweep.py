@@ -41,7 +41,6 @@ HEADLINES: dict[str | None, str] = {
     "one seed": "Best learning rate: {lr}, by one seed",
     "overfits": "Learning rate: {lr}, but training overfits with it",
     "overfits everywhere": "Learning rate: {lr}, but training overfits at every rate that learned",
-    "hardly fell": "Learning rate: {lr}, but the loss hardly fell beside its noise between batches",
     "learned less": "Learning rate: {lr}, but it learned little, and every rate that learned overfits",
 }
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
@@ -93,8 +92,8 @@ def _seeds_lines(summary: dict[str, Any]) -> list[str]:
 
 
 MEASURED = (
-    "Whole trainings measured this rate; `lrfind find` and `lrfind range-test` only estimate one. Where they"
-    " differ for the same training, use this one."
+    "Whole trainings measured this; a rate between those that were tried may be better. `lrfind find --verify`"
+    " measures too; `lrfind range-test`, and `find` without --verify, only estimate a rate."
 )
 
 
@@ -102,12 +101,14 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
     usable = summary["usable"]
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] is None:
-        text = "none; at no rate did the loss fall by more than its noise"
+        text = "none; the loss hardly fell beside its noise"
     elif usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
-        text = f"{rates}; these rates lowered the loss at least {share} as much"
+        text = f"{rates}; they reached at least {share} of the fall of the loss"
     else:
-        text = f"only this rate; its neighbours lowered the loss less than {share} as much"
+        text = (
+            f"only this rate; the next ones that were tried reached less than {share} of the fall of the loss"
+        )
     return wrapped(f"usable: {text}", width=WIDTH)
 
 
@@ -133,12 +134,12 @@ LOSSES = {
 """The headers of the losses in the table of the rates. The last two are those at the end."""
 
 WORDS = {
-    "tied": "no difference is seen beyond the noise between seeds, and it is small",
+    "tied": "the difference is small, and within the noise between seeds",
     "usable": "worse beyond the noise, but by little",
-    "maybe worse": "clearly higher, but within the noise between seeds",
+    "maybe worse": "higher, but the seeds are too few to be sure",
     "close": "higher by little; with one seed, the noise is not known",
     "overfits": "the training loss fell, and the validation loss did not follow or rose again",
-    "no fall": "the loss did not fall by more than its noise",
+    "no fall": "the loss hardly fell beside its noise between batches",
     "lowest": "the lowest loss, but see the first line",
 }
 """The verdicts that need an explanation."""
