@@ -174,9 +174,8 @@ def recommend(
         estimated = f"The highest rates that do no harm are near {fastest:.2g}"
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
-    times = (
-        f"for {counted(training.steps, 'step')} the fitted rule takes {10**middle / fastest:.2g}x that rate"
-    )
+    length, ratio = counted(training.steps, "step"), f"{10**middle / fastest:.2g}"
+    times = f"for {length} the fitted rule takes {ratio}x that rate"
     return Answer(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
@@ -261,9 +260,7 @@ def confidence_in(
     elif min(result.certainty(result.best) for result in results) < SURE:
         serious.append("The fall of the loss is small beside its noise")
     elif longest == SURE_STEPS:
-        slight.append(
-            f"The probes needed {longest} steps to show which rate is better; a whole training may differ"
-        )
+        slight.append(f"The probes needed {longest} steps to tell the rates apart; later steps may differ")
     elif any(result.progress <= 0 for result in results):
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
     serious += sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})

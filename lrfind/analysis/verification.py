@@ -15,7 +15,7 @@ from lrfind.errors import counted, listed
 
 FACTORS = (1 / 3, 1.0, 3.0)
 USABLE = 0.1
-"""The most that a rate may lose against a better one and not be refuted, as a share of the fall of the loss."""
+"""The share of the fall of the loss that a rate may lose against a better one and not be refuted."""
 
 LEARNED = 0.01
 """The share of the first loss by which the best rate must lower the loss; otherwise, nothing was learned."""

@@ -33,7 +33,7 @@ def test_an_answer_says_the_rate_for_what_training_why_and_from_what() -> None:
         "  0.1      32     1.31   43% lower                    weight 0.17\n"
         "  0.316    5      -      -                            stopped: the loss blew up at step 4\n"
         "\n"
-        "  weight: how much each rate counts in their weighted mean, the estimated best rate\n"
+        "  weight: how much each rate counts in the estimated best rate, the weighted mean in log lr\n"
         "  cost: 125 gradient steps in 6 probes\n"
         "note: this is a note."
     )

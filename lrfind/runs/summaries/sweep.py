@@ -126,7 +126,7 @@ def _why_no_best(sweep: SweepResult) -> str:
             hardly += ", and something is wrong with the gradients (see below)"
         return (
             f"{hardly}. At lr {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and"
-            f" ended at {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for the reason."
+            f" ended at {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for reasons."
         )
     outcomes = {rate.outcome for rate in sweep.rates}
     if outcomes == {"diverged"}:

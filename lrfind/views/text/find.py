@@ -28,7 +28,7 @@ def find_text(summary: dict[str, Any]) -> str:
         lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
         if answer["lr"] is not None:
             lines.append(
-                "  weight: how much each rate counts in the estimated best rate, their weighted mean in log lr"
+                "  weight: how much each rate counts in the estimated best rate, the weighted mean in log lr"
             )
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")

@@ -92,8 +92,8 @@ def _seeds_lines(summary: dict[str, Any]) -> list[str]:
 
 
 MEASURED = (
-    "Whole trainings measured this; a rate between those that were tried may be better. `lrfind find --verify`"
-    " measures too; `lrfind range-test`, and `find` without --verify, only estimate a rate."
+    "Whole trainings measured this; a rate between those that were tried may be better. `find --verify`"
+    " measures too; `range-test`, and `find` without --verify, only estimate a rate."
 )
 
 
@@ -106,9 +106,7 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
         rates = interval(usable["low"], usable["high"])
         text = f"{rates}; they reached at least {share} of the fall of the loss"
     else:
-        text = (
-            f"only this rate; the next ones that were tried reached less than {share} of the fall of the loss"
-        )
+        text = f"only this rate; the next ones reached less than {share} of the fall of the loss"
     return wrapped(f"usable: {text}", width=WIDTH)
 
 
