@@ -107,6 +107,9 @@ def _exit_code_of(error: BaseException) -> int:
         file = error.filename or "while writing"
         note(f"error: the disk is full ({file}); free some space, then run again.")
         return Stopped.exit_code
+    if isinstance(error, OSError) and error.errno == errno.EBADF:
+        note("error: the answer cannot be printed, because stdout was closed; `lrfind status RUN` shows it.")
+        return LrfindError.exit_code
     fault = _fault_of_users_code(error)
     if fault is None:
         raise error

@@ -27,6 +27,7 @@ from lrfind.problem.randomness import (
     state_of,
 )
 from lrfind.problem.setup import Setup
+from lrfind.runs.files import storing
 from lrfind.training.executor import SingleExecutor
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step
@@ -278,19 +279,20 @@ def write_tensors(value: Any, path: Path, *, sealed: bool = False) -> None:
         sealed: whether a checksum is written behind it; see `SEAL`.
     """
     draft = path.with_name(f".{path.name}.part")
-    draft.unlink(missing_ok=True)  # left by a process that was killed, or a link to somewhere else
-    try:
-        with draft.open("x+b") as file:
-            torch.save(value, file)
-            if sealed:
-                digest = _digest(file, file.seek(0, os.SEEK_END))
-                file.seek(0, os.SEEK_END)
-                file.write(SEAL + digest)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)  # left by a write that failed, for example on a full disk
+    with storing(path):
+        draft.unlink(missing_ok=True)  # left by a process that was killed, or a link to somewhere else
+        try:
+            with draft.open("x+b") as file:
+                torch.save(value, file)
+                if sealed:
+                    digest = _digest(file, file.seek(0, os.SEEK_END))
+                    file.seek(0, os.SEEK_END)
+                    file.write(SEAL + digest)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)  # left by a write that failed, for example on a full disk
 
 
 def _check_seal(path: Path) -> None:

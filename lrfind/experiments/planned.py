@@ -14,9 +14,9 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
-from lrfind.config.sections import Component
+from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
-from lrfind.errors import UsageError, in_one_line
+from lrfind.errors import UsageError, as_exception, in_one_line
 from lrfind.problem.rates import groups_of, innermost, peak_lrs
 from lrfind.problem.snapshot import Snapshot
 
@@ -52,8 +52,8 @@ def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
         raise UsageError(
             "steps: the data has no length; give the number of steps of the training that you plan."
         )
-    if type(steps) is not int or steps < 1:
-        raise UsageError(f"steps: must be a whole number, 1 or more; found {steps!r}.")
+    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+        raise UsageError(f"steps: must be a whole number from 1 to {MOST_STEPS:,}; found {steps!r}.")
     return steps
 
 
@@ -117,12 +117,13 @@ def _called(function: Callable[..., Any], steps: int) -> Array:
     """Return the multiples of the peak of a function of the step, or of one that makes a scheduler."""
     if not inspect.isclass(function):
         try:
-            first = function(0)
+            with as_exception():
+                first = function(0)
         except Exception as error:
             reason = error
         else:
             if isinstance(first, int | float | np.number | torch.Tensor):
-                return _relative([float(first), *(float(function(step)) for step in range(1, steps))])
+                return _relative([_value_at(function, step) for step in range(steps)])
             reason = TypeError(f"it returned a {type(first).__name__} for step 0")
     else:
         reason = TypeError("it is a class")
@@ -140,6 +141,22 @@ def _called(function: Callable[..., Any], steps: int) -> Array:
             f"schedule: it must return a number or a scheduler of torch; it returned a {type(made).__name__}."
         )
     return _course_of(made, steps)
+
+
+def _value_at(function: Callable[..., Any], step: int) -> float:
+    """Return the value of a schedule function at a step.
+
+    Raises:
+        UsageError: if it fails, or returns no number.
+    """
+    try:
+        with as_exception():
+            return float(function(step))
+    except Exception as error:
+        raise UsageError(
+            f"schedule: the function failed at step {step}: {in_one_line(error, 200)}. It must return a"
+            " number at every step of the training."
+        ) from error
 
 
 def _course_of(scheduler: Any, steps: int) -> Array:

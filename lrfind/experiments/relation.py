@@ -11,9 +11,11 @@ from torch import Tensor
 
 from lrfind.analysis.probing import SAME
 from lrfind.analysis.relation import Relation
+from lrfind.errors import as_exception
 from lrfind.problem.batches import output_and_loss
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.setup import Setup
+from lrfind.training.interrupts import stop_if_asked
 
 TARGETS = ("labels", "label", "targets", "target", "y")  # their keys in batches that are dicts
 BATCHES = 8  # on which the loss is compared
@@ -37,8 +39,9 @@ def relation_on(setup: Setup, batches: Iterator[Any]) -> Relation | None:
         return None
     order = torch.Generator().manual_seed(0)
     rises, varies = [], False
-    with contextlib.suppress(Exception, SystemExit):  # a loss may not take shuffled targets
+    with contextlib.suppress(Exception), as_exception():  # a loss may not take shuffled targets
         for _ in range(BATCHES):
+            stop_if_asked()
             batch = next(batches)
             shuffled = with_shuffled_targets(batch, order)
             if shuffled is None:
@@ -51,6 +54,7 @@ def relation_on(setup: Setup, batches: Iterator[Any]) -> Relation | None:
             rise = float(other.detach()) - float(loss.detach())
             rises.append(rise if abs(rise) > SAME * abs(float(loss.detach())) else 0.0)
             varies = varies or not same_for_all_rows(output)
+    stop_if_asked()
     if len(rises) < BATCHES or (varies and not any(rises)):
         return None
     return Relation(tuple(rises), varies)

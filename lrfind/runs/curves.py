@@ -24,6 +24,7 @@ from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 
 MOST_BYTES = 500_000_000
+MOST_COLUMNS = 1000
 """The largest CSV that is read: about ten million rows."""
 
 OPENERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -68,6 +69,10 @@ def _table(source: Path) -> pd.DataFrame:
     text = _text(source)
     try:
         names = [name.strip().lower() for name in next(csv.reader(io.StringIO(text)), [])]
+        if len(names) > MOST_COLUMNS:
+            raise UsageError(
+                f"'{source}' has {len(names):,} columns, more than {MOST_COLUMNS:,}; keep lr and loss."
+            )
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(

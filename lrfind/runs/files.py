@@ -26,6 +26,18 @@ REASONS = {
 """The errors of the operating system that a run can meet while it writes, in words."""
 
 
+def absolute(path: Path) -> Path:
+    """Return an absolute path.
+
+    Raises:
+        UsageError: if the working directory was removed.
+    """
+    try:
+        return path.absolute()
+    except FileNotFoundError:
+        raise UsageError("the working directory was removed; change to another one.") from None
+
+
 def storage_error(path: Path, number: int | None, text: str = "") -> StorageError:
     """Return the error for a file of a run that could not be written.
 

@@ -30,7 +30,7 @@ from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
 from lrfind.runs.facts import Facts, imported_facts, variants_fact
-from lrfind.runs.files import new_directory, write_whole
+from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
 from lrfind.runs.tables import health_frame, lanes_frame, steps_frame
@@ -72,7 +72,7 @@ class Run:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path, self.folder = path, path.absolute()
+        self.path, self.folder = path, absolute(path)
         self._database = Database(path / DATABASE)
         self._lock = RunLock(path)
 

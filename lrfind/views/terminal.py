@@ -8,6 +8,7 @@ shortened. What the terminal's encoding lacks is escaped too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import sys
 from typing import TextIO
 
@@ -33,7 +34,7 @@ def show_exactly(text: str) -> None:
 
 def note(text: str) -> None:
     """Print a line on stderr. If nobody reads it, nothing happens: a run goes on without its progress."""
-    with contextlib.suppress(OSError, ValueError):  # a broken pipe, a full disk, a closed file
+    with contextlib.suppress(OSError):  # a broken pipe, a full disk, a closed file
         _write(sys.stderr, printable(shortened(text, LONGEST_NOTE)))
 
 
@@ -42,5 +43,8 @@ def _write(stream: TextIO | None, text: str) -> None:
     if stream is None:
         return
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
-    stream.flush()
+    try:
+        stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        stream.flush()
+    except ValueError as error:  # the user's code closed it
+        raise OSError(errno.EBADF, "the stream is closed") from error

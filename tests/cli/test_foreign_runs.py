@@ -128,3 +128,16 @@ def test_one_bad_run_hides_no_other(lrfind: Command, config: Path) -> None:
     shutil.rmtree("runs/good")
     assert lrfind("runs") == 2
     assert "none of the 4 runs in 'runs' can be read" in lrfind.err
+
+
+def test_a_config_with_the_answer_of_a_comparison_asks_for_the_code_of_the_run_too(
+    lrfind: Command, config: Path, elsewhere: Path
+) -> None:
+    call = ("compare", config, "--out", "run", *OWN["compare"], "-q", "--import-root", elsewhere)
+    assert lrfind(*call) == 0, lrfind.err
+    forget(elsewhere)
+    sys.path.insert(0, str(elsewhere))
+    assert lrfind("train", config, "--from", "run", "--out", "trained") in (0, 2)
+    ours = "imports and runs code that is not part of lrfind: own:" in lrfind.err
+    assert ours == (not Path("trained").exists())
+    assert not (elsewhere / "imported").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -103,3 +104,16 @@ def test_the_steps_are_those_given_or_those_of_an_epoch() -> None:
     assert planned_steps(7, lambda: 1, 1) == 7
     with pytest.raises(UsageError, match="steps: the data has no length"):
         planned_steps(None, lambda: 1, 1)
+
+
+@pytest.mark.parametrize(
+    "fault", [lambda: 1 / 0, lambda: torch.ones(2), sys.exit], ids=["raises", "vector", "exits"]
+)
+def test_a_schedule_function_that_fails_later_names_the_step(fault: Callable[[], Any]) -> None:
+    with pytest.raises(UsageError, match="schedule: the function failed at step 6: "):
+        planned_shape(lambda step: fault() if step > 5 else 1.0, 20, None)
+
+
+def test_more_steps_than_any_training_has_are_refused() -> None:
+    with pytest.raises(UsageError, match="steps: must be a whole number from 1 to 10,000,000"):
+        planned_steps(10**30, None, 1)

@@ -122,3 +122,10 @@ def test_a_device_and_a_pipe_without_a_writer_end(tmp_path: Path, monkeypatch: p
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no file or run directory"):
         read_curves(tmp_path / "none.csv")
+
+
+def test_a_table_with_thousands_of_columns_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "wide.csv"
+    path.write_text("lr,loss" + ",a" * 5000 + "\n0.1,3\n")
+    with pytest.raises(UsageError, match="has 5,002 columns, more than 1,000; keep lr and loss"):
+        read_curves(path)
