@@ -46,7 +46,7 @@ def main(root: str) -> None:
     problem = from_config(experiment)
     steps = training_steps(experiment.training, problem)
     shape = schedule_shape(experiment, problem, steps)
-    training = planned_training(problem.setup(0).optimizer, steps, float(shape.multiplier.mean()))
+    training = planned_training([problem.setup(0).optimizer], steps, float(shape.multiplier.mean()))
     scores: dict[str, list[float]] = {}
     for seed in range(SEEDS):
         began = time.perf_counter()

@@ -133,7 +133,7 @@ class Stream(IterableDataset[Any]):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"steps": 0}, "steps: must be a whole number, 1 or more; found 0"),
+        ({"steps": 0}, "steps: must be a whole number from 1 to 10,000,000; found 0"),
         ({"steps": 1e3}, "steps: must be a whole number"),
         ({"accumulate": 0}, "accumulate: must be at least 1; found 0"),
         ({"budget": 5}, "budget: must be at least 16; found 5"),
