@@ -31,6 +31,8 @@ PROBED = ("probing", "planned", "planned_training")
 DERIVED = ("concluded", "holder", "version", "written_by")
 """The facts that the new run has from itself."""
 
+UNSEALED = "the digests, so that a flipped bit in what was saved would not be noticed"
+
 
 @dataclass
 class Salvage:
@@ -104,9 +106,11 @@ def _salvage(file: Path) -> Salvage:
         }
         if not tables:
             salvage.lost.append(f"all of {DATABASE}, which cannot be read")
-        elif not _any_digest_fits(connection, tables) and not _is_older(connection):
-            tables.discard("digests")  # what is whole cannot be told from what is not, but is worth keeping
-            salvage.lost.append("the digests, so that a flipped bit in what was saved would not be noticed")
+        elif "digests" in tables and _is_cut(file) and not _any_digest_fits(connection, tables):
+            tables.discard("digests")  # they stood behind the cut, which changed nothing in front of it
+            salvage.lost.append(UNSEALED)
+        elif "digests" not in tables and not _is_older(connection):
+            salvage.lost.append(UNSEALED)
         digests = {part: _digests(connection, part, tables) for part in ("fact", "plan", "lane")}
         _read_facts(connection, tables, digests["fact"], salvage)
         _read_plan(connection, tables, digests["plan"], salvage)
@@ -122,10 +126,16 @@ def _is_older(connection: sqlite3.Connection) -> bool:
         return False
 
 
+def _is_cut(file: Path) -> bool:
+    """Return whether a database is shorter than its header says (SQLite's file format, section 1.3)."""
+    with file.open("rb") as content:
+        header = content.read(100)
+    page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    return file.stat().st_size < (65536 if page_size == 1 else page_size) * pages
+
+
 def _any_digest_fits(connection: sqlite3.Connection, tables: set[str]) -> bool:
     """Return whether the digest of any fact or lane can be read and is right; if none is, they are lost."""
-    if "digests" not in tables:
-        return False
     facts, lanes = _digests(connection, "fact", tables) or {}, _digests(connection, "lane", tables) or {}
     if "facts" in tables:
         stored = _rows(connection, "SELECT name, value FROM facts ORDER BY rowid")
