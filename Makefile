@@ -5,7 +5,7 @@ TORCH_INDEX_URL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench quality clean
+.PHONY: demo test test-fault lint bench quality clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.ready: pyproject.toml
@@ -25,6 +25,9 @@ demo: $(VENV)/.ready  ## the learning rate of a small CNN on real MNIST images
 
 test: $(VENV)/.ready lint  ## what CI runs
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+test-fault: $(VENV)/.ready  ## kills, full disks, damaged files and lost workers: no lane is lost
+	$(BIN)/python benchmarks/reliability/faults/suite.py
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

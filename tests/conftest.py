@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from lrfind.analysis.curves import Curve
+from lrfind.runs.files import write_whole
 from lrfind.views.plots import runs as plots
 from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR
@@ -26,7 +27,7 @@ def _unrendered(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
     def save(figure: object, stem: Path) -> None:
         for suffix in (".png", ".svg"):
-            Path(f"{stem}{suffix}").write_bytes(b"not rendered")
+            write_whole(Path(f"{stem}{suffix}"), b"not rendered")
 
     if "rendered" not in request.keywords:
         monkeypatch.setattr(plots, "save", save)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import Evaluation
 from lrfind.errors import LrfindError, UsageError, in_one_line
+from lrfind.experiments.tensor_files import is_sealed, write_tensors
 from lrfind.problem.order import OrderedBatches
 from lrfind.problem.randomness import (
     GENERATORS,
@@ -33,11 +33,6 @@ from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step
 
 VERSION = 3
-SEAL = b"lrfind sha256 "
-"""The bytes behind the tensors of a checkpoint, before the checksum of all bytes in front of them.
-
-torch ignores what comes behind its own part of a file.
-"""
 PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
 """The steps between two looks whether a checkpoint is due, and the seconds after which one is due."""
 
@@ -105,7 +100,7 @@ class LaneCheckpoints:
     def remove(self, lanes: Iterable[int]) -> None:
         """Delete the checkpoints of these lanes."""
         for number in lanes:
-            self._path(number).unlink(missing_ok=True)
+            remove_checkpoint(self._path(number))
 
     def _path(self, number: int) -> Path:
         return self._folder / f"checkpoint.lane{number}.pt"
@@ -166,7 +161,11 @@ def load_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
             gives other batches than before.
     """
     try:
-        _check_seal(path)
+        if not is_sealed(path):
+            raise UsageError(
+                f"the checkpoint '{path}' is damaged, or was written by another version of lrfind: its"
+                f" checksum is missing or wrong; {_way_out()}."
+            )
         held: Any = torch.load(path, weights_only=True)
         version, whose, rows, measured = (held[key] for key in ("version", "identity", "steps", "measured"))
     except LrfindError:
@@ -270,55 +269,14 @@ def _held(module: nn.Module) -> list[Any]:
     return [value for value in vars(module).values() if isinstance(value, GENERATORS)]
 
 
-def write_tensors(value: Any, path: Path, *, sealed: bool = False) -> None:
-    """Save with `torch.save`, whole or not at all; the file is on the disk when this returns.
-
-    Args:
-        value: what to save.
-        path: the file.
-        sealed: whether a checksum is written behind it; see `SEAL`.
-    """
-    draft = path.with_name(f".{path.name}.part")
-    with storing(path):
-        draft.unlink(missing_ok=True)  # left by a process that was killed, or a link to somewhere else
-        try:
-            with draft.open("x+b") as file:
-                torch.save(value, file)
-                if sealed:
-                    digest = _digest(file, file.seek(0, os.SEEK_END))
-                    file.seek(0, os.SEEK_END)
-                    file.write(SEAL + digest)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)  # left by a write that failed, for example on a full disk
-
-
-def _check_seal(path: Path) -> None:
-    """Refuse a file whose bytes are not those that were written.
+def remove_checkpoint(path: Path) -> None:
+    """Delete a checkpoint that is not needed any more, if there is one.
 
     Raises:
-        UsageError: if its checksum is missing or wrong.
+        StorageError: if it cannot be deleted.
     """
-    with path.open("rb") as file:
-        size = file.seek(0, os.SEEK_END) - len(SEAL) - hashlib.sha256().digest_size
-        digest = _digest(file, size)
-        if size < 0 or file.read() != SEAL + digest:
-            raise UsageError(
-                f"the checkpoint '{path}' is damaged, or was written by another version of lrfind: its"
-                f" checksum is missing or wrong; {_way_out()}."
-            )
-
-
-def _digest(file: BinaryIO, size: int) -> bytes:
-    """Return the SHA-256 of the first `size` bytes of a file, and leave the file behind them."""
-    file.seek(0)
-    result = hashlib.sha256()
-    while size > 0 and (block := file.read(min(size, 2**20))):
-        result.update(block)
-        size -= len(block)
-    return result.digest()
+    with storing(path):
+        path.unlink(missing_ok=True)
 
 
 def _step(row: list[float], measured: list[bool]) -> Step:

@@ -58,6 +58,7 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
         while planned := next_lanes(run, variants):
             lanes = max(outlook.cost.lane_count, planned[-1].lane + 1)
             train(planned, observer.watch(lanes, outlook.steps))
+        _checkpoints_of(run).remove(run.outcomes())  # left where a lane was stored just before a kill
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
@@ -69,8 +70,7 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], wat
 
     A lane that is trained alone keeps a checkpoint in the run directory until it has ended.
     """
-    every = run.experiment.training.checkpoint_every
-    checkpoints = LaneCheckpoints(run.folder, run.facts().resolved, every)
+    every, checkpoints = run.experiment.training.checkpoint_every, _checkpoints_of(run)
 
     def keep(results: Sequence[LaneResult]) -> None:
         run.add_lanes(results)
@@ -92,6 +92,10 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], wat
                     begin=checkpoints.begin,
                     paused=checkpoints.paused,
                 )
+
+
+def _checkpoints_of(run: Run) -> LaneCheckpoints:
+    return LaneCheckpoints(run.folder, run.facts().resolved, run.experiment.training.checkpoint_every)
 
 
 def _spread_round(

@@ -15,7 +15,7 @@ import torch
 from lrfind.analysis.lanes import SETTLED, Evaluation, LaneResult, PlannedLane, planned_lanes
 from lrfind.config.experiment import Experiment, check
 from lrfind.errors import LrfindError, Stopped
-from lrfind.experiments.checkpoint import PAUSE_STEPS, Checkpoint, write_tensors
+from lrfind.experiments.checkpoint import PAUSE_STEPS, Checkpoint, remove_checkpoint
 from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
@@ -25,6 +25,7 @@ from lrfind.experiments.prepare import (
     training_steps,
 )
 from lrfind.experiments.spread import THREADS, failed
+from lrfind.experiments.tensor_files import write_tensors
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.best import conclude
 from lrfind.runs.files import write_whole
@@ -83,7 +84,7 @@ def _train_here(run: Run, observer: Observer) -> None:
         for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
             files = _Files(run.folder, planned.seed, facts.resolved, training.checkpoint_every)
             if run.outcomes().get(planned.lane) in SETTLED:
-                files.checkpoint.path.unlink(missing_ok=True)
+                remove_checkpoint(files.checkpoint.path)
                 continue
             try:
                 run_lane(
@@ -99,7 +100,7 @@ def _train_here(run: Run, observer: Observer) -> None:
                 failed_on_the_way = run.outcomes().get(planned.lane) in SETTLED
                 if not (failed_on_the_way and any(lane.lr.size for lane in run.lanes())):
                     raise
-            files.checkpoint.path.unlink(missing_ok=True)
+            remove_checkpoint(files.checkpoint.path)
 
 
 def _conditions(experiment: Experiment) -> Conditions:
@@ -130,7 +131,7 @@ def _train_on(team: Team, run: Run, observer: Observer) -> None:
     facts, works = run.facts(), []
     for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, experiment.training.seeds):
         if run.outcomes().get(planned.lane) in SETTLED:
-            (run.folder / f"checkpoint.seed{planned.seed}.pt").unlink(missing_ok=True)
+            remove_checkpoint(run.folder / f"checkpoint.seed{planned.seed}.pt")
         else:
             files = _contents(run.folder, f"*.seed{planned.seed}.pt")
             arguments = {
@@ -156,7 +157,7 @@ def _train_on(team: Team, run: Run, observer: Observer) -> None:
             error = error or failure
             _write_files(run.folder, files)
             run.add_lane(result)
-            (run.folder / f"checkpoint.seed{planned.seed}.pt").unlink(missing_ok=True)
+            remove_checkpoint(run.folder / f"checkpoint.seed{planned.seed}.pt")
     if error is not None and not any(lane.lr.size for lane in run.lanes()):
         raise LrfindError(error)
 
@@ -210,7 +211,7 @@ def train_seed(
             if not results:
                 raise
             failure = str(error)
-        seed_files.checkpoint.path.unlink(missing_ok=True)
+        remove_checkpoint(seed_files.checkpoint.path)
         return results[0], _contents(folder), failure
 
 

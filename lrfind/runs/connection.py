@@ -21,7 +21,7 @@ from typing import TypeVar
 from urllib.parse import quote
 
 from lrfind.errors import UsageError
-from lrfind.runs.files import storage_error
+from lrfind.runs.files import storage_error, why_not_writable
 
 TRY_SECONDS = 5.0
 """How long SQLite waits for another process by itself. It cannot be interrupted then, so this is short."""
@@ -36,6 +36,8 @@ LOCAL = {
     "tmpfs", "ufs", "xfs", "zfs",
 }  # fmt: skip
 """File systems that belong to one machine; the log needs memory that all its users share."""
+CLOSED = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM)
+"""The errors of SQLite for a file that cannot be opened or written, whatever the cause."""
 COMPANIONS = ("-wal", "-journal")
 """The endings of the files beside the database that may hold the newest transactions."""
 
@@ -102,7 +104,8 @@ class Connections:
             StorageError: if another process keeps it locked, or the disk fails.
         """
         with self._connection(writing=False) as connection:
-            return self._attempts(lambda: _transaction(connection, "BEGIN", query), writing=False)
+            writing = connection is self._shared and self._writable
+            return self._attempts(lambda: _transaction(connection, "BEGIN", query), writing=writing)
 
     def write(self, change: Callable[[sqlite3.Connection], Value]) -> Value:
         """Make one transaction; if another process keeps the file locked, it is tried again for minutes.
@@ -180,9 +183,13 @@ def explained(error: sqlite3.Error, path: Path, *, writing: bool) -> Exception:
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL):
         minutes = f"another program has kept it locked for {WAIT_SECONDS / 60:g} minutes"
         return storage_error(path, None, minutes)
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        if not path.exists():
-            return storage_error(path, errno.ENOENT) if writing else UsageError(f"there is no '{path}'.")
+    if code in CLOSED and not path.exists():
+        return storage_error(path, errno.ENOENT) if writing else UsageError(f"there is no '{path}'.")
+    if writing and (code in CLOSED or code == sqlite3.SQLITE_IOERR) and not _cut_short(error):
+        number = why_not_writable(path.absolute().parent)  # SQLite does not say what the system said
+        if number is not None:
+            return storage_error(path, number)
+    if code in CLOSED:
         text = "you may not write there"
         return storage_error(path, None, text) if writing else UsageError(f"cannot read '{path}': {error}.")
     if code == sqlite3.SQLITE_IOERR and not _cut_short(error):

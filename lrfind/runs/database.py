@@ -85,6 +85,7 @@ class Database(Connections):
         os.close(new_file(draft))
         try:
             with closing(sqlite3.connect(draft)) as connection, connection:
+                connection.execute("PRAGMA journal_mode = MEMORY")  # a draft that fails is thrown away
                 connection.executescript(f"{SCHEMA}{DIGESTS};")
                 _keep_facts(connection, {"version": VERSION, "written_by": __version__, **facts})
         except sqlite3.Error as error:

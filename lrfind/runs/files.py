@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -52,6 +53,21 @@ def storage_error(path: Path, number: int | None, text: str = "") -> StorageErro
         f" resume {path.parent}`.",
         number,
     )
+
+
+def why_not_writable(folder: Path) -> int | None:
+    """Return the number of the system's error when a small file is written to a folder; None if that works.
+
+    The file has no name, or loses it at once.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(4096))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        return error.errno
+    return None
 
 
 @contextmanager
@@ -103,7 +119,13 @@ def new_directory(path: Path) -> Iterator[None]:
         raise UsageError(f"'{path}' cannot be a run directory: a file is in the way.") from None
     except OSError as error:
         closed = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT) or (isinstance(error, StorageError) and not closed):
+        if error.errno in REASONS and not closed:
+            raise StorageError(
+                f"cannot begin a run in '{path}': {REASONS[error.errno]}. Put that right, then start it"
+                " again.",
+                error.errno,
+            ) from None
+        if isinstance(error, StorageError) and not closed:
             raise
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sqlite3
@@ -18,7 +19,7 @@ from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
 from lrfind.runs.database import WITHOUT_DIGESTS, stored_version
 from lrfind.runs.facts import fact_value, facts_of
-from lrfind.runs.rows import CHILDREN, Mismatch, planned_lane, read_lane
+from lrfind.runs.rows import CHILDREN, Mismatch, digest, lane_digest, planned_lane, read_lane
 from lrfind.runs.store import DATABASE, Run, is_run
 from lrfind.runs.summary import read_result
 
@@ -29,6 +30,8 @@ PROBED = ("probing", "planned", "planned_training")
 """The facts of a `find` that are stored together with its probes."""
 DERIVED = ("concluded", "holder", "version", "written_by")
 """The facts that the new run has from itself."""
+
+UNSEALED = "the digests, so that a flipped bit in what was saved would not be noticed"
 
 
 @dataclass
@@ -94,6 +97,8 @@ def _salvage(file: Path) -> Salvage:
     salvage = Salvage()
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA writable_schema = ON")  # else SQLite reads nothing of a file that was cut
         tables = {
             name
             for name, kind in _rows(connection, "SELECT name, type FROM sqlite_master")
@@ -101,8 +106,11 @@ def _salvage(file: Path) -> Salvage:
         }
         if not tables:
             salvage.lost.append(f"all of {DATABASE}, which cannot be read")
+        elif "digests" in tables and _is_cut(file) and not _any_digest_fits(connection, tables):
+            tables.discard("digests")  # they stood behind the cut, which changed nothing in front of it
+            salvage.lost.append(UNSEALED)
         elif "digests" not in tables and not _is_older(connection):
-            salvage.lost.append("the digests, so that a flipped bit in what was saved would not be noticed")
+            salvage.lost.append(UNSEALED)
         digests = {part: _digests(connection, part, tables) for part in ("fact", "plan", "lane")}
         _read_facts(connection, tables, digests["fact"], salvage)
         _read_plan(connection, tables, digests["plan"], salvage)
@@ -116,6 +124,28 @@ def _is_older(connection: sqlite3.Connection) -> bool:
         return stored_version(connection) == WITHOUT_DIGESTS
     except UNREADABLE:
         return False
+
+
+def _is_cut(file: Path) -> bool:
+    """Return whether a database is shorter than its header says (SQLite's file format, section 1.3)."""
+    with file.open("rb") as content:
+        header = content.read(100)
+    page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+    return file.stat().st_size < (65536 if page_size == 1 else page_size) * pages
+
+
+def _any_digest_fits(connection: sqlite3.Connection, tables: set[str]) -> bool:
+    """Return whether the digest of any fact or lane can be read and is right; if none is, they are lost."""
+    facts, lanes = _digests(connection, "fact", tables) or {}, _digests(connection, "lane", tables) or {}
+    if "facts" in tables:
+        stored = _rows(connection, "SELECT name, value FROM facts ORDER BY rowid")
+        if any(facts.get(name) == digest(name, text) for name, text in stored):
+            return True
+    for number in filter(str.isdecimal, map(str, lanes)):
+        with contextlib.suppress(*UNREADABLE):
+            if lane_digest(connection, int(number)) == lanes[number]:
+                return True
+    return False
 
 
 def _digests(connection: sqlite3.Connection, part: str, tables: set[str]) -> dict[str, bytes] | None:

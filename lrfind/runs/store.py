@@ -107,8 +107,9 @@ class Run:
             raise
         run = cls.create(path, facts)
         try:
-            run.write("config.yaml", config)
-            run.write("resolved.yaml", resolved)
+            with new_directory(path):
+                run.write("config.yaml", config)
+                run.write("resolved.yaml", resolved)
         except BaseException:
             run.discard()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from lrfind.experiments.checkpoint import pause_steps
+from lrfind.errors import StorageError
+from lrfind.experiments.checkpoint import pause_steps, remove_checkpoint
 from lrfind.runs.store import Run
 from tests.experiments.test_train import Crash
 from tests.helpers.command import Command
@@ -96,3 +98,24 @@ def test_checkpoints_are_looked_for_often_enough_and_not_more_often() -> None:
     assert pause_steps(7, 0.001) == 7
     assert pause_steps(None, 0.001) == 10_000
     assert pause_steps(None, 100.0) == 1
+
+
+def test_a_checkpoint_that_a_kill_left_behind_a_stored_lane_is_removed(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", "grid", *WAY)
+    with pytest.raises(Crash):
+        conduct(run, crash_in(2, 14))
+    (run.path / "checkpoint.lane0.pt").write_bytes(b"of a lane that is stored")
+    conduct(run)
+    assert not list(run.path.glob("checkpoint.*"))
+
+
+def test_a_checkpoint_that_cannot_be_removed_stops_the_run_so_that_it_can_be_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path, *, missing_ok: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", closed)
+    with pytest.raises(StorageError, match="you may not write there") as error:
+        remove_checkpoint(tmp_path / "checkpoint.lane0.pt")
+    assert error.value.exit_code == 4

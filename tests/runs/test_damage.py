@@ -131,6 +131,20 @@ def test_a_file_that_is_cut_anywhere_is_noticed_and_repaired(whole: Path, damage
         assert run.concluded is False
 
 
+@pytest.mark.parametrize("cut", [2048, 4000, 4096])
+def test_a_run_that_was_killed_and_cut_keeps_the_lanes_in_front_of_the_cut(
+    whole: Path, damaged: Path, cut: int
+) -> None:
+    (damaged / "summary.json").unlink()  # written at the end, so a run that was killed has none
+    data = (whole / "run.sqlite").read_bytes()
+    (damaged / "run.sqlite").write_bytes(data[:-cut])
+    run, lost = repair(damaged, damaged.parent / "new")
+    assert lost == ["the digests, so that a flipped bit in what was saved would not be noticed"]
+    assert run.outcomes() == Run.open(whole).outcomes()
+    conduct(run)
+    assert table_of(run.path) == table_of(whole)
+
+
 @pytest.mark.parametrize("name", ["planned", "modes", "data", "notes", "holder", "variants", "threads"])
 @pytest.mark.parametrize(
     "value", ['"text"', "7.5", "[[1]]", "{", "NaN", "[" * 5000, '{"a": {"b": null}}', "1e999"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import resource
 import shutil
 import sqlite3
@@ -9,13 +11,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from filelock import FileLock
 
 from lrfind.errors import StorageError, UsageError
-from lrfind.runs import connection
+from lrfind.experiments import tensor_files
+from lrfind.runs import connection, database
 from lrfind.runs.connection import file_system
+from lrfind.runs.files import storage_error
 from lrfind.runs.store import Run, default_path
 from tests.helpers.command import Command
 from tests.helpers.runs import start
@@ -148,6 +153,82 @@ def test_a_command_under_a_limit_ends_with_exit_4_and_can_be_resumed(
     assert "Traceback" not in lrfind.err
     again = ("resume", "run", "-q") if Path("run/run.sqlite").exists() else call
     assert lrfind(*again) == 0
+
+
+@pytest.mark.parametrize("size", [0, 1_000, 30_000])
+def test_a_training_whose_checkpoint_may_not_grow_ends_with_exit_4_and_is_resumed(
+    lrfind: Command, config: Path, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = tensor_files._save
+
+    def limited(value: object, file: BinaryIO) -> None:
+        with files_of_at_most(size):
+            save(value, file)
+            file.flush()
+
+    wide = "model={name: mlp, args: {hidden: [5000]}}"
+    with monkeypatch.context() as patch:
+        patch.setattr(tensor_files, "_save", limited)
+        options = ("--set", wide, "--checkpoint-every", "5", "--lr", "1e-3", "--out", "run", "-q")
+        assert lrfind("train", config, *options) == 4
+    assert ".pt': the file would be larger" in lrfind.err
+    assert not list(Path("run").glob(".*.part"))
+    assert lrfind("resume", "run", "-q") == 0
+
+
+def test_an_error_of_sqlite_gets_the_cause_that_the_system_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR_WRITE):
+        error = sqlite3.OperationalError("some words")
+        error.sqlite_errorcode = code
+        file = tmp_path / "run.sqlite"
+        file.touch()
+        monkeypatch.setattr(connection, "why_not_writable", lambda folder: errno.ENOSPC)
+        told = connection.explained(error, file, writing=True)
+        assert isinstance(told, StorageError)
+        assert "the disk is full" in str(told)
+        monkeypatch.undo()
+        assert "the disk is full" not in str(connection.explained(error, file, writing=True))
+    assert [*tmp_path.iterdir()] == [file]
+    assert connection.why_not_writable(tmp_path / "gone") == errno.ENOENT
+
+
+def test_a_driver_that_cannot_read_its_own_run_can_be_resumed(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", {"command": "grid"})
+    error = sqlite3.OperationalError("unable to open database file")
+    error.sqlite_errorcode = sqlite3.SQLITE_CANTOPEN
+
+    def fails(_: sqlite3.Connection) -> None:
+        raise error
+
+    with run.held(), pytest.raises(StorageError):
+        run._database.read(fails)
+    with pytest.raises(UsageError):
+        run._database.read(fails)
+
+
+def test_a_run_that_is_killed_as_it_begins_leaves_its_name_free(tmp_path: Path) -> None:
+    pid = os.fork()
+    if not pid:
+        database._keep_facts = lambda *_: os._exit(7)  # type: ignore[assignment]
+        Run.create(tmp_path / "run", {"command": "grid"})
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {".lock", ".run.sqlite.part"}
+    assert Run.create(tmp_path / "run", {"command": "grid"}).facts().command == "grid"
+
+
+def test_a_disk_that_is_full_before_a_run_has_begun_is_told_without_naming_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, content: object) -> None:
+        raise storage_error(path, errno.ENOSPC)
+
+    monkeypatch.setattr("lrfind.runs.store.write_whole", full)
+    with pytest.raises(StorageError, match="the disk is full. Put that right, then start it again"):
+        start(tmp_path / "run", "grid")
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("how", ["moved", "removed"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
 from lrfind.analysis.sweeps import SweepResult, read_sweep
@@ -57,6 +58,20 @@ def test_a_sweep_shows_median_seeds_usable_range_edge_and_the_lrs_that_did_not_f
     for name in ("a", "b"):
         save(figure, tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_a_plot_that_is_interrupted_leaves_nothing_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(figure: Figure, file: object, **options: object) -> None:
+        assert not [*tmp_path.iterdir()]
+        if options["format"] == "svg":
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        save(curves_figure(view_curves(reading(*FULL)), "t"), tmp_path / "curves")
+    assert not [*tmp_path.iterdir()]
 
 
 def test_curves_have_a_line_per_lr_and_a_cross_at_a_divergence() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lrfind.errors import printable, shortened
+from lrfind.runs.files import write_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,16 +64,26 @@ def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
 
 
 def save(figure: Figure, stem: Path) -> None:
-    """Write a figure to stem.png, at print resolution, and to stem.svg; equal figures give equal bytes."""
+    """Write a figure to stem.png, at print resolution, and to stem.svg; equal figures give equal bytes.
+
+    Each is drawn in memory first and written whole or not at all, so that a process that is killed leaves
+    nothing half done; a symbolic link in its place is replaced.
+
+    Raises:
+        StorageError: if a file cannot be written.
+    """
     from matplotlib import rc_context
 
+    png, svg = BytesIO(), BytesIO()
     with warnings.catch_warnings(), rc_context({"svg.hashsalt": "lrfind", "text.usetex": False}):
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # an empty box stands for it
-        figure.savefig(f"{stem}.png", dpi=200)
+        figure.savefig(png, format="png", dpi=200)
         engine = figure.get_layout_engine()
         figure.set_layout_engine("none")  # Keep the layout that the PNG has, because computing it is slow.
-        figure.savefig(f"{stem}.svg", metadata={"Date": None})
+        figure.savefig(svg, format="svg", metadata={"Date": None})
         figure.set_layout_engine(engine)
+    write_whole(Path(f"{stem}.png"), png.getvalue())
+    write_whole(Path(f"{stem}.svg"), svg.getvalue())
 
 
 def legend_below(ax: Axes, distance: float) -> Axes:

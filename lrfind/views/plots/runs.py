@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lrfind.config.registry import load
 from lrfind.errors import UsageError
-from lrfind.runs.files import storing
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.health import health_figures
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def plot_run(result: RunResult, folder: Path | None = None) -> list[Path]:
@@ -31,17 +26,8 @@ def plot_run(result: RunResult, folder: Path | None = None) -> list[Path]:
     folder = folder or result.path
     figures = load(result.kind.figures)(result) | health_figures(result)
     for stem, figure in figures.items():
-        with storing(folder / f"{stem}.png"):
-            _save_whole(figure, folder / stem)
+        save(figure, folder / stem)
     return [folder / f"{stem}.png" for stem in figures]
-
-
-def _save_whole(figure: Figure, stem: Path) -> None:
-    """Write a figure as PNG and SVG, each whole or not at all; a symbolic link in its place is replaced."""
-    with tempfile.TemporaryDirectory(prefix=".plot-", dir=stem.parent) as folder:
-        save(figure, Path(folder) / stem.name)
-        for file in Path(folder).iterdir():
-            file.replace(stem.parent / file.name)
 
 
 def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
@@ -61,9 +47,10 @@ def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:
     else:
         figure = load(_common_overlay(results))(results)
     try:
-        _save_whole(figure, stem)
+        save(figure, stem)
     except OSError as error:
-        raise UsageError(f"cannot write '{stem}.png': {error.strerror}.") from None
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UsageError(f"cannot write '{stem}.png': {reason}.") from None
     return [Path(f"{stem}.png"), Path(f"{stem}.svg")]
 
 
