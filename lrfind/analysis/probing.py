@@ -235,7 +235,7 @@ class ProbeResult:
 
     @property
     def learns(self) -> bool:
-        """Whether any rate lowers the loss by more than chance, and by more than its noise between batches."""
+        """Whether any rate lowers the loss by more than chance, and more than its noise between batches."""
         if math.isinf(self.scores[self.best]) or self.certainty(self.best) < SIGNIFICANT:
             return False
         return self.fall >= PLATEAU_FALL or (not self.noise and self.progress >= 0.5)
