@@ -157,8 +157,8 @@ def _anew(trial: Trial) -> Process:
     )
 
 
-JUMPS = (("86400", "0.3"), ("-86400", "0.2"), ("-1700000000", "0.5"), ("40000000000", "0.4"))
-"""By how many seconds the clock jumps, and how often."""
+JUMPS = (("86400", "0.3"), ("-86400", "0.2"), ("-1700000000", "0.5"), ("3000000000", "0.4"))
+"""By how many seconds the clock jumps, and how often. Python cannot hold times beyond the year 2262."""
 
 
 def clocks(stage: Stage) -> Iterator[Row]:
