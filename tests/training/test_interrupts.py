@@ -122,6 +122,7 @@ def test_what_nohup_ignores_stays_ignored() -> None:
         with handled(ignore):
             os.kill(os.getpid(), signal.SIGHUP)
             stop_if_asked()
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
 
