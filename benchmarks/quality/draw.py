@@ -1,24 +1,26 @@
 """Draw quality tasks at random, so that nobody chooses the tasks that a method is judged on.
 
-    python benchmarks/quality/draw.py [--seed 4] [--of-each 6]
+    python benchmarks/quality/draw.py [--seed 5] [--kinds new]
 
-The script prints lines for `tasks.yaml`: equally many tasks of ten kinds, each with a model, data, optimizer,
-batch size and length that are drawn. As many tasks as we can afford are also trained for long. Plateaus and
-deep networks get more seeds.
+The script prints lines for `tasks.yaml`: tasks of fifteen kinds, each with a model, data, optimizer, batch size
+and length that are drawn. As many tasks as we can afford are also trained for 3,000 and for 10,000 steps, with
+one schedule each. Plateaus and deep networks get more seeds.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
+from tasks import SCHEDULES
 
 Fields = dict[str, Any]
-LOWEST = {"sgd": -3, "momentum": -4, "adam": -4.5, "adamw": -4.5, "rmsprop": -5, "adagrad": -3.5}  # log10 lr
-STEPS, BATCHES = (300, 400, 500, 600), (16, 32, 48, 64, 96)
+LOWEST = {"sgd": -2, "momentum": -3, "adam": -3.5, "adamw": -3.5, "rmsprop": -4, "adagrad": -2.5}  # log10 lr
+PER_DECADE = 3  # rates in a decade of the truth's grid
+STEPS, BATCHES = (200, 300, 400, 600), (16, 32, 48, 64, 96)
 BATCHES_OF_SEQUENCES = (8, 16, 32)  # smaller, because sequences cost more
 ACTIVATIONS = ("relu", "tanh", "gelu", "silu", "elu")
 
@@ -94,6 +96,53 @@ def transformer(draw: Draw) -> Fields:
     return _classes(model, draw.one(_named("text", length=draw.one(8, 16, 24)), sums))
 
 
+def gpt(draw: Draw) -> Fields:
+    model = _named(
+        "task_models:GPT",
+        width=draw.one(16, 24, 32),
+        layers=draw.between(1, 3),
+        norms=draw.one("pre", "pre", "post"),
+        tied=draw.one(True, False),
+    )
+    return _classes(model, draw.one(_named("text", length=draw.one(8, 16, 24)), _enciphered(draw)))
+
+
+def encoder(draw: Draw) -> Fields:
+    sizes = {"width": draw.one(16, 24, 32), "layers": draw.between(1, 3)}
+    model = _named("task_models:Encoder", **sizes, norms=draw.one("pre", "pre", "post"))
+    first_token = _named("task_data:first_token", length=draw.between(4, 12), kinds=draw.between(4, 8))
+    return _classes(model, draw.one(_chains(draw), _chains(draw), first_token))
+
+
+def vit(draw: Draw) -> Fields:
+    sizes = {"width": draw.one(16, 24, 32), "layers": draw.between(1, 3)}
+    data, patch = draw.one(("digits", 2), ("digits", 4), ("task_data:small_images", 7))
+    norms = draw.one("pre", "pre", "post")
+    return _classes(_named("task_models:Encoder", **sizes, patch=patch, norms=norms), _named(data))
+
+
+def tuned_images(draw: Draw) -> Fields:
+    small = draw.one(True, False)
+    last = draw.between(6, 9)
+    cnn = _named("task_models:tuned_cnn", tune=draw.one("all", "all", "head"), small=small)
+    vit = _named(
+        "task_models:tuned_vit", tune=draw.one("all", "head", "lora", "lora"), rank=draw.one(1, 4, 16)
+    )
+    model = draw.one(cnn, vit)
+    data = _named("task_data:digit_range", first=draw.between(2, 5), last=last, small=small and model is cnn)
+    return _classes(model, data) | {"faster_head": draw.one(True, False, False)}
+
+
+def tuned_tokens(draw: Draw) -> Fields:
+    tuning = {"tune": draw.one("all", "all", "head", "lora", "lora"), "rank": draw.one(1, 4, 16)}
+    chains = _named("task_data:chains", classes=draw.between(2, 5), seed=draw.between(1, 99))
+    pairs = (
+        (_named("task_models:tuned_encoder", **tuning), chains),
+        (_named("task_models:tuned_gpt", **tuning), _enciphered(draw, 16)),
+    )
+    return _classes(*draw.one(*pairs))
+
+
 def scaled(draw: Draw) -> Fields:
     decades, target = draw.scale(0.5, 2), draw.scale(0.1, 30)
     uneven = _named(
@@ -160,6 +209,16 @@ def _classification(draw: Draw) -> Fields:
     return _named("make_classification", **sizes, seed=draw.between(1, 99))
 
 
+def _chains(draw: Draw) -> Fields:
+    sizes = {"classes": draw.between(2, 5), "kinds": draw.one(6, 8, 12), "length": draw.one(8, 12, 16)}
+    return _named("task_data:chains", **sizes, seed=draw.between(1, 99))
+
+
+def _enciphered(draw: Draw, length: int | None = None) -> Fields:
+    swaps, seed = draw.between(4, 16), draw.between(1, 99)
+    return _named("task_data:enciphered", length=length or draw.one(8, 16, 24), swaps=swaps, seed=seed)
+
+
 def _digits(_: Draw) -> Fields:
     return _named("digits")
 
@@ -176,37 +235,62 @@ def _teacher(draw: Draw) -> Fields:
     return _named("task_data:teacher", features=draw.between(8, 24), hidden=draw.between(4, 16))
 
 
-SEQUENCES = (recurrent, transformer)
-KINDS: dict[Callable[[Draw], Fields], int] = {
-    linear: 6,
-    logistic: 6,
-    mlp: 6,
-    deep: 6,
-    cnn: 1,
-    cnn_norm: 1,
-    recurrent: 1,
-    transformer: 1,
-    scaled: 6,
-    plateau: 6,
+class Counts(NamedTuple):
+    """The numbers of tasks of a kind: all of them, those trained for 3,000 steps, and for 10,000 too."""
+
+    tasks: int
+    long: int
+    longest: int
+
+
+SEQUENCES = (recurrent, transformer, gpt, encoder, tuned_tokens)
+OLD: dict[Callable[[Draw], Fields], Counts] = {
+    linear: Counts(4, 3, 2),
+    logistic: Counts(4, 3, 2),
+    mlp: Counts(4, 4, 3),
+    deep: Counts(4, 3, 2),
+    cnn: Counts(4, 1, 0),
+    cnn_norm: Counts(4, 1, 0),
+    recurrent: Counts(4, 1, 0),
+    transformer: Counts(4, 1, 0),
+    scaled: Counts(4, 4, 2),
+    plateau: Counts(4, 3, 2),
 }
-"""The number of tasks of each kind that are also trained for long, as many as we can afford."""
+NEW: dict[Callable[[Draw], Fields], Counts] = {
+    gpt: Counts(4, 2, 1),
+    encoder: Counts(4, 4, 2),
+    vit: Counts(4, 2, 0),
+    tuned_images: Counts(6, 5, 2),
+    tuned_tokens: Counts(6, 3, 2),
+}
+KINDS = {"all": OLD | NEW, "new": NEW}
+"""The kinds of tasks, and how many of each are drawn; transformers and fine-tuning are new in the second draw."""
+FASTER_HEAD = [{"name": "head", "match": "head*", "lr_multiplier": 10}]
 
 
 @click.command()
-@click.option("--seed", default=4, help="The seed of the draw.")
+@click.option("--seed", default=5, help="The seed of the draw.")
 @click.option(
-    "--of-each", default=6, help="The number of tasks of each kind; at most one for each optimizer."
+    "--kinds",
+    type=click.Choice([*KINDS]),
+    default="all",
+    help="All kinds of tasks, or only transformers and fine-tuning.",
 )
-def main(seed: int, of_each: int) -> None:
-    """Print that many tasks of each kind as lines for tasks.yaml."""
+def main(seed: int, kinds: str) -> None:
+    """Print the tasks of all these kinds as lines for tasks.yaml."""
     draw = Draw(seed)
-    for kind, long in KINDS.items():
-        for number, optimizer in enumerate(draw.mixed(LOWEST)[:of_each]):
+    for kind, counts in KINDS[kinds].items():
+        for number, optimizer in enumerate(draw.mixed(LOWEST)[: counts.tasks]):
             fields = kind(draw)
             fields["data"]["batch_size"] = draw.one(*(BATCHES_OF_SEQUENCES if kind in SEQUENCES else BATCHES))
-            marks = {"plateau": fields.pop("plateau", False), "long": number < long}
+            if fields.pop("faster_head", False):
+                fields["optimizer_groups"] = FASTER_HEAD
             fields |= {"optimizer": optimizer, "steps": draw.one(*STEPS), "low": LOWEST[optimizer]}
-            fields |= {mark: True for mark, marked in marks.items() if marked}
+            fields["per_decade"] = PER_DECADE
+            fields |= {"plateau": True} if fields.pop("plateau", False) else {}
+            schedule = SCHEDULES[number % 2]
+            fields |= {"long": schedule} if number < counts.long else {}
+            fields |= {"longest": schedule} if number < counts.longest else {}
             click.echo(f"  {kind.__name__}_draw{seed}_{optimizer}: {json.dumps(fields)}")
 
 

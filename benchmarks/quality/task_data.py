@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lrfind.datasets.mnist import mnist_mini
 from lrfind.datasets.sklearn_sets import digits, make_regression
 from lrfind.datasets.tensors import TensorData
+from lrfind.datasets.text import text
 
 
 def small_images(scale: float = 1.0, rows: bool = False) -> TensorData:
@@ -94,3 +95,63 @@ def running_sum(length: int = 16, kinds: int = 5) -> TensorData:
     x = torch.randint(kinds, (2500, length), generator=generator)
     y = x.cumsum(dim=1) % kinds
     return TensorData((x[500:], y[500:]), (x[:500], y[:500]), kinds, vocabulary=kinds)
+
+
+def digit_range(first: int, last: int, small: bool = False) -> TensorData:
+    """Return the images of the digits from `first` to `last`, numbered from 0: one part of a data set.
+
+    Args:
+        first: the first digit.
+        last: the last digit.
+        small: whether the images are those of `small_images`, 14 by 14, rather than those of `digits`.
+    """
+    data = small_images() if small else digits()
+
+    def within(part: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        kept = (part[1] >= first) & (part[1] <= last)
+        return part[0][kept], part[1][kept] - first
+
+    return TensorData(within(data.train), within(data.validation), last - first + 1)
+
+
+def chains(
+    classes: int = 4, kinds: int = 8, length: int = 12, samples: int = 2500, seed: int = 0
+) -> TensorData:
+    """Return sequences of tokens, each drawn from one of several Markov chains, which is its class.
+
+    Args:
+        classes: the number of chains.
+        kinds: the number of kinds of tokens.
+        length: the number of tokens in a sequence.
+        samples: the number of sequences; a fifth of them is held out.
+        seed: the seed of the chains and the sequences.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    scores = 1.2 * torch.randn(classes, kinds, kinds, generator=generator)
+    y = torch.randint(classes, (samples,), generator=generator)
+    tokens = [torch.randint(kinds, (samples,), generator=generator)]
+    for _ in range(length - 1):
+        following = scores[y, tokens[-1]].softmax(dim=1)
+        tokens.append(torch.multinomial(following, 1, generator=generator).squeeze(1))
+    x, held = torch.stack(tokens, dim=1), samples // 5
+    return TensorData((x[held:], y[held:]), (x[:held], y[:held]), classes, vocabulary=kinds)
+
+
+def enciphered(length: int = 16, swaps: int = 8, seed: int = 0) -> TensorData:
+    """Return the sonnets as characters, some of which are swapped in pairs: a text of another language.
+
+    Args:
+        length: the number of characters in a window.
+        swaps: the number of pairs of characters that are swapped.
+        seed: the seed of the choice of pairs.
+    """
+    data = text(length=length)
+    kinds = data.classes or 0
+    drawn = torch.randperm(kinds, generator=torch.Generator().manual_seed(seed))[: 2 * swaps]
+    cipher = torch.arange(kinds)
+    cipher[drawn[:swaps]], cipher[drawn[swaps:]] = drawn[swaps:], drawn[:swaps]
+    x, y = data.train
+    held_x, held_y = data.validation
+    return TensorData(
+        (cipher[x], cipher[y]), (cipher[held_x], cipher[held_y]), kinds, vocabulary=data.vocabulary
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -15,11 +16,11 @@ from lrfind.config.experiment import Experiment, check
 from lrfind.config.sections import Component
 
 HERE = Path(__file__).parent
-LONG = 3000  # steps of the long trainings
+LONG, LONGEST = 3000, 10_000  # steps of the long trainings
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS: dict[str, dict[str, Any]] = {"momentum": {"name": "sgd", "args": {"momentum": 0.9}}}
 
-Split = Literal["design", "judged", "judging"]
+Split = Literal["design", "judging"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 
 
@@ -34,8 +35,10 @@ class Task:
         experiment: the model, data, loss and optimizer.
         steps: the number of steps of its short trainings.
         low: the lowest lr of the truth's first grid, as a power of ten.
-        long: whether it is also trained for `LONG` steps.
+        long: the schedules with which it is also trained for `LONG` steps.
+        longest: the schedules with which it is also trained for `LONGEST` steps.
         plateau: whether its outcome depends on rounding.
+        per_decade: the number of rates in a decade of the truth's grid for the short trainings.
     """
 
     name: str
@@ -43,13 +46,16 @@ class Task:
     experiment: Experiment
     steps: int
     low: float
-    long: bool = False
+    long: Sequence[str] = ()
+    longest: Sequence[str] = ()
     plateau: bool = False
+    per_decade: int = 4
 
     @property
-    def lengths(self) -> list[int]:
-        """The numbers of steps that it is trained for."""
-        return [self.steps, LONG] if self.long else [self.steps]
+    def trainings(self) -> list[tuple[str, int]]:
+        """The schedule and the number of steps of each of its trainings."""
+        lengths = ((SCHEDULES, self.steps), (self.long, LONG), (self.longest, LONGEST))
+        return [(schedule, steps) for schedules, steps in lengths for schedule in schedules]
 
 
 def read_tasks(*splits: Split) -> list[Task]:
@@ -64,10 +70,19 @@ def read_tasks(*splits: Split) -> list[Task]:
 
 
 def _task(name: str, split: Split, *, steps: int, low: float, optimizer: str, **fields: Any) -> Task:
-    marks = {mark: fields.pop(mark) for mark in ("long", "plateau") if mark in fields}
-    component = OPTIMIZERS.get(optimizer, {"name": optimizer})
+    plateau, per_decade = fields.pop("plateau", False), fields.pop("per_decade", 4)
+    long, longest = (_schedules(fields.pop(mark, ())) for mark in ("long", "longest"))
+    component = OPTIMIZERS.get(optimizer, {"name": optimizer}) | {
+        "param_groups": fields.pop("optimizer_groups", [])
+    }
     config = {"optimizer": component, "training": {"steps": steps}, "looks": 0, **fields}
-    return Task(name, split, check(json.dumps(config), source=name), steps, low, **marks)
+    return Task(
+        name, split, check(json.dumps(config), source=name), steps, low, long, longest, plateau, per_decade
+    )
+
+
+def _schedules(marked: str | Sequence[str]) -> Sequence[str]:
+    return SCHEDULES if marked == "both" else [marked] if isinstance(marked, str) else marked
 
 
 def schedule_of(name: str, steps: int) -> Component:

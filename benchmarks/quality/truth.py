@@ -4,10 +4,10 @@
 
 A row of `truth.csv` is one training: its task, schedule, steps, lr, seed and outcome, its final loss on the
 validation split, and that of the untouched model. If the script was stopped, it continues where it was. It
-may run twice at the same time, on two halves of the tasks. The short grid has 17 rates, four in a decade, and
-is extended outward while the best rate is within two of its end. The long grid has 9 rates, three in a
-decade, around the best rate of the short grid. Both are extended upward until the highest rate harms, because
-the loss at any higher rate would be a guess.
+may run twice at the same time, on two halves of the tasks. The short grid has 17 rates, four in a decade, or 10,
+three in a decade. It is extended outward while the best rate is within two of its end. The long grid has 7 rates,
+three in a decade, around the best rate of the short grid. Both are extended upward until the highest rate harms, because
+the loss at any higher rate would be a guess. The longest grid has 5 rates, three in a decade.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import click
 import numpy as np
 import pandas as pd
 import torch
-from tasks import HERE, LONG, SCHEDULES, SPLITS, Split, Task, grid, read_tasks, schedule_of
+from tasks import HERE, LONG, LONGEST, SPLITS, Split, Task, grid, read_tasks, schedule_of
 
 from lrfind.analysis.lanes import LaneResult, PlannedLane
 from lrfind.config.sections import GridSection
@@ -37,6 +37,7 @@ from lrfind.training.run import run_lanes
 TRUTH = HERE / "truth.csv"
 COLUMNS = ("task", "schedule", "steps", "lr", "seed", "outcome", "val_loss", "first_loss")
 SEEDS, PLATEAU_SEEDS, LONG_SEEDS = 3, 6, 2
+FIRST_RATES = {4: 17, 3: 10}  # rates of a decade -> rates of the short grid before it is extended
 ROOM, MORE, MOST = 2, 4, 37  # rates needed beyond the best, rates added at a time, most rates in all
 HARM = 0.3  # the highest rate must have at least this regret, so that no answer lies beyond the truth
 
@@ -80,10 +81,10 @@ def short_truth(task: Task, problem: Problem, schedule: str, done: list) -> list
     seeds = PLATEAU_SEEDS if task.plateau else SEEDS
 
     def more(low: float, points: int) -> list:
-        return train(task, problem, schedule, task.steps, grid(low, points, 4), seeds)
+        return train(task, problem, schedule, task.steps, grid(low, points, task.per_decade), seeds)
 
-    rows = done or more(task.low, 17)
-    return (rows if not done else []) + outward(rows, more, 4, ROOM, MORE, MOST)
+    rows = done or more(task.low, FIRST_RATES[task.per_decade])
+    return (rows if not done else []) + outward(rows, more, task.per_decade, ROOM, MORE, MOST)
 
 
 def long_truth(task: Task, problem: Problem, schedule: str, done: list, best: float) -> list:
@@ -92,8 +93,18 @@ def long_truth(task: Task, problem: Problem, schedule: str, done: list, best: fl
     def more(low: float, points: int) -> list:
         return train(task, problem, schedule, LONG, grid(low, points, 3), LONG_SEEDS)
 
-    rows = done or more(round(4 * math.log10(best)) / 4 - 2, 9)
+    rows = done or more(round(4 * math.log10(best)) / 4 - 4 / 3, 7)
     return (rows if not done else []) + outward(rows, more, 3, 1, 3, 18)
+
+
+def longest_truth(task: Task, problem: Problem, schedule: str, done: list, best: float) -> list:
+    """Return the rows of the longest grid that are still missing; `best` is the best lr of the long one."""
+
+    def more(low: float, points: int) -> list:
+        return train(task, problem, schedule, LONGEST, grid(low, points, 3), 1)
+
+    rows = done or more(round(3 * math.log10(best)) / 3 - 1, 5)
+    return (rows if not done else []) + outward(rows, more, 3, 1, 2, 12)
 
 
 def outward(
@@ -139,7 +150,7 @@ def add(rows: list, path: Path = TRUTH) -> None:
     multiple=True,
     help="The part of the tasks; all when omitted.",
 )
-@click.option("--lengths", default="short,long", help="The lengths of the trainings: short, long, or both.")
+@click.option("--lengths", default="short,long,longest", help="The lengths of the trainings.")
 def main(only: tuple[str, ...], part: str, splits: Sequence[Split], lengths: str) -> None:
     """Add the missing trainings to truth.csv."""
     which, parts = (int(number) for number in part.split("/"))
@@ -149,19 +160,21 @@ def main(only: tuple[str, ...], part: str, splits: Sequence[Split], lengths: str
             done = read_truth()
             done = done[done.task == task.name]
             problem = None
-            for schedule in SCHEDULES:
-                same_schedule = done[done.schedule == schedule]
-                steps = task.steps if length == "short" else LONG
-                if length == "long" and not task.long:
+            for schedule, steps in task.trainings:
+                if steps != {"short": task.steps, "long": LONG, "longest": LONGEST}[length]:
                     continue
                 problem = problem or from_config(task.experiment)
                 began = time.perf_counter()
-                present = same_schedule[same_schedule.steps == steps].values.tolist()
+                cells = {
+                    number: rows.values for number, rows in done[done.schedule == schedule].groupby("steps")
+                }
+                present = cells[steps].tolist() if steps in cells else []
                 if length == "short":
                     rows = short_truth(task, problem, schedule, present)
                 else:
-                    short = same_schedule[same_schedule.steps == task.steps].values
-                    rows = long_truth(task, problem, schedule, present, float(mean_losses(short).idxmin()))
+                    shorter = cells[task.steps if length == "long" else LONG]
+                    more = long_truth if length == "long" else longest_truth
+                    rows = more(task, problem, schedule, present, float(mean_losses(shorter).idxmin()))
                 if not rows:
                     continue
                 add(rows)
