@@ -263,6 +263,8 @@ NEW: dict[Callable[[Draw], Fields], Counts] = {
     tuned_images: Counts(6, 5, 2),
     tuned_tokens: Counts(6, 3, 2),
 }
+SLOW = (recurrent, transformer, *NEW)
+"""The kinds whose trainings take longest; they get fewer seeds."""
 KINDS = {"all": OLD | NEW, "new": NEW}
 """The kinds of tasks, and how many of each are drawn; transformers and fine-tuning are new in the second draw."""
 FASTER_HEAD = [{"name": "head", "match": "head*", "lr_multiplier": 10}]
@@ -287,7 +289,8 @@ def main(seed: int, kinds: str) -> None:
                 fields["optimizer_groups"] = FASTER_HEAD
             fields |= {"optimizer": optimizer, "steps": draw.one(*STEPS), "low": LOWEST[optimizer]}
             fields["per_decade"] = PER_DECADE
-            fields |= {"plateau": True} if fields.pop("plateau", False) else {}
+            fields |= {"plateau": True, "seeds": 4} if fields.pop("plateau", False) else {}
+            fields |= {"seeds": 2} if kind in SLOW else {}
             schedule = SCHEDULES[number % 2]
             fields |= {"long": schedule} if number < counts.long else {}
             fields |= {"longest": schedule} if number < counts.longest else {}

@@ -17,6 +17,7 @@ from lrfind.config.sections import Component
 
 HERE = Path(__file__).parent
 LONG, LONGEST = 3000, 10_000  # steps of the long trainings
+SEEDS, PLATEAU_SEEDS = 3, 6  # of each short training, if its line names no other number
 SCHEDULES = ("constant", "cosine")
 OPTIMIZERS: dict[str, dict[str, Any]] = {"momentum": {"name": "sgd", "args": {"momentum": 0.9}}}
 
@@ -39,6 +40,7 @@ class Task:
         longest: the schedules with which it is also trained for `LONGEST` steps.
         plateau: whether its outcome depends on rounding.
         per_decade: the number of rates in a decade of the truth's grid for the short trainings.
+        seeds: the number of seeds of each short training.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Task:
     longest: Sequence[str] = ()
     plateau: bool = False
     per_decade: int = 4
+    seeds: int = SEEDS
 
     @property
     def trainings(self) -> list[tuple[str, int]]:
@@ -71,13 +74,14 @@ def read_tasks(*splits: Split) -> list[Task]:
 
 def _task(name: str, split: Split, *, steps: int, low: float, optimizer: str, **fields: Any) -> Task:
     plateau, per_decade = fields.pop("plateau", False), fields.pop("per_decade", 4)
+    seeds = fields.pop("seeds", PLATEAU_SEEDS if plateau else SEEDS)
     long, longest = (_schedules(fields.pop(mark, ())) for mark in ("long", "longest"))
     component = OPTIMIZERS.get(optimizer, {"name": optimizer}) | {
         "param_groups": fields.pop("optimizer_groups", [])
     }
     config = {"optimizer": component, "training": {"steps": steps}, "looks": 0, **fields}
     return Task(
-        name, split, check(json.dumps(config), source=name), steps, low, long, longest, plateau, per_decade
+        name, split, check(json.dumps(config), source=name), steps, low, long, longest, plateau, per_decade, seeds
     )
 
 

@@ -36,7 +36,7 @@ from lrfind.training.run import run_lanes
 
 TRUTH = HERE / "truth.csv"
 COLUMNS = ("task", "schedule", "steps", "lr", "seed", "outcome", "val_loss", "first_loss")
-SEEDS, PLATEAU_SEEDS, LONG_SEEDS = 3, 6, 2
+LONG_SEEDS = 2
 FIRST_RATES = {4: 17, 3: 10}  # rates of a decade -> rates of the short grid before it is extended
 ROOM, MORE, MOST = 2, 4, 37  # rates needed beyond the best, rates added at a time, most rates in all
 HARM = 0.3  # the highest rate must have at least this regret, so that no answer lies beyond the truth
@@ -78,10 +78,9 @@ def mean_losses(rows: Sequence[Sequence[object]]) -> pd.Series:
 
 def short_truth(task: Task, problem: Problem, schedule: str, done: list) -> list:
     """Return the rows of the short grid that are still missing beside those in `done`."""
-    seeds = PLATEAU_SEEDS if task.plateau else SEEDS
 
     def more(low: float, points: int) -> list:
-        return train(task, problem, schedule, task.steps, grid(low, points, task.per_decade), seeds)
+        return train(task, problem, schedule, task.steps, grid(low, points, task.per_decade), task.seeds)
 
     rows = done or more(task.low, FIRST_RATES[task.per_decade])
     return (rows if not done else []) + outward(rows, more, task.per_decade, ROOM, MORE, MOST)
