@@ -81,7 +81,16 @@ def _task(name: str, split: Split, *, steps: int, low: float, optimizer: str, **
     }
     config = {"optimizer": component, "training": {"steps": steps}, "looks": 0, **fields}
     return Task(
-        name, split, check(json.dumps(config), source=name), steps, low, long, longest, plateau, per_decade, seeds
+        name,
+        split,
+        check(json.dumps(config), source=name),
+        steps,
+        low,
+        long,
+        longest,
+        plateau,
+        per_decade,
+        seeds,
     )
 
 

@@ -47,6 +47,22 @@ class Shape:
     momentum: Array | None = None
     reaction: Reaction | None = None
 
+    def compressed(self, steps: int) -> Shape:
+        """Return the same course in fewer steps, each of which stands for several.
+
+        Args:
+            steps: S, the number of steps.
+
+        >>> Shape(np.array([1.0, 0.8, 0.6, 0.4])).compressed(2).multiplier.tolist()
+        [0.8, 0.4]
+        """
+        length = len(self.multiplier)
+        if steps >= length:
+            return self
+        places = ((np.arange(steps) + 0.5) * length / steps).astype(int)
+        momentum = None if self.momentum is None else self.momentum[places]
+        return Shape(self.multiplier[places], momentum, self.reaction)
+
 
 @dataclass(frozen=True)
 class Lane:

@@ -33,26 +33,30 @@ class Family:
         start: the lr that probing begins with.
         shift: the distance in decades from the lr that learns fastest in short probes to the best lr of a
             training of `USUAL_STEPS` steps at a constant lr.
+        adaptive: whether it divides gradients by their size. The best lr of such optimizers hardly depends
+            on the length of the training, and differs less between models than that of short probes.
     """
 
     name: str
     start: float
     shift: float
+    adaptive: bool = True
 
 
-SGD = Family("SGD", 0.1, -0.3)
-MOMENTUM = Family("SGD with momentum", 0.03, -0.71)
-ADAM = Family("Adam's family", 0.01, -0.46)
-RMSPROP = Family("RMSprop", 0.003, 0.05)
-ADAGRAD = Family("Adagrad", 0.03, 0.11)
+SGD = Family("SGD", 0.1, -0.26, adaptive=False)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.75, adaptive=False)
+ADAM = Family("Adam's family", 0.01, -0.38)
+RMSPROP = Family("RMSprop", 0.003, -0.02)
+ADAGRAD = Family("Adagrad", 0.03, 0.38)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 300 to 3,000 steps
-PER_LENGTH = -0.42  # decades of lr per decade of training length
-PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
-ON_A_PLATEAU = -0.11  # the shift on a plateau, in decades, whatever the optimizer
+PER_LENGTH = -0.51  # decades of lr per decade of training length, for optimizers that are not adaptive
+PER_DECAY = 0.84  # decades of lr per decade that the schedule's mean is below its peak
+ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
+USUAL_LOG_LR, PULL = -2.2, 0.33  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
 HALF_WIDTH = 0.2  # decades of the interval to either side of the answer, for sharp probes
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
 PER_BREADTH = 0.25  # decades added to `HALF_WIDTH` for every decade of the result's breadth
@@ -83,7 +87,8 @@ class PlannedTraining:
         if row.family == "sgd" and self.momentum > 0:
             # This is 1 at momentum 0.9, which sums ten gradients.
             lengths = min(-math.log10(1 - min(self.momentum, 0.99)), 1.0)
-            return Family(MOMENTUM.name, MOMENTUM.start, SGD.shift + lengths * (MOMENTUM.shift - SGD.shift))
+            shift = SGD.shift + lengths * (MOMENTUM.shift - SGD.shift)
+            return Family(MOMENTUM.name, MOMENTUM.start, shift, adaptive=False)
         return FAMILIES[row.family]
 
     @property
@@ -137,9 +142,9 @@ def recommend(
     """Recommend a learning rate from what probing measured.
 
     The rate that learns fastest in n steps is not the rate that ends lowest after T steps. The recommended
-    rate is the fastest one, moved by three shifts. They depend on the optimizer's family, on T, and on how
-    far the schedule lets the lr fall. They were fitted on the design tasks of
-    `benchmarks/quality/tasks.yaml`, where n (16 to 128) made no difference.
+    rate is the fastest one, moved by shifts. They depend on the optimizer's family, on T, on how far the
+    schedule lets the lr fall and, for adaptive optimizers, on how unusual the fastest rate is. They were
+    fitted on the design tasks of `benchmarks/quality/tasks.yaml`, where n (16 to 128) made no difference.
 
     Args:
         results: one result for each seed.
@@ -197,8 +202,12 @@ def _fall(results: Sequence[ProbeResult]) -> str:
 
 def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     """Return log10 of the lr that one seed's probes recommend."""
-    family_shift = ON_A_PLATEAU if result.on_a_plateau else (training.family or ADAM).shift
-    shift = family_shift + plan_shift(training)
+    family = training.family or ADAM
+    shift = plan_shift(training)
+    if result.on_a_plateau:
+        shift += ON_A_PLATEAU
+    else:
+        shift += family.shift + PULL * (USUAL_LOG_LR - result.middle) * family.adaptive
     if training.steps <= result.steps:
         shift = min(shift, 0.0)  # the probes were as long as the training, and a higher rate was no better
     return result.middle + shift
@@ -206,9 +215,10 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
 
 def plan_shift(training: PlannedTraining) -> float:
     """Return how far, in decades, the length and the schedule of a training move its best lr."""
-    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
-    return PER_LENGTH * lengths + PER_DECAY * decay
+    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
+    adaptive = (training.family or ADAM).adaptive
+    return PER_LENGTH * lengths * (not adaptive) + PER_DECAY * decay
 
 
 def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> float:

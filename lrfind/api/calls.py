@@ -12,6 +12,7 @@ from torch import nn
 
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import recommend
+from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.analysis.verification import moved_answer, verified_lrs
 from lrfind.api.results import RangeTest, Recommendation
 from lrfind.catalog import Precision, Spacing, optimizer_named
@@ -19,8 +20,10 @@ from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection, TrainingSection
 from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments import range_test as ramping
-from lrfind.experiments.find import probe_rates, verify_rate
+from lrfind.experiments.find import probe_rates
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.experiments.refine import left_budget, refine
+from lrfind.experiments.verify import verify_rate
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
 from lrfind.problem.problem import Problem, recipe_of
@@ -28,6 +31,7 @@ from lrfind.problem.ranks import is_first_rank, rank_count, together
 from lrfind.problem.rates import groups_of, innermost, ratios_in_words
 from lrfind.problem.setup import Recipe
 from lrfind.problem.snapshot import Snapshot, preserved
+from lrfind.training.executor import Conditions
 from lrfind.training.watch import Watch
 from lrfind.views.progress import call_progress
 
@@ -155,7 +159,7 @@ def find(
     score: Callable[[Any], Any] | None = None,
     steps: int | None = None,
     schedule: Any = None,
-    budget: int | None = None,
+    budget: int | str | None = None,
     max_seconds: float | None = None,
     seeds: int = 1,
     seed: int = 0,
@@ -192,9 +196,11 @@ def find(
             from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
             steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
             of torch, or a function that makes one from an optimizer.
-        budget: the largest number of gradient steps for all probes together. When omitted, it is T for each
-            seed, but at least 16 (24 for a step of your own) and at most 800.
-        max_seconds: roughly the largest number of seconds for all probes together.
+        budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
+            first, with at most T steps for each seed (at least 16, or 24 for a step of your own, and at most
+            800). What is left goes to trainings with the planned schedule, compressed or whole, which refine
+            the answer and are judged by their last training losses. When omitted, there are only probes.
+        max_seconds: how many seconds to spend in the same way, roughly.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.
         seed: the first seed.
@@ -253,6 +259,8 @@ def find(
                 notes=_notes(objects, scheduled=schedule is not None),
                 optimizer_count=len(objects.optimizers),
             )
+            left = left_budget(section, length, probing.cost, probing.seconds)
+            best = _refined(best, problem, left, seed, shape, watch)
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
     return _on_all_ranks(objects, probe)
@@ -314,6 +322,26 @@ def _notes(objects: Objects, *, scheduled: bool = True) -> list[str]:
     if (count := rank_count()) > 1:
         notes.append(f"The rate is for the batches of all {count} ranks together.")
     return notes
+
+
+def _refined(
+    best: Recommendation, problem: Problem, budget: int, seed: int, shape: Shape, watch: Watch
+) -> Recommendation:
+    """Return a recommendation that trainings refined, if the budget allows any.
+
+    Raises:
+        NoSuggestion: if no training finished.
+    """
+    steps = max(result.steps for result in best.results)
+    plan = refine_plan(best.lr, steps, best.training, budget, seed)
+    if plan is None:
+        return best
+    trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
+    changes = refined_answer(best.lr, best.confidence, steps, best.training, plan, trainings, "train_loss")
+    cost = best.cost + sum(lane.lr.size for lane in trainings)
+    if "lr" in changes and changes["lr"] is None:
+        raise NoSuggestion(changes["reason"], cost)
+    return replace(best, **changes, cost=cost, refinement=trainings)
 
 
 def _verified(

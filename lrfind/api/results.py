@@ -118,6 +118,7 @@ class Recommendation(Answer):
         results: the results of probing, one for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
         notes: what to know about the rate, in sentences: which param group it is for, for example.
+        refinement: the trainings that refined the rate of the probes, in their order.
         verdict: what whole trainings said of the rate of the probes; None if they were not requested.
         verification: these trainings.
         optimizer_count: the number of optimizers that share the rate.
@@ -127,6 +128,7 @@ class Recommendation(Answer):
     results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
     notes: Sequence[str] = ()
+    refinement: Sequence[LaneResult] = ()
     verdict: Verdict | None = None
     verification: Sequence[LaneResult] = ()
     optimizer_count: int = 1
@@ -171,7 +173,7 @@ class Recommendation(Answer):
             " model, and not measured again."
         )
         moved = replace(self, lr=lr, low=low, high=high, confidence=confidence, reason=reason, training=other)
-        return replace(moved, verdict=None, verification=())
+        return replace(moved, refinement=(), verdict=None, verification=())
 
     def apply(self, optimizer: Any, scheduler: Any = None) -> None:
         """Give the rate to an optimizer, and to its scheduler, as if they had been created with it.

@@ -67,10 +67,13 @@ class FindCommand(click.Command):
 @click.option(
     "--schedule", metavar="NAME", help="The schedule of the planned training; see `lrfind ls schedules`."
 )
-@click.option("--budget", metavar="N", help="The most gradient steps that all probes together may take.")
 @click.option(
-    "--max-seconds", metavar="S", help="The most seconds that all probes together may take, approximately."
+    "--budget",
+    metavar="N",
+    help="How much to spend: a number of gradient steps, or a number of trainings such as 4x. What the probes"
+    " leave goes to trainings that refine their answer.",
 )
+@click.option("--max-seconds", metavar="S", help="How many seconds to spend in the same way, approximately.")
 @click.option(
     "--seeds",
     metavar="N",

@@ -5,6 +5,7 @@ The defaults are defined here and nowhere else.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -18,6 +19,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     SerializerFunctionWrapHandler,
     ValidationInfo,
+    WithJsonSchema,
     field_validator,
     model_serializer,
     model_validator,
@@ -465,7 +467,40 @@ class LanesSection(Section):
 
 
 FEWEST_PROBE_STEPS = 16
+MOST_TRAININGS = 100
 """The smallest budget of a seed: two probes, each as short as a probe can be."""
+
+
+def _budget(value: Any) -> int | str:
+    """Check a number of gradient steps, or of trainings such as "4x".
+
+    Raises:
+        ValueError: if it is neither, or out of range.
+    """
+    trainings = re.fullmatch(r"(\d+(?:\.\d+)?)x", value) if isinstance(value, str) else None
+    if trainings is not None and 0 < float(trainings[1]) <= MOST_TRAININGS:
+        return str(value)
+    if type(value) is int and FEWEST_PROBE_STEPS <= value <= 100 * MOST_STEPS:
+        return value
+    raise ValueError(
+        f"must be a number of steps from {FEWEST_PROBE_STEPS} to {100 * MOST_STEPS}, or a number of trainings"
+        f" such as 4x, at most {MOST_TRAININGS}x; found {value!r}"
+    )
+
+
+FindBudget = Annotated[
+    int | str,
+    BeforeValidator(_budget),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": FEWEST_PROBE_STEPS, "maximum": 100 * MOST_STEPS},
+                {"type": "string", "pattern": r"^\d+(\.\d+)?x$"},
+            ]
+        }
+    ),
+]
+"""A number of gradient steps, or a number of planned trainings as a text such as "4x"."""
 
 
 class FindSection(LanesSection):
@@ -480,18 +515,18 @@ class FindSection(LanesSection):
         le=100,
         description="The number of seeds to find the lr with, each with its own weights and batch order.",
     )
-    budget: int | None = Field(
+    budget: FindBudget | None = Field(
         default=None,
-        ge=FEWEST_PROBE_STEPS,
-        le=100 * MOST_STEPS,
-        description="The number of gradient steps that all probes together may take:"
-        f" at least {FEWEST_PROBE_STEPS} for each seed.",
+        description="How much to spend: a number of gradient steps, or a number of trainings such as 4x. Short"
+        " probes come first; what is left goes to trainings that refine their answer. When omitted, there are"
+        f" only probes. At least {FEWEST_PROBE_STEPS} steps for each seed.",
     )
     max_seconds: float | None = Field(
         default=None,
         gt=0,
         le=1e9,
-        description="The time in seconds that all probes together may take, approximately.",
+        description="How many seconds to spend, approximately, on probes and on trainings that refine their"
+        " answer.",
     )
     verify: bool = Field(
         default=False,
@@ -518,10 +553,10 @@ class FindSection(LanesSection):
 
     @field_validator("budget")
     @classmethod
-    def _for_every_seed(cls, budget: int | None, info: ValidationInfo) -> int | None:
+    def _for_every_seed(cls, budget: int | str | None, info: ValidationInfo) -> int | str | None:
         seeds = info.data.get("seeds", 1)
         fewest = FEWEST_PROBE_STEPS * seeds
-        if budget is not None and budget < fewest:
+        if isinstance(budget, int) and budget < fewest:
             raise ValueError(f"must be at least {fewest} for {counted(seeds, 'seed')}; found {budget}")
         return budget
 

@@ -1,4 +1,4 @@
-"""Finding the learning rate of a planned training: probe, store the answer, and on request verify it."""
+"""Finding the learning rate of a planned training: probe, refine the answer, and on request verify it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,32 @@ import numpy as np
 import torch
 
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
-from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
+from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, UNTOUCHED, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
-from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
 from lrfind.errors import NoGradient, NoSuggestion, as_exception
 from lrfind.experiments.planned import planned_training
-from lrfind.experiments.prepare import (
-    Job,
-    Trainable,
-    environment,
-    evaluate_once,
-    schedule_shape,
-    training_conditions,
-    training_steps,
-)
+from lrfind.experiments.prepare import environment, schedule_shape, training_steps
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
-from lrfind.experiments.spread import Sweep, one_threaded, spread_lanes
+from lrfind.experiments.refine import budget_steps, left_budget, refine_run
+from lrfind.experiments.verify import verify_run
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
-from lrfind.runs.result import RunRecord, RunResult
+from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
-from lrfind.training.executor import Conditions
 from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import FindCost, Mode
-from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.team import Team
 from lrfind.training.watch import Observer, Watch, unwatched
 
@@ -65,12 +55,14 @@ class Probing:
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
         findings: what is wrong with the gradients, in sentences; empty where the probes learned.
+        seconds: the seconds that it took.
     """
 
     results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
     cost: int
     findings: Sequence[str] = ()
+    seconds: float = 0.0
 
 
 def probe_rates(
@@ -119,17 +111,18 @@ def probe_rates(
     finite = all(np.isfinite(result.untouched_loss).all() for result in results)
     doubtful = finite and any(result.doubtful for result in results)
     findings = gradient_findings(problem, seed) if doubtful else []
-    return Probing(results, lanes, budget.taken, findings)
+    return Probing(results, lanes, budget.taken, findings, time.monotonic() - budget.began)
 
 
 def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
     """Return the most gradient steps of all probes for a training of so many steps.
 
-    Without a budget, each seed may take as many steps as the training, but no fewer than a few probes need.
+    Each seed may take as many steps as the training, but no fewer than a few probes need. A smaller budget
+    is kept; a larger one is left for refinement.
     """
-    if section.budget is not None:
-        return section.budget
-    return min(MOST_COST, max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
+    usual = min(MOST_COST, max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
+    budget = budget_steps(section, steps)
+    return usual if budget is None else min(budget, usual)
 
 
 def _related(result: ProbeResult, prober: LaneProber) -> ProbeResult:
@@ -183,33 +176,6 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
     return mode if mode.name == "stacked" else None
 
 
-def verify_rate(
-    problem: Problem,
-    lr: float,
-    steps: int,
-    shape: Shape,
-    section: FindSection,
-    seed: int,
-    *,
-    watch: Watch = unwatched,
-) -> tuple[Verdict, list[LaneResult]]:
-    """Train at and around a rate, with the planned schedule, and judge the rate by the training loss.
-
-    Args:
-        problem: what to train.
-        lr: the rate.
-        steps: T, the number of steps of each training.
-        shape: the shape of the schedule.
-        section: the number of seeds.
-        seed: the first seed.
-        watch: called after every step.
-    """
-    planned = planned_lanes({VERIFY: verified_lrs(lr, section.verify_beyond)}, seed, section.verify_seeds)
-    conditions = Conditions(evaluated=False)
-    results = [run_lane(problem, lane.shaped(shape), conditions, watch=watch) for lane in planned]
-    return verdict_on(lr, results, "train_loss"), results
-
-
 def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
     """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
 
@@ -228,6 +194,8 @@ def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
 def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Find a learning rate, or continue an interrupted run; probing and trainings that have ended are kept.
 
+    Probes give an answer, a larger budget refines it, and on request trainings verify it.
+
     Args:
         run: a run directory that this process has locked.
         observer: is called as the run goes on, to show progress.
@@ -238,9 +206,10 @@ def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResul
     try:
         if run.facts().probing is None:
             _probe(run, problem, observer)
+        refine_run(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            _verify(run, result, problem, observer, team)
+            verify_run(run, result, problem, observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -255,7 +224,7 @@ class FindPlan:
 
     Attributes:
         training: the planned training.
-        cost: the most that probing and verification cost.
+        cost: the most that probing, refinement and verification cost.
     """
 
     training: PlannedTraining
@@ -277,7 +246,9 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     if section.verify:
         schedule_shape(experiment, problem, verified)
     trainings = verify_trainings(section) if section.verify else 0
-    return FindPlan(training, FindCost(most_steps(problem, section, steps), trainings, verified))
+    probing = most_steps(problem, section, steps)
+    refining = max((budget_steps(section, steps) or 0) - probing, 0)
+    return FindPlan(training, FindCost(probing, trainings, verified, refining, section.max_seconds))
 
 
 def _probe(run: Run, problem: Problem, observer: Observer) -> None:
@@ -295,49 +266,9 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
     fact = probing_fact(probing.results, plan.training, probing.cost, refusal, probing.findings)
-    planned = len(probing.lanes) + (plan.cost.trainings if fact["answer"]["lr"] is not None else 0)
+    budget = left_budget(section, plan.training.steps, probing.cost, probing.seconds)
+    answered = fact["answer"]["lr"] is not None
+    planned = len(probing.lanes) + (plan.cost.trainings if answered else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
     notes = [*problem.notes, *filter(None, [multipliers_in_words(groups)])]
-    run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
-
-
-def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer, team: Team | None) -> None:
-    """Train at and around the answer, each time from the same weights and on the same batches."""
-    experiment, section = run.experiment, run.experiment.find
-    facts = record.facts
-    assert facts.planned_training is not None  # both are stored once probing has ended
-    assert facts.probing is not None
-    steps = verify_steps(experiment, facts.planned_training["steps"])
-    shape = schedule_shape(experiment, problem, steps)
-    verified = facts.probing["answer"]["lr"] if facts.verified is None else facts.verified
-    lrs = verified_lrs(verified, section.verify_beyond)
-    run.keep_facts(verified=lrs[1])
-    # The lanes that have not settled yet.
-    assert facts.planned is not None
-    first = facts.planned - len(lrs) * section.verify_seeds
-    planned = planned_lanes({VERIFY: lrs}, experiment.seed, section.verify_seeds, first)
-    settled = {lane.lane for lane in record.lanes if lane.outcome in SETTLED}
-    pending = [lane for lane in planned if lane.lane not in settled]
-    if not pending:
-        return
-    if facts.metric is None:
-        run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
-    if team is not None:
-        section = one_threaded(experiment, "find").find
-    mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
-    watch = observer.watch(first + len(planned), steps)
-    if team is not None:
-        sweep = Sweep(facts.resolved, "find", (mode,), "lrfind.experiments.find:prepare_verification")
-        spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
-        return
-    lanes = [lane.shaped(shape) for lane in pending]
-    with computing_with(mode.threads):
-        run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
-
-
-def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:
-    """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.Sweep`."""
-    problem = from_config(experiment)
-    steps = verify_steps(experiment, training_steps(experiment.training, problem))
-    shape = schedule_shape(experiment, problem, steps)
-    return Trainable([Job(problem, modes[0], {VERIFY: shape})], training_conditions(experiment))
+    run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned, left_budget=budget)

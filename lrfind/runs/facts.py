@@ -41,6 +41,8 @@ class Facts:
         planned_training: the training for which `find` looks for a rate.
         probing: the result of probing: `answer`, `probes` and `cost`. It never changes, even if a later
             version of the method would give another answer.
+        left_budget: the gradient steps that are left for refinement after probing.
+        refined: the plan of the trainings that refine the answer, and what they change of it.
         verified: the rate that whole trainings verify.
         holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
         concluded: whether everything is done, tables and plots too.
@@ -64,6 +66,8 @@ class Facts:
     stability_edge: Mapping[str, Any] | None = None
     planned_training: Mapping[str, Any] | None = None
     probing: Mapping[str, Any] | None = None
+    left_budget: int = 0
+    refined: Mapping[str, Any] | None = None
     verified: float | None = None
     holder: Mapping[str, Any] = field(
         default_factory=lambda: {"pid": "unknown", "host": "unknown", "since": "unknown"}

@@ -58,8 +58,12 @@ class FindCost:
         probing: the most gradient steps of all probes together.
         trainings: the number of trainings that verify the answer.
         steps: the number of steps of each of these trainings.
+        refining: the most gradient steps of the trainings that refine the answer, beyond those of probing.
+        seconds: the most seconds of probing and refinement together; None for no limit.
     """
 
     probing: int
     trainings: int
     steps: int
+    refining: int = 0
+    seconds: float | None = None

@@ -1,4 +1,4 @@
-"""The summary of a `find`: the recommended rate, the probes behind it, and what whole trainings verified."""
+"""The summary of a `find`: the recommended rate, the probes behind it, and what trainings say of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import PlannedTraining, recommend
+from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import (
     VERIFY,
     Verdict,
@@ -79,16 +80,18 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
     Returns:
         A mapping with these keys, and `warnings`.
 
-        - `answer`: the answer of probing, as stored, or the one that whole trainings moved it to.
+        - `answer`: the answer of probing or of the trainings that refine it, as stored, or the one that whole
+          trainings moved it to.
         - `cost`: the number of gradient steps of the probes.
         - `training`: the planned training.
         - `schedule`: the name of its schedule.
         - `probes`: one row for each probe.
+        - `refinement`: the trainings that refine the answer of the probes; None if there are none.
         - `verification`: the whole trainings and their verdict; None if they were not requested.
     """
     facts, section = record.facts, record.experiment.find
     probing = NOTHING_YET if facts.probing is None else facts.probing
-    answer = dict(probing["answer"])
+    answer = dict(probing["answer"]) | (facts.refined or {}).get("answer", {})
     verification = None
     if section.verify and facts.planned_training is not None:
         steps = verify_steps(record.experiment, facts.planned_training["steps"])
@@ -103,8 +106,24 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         "training": facts.planned_training,
         "schedule": record.experiment.training.schedule.name,
         "probes": [*probing["probes"]],
+        "refinement": _refinement(record),
         "verification": verification,
         "warnings": [],
+    }
+
+
+def _refinement(record: RunRecord) -> dict[str, Any] | None:
+    """Return the trainings that refine the answer, and the rate of the probes that they began with."""
+    trained = [lane for lane in record.lanes if lane.variant == REFINE and lane.outcome in SETTLED]
+    if not trained or record.facts.probing is None:
+        return None
+    return {
+        "of": record.facts.probing["answer"]["lr"],
+        "steps": trained[0].planned,
+        "metric": record.facts.metric,
+        "judge": judge_of(trained, record.experiment.find.judge),
+        "ended": record.facts.refined is not None,
+        "trainings": [_training_row(lane) for lane in trained],
     }
 
 

@@ -33,10 +33,13 @@ def find_text(summary: dict[str, Any]) -> str:
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         cost = f"  cost: {steps} in {probes}"
-        if verification is not None and verification["trainings"]:
-            trained = counted(sum(row["steps"] for row in verification["trainings"]), "step")
-            cost += f", and {trained} in {counted(len(verification['trainings']), 'training')}"
+        for part in filter(None, (summary["refinement"], verification)):
+            if part["trainings"]:
+                trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
+                cost += f", and {trained} in {counted(len(part['trainings']), 'training')}"
         lines.append(cost)
+    if summary["refinement"] is not None:
+        lines += ["", *_refinement_lines(summary)]
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
         lines += ["", *_verification_lines(summary)]
     elif verification is not None and summary["probing_ended"]:
@@ -54,7 +57,9 @@ def find_plan_text(plan: dict[str, Any]) -> str:
     return "\n".join([*lines, "Nothing was trained."])
 
 
-def find_cost_text(probing: int, trainings: int, steps: int) -> str:
+def find_cost_text(
+    probing: int, trainings: int, steps: int, refining: int = 0, seconds: float | None = None
+) -> str:
     """Return the most that a `find` costs.
 
     >>> find_cost_text(300, 0, 300)
@@ -65,9 +70,13 @@ def find_cost_text(probing: int, trainings: int, steps: int) -> str:
     text = f"plan: at most {counted(probing, 'gradient step')} of probing"
     if probing > 1.5 * TYPICAL_COST:
         text += f" (about {round(TYPICAL_COST, -2)} are usual)"
+    if refining:
+        text += f", then the rest of {counted(probing + refining, 'step')} of trainings that refine the rate"
+    if seconds is not None:
+        text += f", in about {seconds:g} s at most"
     if not trainings:
         return text
-    most = counted(probing + trainings * steps, "step")
+    most = counted(probing + refining + trainings * steps, "step")
     trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
     return f"{text}, then {trained}; at most {most} in all"
 
@@ -154,6 +163,17 @@ def _beside(loss: float, other: float) -> str:
     return f"{percent} {'lower' if share < 0 else 'higher'}"
 
 
+def _refinement_lines(summary: dict[str, Any]) -> list[str]:
+    """Return a table of the trainings that refine the answer, with one row per rate."""
+    refinement = summary["refinement"]
+    done = f"{counted(len(refinement['trainings']), 'training')} of {counted(refinement['steps'], 'step')}"
+    if not refinement["ended"]:
+        resume = RESUME.format(run=summary["run"])
+        return wrapped(f"Refinement has not ended: {done} so far. {resume}")
+    probed = f"the rate of the probes, {number(refinement['of'])}"
+    return [*wrapped(f"Refined with {done}, which began with {probed}:"), *_trainings_table(refinement)]
+
+
 def _verification_lines(summary: dict[str, Any]) -> list[str]:
     """Return the verdict of the trainings that verify the answer, and a table with one row per rate."""
     verification = summary["verification"]
@@ -170,17 +190,23 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
         verdict = wrapped(f"Verified with trainings of {steps}, and {words}: {verification['reason']}.")
         if moved:
             verdict = wrapped(f"Verified with trainings of {steps}: {words}, for the reason above.")
-    return [*verdict, *_verification_table(verification)]
+    return [*verdict, *_trainings_table(verification, verification["lr"])]
 
 
-def _verification_table(verification: dict[str, Any]) -> list[str]:
-    trainings = verification["trainings"]
+def _trainings_table(trained: dict[str, Any], chosen: float | None = None) -> list[str]:
+    """Return a table of trainings, with one row per rate.
+
+    Args:
+        trained: `trainings`, `metric` and `judge`.
+        chosen: the rate to mark as the one to use; None to mark none.
+    """
+    trainings = trained["trainings"]
     columns = [
         (name, key)
         for name, key in (
             ("train loss", "train_loss"),
             ("val loss", "val_loss"),
-            (verification["metric"] or "metric", "metric"),
+            (trained["metric"] or "metric", "metric"),
         )
         if any(row[key] is not None for row in trainings)
     ]
@@ -191,10 +217,10 @@ def _verification_table(verification: dict[str, Any]) -> list[str]:
         ended = listed(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
         finished = [row for row in lanes if row["outcome"] == "finished"]
         cells = [
-            _median([row[key] for row in finished if row[key] is not None], key == verification["judge"])
+            _median([row[key] for row in finished if row[key] is not None], key == trained["judge"])
             for _, key in columns
         ]
-        rows.append([number(lr), ended, *cells, "use this" if lr == verification["lr"] else ""])
+        rows.append([number(lr), ended, *cells, "use this" if lr == chosen else ""])
     several = len({row["seed"] for row in trainings}) > 1
     lines = ["  in the table: medians over seeds (lowest to highest)"] if several else []
     table = table_block(["lr", "trainings", *(name for name, _ in columns), ""], rows)

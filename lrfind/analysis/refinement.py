@@ -1,0 +1,293 @@
+"""Refinement: trainings with the planned schedule refine the answer of the probes, as far as a budget goes.
+
+The probes of `analysis.probing` are short, and their rate has to be carried over to a training that is much
+longer. A larger budget pays for longer trainings: first for trainings whose schedule is compressed to fewer
+steps, then for whole ones, then for whole ones with further seeds. What was measured in more steps has to be
+carried over less far. The constants were chosen on the design tasks of `benchmarks/quality/tasks.yaml`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.recommendation import ADAM, Confidence, PlannedTraining
+from lrfind.analysis.sweeps import judged
+from lrfind.analysis.verification import LEARNED, judge_of
+from lrfind.catalog import Judge
+from lrfind.errors import counted, listed
+
+REFINE = "refine"
+"""The `variant` of the lanes that refine a rate."""
+
+PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next at first
+RATES = 4  # rates of the first seed; more rates of one seed only follow its noise
+WHOLE_RATES = 3  # trainings are whole if the budget allows so many
+FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
+PER_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
+SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
+MOST_SEEDS = 6
+WHOLE_SHARPNESS, SHARPNESS = 0.05, 0.1  # shares of the fall; a rate that loses so much has 1/e of the weight
+GOOD = 0.03  # share of the fall; rates that lose no more belong to the interval
+NARROWEST, WIDEST = 0.12, 0.25  # decades of the interval to either side of the answer
+
+Place = int
+"""A rate on the grid around the first one: lr = first lr x 10^(place / PER_DECADE)."""
+
+
+@dataclass(frozen=True)
+class RefinePlan:
+    """The plan of the trainings that refine a rate.
+
+    Attributes:
+        start: the lr of the first training.
+        steps: S, the number of steps of each training; the schedule is compressed to them.
+        budget: the gradient steps that all of them may take together.
+        seed: the first seed.
+    """
+
+    start: float
+    steps: int
+    budget: int
+    seed: int
+
+    @property
+    def most(self) -> int:
+        """The most trainings that the budget allows."""
+        return self.budget // self.steps
+
+    def lr(self, place: Place) -> float:
+        """Return the lr at a place."""
+        return float(f"{self.start * 10 ** (place / PER_DECADE):.4g}")
+
+    def place(self, lr: float) -> Place:
+        """Return the place of an lr."""
+        return round(PER_DECADE * math.log10(lr / self.start))
+
+
+def refine_plan(
+    lr: float, probe_steps: int, training: PlannedTraining, budget: int, seed: int
+) -> RefinePlan | None:
+    """Plan the trainings that refine a rate; None if the budget is too small for any that would help.
+
+    Args:
+        lr: the rate that the probes recommend.
+        probe_steps: the number of steps of the probes.
+        training: the planned training.
+        budget: the gradient steps that are left.
+        seed: the first seed.
+
+    >>> training = PlannedTraining("sgd", 400)
+    >>> refine_plan(0.1, 16, training, 300, 0) is None
+    True
+    >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1200, 4000)]
+    [100, 400, 400]
+    """
+    steps = training.steps if budget >= WHOLE_RATES * training.steps else budget // RATES
+    if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
+        return None
+    shifted = lr * 10 ** _length_shift(training, training.steps, steps)
+    return RefinePlan(float(f"{shifted:.4g}"), steps, budget, seed)
+
+
+def _length_shift(training: PlannedTraining, steps: int, other: int) -> float:
+    """Return how far, in decades, the best lr moves from trainings of `steps` to trainings of `other` steps."""
+    return PER_LENGTH[(training.family or ADAM).adaptive] * math.log10(other / steps)
+
+
+def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> tuple[float, int] | None:
+    """Return the lr and the seed of the next training; None if there is none that would change the answer.
+
+    With the first seed, rates half a decade apart are trained until the best one has a neighbour on either
+    side, first downward: a lower rate loses less than one that is too high. The next rates lie between
+    them. Every further seed repeats the best of these rates.
+
+    Args:
+        plan: the plan.
+        results: the trainings so far, in their order.
+        judge: the loss that decides.
+    """
+    left = plan.budget - plan.steps * len(results)
+    if left < plan.steps:
+        return None
+    tables = _tables(plan, results, judge)
+    first = tables.get(plan.seed, {})
+    if not first or not _bracketed(first) or len(first) < RATES:
+        place = _next_place(first)
+        return None if place is None else (plan.lr(place), plan.seed)
+    repeated = sorted(first, key=lambda place: (first[place], place))[:RATES]
+    seed = max(tables)
+    missing = [place for place in repeated if place not in tables[seed]]
+    if not missing:
+        if left < len(repeated) * plan.steps or len(tables) >= MOST_SEEDS or _settled(tables, results):
+            return None
+        seed, missing = seed + 1, repeated
+    return plan.lr(missing[0]), seed
+
+
+def _tables(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> dict[int, dict[Place, float]]:
+    """Return seed -> place -> final loss, which is infinite for a training that did not finish."""
+    tables: dict[int, dict[Place, float]] = {}
+    for result in results:
+        loss = judged(result, judge)
+        ended = loss if loss is not None and math.isfinite(loss) else math.inf
+        tables.setdefault(result.seed, {})[plan.place(result.peak)] = ended
+    return tables
+
+
+def _next_place(losses: Mapping[Place, float]) -> Place | None:
+    """Return the next place of the first seed; None if all places near the best are trained."""
+    if not losses:
+        return 0
+    best = _best(losses)
+    nearby = (best - STRIDE, best + STRIDE, best - 1, best + 1)
+    if math.isinf(losses[best]):
+        return min(losses) - STRIDE
+    return next((place for place in nearby if place not in losses), None)
+
+
+def _best(losses: Mapping[Place, float]) -> Place:
+    return min(losses, key=lambda place: (losses[place], place))
+
+
+def _bracketed(losses: Mapping[Place, float]) -> bool:
+    best = _best(losses)
+    return math.isfinite(losses[best]) and min(losses) < best < max(losses)
+
+
+def _settled(tables: Mapping[int, Mapping[Place, float]], results: Sequence[LaneResult]) -> bool:
+    """Return whether the last seed hardly moved the best rate."""
+    seeds, untouched = sorted(tables), _first_loss(results)
+    if len(seeds) < 2:
+        return False
+    before, now = (
+        _middle(_means({seed: tables[seed] for seed in some}), untouched, WHOLE_SHARPNESS)
+        for some in (seeds[:-1], seeds)
+    )
+    return abs(now - before) < SETTLED_WITHIN
+
+
+def _means(tables: Mapping[int, Mapping[Place, float]]) -> dict[Place, float]:
+    """Return the mean loss of the places that every seed trained."""
+    common = set.intersection(*({*table} for table in tables.values()))
+    return {place: fmean(table[place] for table in tables.values()) for place in sorted(common)}
+
+
+def _first_loss(results: Sequence[LaneResult]) -> float:
+    return fmean(float(result.loss[0]) for result in results if len(result.loss))
+
+
+def _middle(losses: Mapping[Place, float], first_loss: float, sharpness: float) -> float:
+    """Return the mean of the places, in decades, by weights that fall with the loss."""
+    best = losses[_best(losses)]
+    scale = sharpness * max(first_loss - best, 1e-300)
+    weights = {place: math.exp(-min((loss - best) / scale, 60.0)) for place, loss in losses.items()}
+    return sum(place * weight for place, weight in weights.items()) / sum(weights.values()) / PER_DECADE
+
+
+def refined_answer(
+    lr: float,
+    confidence: Confidence,
+    probe_steps: int,
+    training: PlannedTraining,
+    plan: RefinePlan,
+    results: Sequence[LaneResult],
+    judge: Judge,
+) -> dict[str, Any]:
+    """Return what the refining trainings change of an answer.
+
+    The rates of trainings of S steps are carried over to T steps as those of the probes of n steps are. The
+    errors of both grow with the decades between the lengths, so the two estimates are weighted by the
+    inverse squares of log10(T / S) and of log10(T / n). If S is T, only the trainings count.
+
+    Args:
+        lr: the rate that the probes recommend.
+        confidence: the confidence in it.
+        probe_steps: n, the number of steps of the probes.
+        training: the planned training, of T steps.
+        plan: the plan of the refining trainings, of S steps.
+        results: these trainings; at least one.
+        judge: the loss that should decide; see `verification.judge_of`.
+
+    Returns:
+        `lr`, `low`, `high`, `confidence` and `reason`; the first four are None if no training finished.
+    """
+    judge = judge_of(results, judge)
+    tables = _tables(plan, results, judge)
+    first, losses = tables[plan.seed], _means(tables)
+    ended = {place: loss for place, loss in losses.items() if math.isfinite(loss)}
+    of_steps = f"trainings of {counted(plan.steps, 'step')}"
+    if not ended:
+        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(first))
+        reason = (
+            f"no training of {counted(plan.steps, 'step')} finished at the rates that were tried ({tried})."
+        )
+        return {"lr": None, "low": None, "high": None, "confidence": None, "reason": reason}
+    untouched, best = _first_loss(results), _best(ended)
+    fall = untouched - ended[best]
+    if not fall > LEARNED * abs(untouched):
+        reason = f"The {of_steps} hardly lowered the loss, so they do not change the rate of the probes."
+        return {"confidence": "low", "reason": reason}
+    # The rate for S steps, and from it the rate for T.
+    whole = plan.steps == training.steps
+    middle = _middle(ended, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
+    carried = math.log10(plan.start) + middle + _length_shift(training, plan.steps, training.steps)
+    far, near = math.log10(training.steps / probe_steps), math.log10(training.steps / plan.steps)
+    weight = 1.0 if whole else far**2 / (far**2 + near**2)
+    answer = weight * carried + (1 - weight) * math.log10(lr)
+    # Its interval, and how far to trust it.
+    below, above = _good_range(ended, middle, fall)
+    bracketed = _bracketed(first)
+    trust: Confidence = "high" if whole or confidence == "high" else "moderate"
+    trained = f"{counted(len(results), 'training')} of {counted(plan.steps, 'step')}"
+    seeds = "" if len(tables) == 1 else f", the mean of {counted(len(tables), 'seed')}"
+    reason = (
+        f"Of {trained} with the planned schedule, lr {plan.lr(best):.3g} ended lowest ({_name(judge)}"
+        f" {ended[best]:.4g}{seeds})."
+    )
+    if not whole:
+        reason += (
+            f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the rate"
+            f" of the probes ({lr:.3g}), this gives {10**answer:.3g}."
+        )
+    if not bracketed:
+        side = "lowest" if best == min(first) else "highest"
+        reason += f" This rate is the {side} that was trained; nothing is known of rates beyond it."
+    return {
+        "lr": _rounded(10**answer),
+        "low": _rounded(10 ** (answer - below)),
+        "high": _rounded(10 ** (answer + above)),
+        "confidence": trust if bracketed else "low",
+        "reason": reason,
+    }
+
+
+def _good_range(losses: Mapping[Place, float], middle: float, fall: float) -> tuple[float, float]:
+    """Return how many decades below and above the middle the rates lose at most `GOOD` of the fall.
+
+    The losses are interpolated between the trained rates. Both are at least `NARROWEST` and at most `WIDEST`.
+    """
+    places = np.array(sorted(losses)) / PER_DECADE
+    shares = (np.array([losses[place] for place in sorted(losses)]) - min(losses.values())) / fall
+
+    def reach(side: int) -> float:
+        offsets = np.arange(0.0, WIDEST, 0.01)
+        at = middle + side * offsets
+        bad = np.interp(at, places, shares) > GOOD
+        return max(float(offsets[bad.argmax()]) if bad.any() else WIDEST, NARROWEST)
+
+    return reach(-1), reach(1)
+
+
+def _name(judge: Judge) -> str:
+    return "training loss" if judge == "train_loss" else "validation loss"
+
+
+def _rounded(lr: float) -> float:
+    return float(f"{lr:.3g}")

@@ -1,0 +1,116 @@
+"""Refinement of the answer of `find`: trainings with the planned schedule, as far as the budget goes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
+from lrfind.analysis.recommendation import Confidence, PlannedTraining
+from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan, refined_answer
+from lrfind.analysis.verification import judge_of
+from lrfind.catalog import Judge
+from lrfind.config.sections import FindSection
+from lrfind.experiments.prepare import evaluate_once, schedule_shape, training_conditions
+from lrfind.problem.problem import Problem
+from lrfind.problem.ranks import over_ranks
+from lrfind.runs.store import Run
+from lrfind.training.executor import Conditions
+from lrfind.training.run import run_lane
+from lrfind.training.watch import Observer, Watch, unwatched
+
+
+def budget_steps(section: FindSection, steps: int) -> int | None:
+    """Return the budget in gradient steps, for a training of so many steps; None if none is given."""
+    if isinstance(section.budget, str):
+        return round(float(section.budget.removesuffix("x")) * steps)
+    return section.budget
+
+
+def left_budget(section: FindSection, steps: int, cost: int, seconds: float) -> int:
+    """Return the gradient steps that are left after probing; 0 if there is no budget.
+
+    Args:
+        section: the budget of steps and of seconds.
+        steps: the number of steps of the planned training.
+        cost: the gradient steps that probing took.
+        seconds: the seconds that it took, which tell the pace.
+    """
+    budget = budget_steps(section, steps)
+    left = [] if budget is None else [budget - cost]
+    if section.max_seconds is not None:
+        pace = max(seconds, 1e-6) / max(cost, 1)
+        left.append(int(over_ranks((section.max_seconds - seconds) / pace)))
+    return max(min(left, default=0), 0)
+
+
+def refine(
+    problem: Problem,
+    plan: RefinePlan,
+    shape: Shape,
+    judge: Judge,
+    conditions: Conditions,
+    *,
+    first: int = 0,
+    done: Sequence[LaneResult] = (),
+    keep: Callable[[Sequence[LaneResult]], None] = lambda results: None,
+    watch: Watch = unwatched,
+) -> list[LaneResult]:
+    """Train one rate after another, as `analysis.refinement.next_training` decides, and return all trainings.
+
+    Args:
+        problem: what to train.
+        plan: the plan.
+        shape: the planned schedule, which is compressed to the steps of the plan.
+        judge: the loss that decides.
+        conditions: when trainings are evaluated.
+        first: the number of the first training among the lanes of a run.
+        done: the trainings that have ended before.
+        keep: called with every further training when it ends, or when it is interrupted.
+        watch: called after every step.
+    """
+    results, course = [*done], shape.compressed(plan.steps)
+    while (following := next_training(plan, results, judge_of(results, judge))) is not None:
+        lr, seed = following
+        lane = PlannedLane(first + len(results), seed, lr, REFINE).shaped(course)
+        kept = run_lane(problem, lane, conditions, keep=lambda result: keep([result]), watch=watch)
+        results.append(kept)
+    return results
+
+
+def refine_run(run: Run, problem: Problem, observer: Observer) -> None:
+    """Refine the answer of the probes of a run with the budget that is left, and store what comes of it."""
+    facts, experiment = run.facts(), run.experiment
+    assert facts.probing is not None  # probing has ended
+    assert facts.planned_training is not None
+    assert facts.planned is not None
+    answer = facts.probing["answer"]
+    if answer["lr"] is None or facts.refined is not None:
+        return
+    training = PlannedTraining(**facts.planned_training)
+    probe_steps = max(row["steps"] for row in facts.probing["probes"])
+    plan = refine_plan(answer["lr"], probe_steps, training, facts.left_budget, experiment.seed)
+    if plan is None:
+        return
+    lanes = run.lanes()
+    done = [lane for lane in lanes if lane.variant == REFINE and lane.outcome in SETTLED]
+    first = sum(lane.variant != REFINE for lane in lanes)
+    verifying = facts.planned - first if facts.verified is None else 0
+    if facts.metric is None:
+        run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
+    results = refine(
+        problem,
+        plan,
+        schedule_shape(experiment, problem, training.steps),
+        experiment.find.judge,
+        training_conditions(experiment),
+        first=first,
+        done=done,
+        keep=run.add_lanes,
+        watch=observer.watch(None, plan.steps),
+    )
+    trust: Confidence = answer["confidence"]
+    judge = experiment.find.judge
+    changes = refined_answer(answer["lr"], trust, probe_steps, training, plan, results, judge)
+    refined = asdict(plan) | {"answer": changes}
+    run.keep_facts(refined=refined, planned=first + len(results) + verifying)
