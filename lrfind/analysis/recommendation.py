@@ -46,20 +46,21 @@ class Family:
 SGD = Family("SGD", 0.1, -0.26, adaptive=False)
 MOMENTUM = Family("SGD with momentum", 0.03, -0.75, adaptive=False)
 ADAM = Family("Adam's family", 0.01, -0.38)
-RMSPROP = Family("RMSprop", 0.003, -0.02)
-ADAGRAD = Family("Adagrad", 0.03, 0.38)
+RMSPROP = Family("RMSprop", 0.003, -0.04)
+ADAGRAD = Family("Adagrad", 0.03, 0.39)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 300 to 3,000 steps
-PER_LENGTH = -0.51  # decades of lr per decade of training length, for optimizers that are not adaptive
-PER_DECAY = 0.84  # decades of lr per decade that the schedule's mean is below its peak
+PER_LENGTH = -0.52  # decades of lr per decade of training length, for optimizers that are not adaptive
+PER_DECAY = 0.83  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
-USUAL_LOG_LR, PULL = -2.2, 0.33  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
-HALF_WIDTH = 0.2  # decades of the interval to either side of the answer, for sharp probes
+USUAL_LOG_LR, PULL = -2.2, 0.34  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
+HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
+FAR_STEPS = 1000  # short probes say less about longer trainings
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
-PER_BREADTH = 0.25  # decades added to `HALF_WIDTH` for every decade of the result's breadth
+PER_BREADTH = 0.1  # decades added to `HALF_WIDTH` for every decade of the result's breadth
 
 
 @dataclass(frozen=True)
@@ -289,6 +290,11 @@ def confidence_in(
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(
             f"The method was measured for trainings of 300 to 3,000 steps, not of {training.steps:,}"
+        )
+    elif training.steps > FAR_STEPS:
+        slight.append(
+            f"{training.steps:,} steps are far from probes of {longest}; a larger budget (--budget 1x) comes"
+            " nearer"
         )
     if training.family is None:
         slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")

@@ -89,15 +89,18 @@ def refine_plan(
     >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1200, 4000)]
     [100, 400, 400]
     """
-    steps = training.steps if budget >= WHOLE_RATES * training.steps else budget // RATES
-    if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
-        return None
+    if budget >= WHOLE_RATES * training.steps:
+        steps = training.steps
+    else:
+        steps = min(budget // RATES, training.steps)
+        if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
+            return None
     shifted = lr * 10 ** _length_shift(training, training.steps, steps)
     return RefinePlan(float(f"{shifted:.4g}"), steps, budget, seed)
 
 
 def _length_shift(training: PlannedTraining, steps: int, other: int) -> float:
-    """Return how far, in decades, the best lr moves from trainings of `steps` to trainings of `other` steps."""
+    """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
     return PER_LENGTH[(training.family or ADAM).adaptive] * math.log10(other / steps)
 
 
@@ -253,8 +256,8 @@ def refined_answer(
     )
     if not whole:
         reason += (
-            f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the rate"
-            f" of the probes ({lr:.3g}), this gives {10**answer:.3g}."
+            f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
+            f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
     if not bracketed:
         side = "lowest" if best == min(first) else "highest"

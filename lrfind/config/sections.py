@@ -517,9 +517,9 @@ class FindSection(LanesSection):
     )
     budget: FindBudget | None = Field(
         default=None,
-        description="How much to spend: a number of gradient steps, or a number of trainings such as 4x. Short"
-        " probes come first; what is left goes to trainings that refine their answer. When omitted, there are"
-        f" only probes. At least {FEWEST_PROBE_STEPS} steps for each seed.",
+        description="How much to spend: a number of gradient steps, or a number of trainings such as 4x. What"
+        " short probes leave goes to trainings that refine their answer. When omitted, there are only probes."
+        f" At least {FEWEST_PROBE_STEPS} steps for each seed.",
     )
     max_seconds: float | None = Field(
         default=None,

@@ -117,12 +117,13 @@ def probe_rates(
 def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
     """Return the most gradient steps of all probes for a training of so many steps.
 
-    Each seed may take as many steps as the training, but no fewer than a few probes need. A smaller budget
-    is kept; a larger one is left for refinement.
+    Without a budget, each seed may take as many steps as the training, but no fewer than a few probes need.
+    A budget may be larger; what probing leaves of it is for refinement.
     """
-    usual = min(MOST_COST, max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step)) * section.seeds
     budget = budget_steps(section, steps)
-    return usual if budget is None else min(budget, usual)
+    if budget is None:
+        budget = max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step) * section.seeds
+    return min(MOST_COST * section.seeds, budget)
 
 
 def _related(result: ProbeResult, prober: LaneProber) -> ProbeResult:
@@ -246,9 +247,10 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     if section.verify:
         schedule_shape(experiment, problem, verified)
     trainings = verify_trainings(section) if section.verify else 0
+    budget = budget_steps(section, steps)
     probing = most_steps(problem, section, steps)
-    refining = max((budget_steps(section, steps) or 0) - probing, 0)
-    return FindPlan(training, FindCost(probing, trainings, verified, refining, section.max_seconds))
+    cost = FindCost(probing, trainings, verified, budget, section.max_seconds)
+    return FindPlan(training, cost)
 
 
 def _probe(run: Run, problem: Problem, observer: Observer) -> None:

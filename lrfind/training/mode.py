@@ -58,12 +58,12 @@ class FindCost:
         probing: the most gradient steps of all probes together.
         trainings: the number of trainings that verify the answer.
         steps: the number of steps of each of these trainings.
-        refining: the most gradient steps of the trainings that refine the answer, beyond those of probing.
+        budget: the most gradient steps of probing and refinement together; None if none is given.
         seconds: the most seconds of probing and refinement together; None for no limit.
     """
 
     probing: int
     trainings: int
     steps: int
-    refining: int = 0
+    budget: int | None = None
     seconds: float | None = None

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lrfind.config.experiment import check
 from lrfind.runs.store import Run
+from lrfind.training.run import run_lane
 from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "verification", "lanes",
+    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "refinement", "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
 NOTHING = ("--set", "loss='nothing:loss'", "--import-root", ".")
@@ -134,7 +136,9 @@ def test_a_dry_run_says_what_a_find_costs_and_trains_nothing(lrfind: Command, co
         "Nothing was trained.\n"
     )
     assert lrfind("find", config, "--dry-run", "--budget", 64, "--json") == 0
-    assert json.loads(lrfind.out)["cost"] == {"probing": 64, "trainings": 0, "steps": 20}
+    assert json.loads(lrfind.out)["cost"] == {
+        "probing": 64, "trainings": 0, "steps": 20, "budget": 64, "seconds": None,
+    }  # fmt: skip
     assert not Path("runs").exists()
     assert lrfind("find", config, "--out", "run", "--verify", "--verify-seeds", 1) == 0
     assert "then 3 trainings of 20 steps" in lrfind.err
@@ -154,7 +158,7 @@ def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path)
     assert lrfind("train", "--from", "run", "--out", "same", "-q") == 0
     assert rate_of("same") == lr
     assert lrfind("train", "--from", "run", "--steps", 100, "--out", "shorter") == 0
-    assert rate_of("shorter") == pytest.approx(lr * 2**0.42, rel=0.01)
+    assert rate_of("shorter") == pytest.approx(lr * 2**0.52, rel=0.01)
     assert f"is for another plan; the same model moves it to {rate_of('shorter'):.3g}" in lrfind.err
     assert lrfind("train", config, "--from", "run", "--out", "by_config", "-q") == 0
     assert rate_of("by_config") == rate_of("shorter")
@@ -188,9 +192,64 @@ def test_a_find_that_was_interrupted_is_resumed(
 def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> None:
     assert lrfind("find", config, "--budget", 5) == 2
     assert "--budget:1:" in lrfind.err
-    assert "find.budget: must be at least 16; found 5" in lrfind.err
+    assert "must be a number of steps from 16" in lrfind.err
+    assert lrfind("find", config, "--budget", "4y") == 2
+    assert "such as 4x, at most 100x; found '4y'" in lrfind.err
     assert not Path("runs").exists()
     assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
     assert json.loads(lrfind.out)["cost"] <= 40
     assert lrfind("find", config, "--max-seconds", 1e-9, "--json", "-q") == 3
     assert "does not allow a single probe" in json.loads(lrfind.out)["answer"]["reason"]
+
+
+def test_a_larger_budget_refines_the_answer_with_trainings(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--steps", 100, "-q", "--json", "--out", "probed") == 0
+    probed = json.loads(lrfind.out)
+    assert probed["refinement"] is None
+    plan = ("find", config, "--steps", 100, "--budget", "6x")
+    assert lrfind(*plan, "--dry-run") == 0
+    assert "plan: at most 600 gradient steps: probes (about 100 are usual), then trainings that" in lrfind.out
+    assert lrfind(*plan, "--out", "refined") == 0
+    assert "Refined with " in lrfind.out
+    summary = summary_of(Run.open(Path("refined")))
+    refinement = summary["refinement"]
+    assert (refinement["of"], refinement["steps"]) == (probed["answer"]["lr"], 100)
+    assert summary["probes"] == probed["probes"]
+    assert summary["cost"] + sum(row["steps"] for row in refinement["trainings"]) <= 600
+    ended = {row["lr"]: row["val_loss"] for row in refinement["trainings"] if row["val_loss"] is not None}
+    assert min(ended) <= summary["answer"]["lr"] <= max(ended)
+    assert f"lr {min(ended, key=ended.__getitem__):.3g} ended lowest" in summary["answer"]["reason"]
+    assert summary["lanes"]["settled"] == summary["lanes"]["planned"]
+    assert lrfind("train", "--from", "refined", "-q", "--json") == 0
+    assert json.loads(lrfind.out)["answer"]["lr"] == summary["answer"]["lr"]
+
+
+def test_a_budget_in_seconds_is_spent_on_trainings_too(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--steps", 100, "--max-seconds", 60, "-q", "--json") == 0
+    assert json.loads(lrfind.out)["refinement"]["steps"] == 100
+
+
+def test_trainings_that_refine_and_were_interrupted_go_on_to_the_same_answer(
+    lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = ("find", config, "--steps", 100, "--budget", "6x", "--verify", "-q", "--json")
+    assert lrfind(*plan, "--out", "whole") == 0
+    whole = json.loads(lrfind.out)
+    calls = 0
+
+    def third(*args: Any, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return run_lane(*args, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lrfind.experiments.refine.run_lane", third)
+        assert lrfind(*plan, "--out", "cut") == 130
+    assert lrfind("status", "cut") == 0
+    cut = summary_of(Run.open(Path("cut")))
+    assert cut["answer"]["lr"] == whole["refinement"]["of"]
+    assert (len(cut["refinement"]["trainings"]), cut["refinement"]["ended"]) == (2, False)
+    assert lrfind("resume", "cut", "-q", "--json") == 0
+    assert json.loads(lrfind.out) | {"run": None} == whole | {"run": None}

@@ -48,6 +48,22 @@ def test_everything_is_bit_for_bit_as_it_was_and_training_goes_on_the_same(optim
         assert torch.equal(ours, theirs)
 
 
+def test_a_larger_budget_refines_the_rate_and_leaves_everything_as_it_was() -> None:
+    world = World("adam")
+    before = world.state()
+    probed = found_in(world, steps=60)
+    refined = found_in(world, steps=60, budget="12x", schedule="cosine")
+    assert world.state() == before
+    assert probed.refinement == ()
+    assert {lane.planned for lane in refined.refinement} == {60}
+    assert refined.cost == sum(lane.lr.size for lane in refined.refinement) + sum(
+        lane.lr.size for lane in refined.lanes if lane.peak > 0
+    )
+    assert refined.cost <= 720
+    peaks = [lane.peak for lane in refined.refinement]
+    assert min(peaks) <= refined.lr <= max(peaks)
+
+
 @pytest.mark.parametrize("raised", [ZeroDivisionError, KeyboardInterrupt])
 def test_everything_is_as_it_was_also_after_an_exception(raised: type[BaseException]) -> None:
     world, calls = World("adam"), list[int]()
@@ -106,7 +122,8 @@ def test_the_same_seeds_give_the_same_answer_and_others_another() -> None:
 @pytest.mark.parametrize(("budget", "seeds"), [(16, 1), (50, 1), (90, 2)])
 def test_a_budget_holds_for_all_seeds_and_every_step_is_counted(budget: int, seeds: int) -> None:
     found = found_in(World("adam"), budget=budget, seeds=seeds)
-    assert found.evidence.steps.sum() == found.cost <= budget
+    refining = sum(lane.lr.size for lane in found.refinement)
+    assert found.evidence.steps.sum() + refining == found.cost <= budget
     assert {*found.evidence.seed} == {*range(seeds)}
 
 
@@ -136,7 +153,7 @@ class Stream(IterableDataset[Any]):
         ({"steps": 0}, "steps: must be a whole number from 1 to 10,000,000; found 0"),
         ({"steps": 1e3}, "steps: must be a whole number"),
         ({"accumulate": 0}, "accumulate: must be at least 1; found 0"),
-        ({"budget": 5}, "budget: must be at least 16; found 5"),
+        ({"budget": 5}, "budget: must be a number of steps from 16 to"),
         ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
         ({"schedule": 3}, "schedule: must be a name from `lrfind ls schedules`"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
@@ -293,7 +310,7 @@ def test_a_training_with_another_plan_gets_the_rate_of_that_plan(lrfind: Command
     lr = json.loads((config.parent / "found" / "summary.json").read_text())["answer"]["lr"]
     assert lrfind("train", "--from", "found", "--steps", 40, "-q", "--json", "--out", "same") == 0
     moved = json.loads(lrfind.out)["answer"]["lr"]
-    assert moved == pytest.approx(lr * 4**0.42, rel=0.01)  # 40 steps count as 100
+    assert moved == pytest.approx(lr * 4**0.52, rel=0.01)  # 40 steps count as 100
     assert lrfind("train", "--from", "found", "--epochs", 2, "-q", "--out", "unknown") == 2
     assert "give the plan in steps (--steps)" in lrfind.err
     assert lrfind("train", "--from", "found", "--set", "optimizer=adagrad", "-q", "--out", "other") == 2

@@ -58,7 +58,7 @@ def find_plan_text(plan: dict[str, Any]) -> str:
 
 
 def find_cost_text(
-    probing: int, trainings: int, steps: int, refining: int = 0, seconds: float | None = None
+    probing: int, trainings: int, steps: int, budget: int | None = None, seconds: float | None = None
 ) -> str:
     """Return the most that a `find` costs.
 
@@ -66,17 +66,18 @@ def find_cost_text(
     'plan: at most 300 gradient steps of probing (about 100 are usual)'
     >>> find_cost_text(60, 9, 60)
     'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
+    >>> find_cost_text(400, 0, 400, budget=1600)
+    'plan: at most 1,600 gradient steps: probes (about 100 are usual), then trainings that refine the rate'
     """
-    text = f"plan: at most {counted(probing, 'gradient step')} of probing"
-    if probing > 1.5 * TYPICAL_COST:
-        text += f" (about {round(TYPICAL_COST, -2)} are usual)"
-    if refining:
-        text += f", then the rest of {counted(probing + refining, 'step')} of trainings that refine the rate"
-    if seconds is not None:
-        text += f", in about {seconds:g} s at most"
+    usual = f" (about {round(TYPICAL_COST, -2)} are usual)" if probing > 1.5 * TYPICAL_COST else ""
+    text = f"plan: at most {counted(probing, 'gradient step')} of probing{usual}"
+    if budget is not None or seconds is not None:
+        limits = [f"{counted(budget, 'gradient step')}"] if budget is not None else []
+        limits += [f"about {seconds:g} s"] if seconds is not None else []
+        text = f"plan: at most {listed(limits)}: probes{usual}, then trainings that refine the rate"
     if not trainings:
         return text
-    most = counted(probing + refining + trainings * steps, "step")
+    most = counted((budget or probing) + trainings * steps, "step")
     trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
     return f"{text}, then {trained}; at most {most} in all"
 

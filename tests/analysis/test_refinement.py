@@ -1,0 +1,122 @@
+"""Refinement: which trainings a budget pays for, and what they make of the answer of the probes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from lrfind.analysis.lanes import Evaluation, LaneResult
+from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan, refined_answer
+
+PLANNED = PlannedTraining("sgd", 400)
+FIRST_LOSS = 10.0
+
+
+def bowl(best: float) -> Callable[[float, int], float]:
+    """The final loss against lr: a parabola in log10 lr whose lowest point is `best`."""
+    return lambda lr, seed: min(1 + 8 * math.log10(lr / best) ** 2, FIRST_LOSS)
+
+
+def trained(plan: RefinePlan, loss_at: Callable[[float, int], float]) -> list[LaneResult]:
+    """Train whatever comes next until nothing does; a loss of infinity is a divergence."""
+    results: list[LaneResult] = []
+    while (following := next_training(plan, results, "val_loss")) is not None:
+        lr, seed = following
+        end = loss_at(lr, seed)
+        results.append(
+            LaneResult(
+                lane=len(results),
+                seed=seed,
+                planned=plan.steps,
+                peak=lr,
+                outcome="finished" if math.isfinite(end) else "diverged",
+                lr=np.full(plan.steps, lr),
+                loss=np.full(plan.steps, FIRST_LOSS),
+                evaluations=(Evaluation(plan.steps, end, None),),
+            )
+        )
+    return results
+
+
+def answered(
+    lr: float, budget: int, loss_at: Callable[[float, int], float]
+) -> tuple[list[LaneResult], dict[str, object]]:
+    plan = refine_plan(lr, 16, PLANNED, budget, 0)
+    assert plan is not None
+    results = trained(plan, loss_at)
+    return results, refined_answer(lr, "moderate", 16, PLANNED, plan, results, "val_loss")
+
+
+@pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (9999, 400)])
+def test_a_larger_budget_pays_for_longer_trainings(budget: int, steps: int | None) -> None:
+    plan = refine_plan(0.1, 16, PLANNED, budget, 0)
+    assert (plan.steps if plan else None) == steps
+
+
+def test_trainings_that_are_hardly_longer_than_the_probes_are_not_worth_their_steps() -> None:
+    assert refine_plan(0.1, 128, PLANNED, 1000, 0) is None
+    assert refine_plan(0.1, 64, PLANNED, 1000, 0) is not None
+
+
+@pytest.mark.parametrize("budget", [1600, 4000, 12000])
+@pytest.mark.parametrize("best", [0.01, 0.05, 0.1, 0.2, 1.0])
+def test_whole_trainings_lead_to_the_best_rate(best: float, budget: int) -> None:
+    results, answer = answered(0.1, budget, bowl(best))
+    assert len(results) * 400 <= budget
+    assert abs(math.log10(float(str(answer["lr"])) / best)) < 0.15 or (budget == 1600 and best in (0.01, 1.0))
+    if answer["confidence"] == "high":
+        assert float(str(answer["low"])) < best < float(str(answer["high"]))
+
+
+def test_rates_of_one_seed_are_tried_downward_first_and_then_between() -> None:
+    results, _ = answered(1.0, 1600, bowl(1.0))
+    assert [result.peak for result in results] == [1.0, 0.3162, 3.162, 0.5623]
+
+
+def test_further_seeds_repeat_the_best_rates_until_they_agree() -> None:
+    agreeing, _ = answered(1.0, 40_000, bowl(1.0))
+    assert [result.seed for result in agreeing] == [0] * 4 + [1] * 4
+
+    def noisy(lr: float, seed: int) -> float:
+        return bowl(1.0 if seed % 2 else 0.4)(lr, seed)
+
+    results, answer = answered(1.0, 40_000, noisy)
+    assert max(result.seed for result in results) > 1
+    assert 0.4 < float(str(answer["lr"])) < 1.0
+
+
+def test_shorter_trainings_are_carried_over_and_weighed_with_the_probes() -> None:
+    _, answer = answered(0.1, 400, bowl(0.2))  # 100 of 400 steps: the best rate of 400 is half of theirs
+    far, near = math.log10(400 / 16), math.log10(4)
+    weight = far**2 / (far**2 + near**2)
+    expected = weight * math.log10(0.2 * 4**-0.5) + (1 - weight) * math.log10(0.1)
+    assert math.log10(float(str(answer["lr"]))) == pytest.approx(expected, abs=0.08)
+    assert answer["confidence"] == "moderate"
+
+
+def test_rates_that_diverge_send_the_trainings_down() -> None:
+    results, answer = answered(0.1, 4000, lambda lr, seed: math.inf if lr > 0.02 else bowl(0.01)(lr, seed))
+    assert results[1].peak < 0.1
+    assert 0.005 < float(str(answer["lr"])) < 0.02
+
+
+def test_trainings_that_all_diverge_leave_no_rate() -> None:
+    _, answer = answered(0.1, 1600, lambda lr, seed: math.inf)
+    assert answer["lr"] is None
+    assert "no training of 400 steps finished" in str(answer["reason"])
+
+
+def test_trainings_that_learn_nothing_do_not_move_the_rate_but_the_confidence() -> None:
+    _, answer = answered(0.1, 1600, lambda lr, seed: FIRST_LOSS - 0.001 * lr)
+    assert "lr" not in answer
+    assert answer["confidence"] == "low"
+
+
+def test_the_best_rate_at_the_end_of_those_tried_is_doubted() -> None:
+    _, answer = answered(0.1, 1200, lambda lr, seed: 5.0 + math.log10(lr))
+    assert answer["confidence"] == "low"
+    assert "nothing is known of rates beyond it" in str(answer["reason"])
