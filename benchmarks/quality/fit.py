@@ -4,8 +4,9 @@
     python benchmarks/quality/fit.py FOLDER [--truth FILE]
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
-each family of optimizers, a shift for plateaus, and two slopes: how the rate changes with the length of the
-training and with its schedule. The fit minimises the mean regret, in which a task counts once at each length.
+each family of optimizers, a shift for plateaus, and three slopes: how the rate changes with the length of the
+training (not for adaptive optimizers) and with its schedule, and how far the rate of an adaptive optimizer is
+pulled to a usual one. The fit minimises the mean regret, in which a task counts once at each length.
 Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts before the
 rate is beyond it. The script prints the constants; their regret on tasks that were left out of the fit, in
 eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of several
@@ -36,8 +37,8 @@ from lrfind.analysis.refusals import why_no_rate
 from lrfind.errors import counted
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
-NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY")
-BEGIN = (-0.3, -0.5, -0.4, 0.0, 0.1, 0.0, -0.3, 0.8)
+NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY", "PULL")
+BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, -0.5, 0.8, 0.3)
 BLUR = (-0.2, -0.1, 0.0, 0.1, 0.2)  # decades
 WORST = 0.5  # beyond this regret it does not matter how bad a rate is
 ALIKE = 0.001  # weight of the variance of the families' shifts, so that they do not differ without need
@@ -118,16 +119,18 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         training = training_of(task, cell.schedule, cell.steps)
         family = [int(training.family is getattr(recommendation, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
-        length = math.log10(training.steps / recommendation.USUAL_STEPS)
+        adaptive = training.family is not None and training.family.adaptive
+        length = 0.0 if adaptive else math.log10(training.steps / recommendation.USUAL_STEPS)
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
+            away = (recommendation.USUAL_LOG_LR - result.middle) * adaptive * (not result.on_a_plateau)
             refused = why_no_rate(result) is not None
             base, gain, breadth = (
                 (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
             )
             known = (gain, breadth, cost, cell.steps == LONG)
-            rows.append((number, by_name[cell.task], base, *shift, length, decay, *known))
+            rows.append((number, by_name[cell.task], base, *shift, length, decay, away, *known))
     table = np.array(rows, dtype=np.float64)
     return Samples(
         cell=table[:, 0].astype(int),
@@ -208,8 +211,8 @@ def gains(samples: Samples, log_lr: Array) -> None:
 def widths(samples: Samples, log_lr: Array) -> None:
     """Print which share of the rates in intervals of several widths is usable."""
     answered = ~np.isnan(log_lr)
-    for half in (0.1, 0.15, 0.2, 0.25, 0.3):
-        for more in (0.0, 0.25, 0.5):
+    for half in (0.12, 0.17, 0.22):
+        for more in (0.0, 0.1, 0.25):
             width = half + more * samples.breadth
             inside = [samples.regrets(log_lr + share * width)[answered] for share in np.linspace(-1, 1, 21)]
             usable = [(np.array(inside) <= limit).mean() for limit in (0.05, 0.1)]

@@ -129,7 +129,7 @@ class ProbeSearch:
         while not self.result.indifferent:
             scores, best = self.result.scores, self.result.best
             low, high = min(scores), max(scores)
-            if not self.result.harmless:
+            if not self.result.harmless or (self._nothing_falls() and not self._null(low, low + 1)):
                 further = low - 1
             elif best == high:
                 further = high + 1
@@ -140,6 +140,10 @@ class ProbeSearch:
             if not LOWEST <= further <= HIGHEST or not self._affords([further], self.result.steps):
                 return
             self._bring([further])
+
+    def _nothing_falls(self) -> bool:
+        """Return whether no rate lowers the loss below that of the untouched model."""
+        return self.result.scores[self.result.best] >= self.result.untouched
 
     def _null(self, *places: GridPlace) -> bool:
         """Return whether these rates were compared and change hardly anything, so that lower ones do less."""
