@@ -102,7 +102,7 @@ def test_a_method_that_raises_or_gives_no_usable_rate_has_no_answer() -> None:
         usable = answer == 1 / 3
         got = judge._suggested(lambda *_, lr=answer: lr, problem, task, cell, 100, 40)
         assert got == ((1 / 3 if usable else None), 0)
-    assert judge._suggested(lambda *_: [][0], problem, task, cell, 100, 40) == (None, 0)
+    assert judge._suggested(lambda problem, budget: {}["lr"], problem, task, cell, 100, 40) == (None, 0)
 
 
 def truth_of(losses: dict[int, list[float]], rates: list[float]) -> pd.DataFrame:
