@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from answers import OURS
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
+from rows import FIND
 
 from lrfind.views.plots.drawing import SEVERAL
 
-NAMES = {OURS: "lrfind find"}
 GREYS, MARKERS = "0.35", "osD^vPX"
 LABEL_GAP = 0.055  # of the height of the axes, between two labels
 LOWEST = 1e-3  # the lowest regret that is drawn; lower ones are drawn there
@@ -42,18 +41,22 @@ def draw_budgets(table: pd.DataFrame, without_rate: Collection[str], path: Path)
 
 def draw_searches(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw a line for each search, with its name at its end."""
-    methods = sorted(table.method.unique(), key=lambda method: method != OURS)
+    last = float(table.trainings.max())
+    methods = sorted(table.method.unique(), key=lambda method: method != FIND)
     ends = []
     for number, method in enumerate(methods):
         rows = table[table.method == method].sort_values("trainings")
         color = SEVERAL[number % len(SEVERAL)]
-        width = 2.6 if method == OURS else 1.4
+        width = 2.6 if method == FIND else 1.4
         regret, low, high = (np.maximum(rows[name], LOWEST) for name in ("regret", "low", "high"))
         marker, style = MARKERS[number % len(MARKERS)], "-" if number < len(SEVERAL) else "--"
         ax.fill_between(rows.trainings, low, high, color=color, alpha=0.13, linewidth=0)
         ax.plot(rows.trainings, regret, style, color=color, linewidth=width, marker=marker, markersize=5)
-        ends.append((NAMES.get(method, method), rows.trainings.iloc[-1], regret.iloc[-1], color))
+        end, reached = rows.trainings.iloc[-1], float(regret.iloc[-1])
+        ax.plot([end, last], [reached, reached], ":", color=color, linewidth=1)  # the search has ended
+        ends.append((method, reached, color))
     ax.set(xscale="log", yscale="log")
+    ax.set_xlim(right=last)
     ax.set_xlabel("steps of the search / steps of the training")
     ax.set_ylabel("mean regret (95 % interval over tasks)")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -81,22 +84,22 @@ def _tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
 
 
-def _label_ends(ax: Axes, ends: list[tuple[str, float, float, str]]) -> None:
+def _label_ends(ax: Axes, ends: list[tuple[str, float, str]]) -> None:
     """Write each name beside the axes, at the height of its line's end, as far as the names leave room."""
     low, high = (np.log10(limit) for limit in ax.get_ylim())
-    heights = [(np.log10(y) - low) / (high - low) for _, _, y, _ in ends]
+    heights = [(np.log10(y) - low) / (high - low) for _, y, _ in ends]
     placed = _apart(heights)
-    for (name, x, y, color), height in zip(ends, placed, strict=True):
+    for (name, y, color), height in zip(ends, placed, strict=True):
         ax.annotate(
             name,
-            (x, y),
-            (1.03, height),
-            xycoords="data",
+            (1, y),
+            (1.04, height),
+            xycoords=ax.get_yaxis_transform(),
             textcoords=ax.transAxes,
             color=color,
             va="center",
-            fontweight="bold" if name == NAMES[OURS] else "normal",
-            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "alpha": 0.6, "shrinkB": 4},
+            fontweight="bold" if name == FIND else "normal",
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0},
         )
 
 

@@ -19,15 +19,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import pandas as pd
-from answers import FIRST_SEED, OURS, read_ours, training_of
+from answers import FIRST_SEED, read_ours, training_of
 from bootstrap import bootstrap, interval
 from budget_plot import draw_budgets
 from lr_free import LR_FREE
 from regret import FAILED
-from rows import Job, Row, Run, cells_with_something_to_find, read_rows, run_jobs
+from rows import FIND, Job, Row, Run, cells_with_something_to_find, read_rows, run_jobs
 from spending import FORWARD
 from tasks import SCHEDULES, SPLITS, Split, read_tasks
 from truth import TRUTH
@@ -40,6 +41,7 @@ from lrfind.problem.problem import Problem, from_config
 
 BUDGETS = ("32", "100", "300", "1T", "2T", "4T", "10T")  # of `find`: steps, or multiples of the training's
 OTHERS = ("1T", "2T", "4T", "10T", "20T")  # of the other methods
+TRAINING = ["task", "schedule", "steps"]  # the columns that name a training
 RIVALS = ("MoMo", "MoMo-Adam", "schedule-free", "Prodigy")
 BEHIND = 0.02  # `find` loses a training if its regret is higher by more than this
 
@@ -81,7 +83,7 @@ def find_rows(job: Job) -> list[Row]:
         training = training_of(job.task, cell.schedule, cell.steps)
         lr, cost = answer_at(problem, training, budget, FIRST_SEED + run)
         regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))
-        rows.append(Row(*cell.name, OURS, run, budget, cost, regret))
+        rows.append(Row(*cell.name, FIND, run, budget, cost, regret))
     return rows
 
 
@@ -92,63 +94,76 @@ def labelled(frame: pd.DataFrame) -> pd.DataFrame:
         in_steps = frame.steps.map(lambda steps, budget=budget: steps_of(budget, steps))
         parts.append(frame[frame.budget == in_steps].assign(label=budget))
     labelled_rows = pd.concat(parts)
-    ours = labelled_rows.method == OURS
+    ours = labelled_rows.method == FIND
     # 300 steps are also one training of 300, but only `find` has budgets in steps.
     return labelled_rows[ours | labelled_rows.label.isin(OTHERS)]
 
 
 def summary(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return a row for each method and budget: cost, regret and fails, with 95 % intervals over tasks."""
+    """Return a row for each method and budget: cost, regret and fails, with 95 % intervals over tasks.
+
+    Not every method is judged on every training, so the column `beside` has the mean regret of `find` on
+    the same ones, within the same budget (10 trainings where the method has 20).
+    """
     lines = []
-    for (method, label), group in rows.groupby(["method", "label"], sort=False):
-        regret, low, high = bootstrap(group, "regret").of(method)
-        failed, least, most = bootstrap(group.assign(failed=group.regret > FAILED), "failed").of(method)
-        trainings = float((group.cost / group.steps).mean())
-        means = (float(group.cost.mean()), trainings, regret, low, high, failed, least, most)
-        lines.append((method, label, *means, group.task.nunique()))
-    names = "method budget cost trainings regret low high failed least most tasks"
+    ours = rows[rows.method == FIND]
+    for method in rows.method.unique():
+        by_label = rows[rows.method == method].groupby("label", sort=False)
+        for label, group in by_label:
+            beside = ours[ours.label == (BUDGETS[-1] if label not in BUDGETS else label)]
+            lines.append(_line(str(method), str(label), group, beside))
+    names = "method budget cost trainings regret low high failed least most judged beside"
     return pd.DataFrame(lines, columns=names.split())
+
+
+def _line(method: str, label: str, rows: pd.DataFrame, ours: pd.DataFrame) -> tuple[Any, ...]:
+    regret = bootstrap(rows, "regret").of(method)
+    failed = bootstrap(rows.assign(failed=rows.regret > FAILED), "failed").of(method)
+    trainings = float((rows.cost / rows.steps).mean())
+    judged = rows[TRAINING].drop_duplicates()
+    beside = float(ours.merge(judged, on=TRAINING).regret.mean())
+    return method, label, float(rows.cost.mean()), trainings, *regret, *failed, len(judged), beside
 
 
 def print_summary(table: pd.DataFrame) -> None:
     """Print the table of methods and budgets."""
     click.echo(
         f"\n  {'method':18} {'budget':>6}  {'cost in steps':>13}  {'in trainings':>12}"
-        f"  {'mean regret':22}  {'fails, %':15}  tasks"
+        f"  {'mean regret':23}  {'fails, %':15}  trainings  find on these"
     )
     for row in table.itertuples():
         click.echo(
             f"  {row.method:18} {row.budget:>6}  {row.cost:13,.0f}  {row.trainings:12.2f}"
             f"  {row.regret:.4f} [{row.low:.4f}, {row.high:.4f}]"
-            f"  {100 * row.failed:4.0f} [{100 * row.least:3.0f}, {100 * row.most:3.0f}]  {row.tasks:5}"
+            f"  {100 * row.failed:4.0f} [{100 * row.least:3.0f}, {100 * row.most:3.0f}]  {row.judged:9}"
+            f"  {row.beside:13.4f}"
         )
 
 
 def print_differences(rows: pd.DataFrame, budget: str) -> None:
     """Print how far the regret of `find` is from that of each rival, paired by training and drawn by task."""
     click.echo(f"\n  Regret of find within {budget}, less that of an optimizer without a learning rate:")
-    ours = rows[(rows.method == OURS) & (rows.label == budget)]
-    training = ["task", "schedule", "steps"]
+    ours = rows[(rows.method == FIND) & (rows.label == budget)]
     lost: list[str] = []
     for rival in RIVALS:
         theirs = rows[rows.method == rival]
         for schedule in SCHEDULES:
             both = pd.concat([ours, theirs])
-            both = both[both.schedule == schedule].groupby([*training, "method"]).regret.mean().unstack()
-            if not {OURS, rival} <= set(both.columns) or both.dropna().empty:
+            both = both[both.schedule == schedule].groupby([*TRAINING, "method"]).regret.mean().unstack()
+            if not {FIND, rival} <= set(both.columns) or both.dropna().empty:
                 continue
-            both = both.dropna()[[OURS, rival]]
+            both = both.dropna()[[FIND, rival]]
             drawn = bootstrap(both.stack().rename("regret").reset_index(), "regret")
-            difference = drawn.draws[OURS] - drawn.draws[rival]
+            difference = drawn.draws[FIND] - drawn.draws[rival]
             low, high = interval(difference)
-            behind = both[both[OURS] > both[rival] + BEHIND]
+            behind = both[both[FIND] > both[rival] + BEHIND]
             click.echo(
-                f"  {rival:14} {schedule:9} {drawn.mean[OURS]:.4f} - {drawn.mean[rival]:.4f} ="
-                f" {drawn.mean[OURS] - drawn.mean[rival]:+.4f} [{low:+.4f}, {high:+.4f}];"
+                f"  {rival:14} {schedule:9} {drawn.mean[FIND]:.4f} - {drawn.mean[rival]:.4f} ="
+                f" {drawn.mean[FIND] - drawn.mean[rival]:+.4f} [{low:+.4f}, {high:+.4f}];"
                 f" find is behind by over {BEHIND} in {len(behind)} of {len(both)} trainings"
             )
             lost += [
-                f"  {task:30} {schedule:9} {steps:6}  {row[OURS]:.3f}  {row[rival]:.3f} {rival}"
+                f"  {task:30} {schedule:9} {steps:6}  {row[FIND]:.3f}  {row[rival]:.3f} {rival}"
                 for (task, _, steps), row in behind.iterrows()
             ]
     if lost:
@@ -206,14 +221,14 @@ def main(
             for budget in sorted({steps_of(name, cell.steps) for name in BUDGETS})
             for number in range(runs)
         ]
-        jobs.append(Job(task, OURS, pairs, truth))
+        jobs.append(Job(task, FIND, pairs, truth))
     run_jobs(find_rows, jobs, workers, find)
     frame = pd.concat([read_rows(find), read_rows(searches)])
     names = {cell.name for cell in cells}
     within = [name in names for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]
     rows = labelled(frame[within])
     table = summary(rows)
-    trainings = rows.drop_duplicates(["task", "schedule", "steps"])
+    trainings = rows.drop_duplicates(TRAINING)
     click.echo(f"{rows.task.nunique()} tasks, {len(trainings)} trainings")
     print_summary(table)
     for budget in paired:

@@ -57,7 +57,7 @@ from bootstrap import bootstrap
 from budgets import answer_at
 from judge_plot import draw_profiles
 from regret import FAILED, Cell
-from rows import cells_with_something_to_find
+from rows import FIND, cells_with_something_to_find
 from tasks import SPLITS, Split, Task, read_tasks
 from torch import nn
 from truth import TRUTH
@@ -66,7 +66,6 @@ from lrfind.errors import counted, text_of
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.randomness import capture, restore
 
-FIND = "lrfind find"
 LEVELS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)  # regrets of the performance profile
 
 

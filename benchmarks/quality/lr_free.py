@@ -319,7 +319,7 @@ def train_free(
             if not math.isfinite(float(method.step(optimizer, lane, next(lane.batches)))):
                 return math.nan, lane.cost
         return lane.val_loss(method.trained(optimizer, lane)), lane.cost
-    click.echo(f"seed {seed}: {type(optimizer).__name__} stopped: {failure[0]}", err=True)
+    click.echo(f"seed {seed}: {method.package} failed: {failure[0]}", err=True)
     return math.nan, lane.cost
 
 

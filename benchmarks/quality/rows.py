@@ -18,6 +18,8 @@ from tasks import Task
 
 from lrfind.errors import counted, in_one_line
 
+FIND = "lrfind find"
+
 
 class Row(NamedTuple):
     """What a method reached for one training within a budget.
