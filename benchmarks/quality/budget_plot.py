@@ -41,7 +41,7 @@ def draw_budgets(table: pd.DataFrame, without_rate: Collection[str], path: Path)
 
 def draw_searches(ax: Axes, table: pd.DataFrame) -> Axes:
     """Draw a line for each search, with its name at its end."""
-    last = float(table.trainings.max())
+    edge = 1.1 * float(table.trainings.max())
     methods = sorted(table.method.unique(), key=lambda method: method != FIND)
     ends = []
     for number, method in enumerate(methods):
@@ -53,10 +53,10 @@ def draw_searches(ax: Axes, table: pd.DataFrame) -> Axes:
         ax.fill_between(rows.trainings, low, high, color=color, alpha=0.13, linewidth=0)
         ax.plot(rows.trainings, regret, style, color=color, linewidth=width, marker=marker, markersize=5)
         end, reached = rows.trainings.iloc[-1], float(regret.iloc[-1])
-        ax.plot([end, last], [reached, reached], ":", color=color, linewidth=1)  # the search has ended
+        ax.plot([end, edge], [reached, reached], ":", color=color, linewidth=1)  # the search has ended
         ends.append((method, reached, color))
     ax.set(xscale="log", yscale="log")
-    ax.set_xlim(right=last)
+    ax.set_xlim(right=edge)
     ax.set_xlabel("steps of the search / steps of the training")
     ax.set_ylabel("mean regret (95 % interval over tasks)")
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

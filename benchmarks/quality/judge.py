@@ -32,8 +32,8 @@ the method raises an exception, which is shown. A method fails if its regret is 
 are those of the bootstrap over tasks. The performance profile is the share of the trainings whose regret is
 at most r.
 
-Beside it stands `lrfind find`, within the same budget. Use the tasks of `design` to develop a method, and
-those of `judging` only once it is ready.
+Beside it stands `lrfind find`, within --budget, or within as many steps as it usually takes. Use the tasks
+of `design` to develop a method, and those of `judging` only once it is ready.
 """
 
 from __future__ import annotations
@@ -192,10 +192,10 @@ def _suggested(
 
     try:
         lr = suggest(training_for_method(problem, task, cell, seed, count), budget)
+        usable = lr is not None and math.isfinite(lr) and lr > 0
     except Exception as error:  # whatever it is, this method has no rate for this training
         click.echo(f"{task.name} {cell.schedule} {cell.steps}: {text_of(error)}", err=True)
         return None, taken
-    usable = lr is not None and math.isfinite(lr) and lr > 0
     return (float(lr) if usable else None), taken
 
 
