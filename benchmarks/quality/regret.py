@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,8 @@ class Cell:
         steps: the number of the training's steps.
         log_lr: (N,) log10 of the rates in the truth, ascending.
         regrets: (N,) the regrets of these rates.
-        drop: the share by which the best of them lowers the initial loss.
+        initial: the loss of the untouched model, as a mean over seeds.
+        best: the lowest loss of these rates, as a mean over seeds.
     """
 
     task: str
@@ -36,12 +38,18 @@ class Cell:
     steps: int
     log_lr: Array
     regrets: Array
-    drop: float
+    initial: float
+    best: float
 
     @property
     def name(self) -> tuple[str, str, int]:
         """The task, schedule and steps, which together identify the training."""
         return self.task, self.schedule, self.steps
+
+    @property
+    def drop(self) -> float:
+        """The share by which the best rate lowers the initial loss."""
+        return (self.initial - self.best) / abs(self.initial)
 
     def regret(self, log_lr: Array | float) -> Array:
         """Return the regret of a rate: linear between the rates of the truth, and rising outside of them."""
@@ -51,6 +59,21 @@ class Cell:
         above = PER_DECADE_ABOVE * np.maximum(log_lr - x[-1], 0)
         return np.minimum(np.interp(log_lr, x, regrets) + below + above, 1.0)
 
+    def regret_of_loss(self, loss: float) -> float:
+        """Return the regret of a training by its final loss: 0 if it is better than at the best rate."""
+        share = (loss - self.best) / ((self.initial - self.best) or 1.0)
+        return min(max(share, 0.0), 1.0) if math.isfinite(share) else 1.0
+
+
+def cell_of(rows: pd.DataFrame) -> Cell:
+    """Return the training that these rows of the truth describe, with the mean over the seeds in them."""
+    losses, initial = mean_losses(rows.values).astype(float), float(rows.first_loss.mean())
+    best = float(losses.min())
+    regrets = np.clip((losses - best) / ((initial - best) or 1.0), 0, 1).to_numpy()
+    log_lr = np.log10(losses.index.to_numpy(dtype=np.float64))
+    task, schedule, steps = rows[["task", "schedule", "steps"]].iloc[0]
+    return Cell(task, schedule, int(steps), log_lr, regrets, initial, best)
+
 
 def read_cells(path: Path, tasks: Sequence[Task]) -> list[Cell]:
     """Read the truth about these tasks, in their order."""
@@ -58,10 +81,5 @@ def read_cells(path: Path, tasks: Sequence[Task]) -> list[Cell]:
     cells = []
     for task in tasks:
         task_rows = frame[frame.task == task.name]
-        for (steps, schedule), rows in task_rows.groupby(["steps", "schedule"], sort=True):
-            losses, initial = mean_losses(rows.values).astype(float), float(rows.first_loss.mean())
-            gain = initial - losses.min()
-            regrets = np.clip((losses - losses.min()) / (gain or 1.0), 0, 1).to_numpy()
-            log_lr = np.log10(losses.index.to_numpy(dtype=np.float64))
-            cells.append(Cell(task.name, schedule, steps, log_lr, regrets, gain / abs(initial)))
+        cells += [cell_of(rows) for _, rows in task_rows.groupby(["steps", "schedule"], sort=True)]
     return cells

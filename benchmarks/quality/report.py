@@ -15,54 +15,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import click
 import numpy as np
 import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
+from bootstrap import bootstrap, interval
 from regret import FAILED, WORTH, Cell, read_cells
 from tasks import LONG, SPLITS, Split, read_tasks
 from truth import TRUTH
 
 from lrfind.errors import listed
 
-DRAWS = 2000  # draws of the bootstrap
 LOST, BEHIND = 0.05, 0.02  # ours loses above this regret, or so far above the regret of the best peer
 FINE = 41  # points of an interval whose regret is read
-
-
-class Bootstrapped(NamedTuple):
-    """The means by method, and the means over tasks that are drawn anew.
-
-    Attributes:
-        mean: the mean of each method.
-        draws: the means of each method (column) in each draw (row).
-    """
-
-    mean: pd.Series
-    draws: pd.DataFrame
-
-    def of(self, method: str) -> tuple[float, float, float]:
-        """Return the mean of a method and the ends of its 95 % interval."""
-        return float(self.mean[method]), *_interval(self.draws[method])
-
-
-def bootstrap(frame: pd.DataFrame, column: str) -> Bootstrapped:
-    """Draw tasks anew, the same ones for every method.
-
-    Tasks are drawn rather than trainings, because the trainings of one task are not independent.
-    """
-    by_task = frame.assign(value=frame[column].astype(float)).groupby(["task", "method"], sort=False).value
-    totals, counts = by_task.sum().unstack(), by_task.count().unstack()
-    drawn = np.random.default_rng(0).integers(len(totals), size=(DRAWS, len(totals)))
-    means = totals.to_numpy()[drawn].sum(axis=1) / counts.to_numpy()[drawn].sum(axis=1)
-    return Bootstrapped(totals.sum() / counts.sum(), pd.DataFrame(means, columns=totals.columns))
-
-
-def _interval(draws: pd.Series) -> tuple[float, float]:
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def spread(rows: pd.DataFrame) -> float:
@@ -104,7 +70,7 @@ def report_differences(kind: str, frame: pd.DataFrame, others: Sequence[str]) ->
     regret = bootstrap(frame, "regret")
     for other in others:
         difference = regret.draws[OURS] - regret.draws[other]
-        low, high = _interval(difference)
+        low, high = interval(difference)
         click.echo(
             f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
             f" ours is lower in {(difference < 0).mean():.1%} of the draws"
