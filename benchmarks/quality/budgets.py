@@ -29,15 +29,19 @@ from budget_plot import draw_budgets
 from lr_free import LR_FREE
 from regret import FAILED
 from rows import FIND, Job, Row, Run, cells_with_something_to_find, read_rows, run_jobs
-from spending import FORWARD
-from tasks import SCHEDULES, SPLITS, Split, read_tasks
+from spending import FORWARD, evaluation_cost
+from tasks import SCHEDULES, SPLITS, Split, read_tasks, schedule_of
 from truth import TRUTH
 
+from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.config.sections import FindSection
-from lrfind.errors import NoSuggestion
-from lrfind.experiments.find import probe_rates
+from lrfind.config.shapes import shape_of
+from lrfind.experiments.find import Probing, most_steps, probe_rates
+from lrfind.experiments.refine import refine
 from lrfind.problem.problem import Problem, from_config
+from lrfind.training.executor import Conditions
 
 BUDGETS = ("32", "100", "300", "1T", "2T", "4T", "10T")  # of `find`: steps, or multiples of the training's
 OTHERS = ("1T", "2T", "4T", "10T", "20T")  # of the other methods
@@ -56,32 +60,44 @@ def steps_of(budget: str, steps: int) -> int:
 
 
 def answer_at(
-    problem: Problem, training: PlannedTraining, budget: int | None, seed: int
+    problem: Problem, probing: Probing, training: PlannedTraining, shape: Shape, budget: int, seed: int
 ) -> tuple[float | None, float]:
     """Return the rate that `find` answers within a budget, None if it refuses, and the cost in steps.
 
     Args:
         problem: what to train.
+        probing: what its probes within the budget measured.
         training: the planned training.
-        budget: the most gradient steps; None for the usual ones.
+        shape: the shape of its schedule.
+        budget: the most gradient steps.
         seed: the seed of the probes.
     """
-    section = FindSection(lanes="single", budget=budget)
-    try:
-        probing = probe_rates(problem, section, seed, training)
-    except NoSuggestion as error:
-        return None, float(error.cost or 0)
     passes = sum(len(result.untouched_loss) for result in probing.results)
-    return read_ours(probing, training).lr, probing.cost + FORWARD * passes
+    probed, cost = read_ours(probing, training), probing.cost + FORWARD * passes
+    steps = max((result.steps for result in probing.results), default=0)
+    plan = None
+    if probed.lr is not None:
+        plan = refine_plan(probed.lr, steps, training, budget - probing.cost, seed)
+    if plan is None:
+        return probed.lr, cost
+    results = refine(problem, plan, shape, "val_loss", Conditions())
+    changes = refined_answer(probed.lr, probed.confidence, steps, training, plan, results, "val_loss")
+    cost += sum(len(result.lr) for result in results) + len(results) * evaluation_cost(problem)
+    return changes.get("lr", probed.lr), cost
 
 
 def find_rows(job: Job) -> list[Row]:
-    """Return a row for each run of `find`."""
-    problem, rows = from_config(job.task.experiment), []
+    """Return a row for each run of `find`. Trainings that differ in their schedule share their probes."""
+    problem, rows, probed = from_config(job.task.experiment), [], dict[tuple[int, ...], Probing]()
     for cell, run, budget in job.runs:
         assert budget is not None
-        training = training_of(job.task, cell.schedule, cell.steps)
-        lr, cost = answer_at(problem, training, budget, FIRST_SEED + run)
+        training, seed = training_of(job.task, cell.schedule, cell.steps), FIRST_SEED + run
+        section = FindSection(lanes="single", budget=budget)
+        key = (seed, training.longest, most_steps(problem, section, cell.steps))
+        if key not in probed:
+            probed[key] = probe_rates(problem, section, seed, training)
+        shape = shape_of(schedule_of(cell.schedule, cell.steps), cell.steps, None)
+        lr, cost = answer_at(problem, probed[key], training, shape, budget, seed)
         regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))
         rows.append(Row(*cell.name, FIND, run, budget, cost, regret))
     return rows

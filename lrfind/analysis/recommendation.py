@@ -48,11 +48,12 @@ MOMENTUM = Family("SGD with momentum", 0.03, -0.72, adaptive=False)
 ADAM = Family("Adam's family", 0.01, -0.38)
 RMSPROP = Family("RMSprop", 0.003, -0.04)
 ADAGRAD = Family("Adagrad", 0.03, 0.34)
+UNMEASURED = Family("an optimizer that was not measured", 0.01, -0.38, adaptive=False)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
-SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 300 to 3,000 steps
+SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 200 to 3,000 steps
 PER_LENGTH = -0.52  # decades of lr per decade of training length, for optimizers that are not adaptive
 PER_DECAY = 0.83  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
@@ -113,7 +114,7 @@ class PlannedTraining:
     @property
     def start(self) -> float:
         """The lr that probing begins with."""
-        return (self.family or ADAM).start
+        return (self.family or UNMEASURED).start
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def _fall(results: Sequence[ProbeResult]) -> str:
 
 def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     """Return log10 of the lr that one seed's probes recommend."""
-    family = training.family or ADAM
+    family = training.family or UNMEASURED
     shift = plan_shift(training)
     if result.on_a_plateau:
         shift += ON_A_PLATEAU
@@ -218,7 +219,7 @@ def plan_shift(training: PlannedTraining) -> float:
     """Return how far, in decades, the length and the schedule of a training move its best lr."""
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
-    adaptive = (training.family or ADAM).adaptive
+    adaptive = (training.family or UNMEASURED).adaptive
     return PER_LENGTH * lengths * (not adaptive) + PER_DECAY * decay
 
 
@@ -289,7 +290,7 @@ def confidence_in(
         serious.append("A probe at this rate or at a lower one blew up")
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(
-            f"The method was measured for trainings of 300 to 3,000 steps, not of {training.steps:,}"
+            f"The method was measured for trainings of 200 to 3,000 steps, not of {training.steps:,}"
         )
     elif training.steps > FAR_STEPS:
         slight.append(

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.recommendation import ADAM, Confidence, PlannedTraining
+from lrfind.analysis.recommendation import UNMEASURED, Confidence, PlannedTraining
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import LEARNED, judge_of
 from lrfind.catalog import Judge
@@ -101,7 +101,7 @@ def refine_plan(
 
 def _length_shift(training: PlannedTraining, steps: int, other: int) -> float:
     """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
-    return PER_LENGTH[(training.family or ADAM).adaptive] * math.log10(other / steps)
+    return PER_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
 
 
 def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> tuple[float, int] | None:
