@@ -2,9 +2,9 @@
 
     python benchmarks/quality/draw.py [--seed 5] [--kinds new]
 
-The script prints lines for `tasks.yaml`: tasks of fifteen kinds, each with a model, data, optimizer, batch size
-and length that are drawn. As many tasks as we can afford are also trained for 3,000 and for 10,000 steps, with
-one schedule each. Plateaus and deep networks get more seeds.
+The script prints lines for `tasks.yaml`: tasks of fifteen kinds, each with a model, data, optimizer, batch
+size and length that are drawn. As many tasks as we can afford are also trained for 3,000 and for 10,000
+steps, with one schedule each. Plateaus and deep networks get more seeds.
 """
 
 from __future__ import annotations
@@ -266,7 +266,7 @@ NEW: dict[Callable[[Draw], Fields], Counts] = {
 SLOW = (recurrent, transformer, *NEW)
 """The kinds whose trainings take longest; they get fewer seeds."""
 KINDS = {"all": OLD | NEW, "new": NEW}
-"""The kinds of tasks, and how many of each are drawn; transformers and fine-tuning are new in the second draw."""
+"""The kinds of tasks, and how many of each are drawn. The first draws had only the old kinds."""
 FASTER_HEAD = [{"name": "head", "match": "head*", "lr_multiplier": 10}]
 
 

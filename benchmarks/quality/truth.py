@@ -4,10 +4,11 @@
 
 A row of `truth.csv` is one training: its task, schedule, steps, lr, seed and outcome, its final loss on the
 validation split, and that of the untouched model. If the script was stopped, it continues where it was. It
-may run twice at the same time, on two halves of the tasks. The short grid has 17 rates, four in a decade, or 10,
-three in a decade. It is extended outward while the best rate is within two of its end. The long grid has 7 rates,
-three in a decade, around the best rate of the short grid. Both are extended upward until the highest rate harms, because
-the loss at any higher rate would be a guess. The longest grid has 5 rates, three in a decade.
+may run twice at the same time, on two halves of the tasks. The short grid has 17 rates, four in a decade, or
+10, three in a decade. It is extended outward while the best rate is within two of its end. The long grid has
+7 rates, three in a decade, around the best rate of the short grid. Both are extended upward until the highest
+rate harms, because the loss at any higher rate would be a guess. The longest grid has 5 rates, three in a
+decade, around the best rate of the long grid, and is extended in the same way.
 """
 
 from __future__ import annotations

@@ -334,7 +334,7 @@ def test_a_fall_from_a_loss_without_noise_is_compared_with_the_noise_of_the_prob
 
 def test_rates_that_all_raise_the_loss_a_little_send_the_search_down() -> None:
     def loss(lr: float, step: Array) -> Array:
-        change = 0.0 if lr == 0 else -0.01 * step if lr < 2e-3 else 0.05
+        change = 0.0 if lr == 0 else -0.01 * step if lr < 2e-3 else 0.05 + 0.03 * (lr != 0.01)
         return 2 + 0.1 * np.sin(7 * step) + change
 
     found = probed(Formula(loss), 0.01)
