@@ -201,6 +201,13 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
 @click.option("--only", multiple=True, help="Only this task; may be repeated.")
 @click.option("--at-most", type=int, help="Only trainings of so many steps or fewer.")
 @click.option("--runs", default=3, help="The number of seeds of find.")
+@click.option(
+    "--within",
+    type=click.Choice(BUDGETS),
+    multiple=True,
+    default=BUDGETS,
+    help="The budgets of find that are computed if they are missing; may be repeated.",
+)
 @click.option("--workers", default=2, help="The number of processes, each with one thread.")
 @click.option(
     "--paired",
@@ -220,6 +227,7 @@ def main(
     only: tuple[str, ...],
     at_most: int | None,
     runs: int,
+    within: Sequence[str],
     workers: int,
     paired: Sequence[str],
     truth: Path,
@@ -234,15 +242,15 @@ def main(
             Run(cell, number, budget)
             for cell in cells
             if cell.task == task.name
-            for budget in sorted({steps_of(name, cell.steps) for name in BUDGETS})
+            for budget in sorted({steps_of(name, cell.steps) for name in within})
             for number in range(runs)
         ]
         jobs.append(Job(task, FIND, pairs, truth))
     run_jobs(find_rows, jobs, workers, find)
     frame = pd.concat([read_rows(find), read_rows(searches)])
     names = {cell.name for cell in cells}
-    within = [name in names for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]
-    rows = labelled(frame[within])
+    judged = [name in names for name in zip(frame.task, frame.schedule, frame.steps, strict=True)]
+    rows = labelled(frame[judged])
     table = summary(rows)
     trainings = rows.drop_duplicates(TRAINING)
     click.echo(f"{rows.task.nunique()} tasks, {len(trainings)} trainings")

@@ -184,12 +184,13 @@ class ProbeSearch:
     def _ceiling(self) -> Array:
         """Return (steps,) the losses above which a probe stops.
 
-        Each is the untouched loss on the same batch plus `BLOWN_UP` noises. If all batches have the same
-        loss, the margin is twice the size of the loss.
+        Each is the untouched loss on the same batch plus `BLOWN_UP` noises, or plus half the size of the
+        loss if that is more: an output that hardly differs between inputs, such as that of tiny ones, has
+        hardly any noise. If all batches have the same loss, the margin is twice the size of the loss.
         """
         untouched = self._untouched(self.result.steps)
         noise, size = float(np.std(untouched)), abs(float(untouched[0]))
-        room = BLOWN_UP * noise if noise > SAME * size else 2 * size
+        room = max(BLOWN_UP * noise, size / 2) if noise > SAME * size else 2 * size
         return np.minimum(untouched + room, HUGE)
 
     def _affords(self, places: Iterable[GridPlace], steps: int, more: int = 0) -> bool:

@@ -312,8 +312,8 @@ class ProbeResult:
         if math.isinf(lowest):
             return {}
         if self.on_a_plateau and self.harmless:
-            # If the budget ended before a rate harmed for long, the highest rates are not trusted.
-            highest = self.harmless if self.cut else self.harmless[-3:]
+            # If the budget allowed no second look, what harms later is not known yet.
+            highest = self.harmless if self.cut and self.steps <= FIRST_STEPS else self.harmless[-3:]
             return {place: float(place in highest) / len(highest) for place in self.scores}
         scale = SHARPNESS * max(untouched - lowest, 1e-300)
         weights = {
