@@ -20,6 +20,7 @@ from lrfind.config.sections import FindSection, RangeTestSection, TrainingSectio
 from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates, verify_rate
+from lrfind.experiments.groups import with_multipliers
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
@@ -157,6 +158,7 @@ def find(
     schedule: Any = None,
     budget: int | None = None,
     max_seconds: float | None = None,
+    groups: bool = False,
     seeds: int = 1,
     seed: int = 0,
     accumulate: int = 1,
@@ -195,6 +197,8 @@ def find(
         budget: the largest number of gradient steps for all probes together. When omitted, it is T for each
             seed, but at least 16 (24 for a step of your own) and at most 800.
         max_seconds: roughly the largest number of seconds for all probes together.
+        groups: whether to find one rate for each param group too, of one or of several optimizers; see
+            `analysis.group_rates.search` and `Recommendation.groups`. `lr` then still is the common rate.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.
         seed: the first seed.
@@ -230,6 +234,7 @@ def find(
         seeds=seeds,
         budget=budget,
         max_seconds=max_seconds,
+        groups=groups,
         verify=bool(verify),
         verify_beyond=None if isinstance(verify, bool) else verify,
         verify_seeds=verify_seeds,
@@ -250,9 +255,12 @@ def find(
                 training=training,
                 results=probing.results,
                 lanes=probing.lanes,
-                notes=_notes(objects, scheduled=schedule is not None),
+                notes=_notes(objects, scheduled=schedule is not None, shared=not groups),
                 optimizer_count=len(objects.optimizers),
+                groups=probing.groups,
             )
+            if probing.groups is not None:
+                problem = with_multipliers(problem, probing.groups.multipliers)
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
     return _on_all_ranks(objects, probe)
@@ -294,15 +302,16 @@ def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
     return together(on_this_rank, undo)
 
 
-def _notes(objects: Objects, *, scheduled: bool = True) -> list[str]:
+def _notes(objects: Objects, *, scheduled: bool = True, shared: bool = True) -> list[str]:
     """Return what to know about a rate: the param group it is for, the batch that it is for, its schedule.
 
     Args:
         objects: the user's objects.
         scheduled: whether the schedule is known for which the rate is.
+        shared: whether all param groups share one rate, in the ratios that they have.
     """
     notes = []
-    ratios = ratios_in_words(groups_of(objects.optimizers))
+    ratios = ratios_in_words(groups_of(objects.optimizers)) if shared else None
     if ratios is not None:
         notes.append(f"{ratios}.")
     groups = groups_of(innermost(objects.optimizers))

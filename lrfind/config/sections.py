@@ -493,6 +493,11 @@ class FindSection(LanesSection):
         le=1e9,
         description="The time in seconds that all probes together may take, approximately.",
     )
+    groups: bool = Field(
+        default=False,
+        description="Whether to find one rate for each param group too, with probes that change the lr of one"
+        " group at a time.",
+    )
     verify: bool = Field(
         default=False,
         description="Whether trainings then verify the answer. They run at a third of this lr, at this lr and"

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
+from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, UNTOUCHED, ProbeResult
@@ -18,8 +19,11 @@ from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
+from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
+from lrfind.config.variants import with_multipliers
 from lrfind.errors import NoGradient, NoSuggestion, as_exception
+from lrfind.experiments.groups import GroupProber, most_group_steps, rated_groups
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     Job,
@@ -39,7 +43,7 @@ from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import probing_fact, verify_steps, verify_trainings
+from lrfind.runs.summaries.find import group_multipliers, probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
@@ -65,12 +69,14 @@ class Probing:
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
         findings: what is wrong with the gradients, in sentences; empty where the probes learned.
+        groups: one rate for each param group; None if that was not requested.
     """
 
     results: Sequence[ProbeResult]
     lanes: Sequence[LaneResult]
     cost: int
     findings: Sequence[str] = ()
+    groups: GroupRates | None = None
 
 
 def probe_rates(
@@ -96,7 +102,8 @@ def probe_rates(
     """
     most = most_steps(problem, section, training.steps)
     budget = Budget(most, section.max_seconds)
-    results, lanes = list[ProbeResult](), list[LaneResult]()
+    results, lanes, groups = list[ProbeResult](), list[LaneResult](), None
+    group_prober = GroupProber(problem, section, seed, training) if section.groups else None
     try:
         mode = _stacked_mode(problem, section, seed, training.start)
         wide = mode is not None and most // section.seeds >= WIDE * FIRST_STEPS
@@ -109,6 +116,10 @@ def probe_rates(
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
                 results.append(_related(search.run(training.start, wide=wide), prober))
                 lanes += prober.lanes
+                if group_prober is not None:
+                    group_prober.add(prober, results[-1], budget)
+            if group_prober is not None:
+                groups = group_prober.rates(budget)
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
     if all(probe.stopped for result in results for probe in result.probes.values()):
@@ -119,7 +130,7 @@ def probe_rates(
     finite = all(np.isfinite(result.untouched_loss).all() for result in results)
     doubtful = finite and any(result.doubtful for result in results)
     findings = gradient_findings(problem, seed) if doubtful else []
-    return Probing(results, lanes, budget.taken, findings)
+    return Probing(results, lanes, budget.taken, findings, groups)
 
 
 def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
@@ -240,7 +251,8 @@ def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResul
             _probe(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            _verify(run, result, problem, observer, team)
+            with_groups = with_multipliers(run.experiment, group_multipliers(result.summary))
+            _verify(run, result, with_groups, observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -276,8 +288,11 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     verified = verify_steps(experiment, steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)
-    trainings = verify_trainings(section) if section.verify else 0
-    return FindPlan(training, FindCost(most_steps(problem, section, steps), trainings, verified))
+    trainings, groups = verify_trainings(section) if section.verify else 0, 0
+    if section.groups:
+        count = len(rated_groups(setup).names)
+        groups = 0 if section.budget is not None else most_group_steps(count, steps, section.seeds)
+    return FindPlan(training, FindCost(most_steps(problem, section, steps), trainings, verified, groups))
 
 
 def _probe(run: Run, problem: Problem, observer: Observer) -> None:
@@ -295,15 +310,20 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
     fact = probing_fact(probing.results, plan.training, probing.cost, refusal, probing.findings)
+    if probing.groups is not None:
+        fact["groups"] = asdict(probing.groups)
     planned = len(probing.lanes) + (plan.cost.trainings if fact["answer"]["lr"] is not None else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
-    notes = [*problem.notes, *filter(None, [multipliers_in_words(groups)])]
+    ratios = None if section.groups else multipliers_in_words(groups)  # the rates of groups stand in a table
+    notes = [*problem.notes, *filter(None, [ratios])]
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
-def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer, team: Team | None) -> None:
+def _verify(
+    run: Run, record: RunRecord, experiment: Experiment, observer: Observer, team: Team | None
+) -> None:
     """Train at and around the answer, each time from the same weights and on the same batches."""
-    experiment, section = run.experiment, run.experiment.find
+    problem, section = from_config(experiment), experiment.find
     facts = record.facts
     assert facts.planned_training is not None  # both are stored once probing has ended
     assert facts.probing is not None
@@ -327,7 +347,9 @@ def _verify(run: Run, record: RunRecord, problem: Problem, observer: Observer, t
     mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:
-        sweep = Sweep(facts.resolved, "find", (mode,), "lrfind.experiments.find:prepare_verification")
+        sweep = Sweep(
+            resolved_text(experiment), "find", (mode,), "lrfind.experiments.find:prepare_verification"
+        )
         spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]

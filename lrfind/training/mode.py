@@ -58,8 +58,10 @@ class FindCost:
         probing: the most gradient steps of all probes together.
         trainings: the number of trainings that verify the answer.
         steps: the number of steps of each of these trainings.
+        groups: the most gradient steps of the probes of param groups, which come after the others.
     """
 
     probing: int
     trainings: int
     steps: int
+    groups: int = 0

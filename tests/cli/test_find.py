@@ -13,7 +13,7 @@ from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "verification", "lanes",
+    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
 NOTHING = ("--set", "loss='nothing:loss'", "--import-root", ".")

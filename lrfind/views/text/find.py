@@ -30,9 +30,13 @@ def find_text(summary: dict[str, Any]) -> str:
             lines.append(
                 "  weight: how much each rate counts in the estimated best rate, the weighted mean in log lr"
             )
+    if summary["groups"] is not None:
+        lines += groups_lines(summary["groups"])
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         cost = f"  cost: {steps} in {probes}"
+        if summary["groups"] is not None:
+            cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
         if verification is not None and verification["trainings"]:
             trained = counted(sum(row["steps"] for row in verification["trainings"]), "step")
             cost += f", and {trained} in {counted(len(verification['trainings']), 'training')}"
@@ -54,20 +58,24 @@ def find_plan_text(plan: dict[str, Any]) -> str:
     return "\n".join([*lines, "Nothing was trained."])
 
 
-def find_cost_text(probing: int, trainings: int, steps: int) -> str:
+def find_cost_text(probing: int, trainings: int, steps: int, groups: int = 0) -> str:
     """Return the most that a `find` costs.
 
     >>> find_cost_text(300, 0, 300)
     'plan: at most 300 gradient steps of probing (about 100 are usual)'
     >>> find_cost_text(60, 9, 60)
     'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
+    >>> find_cost_text(60, 0, 60, 288)
+    'plan: at most 60 gradient steps of probing, then at most 288 of probing param groups'
     """
     text = f"plan: at most {counted(probing, 'gradient step')} of probing"
     if probing > 1.5 * TYPICAL_COST:
         text += f" (about {round(TYPICAL_COST, -2)} are usual)"
+    if groups:
+        text += f", then at most {groups:,} of probing param groups"
     if not trainings:
         return text
-    most = counted(probing + trainings * steps, "step")
+    most = counted(probing + groups + trainings * steps, "step")
     trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
     return f"{text}, then {trained}; at most {most} in all"
 
@@ -130,6 +138,20 @@ def _probes_table(summary: dict[str, Any]) -> str:
         rows.append([str(row["seed"]), *cells] if several else cells)
     header = ["lr", "steps", "loss", "against the untouched model", ""]
     return table_text(["seed", *header] if several else header, rows)
+
+
+def groups_lines(groups: dict[str, Any]) -> list[str]:
+    """Return a table with the rate of each param group, and the reason for these rates.
+
+    Args:
+        groups: the fields of `analysis.group_rates.GroupRates`; each of the `rates` has an `lr` too.
+    """
+    rows = []
+    for rate in groups["rates"]:
+        falls = ["-" if loss is None else _beside(loss, groups["untouched"]) for loss in rate["losses"]]
+        rows.append([rate["name"], number(rate["lr"]), f"{rate['multiplier']:.3g}x", *falls])
+    header = ["param group", "lr", "multiplier", "loss at a third", "at this lr", "at three times"]
+    return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
 
 
 def _beside(loss: float, other: float) -> str:
