@@ -1,4 +1,4 @@
-"""Rates of param groups: do trainings end lower at the answers of `find(groups=True)` than at the common rate?
+"""Rates of param groups: do trainings end lower at the rates of `find(groups=True)` than at the common rate?
 
 Every problem has two param groups, in one optimizer or in two. Each is trained from the same weights, on the
 same batches and with a linear decay, once at the common rate and once at the rates of the groups.
@@ -48,7 +48,9 @@ def split(model: nn.Module, first: Callable[[str, Tensor], bool]) -> tuple[list[
     return [p for name, p in named if first(name, p)], [p for name, p in named if not first(name, p)]
 
 
-def grouped(kind: type[Optimizer], model: nn.Module, name: str, first: Callable[[str, Tensor], bool], **args: float) -> Optimizer:  # fmt: skip
+def grouped(
+    kind: type[Optimizer], model: nn.Module, name: str, first: Callable[[str, Tensor], bool], **args: float
+) -> Optimizer:
     """Return one optimizer with two groups: `name`, and the rest."""
     members, rest = split(model, first)
     return kind([{"params": members, "name": name}, {"params": rest, "name": "rest"}], **args)
@@ -115,7 +117,7 @@ def embeddings_sgd() -> Parts:
 def embeddings_adam() -> Parts:
     """A small GPT on enciphered text."""
     data = enciphered()
-    kinds = 1 + max(int(part.max()) for part in (*data.train, *data.validation or ()))
+    kinds = data.classes or 0
     model = GPT(kinds, data.train[0].shape[1], kinds)
     return model, [grouped(AdamW, model, "embeddings", is_embedding, lr=1e-3)], data
 

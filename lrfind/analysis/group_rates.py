@@ -22,7 +22,7 @@ Places = tuple[int, ...]
 
 FURTHEST = 6  # places: the lr of a group is between 0.001 and 1000 times that of the best common probe
 PASSES = 2  # over the groups
-WORTH = 0.05  # the least share of the fall of the loss that a move must add
+WORTH = 0.02  # the least share of the fall of the loss that a move must add
 MOST_PROBES = 9  # for each group
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 
@@ -41,15 +42,13 @@ def test_a_group_that_does_not_matter_keeps_the_common_rate() -> None:
 
 
 def test_an_improvement_within_the_noise_is_none() -> None:
-    def noisy(places: Places) -> Array:
-        return 2.0 - 0.5 * (places == (1, 0)) + 4.0 * np.random.default_rng([*map(abs, places)]).normal(size=8)
-
-    def certain(places: Places) -> Array:
-        return 2.0 - 0.5 * (places == (1, 0)) + 0.1 * np.random.default_rng([*map(abs, places)]).normal(size=8)
+    def losses(size: float, places: Places) -> Array:
+        noise = np.random.default_rng([*map(abs, places)]).normal(size=8)
+        return 2.0 - 0.5 * (places == (1, 0)) + size * noise
 
     untouched = UNTOUCHED - 6
-    assert search(certain, 2, untouched).multipliers == [factor(1), 1.0]
-    assert search(noisy, 2, untouched).multipliers[0] == 1.0
+    assert search(partial(losses, 0.1), 2, untouched).multipliers == [factor(1), 1.0]
+    assert search(partial(losses, 4.0), 2, untouched).multipliers[0] == 1.0
 
 
 def test_a_rate_that_diverges_is_never_chosen() -> None:

