@@ -216,6 +216,7 @@ class GroupRates:
         rates: one entry for each group that is trained.
         reason: what was measured, in sentences.
         multipliers: the multiplier of every param group, also of those that have no rate of their own.
+        ratios: the lr of every param group as a multiple of the common lr, without the multipliers.
         untouched: the mean loss of the untouched model on the batches that are compared.
         steps: the number of steps of the probes.
         probes: the number of the probes.
@@ -225,7 +226,13 @@ class GroupRates:
     rates: Sequence[GroupRate]
     reason: str
     multipliers: Sequence[float]
+    ratios: Sequence[float]
     untouched: float | None = None
     steps: int = 0
     probes: int = 0
     cost: int = 0
+
+    @property
+    def shares(self) -> list[float]:
+        """The lr of every param group as a multiple of the common lr."""
+        return [ratio * factor for ratio, factor in zip(self.ratios, self.multipliers, strict=True)]

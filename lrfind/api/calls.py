@@ -20,7 +20,7 @@ from lrfind.config.sections import FindSection, RangeTestSection, TrainingSectio
 from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates, verify_rate
-from lrfind.experiments.groups import with_multipliers
+from lrfind.experiments.groups import with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
@@ -197,8 +197,7 @@ def find(
         budget: the largest number of gradient steps for all probes together. When omitted, it is T for each
             seed, but at least 16 (24 for a step of your own) and at most 800.
         max_seconds: roughly the largest number of seconds for all probes together.
-        groups: whether to find one rate for each param group too, of one or of several optimizers; see
-            `analysis.group_rates.search` and `Recommendation.groups`. `lr` then still is the common rate.
+        groups: whether to find one rate for each param group too; see `Recommendation.group_lrs`.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.
         seed: the first seed.
@@ -259,8 +258,7 @@ def find(
                 optimizer_count=len(objects.optimizers),
                 groups=probing.groups,
             )
-            if probing.groups is not None:
-                problem = with_multipliers(problem, probing.groups.multipliers)
+            problem = with_groups(problem, probing.groups)
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
     return _on_all_ranks(objects, probe)

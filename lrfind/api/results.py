@@ -201,8 +201,8 @@ class Recommendation(Answer):
         Raises:
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        multipliers = None if self.groups is None else self.groups.multipliers
-        _apply(self.lr, optimizer, scheduler, multipliers)
+        shares = None if self.groups is None else self.groups.shares
+        _apply(self.lr, optimizer, scheduler, shares)
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -223,11 +223,11 @@ class Recommendation(Answer):
         return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
 
 
-def _apply(lr: float, optimizer: Any, scheduler: Any, multipliers: Sequence[float] | None = None) -> None:
+def _apply(lr: float, optimizer: Any, scheduler: Any, shares: Sequence[float] | None = None) -> None:
     """Give a rate to optimizers and schedulers; warn if a scheduler is attached that was not given."""
     optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
     scheduled = any("initial_lr" in group for group in groups_of(optimizers))
-    apply_lr(lr, optimizers, scheduler, multipliers)
+    apply_lr(lr, optimizers, scheduler, shares)
     if scheduled and scheduler is None:
         warnings.warn(
             "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to use"

@@ -95,6 +95,8 @@ def with_multipliers(experiment: Experiment, multipliers: Mapping[str, float]) -
         experiment: the experiment.
         multipliers: the factors by the names of the groups; a group without one keeps its lr.
     """
+    if all(multiplier == 1 for multiplier in multipliers.values()):
+        return experiment
     section = experiment.optimizer
     groups = [
         group.model_copy(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -22,8 +21,8 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import with_multipliers
-from lrfind.errors import NoGradient, NoSuggestion, as_exception
-from lrfind.experiments.groups import GroupProber, most_group_steps, rated_groups
+from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.experiments.groups import GroupProber, most_group_steps
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
     Job,
@@ -31,17 +30,17 @@ from lrfind.experiments.prepare import (
     environment,
     evaluate_once,
     schedule_shape,
+    seconds_of_a_pass,
     training_conditions,
     training_steps,
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.experiments.spread import Sweep, one_threaded, spread_lanes
-from lrfind.problem.batches import batch_loss
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
-from lrfind.runs.result import RunRecord, RunResult
+from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import group_multipliers, probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
@@ -102,7 +101,7 @@ def probe_rates(
     """
     most = most_steps(problem, section, training.steps)
     budget = Budget(most, section.max_seconds)
-    results, lanes, groups = list[ProbeResult](), list[LaneResult](), None
+    results, lanes = list[ProbeResult](), list[LaneResult]()
     group_prober = GroupProber(problem, section, seed, training) if section.groups else None
     try:
         mode = _stacked_mode(problem, section, seed, training.start)
@@ -116,10 +115,9 @@ def probe_rates(
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
                 results.append(_related(search.run(training.start, wide=wide), prober))
                 lanes += prober.lanes
-                if group_prober is not None:
+                if group_prober:
                     group_prober.add(prober, results[-1], budget)
-            if group_prober is not None:
-                groups = group_prober.rates(budget)
+            groups = group_prober.rates(budget) if group_prober else None
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
     if all(probe.stopped for result in results for probe in result.probes.values()):
@@ -188,7 +186,7 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
     if section.lanes == "auto":
         if section.budget is not None or section.max_seconds is not None:
             return None
-        if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
+        if TYPICAL_COST * PASSES * seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
     mode = calibrate(problem, section, WIDE, lr / 100, seed)
     return mode if mode.name == "stacked" else None
@@ -221,21 +219,6 @@ def verify_rate(
     return verdict_on(lr, results, "train_loss"), results
 
 
-def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
-    """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
-
-    If a pass fails, probing will fail in the same way, and say why.
-    """
-    with contextlib.suppress(Exception), as_exception():
-        setup = problem.setup(seed)
-        for _ in range(2):
-            began = time.perf_counter()
-            with torch.no_grad():
-                batch_loss(setup.model, setup.loss_fn, next(setup.batches))
-        return setup.recipe.accumulate * (time.perf_counter() - began)
-    return 0.0
-
-
 def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Find a learning rate, or continue an interrupted run; probing and trainings that have ended are kept.
 
@@ -251,8 +234,7 @@ def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResul
             _probe(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            with_groups = with_multipliers(run.experiment, group_multipliers(result.summary))
-            _verify(run, result, with_groups, observer, team)
+            _verify(run, result, problem, observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -288,10 +270,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     verified = verify_steps(experiment, steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)
-    trainings, groups = verify_trainings(section) if section.verify else 0, 0
-    if section.groups:
-        count = len(rated_groups(setup).names)
-        groups = 0 if section.budget is not None else most_group_steps(count, steps, section.seeds)
+    trainings = verify_trainings(section) if section.verify else 0
+    groups = most_group_steps(setup, section, steps) if section.groups else 0
     return FindPlan(training, FindCost(most_steps(problem, section, steps), trainings, verified, groups))
 
 
@@ -319,12 +299,13 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned)
 
 
-def _verify(
-    run: Run, record: RunRecord, experiment: Experiment, observer: Observer, team: Team | None
-) -> None:
+def _verify(run: Run, record: RunResult, problem: Problem, observer: Observer, team: Team | None) -> None:
     """Train at and around the answer, each time from the same weights and on the same batches."""
-    problem, section = from_config(experiment), experiment.find
-    facts = record.facts
+    experiment, section = run.experiment, run.experiment.find
+    facts, resolved = record.facts, record.facts.resolved
+    with_groups = with_multipliers(experiment, group_multipliers(record.summary))
+    if with_groups != experiment:
+        problem, resolved = from_config(with_groups), resolved_text(with_groups)
     assert facts.planned_training is not None  # both are stored once probing has ended
     assert facts.probing is not None
     steps = verify_steps(experiment, facts.planned_training["steps"])
@@ -347,9 +328,7 @@ def _verify(
     mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:
-        sweep = Sweep(
-            resolved_text(experiment), "find", (mode,), "lrfind.experiments.find:prepare_verification"
-        )
+        sweep = Sweep(resolved, "find", (mode,), "lrfind.experiments.find:prepare_verification")
         spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]

@@ -39,20 +39,23 @@ class RatedGroups:
 
     Attributes:
         names: the name of each.
-        ratios: the lr of each, as a multiple of the common lr.
         members: the indices of each among `Setup.groups`: an optimizer that wraps another one may have a
             second group with the same parameters.
-        total: the number of all groups of the setup.
+        all_ratios: the lr of every group of the setup, as a multiple of the common lr.
     """
 
     names: Sequence[str]
-    ratios: Sequence[float]
     members: Sequence[Sequence[int]]
-    total: int
+    all_ratios: Sequence[float]
+
+    @property
+    def ratios(self) -> list[float]:
+        """The lr of each group that gets a rate of its own, as a multiple of the common lr."""
+        return [self.all_ratios[numbers[0]] for numbers in self.members]
 
     def over_all(self, multipliers: Sequence[float]) -> list[float]:
         """Return a multiplier for every group of the setup; those without a rate of their own get 1."""
-        result = [1.0] * self.total
+        result = [1.0] * len(self.all_ratios)
         for multiplier, members in zip(multipliers, self.members, strict=True):
             for number in members:
                 result[number] = multiplier
@@ -87,9 +90,8 @@ def rated_groups(setup: Setup) -> RatedGroups:
         )
     return RatedGroups(
         [names[number] for number in firsts],
-        [setup.ratios[number] for number in firsts],
         [*members.values()],
-        len(setup.groups),
+        [*setup.ratios],
     )
 
 
@@ -97,15 +99,19 @@ def _is_tensor(setup: Setup, number: int) -> bool:
     return isinstance(setup.groups[number]["lr"], Tensor)
 
 
-def most_group_steps(count: int, steps: int, seeds: int) -> int:
-    """Return the most gradient steps that the search for the rates of groups takes if there is no budget.
+def most_group_steps(setup: Setup, section: FindSection, steps: int) -> int:
+    """Return the most gradient steps of the probes of groups; 0 if a budget covers them.
 
     Args:
-        count: the number of groups.
+        setup: the parts of a lane.
+        section: the budget and the number of seeds.
         steps: the number of steps of the planned training.
-        seeds: the number of seeds.
+
+    Raises:
+        UsageError: if there are no two groups that can have rates of their own.
     """
-    return MOST_PROBES * count * _probe_steps(steps) * seeds
+    most = MOST_PROBES * len(rated_groups(setup).names) * _probe_steps(steps) * section.seeds
+    return most if section.budget is None else 0
 
 
 def _probe_steps(steps: int) -> int:
@@ -130,9 +136,9 @@ class GroupProber:
     """
 
     def __init__(self, problem: Problem, section: FindSection, seed: int, training: PlannedTraining) -> None:
-        self._groups = rated_groups(problem.setup(seed))
+        setup = problem.setup(seed)
+        self._groups, self._most = rated_groups(setup), most_group_steps(setup, section, training.steps)
         self._section, self._shortest = section, _probe_steps(training.steps)
-        self._most = most_group_steps(len(self._groups.names), training.steps, section.seeds)
         self._seeds: list[tuple[LaneProber, float, Array]] = []
         self._budget = Budget(0)
         self.probes, self.cost = 0, 0
@@ -199,6 +205,7 @@ class GroupProber:
                 "All groups keep the common rate: the probes learned too little to tell more rates apart, or"
                 " the budget left no steps for probes of single groups.",
                 groups.over_all([1.0] * len(rates)),
+                groups.all_ratios,
                 cost=self.cost,
             )
         with self._counted(common):
@@ -212,6 +219,7 @@ class GroupProber:
             rates,
             _reason(result, rates, steps),
             groups.over_all(multipliers),
+            groups.all_ratios,
             untouched=float(self.untouched.mean()),
             steps=steps,
             probes=self.probes,
@@ -241,9 +249,12 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
     )
 
 
-def with_multipliers(problem: Problem, multipliers: Sequence[float]) -> Problem:
-    """Return the problem with a factor for the lr of each param group, on top of the group's ratio."""
-    return replace(problem, setup=lambda seed: replace(problem.setup(seed), multipliers=tuple(multipliers)))
+def with_groups(problem: Problem, groups: GroupRates | None) -> Problem:
+    """Return the problem with the multipliers of its param groups, if they were looked for."""
+    if groups is None:
+        return problem
+    factors = tuple(groups.multipliers)
+    return replace(problem, setup=lambda seed: replace(problem.setup(seed), multipliers=factors))
 
 
 def _tail(losses: Array, steps: int) -> Array:

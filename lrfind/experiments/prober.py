@@ -247,11 +247,6 @@ class LaneProber:
         return other
 
     @property
-    def setup(self) -> Setup:
-        """The parts of the lanes that are probed."""
-        return self._setup
-
-    @property
     def lanes(self) -> list[LaneResult]:
         """The untouched model as a lane at lr 0, then one lane for each probe, ascending in lr.
 

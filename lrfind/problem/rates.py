@@ -196,7 +196,7 @@ def ratios_in_words(groups: Sequence[Group]) -> str | None:
 
 
 def apply_lr(
-    lr: float, optimizers: Sequence[Any], scheduler: Any = None, multipliers: Sequence[float] | None = None
+    lr: float, optimizers: Sequence[Any], scheduler: Any = None, shares: Sequence[float] | None = None
 ) -> None:
     """Give an lr to every param group, and to the scheduler, as if they had been created with it.
 
@@ -207,25 +207,30 @@ def apply_lr(
         lr: the peak lr; see `base_lr`.
         optimizers: the optimizers, changed in place.
         scheduler: the scheduler of the optimizers, or a list of several; changed in place.
-        multipliers: a further factor for each group of `groups_of`; the groups then change their ratios.
+        shares: the lr of each group of `groups_of` as a multiple of `lr`; their own ratios when omitted.
 
     Raises:
         UsageError: if the scheduler keeps its lrs in a way that is not known here, or if the optimizers have
-            another number of groups than there are multipliers.
+            another number of groups than there are shares.
     """
     groups = groups_of(optimizers)
-    if multipliers is not None and len(multipliers) != len(groups):
+    if shares is not None and len(shares) != len(groups):
         raise UsageError(
-            f"the rates are for {counted(len(multipliers), 'param group')}, but these optimizers have"
+            f"the rates are for {counted(len(shares), 'param group')}, but these optimizers have"
             f" {len(groups)}; give all optimizers that were given to `find`, in the same order."
         )
-    factors = {id(group): factor for group, factor in zip(groups, multipliers or (), strict=False)}
     schedulers = [] if scheduler is None else _single_schedulers(scheduler)
     peaks = next((single.max_lrs for single in schedulers if hasattr(single, "max_lrs")), peak_lrs(groups))
     base = _base_of(groups, peaks)
 
+    changes = {
+        id(group): share * base / peak
+        for group, share, peak in zip(groups, shares or (), peaks, strict=False)
+        if peak > 0
+    }  # how far the share of each group differs from its ratio
+
     def scaled(value: Any, group: Group | None) -> Any:
-        return lr * (float(value) / base) * factors.get(id(group), 1.0)
+        return lr * (float(value) / base) * changes.get(id(group), 1.0)
 
     filled: set[int] = set()  # one tensor may be the lr of several groups
     for group in groups:

@@ -79,6 +79,8 @@ def test_two_optimizers_get_rates_of_their_own_which_apply_sets() -> None:
     assert lrs == pytest.approx([*best.group_lrs.values()], rel=0.01)
     assert [scheduler.base_lrs[0] for scheduler in schedulers] == lrs
     assert lrs[0] / lrs[1] > 10  # not the 2 of before
+    best.apply(optimizers, schedulers)
+    assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == pytest.approx(lrs)
     with pytest.raises(UsageError, match="rates are for 2 param groups"):
         best.apply(optimizers[:1])
 
