@@ -21,6 +21,7 @@ from lrfind.config.sections import FindSection, RangeTestSection, TrainingSectio
 from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
+from lrfind.experiments.groups import with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.experiments.refine import left_budget, refine
 from lrfind.experiments.verify import verify_rate
@@ -161,6 +162,7 @@ def find(
     schedule: Any = None,
     budget: int | str | None = None,
     max_seconds: float | None = None,
+    groups: bool = False,
     seeds: int = 1,
     seed: int = 0,
     accumulate: int = 1,
@@ -201,6 +203,7 @@ def find(
             800). What is left goes to trainings with the planned schedule, compressed or whole, which refine
             the answer and are judged by their last training losses. When omitted, there are only probes.
         max_seconds: how many seconds to spend in the same way, roughly.
+        groups: whether to find one rate for each param group too; see `Recommendation.group_lrs`.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.
         seed: the first seed.
@@ -236,6 +239,7 @@ def find(
         seeds=seeds,
         budget=budget,
         max_seconds=max_seconds,
+        groups=groups,
         verify=bool(verify),
         verify_beyond=None if isinstance(verify, bool) else verify,
         verify_seeds=verify_seeds,
@@ -256,10 +260,12 @@ def find(
                 training=training,
                 results=probing.results,
                 lanes=probing.lanes,
-                notes=_notes(objects, scheduled=schedule is not None),
+                notes=_notes(objects, scheduled=schedule is not None, shared=not groups),
                 optimizer_count=len(objects.optimizers),
+                groups=probing.groups,
             )
             left = left_budget(section, length, probing.cost, probing.seconds)
+            problem = with_groups(problem, probing.groups)
             best = _refined(best, problem, left, seed, shape, watch)
             return _verified(best, problem, section, seed, shape, watch) if verify else best
 
@@ -302,15 +308,16 @@ def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
     return together(on_this_rank, undo)
 
 
-def _notes(objects: Objects, *, scheduled: bool = True) -> list[str]:
+def _notes(objects: Objects, *, scheduled: bool = True, shared: bool = True) -> list[str]:
     """Return what to know about a rate: the param group it is for, the batch that it is for, its schedule.
 
     Args:
         objects: the user's objects.
         scheduled: whether the schedule is known for which the rate is.
+        shared: whether all param groups share one rate, in the ratios that they have.
     """
     notes = []
-    ratios = ratios_in_words(groups_of(objects.optimizers))
+    ratios = ratios_in_words(groups_of(objects.optimizers)) if shared else None
     if ratios is not None:
         notes.append(f"{ratios}.")
     groups = groups_of(innermost(objects.optimizers))

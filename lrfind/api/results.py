@@ -11,12 +11,14 @@ import numpy as np
 
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
+from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probing import ProbeResult, probe_rows
 from lrfind.analysis.recommendation import Answer, Confidence, PlannedTraining, moved_lr
 from lrfind.analysis.suggestions import Suggestion, suggest_over
 from lrfind.analysis.verification import Verdict
 from lrfind.catalog import DEFAULT_METHOD
+from lrfind.errors import listed
 from lrfind.experiments.planned import planned_shape, planned_steps
 from lrfind.problem.rates import apply_lr, groups_of
 from lrfind.runs.summaries.methods import ask
@@ -122,6 +124,7 @@ class Recommendation(Answer):
         verdict: what whole trainings said of the rate of the probes; None if they were not requested.
         verification: these trainings.
         optimizer_count: the number of optimizers that share the rate.
+        groups: the multipliers of the param groups, and what was measured; None if they were not requested.
     """
 
     training: PlannedTraining
@@ -132,13 +135,23 @@ class Recommendation(Answer):
     verdict: Verdict | None = None
     verification: Sequence[LaneResult] = ()
     optimizer_count: int = 1
+    groups: GroupRates | None = None
 
     def __repr__(self) -> str:
+        of_groups = []
+        if self.groups is not None:
+            lrs = listed(f"{name} {lr:.3g}" for name, lr in self.group_lrs.items())
+            of_groups = [f"Rates of the param groups: {lrs}.", self.groups.reason]
         return (
             f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
             f" confidence={self.confidence!r}, cost={self.cost}) for {self.training.in_words}."
-            f" {' '.join([self.reason, *self.notes])} {self._way_to_apply}"
+            f" {' '.join([self.reason, *self.notes, *of_groups])} {self._way_to_apply}"
         )
+
+    @property
+    def group_lrs(self) -> dict[str, float]:
+        """The lr of each param group by its name, if `groups` were requested; otherwise empty."""
+        return {} if self.groups is None else {rate.name: rate.lr(self.lr) for rate in self.groups.rates}
 
     @property
     def _way_to_apply(self) -> str:
@@ -178,8 +191,9 @@ class Recommendation(Answer):
     def apply(self, optimizer: Any, scheduler: Any = None) -> None:
         """Give the rate to an optimizer, and to its scheduler, as if they had been created with it.
 
-        Every param group gets its share: the groups keep the ratios of their lrs. `initial_lr`, the base and
-        highest lrs of the scheduler, and the lr of the current step are scaled with it.
+        Every param group gets its share: the groups keep the ratios of their lrs, or get the rates of
+        `group_lrs` if these were requested. `initial_lr`, the base and highest lrs of the scheduler, and the
+        lr of the current step are scaled with it.
 
         Args:
             optimizer: the optimizer that was given to `find`, or one with the same param groups; several
@@ -189,7 +203,8 @@ class Recommendation(Answer):
         Raises:
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        _apply(self.lr, optimizer, scheduler)
+        shares = None if self.groups is None else self.groups.shares
+        _apply(self.lr, optimizer, scheduler, shares)
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -210,11 +225,11 @@ class Recommendation(Answer):
         return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
 
 
-def _apply(lr: float, optimizer: Any, scheduler: Any) -> None:
+def _apply(lr: float, optimizer: Any, scheduler: Any, shares: Sequence[float] | None = None) -> None:
     """Give a rate to optimizers and schedulers; warn if a scheduler is attached that was not given."""
     optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
     scheduled = any("initial_lr" in group for group in groups_of(optimizers))
-    apply_lr(lr, optimizers, scheduler)
+    apply_lr(lr, optimizers, scheduler, shares)
     if scheduled and scheduler is None:
         warnings.warn(
             "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to use"

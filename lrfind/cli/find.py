@@ -38,6 +38,7 @@ KEYS = {
             "seeds",
             "budget",
             "max_seconds",
+            "groups",
             "lanes",
             "verify",
             "verify_share",
@@ -81,6 +82,11 @@ class FindCommand(click.Command):
 )
 @click.option("--seed", metavar="N", help="The first seed.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
+@click.option(
+    "--groups",
+    is_flag=True,
+    help="Then find one rate for each param group too; needs optimizer.param_groups in the config.",
+)
 @click.option("--lanes", metavar="MODE", help="How probes are trained: auto, single or stacked.")
 @click.option(
     "--verify",

@@ -115,6 +115,7 @@ def _with_answer(
     from lrfind.config.yaml12 import dump as yaml_text
     from lrfind.runs.best import answered_experiment, lr_for_plan
     from lrfind.runs.store import Run
+    from lrfind.runs.summaries.find import group_multipliers
     from lrfind.runs.summary import read_result
 
     result = read_result(Run.open(source))
@@ -133,6 +134,11 @@ def _with_answer(
             overrides = [
                 Override.option("--from", key, yaml_text(part, flow=True)) for key, part in parts.items()
             ]
+        elif group_multipliers(result.summary):  # then the multipliers are part of it
+            groups = answered.model_dump(mode="json", exclude_none=True)["optimizer"]["param_groups"]
+            overrides.append(
+                Override.option("--from", "optimizer.param_groups", yaml_text(groups, flow=True))
+            )
         experiment, text = load(config, [*overrides, *typed], quiet)
     lr = lr_for_plan(result, experiment)
     if lr is None:

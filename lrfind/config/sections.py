@@ -528,6 +528,11 @@ class FindSection(LanesSection):
         description="How many seconds to spend, approximately, on probes and on trainings that refine their"
         " answer.",
     )
+    groups: bool = Field(
+        default=False,
+        description="Whether to find one rate for each param group too, with probes that change the lr of one"
+        " group at a time.",
+    )
     verify: bool = Field(
         default=False,
         description="Whether trainings then verify the answer. They run at a third of this lr, at this lr and"

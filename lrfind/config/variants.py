@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, load, resolve
-from lrfind.config.sections import Component, OptimizerSection, Rival
+from lrfind.config.sections import REST, Component, OptimizerSection, ParamGroup, Rival
 from lrfind.errors import UsageError
 
 OVER: dict[str, tuple[float, ...]] = {
@@ -82,6 +83,32 @@ def labels(parts: Sequence[Component]) -> list[str]:
 def with_lr(experiment: Experiment, lr: float) -> Experiment:
     """Return the experiment with this lr in its optimizer."""
     optimizer = experiment.optimizer.model_copy(update={"lr": lr})
+    return experiment.model_copy(update={"optimizer": optimizer})
+
+
+def with_multipliers(experiment: Experiment, multipliers: Mapping[str, float]) -> Experiment:
+    """Return the experiment with a further factor for the lr of each of its param groups.
+
+    If the parameters that no group matches have a factor too, they become a group.
+
+    Args:
+        experiment: the experiment.
+        multipliers: the factors by the names of the groups; a group without one keeps its lr.
+    """
+    if all(multiplier == 1 for multiplier in multipliers.values()):
+        return experiment
+    section = experiment.optimizer
+    groups = [
+        group.model_copy(
+            update={"lr_multiplier": float(f"{group.lr_multiplier * multipliers.get(group.name, 1.0):.6g}")}
+        )
+        for group in section.param_groups
+    ]
+    if multipliers.get(REST, 1.0) != 1.0:
+        names = {group.name for group in groups}
+        name = next(n for n in ("others", *(f"others {k}" for k in count(2))) if n not in names)
+        groups.append(ParamGroup(name=name, match=("*",), lr_multiplier=multipliers[REST]))
+    optimizer = section.model_copy(update={"param_groups": tuple(groups)})
     return experiment.model_copy(update={"optimizer": optimizer})
 
 

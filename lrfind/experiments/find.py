@@ -11,27 +11,30 @@ import numpy as np
 import torch
 
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
+from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, UNTOUCHED, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
+from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
-from lrfind.errors import NoGradient, NoSuggestion, as_exception
+from lrfind.config.variants import with_multipliers
+from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.experiments.groups import GroupProber, most_group_steps
 from lrfind.experiments.planned import planned_training
-from lrfind.experiments.prepare import environment, schedule_shape, training_steps
+from lrfind.experiments.prepare import environment, schedule_shape, seconds_of_a_pass, training_steps
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.experiments.refine import budget_steps, left_budget, refine_run
 from lrfind.experiments.verify import verify_run
-from lrfind.problem.batches import batch_loss
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import probing_fact, verify_steps, verify_trainings
+from lrfind.runs.summaries.find import group_multipliers, probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.explanations.values import why_not_float16
@@ -55,6 +58,7 @@ class Probing:
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
         findings: what is wrong with the gradients, in sentences; empty where the probes learned.
+        groups: one rate for each param group; None if that was not requested.
         seconds: the seconds that it took.
     """
 
@@ -62,6 +66,7 @@ class Probing:
     lanes: Sequence[LaneResult]
     cost: int
     findings: Sequence[str] = ()
+    groups: GroupRates | None = None
     seconds: float = 0.0
 
 
@@ -89,6 +94,7 @@ def probe_rates(
     most = most_steps(problem, section, training.steps)
     budget = Budget(most, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
+    group_prober = GroupProber(problem, section, seed, training) if section.groups else None
     try:
         mode = _stacked_mode(problem, section, seed, training.start)
         wide = mode is not None and most // section.seeds >= WIDE * FIRST_STEPS
@@ -101,6 +107,9 @@ def probe_rates(
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
                 results.append(_related(search.run(training.start, wide=wide), prober))
                 lanes += prober.lanes
+                if group_prober:
+                    group_prober.add(prober, results[-1], budget)
+            groups = group_prober.rates(budget) if group_prober else None
     except NoGradient as error:
         raise NoSuggestion(str(error), budget.taken) from error
     if all(probe.stopped for result in results for probe in result.probes.values()):
@@ -111,7 +120,7 @@ def probe_rates(
     finite = all(np.isfinite(result.untouched_loss).all() for result in results)
     doubtful = finite and any(result.doubtful for result in results)
     findings = gradient_findings(problem, seed) if doubtful else []
-    return Probing(results, lanes, budget.taken, findings, time.monotonic() - budget.began)
+    return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
 
 
 def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
@@ -171,25 +180,10 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
     if section.lanes == "auto":
         if section.budget is not None or section.max_seconds is not None:
             return None
-        if TYPICAL_COST * PASSES * _seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
+        if TYPICAL_COST * PASSES * seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
     mode = calibrate(problem, section, WIDE, lr / 100, seed)
     return mode if mode.name == "stacked" else None
-
-
-def _seconds_of_a_pass(problem: Problem, seed: int) -> float:
-    """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
-
-    If a pass fails, probing will fail in the same way, and say why.
-    """
-    with contextlib.suppress(Exception), as_exception():
-        setup = problem.setup(seed)
-        for _ in range(2):
-            began = time.perf_counter()
-            with torch.no_grad():
-                batch_loss(setup.model, setup.loss_fn, next(setup.batches))
-        return setup.recipe.accumulate * (time.perf_counter() - began)
-    return 0.0
 
 
 def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
@@ -207,10 +201,14 @@ def run_find(run: Run, observer: Observer, team: Team | None = None) -> RunResul
     try:
         if run.facts().probing is None:
             _probe(run, problem, observer)
+        with_groups = run.experiment
+        if run.experiment.find.groups:
+            with_groups = with_multipliers(run.experiment, group_multipliers(read_result(run).summary))
+            problem = from_config(with_groups)
         refine_run(run, problem, observer)
         result = read_result(run)
         if run.experiment.find.verify and result.answer["lr"] is not None:
-            verify_run(run, result, problem, observer, team)
+            verify_run(run, result, problem, resolved_text(with_groups), observer, team)
             result = read_result(run)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -249,8 +247,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     trainings = verify_trainings(section) if section.verify else 0
     budget = budget_steps(section, steps)
     probing = most_steps(problem, section, steps)
-    cost = FindCost(probing, trainings, verified, budget, section.max_seconds)
-    return FindPlan(training, cost)
+    groups = most_group_steps(setup, section, steps) if section.groups else 0
+    return FindPlan(training, FindCost(probing, trainings, verified, groups, budget, section.max_seconds))
 
 
 def _probe(run: Run, problem: Problem, observer: Observer) -> None:
@@ -268,9 +266,12 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
     fact = probing_fact(probing.results, plan.training, probing.cost, refusal, probing.findings)
+    if probing.groups is not None:
+        fact["groups"] = asdict(probing.groups)
     budget = left_budget(section, plan.training.steps, probing.cost, probing.seconds)
     answered = fact["answer"]["lr"] is not None
     planned = len(probing.lanes) + (plan.cost.trainings if answered else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
-    notes = [*problem.notes, *filter(None, [multipliers_in_words(groups)])]
+    ratios = None if section.groups else multipliers_in_words(groups)  # the rates of groups stand in a table
+    notes = [*problem.notes, *filter(None, [ratios])]
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned, left_budget=budget)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import time
 from collections.abc import Sequence
@@ -20,6 +21,7 @@ from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import UsageError, as_exception, counted
 from lrfind.experiments.rounds import rounds_of
+from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import calibrate
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
@@ -310,3 +312,18 @@ def environment(device: torch.device) -> dict[str, Any]:
         "device": str(device),
         "threads": torch.get_num_threads(),
     }
+
+
+def seconds_of_a_pass(problem: Problem, seed: int) -> float:
+    """Return the seconds of the second forward pass, since the first one also allocates; 0 if it fails.
+
+    If a pass fails, probing will fail in the same way, and say why.
+    """
+    with contextlib.suppress(Exception), as_exception():
+        setup = problem.setup(seed)
+        for _ in range(2):
+            began = time.perf_counter()
+            with torch.no_grad():
+                batch_loss(setup.model, setup.loss_fn, next(setup.batches))
+        return setup.recipe.accumulate * (time.perf_counter() - began)
+    return 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Sequence
@@ -227,6 +228,23 @@ class LaneProber:
         snapshot.restore()
         self._replay.at = at
         return relation_on(self._setup, self._replay)
+
+    def scaled(self, multipliers: Sequence[float], budget: Budget) -> LaneProber:
+        """Return a prober that has probed nothing yet, and whose param groups have further multipliers.
+
+        It starts from the same weights and sees the same batches. Its probes are trained one by one.
+
+        Args:
+            multipliers: a factor for the lr of each group of `Setup.groups`.
+            budget: the steps and seconds that its probes may take.
+        """
+        other = copy.copy(self)
+        other._setup = replace(self._setup, multipliers=tuple(multipliers))
+        self._start.restore()
+        assert other._setup.ratios  # they are read while the groups have the lrs that the user gave
+        other._budget, other._mode = budget, None
+        other._probes, other._stacks, other._kept, other._continued = {}, [], [], []
+        return other
 
     @property
     def lanes(self) -> list[LaneResult]:

@@ -56,8 +56,19 @@ def verify_rate(
     return verdict_on(lr, results, "train_loss"), results
 
 
-def verify_run(run: Run, result: RunResult, problem: Problem, observer: Observer, team: Team | None) -> None:
-    """Train at and around the answer of a run, each time from the same weights and on the same batches."""
+def verify_run(
+    run: Run, result: RunResult, problem: Problem, resolved: str, observer: Observer, team: Team | None
+) -> None:
+    """Train at and around the answer of a run, each time from the same weights and on the same batches.
+
+    Args:
+        run: the run.
+        result: its record and summary.
+        problem: what to train.
+        resolved: the YAML of the experiment that describes the problem, for workers.
+        observer: is called as the trainings go on.
+        team: the workers that train; None to train in this process.
+    """
     experiment, section = run.experiment, run.experiment.find
     facts = result.facts
     assert facts.planned_training is not None  # it is stored before probing
@@ -81,7 +92,7 @@ def verify_run(run: Run, result: RunResult, problem: Problem, observer: Observer
     mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:
-        sweep = Sweep(facts.resolved, "find", (mode,), "lrfind.experiments.verify:prepare_verification")
+        sweep = Sweep(resolved, "find", (mode,), "lrfind.experiments.verify:prepare_verification")
         spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]

@@ -85,6 +85,31 @@ def groups_of(optimizers: Iterable[Any]) -> list[Group]:
     return [*result.values()]
 
 
+def group_names(optimizers: Iterable[Any]) -> list[str]:
+    """Return a distinct name for each of the param groups of `groups_of`.
+
+    A group has its own name, if it has one, or its number in its optimizer. With several optimizers, the name
+    of the class comes before it, or stands alone for an optimizer with a single group.
+    """
+    owners: dict[int, tuple[Any, int]] = {}
+    for optimizer in all_optimizers(optimizers):
+        for number, group in enumerate(getattr(optimizer, "param_groups", ())):
+            owners.setdefault(id(group), (optimizer, number))
+    names = []
+    groups = groups_of(optimizers)
+    several = len({id(owners[id(group)][0]) for group in groups}) > 1
+    for group in groups:
+        optimizer, number = owners[id(group)]
+        kind, name = type(optimizer).__name__, str(group.get("name", number))
+        if several:
+            name = kind if len(optimizer.param_groups) == 1 and "name" not in group else f"{kind}.{name}"
+        names.append(name)
+    return [
+        name if names.count(name) == 1 else f"{name} ({names[:number].count(name) + 1})"
+        for number, name in enumerate(names)
+    ]
+
+
 def peak_lrs(groups: Sequence[Group]) -> list[float]:
     """Return the lr of each param group at the peak of the scheduler, if one is attached.
 
@@ -170,7 +195,9 @@ def ratios_in_words(groups: Sequence[Group]) -> str | None:
     return f"{which}; the groups keep their ratios ({'; '.join(parts)})"
 
 
-def apply_lr(lr: float, optimizers: Sequence[Any], scheduler: Any = None) -> None:
+def apply_lr(
+    lr: float, optimizers: Sequence[Any], scheduler: Any = None, shares: Sequence[float] | None = None
+) -> None:
     """Give an lr to every param group, and to the scheduler, as if they had been created with it.
 
     All lrs are multiplied by the same number, so the groups keep their ratios, and a scheduler that is
@@ -180,17 +207,30 @@ def apply_lr(lr: float, optimizers: Sequence[Any], scheduler: Any = None) -> Non
         lr: the peak lr; see `base_lr`.
         optimizers: the optimizers, changed in place.
         scheduler: the scheduler of the optimizers, or a list of several; changed in place.
+        shares: the lr of each group of `groups_of` as a multiple of `lr`; their own ratios when omitted.
 
     Raises:
-        UsageError: if the scheduler keeps its lrs in a way that is not known here.
+        UsageError: if the scheduler keeps its lrs in a way that is not known here, or if the optimizers have
+            another number of groups than there are shares.
     """
     groups = groups_of(optimizers)
+    if shares is not None and len(shares) != len(groups):
+        raise UsageError(
+            f"the rates are for {counted(len(shares), 'param group')}, but these optimizers have"
+            f" {len(groups)}; give all optimizers that were given to `find`, in the same order."
+        )
     schedulers = [] if scheduler is None else _single_schedulers(scheduler)
     peaks = next((single.max_lrs for single in schedulers if hasattr(single, "max_lrs")), peak_lrs(groups))
     base = _base_of(groups, peaks)
 
-    def scaled(value: Any) -> Any:
-        return lr * (float(value) / base)
+    changes = {
+        id(group): share * base / peak
+        for group, share, peak in zip(groups, shares or (), peaks, strict=False)
+        if peak > 0
+    }  # how far the share of each group differs from its ratio
+
+    def scaled(value: Any, group: Group | None) -> Any:
+        return lr * (float(value) / base) * changes.get(id(group), 1.0)
 
     filled: set[int] = set()  # one tensor may be the lr of several groups
     for group in groups:
@@ -198,14 +238,16 @@ def apply_lr(lr: float, optimizers: Sequence[Any], scheduler: Any = None) -> Non
             if group.get(key) is not None:
                 if isinstance(group[key], Tensor):
                     if id(group[key]) not in filled:
-                        group[key].fill_(scaled(group[key]))
+                        group[key].fill_(scaled(group[key], group))
                     filled.add(id(group[key]))
                 else:
-                    group[key] = scaled(group[key])
+                    group[key] = scaled(group[key], group)
     for single in schedulers:
+        members = dict(enumerate(getattr(getattr(single, "optimizer", None), "param_groups", ())))
         for name in SCALED_LISTS:
-            if isinstance(getattr(single, name, None), list | tuple):
-                setattr(single, name, [scaled(value) for value in getattr(single, name)])
+            values = getattr(single, name, None)
+            if isinstance(values, list | tuple):
+                setattr(single, name, [scaled(value, members.get(n)) for n, value in enumerate(values)])
 
 
 def _single_schedulers(scheduler: Any) -> list[Any]:

@@ -66,6 +66,7 @@ class Setup:
         own_step: the user's function that takes a whole step; None where lrfind takes the steps.
         optimizers: the optimizers of `own_step`.
         kept: further objects that a step changes.
+        multipliers: a factor for each group of `groups`, on top of its ratio; None for no factors.
     """
 
     model: nn.Module
@@ -78,6 +79,7 @@ class Setup:
     own_step: OwnStep | None = None
     optimizers: Sequence[Any] = ()
     kept: Sequence[Any] = ()
+    multipliers: Sequence[float] | None = None
 
     @property
     def all_optimizers(self) -> Sequence[Any]:
@@ -100,8 +102,12 @@ class Setup:
         if self.group is not None:
             return [float(number == self.group) for number in range(len(self.groups))]
         if all(MULTIPLIER in group for group in self.groups):
-            return [float(group[MULTIPLIER]) for group in self.groups]
-        return lr_ratios(self.groups)
+            ratios = [float(group[MULTIPLIER]) for group in self.groups]
+        else:
+            ratios = lr_ratios(self.groups)
+        if self.multipliers is None:
+            return ratios
+        return [ratio * factor for ratio, factor in zip(ratios, self.multipliers, strict=True)]
 
     @cached_property
     def held_lrs(self) -> list[float]:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from lrfind.analysis.recommendation import PlannedTraining, moved_lr
 from lrfind.config.experiment import Experiment, dump
 from lrfind.config.shapes import shape_of
-from lrfind.config.variants import with_lr
+from lrfind.config.variants import with_lr, with_multipliers
 from lrfind.errors import UsageError
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
+from lrfind.runs.summaries.find import group_multipliers
 from lrfind.runs.summary import read_result
 
 
@@ -113,4 +114,4 @@ def answered_experiment(result: RunResult) -> Experiment:
         raise UsageError(f"'{result.path}' has no learning rate to give: {answer['reason']}{way}")
     name = answer.get("variant") or ""
     (chosen,) = [variant.experiment for variant in result.variants if variant.name == name]
-    return with_lr(chosen, answer["lr"])
+    return with_multipliers(with_lr(chosen, answer["lr"]), group_multipliers(result.summary))

@@ -15,7 +15,8 @@ from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "refinement", "verification", "lanes",
+    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
+    "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
 NOTHING = ("--set", "loss='nothing:loss'", "--import-root", ".")

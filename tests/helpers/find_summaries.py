@@ -52,6 +52,7 @@ def summary(rows: list[dict[str, Any]] | None = None, **changed: Any) -> dict[st
         "training": {"optimizer": "adam", "steps": 3000, "momentum": 0.0, "mean_multiplier": 0.5},
         "schedule": "cosine",
         "probes": probes() if rows is None else rows,
+        "groups": None,
         "refinement": None,
         "verification": None,
         "lanes": {"planned": 6, "settled": 6, "steps": 150, "outcomes": {"finished": 6}},

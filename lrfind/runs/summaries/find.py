@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from lrfind.analysis.group_rates import GroupRate
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import PlannedTraining, recommend
@@ -86,6 +87,8 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         - `training`: the planned training.
         - `schedule`: the name of its schedule.
         - `probes`: one row for each probe.
+        - `groups`: the rates of the param groups (see `analysis.group_rates.GroupRates`), each with its `lr`;
+          None if they were not requested.
         - `refinement`: the trainings that refine the answer of the probes; None if there are none.
         - `verification`: the whole trainings and their verdict; None if they were not requested.
     """
@@ -106,6 +109,7 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         "training": facts.planned_training,
         "schedule": record.experiment.training.schedule.name,
         "probes": [*probing["probes"]],
+        "groups": _groups(probing.get("groups"), answer["lr"]),
         "refinement": _refinement(record),
         "verification": verification,
         "warnings": [],
@@ -125,6 +129,20 @@ def _refinement(record: RunRecord) -> dict[str, Any] | None:
         "ended": record.facts.refined is not None,
         "trainings": [_training_row(lane) for lane in trained],
     }
+
+
+def _groups(groups: Mapping[str, Any] | None, lr: float | None) -> dict[str, Any] | None:
+    """Return the rates of param groups for a common lr."""
+    if groups is None or lr is None:
+        return None
+    rates = [{**rate, "lr": GroupRate(**rate).lr(lr)} for rate in groups["rates"]]
+    return {**groups, "rates": rates}
+
+
+def group_multipliers(summary: Mapping[str, Any]) -> dict[str, float]:
+    """Return the multipliers of param groups by their names; empty if a run did not look for them."""
+    groups = summary.get("groups")
+    return {} if groups is None else {rate["name"]: rate["multiplier"] for rate in groups["rates"]}
 
 
 def verify_steps(experiment: Experiment, steps: int) -> int:

@@ -9,7 +9,9 @@ from lrfind.catalog import OPTIMIZERS
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path
 from lrfind.config.sections import REST, OptimizerSection, ParamGroup, TrainingSection
+from lrfind.config.variants import with_multipliers
 from lrfind.errors import counted, listed
+from lrfind.runs.summaries.find import group_multipliers
 from lrfind.views.snippets.lines import INDENT, assigned, import_lines, keywords, value
 from lrfind.views.snippets.schedulers import scheduler_of
 
@@ -34,6 +36,7 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
         return f"no snippet, because there is no learning rate: {suggestion['reason']}"
 
     # The lines that make the optimizer and the scheduler.
+    experiment = with_multipliers(experiment, group_multipliers(summary))
     steps, section, accumulate = training["steps"], experiment.optimizer, experiment.training.accumulate
     optimizer_imports, optimizer = _optimizer(section)
     scheduler = scheduler_of(experiment, steps)

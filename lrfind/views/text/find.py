@@ -30,9 +30,13 @@ def find_text(summary: dict[str, Any]) -> str:
             lines.append(
                 "  weight: how much each rate counts in the estimated best rate, the weighted mean in log lr"
             )
+    if summary["groups"] is not None:
+        lines += groups_lines(summary["groups"])
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
         cost = f"  cost: {steps} in {probes}"
+        if summary["groups"] is not None:
+            cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
         for part in filter(None, (summary["refinement"], verification)):
             if part["trainings"]:
                 trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
@@ -58,7 +62,12 @@ def find_plan_text(plan: dict[str, Any]) -> str:
 
 
 def find_cost_text(
-    probing: int, trainings: int, steps: int, budget: int | None = None, seconds: float | None = None
+    probing: int,
+    trainings: int,
+    steps: int,
+    groups: int = 0,
+    budget: int | None = None,
+    seconds: float | None = None,
 ) -> str:
     """Return the most that a `find` costs.
 
@@ -66,18 +75,25 @@ def find_cost_text(
     'plan: at most 300 gradient steps of probing (about 100 are usual)'
     >>> find_cost_text(60, 9, 60)
     'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
+    >>> find_cost_text(60, 0, 60, 288)
+    'plan: at most 60 gradient steps of probing, then at most 288 of probing param groups'
     >>> find_cost_text(400, 0, 400, budget=1600)
     'plan: at most 1,600 gradient steps: probes (about 100 are usual), then trainings that refine the rate'
     """
     usual = f" (about {round(TYPICAL_COST, -2)} are usual)" if probing > 1.5 * TYPICAL_COST else ""
     text = f"plan: at most {counted(probing, 'gradient step')} of probing{usual}"
+    if groups:
+        text += f", then at most {groups:,} of probing param groups"
     if budget is not None or seconds is not None:
         limits = [f"{counted(budget, 'gradient step')}"] if budget is not None else []
         limits += [f"about {seconds:g} s"] if seconds is not None else []
-        text = f"plan: at most {listed(limits)}: probes{usual}, then trainings that refine the rate"
+        of_groups = ", then probes of param groups" if groups else ""
+        text = (
+            f"plan: at most {listed(limits)}: probes{usual}{of_groups}, then trainings that refine the rate"
+        )
     if not trainings:
         return text
-    most = counted((budget or probing) + trainings * steps, "step")
+    most = counted((budget or probing + groups) + trainings * steps, "step")
     trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
     return f"{text}, then {trained}; at most {most} in all"
 
@@ -140,6 +156,20 @@ def _probes_table(summary: dict[str, Any]) -> str:
         rows.append([str(row["seed"]), *cells] if several else cells)
     header = ["lr", "steps", "loss", "against the untouched model", ""]
     return table_text(["seed", *header] if several else header, rows)
+
+
+def groups_lines(groups: dict[str, Any]) -> list[str]:
+    """Return a table with the rate of each param group, and the reason for these rates.
+
+    Args:
+        groups: the fields of `analysis.group_rates.GroupRates`; each of the `rates` has an `lr` too.
+    """
+    rows = []
+    for rate in groups["rates"]:
+        falls = ["-" if loss is None else _beside(loss, groups["untouched"]) for loss in rate["losses"]]
+        rows.append([rate["name"], number(rate["lr"]), f"{rate['multiplier']:.3g}x", *falls])
+    header = ["param group", "lr", "multiplier", "loss at a third", "at this lr", "at three times"]
+    return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
 
 
 def _beside(loss: float, other: float) -> str:
