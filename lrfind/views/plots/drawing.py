@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Colours of Okabe and Ito, which colour-blind people can tell apart. Line styles and markers differ too.
-BLUE, ORANGE, RED = "#0072B2", "#E69F00", "#D55E00"
+BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "0.35"
 SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 
 
@@ -38,6 +38,7 @@ def literal(text: str, most: int = LONGEST_LABEL) -> str:
 
 def finish(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes, and add grid and legend."""
+    _label_few_rates(ax)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ax.grid(True, which="major", color="0.9", linewidth=0.6)
@@ -45,6 +46,21 @@ def finish(ax: Axes, x: str, y: str) -> Axes:
     if ax.get_legend_handles_labels()[0]:
         ax.legend(frameon=False, fontsize="small", loc="best")
     return ax
+
+
+def _label_few_rates(ax: Axes) -> None:
+    """Label a logarithmic x axis of a few decades at 1, 2 and 5, or at 1 and 3, as numbers.
+
+    By default it has labels such as 2 x 10^-2, which overlap.
+    """
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    low, high = ax.get_xlim()
+    if ax.get_xscale() != "log" or low <= 0 or high / low > 1e3:
+        return
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 50 else (1, 3)))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.xaxis.set_minor_formatter(NullFormatter())
 
 
 def titled(ax: Axes, title: str) -> Axes:

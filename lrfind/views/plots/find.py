@@ -8,10 +8,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish, legend_below, titled
+from lrfind.views.plots.drawing import BLUE, GREY, RED, figure_of, finish, legend_below, titled
+from lrfind.views.plots.trainings import (
+    Trainings,
+    draw_trainings,
+    is_number,
+    refining_trainings,
+    verifying_trainings,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,7 +25,7 @@ if TYPE_CHECKING:
 
 MARKERS = "osD^vp"
 """The markers of the shorter probes, in ascending order of their steps."""
-PALE, GREY = "#56B4E9", "0.35"
+PALE = "#56B4E9"
 NEAR = 1.1  # The plot explains why the answer is not the fastest lr only where they differ by more than this.
 
 
@@ -39,23 +45,6 @@ class LongestProbes:
 
 
 @dataclass(frozen=True)
-class Verification:
-    """The whole trainings at a third of a rate, at the rate and at three times the rate.
-
-    Attributes:
-        ends: (lr, final loss) of each training that finished.
-        lost: the rates at which no training finished.
-        label: the name of the loss.
-        verdict: the verdict in words.
-    """
-
-    ends: Sequence[tuple[float, float]]
-    lost: Sequence[float]
-    label: str
-    verdict: str
-
-
-@dataclass(frozen=True)
 class FindView:
     """The values that a plot of a run of `find` shows.
 
@@ -69,8 +58,7 @@ class FindView:
         answer: the lr and the two ends of its interval; None where there is no answer.
         note: the answer as a multiple of the fastest lr, and the reason; empty if they are about the same.
         refusal: the reason why there is no answer; empty if there is an answer.
-        verification: the trainings that verify the answer; None where nobody asked for them, or where they
-            have not begun.
+        trainings: those that refine the answer, and those that verify it, as far as there are any.
         lr_ends: the two ends of the lr axis.
         score_ends: the two ends of the score axis; higher scores are cut off.
         log: whether the score axis is logarithmic.
@@ -85,7 +73,7 @@ class FindView:
     answer: tuple[float, float, float] | None
     note: str
     refusal: str
-    verification: Verification | None
+    trainings: Sequence[Trainings]
     lr_ends: tuple[float, float]
     score_ends: tuple[float, float]
     log: bool
@@ -96,6 +84,7 @@ def view_find(
     suggestion: Mapping[str, Any],
     verification: Mapping[str, Any] | None = None,
     steps: int | None = None,
+    refinement: Mapping[str, Any] | None = None,
 ) -> FindView:
     """Compute the values that `draw_find` draws.
 
@@ -104,9 +93,10 @@ def view_find(
         suggestion: lr, low, high and reason; lr is None where there is no answer.
         verification: the part of the summary with this name.
         steps: the number of steps of the training that the rate is for; if None, the note leaves it out.
+        refinement: the part of the summary with this name.
     """
-    scored = [row for row in probes if _is_number(row["score"])]
-    weighted = [row for row in scored if _is_number(row["weight"])]
+    scored = [row for row in probes if is_number(row["score"])]
+    weighted = [row for row in scored if is_number(row["weight"])]
     longest = _longest(weighted)
 
     # The untouched model is compared on the batches of the longest probes.
@@ -114,18 +104,19 @@ def view_find(
     untouched_losses = [row["untouched"] for row in weighted if row["steps"] == most_steps]
     untouched = sum(untouched_losses) / len(untouched_losses) if untouched_losses else None
 
-    # The answer, the fastest lr, and the verification.
+    # The answer, the fastest lr, and the trainings.
     answer = None
     if suggestion["lr"] is not None:
         answer = suggestion["lr"], suggestion["low"], suggestion["high"]
     fastest = _fastest(longest) if answer else None
-    verified = None if verification is None else _verification(verification)
+    trainings = [*refining_trainings(refinement), *verifying_trainings(verification)]
 
     # The axes must hold all rates, and all scores that are not far too high.
     scores = [row["score"] for row in scored]
     lowest, highest, log = _score_ends(scores, untouched)
     lrs = [row["lr"] for row in probes] + [*(answer or ())]
-    lrs += [*(lr for lr, _ in verified.ends), *verified.lost] if verified else []
+    for group in trainings:
+        lrs += [*(lr for lr, _ in group.ends), *group.lost]
     return FindView(
         longest=longest,
         steps=most_steps,
@@ -134,9 +125,9 @@ def view_find(
         untouched=untouched,
         fastest=fastest,
         answer=answer,
-        note=_note(answer[0], fastest, verification, steps) if answer and fastest else "",
+        note=_note(answer[0], fastest, verification, steps, refinement) if answer and fastest else "",
         refusal="" if answer else str(suggestion["reason"]),
-        verification=verified,
+        trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
         score_ends=(lowest, highest),
         log=log,
@@ -157,14 +148,9 @@ def _shorter(scored: Sequence[Mapping[Any, Any]]) -> dict[int, list[tuple[float,
     """Return the points of the shorter probes (those without a weight), by their number of steps."""
     shorter: dict[int, list[tuple[float, float]]] = {}
     for row in sorted(scored, key=lambda row: row["steps"]):
-        if not _is_number(row["weight"]):
+        if not is_number(row["weight"]):
             shorter.setdefault(row["steps"], []).append((row["lr"], row["score"]))
     return shorter
-
-
-def _is_number(value: float | None) -> bool:
-    """Return whether an entry of a table is a number; an entry without a number is None or NaN."""
-    return value is not None and math.isfinite(value)
 
 
 def _fastest(longest: Sequence[LongestProbes]) -> float | None:
@@ -178,33 +164,22 @@ def _fastest(longest: Sequence[LongestProbes]) -> float | None:
     return 10 ** (sum(middles) / len(middles)) if middles else None
 
 
-def _note(lr: float, fastest: float, verification: Mapping[str, Any] | None, steps: int | None) -> str:
+def _note(
+    lr: float,
+    fastest: float,
+    verification: Mapping[str, Any] | None,
+    steps: int | None,
+    refinement: Mapping[str, Any] | None,
+) -> str:
     """Return the answer as a multiple of the fastest lr, and the reason; empty if they are about the same."""
     ratio = lr / fastest
     if 1 / NEAR < ratio < NEAR:
         return ""
     if verification is not None and verification["verdict"] is not None and lr != verification["of"]:
         return f"{ratio:.2g}x, by verification"
+    if refinement is not None and refinement["ended"]:
+        return f"{ratio:.2g}x, by trainings"
     return f"{ratio:.2g}x" + ("" if steps is None else f" for {counted(steps, 'step')}")
-
-
-def _verification(verification: Mapping[str, Any]) -> Verification | None:
-    """Return the values that the plot shows of the verifying trainings; None if there is no training yet."""
-    rows = verification["trainings"]
-    if not rows:
-        return None
-    judge = verification["judge"]
-    ends = [
-        (row["lr"], row[judge]) for row in rows if row["outcome"] == "finished" and _is_number(row[judge])
-    ]
-    finished = {lr for lr, _ in ends}
-    verdict = verification["verdict"]
-    return Verification(
-        ends=ends,
-        lost=sorted({row["lr"] for row in rows} - finished),
-        label="validation loss" if judge == "val_loss" else "training loss",
-        verdict="verification has not ended" if verdict is None else f"verification: {VERDICTS[verdict]}",
-    )
 
 
 def _score_ends(scores: Sequence[float], untouched: float | None) -> tuple[float, float, bool]:
@@ -293,49 +268,25 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
     )  # fmt: skip
 
 
-def draw_verification(view: FindView, ax: Axes) -> Axes:
-    """Draw the final losses of the trainings that verify the answer."""
-    verification = view.verification
-    ax.set_xscale("log")
-    ax.set_xlim(*view.lr_ends)
-    if verification is None:
-        return finish(ax, "learning rate", "")
-    if view.answer is not None:
-        ax.axvline(view.answer[0], color=RED, linewidth=1.6, zorder=1)
-    if verification.ends:
-        ax.plot(
-            [lr for lr, _ in verification.ends], [loss for _, loss in verification.ends], "D", color=ORANGE,
-            markersize=6, markeredgecolor="white", linestyle="none", zorder=3,
-            label=f"whole trainings ({verification.verdict})",
-        )  # fmt: skip
-    else:
-        ax.set_yticks([])
-    if verification.lost:
-        ax.plot(
-            verification.lost, [0.9] * len(verification.lost), "X", color=GREY, markersize=7,
-            linestyle="none", transform=ax.get_xaxis_transform(), clip_on=False,
-            label="no training finished",
-        )  # fmt: skip
-    ax.margins(y=0.25)
-    return legend_below(finish(ax, "learning rate", f"final {verification.label}"), 0.38)
-
-
 def find_figure(view: FindView, title: str) -> Figure:
-    """Return a new figure of the probes, with the verification below them; it needs no display."""
+    """Return a new figure of the probes, with the trainings below them; it needs no display."""
     if view.refusal:
         title += "\n" + textwrap.fill(f"no answer: {view.refusal}", 74)
-    if view.verification is None:
+    if not view.trainings:
         figure = figure_of(lambda ax: draw_find(view, ax), title)
         figure.set_size_inches(6.4, 4.8)
         return figure
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 7.0), layout="constrained")
-    above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+    count = len(view.trainings)
+    figure = Figure(figsize=(6.4, 4.6 + 2.4 * count), layout="constrained")
+    above, *below = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count)
     titled(draw_find(view, above), title)
-    above.set_xlabel("")
-    legend_below(above, 0.06)
-    draw_verification(view, below)
+    for trainings, ax in zip(view.trainings, below, strict=True):
+        draw_trainings(trainings, view.answer and view.answer[0], view.lr_ends, ax)
+    for ax in (above, *below[:-1]):
+        ax.set_xlabel("")
+        legend_below(ax, 0.06 if ax is above else 0.12)
     return figure
 
 
@@ -343,5 +294,7 @@ def find_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figure of a `find`, by its file name."""
     summary = result.summary
     steps = summary["training"] and summary["training"]["steps"]
-    view = view_find(summary["probes"], summary["answer"], summary["verification"], steps)
+    view = view_find(
+        summary["probes"], summary["answer"], summary["verification"], steps, summary["refinement"]
+    )
     return {"find": find_figure(view, result.experiment.name)}
