@@ -22,7 +22,7 @@ import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
 from bootstrap import bootstrap, interval
 from regret import FAILED, WORTH, Cell, read_cells
-from tasks import LONG, SPLITS, Split, read_tasks
+from tasks import LONG, LONGEST, SPLITS, Split, read_tasks
 from truth import TRUTH
 
 from lrfind.errors import listed
@@ -173,7 +173,12 @@ def main(
     if out is not None:
         frame.to_csv(out, columns=list(Row._fields), index=False, float_format="%.6g")
     judged = with_inside(frame, cells)
-    for title, kind in (("Short trainings", judged.steps != LONG), (f"{LONG:,} steps", judged.steps == LONG)):
+    lengths = {
+        "Short trainings": judged.steps < LONG,
+        f"{LONG:,} steps": judged.steps == LONG,
+        f"{LONGEST:,} steps": judged.steps == LONGEST,
+    }
+    for title, kind in lengths.items():
         if kind.any():
             report(title, judged[kind], {task.name for task in tasks if task.plateau})
 

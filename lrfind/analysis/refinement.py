@@ -28,6 +28,7 @@ REFINE = "refine"
 
 PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next at first
 RATES = 4  # rates of the first seed; more rates of one seed only follow its noise
+FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
 PER_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
@@ -56,11 +57,6 @@ class RefinePlan:
     steps: int
     budget: int
     seed: int
-
-    @property
-    def most(self) -> int:
-        """The most trainings that the budget allows."""
-        return self.budget // self.steps
 
     def lr(self, place: Place) -> float:
         """Return the lr at a place."""
@@ -92,7 +88,7 @@ def refine_plan(
     if budget >= WHOLE_RATES * training.steps:
         steps = training.steps
     else:
-        steps = min(budget // RATES, training.steps)
+        steps = budget // RATES
         if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
             return None
     shifted = lr * 10 ** _length_shift(training, training.steps, steps)
@@ -145,14 +141,14 @@ def _tables(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> di
 
 
 def _next_place(losses: Mapping[Place, float]) -> Place | None:
-    """Return the next place of the first seed; None if all places near the best are trained."""
+    """Return the next place of the first seed; None if all places near the best are trained, or too far."""
     if not losses:
         return 0
     best = _best(losses)
-    nearby = (best - STRIDE, best + STRIDE, best - 1, best + 1)
+    nearby: tuple[Place, ...] = (best - STRIDE, best + STRIDE, best - 1, best + 1)
     if math.isinf(losses[best]):
-        return min(losses) - STRIDE
-    return next((place for place in nearby if place not in losses), None)
+        nearby = (min(losses) - STRIDE,)
+    return next((place for place in nearby if place not in losses and abs(place) <= FARTHEST), None)
 
 
 def _best(losses: Mapping[Place, float]) -> Place:
@@ -223,52 +219,62 @@ def refined_answer(
     """
     judge = judge_of(results, judge)
     tables = _tables(plan, results, judge)
-    first, losses = tables[plan.seed], _means(tables)
-    ended = {place: loss for place, loss in losses.items() if math.isfinite(loss)}
-    of_steps = f"trainings of {counted(plan.steps, 'step')}"
-    if not ended:
-        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(first))
-        reason = (
-            f"no training of {counted(plan.steps, 'step')} finished at the rates that were tried ({tried})."
-        )
+    losses = {place: loss for place, loss in _means(tables).items() if math.isfinite(loss)}
+    if not losses:
+        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(tables[plan.seed]))
+        reason = f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}."
         return {"lr": None, "low": None, "high": None, "confidence": None, "reason": reason}
-    untouched, best = _first_loss(results), _best(ended)
-    fall = untouched - ended[best]
+    untouched = _first_loss(results)
+    fall = untouched - min(losses.values())
     if not fall > LEARNED * abs(untouched):
-        reason = f"The {of_steps} hardly lowered the loss, so they do not change the rate of the probes."
+        trained = f"trainings of {counted(plan.steps, 'step')}"
+        reason = f"The {trained} hardly lowered the loss, so they do not change the rate of the probes."
         return {"confidence": "low", "reason": reason}
     # The rate for S steps, and from it the rate for T.
     whole = plan.steps == training.steps
-    middle = _middle(ended, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
+    middle = _middle(losses, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
     carried = math.log10(plan.start) + middle + _length_shift(training, plan.steps, training.steps)
     far, near = math.log10(training.steps / probe_steps), math.log10(training.steps / plan.steps)
     weight = 1.0 if whole else far**2 / (far**2 + near**2)
     answer = weight * carried + (1 - weight) * math.log10(lr)
-    # Its interval, and how far to trust it.
-    below, above = _good_range(ended, middle, fall)
-    bracketed = _bracketed(first)
-    trust: Confidence = "high" if whole or confidence == "high" else "moderate"
-    trained = f"{counted(len(results), 'training')} of {counted(plan.steps, 'step')}"
-    seeds = "" if len(tables) == 1 else f", the mean of {counted(len(tables), 'seed')}"
-    reason = (
-        f"Of {trained} with the planned schedule, lr {plan.lr(best):.3g} ended lowest ({_name(judge)}"
-        f" {ended[best]:.4g}{seeds})."
-    )
+    # Its interval, its reason, and how far to trust it.
+    below, above = _good_range(losses, middle, fall)
+    reason = _lowest_in_words(plan, losses, tables, judge)
     if not whole:
         reason += (
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
             f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
-    if not bracketed:
-        side = "lowest" if best == min(first) else "highest"
-        reason += f" This rate is the {side} that was trained; nothing is known of rates beyond it."
+    trust: Confidence = "high" if whole or confidence == "high" else "moderate"
     return {
         "lr": _rounded(10**answer),
         "low": _rounded(10 ** (answer - below)),
         "high": _rounded(10 ** (answer + above)),
-        "confidence": trust if bracketed else "low",
+        "confidence": trust if _bracketed(tables[plan.seed]) else "low",
         "reason": reason,
     }
+
+
+def _lowest_in_words(
+    plan: RefinePlan,
+    losses: Mapping[Place, float],
+    tables: Mapping[int, Mapping[Place, float]],
+    judge: Judge,
+) -> str:
+    """Say which rate ended lowest, and whether a rate on either side of it was trained."""
+    best, first = _best(losses), tables[plan.seed]
+    count = sum(map(len, tables.values()))
+    trained = f"{counted(count, 'training')} of {counted(plan.steps, 'step')}"
+    seeds = "" if len(tables) == 1 else f", the mean of {counted(len(tables), 'seed')}"
+    name = "training loss" if judge == "train_loss" else "validation loss"
+    words = (
+        f"Of {trained} with the planned schedule, lr {plan.lr(best):.3g} ended lowest ({name}"
+        f" {losses[best]:.4g}{seeds})."
+    )
+    if not _bracketed(first):
+        side = "lowest" if best == min(first) else "highest"
+        words += f" This rate is the {side} that was trained; nothing is known of rates beyond it."
+    return words
 
 
 def _good_range(losses: Mapping[Place, float], middle: float, fall: float) -> tuple[float, float]:
@@ -286,10 +292,6 @@ def _good_range(losses: Mapping[Place, float], middle: float, fall: float) -> tu
         return max(float(offsets[bad.argmax()]) if bad.any() else WIDEST, NARROWEST)
 
     return reach(-1), reach(1)
-
-
-def _name(judge: Judge) -> str:
-    return "training loss" if judge == "train_loss" else "validation loss"
 
 
 def _rounded(lr: float) -> float:

@@ -120,3 +120,8 @@ def test_the_best_rate_at_the_end_of_those_tried_is_doubted() -> None:
     _, answer = answered(0.1, 1200, lambda lr, seed: 5.0 + math.log10(lr))
     assert answer["confidence"] == "low"
     assert "nothing is known of rates beyond it" in str(answer["reason"])
+
+
+def test_rates_that_all_diverge_are_followed_down_no_further_than_four_decades() -> None:
+    results, _ = answered(0.1, 400 * 100, lambda lr, seed: math.inf)
+    assert min(result.peak for result in results) == pytest.approx(1e-5)
