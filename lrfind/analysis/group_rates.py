@@ -233,6 +233,11 @@ class GroupRates:
     cost: int = 0
 
     @property
+    def changed(self) -> list[GroupRate]:
+        """The rates of the groups that do not keep the common rate."""
+        return [rate for rate in self.rates if rate.multiplier != 1]
+
+    @property
     def shares(self) -> list[float]:
         """The lr of every param group as a multiple of the common lr."""
         return [ratio * factor for ratio, factor in zip(self.ratios, self.multipliers, strict=True)]

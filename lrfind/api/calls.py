@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
@@ -18,7 +19,7 @@ from lrfind.config.sections import FindSection, RangeTestSection, TrainingSectio
 from lrfind.errors import UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
-from lrfind.experiments.groups import with_groups
+from lrfind.experiments.groups import confirmed, with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.experiments.refine import left_budget
 from lrfind.problem.batches import LossFn
@@ -249,6 +250,11 @@ def find(
         with call_progress(progress and is_first_rank()) as watch:
             probing = probe_rates(problem, section, seed, training, watch=watch)
             answer = recommend(probing.results, training, probing.cost, probing.findings)
+            rates = probing.groups
+            if rates is not None:
+                before = rates.cost
+                rates = confirmed(problem, rates, answer.lr, shape, seed, watch=watch)
+                answer = replace(answer, cost=answer.cost + rates.cost - before)
             best = Recommendation(
                 **vars(answer),
                 training=training,
@@ -256,10 +262,10 @@ def find(
                 lanes=probing.lanes,
                 notes=_notes(objects, scheduled=schedule is not None, shared=not groups),
                 optimizer_count=len(objects.optimizers),
-                groups=probing.groups,
+                groups=rates,
             )
-            left = left_budget(section, length, probing.cost, probing.seconds)
-            problem = with_groups(problem, probing.groups)
+            left = left_budget(section, length, best.cost, probing.seconds)
+            problem = with_groups(problem, rates)
             best = refined(best, problem, left, seed, shape, watch)
             return verified(best, problem, section, seed, shape, watch) if verify else best
 

@@ -22,7 +22,7 @@ from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import with_multipliers
 from lrfind.errors import NoGradient, NoSuggestion
-from lrfind.experiments.groups import GroupProber, most_group_steps
+from lrfind.experiments.groups import GroupProber, confirmed, most_group_steps
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import environment, schedule_shape, seconds_of_a_pass, training_steps
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
@@ -260,16 +260,21 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     )
     observer.expected(plan.cost)
     refusal = None
+    watch = observer.watch(None, None)
     try:
-        watch = observer.watch(None, None)
         probing = probe_rates(problem, section, experiment.seed, plan.training, watch=watch)
     except NoSuggestion as error:
         probing, refusal = Probing((), (), error.cost), error.reason
     fact = probing_fact(probing.results, plan.training, probing.cost, refusal, probing.findings)
-    if probing.groups is not None:
-        fact["groups"] = asdict(probing.groups)
-    budget = left_budget(section, plan.training.steps, probing.cost, probing.seconds)
     answered = fact["answer"]["lr"] is not None
+    if probing.groups is not None:
+        rates = probing.groups
+        if answered:
+            shape, lr = schedule_shape(experiment, problem, plan.training.steps), fact["answer"]["lr"]
+            rates = confirmed(problem, rates, lr, shape, experiment.seed, watch=watch)
+        fact["groups"] = asdict(rates)
+        fact["cost"] += rates.cost - probing.groups.cost
+    budget = left_budget(section, plan.training.steps, fact["cost"], probing.seconds)
     planned = len(probing.lanes) + (plan.cost.trainings if answered else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
     ratios = None if section.groups else multipliers_in_words(groups)  # the rates of groups stand in a table

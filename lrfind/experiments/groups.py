@@ -20,8 +20,11 @@ from lrfind.analysis.group_rates import (
     factor,
     search,
 )
+from lrfind.analysis.lanes import Shape, planned_lanes
 from lrfind.analysis.probing import BLOWN_UP, FIRST_STEPS, SAME, TAIL, ProbeResult
 from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.sweeps import judged
+from lrfind.analysis.verification import judge_of
 from lrfind.config.sections import FindSection
 from lrfind.errors import UsageError, counted, listed
 from lrfind.experiments.prober import Budget, LaneProber
@@ -29,6 +32,9 @@ from lrfind.experiments.refine import budget_steps
 from lrfind.problem.problem import Problem
 from lrfind.problem.rates import group_names
 from lrfind.problem.setup import Setup
+from lrfind.training.executor import Conditions
+from lrfind.training.run import run_lane
+from lrfind.training.watch import Watch, unwatched
 
 LONGEST = 64  # steps of a probe
 SHARE = 8  # a probe has no more than this share of the steps of the training, but at least `FIRST_STEPS`
@@ -101,7 +107,7 @@ def _is_tensor(setup: Setup, number: int) -> bool:
 
 
 def most_group_steps(setup: Setup, section: FindSection, steps: int) -> int:
-    """Return the most gradient steps of the probes of groups; 0 if a budget covers them.
+    """Return the most gradient steps that the rates of groups take; 0 if a budget covers them.
 
     Args:
         setup: the parts of a lane.
@@ -111,7 +117,7 @@ def most_group_steps(setup: Setup, section: FindSection, steps: int) -> int:
     Raises:
         UsageError: if there are no two groups that can have rates of their own.
     """
-    most = MOST_PROBES * len(rated_groups(setup).names) * _probe_steps(steps) * section.seeds
+    most = MOST_PROBES * len(rated_groups(setup).names) * _probe_steps(steps) * section.seeds + steps
     return most if section.budget is None else 0
 
 
@@ -248,6 +254,51 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
         f"In probes of {length} the loss falls {share:.2f} times as far if groups have these multiples of the"
         f" common rate: {times}. For the others no other rate was certainly better.{ended}"
     )
+
+
+def confirmed(
+    problem: Problem, groups: GroupRates, lr: float, shape: Shape, seed: int, *, watch: Watch = unwatched
+) -> GroupRates:
+    """Return the rates of groups if trainings confirm what the probes favour, and the common rate if not.
+
+    Probes of few steps often favour rates that are worse in a training. Therefore two trainings of half the
+    planned steps, with the planned schedule, compare the two.
+
+    Args:
+        problem: what to train, at common rates.
+        groups: what the probes favour.
+        lr: the common rate that is recommended.
+        shape: the shape of the planned schedule.
+        seed: the seed of the trainings.
+        watch: called after every step.
+    """
+    if not groups.changed:
+        return groups
+    course = shape.compressed(max(len(shape.multiplier) // 2, 1))
+    (lane,) = planned_lanes({"groups": [lr]}, seed, 1)
+    conditions = Conditions(evaluated=problem.validation is not None)
+    results = [
+        run_lane(variant, lane.shaped(course), conditions, watch=watch)
+        for variant in (problem, with_groups(problem, groups))
+    ]
+    judge = judge_of(results, "val_loss")
+    common, favoured = (judged(result, judge) for result in results)
+    cost = groups.cost + sum(result.lr.size for result in results)
+    length = counted(len(course.multiplier), "step")
+    ends = f"{_loss(favoured)} instead of {_loss(common)}"
+    if favoured is not None and (common is None or favoured < common):
+        return replace(groups, cost=cost, reason=f"{groups.reason} A training of {length} ended at {ends}.")
+    times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in groups.changed)
+    reason = (
+        f"All groups keep the common rate: the probes favour other multiples of it ({times}), but with them a"
+        f" training of {length} ended at {ends}."
+    )
+    rates = [replace(rate, multiplier=1.0) for rate in groups.rates]
+    return replace(groups, rates=rates, multipliers=[1.0] * len(groups.multipliers), cost=cost, reason=reason)
+
+
+def _loss(loss: float | None) -> str:
+    return "a divergence" if loss is None else f"{loss:.4g}"
 
 
 def with_groups(problem: Problem, groups: GroupRates | None) -> Problem:
