@@ -35,7 +35,7 @@ def draw_budgets(table: pd.DataFrame, without_rate: Collection[str], path: Path)
     draw_searches(ax, table[~single])
     draw_single(side, table[single].sort_values("regret"))
     ax.set_title("Searches for a learning rate", loc="left", fontsize="medium")
-    side.set_title("One training without a learning rate", loc="left", fontsize="medium")
+    side.set_title("Without a learning rate", loc="left", fontsize="medium")
     figure.savefig(path, dpi=150)
 
 
