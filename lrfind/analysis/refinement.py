@@ -240,6 +240,7 @@ def refined_answer(
     # Its interval, its reason, and how far to trust it.
     below, above = _good_range(losses, middle, fall)
     reason = _lowest_in_words(plan, losses, tables, judge)
+    reason += f" By how low they ended, the trained rates average {plan.start * 10**middle:.3g}."
     if not whole:
         reason += (
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
