@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -21,7 +22,7 @@ from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
-from lrfind.experiments.refine import left_budget
+from lrfind.experiments.refine import budget_steps, left_budget
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
 from lrfind.problem.problem import Problem, recipe_of
@@ -253,7 +254,9 @@ def find(
             rates = probing.groups
             if rates is not None:
                 before = rates.cost
-                rates = confirmed(problem, rates, answer.lr, shape, seed, watch=watch)
+                limit = budget_steps(section, length)
+                most = math.inf if limit is None else limit - probing.cost
+                rates = confirmed(problem, rates, answer.lr, shape, seed, most=most, watch=watch)
                 answer = replace(answer, cost=answer.cost + rates.cost - before)
             best = Recommendation(
                 **vars(answer),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment
@@ -106,7 +106,7 @@ def with_multipliers(experiment: Experiment, multipliers: Mapping[str, float]) -
     ]
     if multipliers.get(REST, 1.0) != 1.0:
         names = {group.name for group in groups}
-        name = next(n for n in ("others", *(f"others {k}" for k in count(2))) if n not in names)
+        name = next(n for n in chain(("others",), (f"others {k}" for k in count(2))) if n not in names)
         groups.append(ParamGroup(name=name, match=("*",), lr_multiplier=multipliers[REST]))
     optimizer = section.model_copy(update={"param_groups": tuple(groups)})
     return experiment.model_copy(update={"optimizer": optimizer})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -271,7 +272,9 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
         rates = probing.groups
         if answered:
             shape, lr = schedule_shape(experiment, problem, plan.training.steps), fact["answer"]["lr"]
-            rates = confirmed(problem, rates, lr, shape, experiment.seed, watch=watch)
+            budget = budget_steps(section, plan.training.steps)
+            most = math.inf if budget is None else budget - probing.cost
+            rates = confirmed(problem, rates, lr, shape, experiment.seed, most=most, watch=watch)
         fact["groups"] = asdict(rates)
         fact["cost"] += rates.cost - probing.groups.cost
     budget = left_budget(section, plan.training.steps, fact["cost"], probing.seconds)

@@ -257,7 +257,14 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
 
 
 def confirmed(
-    problem: Problem, groups: GroupRates, lr: float, shape: Shape, seed: int, *, watch: Watch = unwatched
+    problem: Problem,
+    groups: GroupRates,
+    lr: float,
+    shape: Shape,
+    seed: int,
+    *,
+    most: float = math.inf,
+    watch: Watch = unwatched,
 ) -> GroupRates:
     """Return the rates of groups if trainings confirm what the probes favour, and the common rate if not.
 
@@ -270,11 +277,19 @@ def confirmed(
         lr: the common rate that is recommended.
         shape: the shape of the planned schedule.
         seed: the seed of the trainings.
+        most: the gradient steps that a budget leaves for them.
         watch: called after every step.
     """
     if not groups.changed:
         return groups
     course = shape.compressed(max(len(shape.multiplier) // 2, 1))
+    times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in groups.changed)
+    favoured_words = (
+        f"All groups keep the common rate: the probes favour other multiples of it ({times}), but"
+    )
+    if 2 * len(course.multiplier) > most:
+        reason = f"{favoured_words} the budget leaves no steps for trainings that would confirm them."
+        return _kept_common(groups, groups.cost, reason)
     (lane,) = planned_lanes({"groups": [lr]}, seed, 1)
     conditions = Conditions(evaluated=problem.validation is not None)
     results = [
@@ -288,11 +303,11 @@ def confirmed(
     ends = f"{_loss(favoured)} instead of {_loss(common)}"
     if favoured is not None and (common is None or favoured < common):
         return replace(groups, cost=cost, reason=f"{groups.reason} A training of {length} ended at {ends}.")
-    times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in groups.changed)
-    reason = (
-        f"All groups keep the common rate: the probes favour other multiples of it ({times}), but with them a"
-        f" training of {length} ended at {ends}."
-    )
+    return _kept_common(groups, cost, f"{favoured_words} with them a training of {length} ended at {ends}.")
+
+
+def _kept_common(groups: GroupRates, cost: int, reason: str) -> GroupRates:
+    """Return the groups at the common rate."""
     rates = [replace(rate, multiplier=1.0) for rate in groups.rates]
     return replace(groups, rates=rates, multipliers=[1.0] * len(groups.multipliers), cost=cost, reason=reason)
 

@@ -168,7 +168,11 @@ def test_a_multiplier_of_the_rest_becomes_a_group() -> None:
     ]
 
 
-def test_train_uses_the_rates_of_the_groups(lrfind: Command, tmp_path: Path) -> None:
+def test_train_uses_the_rates_of_the_groups(
+    lrfind: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What the probes favour is not confirmed here: on so small a problem that depends on the platform.
+    monkeypatch.setattr("lrfind.experiments.find.confirmed", lambda problem, groups, *_, **__: groups)
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
     assert lrfind("find", str(config), "--groups", "--snippet", "--out", "found", "--json") == 0, lrfind.err
