@@ -69,9 +69,8 @@ def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
 
 
 def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:
-    drawn = view(summary(verification=STANDS | {"judge": "train_loss"})).verification
-    assert drawn is not None
-    assert drawn.label == "training loss"
+    (drawn,) = view(summary(verification=STANDS | {"judge": "train_loss"})).trainings
+    assert drawn.loss == "training loss"
     assert drawn.ends[0] == (0.0041, STANDS["trainings"][0]["train_loss"])
 
 
