@@ -27,11 +27,11 @@ from answers import FIRST_SEED, read_ours, training_of
 from bootstrap import bootstrap, interval
 from budget_plot import draw_budgets
 from lr_free import LR_FREE
+from options import at_most_option, task_options, workers_option
 from regret import FAILED
 from rows import FIND, Job, Row, Run, cells_with_something_to_find, read_rows, run_jobs
 from spending import FORWARD, evaluation_cost
-from tasks import SCHEDULES, SPLITS, Split, read_tasks, schedule_of
-from truth import TRUTH
+from tasks import SCHEDULES, Split, read_tasks, schedule_of
 
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.refinement import refine_plan, refined_answer
@@ -196,16 +196,8 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
 @click.command()
 @click.argument("searches", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.argument("find", type=click.Path(dir_okay=False, path_type=Path))
-@click.option(
-    "--split",
-    "splits",
-    type=click.Choice(SPLITS),
-    multiple=True,
-    default=["judging"],
-    help="The part of the tasks; may be repeated.",
-)
-@click.option("--only", multiple=True, help="Only this task; may be repeated.")
-@click.option("--at-most", type=int, help="Only trainings of so many steps or fewer.")
+@task_options
+@at_most_option
 @click.option("--runs", default=3, help="The number of seeds of find.")
 @click.option(
     "--within",
@@ -214,7 +206,7 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
     default=BUDGETS,
     help="The budgets of find that are computed if they are missing; may be repeated.",
 )
-@click.option("--workers", default=2, help="The number of processes, each with one thread.")
+@workers_option
 @click.option(
     "--paired",
     type=click.Choice(BUDGETS),
@@ -222,7 +214,6 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
     default=["1T"],
     help="The budgets of find that are compared with each rate-free optimizer.",
 )
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw regret against cost into this file."
 )

@@ -56,11 +56,11 @@ from answers import FIRST_SEED, training_of
 from bootstrap import bootstrap
 from budgets import answer_at
 from judge_plot import draw_profiles
+from options import at_most_option, task_options, workers_option
 from regret import FAILED, Cell
 from rows import FIND, cells_with_something_to_find
-from tasks import SPLITS, Split, Task, read_tasks
+from tasks import Split, Task, read_tasks
 from torch import nn
-from truth import TRUTH
 
 from lrfind.errors import counted, text_of
 from lrfind.problem.problem import Problem, from_config
@@ -284,25 +284,16 @@ def _cells(values: Sequence[float], form: str, unit: str = "") -> str:
 
 @click.command()
 @click.option("--method", required=True, help="The function, as package.module:function.")
-@click.option(
-    "--split",
-    "splits",
-    type=click.Choice(SPLITS),
-    multiple=True,
-    default=["judging"],
-    help="The part of the tasks that is judged; may be repeated.",
-)
+@task_options
 @click.option(
     "--budget",
     type=click.IntRange(min=16),
     help="The gradient steps that the method may take; as many as the training has when omitted.",
 )
-@click.option("--only", multiple=True, help="Judge only on this task; may be repeated.")
-@click.option("--at-most", type=int, help="Only trainings of so many steps or fewer.")
+@at_most_option
 @click.option("--runs", default=1, help="The number of seeds.")
-@click.option("--workers", default=2, help="The number of processes; with 1 a debugger can be used.")
+@workers_option
 @click.option("--find/--no-find", default=True, help="Also judge lrfind find.")
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
 @click.option(
     "--out", type=click.Path(dir_okay=False, path_type=Path), help="Write each regret into this CSV."
 )

@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
 from bootstrap import bootstrap, interval
+from options import task_options, workers_option
 from regret import FAILED, WORTH, Cell, read_cells
-from tasks import LONG, LONGEST, SPLITS, Split, read_tasks
-from truth import TRUTH
+from tasks import LONG, LONGEST, Split, read_tasks
 
 from lrfind.errors import listed
 
@@ -123,19 +123,10 @@ def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
 
 
 @click.command()
-@click.option(
-    "--split",
-    "splits",
-    type=click.Choice(SPLITS),
-    multiple=True,
-    default=["judging"],
-    help="The part of the tasks that is judged; may be repeated.",
-)
+@task_options
 @click.option("--runs", default=3, help="The number of seeds of every method.")
 @click.option("--peers/--no-peers", default=True, help="Also run the peers.")
-@click.option("--only", multiple=True, help="Judge only this task; may be repeated.")
-@click.option("--workers", default=2, help="The number of processes, each with one thread.")
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
+@workers_option
 @click.option(
     "--answers",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),

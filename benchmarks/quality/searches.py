@@ -34,12 +34,12 @@ from pathlib import Path
 import click
 import pandas as pd
 from lr_free import LR_FREE, free_rows, is_judged_on
+from options import at_most_option, task_options, workers_option
 from regret import Cell
 from rows import Job, Row, Run, cells_with_something_to_find, run_jobs, tasks_per_kind
 from studies import STUDIES, study_rows
 from table_searches import TABLE_SEARCHES, table_rows, table_runs
-from tasks import SPLITS, Split, Task, read_tasks
-from truth import TRUTH
+from tasks import Split, Task, read_tasks
 
 from lrfind.errors import listed
 
@@ -104,25 +104,16 @@ def refuse_missing_packages(methods: Sequence[str]) -> None:
     multiple=True,
     help="Only this method; may be repeated.",
 )
-@click.option(
-    "--split",
-    "splits",
-    type=click.Choice(SPLITS),
-    multiple=True,
-    default=["judging"],
-    help="The part of the tasks; may be repeated.",
-)
-@click.option("--only", multiple=True, help="Only this task; may be repeated.")
+@task_options
 @click.option(
     "--tasks-per-kind",
     "most_tasks",
     type=int,
     help="So many tasks of each kind of model, the first ones; all when omitted.",
 )
-@click.option("--at-most", type=int, help="Only trainings of so many steps or fewer.")
+@at_most_option
 @click.option("--runs", default=3, help="The number of seeds of every method that trains.")
-@click.option("--workers", default=2, help="The number of processes, each with one thread.")
-@click.option("--truth", type=click.Path(path_type=Path), default=TRUTH, help="The table that truth.py made.")
+@workers_option
 def main(
     file: Path,
     kinds: Sequence[str],

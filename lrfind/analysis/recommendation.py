@@ -248,7 +248,44 @@ def confidence_in(
     Returns:
         The confidence, and the doubts about the rate, as sentences without their full stop.
     """
-    serious, slight = [], []
+    serious, slight = _doubts_about_learning(results)
+    serious += sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})
+    if any(result.cut for result in results):
+        slight.append(
+            "Probing ended early: longer probes did not fit into its budget (by default, as many steps as the"
+            " training has) or into the memory for batches; a larger budget makes the answer more certain"
+        )
+    if not all(result.bracketed for result in results):
+        sides = {"lowest" if r.best == min(r.probes) else "highest" for r in results if not r.bracketed}
+        serious.append(f"The rate with the lowest loss is the {listed(sorted(sides), 'or')} that was probed")
+    if any(result.broken for result in results):
+        serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
+    if lr >= min(result.wild for result in results):
+        serious.append("A probe at this rate or at a lower one blew up")
+    if not SHORTEST <= training.steps <= LONGEST:
+        slight.append(
+            f"The method was measured for trainings of 200 to 3,000 steps, not of {training.steps:,}"
+        )
+    elif training.steps > FAR_STEPS:
+        longest = counted(max(result.steps for result in results), "step")
+        slight.append(
+            f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell; a"
+            " budget of a whole training (1x) or more tells more"
+        )
+    if training.family is None:
+        slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")
+    if between > 1:
+        serious.append("The seeds disagree by more than a decade")
+    elif between > 1 / PER_DECADE:
+        slight.append("The seeds disagree")
+    if serious or len(slight) > 2:
+        return "low", serious + slight
+    return ("moderate" if slight else "high"), slight
+
+
+def _doubts_about_learning(results: Sequence[ProbeResult]) -> tuple[list[str], list[str]]:
+    """Return the doubts about what the probes learned: the serious ones, and the slight ones."""
+    serious, slight = list[str](), list[str]()
     longest = max(result.steps for result in results)
     plateaus = [result for result in results if result.on_a_plateau]
     if plateaus:
@@ -275,37 +312,7 @@ def confidence_in(
         slight.append(f"The probes needed {longest} steps to tell the rates apart; later steps may differ")
     elif any(result.progress <= 0 for result in results):
         slight.append("The loss was still falling faster and faster in the probes; later steps may differ")
-    serious += sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})
-    if any(result.cut for result in results):
-        slight.append(
-            "Probing ended early: longer probes did not fit into its budget (by default, as many steps as the"
-            " training has) or into the memory for batches; a larger budget makes the answer more certain"
-        )
-    if not all(result.bracketed for result in results):
-        sides = {"lowest" if r.best == min(r.probes) else "highest" for r in results if not r.bracketed}
-        serious.append(f"The rate with the lowest loss is the {listed(sorted(sides), 'or')} that was probed")
-    if any(result.broken for result in results):
-        serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
-    if lr >= min(result.wild for result in results):
-        serious.append("A probe at this rate or at a lower one blew up")
-    if not SHORTEST <= training.steps <= LONGEST:
-        slight.append(
-            f"The method was measured for trainings of 200 to 3,000 steps, not of {training.steps:,}"
-        )
-    elif training.steps > FAR_STEPS:
-        slight.append(
-            f"{training.steps:,} steps are far from probes of {longest}; a larger budget (--budget 1x) comes"
-            " nearer"
-        )
-    if training.family is None:
-        slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")
-    if between > 1:
-        serious.append("The seeds disagree by more than a decade")
-    elif between > 1 / PER_DECADE:
-        slight.append("The seeds disagree")
-    if serious or len(slight) > 2:
-        return "low", serious + slight
-    return ("moderate" if slight else "high"), slight
+    return serious, slight
 
 
 def _rounded(lr: float) -> float:

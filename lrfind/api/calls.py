@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,7 +21,7 @@ from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
-from lrfind.experiments.refine import budget_steps, left_budget
+from lrfind.experiments.refine import left_budget, left_steps
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
 from lrfind.problem.problem import Problem, recipe_of
@@ -195,9 +194,10 @@ def find(
             steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
             of torch, or a function that makes one from an optimizer.
         budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
-            first, with at most T steps for each seed (at least 16, or 24 for a step of your own, and at most
-            800). What is left goes to trainings with the planned schedule, compressed or whole, which refine
-            the answer and are judged by their last training losses. When omitted, there are only probes.
+            first, with at most 800 steps for each seed. What is left goes to trainings with the planned
+            schedule, compressed or whole, which refine the answer and are judged by their last training
+            losses. When omitted, there are only probes, with at most T steps for each seed, but at least 16
+            (24 for a step of your own).
         max_seconds: how many seconds to spend in the same way, roughly.
         groups: whether to find one rate for each param group too; see `Recommendation.group_lrs`.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
@@ -254,8 +254,7 @@ def find(
             rates = probing.groups
             if rates is not None:
                 before = rates.cost
-                limit = budget_steps(section, length)
-                most = math.inf if limit is None else limit - probing.cost
+                most = left_steps(section, length, probing.cost)
                 rates = confirmed(problem, rates, answer.lr, shape, seed, most=most, watch=watch)
                 answer = replace(answer, cost=answer.cost + rates.cost - before)
             best = Recommendation(

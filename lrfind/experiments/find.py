@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -27,7 +26,7 @@ from lrfind.experiments.groups import GroupProber, confirmed, most_group_steps
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import environment, schedule_shape, seconds_of_a_pass, training_steps
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
-from lrfind.experiments.refine import budget_steps, left_budget, refine_run
+from lrfind.experiments.refine import budget_steps, left_budget, left_steps, refine_run
 from lrfind.experiments.verify import verify_run
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
@@ -272,8 +271,7 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
         rates = probing.groups
         if answered:
             shape, lr = schedule_shape(experiment, problem, plan.training.steps), fact["answer"]["lr"]
-            budget = budget_steps(section, plan.training.steps)
-            most = math.inf if budget is None else budget - probing.cost
+            most = left_steps(section, plan.training.steps, probing.cost)
             rates = confirmed(problem, rates, lr, shape, experiment.seed, most=most, watch=watch)
         fact["groups"] = asdict(rates)
         fact["cost"] += rates.cost - probing.groups.cost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -27,6 +28,18 @@ def budget_steps(section: FindSection, steps: int) -> int | None:
     return section.budget
 
 
+def left_steps(section: FindSection, steps: int, cost: int) -> float:
+    """Return the gradient steps that a budget of steps leaves; infinite if none is given.
+
+    Args:
+        section: the budget.
+        steps: the number of steps of the planned training.
+        cost: the gradient steps that were taken.
+    """
+    budget = budget_steps(section, steps)
+    return math.inf if budget is None else budget - cost
+
+
 def left_budget(section: FindSection, steps: int, cost: int, seconds: float) -> int:
     """Return the gradient steps that are left after probing; 0 if there is no budget.
 
@@ -36,12 +49,11 @@ def left_budget(section: FindSection, steps: int, cost: int, seconds: float) -> 
         cost: the gradient steps that probing took.
         seconds: the seconds that it took, which tell the pace.
     """
-    budget = budget_steps(section, steps)
-    left = [] if budget is None else [budget - cost]
+    left = left_steps(section, steps, cost)
     if section.max_seconds is not None:
         pace = max(seconds, 1e-6) / max(cost, 1)
-        left.append(int(over_ranks((section.max_seconds - seconds) / pace)))
-    return max(min(left, default=0), 0)
+        left = min(left, over_ranks((section.max_seconds - seconds) / pace))
+    return max(int(left), 0) if math.isfinite(left) else 0
 
 
 def refine(
