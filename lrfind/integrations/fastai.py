@@ -59,11 +59,11 @@ def find(learn: Any, n_epoch: int = 1, **options: Any) -> lrfind.Recommendation:
     loader, size = learn.dls.train, _batches_per_step(learn)
     data = Grouped(loader, size)
     steps = options.get("steps", n_epoch * len(data))
-    options = {"steps": steps, "schedule": one_cycle(steps)} | options
+    read: dict[str, Any] = {"steps": steps, "schedule": one_cycle(steps)}
     with same_randomness(), _ready(learn) as optimizer:
         before = base_lr(groups_of([optimizer]))
         step = partial(_step, learn, optimizer)
-        best = lrfind.find(step=step, data=data, optimizers=[optimizer], **options)
+        best = lrfind.find(step=step, data=data, optimizers=[optimizer], **read | options)
     _set(learn, best.lr, before)
     return best
 
@@ -137,7 +137,7 @@ class Adapter(torch.optim.Optimizer):
     """
 
     def __init__(self, inner: Any) -> None:
-        groups = [
+        groups: list[dict[str, Any]] = [
             {"params": [*params], "lr": float(hyper["lr"]), "momentum": hyper.get("mom", 0.0)}
             for params, hyper in zip(inner.param_lists, inner.hypers, strict=True)
         ]

@@ -55,7 +55,7 @@ def find(
     if "steps" not in options:
         options["steps"] = max_epochs * len(grouped)
     if inner is not None:
-        options = {"schedule": inner} | options
+        options.setdefault("schedule", inner)
     step = partial(_step, trainer, loss_of)
     with same_randomness(), _silence(trainer):
         best = lrfind.find(step=step, data=grouped, optimizers=optimizers, **options)

@@ -66,7 +66,7 @@ def find(
         peak, table = _schedule(optimizer, steps, keras)
         with _settable(optimizer, keras, peak):
             loss = partial(_batch_loss, model)
-            read = {} if table is None else {"schedule": table.__getitem__}
+            read: dict[str, Any] = {} if table is None else {"schedule": table.__getitem__}
             best = lrfind.find(model, _adapter(model), data=data, loss=loss, **read | options)
         _set(optimizer, best.lr, peak, steps, keras)
     return best
@@ -134,12 +134,15 @@ class Adapter(torch.optim.Optimizer):
     def __init__(self, model: Any) -> None:
         weights, inner = model.trainable_weights, model.optimizer
         momentum = float(getattr(inner, "momentum", 0.0) or 0.0)
-        group = {"params": [weight.value for weight in weights], "lr": float(inner.learning_rate)}
+        group: dict[str, Any] = {
+            "params": [weight.value for weight in weights],
+            "lr": float(inner.learning_rate),
+        }
         super().__init__([group | {"momentum": momentum}], {})
         self.inner, self.weights = inner, [*weights]
         self.slots = [variable.value for variable in inner.variables]  # even large ones are restored
 
-    def step(self, closure: Any = None) -> None:
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Let Keras make the update."""
         with torch.no_grad():
             self.inner._learning_rate.assign(self.param_groups[0]["lr"])

@@ -72,22 +72,24 @@ def find(
 
 def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
     """Ask for the rate of a training that is about to begin."""
-    module, optimizers = trainer.lightning_module, trainer.optimizers
-    data, by_lightning = Batches(trainer), _steps_itself(trainer)
-    options = {"steps": trainer.estimated_stepping_batches, "schedule": _schedule(trainer, options)} | options
+    optimizers, batches = trainer.optimizers, Batches(trainer)
+    size, limit = trainer.accumulate_grad_batches, trainer.gradient_clip_val or None
+    read: dict[str, Any] = {
+        "steps": trainer.estimated_stepping_batches,
+        "schedule": _schedule(trainer, options),
+    }
     with _silence(trainer):
-        if by_lightning:
-            data = Grouped(data, trainer.accumulate_grad_batches)
-            step = partial(_step, trainer)
-            return lrfind.find(step=step, data=data, optimizers=optimizers, keep=[module], **options)
-        by_value = trainer.gradient_clip_algorithm == "value"
-        read = {
-            "accumulate": trainer.accumulate_grad_batches,
-            "clip_value" if by_value else "clip_norm": trainer.gradient_clip_val or None,
+        if _steps_itself(trainer):
+            data = Grouped(batches, size)
+            read |= {"step": partial(_step, trainer), "optimizers": optimizers}
+            return lrfind.find(data=data, **read | options)
+        read |= {
+            "loss": partial(_batch_loss, trainer),
+            "accumulate": size,
+            "clip_value" if trainer.gradient_clip_algorithm == "value" else "clip_norm": limit,
             "precision": "float16" if trainer.precision == "16-mixed" else "float32",  # or by training_step
         }
-        loss = partial(_batch_loss, trainer)
-        return lrfind.find(trainer.model, optimizers[0], data=data, loss=loss, **read | options)
+        return lrfind.find(trainer.model, optimizers[0], data=batches, **read | options)
 
 
 def _steps_itself(trainer: Any) -> bool:
@@ -149,7 +151,9 @@ def _step(trainer: Any, batches: list[Any]) -> Any:
         else:
             output = loop.manual_optimization.run(arguments)
         losses.append(output.get("loss"))
-    return None if None in losses else torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
+    if any(loss is None for loss in losses):
+        return None
+    return torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
 
 
 def _schedule(trainer: Any, options: dict[str, Any]) -> Any:

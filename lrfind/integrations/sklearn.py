@@ -54,7 +54,7 @@ def find(estimator: Any, x: Any, y: Any, **options: Any) -> lrfind.Recommendatio
     x, y = np.asarray(x), np.asarray(y)
     epoch = max(1, len(x) // ROWS)
     steps = options.get("steps", min(estimator.max_iter * epoch, 100_000))
-    options = {"steps": steps, "schedule": _schedule(estimator, steps)} | options
+    read: dict[str, Any] = {"steps": steps, "schedule": _schedule(estimator)}
     with same_randomness():
         copy = base.clone(estimator)
         copy.set_params(learning_rate="constant", early_stopping=False, average=False, warm_start=False)
@@ -63,12 +63,12 @@ def find(estimator: Any, x: Any, y: Any, **options: Any) -> lrfind.Recommendatio
         loader = torch.utils.data.DataLoader(rows, batch_size=min(ROWS, len(x)), shuffle=True, drop_last=True)
         optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=FIRST)
         step = partial(_step, copy, optimizer, x, y, classes)
-        best = lrfind.find(step=step, data=loader, optimizers=[optimizer], **options)
+        best = lrfind.find(step=step, data=loader, optimizers=[optimizer], **read | options)
     estimator.eta0 = best.lr
     return best
 
 
-def _schedule(estimator: Any, steps: int) -> Any:
+def _schedule(estimator: Any) -> Any:
     """Return the schedule of the rate: "adaptive" is constant until the loss stops falling."""
     if estimator.learning_rate != "invscaling":
         return "constant"

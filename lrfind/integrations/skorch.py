@@ -56,13 +56,14 @@ def _ask(net: Any, x: Any, y: Any, options: dict[str, Any]) -> lrfind.Recommenda
     train_set, _ = net.get_split_datasets(x, y)
     loader = net.get_iterator(train_set, training=True)
     steps = options.get("steps", net.max_epochs * len(loader))
-    options = {"steps": steps, "schedule": _schedule(net, steps, len(loader))} | options
+    read: dict[str, Any] = {"steps": steps, "schedule": _schedule(net, steps, len(loader))}
     if _has_steps_of_its_own(net):
-        return lrfind.find(step=partial(_step, net), data=loader, optimizers=_optimizers(net), **options)
+        read |= {"step": partial(_step, net), "optimizers": _optimizers(net)}
+        return lrfind.find(data=loader, **read | options)
     limits = [getattr(callback, "gradient_clip_value", None) for callback in _callbacks(net)]
-    read = {"clip_norm": next((limit for limit in limits if limit is not None), None)}
-    loss = partial(_batch_loss, net)
-    return lrfind.find(net.module_, net.optimizer_, data=loader, loss=loss, **read | options)
+    limit = next((limit for limit in limits if limit is not None), None)
+    read |= {"loss": partial(_batch_loss, net), "clip_norm": limit}
+    return lrfind.find(net.module_, net.optimizer_, data=loader, **read | options)
 
 
 def _callbacks(net: Any) -> list[Any]:

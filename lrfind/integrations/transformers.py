@@ -51,7 +51,7 @@ def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
         if scheduler is None:
             dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
             scheduler = trainer.create_scheduler(steps, dummy)
-    plan = {"steps": steps, "schedule": scheduler}
+    plan: dict[str, Any] = {"steps": steps, "schedule": scheduler}
     best = _found(trainer, trainer.model, optimizer, loader, plan | options)
     _set(trainer, best)
     return best
@@ -98,7 +98,7 @@ def _found(
 ) -> lrfind.Recommendation:
     """Ask `lrfind.find` for the rate of the parts of a training."""
     args = trainer.args
-    read = {
+    read: dict[str, Any] = {
         "accumulate": args.gradient_accumulation_steps,
         "clip_norm": args.max_grad_norm or None,
         "precision": "float16" if args.fp16 else "bfloat16" if args.bf16 else "float32",
