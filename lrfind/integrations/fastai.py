@@ -77,7 +77,8 @@ def one_cycle(steps: int) -> Callable[[int], float]:
 @contextmanager
 def _ready(learn: Any) -> Iterator[Any]:
     """Prepare a learner for steps as `fit` does, and yield its optimizer; afterwards it is as it was."""
-    view = SimpleNamespace(n_inp=learn.dls.n_inp, device=getattr(learn.dls, "device", None))
+    read_in_steps = [name for name in ("n_inp", "device") if hasattr(learn.dls, name)]
+    view = SimpleNamespace(**{name: getattr(learn.dls, name) for name in read_in_steps})
     taking_part = [callback for callback in learn.cbs if _takes_part(callback)]
     before = [(thing, dict(vars(thing))) for thing in (learn, *learn.cbs)]
     hypers = [] if learn.opt is None else [dict(hyper) for hyper in learn.opt.hypers]

@@ -60,7 +60,7 @@ def the_plain_answer(**options: Any) -> lrfind.Recommendation:
 
 def fit(learn: Any, *, cycle: bool = True) -> tuple[list[float], list[float], Any]:
     """The losses, the rates and the weights of an epoch."""
-    with learn.no_bar(), learn.no_logging():
+    with learn.no_logging():
         (learn.fit_one_cycle if cycle else learn.fit)(1)
     losses = [float(loss) for loss in learn.recorder.losses]
     return losses, learn.recorder.lrs, bits([*learn.model.state_dict().values()], set())
