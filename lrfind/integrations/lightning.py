@@ -51,7 +51,8 @@ def find(
         NoSuggestion: if no rate can be recommended.
         UsageError: if the trainer starts processes of its own, from which no rate could come back.
     """
-    launchers = framework("lightning.pytorch.strategies.launchers", "lightning")
+    _lightning()
+    launchers = _part_of(trainer, "strategies.launchers")
     if isinstance(trainer.strategy.launcher, launchers._MultiProcessingLauncher):
         raise UsageError(
             "the trainer starts a process for each device, from which no rate comes back. Let it ask there:"
@@ -95,7 +96,7 @@ def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
 def _steps_itself(trainer: Any) -> bool:
     """Return whether the steps must be taken by Lightning: the module or the strategy changes them."""
     module = trainer.lightning_module
-    is_overridden = framework("lightning.pytorch.utilities.model_helpers", "lightning").is_overridden
+    is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
     return (
         not module.automatic_optimization
         or trainer.strategy.handles_gradient_accumulation
@@ -184,7 +185,7 @@ def _silence(trainer: Any) -> AbstractContextManager[Any]:
 
 def _silent(trainer: Any) -> list[Any]:
     """Return loggers that log nothing, one for each of the trainer's."""
-    logger = framework("lightning.pytorch.loggers.logger", "lightning").DummyLogger
+    logger = _part_of(trainer, "loggers.logger").DummyLogger
     return [logger() for _ in trainer.loggers]
 
 
@@ -192,12 +193,27 @@ def _nothing(*args: Any, **options: Any) -> None:
     """Take the place of a method whose effect would be noticed."""
 
 
+def _lightning() -> Any:
+    """Import Lightning, under one of its two names."""
+    try:
+        return framework("lightning.pytorch", "lightning")
+    except UsageError:
+        return framework("pytorch_lightning", "lightning")
+
+
+def _part_of(trainer: Any, name: str) -> Any:
+    """Import a module of the Lightning that a trainer belongs to."""
+    homes = [
+        kind.__module__ for kind in type(trainer).__mro__ if kind.__module__.endswith(".trainer.trainer")
+    ]
+    return framework(f"{homes[0].removesuffix('.trainer.trainer')}.{name}", "lightning")
+
+
 def _callback_class() -> Any:
     """Return the class of the callback; it is made once, because its base class belongs to Lightning."""
     if "FindLR" in globals():
         return globals()["FindLR"]
-    base = framework("lightning.pytorch", "lightning").Callback
-    leave = framework("lightning.pytorch.utilities.exceptions", "lightning")._TunerExitException
+    base = _lightning().Callback
 
     class FindLR(base):  # type: ignore[misc, valid-type]
         """A callback that finds the rate when a training begins, and gives it to optimizers and schedulers.
@@ -222,7 +238,7 @@ def _callback_class() -> Any:
                 return
             self.best = self.best or _ask(trainer, self.options)
             if self.only_asks:
-                raise leave
+                raise _part_of(trainer, "utilities.exceptions")._TunerExitException
             schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
             self.best.apply(trainer.optimizers, schedulers or None)
 

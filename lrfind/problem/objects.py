@@ -42,6 +42,7 @@ from lrfind.problem.snapshot import Snapshot
 INTEGRATIONS = {
     "transformers": "transformers.find(trainer)",
     "lightning": "lightning.find(trainer, module)",
+    "pytorch_lightning": "lightning.find(trainer, module)",
     "skorch": "skorch.find(net, x, y)",
     "fastai": "fastai.find(learn, n_epoch)",
     "ignite": "ignite.find(trainer, optimizer, loader, max_epochs)",

@@ -12,6 +12,7 @@ from lrfind.errors import UsageError
 from lrfind.integrations import fastai, ignite, keras, lightning, sklearn, skorch, transformers
 
 FRAMEWORKS = ("transformers", "lightning", "skorch", "fastai", "ignite", "keras", "sklearn")
+OTHER_NAMES = ("pytorch_lightning",)
 CALLS: dict[str, tuple[str, Any]] = {
     "transformers": ("transformers", lambda: transformers.find(None)),
     "transformers, callback": ("transformers", lambda: transformers.FindLR),
@@ -32,7 +33,7 @@ def test_a_missing_package_is_named_with_the_way_to_install_it(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     to_install, call = CALLS[name]
-    for module in [m for m in sys.modules if m.split(".")[0] in FRAMEWORKS]:
+    for module in [m for m in sys.modules if m.split(".")[0] in (*FRAMEWORKS, *OTHER_NAMES)]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
     for adapter in (transformers, lightning, skorch):
@@ -46,7 +47,7 @@ class Missing:
     """A finder that says of every framework that it is not installed."""
 
     def find_spec(self, name: str, *_: Any) -> None:
-        if name.split(".")[0] in FRAMEWORKS:
+        if name.split(".")[0] in (*FRAMEWORKS, *OTHER_NAMES):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 
