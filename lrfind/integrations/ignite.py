@@ -15,6 +15,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+import torch
+
 import lrfind
 from lrfind.errors import UsageError
 from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
@@ -81,7 +83,7 @@ def _number(loss: Any) -> float:
         UsageError: if it is none.
     """
     try:
-        return float(loss)
+        return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
     except (TypeError, ValueError):
         raise UsageError(
             f"the step of the engine returns a {type(loss).__name__}, not the loss; say which part of it is"
@@ -105,7 +107,8 @@ def _warn_of_other_schedulers(trainer: Any, known: Any) -> None:
     handlers = [entry[0] for entries in trainer._event_handlers.values() for entry in entries]
     owners = [getattr(handler, "__self__", handler) for handler in handlers]
     for handler in owners:
-        if isinstance(handler, kind) and getattr(handler, "lr_scheduler", None) is not known:
+        inner = getattr(handler, "lr_scheduler", None)
+        if isinstance(handler, kind) and (inner is None or inner is not known):
             warnings.warn(
                 f"the engine has a {type(handler).__name__}, which overwrites the rate; give it as scheduler="
                 " if it is an LRScheduler, or else attach it after the answer, with best.lr as its peak.",

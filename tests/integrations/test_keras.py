@@ -38,7 +38,7 @@ def find(of: Any, **options: Any) -> lrfind.Recommendation:
 
 
 def weights(of: Any) -> Any:
-    return bits([variable.numpy() for variable in (*of.variables, *of.optimizer.variables)], set())
+    return bits([variable.value.detach() for variable in (*of.variables, *of.optimizer.variables)], set())
 
 
 @pytest.mark.parametrize("name", ["sgd", "adam"])
@@ -46,11 +46,9 @@ def test_the_answer_is_that_of_torch_on_the_same_weights(name: str) -> None:
     of = model(name)
     plain = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
     with torch.no_grad():
-        for layer, (kernel, bias) in zip(
-            (plain[0], plain[2]), (d.get_weights() for d in of.layers), strict=True
-        ):
-            layer.weight.copy_(torch.tensor(kernel.T))
-            layer.bias.copy_(torch.tensor(bias))
+        for layer, dense in zip((plain[0], plain[2]), of.layers, strict=True):
+            layer.weight.copy_(dense.kernel.value.T)
+            layer.bias.copy_(dense.bias.value)
     kinds = {"sgd": torch.optim.SGD, "adam": lambda p, lr: torch.optim.Adam(p, lr=lr, eps=1e-7)}
     loss_fn = nn.CrossEntropyLoss()
     data = torch.utils.data.TensorDataset(*map(torch.tensor, rows()))

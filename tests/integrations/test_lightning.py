@@ -229,7 +229,7 @@ def test_a_hook_of_the_modules_own_makes_lightning_take_the_steps() -> None:
     class Clipped(classifier()):  # type: ignore[misc]
         clipped = 0
 
-        def configure_gradient_clipping(self, optimizer: Any, *limits: Any) -> None:
+        def configure_gradient_clipping(self, optimizer: Any, **limits: Any) -> None:
             self.clipped += 1
             self.clip_gradients(optimizer, gradient_clip_val=0.5, gradient_clip_algorithm="norm")
 
