@@ -56,6 +56,7 @@ def find(learn: Any, n_epoch: int = 1, **options: Any) -> lrfind.Recommendation:
         NoSuggestion: if no rate can be recommended.
         UsageError: if fastai is not installed.
     """
+    framework("fastai", "fastai")
     loader, size = learn.dls.train, _batches_per_step(learn)
     data = Grouped(loader, size)
     steps = options.get("steps", n_epoch * len(data))
