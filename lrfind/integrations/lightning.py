@@ -230,7 +230,8 @@ def _callback_class() -> Any:
         """
 
         def __init__(self, **options: Any) -> None:
-            self.options, self.best, self.only_asks = options, None, False
+            self.options, self.only_asks = options, False
+            self.best: lrfind.Recommendation | None = None
 
         def on_train_start(self, trainer: Any, pl_module: Any) -> None:
             """Find the rate, and set it."""

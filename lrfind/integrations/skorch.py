@@ -140,7 +140,7 @@ def __getattr__(name: str) -> Any:
 
         def initialize(self) -> Any:
             """Forget the answer of a former training."""
-            self.best_ = None
+            self.best_: lrfind.Recommendation | None = None
             return self
 
         def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **others: Any) -> None:  # noqa: N803
@@ -148,9 +148,10 @@ def __getattr__(name: str) -> Any:
             if net.history:
                 return
             with same_randomness():
-                self.best_ = _ask(net, X, y, self.options or {})
+                best = _ask(net, X, y, self.options or {})
             schedulers = [getattr(callback, "lr_scheduler_", None) for callback in _callbacks(net)]
-            self.best_.apply(_optimizers(net), [one for one in schedulers if one is not None] or None)
+            best.apply(_optimizers(net), [one for one in schedulers if one is not None] or None)
+            self.best_ = best
 
     FindLR.__qualname__ = "FindLR"
     globals()["FindLR"] = FindLR

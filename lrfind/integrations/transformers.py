@@ -90,7 +90,8 @@ def _planned_steps(args: Any, loader: Any) -> int:
         steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
     except TypeError:
         raise UsageError("steps: the data has no length; set args.max_steps.") from None
-    return math.ceil(args.num_train_epochs * steps_per_epoch)
+    steps: int = math.ceil(args.num_train_epochs * steps_per_epoch)
+    return steps
 
 
 def _found(
@@ -157,7 +158,8 @@ def __getattr__(name: str) -> Any:
         """
 
         def __init__(self, trainer: Any, **options: Any) -> None:
-            self.trainer, self.options, self.best = trainer, options, None
+            self.trainer, self.options = trainer, options
+            self.best: lrfind.Recommendation | None = None
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
             """Find the rate, unless the training goes on from a checkpoint."""
@@ -166,9 +168,10 @@ def __getattr__(name: str) -> Any:
             trainer, loader = self.trainer, parts["train_dataloader"]
             optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
             options = {"steps": state.max_steps, "schedule": scheduler} | self.options
-            self.best = _found(trainer, trainer.model_wrapped, optimizer, loader, options)
-            self.best.apply(optimizer, scheduler)
-            args.learning_rate = self.best.lr
+            best = _found(trainer, trainer.model_wrapped, optimizer, loader, options)
+            best.apply(optimizer, scheduler)
+            args.learning_rate = best.lr
+            self.best = best
 
     FindLR.__qualname__ = "FindLR"
     globals()["FindLR"] = FindLR
