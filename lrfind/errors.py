@@ -134,8 +134,19 @@ def in_one_line(error: BaseException, most: int = 1000) -> str:
     """
     if isinstance(error, UsersExit) and error.__cause__ is not None:
         error = error.__cause__
-    text = text_of(error)[: 10 * most]
+    text = text_of(error)[: 10 * most] or _raising_line(error)
     return f"{type(error).__name__}: {printable(' '.join(text.split()))[:most]}"
+
+
+def _raising_line(error: BaseException) -> str:
+    """Return the line that raised an exception which says nothing itself, such as a bare `assert`."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].line:
+        return ""
+    last = frames[-1]
+    return f"raised by `{last.line}` in {last.filename}, line {last.lineno}"
 
 
 _NEVER_PRINTED = re.compile(

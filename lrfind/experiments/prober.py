@@ -178,7 +178,24 @@ class LaneProber:
                 batch_loss(setup.model, setup.loss_fn, next(self._replay)).detach()
                 for _ in range(setup.recipe.accumulate)
             ]
-        return over_ranks(float(torch.stack(losses).mean()))
+        return self._checked(over_ranks(float(torch.stack(losses).mean())))
+
+    def _checked(self, loss: float) -> float:
+        """Return a loss.
+
+        Raises:
+            UsageError: if it shows that the model does not return what the loss function needs.
+        """
+        loss_fn = self._setup.loss_fn
+        by_log = isinstance(loss_fn, torch.nn.NLLLoss) or loss_fn is torch.nn.functional.nll_loss
+        if by_log and loss < 0:
+            raise UsageError(
+                f"the loss is {loss:.3g}, and below 0 only if the output holds no log-probabilities, which"
+                " NLLLoss needs: then it falls at any lr. Use CrossEntropyLoss for scores, or return"
+                " log_softmax(scores, dim=1) from forward. skorch takes the logarithm itself: use"
+                " lrfind.integrations.skorch.find(net, x, y)."
+            )
+        return loss
 
     @deferred()
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
@@ -310,6 +327,7 @@ class LaneProber:
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
+        self._checked(loss)
         probe.stopped = not (math.isfinite(loss) and loss <= ceiling[len(probe.losses)])
         probe.losses.append(loss)
         self._budget.taken += 1
