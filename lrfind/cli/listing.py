@@ -11,6 +11,7 @@ SECTIONS = {
     "losses": "loss",
     "optimizers": "optimizer",
     "schedules": "schedule",
+    "samplers": "sampler",
 }
 LISTS = (*SECTIONS, "methods", "templates")
 

@@ -114,9 +114,9 @@ def grid(lrs: str | None, **options: Any) -> int:
 @click.command()
 @lane_options
 @range_options
-@click.option("--sampler", metavar="NAME", help="The sampler: random, sobol, tpe or gp.")
+@click.option("--sampler", metavar="NAME", help="The sampler: random, sobol, tpe, gp or pkg.module:attr.")
 @click.option("--trials", metavar="N", help="The number of lrs to try.")
-@click.option("--batch", metavar="N", help="The number of lrs that tpe and gp propose at a time.")
+@click.option("--batch", metavar="N", help="The number of lrs that a sampler proposes at a time.")
 @click.option(
     "--from",
     "start_run",

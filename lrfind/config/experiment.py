@@ -205,7 +205,7 @@ def own_names(experiment: Experiment) -> list[str]:
     parts = [experiment.model, experiment.data, experiment.optimizer, *experiment.compare.optimizers]
     schedules = (experiment.training.schedule, *experiment.compare.schedules)
     names = [part.name for part in (*parts, *(part for schedule in schedules for part in named_in(schedule)))]
-    names.append("" if experiment.loss is None else experiment.loss.path)
+    names += ["" if experiment.loss is None else experiment.loss.path, experiment.search.sampler]
     return [name for name in dict.fromkeys(names) if ":" in name]
 
 
