@@ -257,6 +257,28 @@ SAMPLERS = {
     "gp": Sampler("lrfind.experiments.samplers:gp", learns=True),
 }
 
+
+@dataclass(frozen=True)
+class SinkRow:
+    """One sink, a tracker of experiments to which a run is written too; see `lrfind.views.sinks.protocol`.
+
+    Attributes:
+        path: the import path of its class.
+        packages: the packages that it needs.
+        place: the argument that is given after a colon, as in `--to mlflow:URI`.
+    """
+
+    path: str
+    packages: tuple[str, ...]
+    place: str
+
+
+SINKS = {
+    "tensorboard": SinkRow("lrfind.views.sinks.tensorboard:TensorBoard", ("tensorboard",), "folder"),
+    "mlflow": SinkRow("lrfind.views.sinks.mlflow:MLflow", ("mlflow", "sqlalchemy", "alembic"), "uri"),
+    "wandb": SinkRow("lrfind.views.sinks.wandb:WandB", ("wandb",), "folder"),
+}
+
 TRANSFORMERS_SCHEDULES = {
     "constant_with_warmup": "linear_warmup",
     "cosine_with_restarts": "cosine_restarts",
@@ -275,6 +297,7 @@ CATALOGS: Mapping[str, Mapping[str, str]] = {
     "optimizer": {name: row.path for name, row in OPTIMIZERS.items()},
     "schedule": {name: row.path for name, row in SCHEDULES.items()},
     "sampler": {name: row.path for name, row in SAMPLERS.items()},
+    "sink": {name: row.path for name, row in SINKS.items()},
 }
 """For each key of the config that takes built-in names: the names and their import paths."""
 

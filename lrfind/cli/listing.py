@@ -12,6 +12,7 @@ SECTIONS = {
     "optimizers": "optimizer",
     "schedules": "schedule",
     "samplers": "sampler",
+    "sinks": "sink",
 }
 LISTS = (*SECTIONS, "methods", "templates")
 

@@ -20,6 +20,7 @@ from lrfind.cli.options import (
     quiet_option,
     requested_team,
     team_options,
+    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -33,6 +34,7 @@ SWEEP = ("low", "high", "prune")
 KEYS = {
     "seed": "seed",
     "device": "device",
+    "to": "sinks",
     "steps": "training.steps",
     "epochs": "training.epochs",
     "eval_every": "training.eval_every",
@@ -88,6 +90,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--compile", is_flag=True, help="Compile stacked lanes; this saves time in long sweeps."
             ),
             team_options,
+            to_option,
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
             json_option,
             quiet_option,

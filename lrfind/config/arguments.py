@@ -85,6 +85,9 @@ def _named_parts(config: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, Any]
     for kind in ("model", "data", "loss", "optimizer"):
         yield kind, (kind,), config.get(kind)
     training, comparison, search = (config.get(key) for key in ("training", "compare", "search"))
+    sinks = config.get("sinks")
+    for i, value in enumerate(sinks if isinstance(sinks, list) else ()):
+        yield "sink", ("sinks", i), value
     if isinstance(search, dict) and isinstance(search.get("sampler"), str):
         yield "sampler", ("search", "sampler"), search["sampler"]
     if isinstance(training, dict):

@@ -38,6 +38,7 @@ def import_names(experiment: Experiment) -> None:
         ("optimizer", experiment.optimizer),
         *(("schedule", part) for schedule in schedules for part in named_in(schedule)),
         *(("optimizer", optimizer) for optimizer in comparison.optimizers),
+        *(("sink", sink) for sink in experiment.sinks),
         *([("sampler", sampler)] if ":" in sampler.name else []),
     ):
         _check_call(section, part.name, part, import_part(section, part.name))
