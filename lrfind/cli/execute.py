@@ -54,7 +54,7 @@ def complete(
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    result, warnings = (read_result(run), []) if run.concluded else _conclude(run, quiet, team)
+    result, warnings = (read_result(run), list[str]()) if run.concluded else _conclude(run, quiet, team)
     with content_of(run):
         lines = snippet_of(result.experiment, result.summary) if snippet else None
         if as_json:
@@ -89,7 +89,7 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
     from lrfind.views.plots.runs import plot_run
     from lrfind.views.sinks.delivery import delivered
 
-    warnings = []
+    warnings: list[str] = []
     try:
         with (
             run.held(),

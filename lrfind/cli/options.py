@@ -42,7 +42,7 @@ out_option = click.option(
 
 def _as_sinks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
     """Return sinks as a config has them, in YAML; None if none was typed."""
-    sinks = []
+    sinks: list[dict[str, Any]] = []
     for text in values:
         name, _, place = text.partition(":")
         built_in = bool(place) and name in SINKS

@@ -78,8 +78,8 @@ class Experiment(Section):
         default=(),
         strict=False,
         max_length=10,
-        description="The trackers to which a run is written too: names that `lrfind ls sinks` lists, or {name,"
-        " args}.",
+        description="The trackers to which a run is written too: names that `lrfind ls sinks` lists, or"
+        " {name, args}.",
     )
     find: FindSection = FindSection()
     range_test: RangeTestSection = RangeTestSection()

@@ -594,7 +594,10 @@ class SearchSection(SweepSection):
     )
     trials: int = Field(default=16, ge=1, le=10_000, description="The number of lrs to try.")
     batch: int = Field(
-        default=4, ge=1, le=10_000, description="The number of lrs that a sampler which learns proposes at a time."
+        default=4,
+        ge=1,
+        le=10_000,
+        description="The number of lrs that a sampler proposes at a time, if it learns from earlier ones.",
     )
     start: Lr | None = Field(default=None, description="The lr to try first.")
 

@@ -50,7 +50,7 @@ def lrs_of(run: Run) -> list[float]:
 
 
 def test_the_page_shows_the_examples_as_they_are() -> None:
-    assert RECIPES == [(ROOT / f"examples/samplers/{name}.py").read_text() for name in FILES]
+    assert [(ROOT / f"examples/samplers/{name}.py").read_text() for name in FILES] == RECIPES
     assert {path.stem for path in (ROOT / "examples/samplers").glob("*.py")} == set(FILES)
 
 
@@ -112,7 +112,7 @@ def test_a_sampler_that_fails_is_refused_and_the_lanes_are_kept(
     write(module, f"if history: {body}\n    {GOOD}")
     line = ["search", config, "--sampler", "mine:propose", "-q", *(w for o in SEARCH for w in ("--set", o))]
     assert lrfind(*line, "--out", "run", "--import-root", ".") == 2
-    assert f"the sampler 'mine:propose' {'' if message.startswith(('proposed', 'was', 'failed')) else 'failed'}" in lrfind.err
+    assert "the sampler 'mine:propose' " in lrfind.err
     assert message in lrfind.err
     assert "The lanes so far are kept; after a change, run `lrfind resume run --import-root" in lrfind.err
     run = Run.open(Path("run"))
@@ -131,7 +131,7 @@ def test_a_sampler_that_fails_at_once_leaves_no_run(lrfind: Command, config: Pat
     assert lrfind(*line) == 2
     assert "A sampler is a function of (low, high, history, count, seed)" in lrfind.err
     assert not Path("run").exists()
-    with pytest.raises(UsageError, match="sampler: mine:propose is called with low, high, history, count and"):
+    with pytest.raises(UsageError, match="mine:propose is called with low, high, history, count and seed"):
         import_names(check(LINEAR, ["search.sampler='mine:propose'"]))
 
 

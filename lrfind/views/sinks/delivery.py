@@ -46,8 +46,8 @@ def refuse_missing(sinks: Sequence[Component]) -> None:
             if row is not None:
                 raise not_installed(package, f"the sink {part.name}", "sinks")
             raise UsageError(
-                f"the sink '{part.name}': there is no module '{package}' on the import path. If it is your own"
-                " file, give its folder with --import-root DIR."
+                f"the sink '{part.name}': there is no module '{package}' on the import path. If it is your"
+                " own file, give its folder with --import-root DIR."
             )
 
 

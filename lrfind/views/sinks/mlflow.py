@@ -50,9 +50,7 @@ class MLflow:
         for cut_off in self._runs_with({"lrfind.run": self._run.id, **tags}):
             self._client.delete_run(cut_off)
         words = {name: value for name, value in lane.results.items() if isinstance(value, str)}
-        run = self._begin(
-            lane.name, {**tags, "mlflow.parentRunId": self._answer}, {**lane.settings, **words}
-        )
+        run = self._begin(lane.name, {**tags, "mlflow.parentRunId": self._answer}, {**lane.settings, **words})
         points = [(name, step, value) for name, curve in lane.curves.items() for step, value in curve]
         last = max((step for _, step, _ in points), default=0)
         points += [

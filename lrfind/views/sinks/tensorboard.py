@@ -1,4 +1,4 @@
-"""TensorBoard: event files, which `tensorboard --logdir runs` shows. Nothing of torch or TensorFlow is needed."""
+"""TensorBoard: event files, which `tensorboard --logdir runs` shows. They are written without torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ class TensorBoard:
     """Event files for TensorBoard: a folder for each lane, and config, answer and plots beside them.
 
     Args:
-        folder: the folder in which the run gets one of its own; `tensorboard` in the run directory if omitted.
+        folder: the folder in which the run gets one of its own. If omitted, it is `tensorboard` in the run
+            directory.
     """
 
     def __init__(self, folder: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """The process of one sink: it reads the lanes of a run as they are stored, and hands them to the sink.
 
 The driver starts it as `python -m lrfind.views.sinks.writer RUN SINK ROOT`, where SINK is the JSON of the
-sink's name and args, and ROOT the folder of the user's own modules or "". On stdin come the signs `STORED` and
-`FINISH`. At the end of stdin the process ends. A ledger in the run directory says what the sink has got already.
+sink's name and args, and ROOT the folder of the user's own modules or "". The signs `STORED` and `FINISH`
+come on stdin. At the end of stdin the process ends. A ledger in the run directory says what the sink has got.
 """
 
 from __future__ import annotations
