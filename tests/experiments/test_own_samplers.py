@@ -83,13 +83,12 @@ def test_a_resumed_search_asks_for_the_same_lrs(
     assert not {*lrs_of(other)} & {*lrs_of(calm)}
 
 
-@pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("centre", [-3.8, -1.2])
-def test_a_recipe_goes_where_the_loss_is_low(file: str, centre: float) -> None:
-    propose = runpy.run_path(str(ROOT / f"examples/samplers/{file}.py"))["propose"]
+def test_hyperopt_goes_where_the_loss_is_low(centre: float) -> None:
+    propose = runpy.run_path(str(ROOT / "examples/samplers/hyperopt_tpe.py"))["propose"]
     history = [Trial(lr, (math.log10(lr) - centre) ** 2) for lr in grid(1e-5, 1, 30)]
     away = np.abs(np.log10(propose(1e-5, 1.0, history, 8, 0)) - centre)
-    assert np.median(away) < 1  # about 1.5 if uniform
+    assert np.median(away) < 0.5  # about 1.5 if uniform
 
 
 BAD = {
@@ -99,7 +98,7 @@ BAD = {
     "too few": ("return []", "was asked for 2 lrs and returned 0."),
     "nothing": ("return None", "TypeError: 'NoneType' object is not iterable"),
     "no numbers": ("return ['low'] * count", "ValueError: could not convert string to float: 'low'"),
-    "an error": ("raise KeyError('lr')", "mine.py:2, in propose: raise KeyError('lr')"),
+    "an error": ("raise KeyError('lr')", "mine.py:2, in propose: if history: raise KeyError('lr')"),
     "an exit": ("raise SystemExit(0)", "failed when it was asked for 2 lrs: SystemExit: 0"),
 }  # fmt: skip
 GOOD = "return [low * (high / low) ** ((len(history) + i + 1) / 9) for i in range(count)]"
