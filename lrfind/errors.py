@@ -201,6 +201,14 @@ def import_optional(package: str, purpose: str, extra: str = "search") -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[{extra}]'."
-        ) from error
+        raise not_installed(package, purpose, extra) from error
+
+
+def not_installed(package: str, purpose: str, extra: str) -> UsageError:
+    """Return the error for a package of an extra that is missing.
+
+    >>> print(not_installed("mlflow", "the sink mlflow", "sinks"))
+    the sink mlflow needs mlflow, which is not installed: pip install 'lrfind[sinks]'.
+    """
+    name = package.split(".")[0]
+    return UsageError(f"{purpose} needs {name}, which is not installed: pip install 'lrfind[{extra}]'.")

@@ -29,6 +29,7 @@ from lrfind.config.files import read_bounded
 from lrfind.config.mistakes import merge_unions, message_of, mistake_at
 from lrfind.config.sections import (
     CompareSection,
+    Component,
     DataSection,
     FindSection,
     GridSection,
@@ -72,6 +73,13 @@ class Experiment(Section):
         le=1000,
         description="The number of looks (measurements of every layer's gradient) in a lane, at most one in"
         " 40 steps. 0 means none.",
+    )
+    sinks: tuple[Annotated[Component, BeforeValidator(name_only)], ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10,
+        description="The trackers to which a run is written too: names that `lrfind ls sinks` lists, or"
+        " {name, args}.",
     )
     find: FindSection = FindSection()
     range_test: RangeTestSection = RangeTestSection()
@@ -202,10 +210,11 @@ def own_names(experiment: Experiment) -> list[str]:
     """Return the names in an experiment that are import paths of code which is not lrfind's."""
     from lrfind.config.shapes import named_in  # it imports numpy, which takes its time
 
-    parts = [experiment.model, experiment.data, experiment.optimizer, *experiment.compare.optimizers]
+    parts: list[Component] = [experiment.model, experiment.data, experiment.optimizer, *experiment.sinks]
+    parts += experiment.compare.optimizers
     schedules = (experiment.training.schedule, *experiment.compare.schedules)
     names = [part.name for part in (*parts, *(part for schedule in schedules for part in named_in(schedule)))]
-    names.append("" if experiment.loss is None else experiment.loss.path)
+    names += ["" if experiment.loss is None else experiment.loss.path, experiment.search.sampler]
     return [name for name in dict.fromkeys(names) if ":" in name]
 
 

@@ -36,7 +36,6 @@ from lrfind.catalog import (
     LaneMode,
     Over,
     Precision,
-    Sampler,
     Spacing,
 )
 from lrfind.errors import counted, unknown
@@ -628,10 +627,17 @@ class GridSection(SweepSection):
 class SearchSection(SweepSection):
     """A search: a sampler proposes lrs batch by batch, and learns from the earlier ones."""
 
-    sampler: Sampler = Field(default="tpe", description="The sampler that proposes the lrs.")
+    sampler: str = Field(
+        default="tpe",
+        description="The sampler that proposes the lrs: random, sobol, tpe, gp, or pkg.module:attr for your"
+        " own function of (low, high, history, count, seed).",
+    )
     trials: int = Field(default=16, ge=1, le=10_000, description="The number of lrs to try.")
     batch: int = Field(
-        default=4, ge=1, le=10_000, description="The number of lrs that tpe and gp propose at a time."
+        default=4,
+        ge=1,
+        le=10_000,
+        description="The number of lrs that a sampler proposes at a time, if it learns from earlier ones.",
     )
     start: Lr | None = Field(default=None, description="The lr to try first.")
 
