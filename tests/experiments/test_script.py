@@ -301,7 +301,7 @@ class Scripted:
 
 def prober(run: Callable[..., Start], kept: list[LaneResult] | None = None, **settings: Any) -> ScriptProber:
     keep = (lambda lane: None) if kept is None else kept.append
-    limits = settings.pop("limits", Limits(800))
+    limits = settings.pop("limits", Limits(10**6))
     return ScriptProber(
         run, 0, limits, longest=settings.pop("longest", 128), watch=unwatched, keep=keep, **settings
     )
@@ -338,8 +338,8 @@ def test_a_resumed_search_starts_nothing_twice() -> None:
     result = ProbeSearch(first).run(0.01)
     lanes = {lane.lane: lane for lane in kept}  # the last one of each, as a run keeps them
     run = Scripted(noisy)
-    again = prober(run, known=[*lanes.values()], spent=first.spent)
-    assert again.begin() is None
+    again = prober(run, known=[*lanes.values()], about=first.about, spent=first.spent)
+    again.begin()
     assert ProbeSearch(again).run(0.01).scores == pytest.approx(result.scores)
     assert run.starts == []
     assert [lane.outcome for lane in again.lanes([])] == ["finished"] * len(lanes)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # every optimizer imports it, and so would each fork
 
 from lrfind.config.sections import ScriptSection
 from lrfind.experiments.script import child
@@ -36,7 +37,7 @@ class Forked:
             os.chdir(cwd)
             for number in (1, 2):
                 os.dup2(stdout.fileno(), number)
-            sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: PTH123, SIM115
+            sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             warnings.simplefilter("default")
             torch.set_num_threads(1)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.lanes import Lane, LaneResult
+from lrfind.analysis.lanes import Lane, LaneResult, Outcome
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, UNTOUCHED, Probe
 from lrfind.errors import LrfindError, NoSuggestion, UsageError, counted
 from lrfind.experiments.script.starts import Start, above
@@ -55,7 +56,7 @@ class Limits:
 
     Attributes:
         steps: the most gradient steps, as the search counts them: each probe once, however often it started.
-        seconds: the most seconds of wall clock, all starts together; None for no limit.
+        seconds: the most seconds of all starts together; None for no limit.
     """
 
     steps: int
@@ -89,9 +90,12 @@ class ScriptProber:
         watch: called after every step.
         keep: called with the lane of an lr after each of its starts.
         known: the lanes that an earlier process has kept; they are not measured again.
+        about: what that process knew of the script; see below.
         spent: what that process has spent.
 
     Attributes:
+        about: `optimizer`, `momentum`, `lr`, `device` and `note` of the script's first optimizer; `others`,
+            its further optimizers; `repeats`, whether two untouched runs had the same losses.
         spent: what all starts have cost.
         longest: the most steps that a start can have.
         notes: what happened, in sentences.
@@ -107,29 +111,28 @@ class ScriptProber:
         watch: Watch,
         keep: Callable[[LaneResult], None],
         known: Sequence[LaneResult] = (),
+        about: Mapping[str, Any] = MappingProxyType({}),
         spent: Spent | None = None,
     ) -> None:
         self._run, self._seed, self._limits = run_script, seed, limits
         self._watch, self._keep = watch, keep
-        self.longest, self.spent, self.notes = longest, spent or Spent(), list[str]()
+        self.about, self.spent = dict(about), spent or Spent()
+        self.longest, self.notes = longest, list[str]()
         self._courses = {
             lane.peak: _Course(lane.loss.tolist(), over=lane.planned > lane.lr.size, seconds=lane.seconds)
             for lane in known
         }
-        self._began = time.monotonic() - self.spent.seconds
         self._limit_length()
 
-    def begin(self) -> Start | None:
-        """Run the untouched script, unless that is known; return what it showed of its optimizers.
+    def begin(self) -> None:
+        """Run the untouched script, unless that is known.
 
         Raises:
             UsageError: if the script cannot be probed; the message says why.
         """
-        if UNTOUCHED in self._courses:
-            return None
-        start = self._start(UNTOUCHED, min(FIRST_STEPS, self.longest), np.zeros(0))
-        self._limit_length()
-        return start
+        if UNTOUCHED not in self._courses:
+            self._start(UNTOUCHED, min(FIRST_STEPS, self.longest), np.zeros(0))
+            self._limit_length()
 
     @property
     def steps_of_its_own(self) -> int | None:
@@ -141,11 +144,13 @@ class ScriptProber:
         self.longest = min(self.longest, self.steps_of_its_own or self.longest)
 
     def check_repeats(self) -> None:
-        """Run the untouched script once more, and compare the losses.
+        """Run the untouched script once more, unless that was done, and compare the losses.
 
         Raises:
             NoSuggestion: if they differ, so that probes cannot be compared.
         """
+        if self.about.get("repeats"):
+            return
         first = np.array(self._courses[UNTOUCHED].losses)
         steps = min(FIRST_STEPS, len(first))
         start = self._run(UNTOUCHED, steps, steps, np.zeros(0), lambda step, loss: None)
@@ -162,6 +167,7 @@ class ScriptProber:
             raise NoSuggestion(
                 _differs(f"two untouched runs differ at step {step}{losses}"), self.spent.steps
             )
+        self.about["repeats"] = True
 
     def untouched(self, steps: int) -> Array:
         """Return (steps,) the losses of the script at lr 0."""
@@ -173,7 +179,10 @@ class ScriptProber:
 
     def affords(self, lrs: Sequence[float], steps: int, more: int = 0) -> bool:
         """Return whether the limits, and the script's own length, allow so many steps; see `Prober`."""
-        return self._within_limits(lrs, steps, more) and len(self.untouched(steps)) == steps
+        if not self._within_limits(lrs, steps, more):
+            return False
+        untouched = self.untouched(steps)  # where it is not finite, the search says so
+        return len(untouched) == steps or not math.isfinite(untouched[-1])
 
     def _within_limits(self, lrs: Sequence[float], steps: int, more: int) -> bool:
         courses = [self._courses.get(lr, _Course()) for lr in lrs]
@@ -187,9 +196,8 @@ class ScriptProber:
             course for course in (*courses, untouched) if len(course.losses) < steps and not course.over
         ]
         starts = len(missing) + more
-        passed = time.monotonic() - self._began
-        fits = passed + self.spent.expected(starts, starts * steps) <= self._limits.seconds
-        return fits and asked + left <= self._limits.steps
+        seconds = self.spent.seconds + self.spent.expected(starts, starts * steps)
+        return seconds <= self._limits.seconds and asked + left <= self._limits.steps
 
     def lanes(self, probes: Sequence[Probe]) -> list[LaneResult]:
         """Return the lane of the untouched script and of each probe, with all their steps, as they ended."""
@@ -213,7 +221,7 @@ class ScriptProber:
         course.asked = max(course.asked, min(steps, len(course.losses)))
         return course.losses[:steps]
 
-    def _start(self, lr: float, steps: int, ceiling: Array) -> Start:
+    def _start(self, lr: float, steps: int, ceiling: Array) -> None:
         """Start the script at an lr, and keep what it showed.
 
         Raises:
@@ -227,6 +235,7 @@ class ScriptProber:
         )
         self._count(start)
         self._refuse(lr, start, steps)
+        self.about = {**start.about, "others": start.others} | self.about
         course = self._courses.setdefault(lr, _Course())
         course.losses, course.seconds = start.losses, course.seconds + start.seconds
         course.over = start.ended in ("finished", "failed")
@@ -238,7 +247,6 @@ class ScriptProber:
                 + (f" Its last words: {last:.200}" if last else "")
             )
         self._keep(self._lane(lr, "interrupted"))
-        return start
 
     def _refuse(self, lr: float, start: Start, steps: int) -> None:
         """Refuse a script that cannot be probed; see `_start`."""
@@ -271,7 +279,7 @@ class ScriptProber:
         self.spent.seconds += start.seconds
         self.spent.until_first += min(start.until_first, start.seconds)
 
-    def _lane(self, lr: float, outcome: str) -> LaneResult:
+    def _lane(self, lr: float, outcome: Outcome) -> LaneResult:
         """Return the lane of an lr; one that ended by itself was planned with one step more than it has."""
         course = self._courses[lr]
         count = len(course.losses)
@@ -280,7 +288,7 @@ class ScriptProber:
             seed=self._seed,
             planned=count + course.over,
             peak=lr,
-            outcome=outcome,  # type: ignore[arg-type]
+            outcome=outcome,
             lr=np.full(count, lr),
             loss=np.array(course.losses),
             seconds=course.seconds,

@@ -32,7 +32,7 @@ from lrfind.errors import UsageError
 from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios_in_words, set_lr
 
 MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
-SETTLED_STEPS = 1  # steps after which weights are compared, because a first step may clip them once
+SETTLED_STEPS, COMPARED_STEPS = 1, 4  # steps between which lr 0 must leave the weights as they are
 SCALE = "_lrfind_scale"
 """The attribute of a loss that says by which factor a `GradScaler` has scaled it."""
 
@@ -148,9 +148,12 @@ class Recorder:
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Give the script's own lrs back after a step, so that its schedulers compute what they always do."""
         if optimizer is self._active:
-            for group, lr in self._own:
-                set_lr(group, lr)
-            self._active, self._deaf = None, False
+            self._release()
+
+    def _release(self) -> None:
+        for group, lr in self._own:
+            set_lr(group, lr)
+        self._active, self._deaf = None, False
 
     def _read(self, closure: Callable[..., Any], optimizer: Optimizer) -> Callable[..., Any]:
         """Return a closure whose first call counts as the step's loss."""
@@ -159,7 +162,11 @@ class Recorder:
         @functools.wraps(closure)
         def read_closure(*args: Any, **kwargs: Any) -> Any:
             nonlocal called
-            value = closure(*args, **kwargs)
+            try:
+                value = closure(*args, **kwargs)
+            except BaseException:  # the script may go on, and the hook after this step is never called
+                self._release()
+                raise
             if not called:
                 called = self._deaf = True
                 self._stepped(optimizer)
@@ -201,10 +208,9 @@ class Recorder:
             if self._step is not None:
                 self._tell_loss()
             self._step = losses
-            if self._count == SETTLED_STEPS and self._lr == 0:
-                self._fingerprint = _fingerprint(optimizer)
-            if self._count >= self._steps:
+            if self._lr == 0:
                 self._check_unmoved(optimizer)
+            if self._count >= self._steps:
                 self._end()
 
     def _tell_loss(self) -> None:
@@ -235,9 +241,12 @@ class Recorder:
             self._tell(other=type(optimizer).__name__, ratio=max(self._ratios[optimizer]))
 
     def _check_unmoved(self, optimizer: Optimizer) -> None:
-        """Refuse an optimizer that changes weights at lr 0."""
-        if self._fingerprint is not None and not torch.equal(self._fingerprint, _fingerprint(optimizer)):
-            self._refuse(MOVES)
+        """Refuse a script that changes weights at lr 0; in its first step it may, for example to clip them."""
+        if self._count == SETTLED_STEPS:
+            self._fingerprint = _fingerprint(optimizer)
+        elif self._count == COMPARED_STEPS and self._fingerprint is not None:
+            if not torch.equal(self._fingerprint, _fingerprint(optimizer)):
+                self._refuse(MOVES)
 
 
 def _value(tensors: Any, grad_tensors: Any) -> float:

@@ -37,9 +37,8 @@ LOG = "script.log"
 def run_script(run: Run, observer: Observer) -> RunResult:
     """Find the learning rate of a script, or continue an interrupted run; starts that have ended are kept.
 
-    The facts of a run (`runs.facts.Facts.script`) have what the starts cost so far (`Spent`); `optimizer`,
-    `momentum`, `lr`, `device` and `note` of the first optimizer; `others`, the further optimizers; and
-    `repeats`, whether two untouched runs had the same losses.
+    The fact `script` of the run has what the starts cost so far (the fields of `Spent`), and what is known of
+    the script (`ScriptProber.about`).
 
     Args:
         run: a run directory that this process has locked.
@@ -63,24 +62,17 @@ def _probe(run: Run, observer: Observer) -> None:
     steps = experiment.training.steps
     assert steps is not None  # the same
     mean = float(shape_of(experiment.training.schedule, steps, None).multiplier.mean())
-    about: dict[str, Any] = dict(run.facts().script or {})
-    prober = _prober(run, script, observer, about)
+    prober = _prober(run, script, observer)
 
     # What the script trains, and whether two starts do the same.
     results, refusal = list[ProbeResult](), None
     try:
-        if (first := prober.begin()) is not None:
-            about |= _about(first)
-        training = _training(about, steps, mean)
-        run.keep_facts(
-            environment=environment(torch.device(about["device"])),
-            planned_training=asdict(training),
-            script=about | asdict(prober.spent),
-        )
-        if not about.get("repeats"):
-            prober.check_repeats()
-            about["repeats"] = True
-            run.keep_facts(script=about | asdict(prober.spent))
+        prober.begin()
+        training = _training(prober.about, steps, mean)
+        device = environment(torch.device(prober.about["device"]))
+        run.keep_facts(environment=device, planned_training=asdict(training))
+        prober.check_repeats()
+        run.keep_facts(script=_fact(prober))
         observer.timed(_cost(prober))
         # The search itself.
         search = ProbeSearch(prober, seed=experiment.seed, longest=min(training.longest, prober.longest))
@@ -93,22 +85,17 @@ def _probe(run: Run, observer: Observer) -> None:
         lanes,
         probing=fact,
         planned=len(lanes),
-        script=about | asdict(prober.spent),
-        notes=[*_notes(about, prober, steps), *prober.notes],
+        script=_fact(prober),
+        notes=[*_notes(prober, steps), *prober.notes],
     )
 
 
-def _prober(run: Run, script: ScriptSection, observer: Observer, about: Mapping[str, Any]) -> ScriptProber:
-    """Make the prober, which continues with what the run has kept.
-
-    Args:
-        run: the run.
-        script: the script.
-        observer: makes the watch.
-        about: what is known of the script; it is stored with each lane, as it is at that moment.
-    """
+def _prober(run: Run, script: ScriptSection, observer: Observer) -> ScriptProber:
+    """Make the prober, which continues with what the run has kept."""
     steps, seed = run.experiment.training.steps or 1, run.experiment.seed
-    spent = Spent(**{name: about[name] for name in asdict(Spent()) if name in about})
+    fact = run.facts().script or {}
+    costs = asdict(Spent())
+    spent = Spent(**{name: value for name, value in fact.items() if name in costs})
 
     def start(lr: float, needed: int, most: int, ceiling: Any, watch: Callable[[int, float], None]) -> Start:
         return start_script(
@@ -116,7 +103,7 @@ def _prober(run: Run, script: ScriptSection, observer: Observer, about: Mapping[
         )
 
     def keep(lane: LaneResult) -> None:
-        run.add_lanes([lane], script={**about, **asdict(prober.spent)})
+        run.add_lanes([lane], script=_fact(prober))
 
     prober = ScriptProber(
         start,
@@ -126,14 +113,15 @@ def _prober(run: Run, script: ScriptSection, observer: Observer, about: Mapping[
         watch=observer.watch(None, None),
         keep=keep,
         known=run.lanes(),
+        about={name: value for name, value in fact.items() if name not in costs},
         spent=spent,
     )
     return prober
 
 
-def _about(start: Start) -> dict[str, Any]:
-    """Return what a start showed of the script's optimizers."""
-    return {**start.about, "others": [*start.others]}
+def _fact(prober: ScriptProber) -> dict[str, Any]:
+    """Return what is stored of the starts so far."""
+    return prober.about | asdict(prober.spent)
 
 
 def _training(about: Mapping[str, Any], steps: int, mean_multiplier: float) -> PlannedTraining:
@@ -151,8 +139,9 @@ def _cost(prober: ScriptProber) -> StartCost:
     return StartCost(spent.until_first / spent.starts, spent.pace, seconds)
 
 
-def _notes(about: Mapping[str, Any], prober: ScriptProber, steps: int) -> list[str]:
+def _notes(prober: ScriptProber, steps: int) -> list[str]:
     """Return what to know about the rate, in sentences."""
+    about = prober.about
     notes = [f"{about['note']}."] if about["note"] else []
     if about["others"]:
         kinds = ", ".join(f"{name} at {ratio:.3g}x" for name, ratio in about["others"])

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import tempfile
@@ -116,6 +117,7 @@ def start_script(
         start.seconds = time.monotonic() - began
         if start.ended == "failed" or start.refusal is not None or not start.losses:
             start.output = _tail(log, before)
+            start.output += _hint(script, start.output)
     return start
 
 
@@ -245,6 +247,17 @@ def linked_names(script: ScriptSection) -> list[str]:
     values = [arg.partition("=")[2] if arg.startswith("-") else arg for arg in script.args]
     words = [value for value in values if _is_word(value) and _exists(script, value)]
     return [*dict.fromkeys([*script.links, *words])]
+
+
+def _hint(script: ScriptSection, output: str) -> str:
+    """Return what to do if a script did not find a file that is in the directory of the command."""
+    for name in () if script.here else re.findall(r"No such file or directory: '([^'\n]+)'", output):
+        if _exists(script, name):
+            return (
+                f"\n  It is in {script.folder}, but the script runs in an empty directory: give --link"
+                f" {Path(name).parts[0]}, or --here."
+            )
+    return ""
 
 
 def _tail(log: Path, begin: int) -> str:
