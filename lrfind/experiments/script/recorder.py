@@ -241,11 +241,12 @@ class Recorder:
             self._tell(other=type(optimizer).__name__, ratio=max(self._ratios[optimizer]))
 
     def _check_unmoved(self, optimizer: Optimizer) -> None:
-        """Refuse a script that changes weights at lr 0; in its first step it may, for example to clip them."""
+        """Refuse a script that changes weights at lr 0; in its first step it may, for example clip them."""
         if self._count == SETTLED_STEPS:
             self._fingerprint = _fingerprint(optimizer)
-        elif self._count == COMPARED_STEPS and self._fingerprint is not None:
-            if not torch.equal(self._fingerprint, _fingerprint(optimizer)):
+        if self._count == COMPARED_STEPS and self._fingerprint is not None:
+            same = torch.equal(self._fingerprint, _fingerprint(optimizer))
+            if not same:
                 self._refuse(MOVES)
 
 
