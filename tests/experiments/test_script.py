@@ -67,7 +67,7 @@ class Reference:
             losses = [nn.functional.mse_loss(self.model(x), y) for x, y in batches]
             torch.stack(losses).mean().backward()
             optimizer.step()
-            result.append(float(torch.stack(losses).mean()))
+            result.append(torch.stack(losses).mean().item())
         return result
 
     def sgd(self, lr: float, momentum: float = 0.0) -> torch.optim.Optimizer:
@@ -167,7 +167,7 @@ for epoch in range(90):
         return loss
 
     for _ in range(4):
-        expected.append(float(nn.functional.mse_loss(reference.model(reference.x), reference.y)))
+        expected.append(nn.functional.mse_loss(reference.model(reference.x), reference.y).item())
         optimizer.step(closure)
     assert start.losses == pytest.approx(expected, rel=1e-5)
     assert started(tmp_path / "train.py", lr=0.0, steps=3).losses == pytest.approx([expected[0]] * 3)
