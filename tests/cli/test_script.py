@@ -41,7 +41,7 @@ for epoch in range(50):
 
 @pytest.fixture(autouse=True)
 def _forked(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts.subprocess, "Popen", Forked)
+    monkeypatch.setattr(starts, "Popen", Forked)
     Path("train.py").write_text(SCRIPT)
 
 
@@ -110,7 +110,7 @@ def test_an_interrupted_run_asks_before_it_starts_the_script_again_and_repeats_n
             raise KeyboardInterrupt
         return Forked(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(starts.subprocess, "Popen", interrupted)
+    monkeypatch.setattr(starts, "Popen", interrupted)
     assert lrfind("script", "--steps", 300, "--out", "run", "-q", "train.py") == 130
     assert lrfind("status", "run") == 0
     assert "3 interrupted" in lrfind.out  # the untouched script, and two probes

@@ -46,7 +46,7 @@ for epoch in range(9):
 
 @pytest.fixture(autouse=True)
 def _forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(starts.subprocess, "Popen", Forked)
+    monkeypatch.setattr(starts, "Popen", Forked)
 
 
 class Reference:

@@ -8,13 +8,13 @@ import math
 import os
 import re
 import signal
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import DEVNULL, STDOUT, Popen
 from typing import Any
 
 import lrfind
@@ -103,11 +103,11 @@ def start_script(
         before, events = output.tell(), scratch / "events"
         events.touch()
         task = {"script": script.path, "args": [*absolute_args(script)], "lr": lr, "steps": most}
-        process = subprocess.Popen(
+        process = Popen(
             [script.python, "-c", _PROGRAM.format(root=str(Path(lrfind.__file__).parents[1])),
              json.dumps(task | {"seed": seed, "events": str(events)})],
-            cwd=folder, env=_environment(script, scratch), stdin=subprocess.DEVNULL, stdout=output,
-            stderr=subprocess.STDOUT, start_new_session=True,
+            cwd=folder, env=_environment(script, scratch), stdin=DEVNULL, stdout=output,
+            stderr=STDOUT, start_new_session=True,
         )  # fmt: skip
         try:
             with events.open("rb") as lines:
@@ -129,7 +129,7 @@ _PROGRAM = (
 
 
 def _follow(
-    process: subprocess.Popen[bytes],
+    process: Popen[bytes],
     lines: Any,
     start: Start,
     steps: int,
@@ -175,7 +175,7 @@ def above(loss: float, step: int, ceiling: Array) -> bool:
     return not math.isfinite(loss) or (step < len(ceiling) and loss > ceiling[step])
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
+def _end(process: Popen[bytes]) -> None:
     """End a script and everything that it has started, such as the workers of its loaders."""
     if hasattr(os, "killpg"):
         with contextlib.suppress(ProcessLookupError, PermissionError):
