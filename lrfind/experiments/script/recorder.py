@@ -96,7 +96,8 @@ class Recorder:
                 self._deaf = False
 
         torch.autograd.backward = read_backward
-        scale = torch.amp.GradScaler.scale
+        scaler_class: Any = torch.amp.GradScaler
+        scale = scaler_class.scale
 
         @functools.wraps(scale)
         def remembered_scale(scaler: Any, outputs: Any) -> Any:
@@ -105,7 +106,7 @@ class Recorder:
                 setattr(scaled, SCALE, scaler.get_scale())
             return scaled
 
-        torch.amp.GradScaler.scale = remembered_scale  # type: ignore[method-assign]
+        scaler_class.scale = remembered_scale
         self._watch_for_processes()
 
     def finish(self) -> None:
@@ -119,11 +120,9 @@ class Recorder:
         def refuse(*args: Any, **kwargs: Any) -> None:
             self._refuse(SEVERAL_PROCESSES)
 
-        import torch.multiprocessing as processes
-
-        processes.start_processes = refuse
-        processes.spawn = refuse  # type: ignore[assignment]
-        sys.modules["torch.multiprocessing.spawn"].start_processes = refuse  # type: ignore[attr-defined]
+        package: Any = sys.modules["torch.multiprocessing"]
+        launcher: Any = sys.modules["torch.multiprocessing.spawn"]
+        package.spawn = package.start_processes = launcher.start_processes = refuse
 
     def _refuse(self, reason: str) -> None:
         if os.getpid() == self._process:
