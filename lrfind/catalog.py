@@ -320,7 +320,8 @@ class Kind:
         variants: from an experiment to its variants that the command compares; None if it compares none.
         overlay: from several results to one figure of them all; None if there is no such figure.
         rounds: the class that plans its lanes, one round after another; None if it runs no rounds.
-        recommends: whether its answer is an lr to train with, and not the lr of a training that is done.
+        recommends: whether `lrfind train` can train with its answer. It cannot with the lr of a training that
+            is done, and not with that of a script, which trains itself.
         spreads: whether workers can train its lanes. Then `run` also takes a `training.team.Team`, or None.
     """
 
@@ -352,6 +353,18 @@ KINDS = {
         attempts=None,
         writes_best=True,
         spreads=True,
+    ),
+    "script": Kind(
+        command="lrfind.cli.script:script",
+        section="find",
+        lanes="probes",
+        run="lrfind.experiments.script.run:run_script",
+        summarize="lrfind.runs.summaries.script:script_summary",
+        text="lrfind.views.text.script:script_text",
+        figures="lrfind.views.plots.find:find_figures",
+        attempts=None,
+        writes_best=False,
+        recommends=False,
     ),
     "range-test": Kind(
         command="lrfind.cli.range_test:range_test",

@@ -163,6 +163,8 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
     path, why = find_config(config)
     text = read(path)
     experiment = anchored(check(text, overrides, str(path)), path.parent)
+    if experiment.script is not None:
+        raise UsageError(f"'{path}' is the config of a script, which only `lrfind script` starts.")
     if not quiet and config is None:
         note(f"config: {path}, {why}")
     return experiment, text

@@ -5,6 +5,7 @@ environment.json  versions, device, threads    run.sqlite      all data of the r
 steps.csv         one row per step             lanes.csv       one row per lane
 health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer
+script.log        the output of a user's script
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ DRAFT = f".{DATABASE}.part"
 FILES = (
     *(f"{DATABASE}{ending}" for ending in ("", "-wal", "-shm", "-journal")),
     *(DRAFT, "config.yaml", "resolved.yaml", "environment.json", "steps.csv", "lanes.csv", "health.csv"),
-    *("summary.json", "best.yaml"),
+    *("summary.json", "best.yaml", "script.log"),
 )
 """The files of a run that never measured anything, besides its lock."""
 
