@@ -33,7 +33,6 @@ from spending import FORWARD, evaluation_cost
 from tasks import SCHEDULES, SPLITS, Split, read_tasks, schedule_of
 from truth import TRUTH
 
-from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.config.sections import FindSection
@@ -60,26 +59,34 @@ def steps_of(budget: str, steps: int) -> int:
 
 
 def answer_at(
-    problem: Problem, probing: Probing, training: PlannedTraining, shape: Shape, budget: int, seed: int
+    problem: Problem,
+    training: PlannedTraining,
+    schedule: str,
+    budget: int | None,
+    seed: int,
+    probing: Probing | None = None,
 ) -> tuple[float | None, float]:
     """Return the rate that `find` answers within a budget, None if it refuses, and the cost in steps.
 
     Args:
         problem: what to train.
-        probing: what its probes within the budget measured.
         training: the planned training.
-        shape: the shape of its schedule.
-        budget: the most gradient steps.
+        schedule: the name of its schedule.
+        budget: the most gradient steps; None for probes alone, as without a budget.
         seed: the seed of the probes.
+        probing: what its probes within the budget measured; measured here when omitted.
     """
+    if probing is None:
+        probing = probe_rates(problem, FindSection(lanes="single", budget=budget), seed, training)
     passes = sum(len(result.untouched_loss) for result in probing.results)
     probed, cost = read_ours(probing, training), probing.cost + FORWARD * passes
     steps = max((result.steps for result in probing.results), default=0)
     plan = None
-    if probed.lr is not None:
+    if probed.lr is not None and budget is not None:
         plan = refine_plan(probed.lr, steps, training, budget - probing.cost, seed)
     if plan is None:
         return probed.lr, cost
+    shape = shape_of(schedule_of(schedule, training.steps), training.steps, None)
     results = refine(problem, plan, shape, "val_loss", Conditions())
     changes = refined_answer(probed.lr, probed.confidence, steps, training, plan, results, "val_loss")
     cost += sum(len(result.lr) for result in results) + len(results) * evaluation_cost(problem)
@@ -96,8 +103,7 @@ def find_rows(job: Job) -> list[Row]:
         key = (seed, training.longest, most_steps(problem, section, cell.steps))
         if key not in probed:
             probed[key] = probe_rates(problem, section, seed, training)
-        shape = shape_of(schedule_of(cell.schedule, cell.steps), cell.steps, None)
-        lr, cost = answer_at(problem, probed[key], training, shape, budget, seed)
+        lr, cost = answer_at(problem, training, cell.schedule, budget, seed, probed[key])
         regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))
         rows.append(Row(*cell.name, FIND, run, budget, cost, regret))
     return rows

@@ -173,7 +173,7 @@ def judge_task(
         answers = {method: _suggested(suggest, problem, task, cell, seed, most)}
         if find:
             training = training_of(task, cell.schedule, cell.steps)
-            answers[FIND] = answer_at(problem, training, budget, seed)
+            answers[FIND] = answer_at(problem, training, cell.schedule, budget, seed)
         for name, (lr, taken) in answers.items():
             regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))
             judged.append(Judged(*cell.name, name, run, math.nan if lr is None else lr, taken, most, regret))

@@ -4,27 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
-from lrfind.analysis.lanes import Shape
 from lrfind.analysis.recommendation import recommend
-from lrfind.analysis.refinement import refine_plan, refined_answer
-from lrfind.analysis.verification import moved_answer, verified_lrs
 from lrfind.api.results import RangeTest, Recommendation
+from lrfind.api.trainings import refined, verified
 from lrfind.catalog import Precision, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection, TrainingSection
-from lrfind.errors import NoSuggestion, UsageError
+from lrfind.errors import UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
-from lrfind.experiments.refine import left_budget, refine
-from lrfind.experiments.verify import verify_rate
+from lrfind.experiments.refine import left_budget
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
 from lrfind.problem.problem import Problem, recipe_of
@@ -32,8 +28,6 @@ from lrfind.problem.ranks import is_first_rank, rank_count, together
 from lrfind.problem.rates import groups_of, innermost, ratios_in_words
 from lrfind.problem.setup import Recipe
 from lrfind.problem.snapshot import Snapshot, preserved
-from lrfind.training.executor import Conditions
-from lrfind.training.watch import Watch
 from lrfind.views.progress import call_progress
 
 T = TypeVar("T")
@@ -266,8 +260,8 @@ def find(
             )
             left = left_budget(section, length, probing.cost, probing.seconds)
             problem = with_groups(problem, probing.groups)
-            best = _refined(best, problem, left, seed, shape, watch)
-            return _verified(best, problem, section, seed, shape, watch) if verify else best
+            best = refined(best, problem, left, seed, shape, watch)
+            return verified(best, problem, section, seed, shape, watch) if verify else best
 
     return _on_all_ranks(objects, probe)
 
@@ -329,48 +323,6 @@ def _notes(objects: Objects, *, scheduled: bool = True, shared: bool = True) -> 
     if (count := rank_count()) > 1:
         notes.append(f"The rate is for the batches of all {count} ranks together.")
     return notes
-
-
-def _refined(
-    best: Recommendation, problem: Problem, budget: int, seed: int, shape: Shape, watch: Watch
-) -> Recommendation:
-    """Return a recommendation that trainings refined, if the budget allows any.
-
-    Raises:
-        NoSuggestion: if no training finished.
-    """
-    steps = max(result.steps for result in best.results)
-    plan = refine_plan(best.lr, steps, best.training, budget, seed)
-    if plan is None:
-        return best
-    trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
-    changes = refined_answer(best.lr, best.confidence, steps, best.training, plan, trainings, "train_loss")
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
-    if "lr" in changes and changes["lr"] is None:
-        raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, refinement=trainings)
-
-
-def _verified(
-    best: Recommendation,
-    problem: Problem,
-    section: FindSection,
-    seed: int,
-    shape: Shape,
-    watch: Watch,
-) -> Recommendation:
-    """Return a recommendation that whole trainings verified, and moved if another rate was better.
-
-    Raises:
-        NoSuggestion: if no training learned anything.
-    """
-    verdict, trainings = verify_rate(problem, best.lr, best.training.steps, shape, section, seed, watch=watch)
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
-    lrs = verified_lrs(best.lr, section.verify_beyond)
-    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr, lrs)
-    if changes and changes["lr"] is None:
-        raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, verdict=verdict, verification=trainings)
 
 
 def _check_seed(seed: int) -> None:

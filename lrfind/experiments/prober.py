@@ -26,6 +26,7 @@ from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.explanations.values import check_loss
 from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
@@ -178,23 +179,8 @@ class LaneProber:
                 batch_loss(setup.model, setup.loss_fn, next(self._replay)).detach()
                 for _ in range(setup.recipe.accumulate)
             ]
-        return self._checked(over_ranks(float(torch.stack(losses).mean())))
-
-    def _checked(self, loss: float) -> float:
-        """Return a loss.
-
-        Raises:
-            UsageError: if it shows that the model does not return what the loss function needs.
-        """
-        loss_fn = self._setup.loss_fn
-        by_log = isinstance(loss_fn, torch.nn.NLLLoss) or loss_fn is torch.nn.functional.nll_loss
-        if by_log and loss < 0:
-            raise UsageError(
-                f"the loss is {loss:.3g}, and below 0 only if the output holds no log-probabilities, which"
-                " NLLLoss needs: then it falls at any lr. Use CrossEntropyLoss for scores, or return"
-                " log_softmax(scores, dim=1) from forward. skorch takes the logarithm itself: use"
-                " lrfind.integrations.skorch.find(net, x, y)."
-            )
+        loss = over_ranks(float(torch.stack(losses).mean()))
+        check_loss(loss, setup.loss_fn)
         return loss
 
     @deferred()
@@ -327,7 +313,7 @@ class LaneProber:
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
-        self._checked(loss)
+        check_loss(loss, self._setup.loss_fn)
         probe.stopped = not (math.isfinite(loss) and loss <= ceiling[len(probe.losses)])
         probe.losses.append(loss)
         self._budget.taken += 1

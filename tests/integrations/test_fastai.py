@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ from lrfind.integrations import fastai as integration
 from tests.helpers.states import bits
 
 EPOCHS = 20
+pytestmark = [
+    pytest.mark.skipif(find_spec("fastai") is None, reason="fastai is not installed: pip install fastai"),
+    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),  # at its import
+]
 
 
 def tensors() -> tuple[Any, Any]:

@@ -75,7 +75,8 @@ class MLflow:
         return [run.info.run_id for run in self._client.search_runs([self._place], filter_string=query)]
 
     def _begin(self, name: str, tags: Mapping[str, str], params: Mapping[str, Any]) -> str:
-        run: str = self._client.create_run(self._place, run_name=name, tags=self._tags | tags).info.run_id
+        tags = {**self._tags, **tags}
+        run: str = self._client.create_run(self._place, run_name=name, tags=tags).info.run_id
         param = self._mlflow.entities.Param
         texts = [param(key, str(value)[:LONGEST_TEXT]) for key, value in params.items()]
         for part in _batches(texts, MOST_PARAMS):
