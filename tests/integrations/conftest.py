@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 
 import pytest
@@ -33,3 +34,10 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session")
+def fastai() -> None:
+    """Import fastai, whose import warns of what it uses; it is heavy, so the extra `dev` does not have it."""
+    with warnings.catch_warnings(action="ignore"):
+        pytest.importorskip("fastai.callback.training", reason="fastai is not installed: pip install fastai")

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from functools import partial
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -14,10 +13,7 @@ from lrfind.integrations import fastai as integration
 from tests.helpers.states import bits
 
 EPOCHS = 20
-pytestmark = [
-    pytest.mark.skipif(find_spec("fastai") is None, reason="fastai is not installed: pip install fastai"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),  # at its import
-]
+pytestmark = pytest.mark.usefixtures("fastai")
 
 
 def tensors() -> tuple[Any, Any]:

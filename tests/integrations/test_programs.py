@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import re
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:The 'train_dataloader' does not have many workers:UserWarning"),
     pytest.mark.filterwarnings("ignore:'pin_memory' argument is set as true:UserWarning"),
     pytest.mark.filterwarnings("ignore:`isinstance.treespec, LeafSpec.` is deprecated:FutureWarning"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:FutureWarning"),
 ]
 
 
@@ -27,9 +25,11 @@ def program(name: str) -> str:
 
 
 @pytest.mark.parametrize("name", SECTIONS)
-def test_a_program_runs_and_its_training_uses_the_rate(name: str, here: Path) -> None:
-    if name == "fastai" and find_spec("fastai") is None:
-        pytest.skip("fastai is not installed: pip install fastai")
+def test_a_program_runs_and_its_training_uses_the_rate(
+    name: str, here: Path, request: pytest.FixtureRequest
+) -> None:
+    if name == "fastai":
+        request.getfixturevalue("fastai")
     variables: dict[str, Any] = {"__name__": "program"}
     exec(compile(program(name), f"{name} of docs/integrations.md", "exec"), variables)
     assert variables["used"] == pytest.approx(variables["best"].lr, rel=1e-6)

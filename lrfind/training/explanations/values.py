@@ -65,8 +65,8 @@ def check_loss(loss: float, loss_fn: Any) -> None:
     by_log = isinstance(loss_fn, torch.nn.NLLLoss) or loss_fn is torch.nn.functional.nll_loss
     if by_log and loss < 0:
         raise UsageError(
-            f"the loss is {loss:.3g}, and below 0 only if the output holds no log-probabilities, which NLLLoss"
-            " needs: then it falls at any lr. Use CrossEntropyLoss for scores, or return log_softmax(scores,"
-            " dim=1) from forward. skorch takes the logarithm itself: use"
+            f"the loss is {loss:.3g}, and below 0 only if the output holds no log-probabilities, which"
+            " NLLLoss needs: then it falls at any lr. Use CrossEntropyLoss for scores, or return"
+            " log_softmax(scores, dim=1) from forward. skorch takes the logarithm itself: use"
             " lrfind.integrations.skorch.find(net, x, y)."
         )
