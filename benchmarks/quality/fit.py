@@ -5,8 +5,8 @@
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
 each family of optimizers, a shift for plateaus, and three slopes: how the rate changes with the length of the
-training (not for adaptive optimizers) and with its schedule, and how far the rate of an adaptive optimizer is
-pulled to a usual one. The fit minimises the mean regret, in which a task counts once at each length.
+training (that of adaptive optimizers is given) and with its schedule, and how far the rate of an adaptive
+optimizer is pulled to a usual one. The fit minimises the mean regret, in which a task counts once at each length.
 Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts before the
 rate is beyond it. The script prints the constants; their regret on tasks that were left out of the fit, in
 eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of several
@@ -120,14 +120,15 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         family = [int(training.family is getattr(recommendation, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
         adaptive = training.family is not None and training.family.adaptive
-        length = 0.0 if adaptive else math.log10(training.steps / recommendation.USUAL_STEPS)
+        length = math.log10(training.steps / recommendation.USUAL_STEPS)
+        given, length = (recommendation.PER_LENGTH[True] * length, 0.0) if adaptive else (0.0, length)
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
             away = (recommendation.USUAL_LOG_LR - result.middle) * adaptive * (not result.on_a_plateau)
             refused = why_no_rate(result) is not None
             base, gain, breadth = (
-                (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
+                (math.nan, 0.0, 0.0) if refused else (result.middle + given, result.gain, result.breadth)
             )
             known = (gain, breadth, cost, cell.steps == LONG)
             rows.append((number, by_name[cell.task], base, *shift, length, decay, away, *known))

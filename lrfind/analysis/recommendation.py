@@ -33,8 +33,8 @@ class Family:
         start: the lr that probing begins with.
         shift: the distance in decades from the lr that learns fastest in short probes to the best lr of a
             training of `USUAL_STEPS` steps at a constant lr.
-        adaptive: whether it divides gradients by their size. The best lr of such optimizers hardly depends
-            on the length of the training, and differs less between models than that of short probes.
+        adaptive: whether it divides gradients by their size. The best lr of such optimizers depends less on
+            the length of the training, and differs less between models than that of short probes.
     """
 
     name: str
@@ -54,7 +54,7 @@ FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 200 to 3,000 steps
-PER_LENGTH = -0.56  # decades of lr per decade of training length, for optimizers that are not adaptive
+PER_LENGTH = {False: -0.56, True: -0.3}  # adaptive? -> decades of lr per decade of training length
 PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
 USUAL_LOG_LR, PULL = -2.2, 0.23  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
@@ -219,8 +219,8 @@ def plan_shift(training: PlannedTraining) -> float:
     """Return how far, in decades, the length and the schedule of a training move its best lr."""
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
-    adaptive = (training.family or UNMEASURED).adaptive
-    return PER_LENGTH * lengths * (not adaptive) + PER_DECAY * decay
+    per_length = PER_LENGTH[(training.family or UNMEASURED).adaptive]
+    return per_length * lengths + PER_DECAY * decay
 
 
 def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> float:

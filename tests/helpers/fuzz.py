@@ -57,6 +57,11 @@ def config_from_schema(random: Random) -> dict[str, Any]:
             [name for name in CATALOGS["schedule"] if name not in NEEDING_ARGS]
         )
     config["training"] = training
+    if config.get("sinks"):
+        config["sinks"] = [{"name": random.choice([*CATALOGS["sink"]])}]
+    if isinstance(config.get("find"), dict) and "budget" in config["find"]:
+        config["find"]["budget"] = random.choice([200, "2x"])
+    config.pop("script", None)  # it names a program, which a config drawn at random does not have
     return config
 
 
