@@ -5,12 +5,12 @@
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
 each family of optimizers, a shift for plateaus, and three slopes: how the rate changes with the length of the
-training (that of adaptive optimizers is given) and with its schedule, and how far the rate of an adaptive
-optimizer is pulled to a usual one. The fit minimises the mean regret, in which a task counts once at each length.
-Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts before the
-rate is beyond it. The script prints the constants; their regret on tasks that were left out of the fit, in
-eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of several
-widths are.
+training (that of adaptive optimizers is given), how it changes with the schedule, and how far the rate of an
+adaptive optimizer is pulled to a usual one. The fit minimises the mean regret, in which a task counts once at
+each length. Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts
+before the rate is beyond it. The script prints the constants; their regret on tasks that were left out of the
+fit, in eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of
+several widths are.
 """
 
 from __future__ import annotations
