@@ -234,8 +234,50 @@ FinalLoss = Literal["val_loss", "train_loss"]
 Judge = Literal[FinalLoss, "best_val_loss"]
 """The loss that a sweep is judged by; best_val_loss is the lowest validation loss of all evaluations."""
 
-Sampler = Literal["random", "sobol", "tpe", "gp"]
-"""The algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`."""
+
+@dataclass(frozen=True)
+class Sampler:
+    """One sampler, the algorithm with which a search proposes lrs; see `lrfind.experiments.samplers`.
+
+    Attributes:
+        path: the import path of its function: a function of (low, high, history, count, seed) if it learns,
+            and of (low, high, count, seed) if it does not.
+        learns: whether it learns from the trials so far. If so, it is asked for `search.batch` lrs at a
+            time, after lrs that are spread evenly; otherwise it is asked once for all lrs.
+    """
+
+    path: str
+    learns: bool
+
+
+SAMPLERS = {
+    "random": Sampler("lrfind.experiments.samplers:random", learns=False),
+    "sobol": Sampler("lrfind.experiments.samplers:sobol", learns=False),
+    "tpe": Sampler("lrfind.experiments.samplers:tpe", learns=True),
+    "gp": Sampler("lrfind.experiments.samplers:gp", learns=True),
+}
+
+
+@dataclass(frozen=True)
+class SinkRow:
+    """One sink, a tracker of experiments to which a run is written too; see `lrfind.views.sinks.protocol`.
+
+    Attributes:
+        path: the import path of its class.
+        packages: the packages that it needs.
+        place: the argument that is given after a colon, as in `--to mlflow:URI`.
+    """
+
+    path: str
+    packages: tuple[str, ...]
+    place: str
+
+
+SINKS = {
+    "tensorboard": SinkRow("lrfind.views.sinks.tensorboard:TensorBoard", ("tensorboard",), "folder"),
+    "mlflow": SinkRow("lrfind.views.sinks.mlflow:MLflow", ("mlflow", "sqlalchemy", "alembic"), "uri"),
+    "wandb": SinkRow("lrfind.views.sinks.wandb:WandB", ("wandb",), "folder"),
+}
 
 TRANSFORMERS_SCHEDULES = {
     "constant_with_warmup": "linear_warmup",
@@ -254,6 +296,8 @@ CATALOGS: Mapping[str, Mapping[str, str]] = {
     "loss": LOSSES,
     "optimizer": {name: row.path for name, row in OPTIMIZERS.items()},
     "schedule": {name: row.path for name, row in SCHEDULES.items()},
+    "sampler": {name: row.path for name, row in SAMPLERS.items()},
+    "sink": {name: row.path for name, row in SINKS.items()},
 }
 """For each key of the config that takes built-in names: the names and their import paths."""
 
@@ -276,7 +320,8 @@ class Kind:
         variants: from an experiment to its variants that the command compares; None if it compares none.
         overlay: from several results to one figure of them all; None if there is no such figure.
         rounds: the class that plans its lanes, one round after another; None if it runs no rounds.
-        recommends: whether its answer is an lr to train with, and not the lr of a training that is done.
+        recommends: whether `lrfind train` can train with its answer. It cannot with the lr of a training that
+            is done, and not with that of a script, which trains itself.
         spreads: whether workers can train its lanes. Then `run` also takes a `training.team.Team`, or None.
     """
 
@@ -308,6 +353,18 @@ KINDS = {
         attempts=None,
         writes_best=True,
         spreads=True,
+    ),
+    "script": Kind(
+        command="lrfind.cli.script:script",
+        section="find",
+        lanes="probes",
+        run="lrfind.experiments.script.run:run_script",
+        summarize="lrfind.runs.summaries.script:script_summary",
+        text="lrfind.views.text.script:script_text",
+        figures="lrfind.views.plots.find:find_figures",
+        attempts=None,
+        writes_best=False,
+        recommends=False,
     ),
     "range-test": Kind(
         command="lrfind.cli.range_test:range_test",

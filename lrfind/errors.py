@@ -134,8 +134,19 @@ def in_one_line(error: BaseException, most: int = 1000) -> str:
     """
     if isinstance(error, UsersExit) and error.__cause__ is not None:
         error = error.__cause__
-    text = text_of(error)[: 10 * most]
+    text = text_of(error)[: 10 * most] or _raising_line(error)
     return f"{type(error).__name__}: {printable(' '.join(text.split()))[:most]}"
+
+
+def _raising_line(error: BaseException) -> str:
+    """Return the line that raised an exception which says nothing itself, such as a bare `assert`."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].line:
+        return ""
+    last = frames[-1]
+    return f"raised by `{last.line}` in {last.filename}, line {last.lineno}"
 
 
 _NEVER_PRINTED = re.compile(
@@ -190,6 +201,14 @@ def import_optional(package: str, purpose: str, extra: str = "search") -> Any:
     try:
         return importlib.import_module(package)
     except ModuleNotFoundError as error:
-        raise UsageError(
-            f"{purpose} needs {package.split('.')[0]}, which is not installed: pip install 'lrfind[{extra}]'."
-        ) from error
+        raise not_installed(package, purpose, extra) from error
+
+
+def not_installed(package: str, purpose: str, extra: str) -> UsageError:
+    """Return the error for a package of an extra that is missing.
+
+    >>> print(not_installed("mlflow", "the sink mlflow", "sinks"))
+    the sink mlflow needs mlflow, which is not installed: pip install 'lrfind[sinks]'.
+    """
+    name = package.split(".")[0]
+    return UsageError(f"{purpose} needs {name}, which is not installed: pip install 'lrfind[{extra}]'.")

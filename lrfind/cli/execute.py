@@ -54,7 +54,7 @@ def complete(
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
-    result, undrawn = (read_result(run), "") if run.concluded else _conclude(run, quiet, team)
+    result, warnings = (read_result(run), list[str]()) if run.concluded else _conclude(run, quiet, team)
     with content_of(run):
         lines = snippet_of(result.experiment, result.summary) if snippet else None
         if as_json:
@@ -68,8 +68,8 @@ def complete(
             show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
             if lines is not None:
                 show(f"\n{lines}")
-        if undrawn:
-            note(f"warning: a plot could not be drawn: {undrawn}. `lrfind plot {run.path}` draws it again.")
+        for warning in warnings:
+            note(f"warning: {warning}")
         return exit_code(result)
 
 
@@ -78,29 +78,39 @@ def _plots(run: Run) -> list[Path]:
     return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
 
 
-def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResult, str]:
-    """Run the missing part of a run, locked against other processes, and draw the plots.
+def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResult, list[str]]:
+    """Run the missing part of a run, locked against other processes, draw the plots, and write to its sinks.
 
     Returns:
-        The result, and why its plots could not be drawn; "" if they were. The answer does not depend on them.
+        The result, and what could not be drawn or written to a sink, in sentences. The answer does not depend
+        on it.
     """
     from lrfind.cli.progress import progress
     from lrfind.views.plots.runs import plot_run
+    from lrfind.views.sinks.delivery import delivered
 
+    warnings: list[str] = []
     try:
-        with run.held(), progress(run.resume_command, run.path, quiet=quiet) as observer:
+        with (
+            run.held(),
+            delivered(run, run.experiment.sinks) as write_to_sinks,
+            progress(run.resume_command, run.path, quiet=quiet) as observer,
+        ):
             result = _run_missing_part(run, observer, quiet, team)
             try:
                 plot_run(result, run.folder)
-                undrawn = ""
             except StorageError:
                 raise  # the run can be resumed when there is room again
             except Exception as error:
                 if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 undrawn = in_one_line(error)
+                warnings.append(
+                    f"a plot could not be drawn: {undrawn}. `lrfind plot {run.path}` draws it again."
+                )
+            warnings += write_to_sinks()
             run.keep_facts(concluded=True)
-            return result, undrawn
+            return result, warnings
     except (KeyboardInterrupt, Stopped):
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
         note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")

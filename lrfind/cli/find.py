@@ -19,6 +19,7 @@ from lrfind.cli.options import (
     quiet_option,
     requested_team,
     team_options,
+    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 KEYS = {
     "seed": "seed",
     "device": "device",
+    "to": "sinks",
     "steps": "training.steps",
     "schedule": "training.schedule",
     **{
@@ -108,6 +110,7 @@ class FindCommand(click.Command):
     "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
 )
 @team_options
+@to_option
 @json_option
 @quiet_option
 def find(

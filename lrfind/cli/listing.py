@@ -11,6 +11,8 @@ SECTIONS = {
     "losses": "loss",
     "optimizers": "optimizer",
     "schedules": "schedule",
+    "samplers": "sampler",
+    "sinks": "sink",
 }
 LISTS = (*SECTIONS, "methods", "templates")
 

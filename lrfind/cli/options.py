@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrfind.catalog import SINKS
 from lrfind.config.document import Override
 from lrfind.config.imports import ImportPolicy, import_policy, imports_limited_to
 from lrfind.config.registry import folder_of, import_root, set_import_root
+from lrfind.config.yaml12 import dump as yaml_text
 from lrfind.errors import UsageError, listed
 from lrfind.views.terminal import note, show_exactly
 
@@ -35,6 +37,26 @@ quiet_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), help="The run directory; it must be new or empty."
+)
+
+
+def _as_sinks(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return sinks as a config has them, in YAML; None if none was typed."""
+    sinks: list[dict[str, Any]] = []
+    for text in values:
+        name, _, place = text.partition(":")
+        built_in = bool(place) and name in SINKS
+        sinks.append({"name": name, "args": {SINKS[name].place: place}} if built_in else {"name": text})
+    return yaml_text(sinks, flow=True).strip() if sinks else None
+
+
+to_option = click.option(
+    "--to",
+    multiple=True,
+    metavar="SINK",
+    callback=_as_sinks,
+    help="Also write the run to a tracker: tensorboard, mlflow or wandb (NAME:WHERE says where), or"
+    " pkg.module:attr. Repeatable.",
 )
 
 
@@ -141,6 +163,8 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
     path, why = find_config(config)
     text = read(path)
     experiment = anchored(check(text, overrides, str(path)), path.parent)
+    if experiment.script is not None:
+        raise UsageError(f"'{path}' is the config of a script, which only `lrfind script` starts.")
     if not quiet and config is None:
         note(f"config: {path}, {why}")
     return experiment, text

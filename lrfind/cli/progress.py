@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
-from lrfind.training.mode import Cost, FindCost, Mode
+from lrfind.training.mode import Cost, FindCost, Mode, StartCost
 from lrfind.training.watch import Observer, Watch
 from lrfind.views.progress import WatchFor, on_a_terminal, progress_bar, progress_lines
 from lrfind.views.terminal import note
 from lrfind.views.text.find import find_cost_text
+from lrfind.views.text.script import start_cost_text
 from lrfind.views.text.sweep import cost_text, mode_text
 
 
@@ -28,6 +29,10 @@ class _Terminal(Observer):
     def expected(self, cost: FindCost) -> None:
         """Print the most steps that a `find` may take."""
         note(find_cost_text(**vars(cost)))
+
+    def timed(self, cost: StartCost) -> None:
+        """Print what a start of a script costs, and how long probing usually takes."""
+        note(start_cost_text(**vars(cost)))
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""

@@ -17,6 +17,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.views.terminal import show
@@ -24,6 +25,7 @@ from lrfind.views.terminal import show
 KEYS = {
     "seed": "seed",
     "device": "device",
+    "to": "sinks",
     **{
         name: f"range_test.{name}"
         for name in (
@@ -67,6 +69,7 @@ KEYS = {
 @click.option("--edge", is_flag=True, help="Also measure the real edge of stability, by bisection.")
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
+@to_option
 @json_option
 @quiet_option
 def range_test(

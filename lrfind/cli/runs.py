@@ -17,9 +17,10 @@ from lrfind.cli.options import (
     refuse_unasked_imports,
     requested_team,
     team_options,
+    to_option,
 )
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, UsageError, counted
+from lrfind.errors import LrfindError, UsageError, counted, listed
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
@@ -156,22 +157,57 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
 
 @click.command()
 @run_argument
+@import_options
 @click.option(
     "--optuna",
     "file",
-    required=True,
     type=click.Path(path_type=Path, dir_okay=False),
     help="The SQLite file to write, for optuna-dashboard.",
 )
+@to_option
 @quiet_option
-def export(path: Path, file: Path, quiet: bool) -> int:
-    """Write a sweep as an Optuna study: `optuna-dashboard sqlite:///FILE` shows it."""
+def export(path: Path, file: Path | None, to: str | None, quiet: bool) -> int:
+    """Write a sweep as an Optuna study (`optuna-dashboard sqlite:///FILE` shows it), or any run to trackers.
+
+    A tracker gets only what it has not got from this run before.
+    """
     from lrfind.runs.optuna_export import export_study
     from lrfind.runs.store import Run
 
-    trials = export_study(Run.open(path), file)
-    show(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
+    if file is None and to is None:
+        raise UsageError("give --optuna FILE, --to SINK, or both.")
+    run = Run.open(path)
+    if to is not None:
+        _write_to_sinks(run, to)
+    if file is not None:
+        trials = export_study(run, file)
+        show(f"wrote {file}: {counted(trials, 'trial')}; next: optuna-dashboard sqlite:///{file}")
     return 0
+
+
+def _write_to_sinks(run: Run, sinks: str) -> None:
+    """Write a finished run to sinks.
+
+    Args:
+        run: the run.
+        sinks: the YAML of the sinks.
+
+    Raises:
+        UsageError: if the run is not finished, or a sink cannot be used here.
+        LrfindError: if a sink failed.
+    """
+    from lrfind.config.document import parse
+    from lrfind.config.sections import Component
+    from lrfind.views.sinks.delivery import as_typed, delivered
+
+    if not run.concluded:
+        raise UsageError(f"'{run.path}' is not finished; `{run.resume_command}` continues it.")
+    parts = [Component(**part) for part in parse(sinks, "--to").value]
+    with delivered(run, parts) as write_to_sinks:
+        failures = write_to_sinks()
+    if failures:
+        raise LrfindError("\n".join(failures))
+    show(f"wrote {run.path} to {listed(map(as_typed, parts))}")
 
 
 @click.command()

@@ -20,6 +20,7 @@ from lrfind.cli.options import (
     quiet_option,
     requested_team,
     team_options,
+    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -33,6 +34,7 @@ SWEEP = ("low", "high", "prune")
 KEYS = {
     "seed": "seed",
     "device": "device",
+    "to": "sinks",
     "steps": "training.steps",
     "epochs": "training.epochs",
     "eval_every": "training.eval_every",
@@ -88,6 +90,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 "--compile", is_flag=True, help="Compile stacked lanes; this saves time in long sweeps."
             ),
             team_options,
+            to_option,
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
             json_option,
             quiet_option,
@@ -114,9 +117,9 @@ def grid(lrs: str | None, **options: Any) -> int:
 @click.command()
 @lane_options
 @range_options
-@click.option("--sampler", metavar="NAME", help="The sampler: random, sobol, tpe or gp.")
+@click.option("--sampler", metavar="NAME", help="The sampler: random, sobol, tpe, gp or pkg.module:attr.")
 @click.option("--trials", metavar="N", help="The number of lrs to try.")
-@click.option("--batch", metavar="N", help="The number of lrs that tpe and gp propose at a time.")
+@click.option("--batch", metavar="N", help="The number of lrs that a sampler proposes at a time.")
 @click.option(
     "--from",
     "start_run",

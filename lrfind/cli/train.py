@@ -18,6 +18,7 @@ from lrfind.cli.options import (
     refuse_unasked_imports,
     requested_team,
     team_options,
+    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -30,6 +31,7 @@ KEYS = {
     "lr": "optimizer.lr",
     "seed": "seed",
     "device": "device",
+    "to": "sinks",
     **{
         name: f"training.{name}"
         for name in ("schedule", "steps", "epochs", "seeds", "eval_every", "checkpoint_every", "precision")
@@ -72,6 +74,7 @@ KEYS = {
 @click.option("--init-from", metavar="FILE", help="A file with a state dict to start from.")
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @team_options
+@to_option
 @json_option
 @quiet_option
 def train(

@@ -84,7 +84,12 @@ def _named_parts(config: Mapping[str, Any]) -> Iterator[tuple[str, KeyPath, Any]
     """Yield every part of a config that names something: the kind of thing, the path, and the part."""
     for kind in ("model", "data", "loss", "optimizer"):
         yield kind, (kind,), config.get(kind)
-    training, comparison = config.get("training"), config.get("compare")
+    training, comparison, search = (config.get(key) for key in ("training", "compare", "search"))
+    sinks = config.get("sinks")
+    for i, value in enumerate(sinks if isinstance(sinks, list) else ()):
+        yield "sink", ("sinks", i), value
+    if isinstance(search, dict) and isinstance(search.get("sampler"), str):
+        yield "sampler", ("search", "sampler"), search["sampler"]
     if isinstance(training, dict):
         yield from _schedules(("training", "schedule"), training.get("schedule"))
     if isinstance(comparison, dict):
@@ -131,6 +136,8 @@ def _argument_mistakes(
     parameters = list(code.signature.parameters.values())
     if kind == "optimizer":
         parameters = [p for p in parameters[1:] if p.name != "lr"]
+    elif kind == "sampler":
+        parameters = parameters[5:]  # a function of (low, high, history, count, seed)
     elif kind == "schedule" or (kind == "loss" and not code.is_class):
         parameters = parameters[2:]  # a function of (step, steps, ...), or of (output, target, ...)
     by_name = {p.name: p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)}

@@ -9,11 +9,18 @@ from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import (
+    BeforeValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from lrfind.catalog import KINDS
 from lrfind.config.arguments import name_mistakes
@@ -29,6 +36,7 @@ from lrfind.config.files import read_bounded
 from lrfind.config.mistakes import merge_unions, message_of, mistake_at
 from lrfind.config.sections import (
     CompareSection,
+    Component,
     DataSection,
     FindSection,
     GridSection,
@@ -36,6 +44,7 @@ from lrfind.config.sections import (
     ModelSection,
     OptimizerSection,
     RangeTestSection,
+    ScriptSection,
     SearchSection,
     Section,
     TrainingSection,
@@ -44,6 +53,10 @@ from lrfind.config.sections import (
 from lrfind.config.work import work_mistakes
 from lrfind.config.yaml12 import dump as yaml_text
 from lrfind.errors import UsageError
+
+IN_THE_SCRIPT = "in the script"
+"""The name of the model, the data and the optimizer of an experiment that is a script."""
+PARTS_OF_A_SCRIPT = ("model", "data", "optimizer")
 
 
 class Experiment(Section):
@@ -73,11 +86,33 @@ class Experiment(Section):
         description="The number of looks (measurements of every layer's gradient) in a lane, at most one in"
         " 40 steps. 0 means none.",
     )
+    sinks: tuple[Annotated[Component, BeforeValidator(name_only)], ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10,
+        description="The trackers to which a run is written too: names that `lrfind ls sinks` lists, or"
+        " {name, args}.",
+    )
     find: FindSection = FindSection()
     range_test: RangeTestSection = RangeTestSection()
     grid: GridSection = GridSection()
     search: SearchSection = SearchSection()
     compare: CompareSection = CompareSection()
+    script: ScriptSection | None = Field(
+        default=None, description="The script of a run of `lrfind script`, in place of model and data."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _made_by_the_script(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping) or values.get("script") is None:
+            return values
+        return {**dict.fromkeys(PARTS_OF_A_SCRIPT, IN_THE_SCRIPT), **values}
+
+    @model_serializer(mode="wrap")
+    def _in_force(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = () if self.script is None else PARTS_OF_A_SCRIPT
+        return {key: value for key, value in handler(self).items() if key not in unused}
 
 
 def section_for(experiment: Experiment, command: str) -> Any:
@@ -199,14 +234,16 @@ def restored(text: str, source: str) -> Experiment:
 
 
 def own_names(experiment: Experiment) -> list[str]:
-    """Return the names in an experiment that are import paths of code which is not lrfind's."""
+    """Return the code in an experiment that is not lrfind's: names that are import paths, and a script."""
     from lrfind.config.shapes import named_in  # it imports numpy, which takes its time
 
-    parts = [experiment.model, experiment.data, experiment.optimizer, *experiment.compare.optimizers]
+    parts: list[Component] = [experiment.model, experiment.data, experiment.optimizer, *experiment.sinks]
+    parts += experiment.compare.optimizers
     schedules = (experiment.training.schedule, *experiment.compare.schedules)
     names = [part.name for part in (*parts, *(part for schedule in schedules for part in named_in(schedule)))]
-    names.append("" if experiment.loss is None else experiment.loss.path)
-    return [name for name in dict.fromkeys(names) if ":" in name]
+    names += ["" if experiment.loss is None else experiment.loss.path, experiment.search.sampler]
+    script = [] if experiment.script is None else [experiment.script.path]
+    return [*(name for name in dict.fromkeys(names) if ":" in name), *script]
 
 
 FILE_ARGS = ("path", "root")

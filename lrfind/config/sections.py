@@ -36,7 +36,6 @@ from lrfind.catalog import (
     LaneMode,
     Over,
     Precision,
-    Sampler,
     Spacing,
 )
 from lrfind.errors import counted, unknown
@@ -566,6 +565,33 @@ class FindSection(LanesSection):
         return budget
 
 
+class ScriptSection(Section):
+    """A training script that `lrfind script` starts as it is, in place of model, data and optimizer."""
+
+    path: str = Field(min_length=1, description="The script: the absolute path of a Python file.")
+    args: tuple[str, ...] = Field(default=(), strict=False, description="The arguments of the script.")
+    folder: str = Field(
+        min_length=1, description="The directory where relative paths in the arguments begin."
+    )
+    python: str = Field(min_length=1, description="The Python that runs the script.")
+    here: bool = Field(
+        default=False,
+        description="Whether the script runs in `folder`. If false, each start has an empty temporary"
+        " directory, which is deleted afterwards.",
+    )
+    links: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        description="Files and folders in `folder` to which the temporary directory has a link.",
+    )
+    wait: float = Field(
+        default=10.0,
+        gt=0,
+        le=100_000,
+        description="The number of minutes without an optimizer step after which a start is stopped.",
+    )
+
+
 class SweepSection(LanesSection):
     """The settings that a grid and a search have in common."""
 
@@ -628,10 +654,17 @@ class GridSection(SweepSection):
 class SearchSection(SweepSection):
     """A search: a sampler proposes lrs batch by batch, and learns from the earlier ones."""
 
-    sampler: Sampler = Field(default="tpe", description="The sampler that proposes the lrs.")
+    sampler: str = Field(
+        default="tpe",
+        description="The sampler that proposes the lrs: random, sobol, tpe, gp, or pkg.module:attr for your"
+        " own function of (low, high, history, count, seed).",
+    )
     trials: int = Field(default=16, ge=1, le=10_000, description="The number of lrs to try.")
     batch: int = Field(
-        default=4, ge=1, le=10_000, description="The number of lrs that tpe and gp propose at a time."
+        default=4,
+        ge=1,
+        le=10_000,
+        description="The number of lrs that a sampler proposes at a time, if it learns from earlier ones.",
     )
     start: Lr | None = Field(default=None, description="The lr to try first.")
 

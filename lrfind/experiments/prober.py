@@ -26,6 +26,7 @@ from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.explanations.values import check_loss
 from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
@@ -178,7 +179,9 @@ class LaneProber:
                 batch_loss(setup.model, setup.loss_fn, next(self._replay)).detach()
                 for _ in range(setup.recipe.accumulate)
             ]
-        return over_ranks(float(torch.stack(losses).mean()))
+        loss = over_ranks(float(torch.stack(losses).mean()))
+        check_loss(loss, setup.loss_fn)
+        return loss
 
     @deferred()
     def probe(self, lrs: Sequence[float], steps: int, ceiling: Array) -> list[Probe]:
@@ -310,6 +313,7 @@ class LaneProber:
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]
+        check_loss(loss, self._setup.loss_fn)
         probe.stopped = not (math.isfinite(loss) and loss <= ceiling[len(probe.losses)])
         probe.losses.append(loss)
         self._budget.taken += 1

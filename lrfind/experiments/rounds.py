@@ -102,9 +102,7 @@ class SearchRounds(SweepRounds):
         """Return the lr to start from, if one is given, and the sampler's first lrs."""
         section = self.section
         first = [] if section.start is None else [section.start]
-        count = section.trials
-        if section.sampler in ("tpe", "gp"):
-            count = min(count, samplers.startup(section.trials))
+        count = samplers.first_ask(section.sampler, section.trials, section.batch)
         return first + self._proposed([samplers.Trial(lr, math.nan) for lr in first], count - len(first))
 
     def next_lrs(self, planned: Sequence[float], results: Sequence[LaneResult]) -> list[float]:

@@ -8,7 +8,7 @@ from functools import partial
 
 from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
 from lrfind.config.variants import Variant, variants_of
-from lrfind.errors import Stopped
+from lrfind.errors import Stopped, UsageError
 from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
 from lrfind.experiments.prepare import Prepared, prepare
 from lrfind.experiments.rounds import rounds_of
@@ -110,6 +110,9 @@ def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
 
     A repaired run may have lanes without a plan. Its rounds are planned again, each from the results that
     were known when it was planned first, so that they are the same.
+
+    Raises:
+        UsageError: if the sampler of a search fails; the message says how to continue the run.
     """
     outcomes = run.outcomes()
     rounds = rounds_of(run.experiment, run.facts().command)
@@ -120,7 +123,11 @@ def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
             return pending
         known = {lane.lane for lane in plan}
         if plan:
-            lanes = rounds.next(plan, [lane for lane in run.lanes() if lane.lane in known])
+            try:
+                lanes = rounds.next(plan, [lane for lane in run.lanes() if lane.lane in known])
+            except UsageError as error:
+                kept = f"The lanes so far are kept; after a change, run `{run.resume_command}` to continue."
+                raise UsageError(f"{error}\n{kept}") from error
         else:
             lanes = rounds.first({v.name: v.experiment.optimizer.lr for v in variants})
         done = [*plan, *lanes]

@@ -30,7 +30,7 @@ def import_names(experiment: Experiment) -> None:
     Raises:
         UsageError: for the first name that cannot be imported, or cannot be called as a run calls it.
     """
-    comparison = experiment.compare
+    comparison, sampler = experiment.compare, Component(name=experiment.search.sampler)
     schedules = (experiment.training.schedule, *comparison.schedules)
     for section, part in (
         ("model", experiment.model),
@@ -38,6 +38,8 @@ def import_names(experiment: Experiment) -> None:
         ("optimizer", experiment.optimizer),
         *(("schedule", part) for schedule in schedules for part in named_in(schedule)),
         *(("optimizer", optimizer) for optimizer in comparison.optimizers),
+        *(("sink", sink) for sink in experiment.sinks),
+        *([("sampler", sampler)] if ":" in sampler.name else []),
     ):
         _check_call(section, part.name, part, import_part(section, part.name))
     if (loss := experiment.loss) is not None:
@@ -62,6 +64,8 @@ def _check_call(section: str, name: str, part: Component | LossSection, function
         args |= {name: None for name in SIZES if name in signature.parameters and name not in args}
     elif section == "schedule":
         inputs = ["step", "steps"]
+    elif section == "sampler":
+        inputs = ["low", "high", "history", "count", "seed"]
     elif isinstance(part, LossSection) and part.step:
         inputs = ["model", "batch"]
     elif section == "loss" and not inspect.isclass(function):  # the batch decides what else it gets

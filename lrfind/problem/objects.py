@@ -27,10 +27,29 @@ from lrfind.problem.components import refuse_ascent
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import reseed
 from lrfind.problem.ranks import rank_of_this_process
-from lrfind.problem.rates import all_optimizers, base_lr, groups_of, innermost, is_optimizer
+from lrfind.problem.rates import (
+    all_optimizers,
+    base_lr,
+    groups_of,
+    inner_name,
+    innermost,
+    is_optimizer,
+)
 from lrfind.problem.reachable import generators_of, reachable
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
+
+INTEGRATIONS = {
+    "transformers": "transformers.find(trainer)",
+    "lightning": "lightning.find(trainer, module)",
+    "pytorch_lightning": "lightning.find(trainer, module)",
+    "skorch": "skorch.find(net, x, y)",
+    "fastai": "fastai.find(learn, n_epoch)",
+    "ignite": "ignite.find(trainer, optimizer, loader, max_epochs)",
+    "keras": "keras.find(model, x, y)",
+    "sklearn": "sklearn.find(estimator, x, y)",
+}
+"""For each package of a framework, the call that takes its objects."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +152,13 @@ def objects_of(
 def _check_model(model: Any, optimizer: Any) -> None:
     """Refuse a model and an optimizer that cannot be trained together."""
     if not isinstance(model, nn.Module):
-        raise UsageError(f"model must be a torch module; found an object of type {type(model).__name__}.")
+        raise UsageError(
+            f"model must be a torch module; found an object of type {type(model).__name__}."
+            f"{_integration_for(model)}"
+        )
     if not is_optimizer(optimizer):
-        inner = next((name for name, value in _attributes(optimizer) if is_optimizer(value)), None)
-        hint = "" if inner is None else f" Give its attribute `{inner}`."
+        inner = inner_name(optimizer)
+        hint = _integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
         raise UsageError(
             f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}.{hint}"
         )
@@ -149,8 +171,11 @@ def _check_model(model: Any, optimizer: Any) -> None:
         )
 
 
-def _attributes(value: Any) -> Iterable[tuple[str, Any]]:
-    return [] if isinstance(value, type) else getattr(value, "__dict__", {}).items()
+def _integration_for(value: Any) -> str:
+    """Say which adapter takes an object of a framework; "" if it belongs to none."""
+    packages = [kind.__module__.split(".")[0] for kind in type(value).__mro__]
+    call = next((INTEGRATIONS[package] for package in packages if package in INTEGRATIONS), None)
+    return "" if call is None else f" Use lrfind.integrations.{call}."
 
 
 def _check_losses(loss_fn: Any, loss: Any) -> None:
@@ -184,7 +209,7 @@ def _step_objects(step: Any, data: Any, optimizers: list[Any], kept: list[Any], 
     if not optimizers or not all(map(is_optimizer, optimizers)):
         raise UsageError(
             "optimizers must be the list of the torch optimizers that the step uses; found"
-            f" {optimizers!r:.80}."
+            f" {optimizers!r:.80}.{''.join(dict.fromkeys(map(_integration_for, optimizers)))}"
         )
     _check_optimizers(optimizers)
     _check_data(data)
@@ -238,7 +263,11 @@ def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
             " missing in your training afterwards. Give the loader itself, or create the iterator anew."
         )
     given = {id(optimizer) for optimizer in all_optimizers(objects.optimizers)}
-    others = {type(o).__name__: None for o in snapshot.optimizers if id(o) not in given}
+    others = {
+        type(optimizer).__name__: None
+        for optimizer in snapshot.optimizers
+        if any(id(inner) not in given for inner in innermost([optimizer]))
+    }
     if others and objects.own_step is not None:
         limits.append(
             f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it is in"

@@ -64,6 +64,12 @@ def _held_by(optimizer: Any) -> list[torch.optim.Optimizer]:
     return [value for value in inner if value is not optimizer]
 
 
+def inner_name(optimizer: Any) -> str | None:
+    """Return the name of the attribute of an object that holds an optimizer of torch; None if none does."""
+    attributes = {} if isinstance(optimizer, type) else getattr(optimizer, "__dict__", {})
+    return next((name for name, value in attributes.items() if is_optimizer(value)), None)
+
+
 def groups_of(optimizers: Iterable[Any]) -> list[Group]:
     """Return the param groups of optimizers and of those that they wrap, each once, innermost first.
 

@@ -53,7 +53,7 @@ PLAIN = frozenset(
 )
 OPAQUE = ("torch._C.", "torch.distributed.", "torch.cuda.", "torch._dynamo.", "torch.autograd.", "lrfind.")
 """The modules whose objects are not followed, besides those of the standard library."""
-FOLLOWED = ("torch.cuda.amp.", "collections.", "argparse.", "types.")
+FOLLOWED = ("torch.cuda.amp.", "collections.", "argparse.", "types.", "lrfind.integrations.")
 """The exceptions from this: objects of these modules that hold state of the user's."""
 
 

@@ -109,6 +109,11 @@ def answered_experiment(result: RunResult) -> Experiment:
             f"'{result.path}' tested only the param group '{group['name']}'; write its answer into the"
             " config yourself, as the lr_multiplier of this group."
         )
+    if result.experiment.script is not None:
+        raise UsageError(
+            f"'{result.path}' found the lr of a script, and only the script can train with it: give it to"
+            f" {result.experiment.script.path}."
+        )
     if answer["lr"] is None:
         way = "" if result.facts.concluded else f" Run `lrfind resume {result.path}` to continue it."
         raise UsageError(f"'{result.path}' has no learning rate to give: {answer['reason']}{way}")

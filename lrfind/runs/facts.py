@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -43,6 +44,8 @@ class Facts:
             version of the method would give another answer.
         left_budget: the gradient steps that are left for refinement after probing.
         refined: the plan of the trainings that refine the answer, and what they change of it.
+        script: what the starts of a script showed: its optimizers, and their cost (see
+            `experiments.script.run`).
         verified: the rate that whole trainings verify.
         holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
         concluded: whether everything is done, tables and plots too.
@@ -68,6 +71,7 @@ class Facts:
     probing: Mapping[str, Any] | None = None
     left_budget: int = 0
     refined: Mapping[str, Any] | None = None
+    script: Mapping[str, Any] | None = None
     verified: float | None = None
     holder: Mapping[str, Any] = field(
         default_factory=lambda: {"pid": "unknown", "host": "unknown", "since": "unknown"}
@@ -126,4 +130,6 @@ def variants_fact(experiment: Experiment, command: str) -> dict[str, str]:
 def imported_facts(experiment: Experiment, command: str) -> dict[str, Any]:
     """Return the facts of a new run about code that is not lrfind's."""
     facts: dict[str, Any] = {"variants": variants_fact(experiment, command)}
+    if experiment.script is not None:
+        return facts | {"import_root": str(Path(experiment.script.path).parent)}
     return facts | ({"import_root": import_root()} if own_names(experiment) else {})

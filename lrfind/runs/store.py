@@ -5,6 +5,7 @@ environment.json  versions, device, threads    run.sqlite      all data of the r
 steps.csv         one row per step             lanes.csv       one row per lane
 health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer
+script.log        the output of a user's script
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import os
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -38,19 +39,9 @@ from lrfind.runs.tables import health_frame, lanes_frame, steps_frame
 DATABASE = "run.sqlite"
 DRAFT = f".{DATABASE}.part"
 FILES = (
-    DATABASE,
-    DRAFT,
-    f"{DATABASE}-wal",
-    f"{DATABASE}-shm",
-    f"{DATABASE}-journal",
-    "config.yaml",
-    "resolved.yaml",
-    "environment.json",
-    "steps.csv",
-    "lanes.csv",
-    "health.csv",
-    "summary.json",
-    "best.yaml",
+    *(f"{DATABASE}{ending}" for ending in ("", "-wal", "-shm", "-journal")),
+    *(DRAFT, "config.yaml", "resolved.yaml", "environment.json", "steps.csv", "lanes.csv", "health.csv"),
+    *("summary.json", "best.yaml", "script.log"),
 )
 """The files of a run that never measured anything, besides its lock."""
 
@@ -69,9 +60,11 @@ class Run:
     Attributes:
         path: the directory as it was given, for messages.
         folder: the same as an absolute path, for its files: a user's code may change the working directory.
+        when_stored: is called when lanes were stored, for example to write them elsewhere too.
     """
 
     def __init__(self, path: Path) -> None:
+        self.when_stored: Callable[[], None] = lambda: None
         self.path, self.folder = path, absolute(path)
         self._database = Database(path / DATABASE)
         self._lock = RunLock(path)
@@ -266,6 +259,7 @@ class Run:
             sqlite3.IntegrityError: if one of the lanes has settled before.
         """
         self._database.add_lanes(results, **facts)
+        self.when_stored()
 
     def outcomes(self) -> dict[int, Outcome]:
         """Return the outcomes of the stored lanes: lane number -> outcome."""
@@ -274,6 +268,10 @@ class Run:
     def lanes(self) -> list[LaneResult]:
         """Return every stored lane, in the order of the numbers."""
         return self._database.lanes()
+
+    def lane(self, number: int) -> LaneResult:
+        """Return one stored lane."""
+        return self._database.lane(number)
 
     def record(self) -> RunRecord:
         """Read everything that the run holds at this moment, over one connection."""

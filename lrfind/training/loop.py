@@ -14,7 +14,7 @@ from lrfind.analysis.curves import Array
 from lrfind.errors import NoGradient, UsageError, as_exception, text_of
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.ranks import over_ranks
-from lrfind.problem.rates import innermost
+from lrfind.problem.rates import inner_name, innermost
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
@@ -229,9 +229,14 @@ def _update(setup: Setup, *, skip: bool) -> None:
         try:
             setup.optimizer.step()
         except Exception as error:
-            if "closure" not in text_of(error):
-                raise
-            raise UsageError(needs_a_closure(setup.optimizer)) from error
+            if "closure" in text_of(error):
+                raise UsageError(needs_a_closure(setup.optimizer)) from error
+            if not text_of(error) and (inner := inner_name(setup.optimizer)) is not None:
+                raise UsageError(
+                    f"{type(setup.optimizer).__name__} takes no step outside of its framework; give the"
+                    f" optimizer inside it, its attribute `{inner}`."
+                ) from error
+            raise
         return
     if not skip:  # if the scaler skipped the first step of a fused SGD, the momentum would stay uninitialised
         setup.scaler.step(setup.optimizer)

@@ -69,3 +69,18 @@ class FindCost:
     groups: int = 0
     budget: int | None = None
     seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class StartCost:
+    """What the starts of a script cost, as its first ones have shown.
+
+    Attributes:
+        until_first: the seconds from a start to its first step.
+        step: the seconds of a step.
+        seconds: the seconds that probing usually takes in all.
+    """
+
+    until_first: float
+    step: float
+    seconds: float

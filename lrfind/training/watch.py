@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from lrfind.analysis.lanes import Lane
-from lrfind.training.mode import Cost, FindCost, Mode
+from lrfind.training.mode import Cost, FindCost, Mode, StartCost
 
 Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 """A function of (lanes, step, losses before the update), called after every step that these lanes took
@@ -30,6 +30,9 @@ class Observer:
 
     def expected(self, cost: FindCost) -> None:
         """Receive, before the first probe, the most that a `find` may cost."""
+
+    def timed(self, cost: StartCost) -> None:
+        """Receive, after the first starts of a script, what they cost."""
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for `lanes` lanes of `steps` steps; a number that is not yet known is None."""

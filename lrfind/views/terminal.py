@@ -15,7 +15,7 @@ from typing import TextIO
 from lrfind.errors import printable, shortened
 
 LONGEST_LINE = 100_000
-LONGEST_NOTE = 20_000
+LONGEST_NOTE = 24_000
 
 
 def show(text: str) -> None:

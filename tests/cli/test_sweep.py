@@ -114,7 +114,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
         (["grid", "--lrs", "1e-3", "--low", "1e-4"], "give --lrs or --low, not both"),
         (["search", "--steps", "3", "--epochs", "1"], "give --steps or --epochs, not both"),
         (["grid", "--lanes", "stack"], "must be 'auto', 'single' or 'stacked'"),
-        (["search", "--sampler", "cma"], "search.sampler: must be 'random', 'sobol', 'tpe' or 'gp'"),
+        (["search", "--sampler", "cma"], "unknown sampler 'cma'; known: gp, random, sobol, tpe. For your own code give pkg.module:attr."),
         (["search", "--trials", "0"], "search.trials: must be at least 1"),
         (["grid", "--steps", "0"], "training.steps: must be greater than 0"),
         (["grid", "--judge", "best_val_loss"], "give training.eval_every (--eval-every)"),

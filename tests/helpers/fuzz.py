@@ -57,6 +57,8 @@ def config_from_schema(random: Random) -> dict[str, Any]:
             [name for name in CATALOGS["schedule"] if name not in NEEDING_ARGS]
         )
     config["training"] = training
+    if config.get("sinks"):
+        config["sinks"] = [{"name": random.choice([*CATALOGS["sink"]])}]
     if isinstance(config.get("find"), dict) and "budget" in config["find"]:
         config["find"]["budget"] = random.choice([200, "2x"])
     return config

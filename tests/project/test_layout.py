@@ -31,6 +31,8 @@ WINGS: dict[str, set[str]] = {
     "experiments": GROUND | {"analysis", "schedules", "config", "problem", "training", "runs"},
     "views": GROUND | {"analysis", "schedules", "config", "runs"},
     "api": GROUND | {"analysis", "config", "problem", "training", "runs", "experiments", "views"},
+    "integrations": GROUND
+    | {"analysis", "config", "problem", "training", "runs", "experiments", "views", "api"},
     "cli": GROUND
     | {"analysis", "schedules", "config", "problem", "training", "runs", "experiments", "views"},
     "__main__": {"cli"},
@@ -95,8 +97,8 @@ def test_there_is_no_circle() -> None:
         visit(module, ())
 
 
-def test_a_stranger_sees_at_most_sixteen_entries() -> None:
-    assert len([path for path in ROOT.iterdir() if path.name != "__pycache__"]) <= 16
+def test_a_stranger_sees_at_most_seventeen_entries() -> None:
+    assert len([path for path in ROOT.iterdir() if path.name != "__pycache__"]) <= 17
 
 
 LISTS_OF_LIKE_THINGS = {"catalog", "config.sections", "schedules.functions"}

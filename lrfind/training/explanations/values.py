@@ -1,4 +1,4 @@
-"""Values: explanations of why a loss is not finite at any lr."""
+"""Values: explanations of why a loss is not finite at any lr, or not a loss."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrfind.errors import UsageError
 from lrfind.problem.rates import groups_of
 from lrfind.training.explanations.forms import batch_parts, first_few, form, tensors_in
 
@@ -53,3 +54,19 @@ def why_not_float16(optimizer: Any) -> str | None:
                 " float32, and use autocast: precision='float16'."
             )
     return None
+
+
+def check_loss(loss: float, loss_fn: Any) -> None:
+    """Refuse a loss below 0 of a loss function that needs log-probabilities.
+
+    Raises:
+        UsageError: if the loss shows that the model returns something else.
+    """
+    by_log = isinstance(loss_fn, torch.nn.NLLLoss) or loss_fn is torch.nn.functional.nll_loss
+    if by_log and loss < 0:
+        raise UsageError(
+            f"the loss is {loss:.3g}, and below 0 only if the output holds no log-probabilities, which"
+            " NLLLoss needs: then it falls at any lr. Use CrossEntropyLoss for scores, or return"
+            " log_softmax(scores, dim=1) from forward. skorch takes the logarithm itself: use"
+            " lrfind.integrations.skorch.find(net, x, y)."
+        )

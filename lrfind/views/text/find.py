@@ -134,7 +134,7 @@ def _what_next(summary: dict[str, Any]) -> list[str]:
     """Return what to do if there is no lr."""
     if not summary["probing_ended"]:
         return [f"  {RESUME.format(run=summary['run'])}"]
-    if not summary["probes"]:
+    if not summary["probes"] or "script" in summary:
         return []
     return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
 

@@ -1,0 +1,173 @@
+"""The command for a training script that nobody edits: script."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from lrfind.cli.execute import start
+from lrfind.cli.options import json_option, option_overrides, out_option, print_json, quiet_option
+from lrfind.errors import UsageError
+from lrfind.views.terminal import note, show
+
+if TYPE_CHECKING:
+    from lrfind.config.experiment import Experiment
+
+KEYS = {
+    "seed": "seed",
+    "steps": "training.steps",
+    "schedule": "training.schedule",
+    "max_seconds": "find.max_seconds",
+    "wait": "script.wait",
+}
+
+
+@click.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", metavar="-- SCRIPT.py [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
+@out_option
+@click.option(
+    "--steps", metavar="T", required=True, help="The number of optimizer steps of the whole training."
+)
+@click.option("--schedule", metavar="NAME", help="The schedule of the training; see `lrfind ls schedules`.")
+@click.option("--seed", metavar="N", help="The seed of Python, NumPy and torch in every start; 0 by default.")
+@click.option(
+    "--max-seconds", metavar="S", help="The most seconds that all starts together may take, approximately."
+)
+@click.option(
+    "--here",
+    is_flag=True,
+    help="Run the script in this directory. Otherwise each start has an empty temporary one.",
+)
+@click.option(
+    "--link",
+    "links",
+    metavar="NAME",
+    multiple=True,
+    help="A file or folder of this directory that the script reads by its relative path, such as data."
+    " Repeatable.",
+)
+@click.option(
+    "--wait",
+    metavar="MINUTES",
+    help="Stop a start that makes no optimizer step for so long; 10 by default.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be done, but start nothing.")
+@json_option
+@quiet_option
+def script(
+    command: tuple[str, ...],
+    out: Path | None,
+    here: bool,
+    links: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> int:
+    """Find the learning rate of a training script, as it is.
+
+    For example: `lrfind script --steps 3000 -- train.py --epochs 3`. The script is started once for each
+    probe. A hook on the optimizers of torch holds the lr, and reads the losses that `backward` is called on.
+    """
+    experiment, text = _experiment(command, here, links, options)
+    if dry_run:
+        return _dry_run(experiment, as_json)
+    from lrfind.runs.store import Run, default_path
+    from lrfind.views.text.script import script_plan_text
+
+    run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
+    if not quiet:
+        note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
+    return start(run, as_json=as_json, quiet=quiet)
+
+
+def _experiment(
+    command: tuple[str, ...], here: bool, links: tuple[str, ...], options: dict[str, Any]
+) -> tuple[Experiment, str]:
+    """Return the experiment of a command line, and its text.
+
+    Raises:
+        UsageError: if the command names no script that can be started.
+    """
+    from lrfind.config.experiment import check
+    from lrfind.config.yaml12 import dump as yaml_text
+
+    python, command = _python_of(command)
+    if not command or command[0].startswith("-"):
+        given = f"found {command[0]}" if command else "found none"
+        raise UsageError(
+            f"name the script, a Python file, as in `lrfind script --steps 3000 -- train.py`; {given}."
+        )
+    path = Path(command[0])
+    if not path.is_file():
+        raise UsageError(f"there is no script '{path}'; give the path of a Python file.")
+    if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
+        raise UsageError("a script in several processes (torchrun) cannot be probed; start it in one.")
+    missing = next((link for link in links if not Path(link).exists() or Path(link).is_absolute()), None)
+    if missing is not None:
+        raise UsageError(f"--link: there is no '{missing}' in this directory.")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._")[:80] or "script"
+    section = {
+        "path": str(path.absolute()),
+        "args": [*command[1:]],
+        "folder": str(Path.cwd()),
+        "python": python,
+        "here": here,
+        "links": [*map(os.path.normpath, links)],
+    }
+    text = yaml_text({"name": name, "script": section})
+    typed = option_overrides(options, KEYS)
+    experiment = check(text, typed, f"lrfind script {path.name}")
+    from lrfind.config.experiment import dump
+
+    return experiment, dump(experiment)
+
+
+def _python_of(command: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """Return the Python that a command line begins with, or else our own, and the rest of the line."""
+    if not re.fullmatch(r"python[\d.]*", Path(command[0]).name):
+        return sys.executable, command
+    python = shutil.which(command[0])
+    if python is None:
+        raise UsageError(f"there is no '{command[0]}'; leave it out to use {sys.executable}.")
+    return str(Path(python).absolute()), command[1:]
+
+
+def _plan(experiment: Experiment, log: str | None) -> dict[str, Any]:
+    """Return the plan of a run, as `views.text.script.script_plan_text` takes it."""
+    from lrfind.analysis.recommendation import PlannedTraining
+    from lrfind.experiments.script.starts import absolute_args, linked_names
+
+    section, steps = experiment.script, experiment.training.steps
+    assert section is not None  # `_experiment` made it
+    assert steps is not None  # the option is required
+    return {
+        "command": [section.python, section.path, *absolute_args(section)],
+        "steps": steps,
+        "schedule": experiment.training.schedule.name,
+        "seed": experiment.seed,
+        "most": PlannedTraining("", steps).longest,
+        "here": section.here,
+        "folder": section.folder,
+        "links": linked_names(section),
+        "log": log,
+        "wait": section.wait,
+    }
+
+
+def _dry_run(experiment: Experiment, as_json: bool) -> int:
+    """Print the plan of a run."""
+    from lrfind.views.text.script import script_plan_text
+
+    plan = _plan(experiment, None)
+    if as_json:
+        print_json(plan)
+    else:
+        show(f"{script_plan_text(plan)}\nNothing was started.")
+    return 0

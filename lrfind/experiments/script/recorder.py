@@ -1,0 +1,269 @@
+"""The hooks inside a script's process: they hold the lr of its optimizers and read its losses.
+
+A step of a script is a step of its first optimizer, the one that is stepped first after a `backward`. The
+loss of a step is the mean of the losses whose `backward` belongs to it:
+
+- Each loss belongs to the optimizer step that follows it. With gradient accumulation these are several.
+- The steps of other optimizers belong to the step of the first one before them: a GAN whose discriminator
+  steps first has the mean of both networks' losses.
+- Of a closure, as LBFGS calls it several times, only the first call counts: it is before the update.
+
+This module runs in the user's process, so it imports nothing that the script does not need, besides torch.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import (
+    Optimizer,
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+from lrfind.errors import UsageError
+from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios_in_words, set_lr
+
+MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
+SETTLED_STEPS, COMPARED_STEPS = 1, 4  # steps between which lr 0 must leave the weights as they are
+SCALE = "_lrfind_scale"
+"""The attribute of a loss that says by which factor a `GradScaler` has scaled it."""
+
+NO_BACKWARD = (
+    "its optimizer steps, but no `backward` is called, so there is no loss to read (gradients that come from"
+    " torch.autograd.grad are not seen)"
+)
+SEVERAL_PROCESSES = (
+    "it trains in several processes; start it so that it trains in one, for example on one device"
+)
+MOVES = (
+    "its weights change although the lr of all its optimizers is 0, so their lr does not decide how far a"
+    " step goes"
+)
+
+
+class Recorder:
+    """Holds the lr of all optimizers in this process, and tells the loss of each step.
+
+    Args:
+        lr: the lr of the first optimizer's first param group whose lr is not 0. All other groups and
+            optimizers keep the ratios that they had when they were first stepped.
+        steps: the number of steps after which the script is ended.
+        tell: is called with what was seen: `optimizer`, `momentum`, `lr`, `device` and `note` once, `other`
+            for each further optimizer, `loss` for each step, `refusal` if nothing can be read, with why.
+        end: ends the process; it never returns.
+    """
+
+    def __init__(self, lr: float, steps: int, tell: Callable[..., None], end: Callable[[], Any]) -> None:
+        self._lr, self._steps, self._tell, self._end = lr, steps, tell, end
+        self._process = os.getpid()
+        self._base: float | None = None  # the script's own lr, which `lr` stands in for
+        self._words: str | None = None  # how the lrs of its param groups differ
+        self._ratios: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
+        self._first: weakref.ref[Optimizer] | None = None
+        self._introduced: weakref.WeakSet[Optimizer] = weakref.WeakSet()
+        self._active: Optimizer | None = None  # the optimizer whose step is under way
+        self._own: list[tuple[dict[str, Any], float]] = []  # the lrs of its groups, as the script set them
+        self._pending: list[float] = []  # the losses since the last step of any optimizer
+        self._step: list[float] | None = None  # the losses of the step that is under way
+        self._count = 0
+        self._without_loss = 0
+        self._deaf = False  # inside a `backward`, and after the first call of a closure
+        self._fingerprint: Tensor | None = None
+
+    def install(self) -> None:
+        """Install the hooks, for as long as the process lives."""
+        register_optimizer_step_pre_hook(self._before)
+        register_optimizer_step_post_hook(self._after)
+        backward = torch.autograd.backward
+
+        @functools.wraps(backward)
+        def read_backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
+            if self._deaf or os.getpid() != self._process:
+                return backward(tensors, grad_tensors, *args, **kwargs)
+            self._pending.append(_value(tensors, grad_tensors))
+            self._deaf = True  # checkpointing calls `backward` inside of `backward`
+            try:
+                return backward(tensors, grad_tensors, *args, **kwargs)
+            finally:
+                self._deaf = False
+
+        torch.autograd.backward = read_backward
+        scaler_class: Any = torch.amp.GradScaler
+        scale = scaler_class.scale
+
+        @functools.wraps(scale)
+        def remembered_scale(scaler: Any, outputs: Any) -> Any:
+            scaled = scale(scaler, outputs)
+            if isinstance(scaled, Tensor):
+                setattr(scaled, SCALE, scaler.get_scale())
+            return scaled
+
+        scaler_class.scale = remembered_scale
+        self._watch_for_processes()
+
+    def finish(self) -> None:
+        """Tell the loss of the last step, if the script has come to its own end."""
+        if self._step:
+            self._tell_loss()
+
+    def _watch_for_processes(self) -> None:
+        """Refuse a script that trains in processes of `torch.multiprocessing`, where nothing can be read."""
+
+        def refuse(*args: Any, **kwargs: Any) -> None:
+            self._refuse(SEVERAL_PROCESSES)
+
+        package: Any = sys.modules["torch.multiprocessing"]
+        launcher: Any = sys.modules["torch.multiprocessing.spawn"]
+        package.spawn = package.start_processes = launcher.start_processes = refuse
+
+    def _refuse(self, reason: str) -> None:
+        if os.getpid() == self._process:
+            self._tell(refusal=reason)
+            self._end()
+
+    def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """Set the lr before a step, and end the step before it; a closure is replaced by one that is read."""
+        if self._active is not None or os.getpid() != self._process:
+            return None  # a step inside of a step belongs to it: an optimizer that wraps another
+        self._active = optimizer
+        self._hold(optimizer)
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if closure is None:
+            self._stepped(optimizer)
+            return None
+        closure = self._read(closure, optimizer)
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": closure}
+        return (args[0], closure, *args[2:]), kwargs
+
+    def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        """Give the script's own lrs back after a step, so that its schedulers compute what they always do."""
+        if optimizer is self._active:
+            self._release()
+
+    def _release(self) -> None:
+        for group, lr in self._own:
+            set_lr(group, lr)
+        self._active, self._deaf = None, False
+
+    def _read(self, closure: Callable[..., Any], optimizer: Optimizer) -> Callable[..., Any]:
+        """Return a closure whose first call counts as the step's loss."""
+        called = False
+
+        @functools.wraps(closure)
+        def read_closure(*args: Any, **kwargs: Any) -> Any:
+            nonlocal called
+            try:
+                value = closure(*args, **kwargs)
+            except BaseException:  # the script may go on, and the hook after this step is never called
+                self._release()
+                raise
+            if not called:
+                called = self._deaf = True
+                self._stepped(optimizer)
+            return value
+
+        return read_closure
+
+    def _hold(self, optimizer: Optimizer) -> None:
+        """Set the lr of every group of an optimizer, and keep those that the script has set."""
+        try:
+            groups = groups_of([optimizer])
+            if self._base is None:
+                self._base, self._words = base_lr(groups), ratios_in_words(groups)
+        except UsageError as error:
+            self._refuse(str(error).rstrip("."))
+            return
+        ratios = self._ratios.setdefault(optimizer, [])
+        ratios += [peak / self._base for peak in peak_lrs(groups)[len(ratios) :]]
+        self._own = [(group, float(group["lr"])) for group in groups]
+        for group, ratio in zip(groups, ratios, strict=False):
+            set_lr(group, self._lr * ratio)
+
+    def _stepped(self, optimizer: Optimizer) -> None:
+        """Assign the losses before an optimizer's step to a step of the script; end the script in time."""
+        losses, self._pending = self._pending, []
+        first = None if self._first is None else self._first()
+        if first is None and losses:
+            if self._first is None:
+                self._introduce(optimizer)
+            first, self._first = optimizer, weakref.ref(optimizer)
+        self._without_loss = 0 if losses else self._without_loss + 1
+        if not losses and self._without_loss == MOST_WITHOUT_LOSS and self._step is None:
+            self._refuse(NO_BACKWARD)
+        if optimizer is not first:
+            self._introduce_other(optimizer)
+            if self._step is not None:
+                self._step += losses
+        elif losses:
+            if self._step is not None:
+                self._tell_loss()
+            self._step = losses
+            if self._lr == 0:
+                self._check_unmoved(optimizer)
+            if self._count >= self._steps:
+                self._end()
+
+    def _tell_loss(self) -> None:
+        losses = self._step or []
+        self._tell(loss=sum(losses) / len(losses))
+        self._count += 1
+
+    def _introduce(self, optimizer: Optimizer) -> None:
+        """Tell what the first optimizer is, and refuse a training in several processes."""
+        distributed = torch.distributed
+        if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
+            self._refuse(SEVERAL_PROCESSES)
+        kind = innermost([optimizer])[0]
+        momentum = kind.param_groups[0].get("momentum", 0.0)
+        self._tell(
+            optimizer=type(kind).__name__.lower(),
+            momentum=float(momentum) if isinstance(momentum, int | float) else 0.0,
+            lr=self._base,
+            device=str(kind.param_groups[0]["params"][0].device),
+            note=self._words,
+        )
+        self._introduced.add(optimizer)
+
+    def _introduce_other(self, optimizer: Optimizer) -> None:
+        """Tell of a further optimizer once, with its lr as a multiple of the first one's."""
+        if self._first is not None and optimizer not in self._introduced:
+            self._introduced.add(optimizer)
+            self._tell(other=type(optimizer).__name__, ratio=max(self._ratios[optimizer]))
+
+    def _check_unmoved(self, optimizer: Optimizer) -> None:
+        """Refuse a script that changes weights at lr 0; in its first step it may, for example clip them."""
+        if self._count == SETTLED_STEPS:
+            self._fingerprint = _fingerprint(optimizer)
+        if self._count == COMPARED_STEPS and self._fingerprint is not None:
+            same = torch.equal(self._fingerprint, _fingerprint(optimizer))
+            if not same:
+                self._refuse(MOVES)
+
+
+def _value(tensors: Any, grad_tensors: Any) -> float:
+    """Return the number whose gradient a call of `backward` computes."""
+    outputs = tensors if isinstance(tensors, Sequence) else [tensors]
+    weights = grad_tensors if isinstance(grad_tensors, Sequence) else [grad_tensors] * len(outputs)
+    total = 0.0
+    for output, weight in zip(outputs, weights, strict=False):
+        if isinstance(output, Tensor):
+            value = output.detach() if weight is None else output.detach() * weight
+            total += float(value.sum()) / float(getattr(output, SCALE, 1.0))
+    return total
+
+
+def _fingerprint(optimizer: Optimizer) -> Tensor:
+    """Return (K,) a number for each weight of an optimizer, which changes if the weight does."""
+    weights = [p for group in groups_of([optimizer]) for p in group["params"]]
+    with torch.no_grad():
+        sums = [float(torch.nan_to_num(weight.detach().float()).abs().sum()) for weight in weights]
+    return torch.tensor(sums, dtype=torch.float64)

@@ -1,0 +1,1 @@
+"""Adapters for frameworks: each finds the rate for a training as its framework describes it."""

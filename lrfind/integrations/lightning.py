@@ -1,0 +1,255 @@
+"""Lightning: the rate for a `LightningModule`, as a callback or before `trainer.fit`.
+
+from lrfind.integrations.lightning import FindLR
+
+trainer = Trainer(callbacks=[FindLR()])
+trainer.fit(module, datamodule)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+
+import lrfind
+from lrfind.errors import UsageError
+from lrfind.integrations.adapters import Grouped, every, framework, replaced, same_randomness
+
+HOOKS = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
+"""The hooks of a module that change a step. With one of them, Lightning itself takes the steps."""
+
+
+def find(
+    trainer: Any,
+    module: Any,
+    train_dataloaders: Any = None,
+    val_dataloaders: Any = None,
+    datamodule: Any = None,
+    **options: Any,
+) -> lrfind.Recommendation:
+    """Find the rate for `trainer.fit` with the same arguments; this trainer then uses it.
+
+    Lightning prepares the training and stops before its first step, with the trainer's own callbacks and
+    loggers put aside. Afterwards the trainer has one more callback, a `FindLR` that knows the rate.
+
+    Args:
+        trainer: a `lightning.pytorch.Trainer`.
+        module: the module that it will train.
+        train_dataloaders: see `Trainer.fit`.
+        val_dataloaders: see `Trainer.fit`.
+        datamodule: see `Trainer.fit`.
+        options: arguments of `lrfind.find`; they go before what the trainer says.
+
+    Raises:
+        NoSuggestion: if no rate can be recommended.
+        UsageError: if the trainer starts processes of its own, from which no rate could come back.
+    """
+    _lightning()
+    launchers = _part_of(trainer, "strategies.launchers")
+    if isinstance(trainer.strategy.launcher, launchers._MultiProcessingLauncher):
+        raise UsageError(
+            "the trainer starts a process for each device, from which no rate comes back. Let it ask there:"
+            " Trainer(callbacks=[lrfind.integrations.lightning.FindLR()])."
+        )
+    callback = _callback_class()(**options)
+    callback.only_asks = True
+    with (
+        same_randomness(),
+        replaced(trainer, callbacks=[callback], _loggers=_silent(trainer), num_sanity_val_steps=0),
+    ):
+        trainer.fit(module, train_dataloaders, val_dataloaders, datamodule)
+    callback.only_asks = False
+    trainer.callbacks.insert(0, callback)
+    best: lrfind.Recommendation = callback.best
+    return best
+
+
+def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
+    """Ask for the rate of a training that is about to begin."""
+    optimizers, batches = trainer.optimizers, Batches(trainer)
+    size, limit = trainer.accumulate_grad_batches, trainer.gradient_clip_val or None
+    read: dict[str, Any] = {
+        "steps": trainer.estimated_stepping_batches,
+        "schedule": _schedule(trainer, options),
+    }
+    with _silence(trainer):
+        if _steps_itself(trainer):
+            data = Grouped(batches, size)
+            read |= {"step": partial(_step, trainer), "optimizers": optimizers}
+            return lrfind.find(data=data, **read | options)
+        read |= {
+            "loss": partial(_batch_loss, trainer),
+            "accumulate": size,
+            "clip_value" if trainer.gradient_clip_algorithm == "value" else "clip_norm": limit,
+            "precision": "float16" if trainer.precision == "16-mixed" else "float32",  # or by training_step
+        }
+        return lrfind.find(trainer.model, optimizers[0], data=batches, **read | options)
+
+
+def _steps_itself(trainer: Any) -> bool:
+    """Return whether the steps must be taken by Lightning: the module or the strategy changes them."""
+    module = trainer.lightning_module
+    is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
+    return (
+        not module.automatic_optimization
+        or trainer.strategy.handles_gradient_accumulation
+        or any(is_overridden(hook, module) for hook in HOOKS)
+    )
+
+
+class Batches:
+    """The batches of the training, without the pass over them that has begun already.
+
+    Args:
+        trainer: the trainer, when its training begins.
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.loader = copy.copy(trainer.fit_loop._combined_loader)  # with iterators of its own
+        self.loader._iterator, self.length = None, trainer.num_training_batches
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch, _, _ in self.loader:
+            yield batch
+
+    def __len__(self) -> int:
+        if math.isinf(self.length):
+            raise TypeError("the data has no length")
+        return int(self.length)
+
+
+def _arguments(trainer: Any, batch: Any) -> OrderedDict[str, Any]:
+    """Return the arguments of `training_step` for the next batch, as the trainer prepares it."""
+    loop = trainer.fit_loop.epoch_loop
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+    loop.batch_progress.increment_ready()
+    arguments: OrderedDict[str, Any] = loop._build_kwargs(OrderedDict(), batch, loop.batch_idx)
+    return arguments
+
+
+def _batch_loss(trainer: Any, batch: Any) -> Any:
+    """Return the loss that `training_step` computes of a batch."""
+    output = trainer.strategy.training_step(*_arguments(trainer, batch).values())
+    return output.get("loss") if isinstance(output, Mapping) else output
+
+
+def _step(trainer: Any, batches: list[Any]) -> Any:
+    """Let Lightning take a step on its batches; return the loss before it, None if there is none."""
+    loop, losses = trainer.fit_loop.epoch_loop, []
+    for batch in batches:
+        arguments = _arguments(trainer, batch)
+        if trainer.lightning_module.automatic_optimization:
+            output = loop.automatic_optimization.run(trainer.optimizers[0], loop.batch_idx, arguments)
+        else:
+            output = loop.manual_optimization.run(arguments)
+        losses.append(output.get("loss"))
+    if any(loss is None for loss in losses):
+        return None
+    return torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
+
+
+def _schedule(trainer: Any, options: dict[str, Any]) -> Any:
+    """Return the schedule of the lr; None if there is none, or if the module steps its scheduler itself."""
+    config = next(iter(trainer.lr_scheduler_configs), None)
+    steps = options.get("steps", trainer.estimated_stepping_batches)
+    if config is None or not trainer.lightning_module.automatic_optimization or not isinstance(steps, int):
+        return None
+    interval = config.frequency
+    if config.interval == "epoch":
+        interval *= math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
+    return every(config.scheduler, steps, interval)
+
+
+def _silence(trainer: Any) -> AbstractContextManager[Any]:
+    """Put aside what notices steps: loggers, callbacks, and the pass over the data that has begun."""
+    loop, stack = trainer.fit_loop, ExitStack()
+    nothing = {"log": _nothing, "log_dict": _nothing}
+    stack.enter_context(replaced(trainer, callbacks=[], _loggers=_silent(trainer)))
+    stack.enter_context(replaced(trainer.lightning_module, **nothing))
+    stack.enter_context(replaced(loop, _data_fetcher=None))
+    stack.enter_context(replaced(loop._combined_loader, _iterator=None))
+    for loader in loop._combined_loader.flattened:
+        if getattr(loader, "_iterator", None) is not None:  # of workers that stay for all epochs
+            stack.enter_context(replaced(loader, _iterator=None))
+    return stack
+
+
+def _silent(trainer: Any) -> list[Any]:
+    """Return loggers that log nothing, one for each of the trainer's."""
+    logger = _part_of(trainer, "loggers.logger").DummyLogger
+    return [logger() for _ in trainer.loggers]
+
+
+def _nothing(*args: Any, **options: Any) -> None:
+    """Take the place of a method whose effect would be noticed."""
+
+
+def _lightning() -> Any:
+    """Import Lightning, under one of its two names."""
+    try:
+        return framework("lightning.pytorch", "lightning")
+    except UsageError:
+        return framework("pytorch_lightning", "lightning")
+
+
+def _part_of(trainer: Any, name: str) -> Any:
+    """Import a module of the Lightning that a trainer belongs to."""
+    homes = [
+        kind.__module__ for kind in type(trainer).__mro__ if kind.__module__.endswith(".trainer.trainer")
+    ]
+    return framework(f"{homes[0].removesuffix('.trainer.trainer')}.{name}", "lightning")
+
+
+def _callback_class() -> Any:
+    """Return the class of the callback; it is made once, because its base class belongs to Lightning."""
+    if "FindLR" in globals():
+        return globals()["FindLR"]
+    base = _lightning().Callback
+
+    class FindLR(base):  # type: ignore[misc, valid-type]
+        """A callback that finds the rate when a training begins, and gives it to optimizers and schedulers.
+
+        It asks once: the next `fit` of its trainer gets the same rate. A training that goes on from a
+        checkpoint keeps the rates that it had.
+
+        Args:
+            options: arguments of `lrfind.find`; they go before what the trainer says.
+
+        Attributes:
+            best: the answer; None before the first training.
+            only_asks: whether the training stops when the answer is known.
+        """
+
+        def __init__(self, **options: Any) -> None:
+            self.options, self.only_asks = options, False
+            self.best: lrfind.Recommendation | None = None
+
+        def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+            """Find the rate, and set it."""
+            if trainer.ckpt_path is not None or trainer.fast_dev_run:
+                return
+            self.best = self.best or _ask(trainer, self.options)
+            if self.only_asks:
+                raise _part_of(trainer, "utilities.exceptions")._TunerExitException
+            schedulers = [config.scheduler for config in trainer.lr_scheduler_configs]
+            self.best.apply(trainer.optimizers, schedulers or None)
+
+    FindLR.__qualname__ = "FindLR"
+    globals()["FindLR"] = FindLR
+    return FindLR
+
+
+def __getattr__(name: str) -> Any:
+    """Make the callback when it is first used."""
+    if name != "FindLR":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return _callback_class()

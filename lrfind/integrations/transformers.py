@@ -1,0 +1,178 @@
+"""Transformers: the rate for a `Trainer`, before it trains or as a callback when it begins to.
+
+from lrfind.integrations.transformers import find
+
+best = find(trainer)
+trainer.train()
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from contextlib import AbstractContextManager, ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+
+import lrfind
+from lrfind.errors import UsageError
+from lrfind.integrations.adapters import framework, replaced, same_randomness
+from lrfind.problem.rates import apply_lr, base_lr, groups_of
+
+
+def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
+    """Find the rate for `trainer.train()`, and set it in `trainer.args.learning_rate`.
+
+    The loss, the batches, the number of steps, the schedule, the accumulation, the clipping and the precision
+    are those of the trainer. Afterwards everything but the rate is as it was: also `trainer.optimizer` is
+    None again, if it was None.
+
+    Args:
+        trainer: a `transformers.Trainer`, or an object of a subclass.
+        options: arguments of `lrfind.find`; they go before what the trainer says.
+
+    Raises:
+        NoSuggestion: if no rate can be recommended.
+        UsageError: if the trainer shares its model among processes; `FindLR` finds the rate then.
+    """
+    framework("transformers", "transformers")
+    args = trainer.args
+    if args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise UsageError(
+            "the trainer shares its model among processes, which it prepares when the training begins. Ask"
+            " then: trainer.add_callback(lrfind.integrations.transformers.FindLR(trainer))."
+        )
+    with same_randomness(), _before_training(trainer):
+        loader = trainer.get_train_dataloader()
+        steps = options.get("steps") or _planned_steps(args, loader)
+        optimizer, scheduler = trainer.create_optimizer(), trainer.lr_scheduler
+        if scheduler is None:
+            dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
+            scheduler = trainer.create_scheduler(steps, dummy)
+    plan: dict[str, Any] = {"steps": steps, "schedule": scheduler}
+    best = _found(trainer, trainer.model, optimizer, loader, plan | options)
+    _set(trainer, best)
+    return best
+
+
+def _before_training(trainer: Any) -> AbstractContextManager[Any]:
+    """Allow the parts of a training to be made; afterwards the trainer is as it was."""
+    stack = ExitStack()
+    stack.enter_context(replaced(trainer.accelerator, _dataloaders=[]))
+    stack.enter_context(
+        replaced(
+            trainer,
+            optimizer=trainer.optimizer,
+            lr_scheduler=_own_scheduler(trainer),
+            _created_lr_scheduler=False,
+            _signature_columns=None,
+        )
+    )
+    return stack
+
+
+def _own_scheduler(trainer: Any) -> Any:
+    """Return the scheduler that the user gave to the trainer; None if the trainer makes one."""
+    return None if trainer._created_lr_scheduler else trainer.lr_scheduler
+
+
+def _planned_steps(args: Any, loader: Any) -> int:
+    """Return the number of optimizer steps that `train` takes.
+
+    Raises:
+        UsageError: if that is not known.
+    """
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    try:
+        steps_per_epoch = math.ceil(len(loader) / args.gradient_accumulation_steps)
+    except TypeError:
+        raise UsageError("steps: the data has no length; set args.max_steps.") from None
+    steps: int = math.ceil(args.num_train_epochs * steps_per_epoch)
+    return steps
+
+
+def _found(
+    trainer: Any, model: Any, optimizer: Any, loader: Any, options: dict[str, Any]
+) -> lrfind.Recommendation:
+    """Ask `lrfind.find` for the rate of the parts of a training."""
+    args = trainer.args
+    read: dict[str, Any] = {
+        "accumulate": args.gradient_accumulation_steps,
+        "clip_norm": args.max_grad_norm or None,
+        "precision": "float16" if args.fp16 else "bfloat16" if args.bf16 else "float32",
+    }
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it while the trainer trains
+    loss = partial(_batch_loss, trainer, model)
+    return lrfind.find(model, inner, data=loader, loss=loss, **read | options)
+
+
+def _batch_loss(trainer: Any, model: Any, batch: Any) -> Any:
+    """Return the loss of a batch as the trainer computes it."""
+    (inputs,), items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
+    inputs = trainer._prepare_inputs(inputs)
+    with trainer.compute_loss_context_manager():
+        return trainer.compute_loss(model, inputs, num_items_in_batch=items)
+
+
+def _set(trainer: Any, best: lrfind.Recommendation) -> None:
+    """Set the rate so that the next `train` uses it; warn if it does not."""
+    args = trainer.args
+    if trainer.optimizer is not None:
+        args.learning_rate = best.lr
+        apply_lr(best.lr, [trainer.optimizer], _own_scheduler(trainer))
+        return
+    args.learning_rate = best.lr * (args.learning_rate / _lr_at_start(trainer))
+    if not math.isclose(lr := _lr_at_start(trainer), best.lr, rel_tol=1e-6):
+        warnings.warn(
+            f"the rate {best.lr:.3g} does not reach the training: `create_optimizer` of the"
+            f" {type(trainer).__name__} makes an optimizer with lr {lr:.3g}, whatever args.learning_rate"
+            " says. Change it there, or use the callback FindLR.",
+            stacklevel=3,
+        )
+
+
+def _lr_at_start(trainer: Any) -> float:
+    """Return the lr of the optimizer that the trainer makes when it begins to train."""
+    with same_randomness(), replaced(trainer, optimizer=None):
+        return base_lr(groups_of([trainer.create_optimizer()]))
+
+
+def __getattr__(name: str) -> Any:
+    """Make the callback when it is first used, because its base class belongs to the framework."""
+    if name != "FindLR":
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    base = framework("transformers", "transformers").TrainerCallback
+
+    class FindLR(base):  # type: ignore[misc, valid-type]
+        """A callback that finds the rate when a training begins, and gives it to the optimizer.
+
+        Args:
+            trainer: the trainer that gets this callback.
+            options: arguments of `lrfind.find`; they go before what the trainer says.
+
+        Attributes:
+            best: the answer; None before the training.
+        """
+
+        def __init__(self, trainer: Any, **options: Any) -> None:
+            self.trainer, self.options = trainer, options
+            self.best: lrfind.Recommendation | None = None
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            """Find the rate, unless the training goes on from a checkpoint."""
+            if state.global_step:
+                return
+            trainer, loader = self.trainer, parts["train_dataloader"]
+            optimizer, scheduler = trainer.optimizer, trainer.lr_scheduler
+            options = {"steps": state.max_steps, "schedule": scheduler} | self.options
+            best = _found(trainer, trainer.model_wrapped, optimizer, loader, options)
+            best.apply(optimizer, scheduler)
+            args.learning_rate = best.lr
+            self.best = best
+
+    FindLR.__qualname__ = "FindLR"
+    globals()["FindLR"] = FindLR
+    return FindLR

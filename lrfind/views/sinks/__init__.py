@@ -1,0 +1,1 @@
+"""Sinks: trackers of experiments to which a run is written besides its directory."""

@@ -1,0 +1,51 @@
+"""Mistakes that would give a wrong rate, or a message that says nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import lrfind
+from lrfind.errors import UsageError
+
+
+def batches() -> list[tuple[Tensor, Tensor]]:
+    make = torch.Generator().manual_seed(0)
+    x = torch.randn(20, 32, 6, generator=make)
+    return [(part, part[:, :3].argmax(dim=1)) for part in x]
+
+
+def ask(*last: nn.Module, **options: Any) -> lrfind.Recommendation:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3), *last)
+    optimizer = torch.optim.Adam(model.parameters())
+    options = {"loss_fn": nn.NLLLoss(), **options}
+    return lrfind.find(model, optimizer, data=batches(), steps=200, progress=False, **options)
+
+
+@pytest.mark.parametrize("loss_fn", [nn.NLLLoss(), nn.functional.nll_loss])
+@pytest.mark.parametrize("last", [[], [nn.Softmax(dim=1)]], ids=["scores", "probabilities"])
+def test_nll_loss_without_log_probabilities_is_refused(last: list[nn.Module], loss_fn: Any) -> None:
+    with pytest.raises(UsageError, match="no log-probabilities, which NLLLoss needs"):
+        ask(*last, loss_fn=loss_fn)
+
+
+def test_nll_loss_of_log_probabilities_is_cross_entropy() -> None:
+    best = ask(nn.LogSoftmax(dim=1))
+    assert best.lr == pytest.approx(ask(loss_fn=nn.CrossEntropyLoss()).lr, rel=0.02)
+
+
+def test_an_error_without_a_text_is_shown_with_the_line_that_raised_it() -> None:
+    class Picky(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.shape[1] != 4:
+                raise AssertionError
+            return x
+
+    with pytest.raises(
+        UsageError, match=r"AssertionError: raised by `raise AssertionError` in .*test_messages.py, line"
+    ):
+        ask(Picky())

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import lrfind
+from lrfind.errors import UsageError
+from lrfind.integrations import keras as integration
+from tests.helpers.states import bits
+
+EPOCHS = 20
+
+
+def rows() -> tuple[Any, Any]:
+    make = torch.Generator().manual_seed(0)
+    x = torch.randn(320, 6, generator=make)
+    return x.numpy(), x[:, :3].argmax(dim=1).numpy()
+
+
+def model(optimizer: Any = "sgd", lr: Any = 1e-3) -> Any:
+    import keras
+
+    keras.utils.set_random_seed(0)
+    layers = [keras.Input((6,)), keras.layers.Dense(16, activation="relu"), keras.layers.Dense(3)]
+    made = keras.Sequential(layers)
+    kinds = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam}
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    made.compile(kinds[optimizer](lr), loss=loss)
+    return made
+
+
+def find(of: Any, **options: Any) -> lrfind.Recommendation:
+    return integration.find(of, *rows(), batch_size=32, epochs=EPOCHS, **options)
+
+
+def weights(of: Any) -> Any:
+    return bits([variable.value.detach() for variable in (*of.variables, *of.optimizer.variables)], set())
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_answer_is_that_of_torch_on_the_same_weights(name: str) -> None:
+    of = model(name)
+    plain = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    with torch.no_grad():
+        for layer, dense in zip((plain[0], plain[2]), of.layers, strict=True):
+            layer.weight.copy_(dense.kernel.value.T)
+            layer.bias.copy_(dense.bias.value)
+    kinds = {"sgd": torch.optim.SGD, "adam": lambda p, lr: torch.optim.Adam(p, lr=lr, eps=1e-7)}
+    loss_fn = nn.CrossEntropyLoss()
+    data = torch.utils.data.TensorDataset(*map(torch.tensor, rows()))
+    loader = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True)
+    by_torch = lrfind.find(
+        plain, kinds[name](plain.parameters(), lr=1e-3), data=loader,
+        loss=lambda batch: loss_fn(plain(batch[0]), batch[1]), steps=EPOCHS * 10,
+    )  # fmt: skip
+    best = find(of)
+    assert best.training == by_torch.training
+    assert best.lr == pytest.approx(by_torch.lr, rel=0.02)
+    assert float(of.optimizer.learning_rate) == pytest.approx(best.lr)
+
+
+def test_a_training_is_as_if_nobody_had_asked() -> None:
+    import keras
+
+    class Losses(keras.callbacks.Callback):
+        seen: list[float]
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.seen = []
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.seen.append(logs["loss"])
+
+    runs = []
+    for asks in (False, True):
+        of, losses = model("adam"), Losses()
+        of.optimizer.build(of.trainable_variables)
+        if asks:
+            before = weights(of)
+            find(of)
+            of.optimizer.learning_rate = 1e-3
+            assert weights(of) == before
+        of.fit(*rows(), batch_size=32, epochs=1, verbose=0, callbacks=[losses])
+        runs.append((losses.seen, weights(of)))
+    assert runs[0] == runs[1]
+    assert len(runs[0][0]) == 10
+
+
+def test_a_schedule_counts_and_its_peak_becomes_the_rate() -> None:
+    import keras
+
+    cosine = keras.optimizers.schedules.CosineDecay(0.0, 180, warmup_target=1e-3, warmup_steps=20)
+    of = model("sgd", cosine)
+    best = find(of)
+    assert best.training.mean_multiplier == pytest.approx(0.5, abs=0.02)
+    assert cosine.warmup_target == pytest.approx(best.lr)
+    of.fit(*rows(), batch_size=32, epochs=2, verbose=0)
+    assert float(of.optimizer.learning_rate) == pytest.approx(best.lr, rel=0.01)
+
+
+def test_a_model_that_is_not_ready_is_refused() -> None:
+    import keras
+
+    with pytest.raises(UsageError, match="must be built and compiled"):
+        find(keras.Sequential([keras.layers.Dense(3)]))
+
+
+def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    import keras
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    with pytest.raises(UsageError, match="KERAS_BACKEND=torch"):
+        find(model())
+
+
+def test_the_plain_call_names_the_adapter() -> None:
+    of = model()
+    with pytest.raises(UsageError, match=r"Use lrfind.integrations.keras.find\(model, x, y\)"):
+        lrfind.find(of, of.optimizer, nn.CrossEntropyLoss(), [rows()])
+
+
+def test_rows_may_have_weights() -> None:
+    x, y = rows()
+    best = integration.find(model(), x, y, sample_weight=np.ones(len(x)), epochs=EPOCHS)
+    assert best.lr == pytest.approx(find(model()).lr, rel=0.02)
