@@ -13,23 +13,23 @@ $(VENV)/.ready: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	if [ -n "$(TORCH_INDEX_URL)" ]; then \
 		$(BIN)/pip install --quiet --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi
-	$(BIN)/pip install --quiet --editable ".[dev]"
+	$(BIN)/pip install --quiet --editable .
 	touch $@
 
-$(VENV)/.ready-bench: $(VENV)/.ready
-	$(BIN)/pip install --quiet --editable ".[bench]"
+$(VENV)/.ready-%: $(VENV)/.ready
+	$(BIN)/pip install --quiet --editable ".[$*]"
 	touch $@
 
 demo: $(VENV)/.ready  ## the learning rate of a small CNN on real MNIST images
 	$(BIN)/lrfind find configs/mnist_cnn.yaml
 
-test: $(VENV)/.ready lint  ## what CI runs
+test: $(VENV)/.ready-dev lint  ## what CI runs
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-test-fault: $(VENV)/.ready  ## kills, full disks, damaged files and lost workers: no lane is lost
+test-fault: $(VENV)/.ready-dev  ## kills, full disks, damaged files and lost workers: no lane is lost
 	$(BIN)/python benchmarks/reliability/faults/suite.py
 
-lint: $(VENV)/.ready
+lint: $(VENV)/.ready-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -181,7 +181,6 @@ def test_a_script_that_catches_everything_ends_all_the_same(tmp_path: Path) -> N
 
 
 def test_skorch_is_read_through_its_closures(tmp_path: Path) -> None:
-    pytest.importorskip("skorch")
     code = f"""{MODEL}
 from skorch import NeuralNetRegressor
 torch.manual_seed(5)
@@ -196,7 +195,6 @@ net.fit(x, y)
 
 
 def test_accelerate_is_read_through_its_wrapped_optimizer(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
     code = PLAIN.replace("loss.backward()", "accelerator.backward(loss)").replace(
         "scheduler =", "from accelerate import Accelerator\naccelerator = Accelerator(cpu=True)\n"
         "model, optimizer = accelerator.prepare(model, optimizer)\nscheduler =",

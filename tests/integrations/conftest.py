@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import warnings
 from collections.abc import Iterator
 
@@ -38,6 +39,6 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def fastai() -> None:
-    """Import fastai, whose import warns of what it uses; it is heavy, so the extra `dev` does not have it."""
+    """Import fastai, whose import warns of what it uses."""
     with warnings.catch_warnings(action="ignore"):
-        pytest.importorskip("fastai.callback.training", reason="fastai is not installed: pip install fastai")
+        importlib.import_module("fastai.callback.training")
