@@ -220,10 +220,7 @@ def main(names: Sequence[str], regret: bool) -> None:
         apart = math.log10(lr / other)
         verdict = "" if abs(apart) <= HALF_A_DECADE else "  more than half a decade"
         starts = summary["script"]["starts"]
-        click.echo(
-            f"{name:18} {lr:7.3g}  {other:7.3g}  {apart:+13.2f}  {starts:6}  {seconds:7.0f}{verdict}",
-            flush=True,
-        )
+        click.echo(f"{name:18} {lr:7.3g}  {other:7.3g}  {apart:+13.2f}  {starts:6}  {seconds:7.0f}{verdict}")
     judged = [name for name in answers if chosen[name].judged] if regret else []
     if not judged:
         return
