@@ -145,6 +145,29 @@ for epoch in range(9):
     assert "1: 2x" in start.about["note"]
 
 
+def test_starts_are_compared_by_the_losses_before_any_update(tmp_path: Path) -> None:
+    code = f"""{MODEL}
+other = nn.Linear(1, 1)
+first, second = (torch.optim.SGD(net.parameters(), lr=0.1) for net in (model, other))
+for inputs, targets in batches:
+    for net, optimizer in ((model, first), (lambda x: other(model(x)), second)):
+        optimizer.zero_grad()
+        nn.functional.mse_loss(net(inputs), targets).backward()
+        optimizer.step()
+"""
+    still, moved = (started(written(tmp_path, code), lr=lr, steps=2) for lr in (0.0, 0.3))
+    reference = Reference()
+    assert still.about["before_updates"] == pytest.approx(
+        nn.functional.mse_loss(reference.model(reference.x[:8]), reference.y[:8]).item()
+    )
+    assert moved.about["before_updates"] == still.about["before_updates"]
+    assert moved.losses[0] != pytest.approx(still.losses[0], rel=1e-3)  # the second loss is after an update
+    broken = started(
+        written(tmp_path, code.replace("backward()", "mul(torch.inf).backward()")), lr=0.3, steps=1
+    )
+    assert broken.about["before_updates"] is None
+
+
 def test_of_a_closure_the_first_call_counts(tmp_path: Path) -> None:
     code = f"""{MODEL}
 optimizer = torch.optim.LBFGS(model.parameters(), lr=1.0, max_iter=3)
@@ -290,6 +313,7 @@ class Scripted:
         start = Start(ended="finished" if count == self.length else "stopped", until_first=1.0, seconds=2.0)
         for step, loss in enumerate(self.loss(lr, np.arange(count)).tolist()):
             start.losses.append(loss)
+            start.about = {"before_updates": start.losses[0]}
             watch(step, loss)
             if starts.above(loss, step, ceiling):
                 start.ended = "stopped"

@@ -94,8 +94,8 @@ class ScriptProber:
         spent: what that process has spent.
 
     Attributes:
-        about: `optimizer`, `momentum`, `lr`, `device` and `note` of the script's first optimizer; `others`,
-            its further optimizers; `repeats`, whether two untouched runs had the same losses.
+        about: what the script told of its first optimizer (see `Recorder`); `others`, its further
+            optimizers; `repeats`, whether two untouched runs had the same losses.
         spent: what all starts have cost.
         longest: the most steps that a start can have.
         notes: what happened, in sentences.
@@ -268,9 +268,9 @@ class ScriptProber:
                 f"the script ends after {counted(len(start.losses), 'step')}; a probe needs at least"
                 f" {FEWEST_STEPS}. Let it train for longer."
             )
-        untouched = self._courses.get(UNTOUCHED, _Course()).losses
-        if untouched and start.losses and not _same(untouched[0], start.losses[0]):
-            losses = f"{untouched[0]:.6g} and {start.losses[0]:.6g}"
+        first, again = self.about.get("before_updates"), start.about.get("before_updates")
+        if first is not None and again is not None and not _same(first, again):
+            losses = f"{first:.6g} and {again:.6g}"
             raise NoSuggestion(_differs(f"the first loss of two starts differs ({losses})"), self.spent.steps)
 
     def _count(self, start: Start) -> None:

@@ -14,6 +14,7 @@ This module runs in the user's process, so it imports nothing that the script do
 from __future__ import annotations
 
 import functools
+import math
 import os
 import sys
 import weakref
@@ -56,7 +57,8 @@ class Recorder:
         lr: the lr of the first optimizer's first param group whose lr is not 0. All other groups and
             optimizers keep the ratios that they had when they were first stepped.
         steps: the number of steps after which the script is ended.
-        tell: is called with what was seen: `optimizer`, `momentum`, `lr`, `device` and `note` once, `other`
+        tell: is called with what was seen: `optimizer`, `momentum`, `lr`, `device`, `note` and
+            `before_updates` (the mean loss before any optimizer has stepped, if it is finite) once, `other`
             for each further optimizer, `loss` for each step, `refusal` if nothing can be read, with why.
         end: ends the process; it never returns.
     """
@@ -194,7 +196,7 @@ class Recorder:
         first = None if self._first is None else self._first()
         if first is None and losses:
             if self._first is None:
-                self._introduce(optimizer)
+                self._introduce(optimizer, losses)
             first, self._first = optimizer, weakref.ref(optimizer)
         self._without_loss = 0 if losses else self._without_loss + 1
         if not losses and self._without_loss == MOST_WITHOUT_LOSS and self._step is None:
@@ -217,8 +219,8 @@ class Recorder:
         self._tell(loss=sum(losses) / len(losses))
         self._count += 1
 
-    def _introduce(self, optimizer: Optimizer) -> None:
-        """Tell what the first optimizer is, and refuse a training in several processes."""
+    def _introduce(self, optimizer: Optimizer, losses: Sequence[float]) -> None:
+        """Tell what the first optimizer is, and the first losses; refuse a training in several processes."""
         distributed = torch.distributed
         if distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1:
             self._refuse(SEVERAL_PROCESSES)
@@ -230,6 +232,7 @@ class Recorder:
             lr=self._base,
             device=str(kind.param_groups[0]["params"][0].device),
             note=self._words,
+            before_updates=mean if math.isfinite(mean := sum(losses) / len(losses)) else None,
         )
         self._introduced.add(optimizer)
 
