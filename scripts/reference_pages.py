@@ -1,4 +1,4 @@
-"""The reference pages of the documentation site, generated from the code: commands, config keys, names, Python.
+"""The pages of the reference, generated from the code: commands, config keys, names, Python.
 
 Each function returns a page in Markdown; `scripts/site_hooks.py` puts them into the site.
 """
@@ -29,7 +29,12 @@ TYPES = {
     "string": "text",
     "object": "a mapping",
 }
-BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
+BOUNDS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
 
 
 def commands_page() -> str:
@@ -58,6 +63,7 @@ def config_page() -> str:
     """Return every key of a config, with its type, its bounds and its default, from the JSON Schema."""
     schema = Experiment.model_json_schema()
     sections = {name: _mapping(part) for name, part in schema["$defs"].items()}
+    first = [part["$ref"].rpartition("/")[2] for part in schema["properties"].values() if "$ref" in part]
     parts = [
         "# Config keys",
         "A config is a YAML file with these keys. `lrfind schema` prints the same as a JSON Schema for your"
@@ -66,7 +72,8 @@ def config_page() -> str:
         "## The whole config",
         _keys_table(schema),
     ]
-    for name, section in sections.items():
+    for name in dict.fromkeys((*first, *sections)):
+        section = sections[name]
         parts += [f"## {_title(name)}", section["description"].partition("\n\n")[0], _keys_table(section)]
     return _joined(parts)
 
@@ -85,12 +92,17 @@ def _example(text: str) -> str:
 
 
 def _documented(name: str, thing: Any, level: str) -> Iterator[str]:
-    """Yield the heading of a function or a class, its signature and its docstring, and those of its members."""
+    """Yield the heading, the signature and the docstring of a function or a class, and of its members."""
     yield f"{level} {name}"
     if not (inspect.isclass(thing) and issubclass(thing, Exception)):
         yield f"```python\n{_signature(name, thing)}\n```"
     yield _markdown(inspect.getdoc(thing) or "")
-    for member in _members(thing) if inspect.isclass(thing) else ():
+    if not inspect.isclass(thing):
+        return
+    for base in _bases(thing)[1:]:
+        _, attributes, rest = (inspect.getdoc(base) or "").partition("Attributes:\n")
+        yield _markdown(attributes + rest)
+    for member in _members(thing):
         value = inspect.getattr_static(thing, member)
         short = f"{name.rpartition('.')[2]}.{member}"
         if isinstance(value, property):
@@ -100,10 +112,14 @@ def _documented(name: str, thing: Any, level: str) -> Iterator[str]:
             yield from _documented(short, value, "####")
 
 
+def _bases(kind: type) -> list[type]:
+    """Return a class and its bases in lrfind."""
+    return [base for base in kind.__mro__ if base.__module__.startswith("lrfind.")]
+
+
 def _members(kind: type) -> list[str]:
     """Return the public methods and properties that a class or a base of it in lrfind documents."""
-    bases = [base for base in kind.__mro__ if base.__module__.startswith("lrfind.")]
-    names = dict.fromkeys(name for base in bases for name in vars(base) if not name.startswith("_"))
+    names = dict.fromkeys(name for base in _bases(kind) for name in vars(base) if not name.startswith("_"))
     values = {name: inspect.getattr_static(kind, name) for name in names}
     return [n for n, value in values.items() if isinstance(value, property) or inspect.isfunction(value)]
 
@@ -127,7 +143,9 @@ def _markdown(docstring: str) -> str:
     """Return a docstring in Google's style as Markdown: a list for each part, doctests in fences."""
     text = re.sub(r"^(Args|Attributes|Returns|Raises|Yields):$", r"**\1:**\n", docstring, flags=re.MULTILINE)
     text = re.sub(r"^    (\w+): ", r"- `\1`: ", text, flags=re.MULTILINE)
-    return re.sub(r"((?:^(?:>>>|\.\.\.).*\n(?:(?!>>>)\S.*\n?)*)+)", r"```pycon\n\1\n```", text, flags=re.MULTILINE)
+    return re.sub(
+        r"((?:^(?:>>>|\.\.\.).*\n(?:(?!>>>)\S.*\n?)*)+)", r"```pycon\n\1\n```", text, flags=re.MULTILINE
+    )
 
 
 def _title(name: str) -> str:
@@ -180,7 +198,9 @@ def _default(part: Schema) -> str:
         return "those of the section"
     if isinstance(default, list):
         return f"`[{', '.join(one['name'] if isinstance(one, dict) else str(one) for one in default)}]`"
-    return "none" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return (
+        "none" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
 
 
 def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:

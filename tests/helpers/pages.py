@@ -22,11 +22,16 @@ from lrfind.cli.main import cli
 ROOT = Path(__file__).parents[2]
 PAGES = [
     path.relative_to(ROOT).as_posix()
-    for path in (ROOT / "README.md", ROOT / "SECURITY.md", ROOT / "examples/README.md", *(ROOT / "docs").glob("*.md"))
+    for path in (
+        ROOT / "README.md",
+        ROOT / "SECURITY.md",
+        ROOT / "examples/README.md",
+        *(ROOT / "docs").glob("*.md"),
+    )
 ]
 
 FENCE = re.compile(
-    r'(?:^ *<!-- checked only: (?P<why>[^\n]*) -->\n)?'
+    r"(?:^ *<!-- checked only: (?P<why>[^\n]*) -->\n)?"
     r'^(?P<indent> *)```(?P<language>\w*)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^(?P=indent)```$',
     flags=re.MULTILINE | re.DOTALL,
 )
@@ -96,7 +101,9 @@ def check_command(line: str, *, whole: bool = True) -> None:
     Raises:
         click.UsageError: if a command, an option or a value of one does not exist.
     """
-    words = [word for word in shlex.split(re.sub(r"\[[A-Z][^]]*\]", "", line), comments=True) if word != "..."]
+    words = [
+        word for word in shlex.split(re.sub(r"\[[A-Z][^]]*\]", "", line), comments=True) if word != "..."
+    ]
     words = words[1 : next((words.index(end) for end in (">", "&") if end in words), None)]
     context = click.Context(cli, info_name="lrfind")
     if words[:1] == ["--version"]:

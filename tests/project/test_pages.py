@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ import torch
 import yaml
 
 import lrfind
-from lrfind.catalog import KINDS
 from lrfind.cli.main import cli, run
 from lrfind.config.experiment import check
 from tests.helpers.pages import PAGES, ROOT, SHELL, Block, blocks, check_command, spans, text_of
@@ -194,8 +193,12 @@ class World:
         shutil.copytree(ROOT / "configs", "configs")
         shutil.copytree(ROOT / "examples", "examples")
         shutil.copytree(finished, ".", dirs_exist_ok=True)
-        Path("curve.csv").write_text("lr,loss\n" + "\n".join(f"{10 ** (i / 5 - 5)},{5 / (1 + i)}" for i in range(20)))
-        starts_a_config = any(line.split()[:2] == ["lrfind", "init"] for b in BLOCKS[page] for line in b.commands)
+        Path("curve.csv").write_text(
+            "lr,loss\n" + "\n".join(f"{10 ** (i / 5 - 5)},{5 / (1 + i)}" for i in range(20))
+        )
+        starts_a_config = any(
+            line.split()[:2] == ["lrfind", "init"] for b in BLOCKS[page] for line in b.commands
+        )
         if not starts_a_config:
             Path("lrfind.yaml").write_text(LINEAR.replace("full", "8"))
         self.variables = {"__name__": "page"} | objects()
@@ -246,7 +249,11 @@ def without_traces(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             del sys.modules[name]
 
 
-RUN = [page for page in PAGES if any(not block.why and block.language in {*SHELL, "python"} for block in BLOCKS[page])]
+RUN = [
+    page
+    for page in PAGES
+    if any(not block.why and block.language in {*SHELL, "python"} for block in BLOCKS[page])
+]
 
 
 @pytest.mark.usefixtures("here", "without_traces")
@@ -256,3 +263,17 @@ def test_the_blocks_of_a_page_work_one_after_another(page: str, finished: Path) 
     world = World(page, finished)
     for block in BLOCKS[page]:
         world.run(block)
+
+
+def test_the_script_that_refreshes_output_runs_the_command_above_a_block(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from page_outputs import SHOWN, refreshed
+
+    page = "before\n<!-- output of: lrfind --version -->\n```text\nold\n```\nafter\n"
+    assert refreshed(page) == page.replace("old", f"lrfind, version {lrfind.__version__}")
+    commands = [match[2] for name in PAGES for match in SHOWN.finditer(text_of(name))]
+    assert len(commands) >= 5
+    for command in commands:
+        check_command(command)
