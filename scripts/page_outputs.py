@@ -2,9 +2,10 @@
 
     python scripts/page_outputs.py [PAGE ...]
 
-A block of output with a comment `<!-- output of: lrfind COMMAND -->` above it gets what this command prints at
-80 columns, without colours. The commands run with the configs of this repository, in a temporary directory. Look
-at the difference before you commit it: times, and the last digits of numbers, differ between machines.
+A block of output with a comment `<!-- output of: lrfind COMMAND -->` above it gets what this command prints
+at 80 columns, without colours. The commands run with the configs of this repository, in a temporary
+directory. Look at the difference before you commit it: times, and the last digits of numbers, differ between
+machines.
 """
 
 from __future__ import annotations
