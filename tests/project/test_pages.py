@@ -21,6 +21,7 @@ import torch
 import yaml
 
 import lrfind
+from lrfind.catalog import COMMANDS
 from lrfind.cli.main import cli, run
 from lrfind.config.experiment import check
 from tests.helpers.pages import PAGES, ROOT, SHELL, Block, blocks, check_command, spans, text_of
@@ -75,6 +76,11 @@ def other_command(words: list[str]) -> None:
             assert (ROOT / file).is_file() or any(block.title == file for block in ALL), file
         case [word, *_]:
             assert word in TOOLS, f"{word} is not known to this test"
+
+
+def test_every_command_is_shown_on_a_page() -> None:
+    text = " ".join(" ".join(text_of(page).split()) for page in PAGES)
+    assert [name for name in COMMANDS if f"lrfind {name}" not in text] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
