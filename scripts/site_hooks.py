@@ -47,7 +47,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     folder = posixpath.dirname(sources.get(page.file.src_uri, f"docs/{page.file.src_uri}"))
 
     def changed(match: re.Match[str]) -> str:
-        path = posixpath.normpath(posixpath.join(folder, match[1]))
-        return f"]({FROM_REPOSITORY.get(path, path.removeprefix('docs/'))}{match[2] or ''})"
+        path = posixpath.normpath(posixpath.join(folder, match[2]))
+        return f"{match[1]}{FROM_REPOSITORY.get(path, path.removeprefix('docs/'))}"
 
-    return re.sub(r"\]\((?![a-z]+:)([^)#\s]+)(#[^)\s]*)?\)", changed, markdown)
+    return re.sub(r'(\]\(|<img src=")(?![a-z]+:)([^)#\s"]+)', changed, markdown)

@@ -61,10 +61,21 @@ def test_a_row_of_the_table_is_what_the_benchmark_printed(name: str) -> None:
     assert [*cells[1], *cells[2]] == pytest.approx(others, abs=0.00051)
 
 
+def test_the_claim_in_the_first_screen_is_what_the_benchmark_printed() -> None:
+    others = [
+        measured(*row)[1] for name, row in ROWS.items() if re.match("fastai|Ignite|torch-lr|Lightning", name)
+    ]
+    shown = re.search(r"gave away (\d+) % of .*? gave away (\d+) to (\d+) %", " ".join(README.split()))
+    assert shown is not None
+    expected = [100 * measured(SHORT, "ours")[1], 100 * min(others), 100 * max(others)]
+    assert [int(number) for number in shown.groups()] == [round(number) for number in expected]
+
+
 def test_the_figures_about_long_trainings_are_what_the_benchmark_printed() -> None:
     shown = re.search(
         r"3,000 steps the regret is (\.\d+), with (\d+) % failures: level with the best other library, and behind a"
-        r" simpler method of our own \((\.\d+)\)\. `--budget 4x` brings it to (\.\d+) and (\d+) %\. For 10,000 steps"
+        r" simpler method of our own \((\.\d+)\)\. `--budget 4x`, which spends up to four whole trainings,"
+        r" brings it to (\.\d+) and (\d+) %\. For 10,000 steps"
         r" it was (\.\d+);",
         " ".join(README.split()),
     )

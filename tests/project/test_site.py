@@ -79,7 +79,7 @@ def test_every_link_leads_to_a_page_and_a_place_in_it(site: Path) -> None:
     parsed = dict(pages(site))
     broken = []
     for page, content in parsed.items():
-        for link in content.links:
+        for link in content.links | content.loaded:
             parts = urlsplit(link)
             if parts.scheme or not link:
                 continue
