@@ -18,7 +18,9 @@ from lrfind.cli.main import cli
 from lrfind.config.experiment import Experiment
 
 WIDTH = 80
-"""The columns of the help texts."""
+"""The columns of the help texts, and of signatures."""
+
+SETTINGS: dict[str, Any] = {"terminal_width": WIDTH, "max_content_width": WIDTH}
 
 Schema = dict[str, Any]
 
@@ -39,12 +41,12 @@ BOUNDS = {
 
 def commands_page() -> str:
     """Return the help text of every command."""
-    top = click.Context(cli, info_name="lrfind", terminal_width=WIDTH, max_content_width=WIDTH)
+    top = click.Context(cli, info_name="lrfind", **SETTINGS | cli.context_settings)
     parts = ["# Commands", "What `lrfind COMMAND --help` prints.", _fenced(cli.get_help(top))]
     for name in cli.list_commands(top):
         command = cli.get_command(top, name)
         assert command is not None
-        context = click.Context(command, top, name, terminal_width=WIDTH, max_content_width=WIDTH)
+        context = click.Context(command, top, name, **SETTINGS | command.context_settings)
         parts += [f"## lrfind {name}", _fenced(command.get_help(context))]
     return _joined(parts)
 
