@@ -24,7 +24,7 @@ import lrfind
 from lrfind.catalog import COMMANDS
 from lrfind.cli.main import cli, run
 from lrfind.config.experiment import check
-from tests.helpers.pages import PAGES, ROOT, SHELL, Block, blocks, check_command, spans, text_of
+from tests.helpers.documentation import PAGES, ROOT, SHELL, Block, blocks, check_command, spans, text_of
 from tests.helpers.runs import LINEAR
 
 BLOCKS = {page: blocks(page) for page in PAGES}
