@@ -35,7 +35,7 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/mypy
 
 docs: $(VENV)/.ready-docs  ## the documentation site: open site/index.html
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 bench: $(VENV)/.ready-bench  ## speed beside the peers
 	$(BIN)/python benchmarks/speed/range_test.py

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import posixpath
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 from mkdocs.structure.files import File, Files
-
-sys.path.insert(0, str(Path(__file__).parent))
 from reference_pages import PAGES as GENERATED
 
 ROOT = Path(__file__).parents[1]
