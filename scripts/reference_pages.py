@@ -129,6 +129,8 @@ def _members(kind: type) -> list[str]:
 def _signature(name: str, thing: Callable[..., Any]) -> str:
     """Return a call with its arguments and their types, one on each line where there are many."""
     signature = inspect.signature(thing)
+    if inspect.isclass(thing):
+        signature = signature.replace(return_annotation=signature.empty)
     parameters = [one for one in signature.parameters.values() if one.name != "self"]
     text = f"{name}{signature.replace(parameters=parameters)}"
     if len(text) > WIDTH:
