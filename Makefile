@@ -5,7 +5,7 @@ TORCH_INDEX_URL ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-fault lint bench quality clean
+.PHONY: demo test test-fault lint docs bench quality clean
 .DEFAULT_GOAL := demo
 
 $(VENV)/.ready: pyproject.toml
@@ -34,6 +34,9 @@ lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.ready-docs  ## the documentation site: open site/index.html
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 bench: $(VENV)/.ready-bench  ## speed beside the peers
 	$(BIN)/python benchmarks/speed/range_test.py
 	$(BIN)/python benchmarks/speed/sweep.py
@@ -42,5 +45,5 @@ quality: $(VENV)/.ready-bench  ## suggestions beside the peers', on tasks whose 
 	$(BIN)/python benchmarks/quality/report.py
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

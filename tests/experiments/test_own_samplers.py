@@ -24,7 +24,7 @@ from tests.helpers.runs import LINEAR, conduct, start
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/samplers.md").read_text(encoding="utf-8")
-HALVES, *RECIPES = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+HALVES, *RECIPES = re.findall(r"^```python [^\n]*\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 FILES = ("hyperopt_tpe", "nevergrad_search")
 SEARCH = ("search.trials=6", "search.batch=2", "search.seeds=1", "search.lanes=single", "search.low=1e-4")
 

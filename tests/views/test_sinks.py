@@ -23,7 +23,7 @@ from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR
 
 PAGE = (Path(__file__).parents[2] / "docs/sinks.md").read_text(encoding="utf-8")
-(LINES,) = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
+(LINES,) = re.findall(r"^```python [^\n]*\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
 OWN = ("--to", "lines:Lines", "--import-root", ".")
 
 

@@ -1,0 +1,100 @@
+"""README.md: it is short, and its figures are those that the benchmarks printed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FINDING = (ROOT / "docs/finding.md").read_text(encoding="utf-8")
+REPORT = (ROOT / "benchmarks/results/report.txt").read_text(encoding="utf-8")
+BUDGETS = (ROOT / "benchmarks/results/budgets.txt").read_text(encoding="utf-8")
+SHORT, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", REPORT, flags=re.MULTILINE)
+SHORT_BUDGETS, MIDDLE_BUDGETS = BUDGETS.split("3,000 steps:")
+
+NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
+ROWS = {
+    "**lrfind find**": (SHORT, "ours"),
+    "**lrfind find --budget 4x**": (SHORT_BUDGETS, "lrfind find +4T"),
+    "hill climb with whole trainings": (SHORT_BUDGETS, "hill climb +20T"),
+    "schedule-free AdamW, no search": (SHORT_BUDGETS, "schedule-free +1T"),
+    "random search, 20 trainings": (SHORT_BUDGETS, "random search +20T"),
+    "fastai minimum, 300 steps": (SHORT, "fastai minimum 300"),
+    "fastai valley (its default), 100 steps": (SHORT, "fastai valley 100"),
+    "always 0.01": (SHORT, "always 0.01"),
+    "Ignite, 300 steps": (SHORT, "Ignite 300"),
+    "torch-lr-finder, 300 steps": (SHORT, "torch-lr-finder 300"),
+    "Lightning, its defaults": (SHORT, "Lightning 100"),
+}
+"""The rows of the table, with the file and the beginning of the line that they come from."""
+
+
+def measured(text: str, start: str) -> list[float]:
+    """Return the steps, the mean regret, the ends of its interval and the percent of failures of a method."""
+    (numbers,) = re.findall(rf"^ *{start} +{NUMBERS}", text, flags=re.MULTILINE)
+    return [float(number.replace(",", "")) for number in numbers]
+
+
+def table() -> dict[str, list[str]]:
+    lines = [line.strip("| ").split(" | ") for line in README.splitlines() if line.startswith("|")]
+    return {name: cells for name, *cells in lines[2:]}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 150
+    text = [line for line in README.splitlines() if not line.startswith(("|", "!["))]
+    assert [line for line in text if len(line) > 120] == []
+
+
+def test_the_table_has_the_rows_that_are_checked() -> None:
+    assert [*table()] == [*ROWS]
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_row_of_the_table_is_what_the_benchmark_printed(name: str) -> None:
+    steps, *others = measured(*ROWS[name])
+    cells = [[float(n.replace(",", "")) for n in re.findall(r"[\d,]*\.?\d+", cell)] for cell in table()[name]]
+    assert cells[0] == [0 if "no search" in name else steps]
+    assert [*cells[1], *cells[2]] == pytest.approx(others, abs=0.00051)
+
+
+def test_the_claim_in_the_first_screen_is_what_the_benchmark_printed() -> None:
+    others = [
+        measured(*row)[1] for name, row in ROWS.items() if re.match("fastai|Ignite|torch-lr|Lightning", name)
+    ]
+    shown = re.search(r"gave away (\d+) % of .*? gave away (\d+) to (\d+) %", " ".join(README.split()))
+    assert shown is not None
+    expected = [100 * measured(SHORT, "ours")[1], 100 * min(others), 100 * max(others)]
+    assert [int(number) for number in shown.groups()] == [round(number) for number in expected]
+
+
+def test_the_figures_about_long_trainings_are_what_the_benchmark_printed() -> None:
+    shown = re.search(
+        r"3,000 steps the regret is (\.\d+), with (\d+) % failures: level with the best other library, and behind a"
+        r" simpler method of our own \((\.\d+)\)\. `--budget 4x`, which spends up to four whole trainings,"
+        r" brings it to (\.\d+) and (\d+) %\. For 10,000 steps"
+        r" it was (\.\d+);",
+        " ".join(README.split()),
+    )
+    assert shown is not None
+    _, regret, _, _, fails = measured(MIDDLE, "ours")
+    _, refined, _, _, refined_fails = measured(MIDDLE_BUDGETS, "lrfind find +4T")
+    expected = [
+        regret,
+        fails,
+        measured(MIDDLE, "climb")[1],
+        refined,
+        refined_fails,
+        measured(LONGEST, "ours")[1],
+    ]
+    assert [float(number) for number in shown.groups()] == pytest.approx(expected, abs=0.00051)
+    assert measured(MIDDLE, "fastai valley 300")[1] == pytest.approx(regret, abs=0.005)
+
+
+def test_the_results_in_finding_are_those_of_the_files() -> None:
+    blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    assert [block for block in blocks if block not in REPORT + BUDGETS] == []
