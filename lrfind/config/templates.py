@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -15,15 +17,60 @@ DEFAULT_TEMPLATE = "mnist_cnn"
 def find_config(given: Path | None) -> tuple[Path, str]:
     """Choose a config: the given one, else lrfind.yaml in this directory, else the packaged MNIST experiment.
 
+    Args:
+        given: a file, or the name of a template; None if nothing was given.
+
     Returns:
         The path of the config, and the reason for the choice, in words.
+
+    Raises:
+        UsageError: if a file was given that is no config but, for example, a Python file.
     """
     if given is not None:
+        if str(given) in templates() and not given.exists():
+            return templates()[str(given)], f"the template {given}, which comes with lrfind"
+        _refuse_other_files(given)
         return given, "as given"
     for path in (Path(DEFAULT_FILE), Path(DEFAULT_FILE).with_suffix(".yml")):
         if path.is_file():
             return path, "found in this directory"
     return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
+
+
+def _refuse_other_files(given: Path) -> None:
+    """Refuse what is often given in place of a config, and say what would do."""
+    what, way = "", ""
+    if given.suffix == ".py":
+        what = "a Python file"
+        root = given.parent if given.is_absolute() else Path()
+        module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
+        way = (
+            f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own, write a"
+            f" config with `lrfind init`, name the model there as `model: {module}:NAME`, and add"
+            f" `--import-root {root}`."
+        )
+    elif given.suffix == ".ipynb":
+        what = "a notebook"
+        way = "In a notebook, call `lrfind.find(...)`; on the command line, write a config with `lrfind init`."
+    elif given.suffix.lower() in (".csv", ".tsv"):
+        what = "a table"
+        way = (
+            "`lrfind init --template csv_regression FILE.yaml` writes a config for a table; name the table there,"
+            " as `data.args.path`."
+        )
+    elif (given / "resolved.yaml").is_file():
+        what, way = "a run", f"Its config is {given / 'resolved.yaml'}."
+    elif re.fullmatch(r"[\w.]+:\w+", str(given)) and not given.exists():
+        what = "an object in Python"
+        way = f"Write a config with `lrfind init`, and name the model there as `model: {given}`."
+    near = difflib.get_close_matches(str(given), templates(), n=1)
+    if near and not given.suffix and not given.exists():
+        raise UsageError(f"there is no file and no template '{given}'; did you mean the template {near[0]}?")
+    if what:
+        raise UsageError(
+            f"'{given}' is {what}, and CONFIG is a YAML file that describes an experiment: model, data, loss and"
+            f" optimizer. {way}"
+        )
 
 
 def templates() -> dict[str, Path]:
