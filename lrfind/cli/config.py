@@ -44,8 +44,8 @@ def check(
 ) -> int:
     """Check a config without training, and list every mistake.
 
-    Each mistake has its line and column. With --batch, also check that data, model, loss, optimizer and schedule fit together, and report the first misfit
-    with what to do.
+    Each mistake has its line and column. With --batch, also check that data, model, loss, optimizer and
+    schedule fit together, and report the first misfit with what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:

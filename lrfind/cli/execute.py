@@ -63,9 +63,9 @@ def complete(
 def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
     from lrfind.analysis.sweep_verdicts import FLAWS
-    from lrfind.views.snippets.scripts import snippet_of
+    from lrfind.views.snippets.scripts import run_snippet
 
-    lines = snippet_of(result.experiment, result.summary) if snippet else None
+    lines = run_snippet(result) if snippet else None
     if as_json:
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
         return

@@ -36,6 +36,7 @@ from lrfind.views.terminal import show
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
+
 class FindCommand(Command):
     """The command `find`, whose option --verify may have a number after it, which is never CONFIG."""
 

@@ -82,7 +82,9 @@ def _default_of(key: str) -> str:
         fields = next(part for part in (kind, *get_args(kind)) if hasattr(part, "model_fields")).model_fields
     value = fields[name].default
     parts = [getattr(part, "name", part) for part in (value if isinstance(value, tuple) else (value,))]
-    return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts if part is not None)
+    return ",".join(
+        f"{part:g}" if isinstance(part, float) else str(part) for part in parts if part is not None
+    )
 
 
 class Command(click.Command):

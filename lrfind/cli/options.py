@@ -41,7 +41,9 @@ def _without_colors(ctx: click.Context, _: click.Parameter, value: bool) -> None
 
 
 quiet_option = options_of(
-    click.option("-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."),
+    click.option(
+        "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
+    ),
     click.option(
         "--no-color",
         is_flag=True,
@@ -57,9 +59,14 @@ out_option = option(
     type=click.Path(path_type=Path),
     help="The run directory; it must be new or empty. If omitted: runs/NAME-COMMAND-TIME.",
 )
-dry_run_option = option("--dry-run", group=OUTPUT, is_flag=True, help="Print the plan and its cost, but train nothing.")
+dry_run_option = option(
+    "--dry-run", group=OUTPUT, is_flag=True, help="Print the plan and its cost, but train nothing."
+)
 snippet_option = option(
-    "--snippet", group=OUTPUT, is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
+    "--snippet",
+    group=OUTPUT,
+    is_flag=True,
+    help="Also print the lines of PyTorch for this lr: optimizer and scheduler.",
 )
 run_argument = click.argument(
     "path", metavar="RUN", type=click.Path(path_type=Path), shell_complete=complete_runs
@@ -146,9 +153,19 @@ config_options = options_of(
 """CONFIG, --set and the options of imports, which every command has that reads a config."""
 
 length_options = options_of(
-    option("--steps", group=PLAN, key="training.steps", metavar="N", help="The number of steps of the whole training."),
     option(
-        "--epochs", group=PLAN, key="training.epochs", metavar="N", help="Its length in epochs, instead of --steps."
+        "--steps",
+        group=PLAN,
+        key="training.steps",
+        metavar="N",
+        help="The number of steps of the whole training.",
+    ),
+    option(
+        "--epochs",
+        group=PLAN,
+        key="training.epochs",
+        metavar="N",
+        help="Its length in epochs, instead of --steps.",
     ),
 )
 schedule_option = option(
@@ -212,7 +229,8 @@ team_options = options_of(
         "--workers",
         group=PLACE,
         metavar="N|auto",
-        help="Train in N processes of this machine, with one thread each; auto takes one for each GPU or core.",
+        help="Train in N processes of this machine, with one thread each; auto takes one for each GPU or"
+        " core.",
     ),
     option(
         "--cluster",

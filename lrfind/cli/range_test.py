@@ -23,6 +23,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     seed_options,
+    snippet_option,
     to_option,
 )
 from lrfind.config.document import Override
@@ -87,7 +88,9 @@ from lrfind.views.terminal import show
     is_flag=True,
     help="Also measure the real edge of stability, by bisection.",
 )
-@option("--grad-norm", group=SEARCH, key=".grad_norm", is_flag=True, help="Also record the norm of the gradient.")
+@option(
+    "--grad-norm", group=SEARCH, key=".grad_norm", is_flag=True, help="Also record the norm of the gradient."
+)
 @option(
     "--held-out",
     group=SEARCH,
@@ -97,6 +100,7 @@ from lrfind.views.terminal import show
 )
 @device_option
 @out_option
+@snippet_option
 @to_option
 @json_option
 @config_options
@@ -105,6 +109,7 @@ def range_test(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
+    snippet: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -120,7 +125,7 @@ def range_test(
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet)
 
 
 @click.command(

@@ -30,6 +30,7 @@ from lrfind.views.terminal import note, show
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
 
+
 @click.command(
     cls=Command,
     examples=(
@@ -82,11 +83,15 @@ def _refuse_changed_config(run: Run) -> None:
             )
 
 
-@click.command("show", cls=Command, examples=(
-    ("lrfind show runs/found", "as at its end"),
-    ("lrfind show runs/found --snippet", "with lines of PyTorch"),
-    ("lrfind show runs/found --json", "for programs"),
-))
+@click.command(
+    "show",
+    cls=Command,
+    examples=(
+        ("lrfind show runs/found", "as at its end"),
+        ("lrfind show runs/found --snippet", "with lines of PyTorch"),
+        ("lrfind show runs/found --json", "for programs"),
+    ),
+)
 @run_argument
 @snippet_option
 @json_option
@@ -106,7 +111,10 @@ def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
     result = read_result(run)
     with content_of(run):
         if not result.facts.concluded and not as_json:
-            show(f"{status_text(status_of(run))}\n")
+            show(status_text(status_of(run)))
+            if not result.lanes:
+                return 0
+            show("")
         print_result(run, result, as_json=as_json, snippet=snippet)
     return exit_code(result) if result.facts.concluded else 0
 

@@ -38,9 +38,7 @@ MOST_STEPS = 100  # unless --steps says more
     metavar="ROWS",
     help="The batch size that this lr is good for: the rows of all workers together.",
 )
-@option(
-    "--to-batch", group=SETTINGS, type=int, metavar="ROWS", help="The new batch size of each worker."
-)
+@option("--to-batch", group=SETTINGS, type=int, metavar="ROWS", help="The new batch size of each worker.")
 @option(
     "--workers",
     group=SETTINGS,

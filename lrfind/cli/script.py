@@ -27,6 +27,7 @@ from lrfind.views.terminal import note, show
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
+
 @click.command(
     cls=Command,
     context_settings={"allow_interspersed_args": False},
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
     help="The number of optimizer steps of the whole training.",
 )
 @schedule_option
-@option("--seed", group=SEEDS, key="seed", metavar="N", help="The seed of Python, NumPy and torch in every start.")
+@option(
+    "--seed", group=SEEDS, key="seed", metavar="N", help="The seed of Python, NumPy and torch in every start."
+)
 @option(
     "--max-seconds",
     group=SEARCH,

@@ -28,6 +28,7 @@ from lrfind.cli.options import (
     refuse_rivals,
     requested_team,
     seed_options,
+    snippet_option,
     team_options,
     to_option,
 )
@@ -60,8 +61,8 @@ lane_options = options_of(
         key=".judge",
         metavar="LOSS",
         shell_complete=complete_names(get_args(Judge)),
-        help="The loss that decides: the final val_loss or train_loss, or best_val_loss, the lowest validation"
-        " loss of all evaluations (give --eval-every).",
+        help="The loss that decides: the final val_loss or train_loss, or best_val_loss, the lowest"
+        " validation loss of all evaluations (give --eval-every).",
     ),
     device_option,
     lanes_option,
@@ -82,6 +83,7 @@ lane_options = options_of(
     team_options,
     out_option,
     dry_run_option,
+    snippet_option,
     to_option,
     json_option,
     config_options,
@@ -264,7 +266,7 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
     refuse_rivals(options, ("steps", "epochs"))
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
-    as_json, quiet, dry_run = options.pop("as_json"), options.pop("quiet"), options.pop("dry_run")
+    as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
     typed = [*map(Override.of, overrides), *option_overrides(options), *more]
     experiment, text = load(config, typed, quiet)
     if command == "compare" and options["schedule"] is not None and not experiment.compare.optimizers:
@@ -272,13 +274,13 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
             "--schedule is the schedule of all optimizers that are compared; give --optimizers too, or give"
             " --schedules to compare schedules."
         )
-    if dry_run:
+    if options["dry_run"]:
         return _dry_run(experiment, command, as_json)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -33,6 +33,7 @@ from lrfind.views.terminal import note
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
+
 @click.command(
     cls=Command,
     examples=(

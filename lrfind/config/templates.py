@@ -29,7 +29,7 @@ def find_config(given: Path | None) -> tuple[Path, str]:
     if given is not None:
         if str(given) in templates() and not given.exists():
             return templates()[str(given)], f"the template {given}, which comes with lrfind"
-        _refuse_other_files(given)
+        _refuse_what_is_no_config(given)
         return given, "as given"
     for path in (Path(DEFAULT_FILE), Path(DEFAULT_FILE).with_suffix(".yml")):
         if path.is_file():
@@ -37,38 +37,37 @@ def find_config(given: Path | None) -> tuple[Path, str]:
     return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
 
 
-def _refuse_other_files(given: Path) -> None:
-    """Refuse what is often given in place of a config, and say what would do."""
-    what, way = "", ""
-    if given.suffix == ".py":
-        what = "a Python file"
-        root = given.parent if given.is_absolute() else Path()
-        module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
-        way = (
-            f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own, write a"
-            f" config with `lrfind init`, name the model there as `model: {module}:NAME`, and add"
-            f" `--import-root {root}`."
-        )
-    elif given.suffix == ".ipynb":
-        what = "a notebook"
-        way = "In a notebook, call `lrfind.find(...)`; on the command line, write a config with `lrfind init`."
-    elif given.suffix.lower() in (".csv", ".tsv"):
-        what = "a table"
-        way = (
-            "`lrfind init --template csv_regression FILE.yaml` writes a config for a table; name the table there,"
-            " as `data.args.path`."
-        )
-    elif (given / "resolved.yaml").is_file():
-        what, way = "a run", f"Its config is {given / 'resolved.yaml'}."
-    elif re.fullmatch(r"[\w.]+:\w+", str(given)) and not given.exists():
-        what = "an object in Python"
-        way = f"Write a config with `lrfind init`, and name the model there as `model: {given}`."
+def _refuse_what_is_no_config(given: Path) -> None:
+    """Refuse what is often given in place of a config, and say what would do.
+
+    Raises:
+        UsageError: if it is a Python file, a notebook, a table, a run, or the misspelled name of a template.
+    """
     near = difflib.get_close_matches(str(given), templates(), n=1)
     if near and not given.suffix and not given.exists():
         raise UsageError(f"there is no file and no template '{given}'; did you mean the template {near[0]}?")
+    own = (
+        "For a model of your own, write a config with `lrfind init`, and name the model there as `model: {}`"
+    )
+    what, way = "", ""
+    if given.suffix == ".py":
+        root = given.parent if given.is_absolute() else Path()
+        module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
+        script = f"For a training script, run `lrfind script --steps N -- {given}`."
+        model = own.format(f"{module}:NAME")
+        what, way = "a Python file", f"{script} {model}; then add `--import-root {root}`."
+    elif re.fullmatch(r"[\w.]+:\w+", str(given)) and not given.exists():
+        what, way = "an object in Python", f"{own.format(given)}."
+    elif given.suffix == ".ipynb":
+        what, way = "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
+    elif given.suffix.lower() in (".csv", ".tsv"):
+        init = "`lrfind init --template csv_regression FILE.yaml`"
+        what, way = "a table", f"{init} writes a config for a table; name the table there, as data.args.path."
+    elif (given / "resolved.yaml").is_file():
+        what, way = "a run", f"Its config is {given / 'resolved.yaml'}."
     if what:
         raise UsageError(
-            f"'{given}' is {what}, and CONFIG is a YAML file that describes an experiment: model, data, loss and"
+            f"'{given}' is {what}. CONFIG is a YAML file that describes an experiment: model, data, loss and"
             f" optimizer. {way}"
         )
 

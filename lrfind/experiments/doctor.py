@@ -5,6 +5,7 @@ A package that is broken must not stop the report about it, so all is tried, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sys
@@ -73,19 +74,17 @@ def _applies(part: Requirement, extra: str) -> bool:
 
 def _package(part: Requirement, extra: str | None) -> dict[str, Any]:
     """Return the row of a package: its version, and what is wrong with it."""
-    try:
+    version, problem = None, "is missing"
+    with contextlib.suppress(metadata.PackageNotFoundError):
         version = metadata.version(part.name)
-    except metadata.PackageNotFoundError:
-        version, problem = None, "is missing"
-    else:
         fits = part.specifier.contains(version, prereleases=True)
-        problem = None if fits else f"{version} does not fit {part.specifier}"
+        problem = "" if fits else f"{version} does not fit {part.specifier}"
     wanted = f"'lrfind[{extra}]'" if extra else f"'{part.name}{part.specifier}'"
     return {
         "name": part.name,
         "extra": extra,
         "version": version,
-        "problem": problem,
+        "problem": problem or None,
         "install": f"pip install {wanted}",
     }
 
@@ -111,8 +110,8 @@ def _why_unusable(device: str) -> str | None:
 
     try:
         weight = torch.ones(8, 8, device=device, requires_grad=True)
-        (weight @ weight).sum().backward()
-        return None if weight.grad is not None and weight.grad.isfinite().all() else "its numbers are wrong"
+        (gradient,) = torch.autograd.grad((weight @ weight).sum(), [weight])
+        return None if bool((gradient == 16).all()) else "its numbers are wrong"
     except Exception as error:
         return in_one_line(error, 300)
 

@@ -20,7 +20,9 @@ def doctor_text(report: Mapping[str, Any]) -> str:
     """Return what `experiments.doctor.examine` found, with `terminal` in it, in words."""
     python, runs, config, terminal = (report[key] for key in ("python", "runs", "config", "terminal"))
     versions = [("lrfind", report["lrfind"]), ("python", f"{python['version']}, {python['executable']}")]
-    readers = "a run can be read while it is written" if runs["write_ahead_log"] else "a run waits for its readers"
+    readers = (
+        "a run can be read while it is written" if runs["write_ahead_log"] else "a run waits for its readers"
+    )
     blocks: list[tuple[str, Rows]] = [
         ("Versions", versions + _needed(report["packages"])),
         ("Extras", _extras(report["packages"])),
@@ -47,7 +49,9 @@ def doctor_text(report: Mapping[str, Any]) -> str:
     problems = report["problems"]
     if not problems:
         return "\n".join([*lines, "No problem was found."])
-    return "\n".join([*lines, f"{counted(len(problems), 'problem')}:", *_rows([("", text) for text in problems], 2)])
+    return "\n".join(
+        [*lines, f"{counted(len(problems), 'problem')}:", *_rows([("", text) for text in problems], 2)]
+    )
 
 
 def _rows(rows: Iterable[tuple[str, str]], column: int = COLUMN) -> list[str]:
@@ -56,7 +60,12 @@ def _rows(rows: Iterable[tuple[str, str]], column: int = COLUMN) -> list[str]:
     for name, text in rows:
         first, rest = f"  {name}".ljust(column), " " * column
         lines += textwrap.wrap(
-            text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+            text,
+            WIDTH,
+            initial_indent=first,
+            subsequent_indent=rest,
+            break_on_hyphens=False,
+            break_long_words=False,
         )
     return lines
 
@@ -91,4 +100,6 @@ def _device(row: Mapping[str, Any]) -> str:
 def _data(row: Mapping[str, Any]) -> str:
     if row["packaged"]:
         return "comes with lrfind" if row["found"] else f"missing: {row['path']}; install lrfind again"
-    return f"in {row['path']}" if row["found"] else f"not in {row['path']}; a config that uses it downloads it"
+    return (
+        f"in {row['path']}" if row["found"] else f"not in {row['path']}; a config that uses it downloads it"
+    )

@@ -78,8 +78,8 @@ def age(moment: str, now: datetime | None = None) -> str:
         now: the time to compare with; the present when omitted.
 
     >>> noon = datetime.fromisoformat("2026-11-28T12:00:00+00:00")
-    >>> [age(f"2026-11-{text}+00:00", noon) for text in ("28T11:59:40", "28T11:18:00", "28T09:30:00", "25T12:00:00")]
-    ['just now', '42 min ago', '2 h ago', '3 d ago']
+    >>> [age(f"2026-11-{text}+00:00", noon) for text in ("28T11:59:40", "28T11:18:00", "28T09:30:00")]
+    ['just now', '42 min ago', '2 h ago']
     >>> age("2026-08-01T12:00:00+00:00", noon)
     'on 2026-08-01'
     """
