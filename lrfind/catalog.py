@@ -462,7 +462,7 @@ COMMAND_GROUPS = {
     "Find a rate": ("find", "script", "range-test", "suggest", "scale"),
     "Measure": ("grid", "search", "compare"),
     "Train": ("train", "schedules"),
-    "Look at runs": ("runs", "show", "status", "resume", "plot", "export", "repair"),
+    "Look at runs": ("runs", "show", "report", "watch", "status", "resume", "plot", "export", "repair"),
     "Configs and set-up": ("init", "check", "ls", "schema", "doctor", "completion"),
 }
 """The groups of commands in `lrfind --help`, in its order. A command of no group is in a last one."""

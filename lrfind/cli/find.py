@@ -12,22 +12,24 @@ from lrfind.cli.execute import start
 from lrfind.cli.help import SEARCH, Command, option
 from lrfind.cli.options import (
     config_options,
-    device_option,
     dry_run_option,
     json_option,
-    lanes_option,
     load,
     option_overrides,
     out_option,
-    plan_options,
     print_json,
     quiet_option,
     refuse_rivals,
+    snippet_option,
+    to_option,
+)
+from lrfind.cli.trainings import (
+    device_option,
+    lanes_option,
+    plan_options,
     requested_team,
     seed_options,
-    snippet_option,
     team_options,
-    to_option,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError

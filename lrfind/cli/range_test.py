@@ -14,18 +14,16 @@ from lrfind.cli.help import SEARCH, SETTINGS, Command, option
 from lrfind.cli.options import (
     as_list,
     config_options,
-    device_option,
     json_option,
     load,
     option_overrides,
     out_option,
-    precision_option,
     print_json,
     quiet_option,
-    seed_options,
     snippet_option,
     to_option,
 )
+from lrfind.cli.trainings import device_option, precision_option, seed_options
 from lrfind.config.document import Override
 from lrfind.views.terminal import show
 

@@ -17,12 +17,11 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_unasked_imports,
-    requested_team,
     run_argument,
     snippet_option,
-    team_options,
     to_option,
 )
+from lrfind.cli.trainings import requested_team, team_options
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, counted, listed
 from lrfind.views.terminal import note, show

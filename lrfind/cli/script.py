@@ -19,8 +19,8 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
-    schedule_option,
 )
+from lrfind.cli.trainings import schedule_option
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note, show
 

@@ -12,20 +12,16 @@ from lrfind.cli.execute import start
 from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import (
     config_options,
-    device_option,
     json_option,
     load,
     option_overrides,
     out_option,
-    plan_options,
     quiet_option,
     refuse_rivals,
     refuse_unasked_imports,
-    requested_team,
-    seed_options,
-    team_options,
     to_option,
 )
+from lrfind.cli.trainings import device_option, plan_options, requested_team, seed_options, team_options
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note

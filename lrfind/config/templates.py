@@ -24,52 +24,60 @@ def find_config(given: Path | None) -> tuple[Path, str]:
         The path of the config, and the reason for the choice, in words.
 
     Raises:
-        UsageError: if a file was given that is no config but, for example, a Python file.
+        UsageError: if something else was given, such as a Python file, or a misspelled template.
     """
     if given is not None:
-        if str(given) in templates() and not given.exists():
-            return templates()[str(given)], f"the template {given}, which comes with lrfind"
-        _refuse_what_is_no_config(given)
-        return given, "as given"
+        return _given_config(given)
     for path in (Path(DEFAULT_FILE), Path(DEFAULT_FILE).with_suffix(".yml")):
         if path.is_file():
             return path, "found in this directory"
     return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
 
 
-def _refuse_what_is_no_config(given: Path) -> None:
-    """Refuse what is often given in place of a config, and say what would do.
-
-    Raises:
-        UsageError: if it is a Python file, a notebook, a table, a run, or the misspelled name of a template.
-    """
-    near = difflib.get_close_matches(str(given), templates(), n=1)
-    if near and not given.suffix and not given.exists():
-        raise UsageError(f"there is no file and no template '{given}'; did you mean the template {near[0]}?")
-    own = (
-        "For a model of your own, write a config with `lrfind init`, and name the model there as `model: {}`"
+def _given_config(given: Path) -> tuple[Path, str]:
+    """Return the config that was given, by its path or as the name of a template; see `find_config`."""
+    try:
+        missing, run = not given.exists(), (given / "resolved.yaml").is_file()
+    except OSError:  # a name that is too long: who reads the file says so
+        return given, "as given"
+    if missing and not given.suffix and not given.with_suffix(".yaml").exists():
+        if str(given) in templates():
+            return templates()[str(given)], f"the template {given}, which comes with lrfind"
+        near = difflib.get_close_matches(str(given), templates(), n=1)
+        if near:
+            raise UsageError(
+                f"there is no file and no template '{given}'; did you mean the template {near[0]}?"
+            )
+    other = _other_file(given, missing=missing)
+    if run:
+        other = "a run", f"Its config is {given / 'resolved.yaml'}."
+    if other is None:
+        return given, "as given"
+    what, way = other
+    raise UsageError(
+        f"'{given}' is {what}. CONFIG is a YAML file that describes an experiment: model, data, loss and"
+        f" optimizer. {way}"
     )
-    what, way = "", ""
+
+
+def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
+    """Return what a path is that is no config, and what would do; None if it may be a config."""
+    init = "write a config with `lrfind init`, and name the model there as"
     if given.suffix == ".py":
         root = given.parent if given.is_absolute() else Path()
         module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
-        script = f"For a training script, run `lrfind script --steps N -- {given}`."
-        model = own.format(f"{module}:NAME")
-        what, way = "a Python file", f"{script} {model}; then add `--import-root {root}`."
-    elif re.fullmatch(r"[\w.]+:\w+", str(given)) and not given.exists():
-        what, way = "an object in Python", f"{own.format(given)}."
-    elif given.suffix == ".ipynb":
-        what, way = "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
-    elif given.suffix.lower() in (".csv", ".tsv"):
-        init = "`lrfind init --template csv_regression FILE.yaml`"
-        what, way = "a table", f"{init} writes a config for a table; name the table there, as data.args.path."
-    elif (given / "resolved.yaml").is_file():
-        what, way = "a run", f"Its config is {given / 'resolved.yaml'}."
-    if what:
-        raise UsageError(
-            f"'{given}' is {what}. CONFIG is a YAML file that describes an experiment: model, data, loss and"
-            f" optimizer. {way}"
+        return "a Python file", (
+            f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own,"
+            f" {init} `model: {module}:NAME`; then add `--import-root {root}`."
         )
+    if missing and re.fullmatch(r"[\w.]+:\w+", str(given)):
+        return "an object in Python", f"For a model of your own, {init} `model: {given}`."
+    if given.suffix == ".ipynb":
+        return "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
+    if given.suffix.lower() in (".csv", ".tsv"):
+        command = "`lrfind init --template csv_regression FILE.yaml`"
+        return "a table", f"{command} writes a config for a table; name yours there, as data.args.path."
+    return None
 
 
 def templates() -> dict[str, Path]:

@@ -224,12 +224,6 @@ class Run:
         return self.facts().concluded
 
     @property
-    def changed(self) -> str:
-        """The time at which something was stored last, as `facts.moment` writes it."""
-        log = self.folder / f"{DATABASE}-wal"
-        return moment(max(file.stat().st_mtime for file in (self.folder / DATABASE, log) if file.is_file()))
-
-    @property
     def resume_command(self) -> str:
         """The command that continues the run."""
         root = self.facts().import_root

@@ -10,7 +10,8 @@ from typing import Any
 
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, in_one_line
-from lrfind.runs.connection import DamagedRun
+from lrfind.runs.connection import DamagedRun, last_change
+from lrfind.runs.facts import moment
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import DATABASE, Run
 from lrfind.runs.summaries.health import health_summary
@@ -79,7 +80,7 @@ def status(run: Run) -> dict[str, Any]:
         run is finished.
     """
     result, holder = read_result(run), run.holder
-    answer, facts, changed = result.answer, result.facts, run.changed
+    answer, facts, changed = result.answer, result.facts, moment(last_change(run.file))
     return {
         "run": str(run.path),
         "name": result.experiment.name,
