@@ -55,9 +55,9 @@ def complete(
     result, warnings = (read_result(run), list[str]()) if run.concluded else _conclude(run, quiet, team)
     with content_of(run):
         print_result(run, result, as_json=as_json, snippet=snippet)
-    for warning in warnings:
-        note(f"warning: {warning}")
-    return exit_code(result)
+        for warning in warnings:
+            note(f"warning: {warning}")
+        return exit_code(result)
 
 
 def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -> None:

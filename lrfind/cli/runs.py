@@ -115,7 +115,7 @@ def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
                 return 0
             show("")
         print_result(run, result, as_json=as_json, snippet=snippet)
-    return exit_code(result) if result.facts.concluded else 0
+        return exit_code(result) if result.facts.concluded else 0
 
 
 @click.command(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from lrfind.cli.help import GROUPS, Command, Option
 from lrfind.cli.main import FIRST_STEPS
 from lrfind.config.experiment import check
 from lrfind.config.registry import load
+from lrfind.runs.store import Run
 from tests.helpers.command import Command as CommandLine
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -129,7 +131,24 @@ def test_a_schedule_in_a_comparison_needs_optimizers(lrfind: CommandLine) -> Non
     assert "give --optimizers too" in lrfind.err
 
 
-def test_the_schedule_and_the_epochs_of_a_grid_reach_its_plan(lrfind: CommandLine) -> None:
-    plan = ("--dry-run", "--lrs", "0.1", "--seeds", 1, "-q")
-    assert lrfind("grid", "linear_regression", "--epochs", 7, "--schedule", "cosine", *plan) == 0
-    assert "7 steps" in lrfind.out
+@pytest.mark.parametrize(
+    ("name", "module"), [("find", "find"), ("grid", "sweep"), ("search", "sweep"), ("train", "train")]
+)
+def test_the_options_of_the_plan_reach_the_experiment(
+    lrfind: CommandLine, config: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: str
+) -> None:
+    runs: list[Run] = []
+
+    def start(run: Run, **_: object) -> int:
+        runs.append(run)
+        run.release()
+        return 0
+
+    monkeypatch.setattr(f"lrfind.cli.{module}.start", start)
+    plan = ("--epochs", 7, "--schedule", "cosine", "--eval-every", 2, "--precision", "bfloat16")
+    assert lrfind(name, config, *plan, "--seeds", 2, "--seed", 5) == 0
+    experiment = runs[0].experiment
+    training = experiment.training
+    assert (training.steps, training.epochs, training.schedule.name) == (None, 7, "cosine")
+    assert (training.eval_every, training.precision) == (2, "bfloat16")
+    assert (getattr(experiment, KINDS[name].section).seeds, experiment.seed) == (2, 5)

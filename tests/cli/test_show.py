@@ -126,8 +126,8 @@ def test_a_running_run_says_when_it_began(lrfind: Command) -> None:
     run = start(Path("runs/mine"), "find")
     assert lrfind("status", "runs/mine") == 0
     first, *rest = lrfind.out.splitlines()
-    assert first == "runs/mine: find of tiny, running, begun just now"
+    assert first == "runs/mine: find of tiny, running, began just now"
     assert any(line.startswith(f"  process {os.getpid()} on ") for line in rest)
     assert lrfind("runs") == 0
-    assert lrfind.out == "runs/mine\n  find  running, begun just now  no lr    0 of 1 lane\n"
+    assert lrfind.out == "runs/mine\n  find  running, began just now  no lr    0 of 1 lane\n"
     run.release()

@@ -62,7 +62,7 @@ def _state(status: dict[str, Any]) -> str:
     """Return the state of a run and the time of its end, its last change or, while it runs, its beginning."""
     state, began = status["state"], status["began"]
     if state == "running":
-        return f"{state}, begun {age(began)}" if began else str(state)
+        return f"{state}, began {age(began)}" if began else str(state)
     return f"{state} {age(status['ended'] or status['changed'])}"
 
 
