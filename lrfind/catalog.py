@@ -436,21 +436,33 @@ KINDS = {
         spreads=True,
     ),
 }
-"""The commands that make runs, in the order of `lrfind --help`."""
+"""The commands that make runs."""
 
 COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
     "suggest": "lrfind.cli.range_test:suggest",
     "scale": "lrfind.cli.scale:scale",
     "schedules": "lrfind.cli.schedules:schedules",
-    "resume": "lrfind.cli.runs:resume",
-    "status": "lrfind.cli.runs:status",
     "runs": "lrfind.cli.runs:runs",
+    "show": "lrfind.cli.runs:show_run",
+    "status": "lrfind.cli.runs:status",
+    "resume": "lrfind.cli.runs:resume",
     "plot": "lrfind.cli.runs:plot",
     "export": "lrfind.cli.runs:export",
     "repair": "lrfind.cli.runs:repair",
-    "check": "lrfind.cli.config:check",
-    "schema": "lrfind.cli.config:schema",
     "init": "lrfind.cli.config:init",
+    "check": "lrfind.cli.config:check",
     "ls": "lrfind.cli.config:ls",
+    "schema": "lrfind.cli.config:schema",
+    "doctor": "lrfind.cli.setup:doctor",
+    "completion": "lrfind.cli.setup:completion",
 }
-"""Every command and the import path of its click command, in the order of `lrfind --help`."""
+"""Every command and the import path of its click command; see `COMMAND_GROUPS`."""
+
+COMMAND_GROUPS = {
+    "Find a rate": ("find", "script", "range-test", "suggest", "scale"),
+    "Measure": ("grid", "search", "compare"),
+    "Train": ("train", "schedules"),
+    "Look at runs": ("runs", "show", "report", "watch", "status", "resume", "plot", "export", "repair"),
+    "Configs and set-up": ("init", "check", "ls", "schema", "doctor", "completion"),
+}
+"""The groups of commands in `lrfind --help`, in its order. A command of no group is in a last one."""

@@ -6,23 +6,34 @@ from pathlib import Path
 
 import click
 
+from lrfind.cli.completion import complete_templates
+from lrfind.cli.help import SETTINGS, Command, option
 from lrfind.cli.listing import LISTS, listing
 from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
 from lrfind.views.terminal import show
 
 
-@click.command()
-@config_options
-@click.option(
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind check my.yaml", "in a tenth of a second"),
+        ("lrfind check my.yaml --batch", "with one batch and one step"),
+        ("lrfind check my.yaml --set optimizer.lr=1e-3", "with a change"),
+    ),
+)
+@option(
     "--imports",
+    group=SETTINGS,
     is_flag=True,
     help="Also import all objects that the config names (this runs your code), and check their arguments.",
 )
-@click.option(
+@option(
     "--batch",
+    group=SETTINGS,
     is_flag=True,
     help="Also take one batch through model, loss and gradient, and one step. This implies --imports.",
 )
+@config_options
 @quiet_option
 def check(
     config: Path | None,
@@ -31,10 +42,10 @@ def check(
     batch: bool,
     quiet: bool,
 ) -> int:
-    """Check a config without training: list every mistake at once, with line and column.
+    """Check a config without training, and list every mistake.
 
-    With --batch, also check that data, model, loss, optimizer and schedule fit together, and report the first
-    misfit with what to do.
+    Each mistake has its line and column. With --batch, also check that data, model, loss, optimizer and
+    schedule fit together, and report the first misfit with what to do.
     """
     experiment, _ = load(config, overrides, quiet)
     if batch:
@@ -56,22 +67,42 @@ def check(
     return 0
 
 
-@click.command()
+@click.command(
+    cls=Command, examples=(("lrfind schema > lrfind.schema.json", "for the YAML extension of an editor"),)
+)
 @quiet_option
 def schema(quiet: bool) -> int:
-    """Print the JSON Schema of a config, for editors."""
+    """Print the JSON Schema of a config, for editors.
+
+    An editor that knows the schema completes the keys of a config and marks mistakes.
+    """
     from lrfind.config.experiment import Experiment
 
     print_json({"$schema": "https://json-schema.org/draft/2020-12/schema"} | Experiment.model_json_schema())
     return 0
 
 
-@click.command()
-@click.option("--template", default=None, metavar="NAME", help="The template; see `lrfind ls templates`.")
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind init", "lrfind.yaml, a small CNN"),
+        ("lrfind init --template csv_regression my.yaml", "a table in a CSV file"),
+    ),
+)
+@option(
+    "--template",
+    group=SETTINGS,
+    metavar="NAME",
+    shell_complete=complete_templates,
+    help="The template; see `lrfind ls templates`. If omitted, a small CNN on MNIST.",
+)
 @click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
 @quiet_option
 def init(template: str | None, file: Path | None, quiet: bool) -> int:
-    """Write a commented config to start from (lrfind.yaml unless FILE is given)."""
+    """Write a commented config to start from.
+
+    It is written as FILE, or else as lrfind.yaml, which all commands take when no CONFIG is given.
+    """
     from lrfind.config.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, write_template
 
     target = file or Path(DEFAULT_FILE)
@@ -80,13 +111,24 @@ def init(template: str | None, file: Path | None, quiet: bool) -> int:
     return 0
 
 
-@click.command("ls")
-@click.argument("what", type=click.Choice(LISTS))
+@click.command(
+    "ls",
+    cls=Command,
+    examples=(
+        ("lrfind ls", "what can be listed"),
+        ("lrfind ls schedules", "the schedules, a line each"),
+        ("lrfind ls models --json", "for programs"),
+    ),
+)
+@click.argument("what", metavar="[WHAT]", required=False, type=click.Choice([*LISTS]))
 @json_option
 @quiet_option
-def ls(what: str, as_json: bool, quiet: bool) -> int:
-    """List the names that a config or an option can use."""
-    rows = listing(what)
+def ls(what: str | None, as_json: bool, quiet: bool) -> int:
+    """List the names that a config or an option can use.
+
+    Without WHAT, it says what can be listed.
+    """
+    rows = LISTS if what is None else listing(what)
     if as_json:
         print_json(rows)
     else:

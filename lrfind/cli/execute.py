@@ -50,27 +50,31 @@ def complete(
     Returns:
         The exit code.
     """
-    from lrfind.analysis.sweep_verdicts import FLAWS
     from lrfind.runs.summary import content_of, read_result
-    from lrfind.views.snippets.scripts import snippet_of
 
     result, warnings = (read_result(run), list[str]()) if run.concluded else _conclude(run, quiet, team)
     with content_of(run):
-        lines = snippet_of(result.experiment, result.summary) if snippet else None
-        if as_json:
-            print_json(result.summary if lines is None else result.summary | {"snippet": lines})
-        else:
-            plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
-            use = ""
-            sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
-            if result.kind.recommends and sound:
-                use = f"\n  use it: `lrfind train --from {run.path}`"
-            show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
-            if lines is not None:
-                show(f"\n{lines}")
+        print_result(run, result, as_json=as_json, snippet=snippet)
         for warning in warnings:
             note(f"warning: {warning}")
         return exit_code(result)
+
+
+def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -> None:
+    """Print the result of a run, as text or as JSON; see `complete`."""
+    from lrfind.analysis.sweep_verdicts import FLAWS
+    from lrfind.views.snippets.scripts import run_snippet
+
+    lines = run_snippet(result) if snippet else None
+    if as_json:
+        print_json(result.summary if lines is None else result.summary | {"snippet": lines})
+        return
+    plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
+    sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
+    use = f"\n  use it: `lrfind train --from {run.path}`" if result.kind.recommends and sound else ""
+    show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
+    if lines is not None:
+        show(f"\n{lines}")
 
 
 def _plots(run: Run) -> list[Path]:
@@ -86,6 +90,7 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
         on it.
     """
     from lrfind.cli.progress import progress
+    from lrfind.runs.facts import moment
     from lrfind.views.plots.runs import plot_run
     from lrfind.views.sinks.delivery import delivered
 
@@ -109,7 +114,7 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
                     f"a plot could not be drawn: {undrawn}. `lrfind plot {run.path}` draws it again."
                 )
             warnings += write_to_sinks()
-            run.keep_facts(concluded=True)
+            run.keep_facts(concluded=True, ended=moment())
             return result, warnings
     except (KeyboardInterrupt, Stopped):
         kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"

@@ -9,17 +9,27 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.execute import start
+from lrfind.cli.help import SEARCH, Command, option
 from lrfind.cli.options import (
     config_options,
+    dry_run_option,
     json_option,
     load,
     option_overrides,
     out_option,
     print_json,
     quiet_option,
-    requested_team,
-    team_options,
+    refuse_rivals,
+    snippet_option,
     to_option,
+)
+from lrfind.cli.trainings import (
+    device_option,
+    lanes_option,
+    plan_options,
+    requested_team,
+    seed_options,
+    team_options,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -28,30 +38,8 @@ from lrfind.views.terminal import show
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
-KEYS = {
-    "seed": "seed",
-    "device": "device",
-    "to": "sinks",
-    "steps": "training.steps",
-    "schedule": "training.schedule",
-    **{
-        name: f"find.{name}"
-        for name in (
-            "seeds",
-            "budget",
-            "max_seconds",
-            "groups",
-            "lanes",
-            "verify",
-            "verify_share",
-            "verify_seeds",
-            "verify_beyond",
-        )
-    },
-}
 
-
-class FindCommand(click.Command):
+class FindCommand(Command):
     """The command `find`, whose option --verify may have a number after it, which is never CONFIG."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -63,55 +51,71 @@ class FindCommand(click.Command):
         return super().parse_args(ctx, spelled)
 
 
-@click.command(cls=FindCommand)
-@config_options
-@out_option
-@click.option("--steps", metavar="T", help="The number of steps of the training that you plan.")
-@click.option(
-    "--schedule", metavar="NAME", help="The schedule of the planned training; see `lrfind ls schedules`."
+@click.command(
+    cls=FindCommand,
+    examples=(
+        ("lrfind find", "a small CNN on MNIST"),
+        ("lrfind find my.yaml --steps 3000 --schedule cosine", "another plan"),
+        ("lrfind find my.yaml --budget 4x --verify", "a surer answer"),
+        ("lrfind find my.yaml --snippet", "with lines to paste"),
+    ),
 )
-@click.option(
+@plan_options
+@option(
     "--budget",
+    group=SEARCH,
+    key=".budget",
     metavar="N",
     help="How much to spend: a number of gradient steps, or a number of trainings such as 4x. What the probes"
     " leave goes to trainings that refine their answer.",
 )
-@click.option("--max-seconds", metavar="S", help="How many seconds to spend in the same way, approximately.")
-@click.option(
-    "--seeds",
-    metavar="N",
-    help="The number of seeds to probe with: each has its own weights and batch order.",
+@option(
+    "--max-seconds",
+    group=SEARCH,
+    key=".max_seconds",
+    metavar="S",
+    help="How many seconds to spend in the same way, approximately.",
 )
-@click.option("--seed", metavar="N", help="The first seed.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
-@click.option(
+@seed_options
+@option(
     "--groups",
+    group=SEARCH,
+    key=".groups",
     is_flag=True,
     help="Then find one rate for each param group too; needs optimizer.param_groups in the config.",
 )
-@click.option("--lanes", metavar="MODE", help="How probes are trained: auto, single or stacked.")
-@click.option(
+@option(
     "--verify",
+    group=SEARCH,
+    key=".verify",
     is_flag=True,
-    help="Then verify the answer: train at this lr, at a third of it and at three times it. With a number"
-    " after it, as in --verify 5, train at so many times the answer too.",
+    help="Then verify the answer: train at a third of this lr, at this lr and at three times this lr. With a"
+    " number, as in --verify 5, also at so many times this lr.",
 )
-@click.option("--verify-beyond", hidden=True)
-@click.option(
+@option("--verify-beyond", key=".verify_beyond", group=SEARCH, hidden=True)
+@option(
     "--verify-share",
+    group=SEARCH,
+    key=".verify_share",
     metavar="X",
     help="The length of the verifying trainings, as a share of the planned training.",
 )
-@click.option(
-    "--verify-seeds", metavar="N", help="The number of verifying trainings at each rate; 3 by default."
+@option(
+    "--verify-seeds",
+    group=SEARCH,
+    key=".verify_seeds",
+    metavar="N",
+    help="The number of verifying trainings at each rate.",
 )
-@click.option("--dry-run", is_flag=True, help="Print the plan and its cost, but train nothing.")
-@click.option(
-    "--snippet", is_flag=True, help="Also print the lines of PyTorch for this lr: optimizer and scheduler."
-)
+@device_option
+@lanes_option
 @team_options
+@out_option
+@dry_run_option
+@snippet_option
 @to_option
 @json_option
+@config_options
 @quiet_option
 def find(
     config: Path | None,
@@ -125,9 +129,14 @@ def find(
     dry_run: bool,
     **options: Any,
 ) -> int:
-    """Find the learning rate to train with: a number, its interval, and the reason."""
+    """Find the learning rate for the training that you plan.
+
+    The answer is a number with its interval, how sure it is, and why. It costs about a hundred gradient
+    steps. Begin with this command.
+    """
+    refuse_rivals(options, ("steps", "epochs"))
     team = requested_team(workers, cluster)
-    typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
+    typed = [*map(Override.of, overrides), *option_overrides(options)]
     experiment, text = load(config, typed, quiet)
     if team is not None and not experiment.find.verify:
         raise UsageError("--workers and --cluster share out the verifying trainings; give --verify too.")

@@ -5,16 +5,20 @@ from __future__ import annotations
 from lrfind.catalog import CATALOGS, OPTIMIZERS, Optimizer
 from lrfind.config.registry import definition
 
-SECTIONS = {
-    "models": "model",
-    "datasets": "data",
-    "losses": "loss",
-    "optimizers": "optimizer",
-    "schedules": "schedule",
-    "samplers": "sampler",
-    "sinks": "sink",
+LISTS = {
+    "models": "the models of `model:` in a config",
+    "datasets": "the data sets of `data:`",
+    "losses": "the losses of `loss:`",
+    "optimizers": "the optimizers of `optimizer:` and --optimizers",
+    "schedules": "the schedules of --schedule, --schedules and `lrfind schedules`",
+    "samplers": "the samplers of `lrfind search --sampler`",
+    "sinks": "the trackers of --to, to which a run is written too",
+    "methods": "the methods of `lrfind suggest --method` and `lrfind range-test --method`",
+    "templates": "the ready configs of `lrfind init --template`, also taken as CONFIG",
 }
-LISTS = (*SECTIONS, "methods", "templates")
+"""What can be listed, with a line each."""
+CATALOG_KEYS = {"datasets": "data", "losses": "loss"}
+"""The keys of `catalog.CATALOGS` that are not the singular of the list's name."""
 
 
 def listing(what: str) -> dict[str, str]:
@@ -30,7 +34,7 @@ def listing(what: str) -> dict[str, str]:
         return {name: starter(name).splitlines()[0].lstrip("# ") for name in templates()}
     if what == "optimizers":
         return {name: _optimizer_line(row) for name, row in OPTIMIZERS.items()}
-    names = CATALOGS[SECTIONS[what]]
+    names = CATALOGS[CATALOG_KEYS.get(what, what.removesuffix("s"))]
     sources = {name: definition(path) for name, path in names.items()}
     return {name: (source.summary if source else "") or names[name] for name, source in sources.items()}
 

@@ -16,7 +16,8 @@ from typing import NoReturn
 import click
 
 import lrfind
-from lrfind.catalog import COMMANDS
+from lrfind.catalog import COMMAND_GROUPS, COMMANDS
+from lrfind.cli.help import write_examples
 from lrfind.cli.options import quiet_option
 from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
@@ -25,6 +26,13 @@ from lrfind.training.interrupts import handled
 from lrfind.views.terminal import note
 
 INTERRUPTED = 130
+
+FIRST_STEPS = (
+    ("lrfind find", "the rate of a small CNN on MNIST"),
+    ("lrfind init", "a config to make your own"),
+    ("lrfind script --steps 3000 -- train.py", "the rate of a script, as it is"),
+    ("lrfind find --help", "the options of a command"),
+)
 
 
 class _Group(click.Group):
@@ -40,6 +48,28 @@ class _Group(click.Group):
             return None
         command: click.Command = load(COMMANDS[cmd_name])
         return command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first steps, the commands in their groups, and the options."""
+        write_examples(FIRST_STEPS, formatter)
+        self.format_commands(ctx, formatter)
+        click.Command.format_options(self, ctx, formatter)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands in their groups, with the first sentence of each one's help."""
+        summaries = {
+            name: command.get_short_help_str(limit=1000)
+            for name in self.list_commands(ctx)
+            if (command := self.get_command(ctx, name)) is not None and not command.hidden
+        }
+        width = max(map(len, summaries))
+        grouped = {name for names in COMMAND_GROUPS.values() for name in names}
+        rest = tuple(name for name in summaries if name not in grouped)
+        for title, names in (COMMAND_GROUPS | {"More": rest}).items():
+            rows = [(f"{name:{width}}", summaries[name]) for name in names if name in summaries]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -58,8 +88,8 @@ class _Group(click.Group):
 def cli(quiet: bool) -> None:
     """Which learning rate should I use?
 
-    CONFIG is a YAML experiment. Without it, lrfind takes lrfind.yaml in this directory, or else the packaged
-    MNIST experiment. Start with `lrfind find`, or write your own config with `lrfind init`.
+    CONFIG is a YAML experiment, or the name of a template. Without it, lrfind takes lrfind.yaml in this
+    directory, or else the packaged MNIST experiment. RUN is the directory of a run, such as runs/NAME.
 
     Exit codes: 0 done, 1 failed run or bug, 2 usage or config, 3 no usable lr, 4 stopped from outside,
     130 Ctrl-C.

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lrfind.catalog import SINKS
+from lrfind.cli.completion import complete_configs, complete_names, complete_runs
+from lrfind.cli.help import CODE, OUTPUT, Option, option, options_of
 from lrfind.config.document import Override
 from lrfind.config.imports import ImportPolicy, import_policy, imports_limited_to
 from lrfind.config.registry import folder_of, import_root, set_import_root
@@ -20,9 +23,6 @@ from lrfind.views.terminal import note, show_exactly
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
-    from lrfind.training.assembly import TeamRequest
-
-MOST_WORKERS = 1000
 
 
 def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -31,12 +31,42 @@ def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
     return bool(ctx.obj["quiet"])
 
 
-quiet_option = click.option(
-    "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
+def _without_colors(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    if value and not os.environ.get("NO_COLOR"):
+        os.environ["NO_COLOR"] = "1"
+        ctx.call_on_close(lambda: os.environ.pop("NO_COLOR", None))
+
+
+quiet_option = options_of(
+    click.option(
+        "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
+    ),
+    click.option(
+        "--no-color",
+        is_flag=True,
+        callback=_without_colors,
+        expose_value=False,
+        help="Use no colours, as with the environment variable NO_COLOR.",
+    ),
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-out_option = click.option(
-    "--out", type=click.Path(path_type=Path), help="The run directory; it must be new or empty."
+json_option = option("--json", "as_json", group=OUTPUT, is_flag=True, help="Print JSON, for programs.")
+out_option = option(
+    "--out",
+    group=OUTPUT,
+    type=click.Path(path_type=Path),
+    help="The run directory; it must be new or empty. If omitted: runs/NAME-COMMAND-TIME.",
+)
+dry_run_option = option(
+    "--dry-run", group=OUTPUT, is_flag=True, help="Print the plan and its cost, but train nothing."
+)
+snippet_option = option(
+    "--snippet",
+    group=OUTPUT,
+    is_flag=True,
+    help="Also print the lines of PyTorch for this lr: optimizer and scheduler.",
+)
+run_argument = click.argument(
+    "path", metavar="RUN", type=click.Path(path_type=Path), shell_complete=complete_runs
 )
 
 
@@ -50,45 +80,48 @@ def _as_sinks(ctx: click.Context, parameter: click.Parameter, values: tuple[str,
     return yaml_text(sinks, flow=True).strip() if sinks else None
 
 
-to_option = click.option(
+to_option = option(
     "--to",
+    group=OUTPUT,
+    key="sinks",
     multiple=True,
     metavar="SINK",
     callback=_as_sinks,
+    shell_complete=complete_names(SINKS),
     help="Also write the run to a tracker: tensorboard, mlflow or wandb (NAME:WHERE says where), or"
     " pkg.module:attr. Repeatable.",
 )
 
 
-def import_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that say which code may be imported, and from where. No config can set them."""
-    for decorate in (
-        click.option(
-            "--allow-import",
-            "patterns",
-            multiple=True,
-            metavar="PATTERN",
-            callback=lambda ctx, parameter, value: _limit_imports(ctx, [*value] or None),
-            expose_value=False,
-            help="Import only names that match, such as 'my_nets.*' or 'my_nets:Small*'. Repeatable.",
-        ),
-        click.option(
-            "--no-import-paths",
-            is_flag=True,
-            callback=lambda ctx, parameter, value: _limit_imports(ctx, [] if value else None),
-            expose_value=False,
-            help="Import no name like pkg.module:attr, only what comes with lrfind.",
-        ),
-        click.option(
-            "--import-root",
-            type=click.Path(exists=True, file_okay=False, path_type=Path),
-            callback=lambda ctx, parameter, value: set_import_root(value),
-            expose_value=False,
-            help="The folder that holds your own modules, for names like pkg.module:attr.",
-        ),
-    ):
-        command = decorate(command)
-    return command
+import_options = options_of(
+    option(
+        "--import-root",
+        group=CODE,
+        type=click.Path(exists=True, file_okay=False, path_type=Path),
+        callback=lambda ctx, parameter, value: set_import_root(value),
+        expose_value=False,
+        help="The folder that holds your own modules, for names like pkg.module:attr.",
+    ),
+    option(
+        "--no-import-paths",
+        group=CODE,
+        is_flag=True,
+        callback=lambda ctx, parameter, value: _limit_imports(ctx, [] if value else None),
+        expose_value=False,
+        help="Import no name like pkg.module:attr, only what comes with lrfind.",
+    ),
+    option(
+        "--allow-import",
+        "patterns",
+        group=CODE,
+        multiple=True,
+        metavar="PATTERN",
+        callback=lambda ctx, parameter, value: _limit_imports(ctx, [*value] or None),
+        expose_value=False,
+        help="Import only names that match, such as 'my_nets.*' or 'my_nets:Small*'. Repeatable.",
+    ),
+)
+"""The options that say which code may be imported, and from where. No config can set them."""
 
 
 def _limit_imports(ctx: click.Context, patterns: list[str] | None) -> None:
@@ -100,59 +133,21 @@ def _limit_imports(ctx: click.Context, patterns: list[str] | None) -> None:
     ctx.with_resource(imports_limited_to(ImportPolicy(patterns)))
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add CONFIG, --set and the options of imports, which every command that reads a config has."""
-    for decorate in (
-        import_options,
-        click.option(
-            "--set",
-            "overrides",
-            multiple=True,
-            metavar="KEY=VALUE",
-            help="Override a value of the config, e.g. optimizer.lr=1e-3. Repeatable.",
-        ),
-        click.argument("config", required=False, type=click.Path(path_type=Path)),
-    ):
-        command = decorate(command)
-    return command
-
-
-def team_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --workers and --cluster, which every command has that can train in several processes."""
-    for decorate in (
-        click.option(
-            "--cluster",
-            metavar="ADDRESS|FILE",
-            help="Train on the workers of a running Dask scheduler: tcp://HOST:PORT, or its scheduler file.",
-        ),
-        click.option(
-            "--workers",
-            metavar="N|auto",
-            help="Train in N processes of this machine, with one thread each; auto takes one for each GPU or"
-            " core.",
-        ),
-    ):
-        command = decorate(command)
-    return command
-
-
-def requested_team(workers: str | None, cluster: str | None) -> TeamRequest | None:
-    """Return the workers that the options ask for; None to train in this process.
-
-    Raises:
-        UsageError: if both options were given, or the number of workers is not one.
-    """
-    if workers is None and cluster is None:
-        return None
-    if workers is not None and cluster is not None:
-        raise UsageError("give --workers or --cluster, not both.")
-    if workers not in (None, "auto") and not (workers.isdecimal() and 1 <= int(workers) <= MOST_WORKERS):
-        raise UsageError(f"--workers: '{workers}' is not auto, nor a number from 1 to {MOST_WORKERS:,}.")
-    from lrfind.training.assembly import TeamRequest
-
-    root = import_root()
-    count = None if workers is None else 0 if workers == "auto" else int(workers)
-    return TeamRequest(count, cluster, () if root is None else (root,))
+config_options = options_of(
+    click.argument(
+        "config", required=False, type=click.Path(path_type=Path), shell_complete=complete_configs
+    ),
+    option(
+        "--set",
+        "overrides",
+        group=CODE,
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override a value of the config, such as optimizer.lr=1e-3. Repeatable.",
+    ),
+    import_options,
+)
+"""CONFIG, --set and the options of imports, which every command has that reads a config."""
 
 
 def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:
@@ -165,7 +160,7 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
     experiment = anchored(check(text, overrides, str(path)), path.parent)
     if experiment.script is not None:
         raise UsageError(f"'{path}' is the config of a script, which only `lrfind script` starts.")
-    if not quiet and config is None:
+    if not quiet and path != config:
         note(f"config: {path}, {why}")
     return experiment, text
 
@@ -201,24 +196,44 @@ def refuse_unasked_imports(
     )
 
 
-def option_overrides(options: Mapping[str, Any], keys: Mapping[str, str]) -> list[Override]:
-    """Return the options that stand for a value of the config, as overrides.
+def option_overrides(options: Mapping[str, Any]) -> list[Override]:
+    """Return the options of the running command that stand for a value of the config, as overrides.
 
     Args:
         options: the options as typed; None or False for one that was left out.
-        keys: option -> key of the config.
     """
+    command = click.get_current_context().command
+    keys = {
+        parameter.name: key
+        for parameter in command.params
+        if isinstance(parameter, Option) and (key := parameter.key_for(command.name)) is not None
+    }
     return [
         Override.option(f"--{name.replace('_', '-')}", keys[name], "true" if value is True else value)
         for name, value in options.items()
-        if value is not None and value is not False
+        if name in keys and value is not None and value is not False
     ]
 
 
-def as_list(text: str) -> str:
-    """Return a list that was typed with or without brackets, as YAML."""
-    inner = text.strip()
-    return inner if inner.startswith("[") else f"[{inner}]"
+def refuse_rivals(options: Mapping[str, Any], *rivals: tuple[str, str]) -> None:
+    """Refuse two options that exclude each other.
+
+    Args:
+        options: the options as typed; None for one that was left out.
+        rivals: pairs of options by name, such as ("steps", "epochs").
+
+    Raises:
+        UsageError: if both options of a pair were given.
+    """
+    for one, other in rivals:
+        if options[one] is not None and options[other] is not None:
+            raise UsageError(f"give --{one.replace('_', '-')} or --{other.replace('_', '-')}, not both.")
+
+
+def as_list(ctx: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return a list that was typed with or without brackets, as YAML; None if it was left out."""
+    inner = "" if text is None else text.strip()
+    return None if text is None else inner if inner.startswith("[") else f"[{inner}]"
 
 
 def print_json(value: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
+from lrfind.catalog import METHODS, Over
+from lrfind.cli.completion import complete_names, complete_runs
 from lrfind.cli.execute import start
+from lrfind.cli.help import SEARCH, SETTINGS, Command, option
 from lrfind.cli.options import (
     as_list,
     config_options,
@@ -17,89 +20,138 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    snippet_option,
     to_option,
 )
+from lrfind.cli.trainings import device_option, precision_option, seed_options
 from lrfind.config.document import Override
 from lrfind.views.terminal import show
 
-KEYS = {
-    "seed": "seed",
-    "device": "device",
-    "to": "sinks",
-    **{
-        name: f"range_test.{name}"
-        for name in (
-            "start_lr",
-            "end_lr",
-            "steps",
-            "seeds",
-            "method",
-            "edge",
-            "grad_norm",
-            "held_out",
-            "group",
-            "over",
-            "values",
-        )
-    },
-}
 
-
-@click.command("range-test")
-@config_options
+@click.command(
+    "range-test",
+    cls=Command,
+    examples=(
+        ("lrfind range-test my.yaml", "a ramp for each of 3 seeds"),
+        ("lrfind range-test my.yaml --end-lr 1 --steps 300", "slower, and not so far"),
+        ("lrfind range-test my.yaml --over weight_decay", "one ramp for each value"),
+    ),
+)
+@precision_option
+@option("--start-lr", group=SEARCH, key=".start_lr", metavar="LR", help="The lr of the first step.")
+@option("--end-lr", group=SEARCH, key=".end_lr", metavar="LR", help="The lr of the last step.")
+@option(
+    "--steps",
+    group=SEARCH,
+    key=".steps",
+    metavar="N",
+    help="The number of steps of the ramp; a ramp has no schedule and no epochs.",
+)
+@option(
+    "--method",
+    group=SEARCH,
+    key=".method",
+    metavar="NAME",
+    shell_complete=complete_names(METHODS),
+    help="The suggestion method; see `lrfind ls methods`.",
+)
+@seed_options
+@option(
+    "--group",
+    group=SEARCH,
+    key=".group",
+    metavar="NAME",
+    help="Ramp only the lr of this param group; the other groups keep theirs.",
+)
+@option(
+    "--over",
+    group=SEARCH,
+    key=".over",
+    metavar="SETTING",
+    shell_complete=complete_names(get_args(Over)),
+    help="momentum or weight_decay: make one ramp for each of its values.",
+)
+@option(
+    "--values",
+    group=SEARCH,
+    key=".values",
+    metavar="A,B,C",
+    callback=as_list,
+    help="The values of the --over setting; if omitted, the usual values.",
+)
+@option(
+    "--edge",
+    group=SEARCH,
+    key=".edge",
+    is_flag=True,
+    help="Also measure the real edge of stability, by bisection.",
+)
+@option(
+    "--grad-norm", group=SEARCH, key=".grad_norm", is_flag=True, help="Also record the norm of the gradient."
+)
+@option(
+    "--held-out",
+    group=SEARCH,
+    key=".held_out",
+    is_flag=True,
+    help="Also record the loss on a fixed held-out batch.",
+)
+@device_option
 @out_option
-@click.option("--start-lr", metavar="LR", help="The lr of the first step.")
-@click.option("--end-lr", metavar="LR", help="The lr of the last step.")
-@click.option("--steps", metavar="N", help="The number of steps of the ramp.")
-@click.option(
-    "--seeds", metavar="N", help="The number of lanes: each seed has its own weights and batch order."
-)
-@click.option("--seed", metavar="N", help="The seed of the first lane.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
-@click.option("--method", metavar="NAME", help="The suggestion method; see `lrfind ls methods`.")
-@click.option(
-    "--group", metavar="NAME", help="Ramp only the lr of this param group; the other groups keep theirs."
-)
-@click.option(
-    "--over", metavar="SETTING", help="momentum or weight_decay: make one ramp for each of its values."
-)
-@click.option(
-    "--values", metavar="A,B,C", help="The values of the --over setting; if omitted, the usual values."
-)
-@click.option("--edge", is_flag=True, help="Also measure the real edge of stability, by bisection.")
-@click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
-@click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
+@snippet_option
 @to_option
 @json_option
+@config_options
 @quiet_option
 def range_test(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
+    snippet: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
 ) -> int:
-    """Raise the learning rate step by step and watch the loss: a curve, a number, a CSV and a plot."""
-    options["values"] = None if options["values"] is None else as_list(options["values"])
-    typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
+    """Raise the lr step by step and watch the loss.
+
+    This is the classical range test: a curve, a suggested rate, a CSV and a plot. It knows neither the length
+    nor the schedule of your training; `lrfind find` does.
+    """
+    typed = [*map(Override.of, overrides), *option_overrides(options)]
     experiment, text = load(config, typed, quiet)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet)
 
 
-@click.command()
-@click.argument("source", metavar="FILE_OR_RUN", type=click.Path(path_type=Path))
-@click.option(
-    "--method", default="all", metavar="NAME", help="Print only the answer of this method; default: all."
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind suggest runs/ramp", "all methods, on one curve"),
+        ("lrfind suggest curve.csv --method steepest", "one method, on your own curve"),
+    ),
+)
+@click.argument(
+    "source", metavar="FILE_OR_RUN", type=click.Path(path_type=Path), shell_complete=complete_runs
+)
+@option(
+    "--method",
+    group=SETTINGS,
+    default="all",
+    show_default=True,
+    metavar="NAME",
+    shell_complete=complete_names(("all", *METHODS)),
+    help="Print only the answer of this method; see `lrfind ls methods`.",
 )
 @json_option
 @quiet_option
 def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
-    """Suggest an lr again, from a run of range-test or find, or from a CSV with columns lr and loss."""
+    """Read an lr again, from a run or from a CSV with lr and loss.
+
+    The run is one of range-test or find. Nothing is trained.
+    """
     from lrfind.runs.curves import read_curves
     from lrfind.runs.probes import recommended_by
 

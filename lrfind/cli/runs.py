@@ -1,4 +1,4 @@
-"""Commands for run directories: resume, status, runs, plot, export."""
+"""Commands for run directories: runs, show, status, resume, plot, export, repair."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lrfind.cli.execute import complete
+from lrfind.cli.completion import complete_runs
+from lrfind.cli.execute import complete, exit_code, print_result
+from lrfind.cli.help import OUTPUT, Command, option
 from lrfind.cli.options import (
     import_options,
     json_option,
     print_json,
     quiet_option,
     refuse_unasked_imports,
-    requested_team,
-    team_options,
+    run_argument,
+    snippet_option,
     to_option,
 )
+from lrfind.cli.trainings import requested_team, team_options
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, counted, listed
 from lrfind.views.terminal import note, show
@@ -26,17 +29,25 @@ from lrfind.views.terminal import note, show
 if TYPE_CHECKING:
     from lrfind.runs.store import Run
 
-run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=Path))
 
-
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind resume runs/found", "go on where it stopped"),
+        ("lrfind resume runs/swept --workers 4", "in four processes"),
+    ),
+)
 @run_argument
-@import_options
 @team_options
 @json_option
+@import_options
 @quiet_option
 def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, quiet: bool) -> int:
-    """Continue a run after any interruption; print the result of a finished run again."""
+    """Continue a run that was interrupted.
+
+    What was measured is kept; only the missing part is trained. A finished run is only printed, as by
+    `lrfind show`. `lrfind status` says how far a run is.
+    """
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of, read_result
 
@@ -71,12 +82,57 @@ def _refuse_changed_config(run: Run) -> None:
             )
 
 
-@click.command()
+@click.command(
+    "show",
+    cls=Command,
+    examples=(
+        ("lrfind show runs/found", "as at its end"),
+        ("lrfind show runs/found --snippet", "with lines of PyTorch"),
+        ("lrfind show runs/found --json", "for programs"),
+    ),
+)
+@run_argument
+@snippet_option
+@json_option
+@quiet_option
+def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
+    """Print the result of a run again.
+
+    Nothing is trained. Of a run that is not finished, it prints what is known so far. `lrfind status` says
+    only how far a run is, and `lrfind resume` continues it.
+    """
+    from lrfind.runs.store import Run
+    from lrfind.runs.summary import content_of, read_result
+    from lrfind.runs.summary import status as status_of
+    from lrfind.views.text.runs import status_text
+
+    run = Run.open(path)
+    result = read_result(run)
+    with content_of(run):
+        if not result.facts.concluded and not as_json:
+            show(status_text(status_of(run)))
+            if not result.lanes:
+                return 0
+            show("")
+        print_result(run, result, as_json=as_json, snippet=snippet)
+        return exit_code(result) if result.facts.concluded else 0
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind status runs/found", "how far it is"),
+        ("lrfind status runs/found --json", "for programs"),
+    ),
+)
 @run_argument
 @json_option
 @quiet_option
 def status(path: Path, as_json: bool, quiet: bool) -> int:
-    """Show how far a run is, and whether a process is running it."""
+    """Show how far a run is, and which process runs it.
+
+    `lrfind show` prints the result too.
+    """
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of
     from lrfind.runs.summary import status as status_of
@@ -93,14 +149,21 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
     return 0
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind runs", "those in ./runs"),
+        ("lrfind runs results --json", "those in ./results, for programs"),
+    ),
+)
 @click.argument("folder", metavar="[DIR]", default="runs", type=click.Path(path_type=Path, file_okay=False))
 @json_option
 @quiet_option
 def runs(folder: Path, as_json: bool, quiet: bool) -> int:
-    """List the runs in a directory (runs, unless DIR is given) and the answer of each.
+    """List the runs in a directory, with the answer of each.
 
-    A run that cannot be read is left out, with the reason.
+    The directory is ./runs, unless DIR is given. The newest run is the last. A run that cannot be read is
+    left out, with the reason.
     """
     from lrfind.runs.summary import content_of, find_runs
     from lrfind.runs.summary import status as status_of
@@ -129,16 +192,33 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     return 0
 
 
-@click.command()
-@click.argument("paths", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option(
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind plot runs/swept", "into its directory"),
+        ("lrfind plot runs/ramp runs/swept --out both.png", "in one plot"),
+    ),
+)
+@click.argument(
+    "paths",
+    metavar="RUN...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+    shell_complete=complete_runs,
+)
+@option(
     "--out",
+    group=OUTPUT,
     type=click.Path(path_type=Path, dir_okay=False),
     help="The PNG to write, for one run or several; an SVG is written beside it.",
 )
 @quiet_option
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
-    """Draw a run again into its directory, or draw several runs in one plot."""
+    """Draw the plots of a run again, or several runs in one plot.
+
+    The plots of one run are written into its directory, unless --out is given.
+    """
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.plots.runs import plot_overlay, plot_run
@@ -155,21 +235,29 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     return 0
 
 
-@click.command()
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind export runs/swept --optuna study.db", "an Optuna study"),
+        ("lrfind export runs/found --to mlflow", "a tracker"),
+    ),
+)
 @run_argument
-@import_options
-@click.option(
+@option(
     "--optuna",
     "file",
+    group=OUTPUT,
     type=click.Path(path_type=Path, dir_okay=False),
     help="The SQLite file to write, for optuna-dashboard.",
 )
 @to_option
+@import_options
 @quiet_option
 def export(path: Path, file: Path | None, to: str | None, quiet: bool) -> int:
-    """Write a sweep as an Optuna study (`optuna-dashboard sqlite:///FILE` shows it), or any run to trackers.
+    """Write a run to an Optuna study or to a tracker.
 
-    A tracker gets only what it has not got from this run before.
+    `optuna-dashboard sqlite:///FILE` shows the study of a sweep. A tracker gets any run, and only what it has
+    not got from this run before.
     """
     from lrfind.runs.optuna_export import export_study
     from lrfind.runs.store import Run
@@ -210,19 +298,22 @@ def _write_to_sinks(run: Run, sinks: str) -> None:
     show(f"wrote {run.path} to {listed(map(as_typed, parts))}")
 
 
-@click.command()
+@click.command(
+    cls=Command, examples=(("lrfind repair runs/swept --out runs/whole", "then `lrfind resume runs/whole`"),)
+)
 @run_argument
-@click.option(
+@option(
     "--out",
+    group=OUTPUT,
     required=True,
     type=click.Path(path_type=Path),
     help="The run directory to write; it must be new or empty.",
 )
 @quiet_option
 def repair(path: Path, out: Path, quiet: bool) -> int:
-    """Save what is whole in a damaged run, as a new run, which `lrfind resume` completes.
+    """Save what is whole in a damaged run, as a new run.
 
-    The damaged run is not changed.
+    The damaged run is not changed. `lrfind resume` completes the new one.
     """
     from lrfind.runs.repair import repair as repair_run
 

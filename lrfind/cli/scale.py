@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.analysis.batch_size import RULES, Scaled, scale_lr
+from lrfind.catalog import OPTIMIZERS
+from lrfind.cli.completion import complete_names
+from lrfind.cli.help import SETTINGS, Command, option
 from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
 from lrfind.errors import UsageError, counted, listed
 from lrfind.views.terminal import note, show
@@ -20,35 +23,68 @@ if TYPE_CHECKING:
 MOST_STEPS = 100  # unless --steps says more
 
 
-@click.command()
-@config_options
-@click.option("--lr", type=float, metavar="LR", help="The lr that is good now.")
-@click.option(
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind scale --lr 0.1 --from-batch 128 --to-batch 1024", "sgd"),
+        ("lrfind scale my.yaml --measure", "measure the noise"),
+    ),
+)
+@option("--lr", group=SETTINGS, type=float, metavar="LR", help="The lr that is good now.")
+@option(
     "--from-batch",
+    group=SETTINGS,
     type=int,
     metavar="ROWS",
     help="The batch size that this lr is good for: the rows of all workers together.",
 )
-@click.option("--to-batch", type=int, metavar="ROWS", help="The new batch size of each worker.")
-@click.option("--workers", type=int, default=1, metavar="N", help="The new number of workers; default: 1.")
-@click.option(
+@option("--to-batch", group=SETTINGS, type=int, metavar="ROWS", help="The new batch size of each worker.")
+@option(
+    "--workers",
+    group=SETTINGS,
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The new number of workers.",
+)
+@option(
     "--rule",
+    group=SETTINGS,
     type=click.Choice(RULES),
     default="auto",
+    show_default=True,
     help="The rule; auto chooses the one for the optimizer.",
 )
-@click.option("--optimizer", metavar="NAME", help="The optimizer; see `lrfind ls optimizers`; default: sgd.")
-@click.option("--measure", is_flag=True, help="Measure the noise scale of CONFIG's gradients, and use it.")
-@click.option(
+@option(
+    "--optimizer",
+    group=SETTINGS,
+    metavar="NAME",
+    shell_complete=complete_names(OPTIMIZERS),
+    help="The optimizer; see `lrfind ls optimizers`. If omitted, sgd.",
+)
+@option(
+    "--measure",
+    group=SETTINGS,
+    is_flag=True,
+    help="Measure the noise scale of CONFIG's gradients, and use it.",
+)
+@option(
     "--steps",
+    group=SETTINGS,
     type=int,
     metavar="N",
-    help="The number of steps to train while measuring; default: at most 100.",
+    help="The number of steps to train while measuring; if omitted, at most 100.",
 )
-@click.option(
-    "--batches", type=int, metavar="N", help="The number of batches for each measurement; default: 16."
+@option(
+    "--batches",
+    group=SETTINGS,
+    type=int,
+    metavar="N",
+    help="The number of batches for each measurement; if omitted, 16.",
 )
 @json_option
+@config_options
 @quiet_option
 def scale(
     config: Path | None,
@@ -65,10 +101,11 @@ def scale(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Scale a learning rate to another batch size; with --measure, use the noise of CONFIG's gradients.
+    """Scale an lr to another batch size.
 
-    With --measure, lrfind takes --lr, --from-batch and --optimizer from CONFIG unless you give them, and you
-    may leave --to-batch out.
+    Use it when a rate is known for one batch size and you change the batch size or the number of workers.
+    With --measure, it uses the noise of CONFIG's gradients; then it takes --lr, --from-batch and --optimizer
+    from CONFIG unless you give them, and you may leave --to-batch out.
     """
     measured: list[NoiseScale] = []
     settings: dict[str, Any] = {}

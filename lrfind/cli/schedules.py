@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrfind.catalog import SCHEDULES
+from lrfind.cli.completion import complete_names
+from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import import_options, json_option, print_json, quiet_option
 from lrfind.config.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
@@ -22,23 +25,45 @@ SUFFIXES = (".png", ".svg", ".csv")
 COUNT = click.IntRange(min=1, max=10_000_000)
 
 
-@click.command()
-@click.argument("texts", metavar="SCHEDULE...", nargs=-1, required=True)
-@click.option(
-    "--steps", type=COUNT, default=100, metavar="N", help="The number of steps of the training; default: 100."
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind schedules cosine one_cycle --steps 200", "a table"),
+        ("lrfind schedules cosine wsd --out shapes.png", "a plot"),
+        ("lrfind schedules '{name: cosine, args: {warmup: 10}}'", "with arguments"),
+    ),
 )
-@click.option("--peak", type=float, default=1.0, metavar="LR", help="The lr at the peak; default: 1.")
-@click.option(
-    "--epoch-steps", type=COUNT, metavar="N", help="The number of steps of an epoch, for lengths in epochs."
+@click.argument(
+    "texts", metavar="SCHEDULE...", nargs=-1, required=True, shell_complete=complete_names(SCHEDULES)
 )
-@click.option(
+@option(
+    "--steps",
+    group=PLAN,
+    type=COUNT,
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="The number of steps of the whole training.",
+)
+@option(
+    "--epoch-steps",
+    group=PLAN,
+    type=COUNT,
+    metavar="N",
+    help="The number of steps of an epoch, for lengths in epochs.",
+)
+@option(
+    "--peak", group=PLAN, type=float, default=1.0, show_default=True, metavar="LR", help="The lr at the peak."
+)
+@option(
     "--out",
+    group=OUTPUT,
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="Draw a plot (.png, .svg) or write every step (.csv).",
 )
-@import_options
 @json_option
+@import_options
 @quiet_option
 def schedules(
     texts: tuple[str, ...],
@@ -49,7 +74,7 @@ def schedules(
     as_json: bool,
     quiet: bool,
 ) -> int:
-    """Show, draw or write the values of schedules without training.
+    """Show or draw schedules, without training.
 
     SCHEDULE is a name from `lrfind ls schedules`, or pkg.module:attr for your own. To give arguments, write
     it as in a config: '{name: cosine, args: {warmup: 10}}'.

@@ -12,52 +12,75 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.execute import start
-from lrfind.cli.options import json_option, option_overrides, out_option, print_json, quiet_option
+from lrfind.cli.help import OUTPUT, PLACE, PLAN, SEARCH, SEEDS, Command, option
+from lrfind.cli.options import (
+    json_option,
+    option_overrides,
+    out_option,
+    print_json,
+    quiet_option,
+)
+from lrfind.cli.trainings import schedule_option
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
-KEYS = {
-    "seed": "seed",
-    "steps": "training.steps",
-    "schedule": "training.schedule",
-    "max_seconds": "find.max_seconds",
-    "wait": "script.wait",
-}
 
-
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(
+    cls=Command,
+    context_settings={"allow_interspersed_args": False},
+    examples=(
+        ("lrfind script --steps 3000 -- train.py", "as `python train.py`"),
+        ("lrfind script --steps 3000 -- train.py --epochs 3", "with its arguments"),
+        ("lrfind script --steps 3000 --link data -- train.py", "it reads ./data"),
+    ),
+)
 @click.argument("command", metavar="-- SCRIPT.py [ARGS]...", nargs=-1, required=True, type=click.UNPROCESSED)
-@out_option
-@click.option(
-    "--steps", metavar="T", required=True, help="The number of optimizer steps of the whole training."
+@option(
+    "--steps",
+    group=PLAN,
+    key="training.steps",
+    metavar="N",
+    required=True,
+    help="The number of optimizer steps of the whole training.",
 )
-@click.option("--schedule", metavar="NAME", help="The schedule of the training; see `lrfind ls schedules`.")
-@click.option("--seed", metavar="N", help="The seed of Python, NumPy and torch in every start; 0 by default.")
-@click.option(
-    "--max-seconds", metavar="S", help="The most seconds that all starts together may take, approximately."
+@schedule_option
+@option(
+    "--seed", group=SEEDS, key="seed", metavar="N", help="The seed of Python, NumPy and torch in every start."
 )
-@click.option(
+@option(
+    "--max-seconds",
+    group=SEARCH,
+    key=".max_seconds",
+    metavar="S",
+    help="The most seconds that all starts together may take, approximately.",
+)
+@option(
     "--here",
+    group=PLACE,
     is_flag=True,
     help="Run the script in this directory. Otherwise each start has an empty temporary one.",
 )
-@click.option(
+@option(
     "--link",
     "links",
+    group=PLACE,
     metavar="NAME",
     multiple=True,
     help="A file or folder of this directory that the script reads by its relative path, such as data."
     " Repeatable.",
 )
-@click.option(
+@option(
     "--wait",
+    group=PLACE,
+    key="script.wait",
     metavar="MINUTES",
-    help="Stop a start that makes no optimizer step for so long; 10 by default.",
+    help="Stop a start that makes no optimizer step for so long.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what would be done, but start nothing.")
+@out_option
+@option("--dry-run", group=OUTPUT, is_flag=True, help="Say what would be done, but start nothing.")
 @json_option
 @quiet_option
 def script(
@@ -72,8 +95,8 @@ def script(
 ) -> int:
     """Find the learning rate of a training script, as it is.
 
-    For example: `lrfind script --steps 3000 -- train.py --epochs 3`. The script is started once for each
-    probe. A hook on the optimizers of torch holds the lr, and reads the losses that `backward` is called on.
+    Use it for a training that is a program already. The script is started once for each probe. A hook on the
+    optimizers of torch holds the lr, and reads the losses that `backward` is called on.
     """
     experiment, text = _experiment(command, here, links, options)
     if dry_run:
@@ -122,7 +145,7 @@ def _experiment(
         "links": [*map(os.path.normpath, links)],
     }
     text = yaml_text({"name": name, "script": section})
-    typed = option_overrides(options, KEYS)
+    typed = option_overrides(options)
     experiment = check(text, typed, f"lrfind script {path.name}")
     from lrfind.config.experiment import dump
 

@@ -2,25 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 
+from lrfind.catalog import OPTIMIZERS, SAMPLERS, SCHEDULES, Judge
+from lrfind.cli.completion import complete_names, complete_runs
 from lrfind.cli.execute import start
+from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
 from lrfind.cli.options import (
     as_list,
     config_options,
+    dry_run_option,
     json_option,
     load,
     option_overrides,
     out_option,
     print_json,
     quiet_option,
-    requested_team,
-    team_options,
+    refuse_rivals,
+    snippet_option,
     to_option,
+)
+from lrfind.cli.trainings import (
+    device_option,
+    lanes_option,
+    plan_options,
+    requested_team,
+    seed_options,
+    team_options,
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
@@ -29,137 +41,207 @@ from lrfind.views.terminal import show
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
-COMMON = ("seeds", "lanes", "threads", "judge", "compile")
-SWEEP = ("low", "high", "prune")
-KEYS = {
-    "seed": "seed",
-    "device": "device",
-    "to": "sinks",
-    "steps": "training.steps",
-    "epochs": "training.epochs",
-    "eval_every": "training.eval_every",
-}
-
-
-def range_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that a grid and a search share, besides `lane_options`."""
-    for decorate in reversed(
-        (
-            click.option("--low", metavar="LR", help="The lowest lr."),
-            click.option("--high", metavar="LR", help="The highest lr."),
-            click.option("--prune", is_flag=True, help="Stop lanes that fall behind, by successive halving."),
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
-def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that all commands of this module share."""
-    for decorate in reversed(
-        (
-            config_options,
-            out_option,
-            click.option(
-                "--seeds", metavar="N", help="The number of seeds: each has its own weights and batch order."
-            ),
-            click.option("--seed", metavar="N", help="The first seed."),
-            click.option("--steps", metavar="N", help="The number of training steps of each lane."),
-            click.option(
-                "--epochs", metavar="N", help="The length of each lane in epochs, instead of --steps."
-            ),
-            click.option(
-                "--eval-every",
-                metavar="N",
-                help="The number of steps between evaluations on the validation split.",
-            ),
-            click.option(
-                "--judge",
-                metavar="LOSS",
-                help="The loss that decides: the final val_loss or train_loss, or best_val_loss, the lowest"
-                " validation loss of all evaluations (give --eval-every).",
-            ),
-            click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps."),
-            click.option("--lanes", metavar="MODE", help="How lanes are trained: auto, single or stacked."),
-            click.option(
-                "--threads",
-                metavar="N",
-                help="The number of torch's threads; if omitted, --lanes auto chooses it.",
-            ),
-            click.option(
-                "--compile", is_flag=True, help="Compile stacked lanes; this saves time in long sweeps."
-            ),
-            team_options,
-            to_option,
-            click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
-            json_option,
-            quiet_option,
-        )
-    ):
-        command = decorate(command)
-    return command
-
-
-@click.command()
-@lane_options
-@range_options
-@click.option("--lrs", metavar="A,B,C", help="The lrs, instead of --low, --high and --points.")
-@click.option("--points", metavar="N", help="The number of lrs, spaced evenly in log lr.")
-@click.option(
-    "--extend", is_flag=True, help="Try further lrs as long as the best one is the lowest or the highest."
+range_options = options_of(
+    option("--low", group=SEARCH, key=".low", metavar="LR", help="The lowest lr."),
+    option("--high", group=SEARCH, key=".high", metavar="LR", help="The highest lr."),
+    option(
+        "--prune",
+        group=SEARCH,
+        key=".prune",
+        is_flag=True,
+        help="Stop lanes that fall behind, by successive halving.",
+    ),
 )
-def grid(lrs: str | None, **options: Any) -> int:
-    """Train with every lr of a grid, from the same weights on the same batches, and compare the results."""
-    listed = None if lrs is None else as_list(lrs)
-    return _start("grid", {"lrs": listed, **options}, (*SWEEP, "lrs", "points", "extend"))
+"""The options that a grid and a search share, besides `lane_options`."""
+
+lane_options = options_of(
+    plan_options,
+    seed_options,
+    option(
+        "--judge",
+        group=SEARCH,
+        key=".judge",
+        metavar="LOSS",
+        shell_complete=complete_names(get_args(Judge)),
+        help="The loss that decides: the final val_loss or train_loss, or best_val_loss, the lowest"
+        " validation loss of all evaluations (give --eval-every).",
+    ),
+    device_option,
+    lanes_option,
+    option(
+        "--threads",
+        group=PLACE,
+        key=".threads",
+        metavar="N",
+        help="The number of torch's threads; if omitted, --lanes auto chooses it.",
+    ),
+    option(
+        "--compile",
+        group=PLACE,
+        key=".compile",
+        is_flag=True,
+        help="Compile stacked lanes; this saves time in long sweeps.",
+    ),
+    team_options,
+    out_option,
+    dry_run_option,
+    snippet_option,
+    to_option,
+    json_option,
+    config_options,
+    quiet_option,
+)
+"""The options that all commands of this module share."""
 
 
-@click.command()
-@lane_options
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind grid my.yaml --lrs 1e-3,1e-2,1e-1", "three rates"),
+        ("lrfind grid my.yaml --low 1e-4 --high 1 --points 9", "even in log lr"),
+        ("lrfind grid my.yaml --dry-run", "the cost, beforehand"),
+    ),
+)
+@option(
+    "--lrs",
+    group=SEARCH,
+    key=".lrs",
+    metavar="A,B,C",
+    callback=as_list,
+    help="The lrs, instead of --low, --high and --points.",
+)
 @range_options
-@click.option("--sampler", metavar="NAME", help="The sampler: random, sobol, tpe, gp or pkg.module:attr.")
-@click.option("--trials", metavar="N", help="The number of lrs to try.")
-@click.option("--batch", metavar="N", help="The number of lrs that a sampler proposes at a time.")
-@click.option(
+@option(
+    "--points",
+    group=SEARCH,
+    key=".points",
+    metavar="N",
+    help="The number of lrs, spaced evenly in log lr.",
+)
+@option(
+    "--extend",
+    group=SEARCH,
+    key=".extend",
+    is_flag=True,
+    help="Try further lrs as long as the best one is the lowest or the highest.",
+)
+@lane_options
+def grid(**options: Any) -> int:
+    """Train at every lr of a grid, and compare the final losses.
+
+    All trainings start from the same weights and see the same batches. Use it to measure what `lrfind find`
+    estimates; it costs many whole trainings.
+    """
+    refuse_rivals(options, ("lrs", "low"), ("lrs", "high"), ("lrs", "points"))
+    return _start("grid", options)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind search my.yaml --sampler random --trials 12", "12 random rates"),
+        ("lrfind search my.yaml --low 1e-4 --high 1", "learn from trials (TPE)"),
+        ("lrfind search my.yaml --from runs/ramp", "begin at that answer"),
+    ),
+)
+@option(
+    "--sampler",
+    group=SEARCH,
+    key=".sampler",
+    metavar="NAME",
+    shell_complete=complete_names(SAMPLERS),
+    help="The sampler: random, sobol, tpe, gp or pkg.module:attr.",
+)
+@range_options
+@option("--trials", group=SEARCH, key=".trials", metavar="N", help="The number of lrs to try.")
+@option(
+    "--batch",
+    group=SEARCH,
+    key=".batch",
+    metavar="N",
+    help="The number of lrs that a sampler proposes at a time.",
+)
+@option(
     "--from",
     "start_run",
+    group=SEARCH,
     type=click.Path(path_type=Path),
     metavar="RUN",
+    shell_complete=complete_runs,
     help="A range test's run; its suggestion is tried first.",
 )
-def search(start_run: Path | None, **options: Any) -> int:
-    """Search for the best lr: log-uniform, Sobol, or learning from earlier trials (TPE, Gaussian process)."""
-    start = None if start_run is None else repr(_suggestion_of(start_run))
-    return _start("search", {"start": start, **options}, (*SWEEP, "sampler", "trials", "batch", "start"))
-
-
-@click.command()
 @lane_options
-@click.option("--schedules", metavar="A,B,C", help="The schedules to compare; see `lrfind ls schedules`.")
-@click.option(
-    "--optimizers",
+def search(start_run: Path | None, **options: Any) -> int:
+    """Search for the best lr with whole trainings.
+
+    The samplers random and sobol spread the lrs in advance; tpe and gp (a Gaussian process) learn from the
+    trials so far. Use it where a grid is too coarse or costs too much.
+    """
+    first = (
+        []
+        if start_run is None
+        else [Override.option("--from", "search.start", repr(_suggestion_of(start_run)))]
+    )
+    return _start("search", options, first)
+
+
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind compare my.yaml", "four usual schedules"),
+        ("lrfind compare my.yaml --schedules constant,cosine", "these two"),
+        ("lrfind compare my.yaml --optimizers sgd,adamw", "optimizers"),
+    ),
+)
+@option(
+    "--schedules",
+    group=SEARCH,
+    key=".schedules",
     metavar="A,B,C",
+    callback=as_list,
+    shell_complete=complete_names(SCHEDULES),
+    help="The schedules to compare; see `lrfind ls schedules`.",
+)
+@option(
+    "--optimizers",
+    group=SEARCH,
+    key=".optimizers",
+    metavar="A,B,C",
+    callback=as_list,
+    shell_complete=complete_names(OPTIMIZERS),
     help="The optimizers to compare, instead of schedules; see `lrfind ls optimizers`.",
 )
-@click.option("--peaks", metavar="A,B,C", help="The peak lrs to try with each schedule or optimizer.")
-@click.option(
-    "--tuning-seeds",
-    metavar="N",
-    help="The number of other seeds, which choose the best peak of each schedule or optimizer.",
+@option(
+    "--peaks",
+    group=SEARCH,
+    key=".peaks",
+    metavar="A,B,C",
+    callback=as_list,
+    help="The peak lrs to try with each schedule or optimizer.",
 )
-@click.option(
+@option(
     "--common-peak",
+    group=SEARCH,
+    key=".common_peak",
     metavar="LR",
     help="One peak for all schedules or optimizers; this favours those that it suits.",
 )
-def compare(schedules: str | None, optimizers: str | None, peaks: str | None, **options: Any) -> int:
-    """Compare schedules or optimizers: same budget, weights and batches, each at its own best peak."""
-    lists = {"schedules": schedules, "optimizers": optimizers, "peaks": peaks}
-    for one, other in (("schedules", "optimizers"), ("peaks", "common_peak")):
-        if lists[one] is not None and (lists | options).get(other) is not None:
-            raise UsageError(f"give --{one} or --{other.replace('_', '-')}, not both.")
-    listed = {name: None if text is None else as_list(text) for name, text in lists.items()}
-    return _start("compare", {**listed, **options}, (*lists, "common_peak", "tuning_seeds"))
+@option(
+    "--tuning-seeds",
+    group=SEARCH,
+    key=".tuning_seeds",
+    metavar="N",
+    help="The number of other seeds, which choose the best peak of each schedule or optimizer.",
+)
+@lane_options
+def compare(**options: Any) -> int:
+    """Compare schedules or optimizers, each at its own best lr.
+
+    All have the same budget, weights and batches. Some seeds choose the best peak lr of each, and other seeds
+    are compared.
+    """
+    refuse_rivals(options, ("schedules", "optimizers"), ("peaks", "common_peak"))
+    return _start("compare", options)
 
 
 def _suggestion_of(path: Path) -> float:
@@ -175,31 +257,32 @@ def _suggestion_of(path: Path) -> float:
     return answered_experiment(result).optimizer.lr
 
 
-def _start(command: str, options: dict[str, Any], particular: tuple[str, ...]) -> int:
+def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ()) -> int:
     """Start a sweep.
 
     Args:
         command: grid, search or compare.
         options: all options as typed.
-        particular: the options that this command has besides the common ones.
+        more: further overrides of the config.
     """
+    refuse_rivals(options, ("steps", "epochs"))
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
-    as_json, quiet, dry_run = options.pop("as_json"), options.pop("quiet"), options.pop("dry_run")
-    for one, *others in (("steps", "epochs"), ("lrs", "low", "high", "points")):
-        rival = next((name for name in others if options.get(name) is not None), None)
-        if options.get(one) is not None and rival:
-            raise UsageError(f"give --{one} or --{rival}, not both.")
-    keys = KEYS | {name: f"{command}.{name}" for name in (*COMMON, *particular)}
-    typed = [*map(Override.of, overrides), *option_overrides(options, keys)]
+    as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
+    typed = [*map(Override.of, overrides), *option_overrides(options), *more]
     experiment, text = load(config, typed, quiet)
-    if dry_run:
+    if command == "compare" and options["schedule"] is not None and not experiment.compare.optimizers:
+        raise UsageError(
+            "--schedule is the schedule of all optimizers that are compared; give --optimizers too, or give"
+            " --schedules to compare schedules."
+        )
+    if options["dry_run"]:
         return _dry_run(experiment, command, as_json)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from lrfind.cli.completion import complete_runs
 from lrfind.cli.execute import start
+from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import (
     config_options,
     json_option,
@@ -15,11 +17,11 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     quiet_option,
+    refuse_rivals,
     refuse_unasked_imports,
-    requested_team,
-    team_options,
     to_option,
 )
+from lrfind.cli.trainings import device_option, plan_options, requested_team, seed_options, team_options
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note
@@ -27,55 +29,53 @@ from lrfind.views.terminal import note
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
-KEYS = {
-    "lr": "optimizer.lr",
-    "seed": "seed",
-    "device": "device",
-    "to": "sinks",
-    **{
-        name: f"training.{name}"
-        for name in ("schedule", "steps", "epochs", "seeds", "eval_every", "checkpoint_every", "precision")
-    },
-    "init_from": "model.init_from",
-}
 
-
-@click.command()
-@config_options
-@out_option
-@click.option("--lr", metavar="LR", help="The learning rate, which is the peak of the schedule.")
-@click.option(
+@click.command(
+    cls=Command,
+    examples=(
+        ("lrfind train --from runs/found", "at the answer of a run"),
+        ("lrfind train --from runs/found --steps 3000", "the same, for another plan"),
+        ("lrfind train my.yaml --lr 0.02 --epochs 10", "at a rate of your own"),
+    ),
+)
+@option(
+    "--lr",
+    group=PLAN,
+    key="optimizer.lr",
+    metavar="LR",
+    help="The learning rate, which is the peak of the schedule.",
+)
+@option(
     "--from",
     "source",
+    group=PLAN,
     type=click.Path(path_type=Path),
     metavar="RUN",
+    shell_complete=complete_runs,
     help="Take the answer of a run; without CONFIG, take its config too.",
 )
-@click.option(
-    "--schedule", metavar="NAME", help="The schedule; see `lrfind ls schedules`; or {name: ..., args: ...}."
+@plan_options
+@option(
+    "--init-from",
+    group=PLAN,
+    key="model.init_from",
+    metavar="FILE",
+    help="A file with a state dict to start from.",
 )
-@click.option("--steps", metavar="N", help="The number of training steps.")
-@click.option("--epochs", metavar="N", help="The length of the training in epochs, instead of --steps.")
-@click.option(
-    "--seeds", metavar="N", help="The number of trainings: each seed has its own weights and batch order."
-)
-@click.option("--seed", metavar="N", help="The first seed.")
-@click.option(
-    "--eval-every", metavar="N", help="The number of steps between evaluations on the validation split."
-)
-@click.option(
-    "--checkpoint-every",
-    metavar="N",
-    help="The number of steps between checkpoints; by default every half minute.",
-)
-@click.option(
-    "--precision", metavar="NAME", help="The precision of forward and backward: float32, bfloat16 or float16."
-)
-@click.option("--init-from", metavar="FILE", help="A file with a state dict to start from.")
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
+@seed_options
+@device_option
 @team_options
+@out_option
+@option(
+    "--checkpoint-every",
+    group=OUTPUT,
+    key="training.checkpoint_every",
+    metavar="N",
+    help="The number of steps between checkpoints; if omitted, every half minute.",
+)
 @to_option
 @json_option
+@config_options
 @quiet_option
 def train(
     config: Path | None,
@@ -88,11 +88,14 @@ def train(
     cluster: str | None,
     **options: Any,
 ) -> int:
-    """Train at the chosen learning rate, with schedule, validation and checkpoints; keep the weights."""
-    if options["steps"] is not None and options["epochs"] is not None:
-        raise UsageError("give --steps or --epochs, not both.")
+    """Train at the chosen lr, and keep the weights.
+
+    The training has a schedule, validation and checkpoints. Use it when a rate is found; `--from` takes it
+    from a run.
+    """
+    refuse_rivals(options, ("steps", "epochs"))
     team = requested_team(workers, cluster)
-    typed = [*map(Override.of, overrides), *option_overrides(options, KEYS)]
+    typed = [*map(Override.of, overrides), *option_overrides(options)]
     if source is not None and options["lr"] is not None:
         raise UsageError("give --lr or --from, not both.")
     from lrfind.runs.store import Run, default_path

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -15,15 +17,67 @@ DEFAULT_TEMPLATE = "mnist_cnn"
 def find_config(given: Path | None) -> tuple[Path, str]:
     """Choose a config: the given one, else lrfind.yaml in this directory, else the packaged MNIST experiment.
 
+    Args:
+        given: a file, or the name of a template; None if nothing was given.
+
     Returns:
         The path of the config, and the reason for the choice, in words.
+
+    Raises:
+        UsageError: if something else was given, such as a Python file, or a misspelled template.
     """
     if given is not None:
-        return given, "as given"
+        return _given_config(given)
     for path in (Path(DEFAULT_FILE), Path(DEFAULT_FILE).with_suffix(".yml")):
         if path.is_file():
             return path, "found in this directory"
     return templates()[DEFAULT_TEMPLATE], "the packaged MNIST experiment (no lrfind.yaml in this directory)"
+
+
+def _given_config(given: Path) -> tuple[Path, str]:
+    """Return the config that was given, by its path or as the name of a template; see `find_config`."""
+    try:
+        missing, run = not given.exists(), (given / "resolved.yaml").is_file()
+    except OSError:  # a name that is too long: who reads the file says so
+        return given, "as given"
+    if missing and not given.suffix and not given.with_suffix(".yaml").exists():
+        if str(given) in templates():
+            return templates()[str(given)], f"the template {given}, which comes with lrfind"
+        near = difflib.get_close_matches(str(given), templates(), n=1)
+        if near:
+            raise UsageError(
+                f"there is no file and no template '{given}'; did you mean the template {near[0]}?"
+            )
+    other = _other_file(given, missing=missing)
+    if run:
+        other = "a run", f"Its config is {given / 'resolved.yaml'}."
+    if other is None:
+        return given, "as given"
+    what, way = other
+    raise UsageError(
+        f"'{given}' is {what}. CONFIG is a YAML file that describes an experiment: model, data, loss and"
+        f" optimizer. {way}"
+    )
+
+
+def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
+    """Return what a path is that is no config, and what would do; None if it may be a config."""
+    init = "write a config with `lrfind init`, and name the model there as"
+    if given.suffix == ".py":
+        root = given.parent if given.is_absolute() else Path()
+        module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
+        return "a Python file", (
+            f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own,"
+            f" {init} `model: {module}:NAME`; then add `--import-root {root}`."
+        )
+    if missing and re.fullmatch(r"[\w.]+:\w+", str(given)):
+        return "an object in Python", f"For a model of your own, {init} `model: {given}`."
+    if given.suffix == ".ipynb":
+        return "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
+    if given.suffix.lower() in (".csv", ".tsv"):
+        command = "`lrfind init --template csv_regression FILE.yaml`"
+        return "a table", f"{command} writes a config for a table; name yours there, as data.args.path."
+    return None
 
 
 def templates() -> dict[str, Path]:

@@ -238,6 +238,12 @@ def identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
+def last_change(path: Path) -> float:
+    """Return when a database was changed last, in seconds since 1970."""
+    files = (path, *(path.with_name(path.name + ending) for ending in COMPANIONS))
+    return max(file.stat().st_mtime for file in files if file.is_file())
+
+
 def begin_log(connection: sqlite3.Connection, path: Path) -> None:
     """Give the database a write-ahead log, where all of its users are on this machine."""
     if file_system(path) in LOCAL:

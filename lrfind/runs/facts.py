@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Facts:
         verified: the rate that whole trainings verify.
         holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
         concluded: whether everything is done, tables and plots too.
+        began: the time at which the run was made, as `moment` writes it.
+        ended: the time at which it was concluded.
     """
 
     version: int
@@ -77,6 +80,18 @@ class Facts:
         default_factory=lambda: {"pid": "unknown", "host": "unknown", "since": "unknown"}
     )
     concluded: bool = False
+    began: str | None = None
+    ended: str | None = None
+
+
+def moment(seconds: float | None = None) -> str:
+    """Return a time in ISO 8601, with the offset from UTC, such as "2026-11-28T17:55:00+01:00".
+
+    Args:
+        seconds: the time in seconds since 1970; now when omitted.
+    """
+    time = datetime.now() if seconds is None else datetime.fromtimestamp(seconds)
+    return time.astimezone().isoformat(timespec="seconds")
 
 
 FACT_NAMES = frozenset(column.name for column in fields(Facts))

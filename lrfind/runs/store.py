@@ -30,7 +30,7 @@ from lrfind.config.resolved import resolved_text
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
-from lrfind.runs.facts import Facts, imported_facts, variants_fact
+from lrfind.runs.facts import Facts, imported_facts, moment, variants_fact
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
@@ -125,7 +125,7 @@ class Run:
             run._lock.acquire(lambda: run.facts().holder)
             try:
                 run._refuse_unless_empty()
-                Database.create(path / DRAFT, {**facts, "holder": _this_process()})
+                Database.create(path / DRAFT, {"began": moment(), **facts, "holder": _this_process()})
                 (path / DRAFT).replace(path / DATABASE)
             except UsageError:
                 run.release()

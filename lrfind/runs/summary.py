@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, in_one_line
-from lrfind.runs.connection import DamagedRun
+from lrfind.runs.connection import DamagedRun, last_change
+from lrfind.runs.facts import moment
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import DATABASE, Run
 from lrfind.runs.summaries.health import health_summary
@@ -71,18 +72,45 @@ def summarize(record: RunRecord) -> dict[str, Any]:
 
 
 def status(run: Run) -> dict[str, Any]:
-    """Return the progress of a run, and its answer so far."""
+    """Return the progress of a run, its answer so far, and its times in ISO 8601.
+
+    Returns:
+        `run`, `name`, `command`, `state`, `lanes`, `answer`, `holder`; `loss`: see `final_loss`; `began`,
+        None for a run of an older lrfind; `changed`, when something was stored last; `ended`, None until the
+        run is finished.
+    """
     result, holder = read_result(run), run.holder
-    answer = result.answer
+    answer, facts, changed = result.answer, result.facts, moment(last_change(run.file))
     return {
         "run": str(run.path),
         "name": result.experiment.name,
         "command": result.command,
-        "state": "running" if holder else "finished" if result.facts.concluded else "unfinished",
+        "state": "running" if holder else "finished" if facts.concluded else "unfinished",
         "lanes": result.summary["lanes"],
         "answer": {"lr": answer["lr"], "variant": answer.get("variant")},
+        "loss": final_loss(result.summary),
+        "began": facts.began,
+        "changed": changed,
+        "ended": (facts.ended or changed) if facts.concluded else None,
         "holder": holder,
     }
+
+
+def final_loss(summary: Mapping[str, Any]) -> float | None:
+    """Return the loss of whole trainings at the answer: the one that decided, or else the validation loss.
+
+    Returns:
+        The loss; None if no whole training was made at the answer.
+    """
+    answer, judge = summary["answer"], summary.get("judge")
+    if "standings" in summary:
+        ranked = [row[judge] for row in summary["standings"] if row["variant"] == answer["variant"]]
+        return next(iter(ranked), None)
+    if "trainings" in summary:
+        mean = summary["val_loss"] or summary["train_loss"]
+        return None if mean is None else float(mean["mean"])
+    loss: float | None = answer.get(judge)
+    return loss
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:

@@ -31,7 +31,7 @@ OWN = {
 }
 READERS = (
     ("status", "run"), ("runs", "."), ("plot", "run"), ("plot", "run", "--out", "one.png"), ("suggest", "run"),
-    ("export", "run", "--optuna", "study.db"), ("resume", "run"),
+    ("export", "run", "--optuna", "study.db"), ("show", "run"), ("show", "run", "--snippet"), ("resume", "run"),
 )  # fmt: skip
 
 
@@ -91,7 +91,7 @@ def test_a_run_that_names_any_function_of_python_is_not_run(
     assert "os:mkdir" in text
     run = Run.start(Path("theirs"), "range-test", check(text), text, [])
     run.release()
-    for command in ("status", "plot", "resume", "suggest"):
+    for command in ("status", "show", "plot", "resume", "suggest"):
         lrfind(command, "theirs")
     assert lrfind("resume", "theirs") == 2
     assert "os:mkdir" in lrfind.err

@@ -16,6 +16,7 @@ import pytest
 from lrfind.analysis.suggestions import METHODS
 from lrfind.cli.listing import LISTS
 from tests.helpers.command import Command
+from tests.helpers.runs import start
 
 pytestmark = pytest.mark.usefixtures("here")
 
@@ -108,6 +109,48 @@ def test_a_wrong_call_is_exit_2_with_a_message_and_no_traceback(
     assert list(here.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("given", "what", "way"),
+    [
+        ("nets/mine.py", "a Python file", "`model: nets.mine:NAME`; then add `--import-root .`"),
+        ("/far/mine.py", "a Python file", "`model: mine:NAME`; then add `--import-root /far`"),
+        ("train.py", "a Python file", "`lrfind script --steps N -- train.py`"),
+        ("table.csv", "a table", "`lrfind init --template csv_regression FILE.yaml`"),
+        ("look.ipynb", "a notebook", "call `lrfind.find(...)`"),
+        ("mine.nets:Net", "an object in Python", "`model: mine.nets:Net`"),
+        ("run", "a run", "Its config is run/resolved.yaml."),
+    ],
+)
+def test_what_is_no_config_is_called_by_its_name(lrfind: Command, given: str, what: str, way: str) -> None:
+    Path("train.py").write_text("x = [\n")
+    Path("table.csv").write_text("a,b\n1,2\n")
+    start(Path("run"), "find").release()
+    assert lrfind("find", given) == 2
+    assert lrfind.err.startswith(f"error: '{given}' is {what}. CONFIG is a YAML file")
+    assert way in lrfind.err
+
+
+def test_a_template_is_taken_by_its_name_unless_a_file_is_called_so(lrfind: Command) -> None:
+    assert lrfind("check", "csv_regression") == 0
+    assert lrfind.out.startswith("ok: csv-regression: mlp on csv")
+    assert "csv_regression.yaml, the template csv_regression, which comes with lrfind" in lrfind.err
+    assert lrfind("check", "csv_regression", "--batch", "-q") == 0
+    assert lrfind.err == ""
+    Path("csv_regression").write_text("name: mine")
+    assert lrfind("check", "csv_regression") == 2
+    assert "csv_regression:1:1" in lrfind.err
+
+
+def test_a_misspelled_template_or_file_has_its_neighbour(lrfind: Command) -> None:
+    assert lrfind("find", "csv_regresion") == 2
+    assert "no template 'csv_regresion'; did you mean the template csv_regression?" in lrfind.err
+    Path("mnist_mlp.yaml").touch()
+    assert lrfind("find", "mnist_mlp") == 2
+    assert "did you mean mnist_mlp.yaml?" in lrfind.err
+    assert lrfind("find", "a" * 300) == 2
+    assert "File name too long" in lrfind.err
+
+
 def test_a_run_directory_that_is_taken_or_closed_is_refused_before_training(
     lrfind: Command, config: Path
 ) -> None:
@@ -140,6 +183,13 @@ def test_check_says_ok_and_init_never_overwrites(lrfind: Command) -> None:
     assert Path("lrfind.yaml").read_text() == "name: mine"
     assert lrfind("init", "--template", "linear_regression", "other.yaml") == 0
     assert lrfind("check", "other.yaml") == 0
+
+
+def test_ls_alone_lists_what_can_be_listed(lrfind: Command) -> None:
+    assert lrfind("ls") == 0
+    assert [line.split()[0] for line in lrfind.out.splitlines()] == [*LISTS]
+    assert lrfind("ls", "--json") == 0
+    assert json.loads(lrfind.out) == LISTS
 
 
 @pytest.mark.parametrize("what", LISTS)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pandas as pd
@@ -246,12 +248,19 @@ def test_runs_lists_what_stands_where(lrfind: Command, config: Path) -> None:
     Path("runs/broken").mkdir()
     Path("runs/broken/run.sqlite").write_text("no database" * 50)
     assert lrfind("runs") == 0
-    header, *rows = [line.split() for line in lrfind.out.splitlines()]
-    assert header == ["run", "command", "state", "lanes", "lr"]
-    assert [row[1:4] for row in rows] == [["grid", "finished", "4/4"], ["range-test", "finished", "2/2"]]
+    grid, of_grid, ramp, of_ramp = lrfind.out.splitlines()
+    assert [Path(run).parent for run in (grid, ramp)] == [Path("runs")] * 2
+    assert re.fullmatch(r"  grid        finished just now  lr 0\.1 +loss \S+", of_grid)
+    assert re.fullmatch(r"  range-test  finished just now  lr \S+", of_ramp)
     assert "left out: 'runs/broken/run.sqlite' is damaged: file is not a database" in lrfind.err
     assert lrfind("runs", "--json", "-q") == 0
-    assert [state["command"] for state in json.loads(lrfind.out)] == ["grid", "range-test"]
+    states = json.loads(lrfind.out)
+    assert [state["command"] for state in states] == ["grid", "range-test"]
+    for state in states:
+        times = [datetime.fromisoformat(state[name]) for name in ("began", "ended")]
+        assert times[0] <= times[1] <= datetime.now().astimezone()
+    summary = json.loads(Path(grid, "summary.json").read_text())
+    assert [state["loss"] for state in states] == [summary["answer"]["val_loss"], None]
 
 
 @pytest.mark.rendered

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrfind.catalog import OPTIMIZERS
@@ -11,9 +11,14 @@ from lrfind.config.registry import import_path
 from lrfind.config.sections import REST, OptimizerSection, ParamGroup, TrainingSection
 from lrfind.config.variants import with_multipliers
 from lrfind.errors import counted, listed
+from lrfind.runs.best import answered_experiment
+from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.find import group_multipliers
 from lrfind.views.snippets.lines import INDENT, assigned, import_lines, keywords, value
 from lrfind.views.snippets.schedulers import scheduler_of
+
+NO_LR = "no snippet, because there is no learning rate: {}"
+PLAN = "# The rate is for this number of steps and this schedule; another plan needs another rate."
 
 
 def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
@@ -33,17 +38,43 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
     # Without an lr there is nothing to paste.
     suggestion, training = summary["answer"], summary["training"]
     if suggestion["lr"] is None or training is None:
-        return f"no snippet, because there is no learning rate: {suggestion['reason']}"
-
-    # The lines that make the optimizer and the scheduler.
+        return NO_LR.format(suggestion["reason"])
     experiment = with_multipliers(experiment, group_multipliers(summary))
-    steps, section, accumulate = training["steps"], experiment.optimizer, experiment.training.accumulate
+    return _lines(experiment, suggestion["lr"], training["steps"], _trust(summary))
+
+
+def run_snippet(result: RunResult) -> str:
+    """Return the lines of `snippet_of` for the answer of any run.
+
+    Raises:
+        UsageError: if the answer is for a part of the model, or for a script.
+    """
+    answer, command = result.answer, result.command
+    if answer["lr"] is None:
+        return NO_LR.format(answer["reason"])
+    experiment = answered_experiment(result)
+    if result.kind.lanes == "probes":
+        return snippet_of(result.experiment, result.summary)
+    if result.kind.lanes == "trainings":
+        steps = max(lane.planned for lane in result.lanes)
+        trust = [f"# This rate comes from whole trainings (lrfind {command}).", PLAN]
+        return _lines(experiment, answer["lr"], steps, trust)
+    if experiment.training.steps is None:
+        return f"no snippet, because {command} does not count the steps of an epoch; `lrfind find` does."
+    trust = ["# This rate comes from a range test, which knows neither the number of steps nor the schedule."]
+    return _lines(experiment, answer["lr"], experiment.training.steps, trust)
+
+
+def _lines(experiment: Experiment, lr: float, steps: int, trust: Sequence[str]) -> str:
+    """Return the lines for a training at an lr, which begin with comments on how far to trust it."""
+    # The lines that make the optimizer and the scheduler.
+    section, accumulate = experiment.optimizer, experiment.training.accumulate
     optimizer_imports, optimizer = _optimizer(section)
     scheduler = scheduler_of(experiment, steps)
     uses_epochs = any("steps_per_epoch" in line for line in scheduler.lines)
     body = [
-        *_trust(summary),
-        f"peak = {_rounded(suggestion['lr'])}",
+        *trust,
+        f"peak = {_rounded(lr)}",
         f"steps = {_steps(experiment.training, steps)}  # {_meaning_of_steps(accumulate)}",
         *(["steps_per_epoch = len(loader)" + _per_step(accumulate)] if uses_epochs else []),
         *optimizer,
@@ -72,7 +103,7 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
     return [
         f"# Learning rates from {interval} should train about as well as this one.",
         f"# Confidence: {suggestion['confidence']}{verified}.",
-        "# The rate is for this number of steps and this schedule; another plan needs another rate.",
+        PLAN,
     ]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime, timedelta
 from typing import Any
 
-from lrfind.errors import listed
-from lrfind.views.text.parts import RESUME, number, table_text
+from lrfind.errors import counted, listed
+from lrfind.views.text.parts import RESUME, number
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -14,7 +15,7 @@ def status_text(status: dict[str, Any]) -> str:
     lanes, answer = status["lanes"], status["answer"]
     outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
     ended = f" ({outcomes})" if outcomes else ""
-    lines = [f"{status['run']}: {status['command']} of {status['name']}, {status['state']}"]
+    lines = [f"{status['run']}: {status['command']} of {status['name']}, {_state(status)}"]
     lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}{ended}")
     if status["holder"]:
         holder = status["holder"]
@@ -31,20 +32,59 @@ def status_text(status: dict[str, Any]) -> str:
 
 
 def runs_text(statuses: Iterable[dict[str, Any]]) -> str:
-    """Return a table with one row per run."""
-    rows = [
-        (
-            status["run"],
-            status["command"],
-            status["state"],
-            f"{status['lanes']['settled']}/{status['lanes']['planned']}",
-            _lr(status["answer"]),
-        )
-        for status in statuses
-    ]
-    return table_text(("run", "command", "state", "lanes", "lr"), rows)
+    """Return two lines for each run: its directory, and below it what it is and gave, in columns.
+
+    The directory has a line of its own, because its name is long, and people copy it.
+    """
+    statuses = [*statuses]
+    columns = [_columns(status) for status in statuses]
+    widths = [max(map(len, column)) for column in zip(*columns, strict=True)]
+    lines = []
+    for status, cells in zip(statuses, columns, strict=True):
+        row = "  ".join(f"{cell:{width}}" for cell, width in zip(cells, widths, strict=True))
+        lines += [status["run"], f"  {row}".rstrip()]
+    return "\n".join(lines)
 
 
-def _lr(answer: dict[str, Any]) -> str:
+def _columns(status: dict[str, Any]) -> tuple[str, ...]:
+    answer, lanes, loss = status["answer"], status["lanes"], status["loss"]
     variant = f" ({answer['variant']})" if answer["variant"] else ""
-    return "-" if answer["lr"] is None else f"{number(answer['lr'])}{variant}"
+    return (
+        status["command"],
+        _state(status),
+        "no lr" if answer["lr"] is None else f"lr {number(answer['lr'])}{variant}",
+        "" if loss is None else f"loss {number(loss)}",
+        "" if status["state"] == "finished" else f"{lanes['settled']} of {counted(lanes['planned'], 'lane')}",
+    )
+
+
+def _state(status: dict[str, Any]) -> str:
+    """Return the state of a run and the time of its end, its last change or, while it runs, its beginning."""
+    state, began = status["state"], status["began"]
+    if state == "running":
+        return f"{state}, began {age(began)}" if began else str(state)
+    return f"{state} {age(status['ended'] or status['changed'])}"
+
+
+UNITS = (("d", timedelta(days=1)), ("h", timedelta(hours=1)), ("min", timedelta(minutes=1)))
+LONG_AGO = timedelta(days=30)
+
+
+def age(moment: str, now: datetime | None = None) -> str:
+    """Return how long ago a moment was; its date, if that is more than a month.
+
+    Args:
+        moment: a time in ISO 8601, with its offset from UTC.
+        now: the time to compare with; the present when omitted.
+
+    >>> noon = datetime.fromisoformat("2026-11-28T12:00:00+00:00")
+    >>> [age(f"2026-11-{text}+00:00", noon) for text in ("28T11:59:40", "28T11:18:00", "28T09:30:00")]
+    ['just now', '42 min ago', '2 h ago']
+    >>> age("2026-08-01T12:00:00+00:00", noon)
+    'on 2026-08-01'
+    """
+    then = datetime.fromisoformat(moment)
+    passed = (now or datetime.now(then.tzinfo)) - then
+    if passed > LONG_AGO:
+        return f"on {then:%Y-%m-%d}"
+    return next((f"{passed // unit} {name} ago" for name, unit in UNITS if passed >= unit), "just now")
