@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
 from typing import TextIO
 
@@ -16,6 +17,26 @@ from lrfind.errors import printable, shortened
 
 LONGEST_LINE = 100_000
 LONGEST_NOTE = 24_000
+USUAL_COLUMNS = 80
+FEWEST_COLUMNS = 20
+
+
+def columns(stream: TextIO | None) -> int:
+    """Return the columns of the terminal behind a stream; 80 if it is no terminal, or does not say."""
+    if stream is None or not on_terminal(stream):
+        return USUAL_COLUMNS
+    try:
+        return max(os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS, FEWEST_COLUMNS)
+    except (OSError, ValueError):
+        return USUAL_COLUMNS
+
+
+def on_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # the user's code closed it
+        return False
 
 
 def show(text: str) -> None:

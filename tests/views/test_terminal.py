@@ -11,7 +11,7 @@ import pytest
 
 from lrfind.errors import in_one_line, printable
 from lrfind.views import terminal
-from lrfind.views.text.parts import table_text
+from lrfind.views.text.layout import table_text
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\r\u202eabc\u2066\u200b\udcff\x00 [red]bold[/red] :smile: $x^{$"
 ESCAPED = r"\x1b]0;title\x07\x1b[2J\x9b31m\r\u202eabc\u2066\u200b\udcff\x00 [red]bold[/red] :smile: $x^{$"

@@ -1,18 +1,13 @@
-"""The parts that all texts share: numbers, tables, wrapped paragraphs, and the end of a run's text."""
+"""The parts that all texts share: numbers, and the end of a run's text."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from lrfind.errors import counted, listed, plural
+from lrfind.views.text.layout import wrapped
 
-from lrfind.errors import counted, listed, printable
-
-WIDTH = 100  # characters of a line of prose
 RESUME = "Run `lrfind resume {run}` to continue."
 
 
@@ -50,59 +45,34 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def wrapped(text: str, indent: str = "  ", width: int = WIDTH) -> list[str]:
-    """Return the lines of a paragraph; those after the first are indented by two spaces."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-
-
-def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> str:
-    """Return a plain table, as wide as it needs to be, for a terminal or a pipe."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(printable(title))
-    for row in rows:
-        table.add_row(*map(printable, row))
-    console = Console(file=io.StringIO(), width=width, emoji=False, markup=False)
-    with console.capture() as capture:
-        console.print(table, highlight=False, markup=False)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def table_block(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> list[str]:
-    """Return the lines of an indented table, with an empty line above and below."""
-    return ["", *(f"  {line}" for line in table_text(header, rows, width).splitlines()), ""]
-
-
 def loss_name(judge: str) -> str:
     """Return the name of the loss that decides."""
     names = {"val_loss": "final validation loss", "best_val_loss": "lowest validation loss"}
     return names.get(judge, "final training loss")
 
 
-def lanes_line(lanes: Mapping[str, Any]) -> str:
+def lanes_line(lanes: Mapping[str, Any], noun: str = "training") -> str:
     """Return the number of lanes that have settled, their outcomes, and their training steps.
 
-    >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}})
-    '  lanes: 3 of 3 (3 diverged), 240 training steps'
+    Args:
+        lanes: see `runs.summaries.parts.count_lanes`.
+        noun: what a lane of this command is.
+
+    >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
+    '  ramps: 3 of 3 (3 diverged), 240 steps'
     """
     outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
     ended = f" ({outcomes})" if outcomes else ""
-    steps = counted(lanes["steps"], "training step")
-    return f"  lanes: {lanes['settled']} of {lanes['planned']}{ended}, {steps}"
+    steps = counted(lanes["steps"], "step")
+    return f"  {plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}"
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the last lines about a run: its data, its gradients, notes and warnings."""
-    notes = [f"note: {note}" for note in summary["notes"]]
-    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
-    return [*_data(summary["data"]), *_health(summary["health"]), *notes, *warnings]
+    remarks = [f"note: {note}" for note in summary["notes"]]
+    remarks += [f"warning: {warning}" for warning in summary["warnings"]]
+    lines = [*_data(summary["data"]), *_health(summary["health"])]
+    return [*lines, *(line for remark in remarks for line in wrapped(remark, ""))]
 
 
 def _data(facts: Mapping[str, Any] | None) -> list[str]:
@@ -116,8 +86,9 @@ def _data(facts: Mapping[str, Any] | None) -> list[str]:
         else f"an unknown number of rows to {purpose}"
         for purpose, count in (("train", rows["train"]), ("validate", rows["validation"]))
     ]
+    lines = wrapped(f"data: {' and '.join(counts)}", rest="    ")
     remarks = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
-    return [f"  data: {' and '.join(counts)}", *(f"    {remark}" for remark in remarks)]
+    return [*lines, *(line for remark in remarks for line in wrapped(remark, "    ", "    "))]
 
 
 def _health(health: Mapping[str, Any] | None) -> list[str]:
@@ -125,11 +96,15 @@ def _health(health: Mapping[str, Any] | None) -> list[str]:
     if health is None:
         return []
     if not health["looks"]:
-        return ["  gradients: not judged, because there was no look at them while the loss was finite"]
+        return wrapped("gradients: not judged, because the loss was not finite whenever they were measured")
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
         return [f"  gradients: no problem was seen ({layers}, checked {looks})"]
     return [
-        f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
+        line
         for finding in health["findings"]
+        for line in [
+            *wrapped(f"gradients: {finding['what']}: {finding['evidence']}.", ""),
+            *wrapped(f"try: {finding['advice']}."),
+        ]
     ]
