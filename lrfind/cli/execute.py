@@ -94,7 +94,7 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
         with (
             run.held(),
             delivered(run, run.experiment.sinks) as write_to_sinks,
-            progress(run.resume_command, run.path, quiet=quiet) as observer,
+            progress(run, quiet=quiet) as observer,
         ):
             result = _run_missing_part(run, observer, quiet, team)
             try:

@@ -1,56 +1,20 @@
-"""Progress on stderr: a bar on a terminal or in a notebook, a line every few seconds elsewhere."""
+"""Progress on stderr: a line every few seconds; and that of a call from Python, which may be a live view."""
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 from lrfind.analysis.lanes import Lane
+from lrfind.views.live.display import can_change, in_a_notebook, live_view
+from lrfind.views.live.scene import Scene, Watch
 from lrfind.views.terminal import note
 
 EVERY_SECONDS = 5.0  # between lines
-QUIET_SECONDS = 1.0  # a call that ends sooner shows no bar
+QUIET_SECONDS = 1.0  # a call that ends sooner shows nothing
 SILENT_SECONDS = 8.0  # without a step, after which a line says that the call still waits
-
-Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
-"""A function of (lanes, step, losses before the update), called after every step; see `training.watch`."""
-WatchFor = Callable[[int | None, int | None], Watch]
-"""A function that takes the numbers of lanes and steps (None if not known beforehand) and returns a watch."""
-
-
-@contextmanager
-def progress_bar() -> Iterator[WatchFor]:
-    """Show a bar on stderr inside the block, and remove it afterwards."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def begin(lanes: int | None, steps: int | None) -> Watch:
-            furthest = 0
-            total = None if lanes is None or steps is None else lanes * steps
-
-            def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
-                nonlocal furthest
-                text = f"{_which(together, lanes)}  lr {_lrs(together, step)}  loss {_lowest(losses):<9.3g}"
-                done = together[0].lane * (steps or 0) + (step + 1) * len(together)
-                furthest = max(furthest, done)  # with pruning, lanes take turns, and `done` can fall
-                bar.update(task, total=total, completed=furthest, description=text)
-
-            return watch
-
-        yield begin
 
 
 def progress_lines(lanes: int | None, steps: int | None) -> Watch:
@@ -68,25 +32,33 @@ def progress_lines(lanes: int | None, steps: int | None) -> Watch:
 
 
 @contextmanager
-def call_progress(shown: bool) -> Iterator[Watch]:
+def call_progress(shown: bool, command: str) -> Iterator[Watch]:
     """Yield the watch of one call from Python.
 
     It shows something only if the call takes a while. If no step ends for `SILENT_SECONDS`, a line says so.
+
+    Args:
+        shown: whether to show anything.
+        command: the command that does the same.
     """
+    if not shown:
+        yield lambda *step: None
+        return
+    last = [time.monotonic()]
     with ExitStack() as stack:
-        began, last, watch = time.monotonic(), [time.monotonic()], list[Watch]()
+        stack.enter_context(_never_silent(last))
+        if can_change() or in_a_notebook():
+            scene = Scene(command)
+            stack.enter_context(live_view(scene, scene.look, first=QUIET_SECONDS))
+            inner = scene.begin(None, None)
+        else:
+            inner = progress_lines(None, None)
 
-        def lazily(*step: Any) -> None:
+        def watch(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
             last[0] = time.monotonic()
-            if not watch and last[0] - began > QUIET_SECONDS:
-                watch_for = stack.enter_context(progress_bar()) if _live() else progress_lines
-                watch.append(watch_for(None, None))
-            for inner in watch:
-                inner(*step)
+            inner(lanes, step, losses)
 
-        if shown:
-            stack.enter_context(_never_silent(last))
-        yield lazily if shown else lambda *step: None
+        yield watch
 
 
 @contextmanager
@@ -111,18 +83,6 @@ def _never_silent(last: list[float]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _live() -> bool:
-    """Return whether stderr can show a bar that changes: on a terminal, or in a notebook."""
-    from rich.console import Console
-
-    return on_a_terminal() or Console().is_jupyter
-
-
-def on_a_terminal() -> bool:
-    """Return whether stderr is a terminal."""
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 def _which(together: Sequence[Lane], lanes: int | None) -> str:

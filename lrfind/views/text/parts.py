@@ -26,14 +26,20 @@ def number_or_dash(value: float | None) -> str:
 
 
 def numbers_apart(values: Sequence[float | None]) -> list[str]:
-    """Return numbers with three digits, or with more if different numbers would otherwise look the same.
+    """Return numbers with three digits; with up to five where different numbers would look the same.
 
-    >>> numbers_apart([0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
-    (['0.008579', '0.00858', '-'], ['0.5', '0.5'])
+    >>> numbers_apart([0.71, 0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
+    (['0.71', '0.008579', '0.00858', '-'], ['0.5', '0.5'])
     """
-    known = {value for value in values if value is not None}
-    digits = next((n for n in range(3, 8) if len({f"{value:.{n}g}" for value in known}) == len(known)), 8)
-    return ["-" if value is None else f"{value:.{digits}g}" for value in values]
+
+    def apart(value: float) -> str:
+        others = [other for other in values if other is not None and other != value]
+        for digits in (3, 4):
+            if all(f"{other:.{digits}g}" != f"{value:.{digits}g}" for other in others):
+                return f"{value:.{digits}g}"
+        return f"{value:.5g}"
+
+    return ["-" if value is None else apart(value) for value in values]
 
 
 def interval(low: float, high: float) -> str:
@@ -43,6 +49,17 @@ def interval(low: float, high: float) -> str:
     '0.01 to 0.1'
     """
     return f"{number(low)} to {number(high)}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time, in the unit that people would use.
+
+    >>> duration(0.2), duration(8.2), duration(600), duration(9000)
+    ('under 1 s', '8 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return "under 1 s" if seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def loss_name(judge: str) -> str:

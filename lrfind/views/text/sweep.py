@@ -10,6 +10,7 @@ from lrfind.errors import counted, listed
 from lrfind.views.text.layout import table_block, table_text, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
+    duration,
     interval,
     lanes_line,
     loss_name,
@@ -210,12 +211,9 @@ def cost_text(lane_count: int, steps: int, seconds: float, bytes: int) -> str:
     >>> cost_text(9, 100, 8.2, 200_000)
     '9 trainings x 100 steps, about 8 s and 0.2 MB'
     """
-    if seconds < 90:
-        time = f"{seconds:.0f} s"
-    else:
-        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
     size = f"{bytes / 1e6:.1f} MB"
-    return f"{counted(lane_count, 'training')} x {counted(steps, 'step')}, about {time} and {size}"
+    about = f"{duration(seconds) if seconds < 1 else f'about {duration(seconds)}'} and {size}"
+    return f"{counted(lane_count, 'training')} x {counted(steps, 'step')}, {about}"
 
 
 def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
