@@ -444,6 +444,7 @@ COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
     "schedules": "lrfind.cli.schedules:schedules",
     "resume": "lrfind.cli.runs:resume",
     "status": "lrfind.cli.runs:status",
+    "watch": "lrfind.cli.watch:watch",
     "runs": "lrfind.cli.runs:runs",
     "plot": "lrfind.cli.runs:plot",
     "export": "lrfind.cli.runs:export",

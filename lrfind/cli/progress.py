@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, Lane
-from lrfind.errors import LrfindError
+from lrfind.errors import LrfindError, counted
 from lrfind.runs.store import Run
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
 from lrfind.training.watch import Observer, Watch
@@ -30,13 +30,14 @@ class _Progress(Observer):
 
     Args:
         run: the run, which this process holds.
+        scene: what is known of the run.
         tell: shows a note to the user.
         lines: whether progress is printed line by line.
     """
 
-    def __init__(self, run: Run, tell: Callable[[str], None], *, lines: bool) -> None:
+    def __init__(self, run: Run, scene: Scene, tell: Callable[[str], None], *, lines: bool) -> None:
         self._run, self._tell, self._lines, self._introduced = run, tell, lines, False
-        self.scene = Scene(run.facts().command)
+        self.scene = scene
         self._due = time.monotonic() + STORE_SECONDS
         self._stored = False
 
@@ -97,19 +98,32 @@ class _Progress(Observer):
 
 
 @contextmanager
-def progress(run: Run, *, quiet: bool) -> Iterator[Observer]:
+def progress(run: Run, scene: Scene, *, quiet: bool) -> Iterator[Observer]:
     """Yield an observer that shows the progress of a run: a live view on a terminal, and lines elsewhere.
 
     Args:
         run: the run, which this process holds.
+        scene: what is known of the run; the observer keeps it up to date.
         quiet: show nothing.
     """
     live = not quiet and can_change()
-    observer = _Progress(run, (lambda text: None) if quiet else note, lines=not quiet and not live)
-    run.listeners.append(observer.scene.stored)
+    observer = _Progress(run, scene, (lambda text: None) if quiet else note, lines=not quiet and not live)
+    run.listeners.append(scene.stored)
     with ExitStack() as stack:
         stack.callback(observer.end)
-        stack.callback(run.listeners.remove, observer.scene.stored)
+        stack.callback(run.listeners.remove, scene.stored)
         if live:
-            stack.enter_context(live_view(observer.scene, observer.scene.look))
+            stack.enter_context(live_view(scene, scene.look))
         yield observer
+
+
+def kept_text(run: Run, scene: Scene) -> str:
+    """Return what is kept of a run that was interrupted, and the command that continues it."""
+    if run.outcomes():
+        kept = f"what was measured is kept in {run.path}."
+    elif scene.noun == "probe" and scene.lanes:
+        probes = f"{counted(len(scene.lanes), 'probe')} {'was' if len(scene.lanes) == 1 else 'were'} trained"
+        kept = f"{probes}, but probes are kept only when probing has ended. {run.path} keeps the plan."
+    else:
+        kept = f"no {scene.noun} has come to its end yet in {run.path}."
+    return f"{kept} Run `{run.resume_command}` to continue."

@@ -1,4 +1,4 @@
-"""A small plot in characters: a dot for each point, with braille patterns or, without them, with stars."""
+"""A small plot in characters: a mark for each of few points, and braille patterns for the curve of many."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from statistics import median
 
+FEW = 64
+"""The most points that have a mark each."""
 LABEL = 9
 """The characters of the labels on the left."""
 BRAILLE = 0x2800
@@ -32,7 +34,7 @@ def dots(
         height: the lines of the plot itself; two more are for the axis below it.
         x_name: the name of the horizontal axis.
         log_x: whether that axis is logarithmic.
-        braille: whether braille patterns can be shown.
+        braille: whether characters beyond ASCII can be shown.
 
     Returns:
         The lines; none if there are not at least two different points.
@@ -50,19 +52,20 @@ def dots(
     log_y = low > 0 and high > 30 * low
     xs = [math.log(x) if log_x else x for x, _ in known]
     ys = [math.log(min(y, high)) if log_y else min(y, high) for _, y in known]
-    columns, fine_x, fine_y = max(width - LABEL - 1, 8), *((2, 4) if braille else (1, 1))
+    curve = braille and len(known) > FEW
+    columns, fine_x, fine_y = max(width - LABEL - 1, 8), *((2, 4) if curve else (1, 1))
     across = _places(xs, columns * fine_x)
     down = [height * fine_y - 1 - place for place in _places(ys, height * fine_y)]
     cells = [[0] * columns for _ in range(height)]
     for x, y in zip(across, down, strict=True):
         cells[y // fine_y][x // fine_x] |= BITS[y % fine_y][x % fine_x]
     labels = {0: f"{high:.2g}", height - 1: f"{low:.2g}"}
-    wall, corner, floor = ("│", "└", "─") if braille else ("|", "+", "-")
+    wall, corner, floor, mark = "│└─●" if braille else "|+-*"
     lines = []
     for number, row in enumerate(cells):
-        drawn = "".join((chr(BRAILLE + bits) if braille else "*") if bits else " " for bits in row)
+        drawn = "".join((chr(BRAILLE + bits) if curve else mark) if bits else " " for bits in row)
         lines.append(f"{labels.get(number, ''):>{LABEL - 2}} {wall}{drawn}".rstrip())
-    ends = [f"{value:.2g}" for value in (min(x for x, _ in known), max(x for x, _ in known))]
+    ends = [f"{x:.2g}" if log_x else f"{x:,.0f}" for x in (min(known)[0], max(known)[0])]
     between = x_name.center(columns - len(ends[0]) - len(ends[1]))
     return [
         *lines,

@@ -58,7 +58,7 @@ def headline(scene: Scene) -> str:
     parts += [f"{failed.count(outcome)} {outcome}" for outcome in dict.fromkeys(failed)]
     left = scene.seconds_left
     if left is not None:
-        parts.append(f"about {duration(left)} left")
+        parts.append(f"{'about ' if left >= 1 else ''}{duration(left)} left")
     elif scene.usual_seconds is not None:
         parts.append(f"{duration(scene.seconds)} of usually {duration(scene.usual_seconds)}")
     else:
@@ -122,7 +122,7 @@ def _plot(scene: Scene, width: int, braille: bool) -> list[str]:
     if scene.command == "train":
         return dots(scene.curve, width, PLOT_LINES, x_name="step", log_x=False, braille=braille)
     points = scene.curve if scene.noun == "ramp" else [(s.lr, s.loss) for s in scene.lanes.values()]
-    return dots(points, width, PLOT_LINES, x_name="loss against lr", log_x=True, braille=braille)
+    return dots(points, width, PLOT_LINES, x_name="loss against lr (log)", log_x=True, braille=braille)
 
 
 def plain_line(scene: Scene) -> str:

@@ -229,6 +229,7 @@ class Scene:
                 "steps": self.steps,
                 "epoch_steps": self.epoch_steps,
                 "usual_seconds": self.usual_seconds,
+                "seconds": self.seconds,
                 "lanes": [
                     [s.name, s.seed, s.lr, s.step, s.loss if math.isfinite(s.loss) else None]
                     + ([s.evaluation.step, s.evaluation.val_loss] if s.evaluation else [])
@@ -242,6 +243,7 @@ class Scene:
             self.noun, self.planned, self.steps = progress["noun"], progress["planned"], progress["steps"]
             self.epoch_steps, self.usual_seconds = progress["epoch_steps"], progress["usual_seconds"]
             now = self._last_seen = self._clock()
+            self.began = now - progress["seconds"]
             for name, seed, lr, step, loss, *evaluation in progress["lanes"]:
                 if name in self.settled:
                     continue
