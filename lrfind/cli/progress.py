@@ -36,7 +36,8 @@ class _Progress(Observer):
     """
 
     def __init__(self, run: Run, scene: Scene, tell: Callable[[str], None], *, lines: bool) -> None:
-        self._run, self._tell, self._lines, self._introduced = run, tell, lines, False
+        self._run, self._tell, self._introduced = run, tell, False
+        self._line = progress_lines(scene) if lines else lambda: None
         self.scene = scene
         self._due = time.monotonic() + STORE_SECONDS
         self._stored = False
@@ -71,12 +72,10 @@ class _Progress(Observer):
         self._introduced = True
         settled = [lane for lane, outcome in self._run.outcomes().items() if outcome in SETTLED]
         take = self.scene.begin(lanes, steps, settled)
-        line = progress_lines(lanes, steps) if self._lines else None
 
         def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
             take(together, step, losses)
-            if line is not None:
-                line(together, step, losses)
+            self._line()
             if time.monotonic() > self._due:
                 self._store()
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from lrfind.analysis.lanes import Lane
 from lrfind.views.live.display import can_change, in_a_notebook, live_view
+from lrfind.views.live.picture import plain_line
 from lrfind.views.live.scene import Scene, Watch
 from lrfind.views.terminal import note
 
@@ -17,18 +18,18 @@ QUIET_SECONDS = 1.0  # a call that ends sooner shows nothing
 SILENT_SECONDS = 8.0  # without a step, after which a line says that the call still waits
 
 
-def progress_lines(lanes: int | None, steps: int | None) -> Watch:
-    """Return a watch that prints a line on stderr every few seconds."""
-    last, of_steps = time.monotonic(), "" if steps is None else f"/{steps}"
+def progress_lines(scene: Scene) -> Callable[[], None]:
+    """Return a function that is called after every step, and prints the scene as a line every few seconds."""
+    last = time.monotonic()
 
-    def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+    def line() -> None:
         nonlocal last
         if time.monotonic() - last >= EVERY_SECONDS:
             last = time.monotonic()
-            text = f"{_which(together, lanes)}, step {step + 1}{of_steps}: lr {_lrs(together, step)}"
-            note(f"{text}, loss {_lowest(losses):.4g}")
+            scene.look()
+            note(plain_line(scene))
 
-    return watch
+    return line
 
 
 @contextmanager
@@ -47,16 +48,17 @@ def call_progress(shown: bool, command: str) -> Iterator[Watch]:
     last = [time.monotonic()]
     with ExitStack() as stack:
         stack.enter_context(_never_silent(last))
-        if can_change() or in_a_notebook():
-            scene = Scene(command)
+        scene = Scene(command)
+        take, line = scene.begin(None, None), progress_lines(scene)
+        live = can_change() or in_a_notebook()
+        if live:
             stack.enter_context(live_view(scene, scene.look, first=QUIET_SECONDS))
-            inner = scene.begin(None, None)
-        else:
-            inner = progress_lines(None, None)
 
         def watch(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
             last[0] = time.monotonic()
-            inner(lanes, step, losses)
+            take(lanes, step, losses)
+            if not live:
+                line()
 
         yield watch
 
@@ -83,19 +85,3 @@ def _never_silent(last: list[float]) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
-
-
-def _which(together: Sequence[Lane], lanes: int | None) -> str:
-    first, last = together[0].lane + 1, together[-1].lane + 1
-    of_lanes = "" if lanes is None else f"/{lanes}"
-    return f"lane {first}{of_lanes}" if first == last else f"lanes {first}-{last}{of_lanes}"
-
-
-def _lowest(losses: Sequence[float]) -> float:
-    return min((loss for loss in losses if loss == loss), default=losses[0])
-
-
-def _lrs(together: Sequence[Lane], step: int) -> str:
-    lrs = [float(lane.lr[step]) for lane in together]
-    low, high = min(lrs), max(lrs)
-    return f"{low:.1e}" if low == high else f"{low:.1e} to {high:.1e}"

@@ -30,7 +30,7 @@ OWN = {
     "train": ("--set", "training.schedule='own:schedule'"),
 }
 READERS = (
-    ("status", "run"), ("runs", "."), ("plot", "run"), ("plot", "run", "--out", "one.png"), ("suggest", "run"),
+    ("status", "run"), ("watch", "run"), ("runs", "."), ("plot", "run"), ("plot", "run", "--out", "one.png"), ("suggest", "run"),
     ("export", "run", "--optuna", "study.db"), ("resume", "run"),
 )  # fmt: skip
 

@@ -211,7 +211,7 @@ def cost_text(lane_count: int, steps: int, seconds: float, bytes: int) -> str:
     >>> cost_text(9, 100, 8.2, 200_000)
     '9 trainings x 100 steps, about 8 s and 0.2 MB'
     """
-    size = f"{bytes / 1e6:.1f} MB"
+    size = f"{bytes / 1e6:.1f} MB" if bytes >= 1e5 else "under 0.1 MB"
     about = f"{duration(seconds) if seconds < 1 else f'about {duration(seconds)}'} and {size}"
     return f"{counted(lane_count, 'training')} x {counted(steps, 'step')}, {about}"
 
