@@ -9,8 +9,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lrfind.views.live.picture import Line, picture
@@ -68,66 +68,113 @@ def live_view(scene: Scene, refresh: Callable[[], None], first: float = FIRST_SE
 @contextmanager
 def _on_a_terminal(scene: Scene) -> Iterator[Callable[[], None]]:
     """Yield a function that draws the scene below everything that was printed."""
-    from rich.console import Console, Group
-    from rich.live import Live
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False, emoji=False, markup=False)
-    braille, waiting = _shows_braille(sys.stderr), deque[str]()
-    lines: list[Line] = []
-
-    def group() -> Group:
-        return Group(*(Text(line.text, line.style, no_wrap=True, overflow="crop") for line in lines))
-
-    live = Live(
-        get_renderable=group,
-        console=console,
-        auto_refresh=False,
-        transient=True,
-        redirect_stdout=on_terminal(sys.stdout),
-        vertical_overflow="crop",
-    )
-    width = console.width
-
-    def above(text: str) -> None:
+    terminal = _Terminal(scene)
+    try:
+        with notes_above(LiveDisplay(terminal.above, terminal.waiting.append, os.getpid())):
+            yield terminal.draw
+    finally:
         with contextlib.suppress(OSError):
-            console.print(Text(folded(text, console.width)), soft_wrap=True)
+            terminal.end()
 
-    def draw() -> None:
-        nonlocal width
-        while waiting:
-            above(waiting.popleft())
-        now = console.size
-        lines[:] = picture(scene, now.width - 1, now.height, braille=braille)
-        with contextlib.suppress(OSError):  # nobody sees it any more
-            if not live.is_started:
-                live.start()
-                console.show_cursor()  # it must be there if this process is killed
-            elif now.width < width:
-                _forget_folded(console, now.width)
-            live.refresh()
-        width = now.width
-        drawn[:] = lines
 
-    drawn: list[Line] = []
+class _Terminal:
+    """The lower end of the terminal on stderr.
 
-    def _forget_folded(console: Console, width: int) -> None:
-        """Erase the lines that a terminal made of those that became too long for it."""
+    Rich moves the cursor up over the last picture in one step and writes in another, so two threads that
+    print at once would erase each other's lines. Therefore whoever prints holds a lock.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self.waiting = deque[str]()
+        self._scene, self._lock = scene, threading.RLock()
+        self._braille, self._lines = _shows_braille(sys.stderr), list[Line]()
+        self._console = Console(stderr=True, highlight=False, emoji=False, markup=False)
+        self._width = self._console.width
+        self._redirected = ExitStack()
+        self._live = Live(
+            get_renderable=self._picture,
+            console=self._console,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+            vertical_overflow="crop",
+        )
+
+    def above(self, text: str) -> None:
+        """Print a text above the picture."""
+        from rich.text import Text
+
+        with contextlib.suppress(OSError), self._lock:  # nobody may see it any more
+            self._console.print(Text(folded(text, self._console.width)), soft_wrap=True)
+
+    def draw(self) -> None:
+        """Draw the scene as it is now, in the place of the last picture."""
+        with contextlib.suppress(OSError), self._lock:
+            self._print_waiting()
+            now, before = self._console.size, self._lines
+            self._lines = picture(self._scene, now.width - 1, now.height, braille=self._braille)
+            if not self._live.is_started:
+                self._live.start()
+                self._console.show_cursor()  # it must be there if this process is killed
+                self._redirect()
+            elif now.width < self._width:
+                self._erase_folded(before, now.width)
+            self._width = now.width
+            self._live.refresh()
+
+    def end(self) -> None:
+        """Erase the picture, and print what still waits."""
+        with self._lock:
+            self._redirected.close()
+            self._live.stop()
+            self._print_waiting()
+
+    def _picture(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        return Group(*(Text(line.text, line.style, no_wrap=True, overflow="crop") for line in self._lines))
+
+    def _print_waiting(self) -> None:
+        while self.waiting:
+            self.above(self.waiting.popleft())
+
+    def _redirect(self) -> None:
+        """Print above the picture what others, such as the user's code, write to the terminal."""
+        from rich.file_proxy import FileProxy
+
+        lock, process = self._lock, os.getpid()
+
+        class Above(FileProxy):
+            def write(self, text: str) -> int:
+                if os.getpid() != process:  # a process that was forked from this one has no picture
+                    return self.rich_proxied_file.write(text)
+                with lock:
+                    return super().write(text)
+
+            def flush(self) -> None:
+                if os.getpid() == process:
+                    with lock:
+                        super().flush()
+
+        for name in ("stdout", "stderr"):
+            stream = getattr(sys, name)
+            if on_terminal(stream):
+                setattr(sys, name, Above(self._console, stream))
+                self._redirected.callback(setattr, sys, name, stream)
+        self._redirected.callback(lambda: [stream.flush() for stream in (sys.stdout, sys.stderr) if stream])
+
+    def _erase_folded(self, lines: Sequence[Line], width: int) -> None:
+        """Erase the lines that a terminal made of those for which it has become too narrow."""
         from rich.control import Control
         from rich.segment import ControlType
 
-        extra = sum((max(len(line.text), 1) - 1) // width for line in drawn)
-        for _ in range(extra):
-            console.control(Control((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)))
-
-    try:
-        with notes_above(LiveDisplay(above, waiting.append, os.getpid())):
-            yield draw
-    finally:
-        with contextlib.suppress(OSError):
-            live.stop()
-            for text in waiting:
-                above(text)
+        for _ in range(sum((max(len(line.text), 1) - 1) // width for line in lines)):
+            self._console.control(Control((ControlType.ERASE_IN_LINE, 2), (ControlType.CURSOR_UP, 1)))
 
 
 @contextmanager

@@ -123,11 +123,12 @@ class Scene:
                     latest[event[0][0].lane, event[0][0].seed] = event
                     if self.noun == "ramp":
                         self.curve.append((float(event[0][0].lr[event[1]]), event[2][0]))
-                elif len(event) == 2:
+                    continue
+                self._take_steps(latest, now)
+                latest.clear()
+                if len(event) == 2:
                     self._take_evaluation(*event)
                 else:
-                    self._take_steps(latest, now)
-                    latest.clear()
                     self._take_results(event[0])
             self._take_steps(latest, now)
             self._take_pace(now)

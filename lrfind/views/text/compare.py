@@ -8,7 +8,7 @@ from lrfind.views.text.layout import table_block, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
     interval,
-    lanes_line,
+    lanes_lines,
     loss_name,
     number_or_dash,
     numbers_apart,
@@ -30,7 +30,7 @@ def comparison_text(summary: dict[str, Any]) -> str:
         "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
         " steps; area: mean training loss over all steps"
     )
-    lines.append(lanes_line(summary["lanes"]))
+    lines += lanes_lines(summary["lanes"])
     lines += wrapped(mode_text(summary["modes"])) if summary["modes"] else []
     return "\n".join([*lines, *closing_lines(summary)])
 

@@ -68,20 +68,20 @@ def loss_name(judge: str) -> str:
     return names.get(judge, "final training loss")
 
 
-def lanes_line(lanes: Mapping[str, Any], noun: str = "training") -> str:
+def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     """Return the number of lanes that have settled, their outcomes, and their training steps.
 
     Args:
         lanes: see `runs.summaries.parts.count_lanes`.
         noun: what a lane of this command is.
 
-    >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
-    '  ramps: 3 of 3 (3 diverged), 240 steps'
+    >>> lanes_lines({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
+    ['  ramps: 3 of 3 (3 diverged), 240 steps']
     """
     outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
     ended = f" ({outcomes})" if outcomes else ""
     steps = counted(lanes["steps"], "step")
-    return f"  {plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}"
+    return wrapped(f"{plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}")
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -116,7 +116,7 @@ def _health(health: Mapping[str, Any] | None) -> list[str]:
         return wrapped("gradients: not judged, because the loss was not finite whenever they were measured")
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return [f"  gradients: no problem was seen ({layers}, checked {looks})"]
+        return wrapped(f"gradients: no problem was seen ({layers}, checked {looks})")
     return [
         line
         for finding in health["findings"]

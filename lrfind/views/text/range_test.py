@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lrfind.views.text.layout import beside, table_block, table_text, wrapped
-from lrfind.views.text.parts import closing_lines, interval, lanes_line, number, number_or_dash
+from lrfind.views.text.parts import closing_lines, interval, lanes_lines, number, number_or_dash
 
 BESIDE_FIND = (
     "A ramp, which raises the lr step by step, knows neither the steps nor the schedule of your training."
@@ -36,7 +36,7 @@ def _of_single_seeds(low: float, high: float) -> str:
 def range_test_text(summary: dict[str, Any]) -> str:
     """Return the summary of a range test."""
     lines = _over_lines(summary) if "over" in summary else _lr_lines(summary)
-    return "\n".join([*lines, lanes_line(summary["lanes"], "ramp"), *closing_lines(summary)])
+    return "\n".join([*lines, *lanes_lines(summary["lanes"], "ramp"), *closing_lines(summary)])
 
 
 def _lr_lines(summary: dict[str, Any]) -> list[str]:

@@ -12,7 +12,7 @@ from lrfind.views.text.parts import (
     closing_lines,
     duration,
     interval,
-    lanes_line,
+    lanes_lines,
     loss_name,
     number,
     number_or_dash,
@@ -23,7 +23,7 @@ from lrfind.views.text.parts import (
 def sweep_text(summary: dict[str, Any]) -> str:
     """Return the summary of a sweep: the answer, the usable lrs, a verdict on each rate, the warnings."""
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
-    lines.append(lanes_line(summary["lanes"]))
+    lines += lanes_lines(summary["lanes"])
     pruned = summary["pruned"]
     if pruned["count"]:
         saved = f"{counted(pruned['steps_saved'], 'step')} ({pruned['share_saved']:.0%})"

@@ -18,8 +18,9 @@ def training_text(summary: dict[str, Any]) -> str:
             f"Trained at learning rate {number(answer['lr'])}, schedule {summary['schedule']}", ""
         )
         reached = [("validation loss", summary["val_loss"]), (metric, summary["score"])]
-        lines += [f"  {name}: {_mean(value)}" for name, value in reached if name and value]
-        lines.append(f"  training loss: {_mean(summary['train_loss'])}")
+        reached.append(("training loss", summary["train_loss"]))
+        texts = [f"{name}: {_mean(value)}" for name, value in reached if name and value]
+        lines += [line for text in texts for line in wrapped(text)]
     lines += _trainings_table(summary)
     if answer["lr"] is not None:
         evaluated = any(row["best_evaluation"] for row in summary["trainings"])
