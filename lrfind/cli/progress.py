@@ -121,8 +121,10 @@ def kept_text(run: Run, scene: Scene) -> str:
     if run.outcomes():
         kept = f"what was measured is kept in {run.path}."
     elif scene.noun == "probe" and scene.lanes:
-        probes = f"{counted(len(scene.lanes), 'probe')} {'was' if len(scene.lanes) == 1 else 'were'} trained"
-        kept = f"{probes}, but probes are kept only when probing has ended. {run.path} keeps the plan."
+        probes = counted(len(scene.lanes), "probe")
+        kept = (
+            f"{probes} had begun, but probes are kept only when probing has ended. {run.path} keeps the plan."
+        )
     else:
         kept = f"no {scene.noun} has come to its end yet in {run.path}."
     return f"{kept} Run `{run.resume_command}` to continue."
