@@ -19,6 +19,8 @@ from lrfind.views.terminal import LiveDisplay, columns, folded, notes_above, on_
 
 EVERY_SECONDS = 0.25
 """The time between two pictures."""
+ROOM_OF_AN_ECHO = 3
+"""The columns that stay free: a terminal writes ^C after the picture, which must not begin a new line."""
 FIRST_SECONDS = 0.5
 """A run that ends sooner shows no live view."""
 
@@ -116,7 +118,8 @@ class _Terminal:
         with contextlib.suppress(OSError), self._lock:
             self._print_waiting()
             now, before = self._console.size, self._lines
-            self._lines = picture(self._scene, now.width - 1, now.height, braille=self._braille)
+            room = now.width - ROOM_OF_AN_ECHO
+            self._lines = picture(self._scene, room, now.height, braille=self._braille)
             if not self._live.is_started:
                 self._live.start()
                 self._console.show_cursor()  # it must be there if this process is killed

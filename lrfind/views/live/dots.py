@@ -66,11 +66,12 @@ def dots(
         drawn = "".join((chr(BRAILLE + bits) if curve else mark) if bits else " " for bits in row)
         lines.append(f"{labels.get(number, ''):>{LABEL - 2}} {wall}{drawn}".rstrip())
     ends = [f"{x:.2g}" if log_x else f"{x:,.0f}" for x in (min(known)[0], max(known)[0])]
-    between = x_name.center(columns - len(ends[0]) - len(ends[1]))
+    between = columns - len(ends[0]) - len(ends[1])
+    name = (x_name if len(x_name) + 2 <= between else "").center(between)
     return [
         *lines,
         f"{' ' * (LABEL - 1)}{corner}{floor * columns}",
-        f"{' ' * LABEL}{ends[0]}{between}{ends[1]}",
+        f"{' ' * LABEL}{ends[0]}{name}{ends[1]}",
     ]
 
 

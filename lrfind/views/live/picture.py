@@ -7,6 +7,7 @@ from typing import NamedTuple
 from lrfind.errors import counted, listed, plural
 from lrfind.views.live.dots import dots
 from lrfind.views.live.scene import LaneState, Scene
+from lrfind.views.text.layout import wrapped
 from lrfind.views.text.parts import duration, number
 
 WIDEST = 100
@@ -40,12 +41,12 @@ def picture(scene: Scene, width: int, height: int, *, braille: bool) -> list[Lin
     """
     room = min(width, WIDEST)
     with scene.lock:
-        lines = [Line(headline(scene), "bold")]
+        lines = [Line(text, "bold") for text in wrapped(headline(scene), "", width=room)]
         if scene.share is not None:
             lines.append(Line(_bar(scene.share, room, braille), "green"))
-        if best := best_line(scene):
-            lines.append(Line(best))
-        lines += [Line(f"  {text}") for text in lane_lines(scene)]
+        lines += [Line(text) for text in wrapped(best_line(scene), "", width=room)]
+        for lane in lane_lines(scene):
+            lines += [Line(text) for text in wrapped(lane, rest="    ", width=room)]
         if height >= ROOM_OF_A_PLOT:
             lines += [Line(text, "cyan") for text in _plot(scene, room, braille)]
     return [Line(line.text[:room].rstrip(), line.style) for line in lines]
