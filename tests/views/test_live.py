@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import subprocess
@@ -144,6 +145,16 @@ def test_another_process_sees_the_same(grid: Scene, clock: Clock) -> None:
     other.stored([result(0, 0.01, [2.0, 1.0], "finished", 0.9), result(1, 10.0, [2.0, 1e9], "diverged", 0.0)])
     other.look()
     assert picture(other, 80, 30, braille=True)[1:4] == picture(grid, 80, 30, braille=True)[1:4]
+
+
+def test_losses_that_are_not_finite_can_be_sent_too(clock: Clock) -> None:
+    scene = Scene("train", clock)
+    scene.begin(1, 10)([lane(0, 0.1)], 3, [float("nan")])
+    scene.evaluated(0, Evaluation(4, float("inf"), None))
+    scene.look()
+    sent = json.loads(json.dumps(scene.progress(), allow_nan=False))
+    scene.restore(sent)
+    assert sent["lanes"] == [[0, 0, 0.1, 3, None]]
 
 
 def test_a_curve_is_drawn_where_its_points_are() -> None:

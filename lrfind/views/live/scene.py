@@ -233,7 +233,7 @@ class Scene:
                 "seconds": self.seconds,
                 "lanes": [
                     [s.name, s.seed, s.lr, s.step, s.loss if math.isfinite(s.loss) else None]
-                    + ([s.evaluation.step, s.evaluation.val_loss] if s.evaluation else [])
+                    + _finite(s.evaluation)
                     for s in unsettled[-64:]
                 ],
             }
@@ -253,3 +253,10 @@ class Scene:
                 self._take_step(LaneState(name, seed, lr, step, math.nan if loss is None else loss, seen))
                 if evaluation:
                     self._take_evaluation(name, Evaluation(evaluation[0], evaluation[1], None))
+
+
+def _finite(evaluation: Evaluation | None) -> list[float]:
+    """Return the step and the loss of an evaluation as JSON can hold them."""
+    if evaluation is None or not math.isfinite(evaluation.val_loss):
+        return []
+    return [evaluation.step, evaluation.val_loss]
