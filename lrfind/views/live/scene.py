@@ -232,8 +232,7 @@ class Scene:
                 "usual_seconds": self.usual_seconds,
                 "seconds": self.seconds,
                 "lanes": [
-                    [s.name, s.seed, s.lr, s.step, s.loss if math.isfinite(s.loss) else None]
-                    + _finite(s.evaluation)
+                    [s.name, s.seed, s.lr, s.step, *_finite(s.loss), *_finite_evaluation(s.evaluation)]
                     for s in unsettled[-64:]
                 ],
             }
@@ -255,8 +254,13 @@ class Scene:
                     self._take_evaluation(name, Evaluation(evaluation[0], evaluation[1], None))
 
 
-def _finite(evaluation: Evaluation | None) -> list[float]:
-    """Return the step and the loss of an evaluation as JSON can hold them."""
+def _finite(loss: float) -> list[float | None]:
+    """Return a loss as JSON can hold it."""
+    return [loss if math.isfinite(loss) else None]
+
+
+def _finite_evaluation(evaluation: Evaluation | None) -> list[float]:
+    """Return the step and the loss of an evaluation; nothing if JSON cannot hold the loss."""
     if evaluation is None or not math.isfinite(evaluation.val_loss):
         return []
     return [evaluation.step, evaluation.val_loss]
