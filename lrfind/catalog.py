@@ -445,6 +445,7 @@ COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
     "runs": "lrfind.cli.runs:runs",
     "show": "lrfind.cli.runs:show_run",
     "status": "lrfind.cli.runs:status",
+    "watch": "lrfind.cli.watch:watch",
     "resume": "lrfind.cli.runs:resume",
     "plot": "lrfind.cli.runs:plot",
     "export": "lrfind.cli.runs:export",

@@ -135,7 +135,7 @@ def range_test(
     adaptive = any(row is not None and row.adaptive for row in kinds)
 
     def ramp(problem: Problem) -> RangeTest:
-        with call_progress(progress and is_first_rank()) as watch:
+        with call_progress(progress and is_first_rank(), "range-test") as watch:
             lanes = ramping.range_test(problem, section, seed, looks=looks, watch=watch)
         return RangeTest(lanes, adaptive, _notes(objects))
 
@@ -248,7 +248,7 @@ def find(
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
 
     def probe(problem: Problem) -> Recommendation:
-        with call_progress(progress and is_first_rank()) as watch:
+        with call_progress(progress and is_first_rank(), "find") as watch:
             probing = probe_rates(problem, section, seed, training, watch=watch)
             answer = recommend(probing.results, training, probing.cost, probing.findings)
             rates = probing.groups

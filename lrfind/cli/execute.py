@@ -89,17 +89,19 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
         The result, and what could not be drawn or written to a sink, in sentences. The answer does not depend
         on it.
     """
-    from lrfind.cli.progress import progress
+    from lrfind.cli.progress import kept_text, progress
     from lrfind.runs.facts import moment
+    from lrfind.views.live.scene import Scene
     from lrfind.views.plots.runs import plot_run
     from lrfind.views.sinks.delivery import delivered
 
     warnings: list[str] = []
+    scene = Scene(run.facts().command)
     try:
         with (
             run.held(),
             delivered(run, run.experiment.sinks) as write_to_sinks,
-            progress(run.resume_command, run.path, quiet=quiet) as observer,
+            progress(run, scene, quiet=quiet) as observer,
         ):
             result = _run_missing_part(run, observer, quiet, team)
             try:
@@ -117,8 +119,8 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
             run.keep_facts(concluded=True, ended=moment())
             return result, warnings
     except (KeyboardInterrupt, Stopped):
-        kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
-        note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")
+        scene.look()
+        note(kept_text(run, scene))
         raise
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import errno
 import io
@@ -23,7 +22,7 @@ from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
-from lrfind.views.terminal import note
+from lrfind.views.terminal import announce, note
 
 INTERRUPTED = 130
 
@@ -96,16 +95,10 @@ def cli(quiet: bool) -> None:
     """
 
 
-def _tell(text: str) -> None:
-    """Print a line on stderr from a signal handler, where Python's own buffers must not be touched."""
-    with contextlib.suppress(OSError):  # the terminal may be gone
-        os.write(2, f"{text}\n".encode())
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every foreseen error becomes one message on stderr."""
     try:
-        with handled(_tell):
+        with handled(announce):
             return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
     except ConfigError as error:
         note(str(error))

@@ -79,10 +79,18 @@ def _train_here(run: Run, observer: Observer) -> None:
     if run.facts().threads is None:
         run.keep_facts(**_facts_of(problem, experiment, steps), threads=torch.get_num_threads())
     facts = run.facts()
+    epoch = problem.batches_per_epoch
+    observer.epochs(None if epoch is None else epoch / training.accumulate)
     conditions, watch = _conditions(experiment), observer.watch(training.seeds, steps)
     with computing_with(facts.threads or torch.get_num_threads()):
         for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):
-            files = _Files(run.folder, planned.seed, facts.resolved, training.checkpoint_every)
+            files = _Files(
+                run.folder,
+                planned.seed,
+                facts.resolved,
+                training.checkpoint_every,
+                evaluated=observer.evaluated,
+            )
             if run.outcomes().get(planned.lane) in SETTLED:
                 remove_checkpoint(files.checkpoint.path)
                 continue
@@ -142,12 +150,17 @@ def _train_on(team: Team, run: Run, observer: Observer) -> None:
             }
             works.append(Work(f"{HERE}:train_seed", arguments))
 
-    def checkpoint_written(event: Sequence[Any]) -> None:
-        _, address, folder = event
+    def heard(event: Sequence[Any]) -> None:
+        kind, *content = event
+        if kind == "evaluation":
+            lane, step, val_loss = content
+            observer.evaluated(lane, Evaluation(step, val_loss, None))
+            return
+        address, folder = content
         _write_files(run.folder, team.fetch(address, f"{HERE}:sent_files", folder) or {})
 
     watch, error = observer.watch(experiment.training.seeds, steps), None
-    with contextlib.closing(team.results(works, watch, checkpoint_written)) as results:
+    with contextlib.closing(team.results(works, watch, heard)) as results:
         for work, value in results:
             planned = work.arguments["planned"]
             if isinstance(value, Lost):
@@ -196,6 +209,9 @@ def train_seed(
             config,
             experiment.training.checkpoint_every,
             saved=lambda: report.send("checkpoint", report.address, name),
+            evaluated=lambda lane, evaluation: report.send(
+                "evaluation", lane, evaluation.step, evaluation.val_loss
+            ),
         )
         try:
             run_lane(
@@ -249,15 +265,18 @@ class _Files:
         config: str,
         every: int | None,
         saved: Callable[[], None] = lambda: None,
+        evaluated: Callable[[int, Evaluation], None] = lambda lane, evaluation: None,
     ) -> None:
         identity = f"seed {seed} of {hashlib.sha256(config.encode()).hexdigest()}"
         self.checkpoint = Checkpoint(folder / f"checkpoint.seed{seed}.pt", identity, every, saved)
         self._model, self._best = folder / f"model.seed{seed}.pt", folder / f"best.seed{seed}.pt"
-        self._done = False
+        self._done, self._evaluated = False, evaluated
 
     def paused(self, executor: SingleExecutor) -> None:
-        """Write the files that are due at this step."""
+        """Report the evaluation at this step, and write the files that are due."""
         record, step = executor.record, len(executor.record.steps)
+        if record.evaluations and record.evaluations[-1].step == step:
+            self._evaluated(record.lane.lane, record.evaluations[-1])
         if self._done or record.outcome not in (None, "finished"):
             return
         if _is_best(record.evaluations, step):

@@ -49,6 +49,8 @@ class Facts:
             `experiments.script.run`).
         verified: the rate that whole trainings verify.
         holder: the process that runs the lanes, or ran them last: `pid`, `host` and `since`.
+        progress: how far the lanes are that are not stored yet (see `views.live.scene.Scene.progress`); None
+            after the run has ended.
         concluded: whether everything is done, tables and plots too.
         began: the time at which the run was made, as `moment` writes it.
         ended: the time at which it was concluded.
@@ -79,6 +81,7 @@ class Facts:
     holder: Mapping[str, Any] = field(
         default_factory=lambda: {"pid": "unknown", "host": "unknown", "since": "unknown"}
     )
+    progress: Mapping[str, Any] | None = None
     concluded: bool = False
     began: str | None = None
     ended: str | None = None

@@ -60,11 +60,12 @@ class Run:
     Attributes:
         path: the directory as it was given, for messages.
         folder: the same as an absolute path, for its files: a user's code may change the working directory.
-        when_stored: is called when lanes were stored, for example to write them elsewhere too.
+        listeners: functions that are called with the results of lanes after these were stored, for example
+            to write them elsewhere too.
     """
 
     def __init__(self, path: Path) -> None:
-        self.when_stored: Callable[[], None] = lambda: None
+        self.listeners: list[Callable[[Sequence[LaneResult]], None]] = []
         self.path, self.folder = path, absolute(path)
         self._database = Database(path / DATABASE)
         self._lock = RunLock(path)
@@ -259,7 +260,8 @@ class Run:
             sqlite3.IntegrityError: if one of the lanes has settled before.
         """
         self._database.add_lanes(results, **facts)
-        self.when_stored()
+        for listener in self.listeners:
+            listener(results)
 
     def outcomes(self) -> dict[int, Outcome]:
         """Return the outcomes of the stored lanes: lane number -> outcome."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from lrfind.analysis.lanes import Lane
+from lrfind.analysis.lanes import Evaluation, Lane
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
 
 Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
@@ -37,3 +37,9 @@ class Observer:
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for `lanes` lanes of `steps` steps; a number that is not yet known is None."""
         return unwatched
+
+    def epochs(self, steps: float | None) -> None:
+        """Receive, before a final training, the number of steps of an epoch; None if it has no end."""
+
+    def evaluated(self, lane: int, evaluation: Evaluation) -> None:
+        """Receive an evaluation of a final training, while it goes on."""

@@ -3,19 +3,46 @@
 Names, messages and headers come from configs, data and code that somebody else may have written. A terminal
 obeys the control sequences in them, so these are shown escaped (see `errors.printable`), and long lines are
 shortened. What the terminal's encoding lacks is escaped too.
+
+While a live display is on the terminal, it prints the notes, above itself; see `notes_above`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TextIO
 
 from lrfind.errors import printable, shortened
 
 LONGEST_LINE = 100_000
 LONGEST_NOTE = 24_000
+USUAL_COLUMNS = 80
+FEWEST_COLUMNS = 20
+
+
+def columns(stream: TextIO | None) -> int:
+    """Return the columns of the terminal behind a stream; 80 if it is no terminal, or does not say."""
+    if stream is None or not on_terminal(stream):
+        return USUAL_COLUMNS
+    try:
+        return max(os.get_terminal_size(stream.fileno()).columns or USUAL_COLUMNS, FEWEST_COLUMNS)
+    except (OSError, ValueError):
+        return USUAL_COLUMNS
+
+
+def on_terminal(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:  # the user's code closed it
+        return False
 
 
 def show(text: str) -> None:
@@ -33,9 +60,78 @@ def show_exactly(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Print a line on stderr. If nobody reads it, nothing happens: a run goes on without its progress."""
+    """Print a note on stderr. If nobody reads it, nothing happens: a run goes on without its progress.
+
+    On a terminal its lines are folded. Elsewhere they stay whole, for those who search a log.
+    """
+    safe = printable(shortened(text, LONGEST_NOTE))
+    if _display is not None and _display.process == os.getpid():
+        _display.print(safe)
+        return
+    if on_terminal(sys.stderr):
+        safe = folded(safe, columns(sys.stderr))
     with contextlib.suppress(OSError):  # a broken pipe, a full disk, a closed file
-        _write(sys.stderr, printable(shortened(text, LONGEST_NOTE)))
+        _write(sys.stderr, safe)
+
+
+def announce(text: str) -> None:
+    """Print a line on stderr from a signal handler, where Python's own buffers must not be touched."""
+    if _display is not None and _display.process == os.getpid():
+        _display.print_soon(text)
+        return
+    with contextlib.suppress(OSError):  # the terminal may be gone
+        os.write(2, f"{text}\n".encode())
+
+
+def folded(text: str, width: int) -> str:
+    r"""Fold the lines of a text at spaces, except those that quote something, which four spaces indent.
+
+    >>> folded("error: there is no file", 14)
+    'error: there\n  is no file'
+    """
+    lines = []
+    for line in text.split("\n"):
+        if len(line) <= width or line.startswith("    "):
+            lines.append(line)
+            continue
+        indent = line[: len(line) - len(line.lstrip())]
+        lines += textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=f"{indent}  ",
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class LiveDisplay:
+    """A display that changes, at the lower end of what a terminal shows.
+
+    Attributes:
+        print: prints a text above the display.
+        print_soon: does that a moment later; it may be called from a signal handler.
+        process: the process that shows it; one that was forked from it does not.
+    """
+
+    print: Callable[[str], None]
+    print_soon: Callable[[str], None]
+    process: int
+
+
+_display: LiveDisplay | None = None
+
+
+@contextmanager
+def notes_above(display: LiveDisplay) -> Iterator[None]:
+    """Print notes above a live display inside the block."""
+    global _display
+    before, _display = _display, display
+    try:
+        yield
+    finally:
+        _display = before
 
 
 def _write(stream: TextIO | None, text: str) -> None:

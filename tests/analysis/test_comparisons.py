@@ -128,7 +128,7 @@ def test_peaks_that_all_diverge_are_the_end_of_a_comparison(lrfind: Command, con
     way = ("--schedules", "constant,cosine", "--peaks", "1e10,1e20", "--lanes", "single")
     assert lrfind("compare", config, *way, "--out", "run", "-q") == 3
     assert "no variant finished at any peak" in lrfind.out
-    assert "lanes: 8 of 8" in lrfind.out
+    assert "trainings: 8 of 8" in lrfind.out
     assert "not run yet" not in lrfind.out
 
 
@@ -178,7 +178,7 @@ def test_compare_says_who_won_and_leaves_a_plot_and_the_winners_config(lrfind: C
     assert lrfind("compare", config, *way, "--out", "run", "--eval-every", 5) == 0
     best = check(Path("run/best.yaml").read_text())
     summary = json.loads(Path("run/summary.json").read_text())
-    assert lrfind.out.startswith(summary["verdict"])
+    assert lrfind.text.startswith(summary["verdict"])
     assert "each at its own best peak" in lrfind.out
     assert best.training.schedule.name == summary["answer"]["variant"]
     assert best.optimizer.lr == summary["answer"]["lr"]

@@ -347,7 +347,8 @@ def test_progress_is_shown_on_stderr_only_when_it_takes_a_while(
     lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=30)
     out, err = capsys.readouterr()
     assert out == ""
-    assert "step 1: lr 1.0e-02, loss" in err
+    assert "find: 1 probe, " in err
+    assert "lr 0.01  step 1  loss " in err
 
 
 def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
@@ -466,7 +467,7 @@ def test_silence_is_broken_by_a_line(
     from lrfind.views import progress
 
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
-    with progress.call_progress(True):
+    with progress.call_progress(True, "find"):
         waited = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=2)
         assert len([*waited]) == 6
     assert "no step has ended" in capsys.readouterr().err

@@ -30,8 +30,9 @@ OWN = {
     "train": ("--set", "training.schedule='own:schedule'"),
 }
 READERS = (
-    ("status", "run"), ("runs", "."), ("plot", "run"), ("plot", "run", "--out", "one.png"), ("suggest", "run"),
-    ("export", "run", "--optuna", "study.db"), ("show", "run"), ("show", "run", "--snippet"), ("resume", "run"),
+    ("status", "run"), ("watch", "run"), ("runs", "."), ("plot", "run"), ("plot", "run", "--out", "one.png"),
+    ("suggest", "run"), ("export", "run", "--optuna", "study.db"), ("show", "run"), ("show", "run", "--snippet"),
+    ("resume", "run"),
 )  # fmt: skip
 
 

@@ -30,13 +30,13 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert second.startswith("  final validation loss ")
     assert second.endswith(" (the lowest of 3 rates, median of 2 seeds)")
     assert seeds == "  seeds: with each of the 2, this rate has the lowest loss"
-    assert "lanes: 6 of 6 (6 finished), 120 training steps" in lrfind.out
-    assert "lanes run one after another, on 1 thread: as requested" in lrfind.out
+    assert "trainings: 6 of 6 (6 finished), 120 steps" in lrfind.out
+    assert "trainings (lanes) run one after another, on 1 thread: as requested" in lrfind.text
     assert (
         "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend"
-        in lrfind.out
+        in lrfind.text
     )
-    assert "6 lanes x 20 steps, about " in lrfind.err
+    assert "6 trainings x 20 steps, " in lrfind.err
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
         "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", "health.csv", "health.png", "health.svg",
@@ -231,7 +231,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
     assert "Traceback" not in done.stderr
     assert lrfind("status", "run") == 0
     assert "grid of tiny, unfinished" in lrfind.out
-    assert "lanes: 3 of 6" in lrfind.out
+    assert "trainings: 3 of 6" in lrfind.out
     assert lrfind("resume", "run") == 2  # the run directory may be somebody else's
     assert (
         f"code that is not part of lrfind: {name}:loss. If you trust it, run `lrfind resume run --imp"

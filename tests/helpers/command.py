@@ -18,3 +18,8 @@ class Command:
         code = cli.run([str(argument) for argument in arguments])
         self.out, self.err = self._capsys.readouterr()
         return code
+
+    @property
+    def text(self) -> str:
+        """What it printed on stdout, as one line, however its lines were folded."""
+        return " ".join(self.out.split())

@@ -11,7 +11,7 @@ import pytest
 
 from lrfind.errors import in_one_line, printable
 from lrfind.views import terminal
-from lrfind.views.text.parts import table_text
+from lrfind.views.text.layout import table_text
 
 HOSTILE = "\x1b]0;title\x07\x1b[2J\x9b31m\r\u202eabc\u2066\u200b\udcff\x00 [red]bold[/red] :smile: $x^{$"
 ESCAPED = r"\x1b]0;title\x07\x1b[2J\x9b31m\r\u202eabc\u2066\u200b\udcff\x00 [red]bold[/red] :smile: $x^{$"
@@ -72,7 +72,9 @@ def test_a_table_shows_markup_and_emoji_codes_as_they_are() -> None:
 def test_nothing_else_in_the_package_prints() -> None:
     root = Path(terminal.__file__).parents[1]
     printing = re.compile(r"click\.s?echo\(|(?<![\w.])print\(|sys\.std(out|err)\.write")
-    modules = [path for path in root.rglob("*.py") if path != Path(terminal.__file__)]
+    of_a_users_script = root / "experiments/script/child.py"
+    doors = (Path(terminal.__file__), of_a_users_script)
+    modules = [path for path in root.rglob("*.py") if path not in doors]
     assert [p.name for p in modules if any(map(printing.search, code_of(p)))] == []
 
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from lrfind.analysis.lanes import LaneResult
 from lrfind.catalog import SINKS
 from lrfind.config.registry import import_path, import_root
 from lrfind.config.sections import Component
@@ -167,7 +168,7 @@ def delivered(run: Run, sinks: Sequence[Component]) -> Iterator[Callable[[], lis
     refuse_missing(sinks)
     deliveries = [Delivery(run, part) for part in sinks]
 
-    def stored() -> None:
+    def stored(results: Sequence[LaneResult]) -> None:
         for delivery in deliveries:
             delivery.tell(STORED)
 
@@ -182,10 +183,10 @@ def delivered(run: Run, sinks: Sequence[Component]) -> Iterator[Callable[[], lis
             if reason
         ]
 
-    run.when_stored = stored
+    run.listeners.append(stored)
     try:
         yield finish
     finally:
-        run.when_stored = lambda: None
+        run.listeners.remove(stored)
         for delivery in deliveries:
             delivery.stop()

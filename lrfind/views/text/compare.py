@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from typing import Any
 
+from lrfind.views.text.layout import table_block, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
     interval,
-    lanes_line,
+    lanes_lines,
     loss_name,
     number_or_dash,
     numbers_apart,
-    table_block,
 )
 from lrfind.views.text.sweep import mode_text
-
-WIDTH = 130  # characters of a line; the table is wider than a line of prose
 
 
 def comparison_text(summary: dict[str, Any]) -> str:
     """Return the summary of a comparison: the winner, its certainty, one row per variant, the warnings."""
     if summary["answer"]["lr"] is None:
-        lines = [f"There is nothing to rank: {summary['answer']['reason']}"]
+        lines = wrapped(f"There is nothing to rank: {summary['answer']['reason']}", "")
     else:
         peaks = "at one common peak" if summary["common_peak"] is not None else "each at its own best peak"
-        judged = f"They are judged by their {loss_name(summary['judge'])}, {peaks}."
+        judged = f"They are judged by their {loss_name(summary['judge'])}, {peaks} (the highest lr)."
         shared = "All have the same budget. With each seed, all start from the same weights and see the same"
-        lines = [summary["verdict"], f"  {judged} {shared} batches."]
+        lines = [*wrapped(summary["verdict"], ""), *wrapped(f"{judged} {shared} batches.")]
     lines += _standings_table(summary)
-    lines.append(
-        "  early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
+    lines += wrapped(
+        "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
         " steps; area: mean training loss over all steps"
     )
-    lines.append(lanes_line(summary["lanes"]))
-    lines += [f"  {mode_text(summary['modes'])}"] if summary["modes"] else []
+    lines += lanes_lines(summary["lanes"])
+    lines += wrapped(mode_text(summary["modes"])) if summary["modes"] else []
     return "\n".join([*lines, *closing_lines(summary)])
 
 
@@ -44,14 +42,15 @@ def _standings_table(summary: dict[str, Any]) -> list[str]:
     rows = []
     val_losses = numbers_apart([row[judge] for row in summary["standings"]])
     for row, val_loss in zip(summary["standings"], val_losses, strict=True):
-        cells = [number_or_dash(row[key]) for key in ("lr", "early", "middle", "train_loss", "area")]
-        steps = [number_or_dash(row["best_val_step"])]
-        cells += [*([val_loss] if losses else []), *(steps if judge == "best_val_loss" else [])]
-        cells += [number_or_dash(row["metric"])] if metric else []
+        steps = [number_or_dash(row["best_val_step"])] if judge == "best_val_loss" else []
+        judged = [val_loss, *steps] if losses else []
         spread = interval(*row["spread"]) if row["spread"] else "-"
         rank = "-" if row["rank"] is None else str(row["rank"])
         standing = "lowest" if row["rank"] == 1 else standings[row["worse_beyond_noise"]]
-        rows.append([rank, row["variant"], *cells, spread, standing])
-    header = ["", "", "peak lr", "early", "middle", "final", "area"]
-    header += [*losses, *([metric] if metric else [])]
-    return table_block([*header, "between seeds", "against the first"], rows, WIDTH)
+        cells = [number_or_dash(row[key]) for key in ("early", "middle", "train_loss", "area")]
+        cells += [number_or_dash(row["metric"])] if metric else []
+        lr = number_or_dash(row["lr"])
+        rows.append([rank, row["variant"], lr, *judged, spread, standing, *cells])
+    header = ["", "", "peak lr", *losses, "range over seeds", "against the first"]
+    header += ["early", "middle", "final", "area", *([metric] if metric else [])]
+    return table_block(header, rows, keys=2, split=header.index("early"))

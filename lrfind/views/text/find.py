@@ -9,7 +9,8 @@ from typing import Any
 from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted, listed
-from lrfind.views.text.parts import RESUME, closing_lines, interval, number, table_block, table_text, wrapped
+from lrfind.views.text.layout import beside, table_block, wrapped
+from lrfind.views.text.parts import RESUME, closing_lines, interval, number, number_or_dash, numbers_apart
 
 
 def recommendation_text(answer: dict[str, Any]) -> str:
@@ -23,31 +24,27 @@ def find_text(summary: dict[str, Any]) -> str:
     if answer["lr"] is None:
         lines = [*_answer_lines(answer, ""), *_what_next(summary)]
     else:
-        lines = _answer_lines(answer, _trust(summary), f"  for {_training(summary)}")
+        lines = _answer_lines(answer, _trust(summary), *wrapped(f"for {_training(summary)}"))
     if summary["probes"]:
-        lines += ["", *(f"  {line}" for line in _probes_table(summary).splitlines()), ""]
-        if answer["lr"] is not None:
-            lines.append(
-                "  weight: how much each rate counts in the estimated best rate, the weighted mean in log lr"
-            )
+        lines += ["", *_probes_lines(summary)]
     if summary["groups"] is not None:
         lines += groups_lines(summary["groups"])
     if summary["cost"]:
         steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
-        cost = f"  cost: {steps} in {probes}"
+        cost = f"cost: {steps} in {probes}"
         if summary["groups"] is not None:
             cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
         for part in filter(None, (summary["refinement"], verification)):
             if part["trainings"]:
                 trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
                 cost += f", and {trained} in {counted(len(part['trainings']), 'training')}"
-        lines.append(cost)
+        lines += wrapped(cost)
     if summary["refinement"] is not None:
         lines += ["", *_refinement_lines(summary)]
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
         lines += ["", *_verification_lines(summary)]
     elif verification is not None and summary["probing_ended"]:
-        lines.append("  verification: none, because there is no rate to verify")
+        lines += wrapped("verification: none, because there is no rate to verify")
     return "\n".join([*lines, *closing_lines(summary)])
 
 
@@ -57,8 +54,8 @@ def find_plan_text(plan: dict[str, Any]) -> str:
     Args:
         plan: `training`, `schedule` and `cost`, a mapping of the fields of `training.mode.FindCost`.
     """
-    lines = [f"find would look for the learning rate of {_training(plan)}:", find_cost_text(**plan["cost"])]
-    return "\n".join([*lines, "Nothing was trained."])
+    lines = wrapped(f"find would look for the learning rate of {_training(plan)}:", "")
+    return "\n".join([*lines, *wrapped(find_cost_text(**plan["cost"]), ""), "Nothing was trained."])
 
 
 def find_cost_text(
@@ -98,14 +95,14 @@ def find_cost_text(
     return f"{text}, then {trained}; at most {most} in all"
 
 
-def _answer_lines(answer: dict[str, Any], trust: str, *beside: str) -> list[str]:
-    """Return the lr, its interval, the trust in it, its purpose, and the reason; or why there is no lr."""
+def _answer_lines(answer: dict[str, Any], trust: str, *purpose: str) -> list[str]:
+    """Return the lr, rates about as good, the trust in it, its purpose and reason; or why there is none."""
     if answer["lr"] is None:
         return wrapped(f"No learning rate: {answer['reason']}", "")
-    between = f"[{interval(answer['low'], answer['high'])}]"
+    rates = f"about as good: {interval(answer['low'], answer['high'])}"
     return [
-        f"Learning rate: {number(answer['lr'])}   {between}   {trust}",
-        *beside,
+        *beside(f"Learning rate: {number(answer['lr'])}", rates, trust),
+        *purpose,
         *wrapped(answer["reason"]),
     ]
 
@@ -133,29 +130,31 @@ def _training(summary: dict[str, Any]) -> str:
 def _what_next(summary: dict[str, Any]) -> list[str]:
     """Return what to do if there is no lr."""
     if not summary["probing_ended"]:
-        return [f"  {RESUME.format(run=summary['run'])}"]
+        return wrapped(RESUME.format(run=summary["run"]))
     if not summary["probes"] or "script" in summary:
         return []
-    return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
+    return wrapped("try: `lrfind check --batch`, which looks at model, data and loss")
 
 
-def _probes_table(summary: dict[str, Any]) -> str:
-    """Return a table with one row per probe. If there is an lr, it also has the weights that give this lr."""
+def _probes_lines(summary: dict[str, Any]) -> list[str]:
+    """Return a table with one row per probe. If there is an lr, it also says how much each rate counts."""
     probes, answered = summary["probes"], summary["answer"]["lr"] is not None
     several = len({row["seed"] for row in probes}) > 1
     rows = []
     for row in probes:
-        loss, beside = "-", "-"
-        if row["score"] is not None:
-            loss, beside = f"{row['score']:.4g}", _beside(row["score"], row["untouched"])
+        beside_untouched = "-" if row["score"] is None else _beside(row["score"], row["untouched"])
         remark = "not continued"
         if row["weight"] is not None:
-            remark = f"weight {row['weight']:.2f}" if answered else ""
-        remark = f"stopped: the loss blew up at step {row['steps'] - 1}" if row["stopped"] else remark
-        cells = [number(row["lr"]), str(row["steps"]), loss, beside, remark]
+            remark = f"counts {row['weight']:.0%}" if answered else ""
+        remark = f"loss blew up at step {row['steps'] - 1}" if row["stopped"] else remark
+        cells = [number(row["lr"]), str(row["steps"]), number_or_dash(row["score"]), beside_untouched, remark]
         rows.append([str(row["seed"]), *cells] if several else cells)
-    header = ["lr", "steps", "loss", "against the untouched model", ""]
-    return table_text(["seed", *header] if several else header, rows)
+    header = ["lr", "steps", "loss", "against untouched model", ""]
+    keys = ["seed", *header] if several else header
+    what = "Each probe is a short training at a constant rate."
+    if answered:
+        what += " Their best rate is a mean in log lr, in which a rate counts more if its loss is lower."
+    return [*wrapped(what), *table_block(keys, rows, keys=1 + several)]
 
 
 def groups_lines(groups: dict[str, Any]) -> list[str]:
@@ -168,7 +167,7 @@ def groups_lines(groups: dict[str, Any]) -> list[str]:
     for rate in groups["rates"]:
         falls = ["-" if loss is None else _beside(loss, groups["untouched"]) for loss in rate["losses"]]
         rows.append([rate["name"], number(rate["lr"]), f"{rate['multiplier']:.3g}x", *falls])
-    header = ["param group", "lr", "multiplier", "loss at a third", "at this lr", "at three times"]
+    header = ["param group", "lr", "multiplier", "loss at a third", "loss at this lr", "loss at 3 times"]
     return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
 
 
@@ -210,7 +209,7 @@ def _verification_lines(summary: dict[str, Any]) -> list[str]:
     verification = summary["verification"]
     trainings, resume = verification["trainings"], RESUME.format(run=summary["run"])
     if not trainings:
-        return [f"  Verification: no training has ended. {resume}"]
+        return wrapped(f"Verification: no training has ended. {resume}")
     if verification["verdict"] is None:
         done = counted(len(trainings), "training")
         verdict = wrapped(f"Verification has not ended: {done} so far. {resume}")
@@ -241,30 +240,40 @@ def _trainings_table(trained: dict[str, Any], chosen: float | None = None) -> li
         )
         if any(row[key] is not None for row in trainings)
     ]
-    rows = []
-    for lr in sorted({row["lr"] for row in trainings}):
-        lanes = [row for row in trainings if row["lr"] == lr]
-        outcomes = [row["outcome"] for row in lanes]
-        ended = listed(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
-        finished = [row for row in lanes if row["outcome"] == "finished"]
-        cells = [
-            _median([row[key] for row in finished if row[key] is not None], key == trained["judge"])
-            for _, key in columns
-        ]
-        rows.append([number(lr), ended, *cells, "use this" if lr == chosen else ""])
+    lrs = sorted({row["lr"] for row in trainings})
+    cells = [[number(lr) for lr in lrs], [_outcomes(trainings, lr) for lr in lrs]]
+    for _, key in columns:
+        values = [_finished(trainings, lr, key) for lr in lrs]
+        cells.append(_medians(values, ends=key == trained["judge"]))
+    cells.append(["use this" if lr == chosen else "" for lr in lrs])
     several = len({row["seed"] for row in trainings}) > 1
-    lines = ["  in the table: medians over seeds (lowest to highest)"] if several else []
-    table = table_block(["lr", "trainings", *(name for name, _ in columns), ""], rows)
-    return [*table[:-1], *lines, ""]
+    lines = wrapped("in the table: medians over seeds (lowest to highest)") if several else []
+    header = ["lr", "trainings", *(name for name, _ in columns), ""]
+    return [*table_block(header, zip(*cells, strict=True))[:-1], *lines, ""]
 
 
-def _median(values: Sequence[float], ends: bool = False) -> str:
-    """Return the median of a measurement over seeds, on request with its lowest and its highest value.
+def _outcomes(trainings: Sequence[dict[str, Any]], lr: float) -> str:
+    """Return how the trainings at a rate ended."""
+    outcomes = [row["outcome"] for row in trainings if row["lr"] == lr]
+    return listed(f"{outcomes.count(kind)} {kind}" for kind in dict.fromkeys(outcomes))
 
-    >>> _median([0.12, 0.1, 0.31]), _median([0.12, 0.1, 0.31], ends=True), _median([])
-    ('0.12', '0.12 (0.1 to 0.31)', '-')
+
+def _finished(trainings: Sequence[dict[str, Any]], lr: float, key: str) -> list[float]:
+    """Return a measurement of the trainings at a rate that finished."""
+    finished = [row for row in trainings if row["lr"] == lr and row["outcome"] == "finished"]
+    return [row[key] for row in finished if row[key] is not None]
+
+
+def _medians(values: Sequence[Sequence[float]], ends: bool = False) -> list[str]:
+    """Return, for each rate, the median over seeds; on request with the lowest and the highest value.
+
+    >>> _medians([[0.12, 0.1, 0.31], []], ends=True), _medians([[0.12, 0.1, 0.31], [0.5]])
+    (['0.12 (0.1 to 0.31)', '-'], ['0.12', '0.5'])
     """
-    if not values:
-        return "-"
-    middle, low, high = (f"{value:.4g}" for value in (median(values), min(values), max(values)))
-    return f"{middle} ({low} to {high})" if ends and low != high else middle
+    middles = [median(at) if at else None for at in values]
+    if not ends:
+        return [*map(number_or_dash, middles)]
+    return [
+        f"{middle} ({interval(min(at), max(at))})" if at and number(min(at)) != number(max(at)) else middle
+        for middle, at in zip(numbers_apart(middles), values, strict=True)
+    ]

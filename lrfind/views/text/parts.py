@@ -1,18 +1,13 @@
-"""The parts that all texts share: numbers, tables, wrapped paragraphs, and the end of a run's text."""
+"""The parts that all texts share: numbers, and the end of a run's text."""
 
 from __future__ import annotations
 
-import io
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+from lrfind.errors import counted, listed, plural
+from lrfind.views.text.layout import wrapped
 
-from lrfind.errors import counted, listed, printable
-
-WIDTH = 100  # characters of a line of prose
 RESUME = "Run `lrfind resume {run}` to continue."
 
 
@@ -31,14 +26,20 @@ def number_or_dash(value: float | None) -> str:
 
 
 def numbers_apart(values: Sequence[float | None]) -> list[str]:
-    """Return numbers with three digits, or with more if different numbers would otherwise look the same.
+    """Return numbers with three digits; with up to five where different numbers would look the same.
 
-    >>> numbers_apart([0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
-    (['0.008579', '0.00858', '-'], ['0.5', '0.5'])
+    >>> numbers_apart([0.71, 0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
+    (['0.71', '0.008579', '0.00858', '-'], ['0.5', '0.5'])
     """
-    known = {value for value in values if value is not None}
-    digits = next((n for n in range(3, 8) if len({f"{value:.{n}g}" for value in known}) == len(known)), 8)
-    return ["-" if value is None else f"{value:.{digits}g}" for value in values]
+
+    def apart(value: float) -> str:
+        others = [other for other in values if other is not None and other != value]
+        for digits in (3, 4):
+            if all(f"{other:.{digits}g}" != f"{value:.{digits}g}" for other in others):
+                return f"{value:.{digits}g}"
+        return f"{value:.5g}"
+
+    return ["-" if value is None else apart(value) for value in values]
 
 
 def interval(low: float, high: float) -> str:
@@ -50,34 +51,15 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
 
 
-def wrapped(text: str, indent: str = "  ", width: int = WIDTH) -> list[str]:
-    """Return the lines of a paragraph; those after the first are indented by two spaces."""
-    return textwrap.wrap(
-        text,
-        width,
-        initial_indent=indent,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def duration(seconds: float) -> str:
+    """Return a time, in the unit that people would use.
 
-
-def table_text(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> str:
-    """Return a plain table, as wide as it needs to be, for a terminal or a pipe."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in header:
-        table.add_column(printable(title))
-    for row in rows:
-        table.add_row(*map(printable, row))
-    console = Console(file=io.StringIO(), width=width, emoji=False, markup=False)
-    with console.capture() as capture:
-        console.print(table, highlight=False, markup=False)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
-
-
-def table_block(header: Iterable[str], rows: Iterable[Iterable[str]], width: int = WIDTH) -> list[str]:
-    """Return the lines of an indented table, with an empty line above and below."""
-    return ["", *(f"  {line}" for line in table_text(header, rows, width).splitlines()), ""]
+    >>> duration(0.2), duration(8.2), duration(600), duration(9000)
+    ('under 1 s', '8 s', '10 min', '2.5 h')
+    """
+    if seconds < 90:
+        return "under 1 s" if seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def loss_name(judge: str) -> str:
@@ -86,23 +68,28 @@ def loss_name(judge: str) -> str:
     return names.get(judge, "final training loss")
 
 
-def lanes_line(lanes: Mapping[str, Any]) -> str:
+def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     """Return the number of lanes that have settled, their outcomes, and their training steps.
 
-    >>> lanes_line({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}})
-    '  lanes: 3 of 3 (3 diverged), 240 training steps'
+    Args:
+        lanes: see `runs.summaries.parts.count_lanes`.
+        noun: what a lane of this command is.
+
+    >>> lanes_lines({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
+    ['  ramps: 3 of 3 (3 diverged), 240 steps']
     """
     outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
     ended = f" ({outcomes})" if outcomes else ""
-    steps = counted(lanes["steps"], "training step")
-    return f"  lanes: {lanes['settled']} of {lanes['planned']}{ended}, {steps}"
+    steps = counted(lanes["steps"], "step")
+    return wrapped(f"{plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}")
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     """Return the last lines about a run: its data, its gradients, notes and warnings."""
-    notes = [f"note: {note}" for note in summary["notes"]]
-    warnings = [f"warning: {warning}" for warning in summary["warnings"]]
-    return [*_data(summary["data"]), *_health(summary["health"]), *notes, *warnings]
+    remarks = [f"note: {note}" for note in summary["notes"]]
+    remarks += [f"warning: {warning}" for warning in summary["warnings"]]
+    lines = [*_data(summary["data"]), *_health(summary["health"])]
+    return [*lines, *(line for remark in remarks for line in wrapped(remark, ""))]
 
 
 def _data(facts: Mapping[str, Any] | None) -> list[str]:
@@ -116,8 +103,9 @@ def _data(facts: Mapping[str, Any] | None) -> list[str]:
         else f"an unknown number of rows to {purpose}"
         for purpose, count in (("train", rows["train"]), ("validate", rows["validation"]))
     ]
+    lines = wrapped(f"data: {' and '.join(counts)}", rest="    ")
     remarks = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
-    return [f"  data: {' and '.join(counts)}", *(f"    {remark}" for remark in remarks)]
+    return [*lines, *(line for remark in remarks for line in wrapped(remark, "    ", "    "))]
 
 
 def _health(health: Mapping[str, Any] | None) -> list[str]:
@@ -125,11 +113,15 @@ def _health(health: Mapping[str, Any] | None) -> list[str]:
     if health is None:
         return []
     if not health["looks"]:
-        return ["  gradients: not judged, because there was no look at them while the loss was finite"]
+        return wrapped("gradients: not judged, because the loss was not finite whenever they were measured")
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return [f"  gradients: no problem was seen ({layers}, checked {looks})"]
+        return wrapped(f"gradients: no problem was seen ({layers}, checked {looks})")
     return [
-        f"gradients: {finding['what']}: {finding['evidence']}.\n  try: {finding['advice']}."
+        line
         for finding in health["findings"]
+        for line in [
+            *wrapped(f"gradients: {finding['what']}: {finding['evidence']}.", ""),
+            *wrapped(f"try: {finding['advice']}."),
+        ]
     ]

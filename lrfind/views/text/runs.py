@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from lrfind.catalog import KINDS
 from lrfind.errors import counted, listed
+from lrfind.views.text.layout import wrapped
 from lrfind.views.text.parts import RESUME, number
 
 
@@ -15,19 +17,20 @@ def status_text(status: dict[str, Any]) -> str:
     lanes, answer = status["lanes"], status["answer"]
     outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
     ended = f" ({outcomes})" if outcomes else ""
-    lines = [f"{status['run']}: {status['command']} of {status['name']}, {_state(status)}"]
-    lines.append(f"  lanes: {lanes['settled']} of {lanes['planned']}{ended}")
+    lines = wrapped(f"{status['run']}: {status['command']} of {status['name']}, {_state(status)}", "")
+    nouns = KINDS[status["command"]].lanes
+    lines.append(f"  {nouns}: {lanes['settled']} of {lanes['planned']}{ended}")
     if status["holder"]:
         holder = status["holder"]
-        lines.append(
-            f"  process {holder['pid']} on {holder['host']} has been running it since {holder['since']}"
+        lines += wrapped(
+            f"process {holder['pid']} on {holder['host']} has been running it since {holder['since']}"
         )
     elif status["state"] == "unfinished":
-        lines.append(f"  {RESUME.format(run=status['run'])}")
+        lines += wrapped(RESUME.format(run=status["run"]))
     if answer["lr"] is not None:
         so_far = " so far" if status["state"] != "finished" else ""
         variant = f", {answer['variant']}" if answer["variant"] else ""
-        lines.append(f"  learning rate{so_far}: {number(answer['lr'])}{variant}")
+        lines += wrapped(f"learning rate{so_far}: {number(answer['lr'])}{variant}")
     return "\n".join(lines)
 
 

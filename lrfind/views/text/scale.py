@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.batch_size import Scaled
 from lrfind.errors import counted, listed
-from lrfind.views.text.parts import number_or_dash, table_text
+from lrfind.views.text.layout import table_block, wrapped
+from lrfind.views.text.parts import number_or_dash
 
 if TYPE_CHECKING:
     from lrfind.analysis.noise_scale import NoiseScale
@@ -35,13 +36,9 @@ def noise_scale_text(measured: Sequence[NoiseScale]) -> str:
         )
     first = measured[0]
     header = ("step", "scale", "95 %", "|G|^2", "tr(Sigma)")
-    lines = [
-        f"Gradient noise scale in rows (measured on {counted(first.batches, 'batch')} of {first.rows})",
-        "",
-        *(f"  {line}" for line in table_text(header, rows).splitlines()),
-        *(f"  step {at.step}: {at.note}" for at in measured if at.note),
-    ]
-    return "\n".join(lines)
+    measure = f"Gradient noise scale in rows (measured on {counted(first.batches, 'batch')} of {first.rows})"
+    notes = [line for at in measured if at.note for line in wrapped(f"step {at.step}: {at.note}")]
+    return "\n".join([*wrapped(measure, ""), *table_block(header, rows)[:-1], *notes])
 
 
 def scaled_text(scaled: Scaled, lr: float, from_batch: int, total: int | None) -> str:
@@ -53,17 +50,16 @@ def scaled_text(scaled: Scaled, lr: float, from_batch: int, total: int | None) -
         from_batch: the batch size before, of all workers together.
         total: the batch size afterwards, of all workers together.
     """
-    lines = [
-        f"Learning rate for batches of {total}: {scaled.lr:.4g}",
-        f"  from {lr:.4g} at {from_batch}: batch size x {scaled.batch_factor:.4g}, lr x {scaled.factor:.4g}",
-        f"  rule: {scaled.rule}, {scaled.source}",
-    ]
+    factors = f"batch size x {scaled.batch_factor:.4g}, lr x {scaled.factor:.4g}"
+    texts = [f"from {lr:.4g} at {from_batch}: {factors}", f"rule: {scaled.rule}, {scaled.source}"]
     if scaled.settings:
         settings = listed(f"{name} to {_plain(value)}" for name, value in scaled.settings.items())
-        lines.append(f"  also set {settings}")
+        texts.append(f"also set {settings}")
     if scaled.warmup:
-        lines.append(f"  warmup: {scaled.warmup}")
-    return "\n".join([*lines, *(f"note: {text}" for text in scaled.notes)])
+        texts.append(f"warmup: {scaled.warmup}")
+    lines = [f"Learning rate for batches of {total}: {scaled.lr:.4g}"]
+    lines += [line for text in texts for line in wrapped(text)]
+    return "\n".join([*lines, *(line for text in scaled.notes for line in wrapped(f"note: {text}", ""))])
 
 
 def _plain(value: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from lrfind.errors import counted, listed
 from lrfind.views.text.find import find_text
+from lrfind.views.text.layout import wrapped
 from lrfind.views.text.parts import number
 
 
@@ -17,9 +18,9 @@ def script_text(summary: dict[str, Any]) -> str:
     lines = [find_text(summary)]
     if script["starts"]:
         starts = counted(script["starts"], "start")
-        lines.append(f"  script: {script['path']}, {starts} in {seconds_in_words(script['seconds'])}")
+        lines += wrapped(f"script: {script['path']}, {starts} in {seconds_in_words(script['seconds'])}")
     if lr is not None and script["lr"]:
-        lines.append(f"  the script's own lr: {number(script['lr'])}; {_beside(lr / script['lr'])}")
+        lines += wrapped(f"the script's own lr: {number(script['lr'])}; {_beside(lr / script['lr'])}")
     return "\n".join(lines)
 
 
@@ -68,27 +69,29 @@ def script_plan_text(plan: Mapping[str, Any]) -> str:
             the most steps of a start; `here`, whether it runs in `folder`; `links`, what is linked into its
             directory; `log`, the file with its output, None if nothing is started; `wait`, in minutes.
     """
-    lines = [
+    first = (
         f"script: each probe starts `{shlex.join(plan['command'])}`, as it is, and ends it after at most"
-        f" {counted(plan['most'], 'step')}.",
-        "  The lr of every torch optimizer in it is held at that of the probe, so its schedulers have no"
+        f" {counted(plan['most'], 'step')}."
+    )
+    texts = [
+        "The lr of every torch optimizer in it is held at that of the probe, so its schedulers have no"
         f" effect. The answer is for {counted(plan['steps'], 'step')}, {plan['schedule']} schedule.",
-        f"  Python, NumPy and torch are seeded with {plan['seed']}.",
+        f"Python, NumPy and torch are seeded with {plan['seed']}.",
     ]
     if plan["here"]:
-        lines.append(f"  It runs in {plan['folder']}: the files that it writes are really written.")
+        texts.append(f"It runs in {plan['folder']}: the files that it writes are really written.")
     else:
-        lines.append(
-            "  Each start has an empty working directory, which is deleted afterwards"
+        texts.append(
+            "Each start has an empty working directory, which is deleted afterwards"
             f"{_linked(plan['links'])}. What it writes to absolute paths, or sends elsewhere, stays."
         )
-    lines.append(
-        "  There are 4 to 18 starts, one after another: two without any training, one for each rate, and one"
+    texts.append(
+        "There are 4 to 18 starts, one after another: two without any training, one for each rate, and one"
         " more where a probe must be longer. The first ones show how long they take."
     )
     if plan["log"] is not None:
-        lines.append(f"  Its output: {plan['log']}")
-    return "\n".join(lines)
+        texts.append(f"Its output: {plan['log']}")
+    return "\n".join([*wrapped(first, ""), *(line for text in texts for line in wrapped(text))])
 
 
 def _linked(links: Sequence[str]) -> str:

@@ -7,31 +7,29 @@ from typing import Any
 
 from lrfind.config.sections import CompareSection, GridSection, LanesSection, SearchSection
 from lrfind.errors import counted, listed
+from lrfind.views.text.layout import table_block, table_text, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
+    duration,
     interval,
-    lanes_line,
+    lanes_lines,
     loss_name,
     number,
     number_or_dash,
-    table_block,
-    table_text,
-    wrapped,
+    numbers_apart,
 )
-
-WIDTH = 80  # characters of a line of the answer
 
 
 def sweep_text(summary: dict[str, Any]) -> str:
     """Return the summary of a sweep: the answer, the usable lrs, a verdict on each rate, the warnings."""
     lines = [*_answer_lines(summary), *_edge_lines(summary), *_rates_table(summary)]
-    lines.append(lanes_line(summary["lanes"]))
+    lines += lanes_lines(summary["lanes"])
     pruned = summary["pruned"]
     if pruned["count"]:
         saved = f"{counted(pruned['steps_saved'], 'step')} ({pruned['share_saved']:.0%})"
-        lines.append(f"  pruned: {counted(pruned['count'], 'lane')}, which saved {saved}")
+        lines += wrapped(f"pruned: {counted(pruned['count'], 'training')}, which saved {saved}")
     if summary["mode"]:
-        lines.append(f"  {mode_text([summary['mode']])}")
+        lines += wrapped(mode_text([summary["mode"]]))
     return "\n".join([*lines, *closing_lines(summary)])
 
 
@@ -49,14 +47,14 @@ HEADLINES: dict[str | None, str] = {
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
     answer = summary["answer"]
     if answer["lr"] is None:
-        return wrapped(f"No best learning rate: {answer['reason']}", "", width=WIDTH)
+        return wrapped(f"No best learning rate: {answer['reason']}", "")
     ties = listed(number(lr) for lr in answer["tied"])
     return [
-        HEADLINES[answer["doubt"]].format(lr=number(answer["lr"]), ties=ties),
+        *wrapped(HEADLINES[answer["doubt"]].format(lr=number(answer["lr"]), ties=ties), ""),
         *_losses_lines(summary),
         *_seeds_lines(summary),
         *_usable_lines(summary),
-        *(wrapped(MEASURED, width=WIDTH) if answer["doubt"] in (None, "tied") else []),
+        *(wrapped(MEASURED) if answer["doubt"] in (None, "tied") else []),
     ]
 
 
@@ -76,7 +74,7 @@ def _losses_lines(summary: dict[str, Any]) -> list[str]:
         when = " at that step" if judge == "best_val_loss" else ""
         others.insert(0, f"{summary['metric']}{when} {number(answer['metric'])}")
     texts = [f"{decides} ({rivals}{median})", ", ".join(others)]
-    return [line for text in texts for line in wrapped(text, width=WIDTH)]
+    return [line for text in texts for line in wrapped(text)]
 
 
 def _seeds_lines(summary: dict[str, Any]) -> list[str]:
@@ -85,10 +83,10 @@ def _seeds_lines(summary: dict[str, Any]) -> list[str]:
     if low is None or len(summary["rates"]) == 1:
         return []
     if low == high:
-        return [
-            f"  seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
-        ]
-    return [f"  seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}"]
+        return wrapped(
+            f"seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
+        )
+    return wrapped(f"seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}")
 
 
 MEASURED = (
@@ -107,20 +105,20 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
         text = f"{rates}; they reached at least {share} of the fall of the loss"
     else:
         text = f"only this rate; the next ones reached less than {share} of the fall of the loss"
-    return wrapped(f"usable: {text}", width=WIDTH)
+    return wrapped(f"usable: {text}")
 
 
 def _edge_lines(summary: dict[str, Any]) -> list[str]:
     texts = []
     if summary["edge"] is not None:
         between = "between the last rate that finished and the first that diverged"
-        texts.append(f"edge: {number(summary['edge'])}, {between}")
+        texts.append(f"edge of stability: {number(summary['edge'])}, {between}")
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
         texts.append(
             f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss"
         )
-    return [line for text in texts for line in wrapped(text, width=WIDTH)]
+    return [line for text in texts for line in wrapped(text)]
 
 
 LOSSES = {
@@ -150,20 +148,23 @@ def _rates_table(summary: dict[str, Any]) -> list[str]:
     followed = any(rate["best_val_loss"] != rate["val_loss"] for rate in rates)
     if judge != "best_val_loss" and not followed:
         columns = [key for key in columns if not key.startswith("best")]
+    judged = numbers_apart([rate[judge] for rate in rates])
+    first = [key for key in columns if key in (judge, f"{judge.removesuffix('loss')}step")]
     rows = []
-    for rate in rates:
+    for place, rate in enumerate(rates):
         verdict = rate["verdict"]
         if rate["diverged_at"] is not None:
             verdict += f" at step {rate['diverged_at']}"
-        values = [rate[key] for key in columns] + ([rate["metric"]] if metric else [])
+        cells = {key: number_or_dash(rate[key]) for key in columns} | {judge: judged[place]}
         spread = [interval(*rate["spread"]) if rate["spread"] else "-"] if several else []
-        rows.append([number(rate["lr"]), *map(number_or_dash, values), *spread, verdict])
-    header = ["lr", *(LOSSES[key] for key in columns), *([metric] if metric else [])]
-    lines = table_block([*header, *(["between seeds"] if several else []), "verdict"], rows)
+        others = [cells[key] for key in columns if key not in first]
+        others += [number_or_dash(rate["metric"])] if metric else []
+        rows.append([number(rate["lr"]), *(cells[key] for key in first), *spread, verdict, *others])
+    header = ["lr", *(LOSSES[key] for key in first), *(["range over seeds"] if several else []), "verdict"]
+    header += [LOSSES[key] for key in columns if key not in first]
+    lines = table_block([*header, *([metric] if metric else [])], rows)
     seen = {rate["verdict"] for rate in rates}
-    words = [
-        line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}", width=WIDTH)
-    ]
+    words = [line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}")]
     return [*lines, *words, *([""] if words else [])]
 
 
@@ -181,8 +182,13 @@ def dry_run_text(
         cost: the fields of `training.mode.Cost`.
         modes: the fields of `training.mode.Mode`, one mapping for each problem.
     """
-    cells = [(str(row["lane"]), row["variant"], str(row["seed"]), f"{row['lr']:.6g}") for row in rows]
-    lines = [table_text(("lane", "", "seed", "lr"), cells)]
+    variants = any(row["variant"] for row in rows)
+    cells = [
+        [str(row["lane"]), *([row["variant"]] if variants else []), str(row["seed"]), number(row["lr"])]
+        for row in rows
+    ]
+    lines = [table_text(["lane", *([""] if variants else []), "seed", "lr"], cells, keys=1 + variants)]
+    lines += wrapped("A lane is one training: one rate with one seed.", "")
     if isinstance(section, SearchSection) and cost["lane_count"] > len(rows):
         lines.append(f"... and {cost['lane_count'] - len(rows)} more, which {section.sampler} proposes later")
     if isinstance(section, GridSection) and section.extend:
@@ -190,25 +196,24 @@ def dry_run_text(
     if isinstance(section, CompareSection) and section.one_peak is None:
         if section.peaks is None:
             lines.append(
-                "... and more outward, while the best peak of a variant is its lowest or its highest"
+                "... and more outward, while the best peak (the highest lr of a schedule) of a variant is its"
+                " lowest or its highest"
             )
         seeds = counted(section.seeds, "other seed")
         lines.append(f"... and then, to compare, {seeds} of each variant at its best peak")
-    return "\n".join([*lines, f"{cost_text(**cost)}; {mode_text(modes)}"])
+    lines += [*wrapped(cost_text(**cost), ""), *wrapped(mode_text(modes), "")]
+    return "\n".join(lines)
 
 
 def cost_text(lane_count: int, steps: int, seconds: float, bytes: int) -> str:
     """Return the expected cost of a sweep.
 
     >>> cost_text(9, 100, 8.2, 200_000)
-    '9 lanes x 100 steps, about 8 s and 0.2 MB'
+    '9 trainings x 100 steps, about 8 s and 0.2 MB'
     """
-    if seconds < 90:
-        time = f"{seconds:.0f} s"
-    else:
-        time = f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-    size = f"{bytes / 1e6:.1f} MB"
-    return f"{counted(lane_count, 'lane')} x {counted(steps, 'step')}, about {time} and {size}"
+    size = f"{bytes / 1e6:.1f} MB" if bytes >= 1e5 else "under 0.1 MB"
+    about = f"{duration(seconds) if seconds < 1 else f'about {duration(seconds)}'} and {size}"
+    return f"{counted(lane_count, 'training')} x {counted(steps, 'step')}, {about}"
 
 
 def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
@@ -220,5 +225,7 @@ def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
     texts = []
     for mode in modes:
         way = "together, as one stacked model" if mode["name"] == "stacked" else "one after another"
-        texts.append(f"lanes run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}")
+        texts.append(
+            f"trainings (lanes) run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}"
+        )
     return "; ".join(dict.fromkeys(texts))

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrfind.views.text.parts import closing_lines, number, number_or_dash, table_block
+from lrfind.views.text.layout import table_block, wrapped
+from lrfind.views.text.parts import closing_lines, number, number_or_dash
 
 
 def training_text(summary: dict[str, Any]) -> str:
     """Return the summary of a final training: its losses, with one row per seed."""
     answer, metric = summary["answer"], summary["metric"]
     if answer["lr"] is None:
-        lines = [f"No trained model: {answer['reason']}"]
+        lines = wrapped(f"No trained model: {answer['reason']}", "")
     else:
-        lines = [f"Trained at learning rate {number(answer['lr'])}, schedule {summary['schedule']}"]
+        lines = wrapped(
+            f"Trained at learning rate {number(answer['lr'])}, schedule {summary['schedule']}", ""
+        )
         reached = [("validation loss", summary["val_loss"]), (metric, summary["score"])]
-        lines += [f"  {name}: {_mean(value)}" for name, value in reached if name and value]
-        lines.append(f"  training loss: {_mean(summary['train_loss'])}")
+        reached.append(("training loss", summary["train_loss"]))
+        texts = [f"{name}: {_mean(value)}" for name, value in reached if name and value]
+        lines += [line for text in texts for line in wrapped(text)]
     lines += _trainings_table(summary)
     if answer["lr"] is not None:
         evaluated = any(row["best_evaluation"] for row in summary["trainings"])
         best = "; at the lowest val loss: best.seedN.pt" if evaluated else ""
-        lines.append(f"  weights at the end: model.seedN.pt{best}")
+        lines += wrapped(f"weights at the end: model.seedN.pt{best}")
     return "\n".join([*lines, *closing_lines(summary)]).rstrip()
 
 
@@ -39,4 +43,4 @@ def _trainings_table(summary: dict[str, Any]) -> list[str]:
 
 def _mean(value: dict[str, float]) -> str:
     mean, deviation = value["mean"], value["deviation"]
-    return f"{mean:.4g} +- {deviation:.2g} between seeds" if deviation else f"{mean:.4g}"
+    return f"{number(mean)} +- {deviation:.2g} between seeds" if deviation else number(mean)
