@@ -17,6 +17,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    report_option,
     requested_team,
     team_options,
     to_option,
@@ -111,6 +112,7 @@ class FindCommand(click.Command):
 )
 @team_options
 @to_option
+@report_option
 @json_option
 @quiet_option
 def find(
@@ -122,6 +124,7 @@ def find(
     workers: str | None,
     cluster: str | None,
     snippet: bool,
+    no_report: bool,
     dry_run: bool,
     **options: Any,
 ) -> int:
@@ -137,7 +140,7 @@ def find(
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

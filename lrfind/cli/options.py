@@ -35,6 +35,7 @@ quiet_option = click.option(
     "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+report_option = click.option("--no-report", is_flag=True, help="Do not write report.html at the end.")
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), help="The run directory; it must be new or empty."
 )

@@ -17,6 +17,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    report_option,
     to_option,
 )
 from lrfind.config.document import Override
@@ -70,12 +71,14 @@ KEYS = {
 @click.option("--grad-norm", is_flag=True, help="Also record the norm of the gradient.")
 @click.option("--held-out", is_flag=True, help="Also record the loss on a fixed held-out batch.")
 @to_option
+@report_option
 @json_option
 @quiet_option
 def range_test(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
+    no_report: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -88,7 +91,7 @@ def range_test(
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report)
 
 
 @click.command()

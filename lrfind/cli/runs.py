@@ -15,6 +15,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_unasked_imports,
+    report_option,
     requested_team,
     team_options,
     to_option,
@@ -33,9 +34,12 @@ run_argument = click.argument("path", metavar="RUN", type=click.Path(path_type=P
 @run_argument
 @import_options
 @team_options
+@report_option
 @json_option
 @quiet_option
-def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, quiet: bool) -> int:
+def resume(
+    path: Path, workers: str | None, cluster: str | None, no_report: bool, as_json: bool, quiet: bool
+) -> int:
     """Continue a run after any interruption; print the result of a finished run again."""
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of, read_result
@@ -50,7 +54,7 @@ def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, 
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, quiet=quiet, team=team)
+        return complete(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
 
 
 def _refuse_changed_config(run: Run) -> None:

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.execute import start
-from lrfind.cli.options import json_option, option_overrides, out_option, print_json, quiet_option
+from lrfind.cli.options import (
+    json_option,
+    option_overrides,
+    out_option,
+    print_json,
+    quiet_option,
+    report_option,
+)
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note, show
 
@@ -58,6 +65,7 @@ KEYS = {
     help="Stop a start that makes no optimizer step for so long; 10 by default.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would be done, but start nothing.")
+@report_option
 @json_option
 @quiet_option
 def script(
@@ -66,6 +74,7 @@ def script(
     here: bool,
     links: tuple[str, ...],
     dry_run: bool,
+    no_report: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,
@@ -84,7 +93,7 @@ def script(
     run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
     if not quiet:
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report)
 
 
 def _experiment(

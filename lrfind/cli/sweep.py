@@ -18,6 +18,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    report_option,
     requested_team,
     team_options,
     to_option,
@@ -91,6 +92,7 @@ def lane_options(command: Callable[..., Any]) -> Callable[..., Any]:
             ),
             team_options,
             to_option,
+            report_option,
             click.option("--dry-run", is_flag=True, help="Print every lane and the cost, but train nothing."),
             json_option,
             quiet_option,
@@ -186,6 +188,7 @@ def _start(command: str, options: dict[str, Any], particular: tuple[str, ...]) -
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
     as_json, quiet, dry_run = options.pop("as_json"), options.pop("quiet"), options.pop("dry_run")
+    no_report = options.pop("no_report")
     for one, *others in (("steps", "epochs"), ("lrs", "low", "high", "points")):
         rival = next((name for name in others if options.get(name) is not None), None)
         if options.get(one) is not None and rival:
@@ -199,7 +202,7 @@ def _start(command: str, options: dict[str, Any], particular: tuple[str, ...]) -
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

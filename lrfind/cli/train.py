@@ -16,6 +16,7 @@ from lrfind.cli.options import (
     out_option,
     quiet_option,
     refuse_unasked_imports,
+    report_option,
     requested_team,
     team_options,
     to_option,
@@ -75,6 +76,7 @@ KEYS = {
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda or mps.")
 @team_options
 @to_option
+@report_option
 @json_option
 @quiet_option
 def train(
@@ -82,6 +84,7 @@ def train(
     overrides: tuple[str, ...],
     out: Path | None,
     source: Path | None,
+    no_report: bool,
     as_json: bool,
     quiet: bool,
     workers: str | None,
@@ -106,7 +109,7 @@ def train(
     if not quiet and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
-    return start(run, as_json=as_json, quiet=quiet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
 
 
 def _with_answer(
