@@ -37,19 +37,14 @@ MOST_COURSES = 24
 def training_report(result: RunResult) -> Report:
     """Return what the report of final trainings shows."""
     summary, answer = result.summary, result.answer
-    facts = [("schedule", summary["schedule"])]
-    for title, key in (
-        ("validation loss", "val_loss"),
-        (summary["metric"], "score"),
-        ("training loss", "train_loss"),
-    ):
-        if title and summary[key]:
-            facts.append((title, _mean(summary[key])))
+    facts = [("schedule", result.experiment.training.schedule.name)]
+    means = {"validation loss": "val_loss", result.facts.metric: "score", "training loss": "train_loss"}
+    facts += [(title, _mean(summary[key])) for title, key in means.items() if title and summary.get(key)]
     label = "Trained at learning rate" if answer["lr"] is not None else "Training"
     trained = Answer(
         label,
         answer["lr"],
-        trust=counted_seeds(len(summary["trainings"])),
+        trust=_seeds(len(result.lanes)),
         reason=answer["reason"] or "",
         level="fair" if answer["lr"] is not None else "poor",
         facts=facts,
@@ -58,8 +53,7 @@ def training_report(result: RunResult) -> Report:
     return Report(trained, [Section("Training", [], course_charts(courses))] if courses else [])
 
 
-def counted_seeds(number: int) -> str:
-    """Return how many seeds there are, as a remark on the trust in a number."""
+def _seeds(number: int) -> str:
     return "one seed" if number == 1 else f"{number} seeds" if number else ""
 
 
@@ -111,7 +105,7 @@ def comparison_report(result: RunResult) -> Report:
         note="A dot is a seed; the bar is the 95 % interval of the mean, which the tick marks.",
         x=f"{loss} above that of the first, with the same seed",
         rows=rows,
-        table=_standings(summary),
+        table=_gaps_table(rows),
         zero=True,
     )
     text = (
@@ -125,6 +119,14 @@ def comparison_report(result: RunResult) -> Report:
             *([Section("Courses", [], course_charts(courses))] if courses else []),
         ],
     )
+
+
+def _gaps_table(rows: Sequence[StripRow]) -> Table:
+    cells = [
+        [row.name, number_or_dash(row.middle), " to ".join(map(number, row.interval or ())) or "-", row.words]
+        for row in rows
+    ]
+    return Table("How far each ends above the first", ["variant", "mean", "95 % interval", "standing"], cells)
 
 
 def _standings(summary: Mapping[str, Any]) -> Table:

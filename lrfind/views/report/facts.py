@@ -25,7 +25,9 @@ def lanes_table(result: RunResult) -> Table:
         "lane": [str(lane.lane) for lane in lanes],
         "variant": [name(lane.variant) or "-" for lane in lanes],
         "seed": [str(lane.seed) for lane in lanes],
-        "lr": [number(lane.peak) if lane.peak else "0, untouched" for lane in lanes],
+        ("end lr" if result.kind.lanes == "ramps" else "lr"): [
+            number(lane.peak) if lane.peak else "0, untouched" for lane in lanes
+        ],
         "outcome": [lane.outcome for lane in lanes],
         "steps": [f"{lane.lr.size} of {lane.planned}" for lane in lanes],
         "train loss": [number_or_dash(lane.train_loss) for lane in lanes],

@@ -41,6 +41,7 @@ from lrfind.views.text.parts import interval, number
 
 if TYPE_CHECKING:
     from jinja2 import Template
+    from markupsafe import Markup
 
 NAME = "report.html"
 """The file name of a report in the directory of its run."""
@@ -137,6 +138,18 @@ def _is_number(cell: str) -> bool:
     return True
 
 
+def _marked(text: str) -> Markup:
+    """Return a sentence with what stands between backticks as code."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in printable(text).split("`")]
+    if len(parts) % 2 == 0:  # a backtick without its partner
+        return Markup("`").join(parts)
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
+    )
+
+
 @cache
 def _asset(name: str) -> str:
     return (files("lrfind.views.report") / name).read_text(encoding="utf-8")
@@ -163,6 +176,7 @@ def _template() -> Template:
     environment.filters |= {
         "number": number,
         "exact": lambda value: Markup(value),
+        "marked": _marked,
         "short": text,
         "numeric": _numeric,
         "kind": lambda part: type(part).__name__.lower(),

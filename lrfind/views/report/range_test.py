@@ -39,11 +39,10 @@ MOST_RAW = 12  # seeds whose losses are drawn one by one
 def range_test_report(result: RunResult) -> Report:
     """Return what the report of a range test shows."""
     over = result.section.over != "lr"
-    chart = _variants_chart(result) if over else _ramp_chart(result)
-    table = _variants_table(result.summary) if over else _methods_table(result.summary)
-    ramped = any(lane.curve.length for lane in result.lanes)
     text = "A ramp raises the learning rate at each step, from one end to the other, and watches the loss."
-    parts: list[Chart | Table] = [*([chart] if ramped else []), table]
+    parts: list[Chart | Table] = [_variants_table(result.summary) if over else _methods_table(result.summary)]
+    if any(lane.curve.length for lane in result.lanes):
+        parts.insert(0, _variants_chart(result) if over else _ramp_chart(result))
     return Report(_answer(result), [Section("Ramp", [text], parts)])
 
 
@@ -99,7 +98,7 @@ def _ramp_chart(result: RunResult) -> Chart:
         y="training loss",
         marks=marks,
         table=_ramp_table(view.lr, {"smoothed loss": view.middle, "lowest": view.low, "highest": view.high}),
-        seen=[view.bottom, view.top],
+        seen=[min(finite([*view.middle, *(loss for c in view.curves for loss in c.loss)])), view.top],
     )
 
 
@@ -131,7 +130,7 @@ def _variants_chart(result: RunResult) -> Chart:
         y="training loss",
         marks=marks,
         table=Table("The ramps", [result.section.over, "lr", "smoothed loss"], rows),
-        seen=finite([view.bottom, view.top]),
+        seen=[*(min(finite(loss)) for _, loss in view.ramps.values()), view.top],
     )
 
 

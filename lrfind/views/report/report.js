@@ -47,7 +47,7 @@
     const heard = figure.querySelector(".heard");
     const [left, top, width, height] = numbers(svg.dataset.box);
     const [kind, lowX, highX] = svg.dataset.x.split(" ").map((part, place) => (place ? Number(part) : part));
-    const share = (value, low, high, log) => (log ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low));
+    const share = (value, low, high, log) => (log ? (Math.log(value) - Math.log(low)) / (Math.log(high) - Math.log(low)) : (value - low) / (high - low));
     const across = (value) => left + share(value, lowX, highX, kind === "log") * width;
     const down = (value) => {
       const [low, high] = numbers(svg.dataset[svg.dataset.scale]);

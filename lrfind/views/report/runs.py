@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.courses import course_of
@@ -30,6 +29,7 @@ from lrfind.views.report.content import (
     spread_places,
 )
 from lrfind.views.report.courses import course_charts
+from lrfind.views.report.sweep import highest_shown
 from lrfind.views.text.parts import interval, number, number_or_dash
 
 
@@ -55,7 +55,7 @@ def runs_section(results: Sequence[RunResult], answers: Sequence[Answer]) -> Sec
         log=True,
     )
     parts: list[Strips | Table] = [*([strips] if any(answer.lr for answer in answers) else []), table]
-    return Section(f"{counted(len(results), 'run')} compared", _remarks(results), [*parts, *_charts(results)])
+    return Section("The answers", _remarks(results), [*parts, *_charts(results)])
 
 
 def titles(results: Sequence[RunResult]) -> list[str]:
@@ -128,7 +128,7 @@ def _ramps_chart(ramps: Sequence[tuple[str, RunResult]]) -> Chart:
             continue
         marks.append(Band(title, view.lr, view.low, view.high, color))
         marks.append(Line(title, view.lr, view.middle, color, dashed=place >= 6))
-        seen += [view.bottom, view.top]
+        seen += [min(finite(view.low)), view.top]
         rows += [
             [title, number(float(view.lr[p])), number(float(view.middle[p]))]
             for p in spread_places(len(view.lr), 9)
@@ -157,13 +157,15 @@ def _sweeps_chart(sweeps: Sequence[tuple[str, RunResult]]) -> Chart:
         diverged = [(lr, None) for lr in view.lost.get("diverged", [])]
         if diverged:
             marks.append(Dots(f"{title}, diverged", diverged, color, "cross"))
-        seen += finite(view.middle)
+        ends = finite(view.middle)
+        highest = highest_shown(ends, view.first_loss)
+        seen += [loss for loss in ends if loss <= highest]
         labels.add(view.label)
         rows += [[title, number(lr), number(loss)] for lr, loss in points]
     label = labels.pop() if len(labels) == 1 else "final loss"
     return Chart(
         title=f"Sweeps: {label} against the learning rate",
-        note="Whole trainings; the median of the seeds at each rate.",
+        note="Whole trainings; the median of the seeds at each rate. Points at the upper end lie above it.",
         x="learning rate",
         y=label,
         marks=marks,

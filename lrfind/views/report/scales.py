@@ -11,6 +11,7 @@ import numpy as np
 from lrfind.analysis.curves import Array
 
 MOST_TICKS = 7
+HUGE = 1e150  # an axis that reaches further has no room at its ends
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Scale:
         numbers = np.asarray(values, dtype=np.float64)
         with np.errstate(all="ignore"):
             if self.log:
-                shares: Array = np.log(numbers / self.low) / math.log(self.high / self.low)
+                low, high = math.log(self.low), math.log(self.high)
+                shares: Array = (np.log(numbers) - low) / (high - low)
             else:
                 shares = (numbers - self.low) / (self.high - self.low)
         return np.where(np.isfinite(shares), shares, np.nan)
@@ -54,7 +56,7 @@ def scale_for(values: Sequence[float], *, log: bool) -> Scale | None:
     if log:
         if low <= 0:
             return None
-        room = max(high / low, 1.2) ** 0.06
+        room = 1.0 if high > HUGE or low < 1 / HUGE else max(high / low, 1.2) ** 0.06
         return Scale(low / room, high * room, True)
     room = 0.06 * (high - low) or 0.1 * abs(high) or 0.5
     return Scale(low - room, high + room, False)

@@ -95,7 +95,7 @@ def _sweep_chart(view: SweepView, summary: Mapping[str, Any]) -> Chart:
     if view.edge is not None:
         marks.append(Rule(f"edge: {number(view.edge)}", view.edge, "edge", dashed=True))
     ends = finite(view.middle)
-    highest = _top(ends, view.first_loss)
+    highest = highest_shown(ends, view.first_loss)
     if math.isfinite(view.first_loss) and max(ends, default=0.0) > 0.5 * view.first_loss:
         marks.append(Rule("loss at the start", view.first_loss, "muted", dashed=True, level=True))
     if view.seeds > 1:
@@ -127,7 +127,7 @@ def _sweep_chart(view: SweepView, summary: Mapping[str, Any]) -> Chart:
     )
 
 
-def _top(ends: Sequence[float], first: float) -> float:
+def highest_shown(ends: Sequence[float], first: float) -> float:
     """Return the highest loss that is shown: one that ended far above the untouched model says no more."""
     highest, lowest = max(ends, default=1.0), min(ends, default=0.0)
     return min(highest, max(first + 0.3 * (first - lowest), lowest)) if math.isfinite(first) else highest
