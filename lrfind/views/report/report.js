@@ -242,11 +242,11 @@
     }
   }
 
-  // A link to a run opens it, and a printed page shows everything.
+  // A link to a run opens it. On paper nothing is closed but the tables behind the charts.
   const open = () => { const run = location.hash && document.getElementById(location.hash.slice(1)); if (run && run.tagName === "DETAILS") run.open = true; };
   addEventListener("hashchange", open);
   open();
   let closed = [];
-  addEventListener("beforeprint", () => { closed = all("details:not([open])").filter((one) => !one.matches(".many")); closed.forEach((one) => { one.open = true; }); });
+  addEventListener("beforeprint", () => { closed = all("details:not([open])").filter((one) => !one.matches(".many, .behind")); closed.forEach((one) => { one.open = true; }); });
   addEventListener("afterprint", () => { closed.forEach((one) => { one.open = false; }); });
 })();

@@ -30,7 +30,7 @@ from lrfind.views.report.content import (
     spread_places,
 )
 from lrfind.views.report.courses import loss_chart
-from lrfind.views.text.parts import interval, loss_name, number, numbers_apart
+from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
 from lrfind.views.text.sweep import HEADLINES, WORDS
 
 MOST_CURVES = 64
@@ -139,7 +139,7 @@ def _rates_table(summary: Mapping[str, Any]) -> Table:
     keys |= {"best_val_loss": "lowest val loss"} if judge == "best_val_loss" else {}
     keys |= {"metric": metric} if metric else {}
     keys = {key: title for key, title in keys.items() if any(rate[key] is not None for rate in rates)}
-    columns = [numbers_apart([rate[key] for rate in rates]) for key in keys]
+    columns = [(numbers_apart if key == judge else _numbers)([rate[key] for rate in rates]) for key in keys]
     rows = []
     for rate, *cells in zip(rates, *columns, strict=True):
         verdict = rate["verdict"] + ("" if rate["diverged_at"] is None else f" at step {rate['diverged_at']}")
@@ -148,6 +148,10 @@ def _rates_table(summary: Mapping[str, Any]) -> Table:
     seen = {rate["verdict"] for rate in rates}
     note = "; ".join(f"{word}: {meaning}" for word, meaning in WORDS.items() if word in seen)
     return Table("The rates", ["lr", *keys.values(), "between seeds", "verdict"], rows, note)
+
+
+def _numbers(values: Sequence[float | None]) -> list[str]:
+    return [number_or_dash(value) for value in values]
 
 
 def _curves_chart(view: CurvesView) -> Chart:
