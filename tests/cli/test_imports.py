@@ -17,7 +17,7 @@ from tests.helpers.runs import LINEAR, start
 OWN = LINEAR.replace("model: linear", "model: own_nets:Net")
 NET = "import torch\nprint('imported')\nclass Net(torch.nn.Linear):\n    def __init__(self, in_features, out_features):\n        super().__init__(in_features, out_features)\n"
 
-READING_ONLY = {"status", "runs", "plot", "suggest", "repair", "init", "ls", "schema", "script"}
+READING_ONLY = {"status", "runs", "report", "plot", "suggest", "repair", "init", "ls", "schema", "script"}
 """Commands that import nothing that a config names; a script is started in a process of its own."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from lrfind.analysis.verification import VERDICTS, VERIFY
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.find import FindView, view_find
-from lrfind.views.plots.trainings import Trainings
+from lrfind.views.plots.trainings import Trainings, refining_trainings, verifying_trainings
 from lrfind.views.report.content import (
     SHAPES,
     Answer,
@@ -35,7 +35,8 @@ from lrfind.views.report.content import (
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, number, number_or_dash, numbers_apart
 
-LEVELS = {"high": "good", "moderate": "fair"}
+LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"}
+"""The colour of a confidence; a low one has the poor one."""
 
 
 def find_report(result: RunResult) -> Report:
@@ -46,10 +47,14 @@ def find_report(result: RunResult) -> Report:
         summary["probes"], summary["answer"], summary["verification"], steps, summary["refinement"]
     )
     sections = [_probes(view, result)] if summary["probes"] else []
-    for variant, part in ((REFINE, summary["refinement"]), (VERIFY, summary["verification"])):
-        lanes = [lane for lane in result.lanes if lane.variant == variant]
-        if part is not None and part["trainings"]:
-            sections.append(_trainings(variant, part, lanes, view))
+    if refining := refining_trainings(summary["refinement"]):
+        title = "Refinement: the rate of the probes, and trainings around it"
+        sections.append(_trainings(title, "", refining[0], summary["refinement"], REFINE, result))
+    if verifying := verifying_trainings(summary["verification"]):
+        part = summary["verification"]
+        verdict = "not ended" if part["verdict"] is None else VERDICTS[part["verdict"]]
+        title = f"Verification: {verdict}"
+        sections.append(_trainings(title, part["reason"], verifying[0], part, VERIFY, result))
     if summary["groups"] is not None:
         sections.append(_groups(summary["groups"]))
     return Report(_answer(summary), sections)
@@ -70,7 +75,7 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         facts += [("the script's own lr", number(script["lr"]))] if script["lr"] else []
     if answer["lr"] is None:
         return Answer("Learning rate", None, reason=answer["reason"], level="poor", facts=facts)
-    trust, shade = f"confidence: {answer['confidence']}", LEVELS.get(answer["confidence"], "poor")
+    trust = f"confidence: {answer['confidence']}"
     if verification is not None and verification["verdict"] is not None:
         facts.append(("verification", f"{VERDICTS[verification['verdict']]}: {verification['reason']}"))
         trust += ", verified" if verification["lr"] == verification["of"] else ", from verification"
@@ -80,7 +85,7 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         interval=(answer["low"], answer["high"]),
         meaning="rates in this interval should train about as well",
         trust=trust,
-        level=shade,  # type: ignore[arg-type]
+        level=LEVELS.get(answer["confidence"], "poor"),
         reason=answer["reason"],
         facts=facts,
     )
@@ -166,19 +171,25 @@ def _probes_table(summary: Mapping[str, Any]) -> Table:
     return Table("The probes", header, rows)
 
 
-def _trainings(variant: str, part: Mapping[str, Any], lanes: Sequence[LaneResult], view: FindView) -> Section:
-    trainings = next(group for group in view.trainings if group.loss and _is_of(group, variant))
-    steps = counted(part["steps"], "step")
-    title, text = (
-        f"Verification: trainings of {steps}",
-        f"{trainings.purpose[0].upper()}{trainings.purpose[1:]}.",
-    )
-    if variant == REFINE:
-        title = f"Refinement: trainings of {steps}"
-    elif part["verdict"] is not None:
-        text += f" {part['reason'][0].upper()}{part['reason'][1:]}."
+def _trainings(
+    title: str, reason: str, trainings: Trainings, part: Mapping[str, Any], variant: str, result: RunResult
+) -> Section:
+    """Return the section on trainings that refine or verify the answer.
+
+    Args:
+        title: its title.
+        reason: what came of them, a clause; empty if there is nothing to say.
+        trainings: their final losses.
+        part: the part of the summary about them.
+        variant: the variant of their lanes.
+        result: the run.
+    """
+    answer, lanes = result.answer, [lane for lane in result.lanes if lane.variant == variant]
+    ends = (answer["lr"], answer["low"], answer["high"]) if answer["lr"] is not None else None
+    count, steps = counted(len(part["trainings"]), "training"), counted(part["steps"], "step")
+    text = f"{count} of {steps}" + (f": {reason}." if reason else ".")
     marks: list[Mark] = [
-        *_answer_marks(view.answer),
+        *_answer_marks(ends),
         Dots(f"final {trainings.loss} of a training", trainings.ends, "c0", "diamond"),
     ]
     if trainings.lost:
@@ -192,16 +203,9 @@ def _trainings(variant: str, part: Mapping[str, Any], lanes: Sequence[LaneResult
         table=_trainings_table(part),
         seen=[loss for _, loss in trainings.ends],
     )
-    return Section(title, [text], [chart, _training_losses(lanes)])
-
-
-def _is_of(trainings: Trainings, variant: str) -> bool:
-    return trainings.purpose.endswith("refine the answer") == (variant == REFINE)
-
-
-def _training_losses(lanes: Sequence[LaneResult]) -> Chart:
     curves = [(lane, lane.curve.smoothed) for lane in lanes]
-    return _losses("Training loss, step by step", "Smoothed; one line for each training.", curves)
+    note = "Smoothed; one line for each training."
+    return Section(title, [text], [chart, _losses("Training loss, step by step", note, curves)])
 
 
 def _losses(title: str, note: str, curves: Sequence[tuple[LaneResult, Array]]) -> Chart:
