@@ -314,6 +314,8 @@ class Kind:
         summarize: from a record (`runs.result.RunRecord`) to its part of summary.json.
         text: from a summary to the text on the terminal.
         figures: from a result to its figures, by file name.
+        report: from a result to the answer and the evidence in its report
+            (`views.report.content.Report`).
         attempts: the key of the summary that lists the attempts, each with its outcome. If there is no answer
             and all attempts failed, the exit code is 1 instead of 3. None if the summary has no such list.
         writes_best: whether the answer is written as best.yaml.
@@ -332,6 +334,7 @@ class Kind:
     summarize: str
     text: str
     figures: str
+    report: str
     attempts: str | None
     writes_best: bool
     variants: str | None = None
@@ -350,6 +353,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.find:find_summary",
         text="lrfind.views.text.find:find_text",
         figures="lrfind.views.plots.find:find_figures",
+        report="lrfind.views.report.find:find_report",
         attempts=None,
         writes_best=True,
         spreads=True,
@@ -362,6 +366,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.script:script_summary",
         text="lrfind.views.text.script:script_text",
         figures="lrfind.views.plots.find:find_figures",
+        report="lrfind.views.report.find:find_report",
         attempts=None,
         writes_best=False,
         recommends=False,
@@ -374,6 +379,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.range_test:range_test_summary",
         text="lrfind.views.text.range_test:range_test_text",
         figures="lrfind.views.plots.range_test:range_test_figures",
+        report="lrfind.views.report.range_test:range_test_report",
         attempts=None,
         writes_best=False,
         variants="lrfind.config.variants:over_settings",
@@ -387,6 +393,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.sweep:sweep_summary",
         text="lrfind.views.text.sweep:sweep_text",
         figures="lrfind.views.plots.sweep:sweep_figures",
+        report="lrfind.views.report.sweep:sweep_report",
         attempts="rates",
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
@@ -401,6 +408,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.sweep:sweep_summary",
         text="lrfind.views.text.sweep:sweep_text",
         figures="lrfind.views.plots.sweep:sweep_figures",
+        report="lrfind.views.report.sweep:sweep_report",
         attempts="rates",
         writes_best=True,
         overlay="lrfind.views.plots.overlay:overlay_figure",
@@ -415,6 +423,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.compare:comparison_summary",
         text="lrfind.views.text.compare:comparison_text",
         figures="lrfind.views.plots.courses:comparison_figures",
+        report="lrfind.views.report.courses:comparison_report",
         attempts="standings",
         writes_best=True,
         variants="lrfind.config.variants:compared",
@@ -429,6 +438,7 @@ KINDS = {
         summarize="lrfind.runs.summaries.train:training_summary",
         text="lrfind.views.text.train:training_text",
         figures="lrfind.views.plots.courses:training_figures",
+        report="lrfind.views.report.courses:training_report",
         attempts="trainings",
         writes_best=False,
         overlay="lrfind.views.plots.courses:overlay_figure",
@@ -444,6 +454,7 @@ COMMANDS = {name: kind.command for name, kind in KINDS.items()} | {
     "schedules": "lrfind.cli.schedules:schedules",
     "runs": "lrfind.cli.runs:runs",
     "show": "lrfind.cli.runs:show_run",
+    "report": "lrfind.cli.report:report",
     "status": "lrfind.cli.runs:status",
     "watch": "lrfind.cli.watch:watch",
     "resume": "lrfind.cli.runs:resume",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lrfind.catalog import KINDS
@@ -21,11 +23,17 @@ if TYPE_CHECKING:
 
 
 def start(
-    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+    run: Run,
+    *,
+    as_json: bool,
+    quiet: bool,
+    snippet: bool = False,
+    no_report: bool = False,
+    team: TeamRequest | None = None,
 ) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     try:
-        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
+        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
     except Exception:
@@ -36,7 +44,13 @@ def start(
 
 
 def complete(
-    run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
+    run: Run,
+    *,
+    as_json: bool,
+    quiet: bool,
+    snippet: bool = False,
+    no_report: bool = False,
+    team: TeamRequest | None = None,
 ) -> int:
     """Run the missing part of a run, draw it and print its summary. A concluded run is only printed.
 
@@ -45,6 +59,7 @@ def complete(
         as_json: print the summary as JSON instead of text.
         quiet: show no progress and no notes.
         snippet: also print lines for a training script; JSON has them under the key `snippet`.
+        no_report: write no report.
         team: the workers that train; None to train in this process.
 
     Returns:
@@ -52,7 +67,10 @@ def complete(
     """
     from lrfind.runs.summary import content_of, read_result
 
-    result, warnings = (read_result(run), list[str]()) if run.concluded else _conclude(run, quiet, team)
+    if run.concluded:
+        result, warnings = read_result(run), list[str]()
+    else:
+        result, warnings = _conclude(run, quiet, no_report, team)
     with content_of(run):
         print_result(run, result, as_json=as_json, snippet=snippet)
         for warning in warnings:
@@ -69,30 +87,35 @@ def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -
     if as_json:
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
         return
-    plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
+    files = "".join(f"\n  {kind}: {path}" for kind, path in _files(run))
     sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
     use = f"\n  use it: `lrfind train --from {run.path}`" if result.kind.recommends and sound else ""
-    show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
+    show(f"{load(result.kind.text)(result.summary)}{files}\n  run: {run.path}{use}")
     if lines is not None:
         show(f"\n{lines}")
 
 
-def _plots(run: Run) -> list[Path]:
-    """Return the plots of a run, as paths to show."""
-    return [run.path / plot.name for plot in sorted(run.folder.glob("*.png"))]
+def _files(run: Run) -> list[tuple[str, Path]]:
+    """Return the plots of a run and its report, each with its kind, as paths to show."""
+    from lrfind.views.report.page import NAME
+
+    plots = [("plot", run.path / plot.name) for plot in sorted(run.folder.glob("*.png"))]
+    return [*plots, *([("report", run.path / NAME)] if (run.folder / NAME).is_file() else [])]
 
 
-def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResult, list[str]]:
-    """Run the missing part of a run, locked against other processes, draw the plots, and write to its sinks.
+def _conclude(
+    run: Run, quiet: bool, no_report: bool, team: TeamRequest | None
+) -> tuple[RunResult, list[str]]:
+    """Run the missing part of a run, locked against other processes, and write its plots, report and sinks.
 
     Returns:
-        The result, and what could not be drawn or written to a sink, in sentences. The answer does not depend
-        on it.
+        The result, and what could not be drawn or written, in sentences. The answer does not depend on it.
     """
     from lrfind.cli.progress import kept_text, progress
     from lrfind.runs.facts import moment
     from lrfind.views.live.scene import Scene
     from lrfind.views.plots.runs import plot_run
+    from lrfind.views.report.page import NAME, write_report
     from lrfind.views.sinks.delivery import delivered
 
     warnings: list[str] = []
@@ -104,17 +127,14 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
             progress(run, scene, quiet=quiet) as observer,
         ):
             result = _run_missing_part(run, observer, quiet, team)
-            try:
+            with _warning_of(
+                "a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings
+            ):
                 plot_run(result, run.folder)
-            except StorageError:
-                raise  # the run can be resumed when there is room again
-            except Exception as error:
-                if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                undrawn = in_one_line(error)
-                warnings.append(
-                    f"a plot could not be drawn: {undrawn}. `lrfind plot {run.path}` draws it again."
-                )
+            if not no_report:
+                again = f"`lrfind report {run.path}` writes it again"
+                with _warning_of("the report could not be written", again, warnings):
+                    write_report([result], run.folder / NAME)
             warnings += write_to_sinks()
             run.keep_facts(concluded=True, ended=moment())
             return result, warnings
@@ -122,6 +142,25 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
         scene.look()
         note(kept_text(run, scene))
         raise
+
+
+@contextmanager
+def _warning_of(what: str, again: str, warnings: list[str]) -> Iterator[None]:
+    """Turn an error inside the block into a warning; a full disk stays an error, so that the run can resume.
+
+    Args:
+        what: what the error means.
+        again: the command that makes up for it.
+        warnings: the list that gets the warning.
+    """
+    try:
+        yield
+    except StorageError:
+        raise  # the run can be resumed when there is room again
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        warnings.append(f"{what}: {in_one_line(error)}. {again}.")
 
 
 def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:

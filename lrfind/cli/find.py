@@ -20,6 +20,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_rivals,
+    report_option,
     snippet_option,
     to_option,
 )
@@ -114,6 +115,7 @@ class FindCommand(Command):
 @dry_run_option
 @snippet_option
 @to_option
+@report_option
 @json_option
 @config_options
 @quiet_option
@@ -123,6 +125,7 @@ def find(
     out: Path | None,
     as_json: bool,
     quiet: bool,
+    no_report: bool,
     workers: str | None,
     cluster: str | None,
     snippet: bool,
@@ -146,7 +149,7 @@ def find(
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, snippet=snippet, team=team)
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

@@ -93,6 +93,8 @@ to_option = option(
 )
 
 
+report_option = option("--no-report", group=OUTPUT, is_flag=True, help="Do not write report.html at the end.")
+
 import_options = options_of(
     option(
         "--import-root",

@@ -20,6 +20,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    report_option,
     snippet_option,
     to_option,
 )
@@ -100,6 +101,7 @@ from lrfind.views.terminal import show
 @out_option
 @snippet_option
 @to_option
+@report_option
 @json_option
 @config_options
 @quiet_option
@@ -110,6 +112,7 @@ def range_test(
     snippet: bool,
     as_json: bool,
     quiet: bool,
+    no_report: bool,
     **options: Any,
 ) -> int:
     """Raise the lr step by step and watch the loss.
@@ -123,7 +126,7 @@ def range_test(
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report)
 
 
 @click.command(

@@ -17,6 +17,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_unasked_imports,
+    report_option,
     run_argument,
     snippet_option,
     to_option,
@@ -39,10 +40,13 @@ if TYPE_CHECKING:
 )
 @run_argument
 @team_options
+@report_option
 @json_option
 @import_options
 @quiet_option
-def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, quiet: bool) -> int:
+def resume(
+    path: Path, workers: str | None, cluster: str | None, no_report: bool, as_json: bool, quiet: bool
+) -> int:
     """Continue a run that was interrupted.
 
     What was measured is kept; only the missing part is trained. A finished run is only printed, as by
@@ -61,7 +65,7 @@ def resume(path: Path, workers: str | None, cluster: str | None, as_json: bool, 
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, quiet=quiet, team=team)
+        return complete(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
 
 
 def _refuse_changed_config(run: Run) -> None:

@@ -19,6 +19,7 @@ from lrfind.cli.options import (
     out_option,
     print_json,
     quiet_option,
+    report_option,
 )
 from lrfind.cli.trainings import schedule_option
 from lrfind.errors import UsageError
@@ -81,6 +82,7 @@ if TYPE_CHECKING:
 )
 @out_option
 @option("--dry-run", group=OUTPUT, is_flag=True, help="Say what would be done, but start nothing.")
+@report_option
 @json_option
 @quiet_option
 def script(
@@ -91,6 +93,7 @@ def script(
     dry_run: bool,
     as_json: bool,
     quiet: bool,
+    no_report: bool,
     **options: Any,
 ) -> int:
     """Find the learning rate of a training script, as it is.
@@ -107,7 +110,7 @@ def script(
     run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
     if not quiet:
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
-    return start(run, as_json=as_json, quiet=quiet)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report)
 
 
 def _experiment(

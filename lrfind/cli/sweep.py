@@ -23,6 +23,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_rivals,
+    report_option,
     snippet_option,
     to_option,
 )
@@ -87,6 +88,7 @@ lane_options = options_of(
     dry_run_option,
     snippet_option,
     to_option,
+    report_option,
     json_option,
     config_options,
     quiet_option,
@@ -269,6 +271,7 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
     as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
+    no_report = options.pop("no_report")
     typed = [*map(Override.of, overrides), *option_overrides(options), *more]
     experiment, text = load(config, typed, quiet)
     if command == "compare" and options["schedule"] is not None and not experiment.compare.optimizers:
@@ -282,7 +285,7 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

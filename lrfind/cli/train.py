@@ -19,6 +19,7 @@ from lrfind.cli.options import (
     quiet_option,
     refuse_rivals,
     refuse_unasked_imports,
+    report_option,
     to_option,
 )
 from lrfind.cli.trainings import device_option, plan_options, requested_team, seed_options, team_options
@@ -74,6 +75,7 @@ if TYPE_CHECKING:
     help="The number of steps between checkpoints; if omitted, every half minute.",
 )
 @to_option
+@report_option
 @json_option
 @config_options
 @quiet_option
@@ -84,6 +86,7 @@ def train(
     source: Path | None,
     as_json: bool,
     quiet: bool,
+    no_report: bool,
     workers: str | None,
     cluster: str | None,
     **options: Any,
@@ -109,7 +112,7 @@ def train(
     if not quiet and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
-    return start(run, as_json=as_json, quiet=quiet, team=team)
+    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
 
 
 def _with_answer(

@@ -5,7 +5,7 @@ environment.json  versions, device, threads    run.sqlite      all data of the r
 steps.csv         one row per step             lanes.csv       one row per lane
 health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer
-script.log        the output of a user's script
+report.html       all of it on one page        script.log      the output of a user's script
 """
 
 from __future__ import annotations

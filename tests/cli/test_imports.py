@@ -18,8 +18,8 @@ OWN = LINEAR.replace("model: linear", "model: own_nets:Net")
 NET = "import torch\nprint('imported')\nclass Net(torch.nn.Linear):\n    def __init__(self, in_features, out_features):\n        super().__init__(in_features, out_features)\n"
 
 READING_ONLY = {
-    "status", "watch", "show", "runs", "plot", "suggest", "repair", "init", "ls", "schema", "doctor", "completion",
-    "script",
+    "status", "watch", "show", "report", "runs", "plot", "suggest", "repair", "init", "ls", "schema", "doctor",
+    "completion", "script",
 }  # fmt: skip
 """Commands that import nothing that a config names; a script is started in a process of its own."""
 

@@ -30,7 +30,7 @@ def test_a_range_test_leaves_a_whole_run_and_tells_the_answer(lrfind: Command, c
     files = {path.name for path in Path("run").iterdir()}
     assert files == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv",
-        "summary.json", "range_test.png", "range_test.svg", "health.csv", "health.png", "health.svg", ".lock",
+        "summary.json", "report.html", "range_test.png", "range_test.svg", "health.csv", "health.png", "health.svg", ".lock",
     }  # fmt: skip
     for stem in ("range_test", "health"):
         assert Path(f"run/{stem}.png").read_bytes().startswith(b"\x89PNG")

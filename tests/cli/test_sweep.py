@@ -40,7 +40,7 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
         "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", "health.csv", "health.png", "health.svg",
-        ".lock",
+        "report.html", ".lock",
     }  # fmt: skip
     assert lrfind("range-test", "run/best.yaml", "--out", "test", "-q") == 0
 

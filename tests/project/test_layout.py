@@ -118,7 +118,16 @@ def test_every_row_of_the_catalog_resolves() -> None:
         assert all(callable(load(path)) for path in (row.momentum, row.snippet) if path is not None)
         assert (row.watches is None) == (row.snippet is None)
     for kind in KINDS.values():
-        parts = (kind.run, kind.summarize, kind.text, kind.figures, kind.variants, kind.overlay, kind.rounds)
+        parts = (
+            kind.run,
+            kind.summarize,
+            kind.text,
+            kind.figures,
+            kind.report,
+            kind.variants,
+            kind.overlay,
+            kind.rounds,
+        )
         assert all(callable(load(path)) for path in parts if path is not None)
 
 

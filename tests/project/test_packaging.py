@@ -73,6 +73,16 @@ def test_an_installed_copy_has_its_configs_and_its_data(
     assert (tmp_path / "lrfind.yaml").read_text() == (ROOT / "configs" / "mnist_cnn.yaml").read_text()
 
 
+@pytest.mark.parametrize("source", ["wheel", "sdist"])
+def test_an_installed_copy_has_the_template_the_style_and_the_script_of_the_report(
+    built: dict[str, Path], source: str
+) -> None:
+    folder = "lrfind/views/report"
+    names = {path.name for path in (ROOT / folder).glob("report.*")}
+    assert names == {"report.css", "report.html.jinja", "report.js"}
+    assert {path.name for path in (built[source] / folder).glob("report.*")} == names
+
+
 def test_the_wheel_has_the_licences(built: dict[str, Path]) -> None:
     names = {path.name for path in built["wheel"].glob("lrfind-*.dist-info/licenses/**/*") if path.is_file()}
     assert names == {"LICENSE", "MNIST_MINI.md", "SONNETS.md"}

@@ -30,7 +30,8 @@ def snippet_of(experiment: Experiment, summary: Mapping[str, Any]) -> str:
 
     Args:
         experiment: the experiment that the lr is for.
-        summary: the summary of `lrfind find`; see `lrfind.runs.summaries.find.find_summary`.
+        summary: the summary of `lrfind find` (see `lrfind.runs.summaries.find.find_summary`), or its keys
+            `answer`, `training` and `verification` for the rate of another command.
 
     Returns:
         The lines as one text; a sentence with the reason where there is no lr.
@@ -94,6 +95,8 @@ def _lines(experiment: Experiment, lr: float, steps: int, trust: Sequence[str]) 
 def _trust(summary: Mapping[str, Any]) -> list[str]:
     """Return comments on how far to trust the lr: its interval, its confidence, whether it was verified."""
     suggestion, verification = summary["answer"], summary["verification"]
+    if "confidence" not in suggestion:  # the rate of another command than find
+        return []
     verified = ""
     if verification is not None and verification["verdict"] == "stands":
         verified = (

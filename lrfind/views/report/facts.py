@@ -1,0 +1,146 @@
+"""What a report says of any run: its lanes, its data, its config, its environment, and how to repeat it."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from typing import Any
+
+from lrfind.analysis.sweep_verdicts import FLAWS
+from lrfind.config.experiment import Experiment
+from lrfind.errors import counted, listed, shortened
+from lrfind.runs.best import answered_experiment
+from lrfind.runs.result import RunResult
+from lrfind.views.report.content import LONGEST_TEXT, Table, name
+from lrfind.views.snippets.scripts import snippet_of
+from lrfind.views.text.parts import number, number_or_dash
+
+LONGEST_CONFIG = 12_000  # characters
+
+
+def lanes_table(result: RunResult) -> Table:
+    """Return a table with one row for each lane."""
+    lanes, metric = result.lanes, result.facts.metric
+    columns: dict[str, list[str]] = {
+        "lane": [str(lane.lane) for lane in lanes],
+        "variant": [name(lane.variant) or "-" for lane in lanes],
+        "seed": [str(lane.seed) for lane in lanes],
+        ("end lr" if result.kind.lanes == "ramps" else "lr"): [
+            number(lane.peak) if lane.peak else "0, untouched" for lane in lanes
+        ],
+        "outcome": [lane.outcome for lane in lanes],
+        "steps": [f"{lane.lr.size} of {lane.planned}" for lane in lanes],
+        "train loss": [number_or_dash(lane.train_loss) for lane in lanes],
+        "val loss": [number_or_dash(lane.val_loss) for lane in lanes],
+        metric or "metric": [number_or_dash(lane.metric) for lane in lanes],
+        "seconds": [f"{lane.seconds:.2g}" if lane.seconds else "-" for lane in lanes],
+        "error": [shortened(lane.error or "-", 200) for lane in lanes],
+    }
+    shown = {title: cells for title, cells in columns.items() if set(cells) != {"-"}}
+    return Table("The lanes", list(shown), list(zip(*shown.values(), strict=True)))
+
+
+def outcomes_text(result: RunResult) -> str:
+    """Return how many lanes have ended, and how."""
+    lanes = result.summary["lanes"]
+    outcomes = Counter(lane.outcome for lane in result.lanes)
+    ended = f": {listed(f'{count} {outcome}' for outcome, count in outcomes.items())}" if outcomes else ""
+    steps = counted(lanes["steps"], "training step")
+    return f"{lanes['settled']} of {counted(lanes['planned'], 'lane')}{ended}. {steps} in all."
+
+
+def data_texts(result: RunResult) -> list[str]:
+    """Return how many rows of data there are, and what was done to them."""
+    data = result.facts.data
+    if not data:
+        return []
+    rows = [
+        f"{'an unknown number of rows' if count is None else counted(count, 'row')} to {purpose}"
+        for purpose, count in (("train", data["rows"]["train"]), ("validate", data["rows"]["validation"]))
+    ]
+    return [
+        " and ".join(rows),
+        *(data["transforms"] or ()),
+        *([data["streamed"]] if data["streamed"] else []),
+    ]
+
+
+def environment_table(result: RunResult) -> Table | None:
+    """Return a table of versions, device and threads; None until they are known."""
+    environment = result.facts.environment
+    if environment is None:
+        return None
+    rows = [[key, shortened(_plain(value), 300)] for key, value in environment.items()]
+    return Table("Environment", ["what", "value"], rows)
+
+
+def _plain(value: Any) -> str:
+    return shlex.join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def config_text(result: RunResult) -> str:
+    """Return the config with every default and override, shortened if it is very long."""
+    return shortened(result.facts.resolved, LONGEST_CONFIG)
+
+
+def overrides_text(result: RunResult) -> str:
+    """Return what the command line changed in the config; empty if nothing."""
+    return shortened(", ".join(result.facts.overrides), LONGEST_TEXT)
+
+
+def use_command(result: RunResult) -> str | None:
+    """Return the command that trains with the answer of a run; None if there is no such training."""
+    sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
+    if not result.kind.recommends or not sound or result.summary.get("group"):
+        return None
+    return _line(result, "train", "--from", str(result.path))
+
+
+def resume_command(result: RunResult) -> str | None:
+    """Return the command that continues a run; None if it is finished."""
+    return None if result.facts.concluded else _line(result, "resume", str(result.path))
+
+
+def repeat_command(result: RunResult) -> str:
+    """Return the command that does the same again, from the config in the run directory."""
+    experiment = result.experiment
+    if experiment.script is None:
+        return _line(result, result.command, str(result.path / "resolved.yaml"))
+    section, training, seed = experiment.script, experiment.training, str(experiment.seed)
+    options = ["--steps", str(training.steps), "--schedule", training.schedule.name, "--seed", seed]
+    options += ["--here"] if section.here else []
+    options += [part for link in section.links for part in ("--link", link)]
+    line = shlex.join(["lrfind", "script", *options, "--", section.python, section.path, *section.args])
+    return f"cd {shlex.quote(section.folder)} && {line}"
+
+
+def _line(result: RunResult, *words: str) -> str:
+    root = result.facts.import_root
+    return shlex.join(
+        ["lrfind", *words, *(["--import-root", root] if root and result.experiment.script is None else [])]
+    )
+
+
+def snippet_text(result: RunResult) -> str | None:
+    """Return lines of Python that make the optimizer and the scheduler at the answer; None without one."""
+    summary, answer = result.summary, result.answer
+    if answer["lr"] is None or result.experiment.script is not None or summary.get("group"):
+        return None
+    if "training" in summary:
+        return None if summary["training"] is None else snippet_of(result.experiment, summary)
+    steps = _steps(result)
+    if steps is None:
+        return None
+    part = {"answer": {"lr": answer["lr"]}, "training": {"steps": steps}, "verification": None}
+    return snippet_of(_answered(result), part)
+
+
+def _answered(result: RunResult) -> Experiment:
+    return result.experiment if result.command == "train" else answered_experiment(result)
+
+
+def _steps(result: RunResult) -> int | None:
+    """Return the number of steps of the trainings that the rate is for; None if it is not known."""
+    if result.kind.lanes == "ramps":
+        return result.experiment.training.steps
+    return max((lane.planned for lane in result.lanes), default=None)
