@@ -32,9 +32,10 @@ def test_a_find_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was
     assert shown.note == f"{0.0123 / 10**middle:.2g}x for 3,000 steps"
     figure = find_figure(shown, "title")
     assert legend(figure) == [
-        "answer: 0.0123  [0.0078, 0.0195]",
+        "interval: 0.0078 to 0.0195",
+        "answer: 0.0123",
         "estimated best of the probes: 0.0302",
-        "loss of the untouched model",
+        "untouched model",
         "probes of 8 steps",
         "probes of 16 steps",
         "probes of 32 steps\n(a larger dot has more weight)",

@@ -56,7 +56,7 @@ def test_a_sweep_shows_median_seeds_usable_range_edge_and_the_lrs_that_did_not_f
     ]
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylabel()) == ("log", "linear", "final validation loss")
     for name in ("a", "b"):
-        save(figure, tmp_path / name)
+        save(sweep_figure(view, "title"), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 

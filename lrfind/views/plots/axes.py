@@ -19,7 +19,7 @@ WIDTH_OF_A_LABEL, HEIGHT_OF_A_LABEL = 4.6, 2.2  # of a tick, with the gap to the
 MOST_TICKS = 8
 SMALLEST_LOSS = 1e-300  # on a logarithmic axis
 REACH = 1.5  # times the drop from the start to the lowest loss: higher losses are not on the axis
-REACH_WITHOUT_A_DROP = 4.0  # times the distance of the lowest loss to the median one
+REACH_WITHOUT_A_DROP = 1000.0  # times the distance of the lowest loss to the median one
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def loss_axis(losses: Iterable[float], start: float = math.nan, *, decades: floa
         return LossAxis(0.0, 1.0, log=False)
     lowest = float(finite.min())
     reach = REACH * (start - lowest) if start > lowest else 0.0
-    ceiling = lowest + (reach or REACH_WITHOUT_A_DROP * float(np.median(finite - lowest)))
-    highest = float(finite[finite <= max(ceiling, lowest)].max())
+    reach = reach or REACH_WITHOUT_A_DROP * float(np.median(finite - lowest)) or math.inf
+    highest = float(finite[finite <= lowest + reach].max())
     if highest < start <= highest + 2 * (highest - lowest) or highest == lowest < start:
         highest = start
-    if lowest > 0 and highest > decades * lowest:
-        room = (highest / lowest) ** MARGIN
+    if lowest > 0 and highest / decades > lowest:
+        room = 10 ** (MARGIN * (math.log10(highest) - math.log10(lowest)))
         return LossAxis(max(lowest / room, SMALLEST_LOSS), highest * room, log=True)
     room = MARGIN * (highest - lowest) or MARGIN * abs(lowest) or 1.0
     return LossAxis(lowest - room, highest + room, log=False)
@@ -196,7 +196,7 @@ def rate_ticks(low: float, high: float, room: float) -> list[float]:
     if not 0 < low < high < math.inf:
         return []
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
-    decades = math.log10(high / low)
+    decades = math.log10(high) - math.log10(low)
     if decades < 0.6:
         ticks = MaxNLocator(max(1, min(5, int(room)))).tick_values(low, high)
         return [float(tick) for tick in ticks if low <= tick <= high]

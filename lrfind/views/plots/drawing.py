@@ -60,7 +60,7 @@ def literal(text: str, most: int = LONGEST_LABEL) -> str:
 def finish(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes, and add ticks, grid and the legend below. The scales and the ends are set already."""
     ax.set_xlabel(x)
-    height = int(0.55 * size_of(ax)[1] / (0.55 * ax.yaxis.label.get_size()))  # in characters; the legend has some
+    height = int(size_of(ax)[1] / ax.yaxis.label.get_size())  # characters beside the axes, less the legend
     ax.set_ylabel("\n".join(textwrap.fill(line, max(height, 14)) for line in y.split("\n")))
     tidy_ticks(ax.xaxis)
     tidy_ticks(ax.yaxis)

@@ -288,7 +288,8 @@ def _add_band(view: FindView, ax: Axes) -> float:
     share = float(np.clip(BAND / (size_of(ax)[1] - 70), 0.12, 0.35))  # the legend takes about 70 points
     low, high = view.score_ends
     more = share / (1 - share)
-    ax.set_ylim(low, high * (high / low) ** more if view.log else high + (high - low) * more)
+    decades = math.log10(high) - math.log10(low) if view.log else 0.0
+    ax.set_ylim(low, high * 10 ** (decades * more) if view.log else high + (high - low) * more)
     return share
 
 
