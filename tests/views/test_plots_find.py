@@ -85,6 +85,14 @@ def test_a_title_gives_the_reason_of_a_refusal_with_the_probes_below() -> None:
     assert max(map(len, title)) < 90
 
 
+def test_a_long_reason_leaves_place_for_the_probes_and_says_where_all_of_it_is() -> None:
+    rows = [probe(10.0**p, 8, 2.3 + p / 100, 0.0) for p in range(3)]
+    (ax,) = find_figure(view(refused("nothing learns, " * 100, rows)), "title").axes
+    title = ax.get_title(loc="left").replace("\n", " ")
+    assert title.endswith("[...] (summary.json has all of it)")
+    assert len(title) < 320
+
+
 def test_a_huge_loss_does_not_flatten_the_others_and_decades_are_drawn_on_a_log_axis() -> None:
     high = view(summary([*probes(), probe(1.0, 8, 6e3, None)]))
     assert high.score_ends[1] < 4

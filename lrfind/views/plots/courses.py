@@ -200,7 +200,7 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
             )  # fmt: skip
         above = [step for step, loss in course.val if loss > view.top]
         mark_border(ax, above, f"a validation loss {ABOVE}", color=color)
-    label = "loss (lines: training, smoothed)" if _evaluated(view) else "training loss (smoothed)"
+    label = "loss\n(lines: training)" if _evaluated(view) else "training loss\n(smoothed)"
     return finish(_explained(view, ax), "step", label)
 
 
@@ -242,6 +242,10 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
         if gaps.size:
             ax.plot([gaps.mean()], [row], "|", color=color, markersize=16, markeredgewidth=2)
     ax.axvline(0, color="0.3", linewidth=1)
+    if any(gaps.size for gaps in view.gaps):
+        ax.plot([], [], "|", color="0.4", markersize=10, markeredgewidth=2, linestyle="none", label="mean")
+    if any(view.intervals):
+        ax.plot([], [], color="0.4", linewidth=3, alpha=0.45, label="95 % interval of the mean")
     ax.set_ylim(max(1, len(view.names)) - 0.5, -0.5)
     names = [
         literal(textwrap.fill(name, NAME_WIDTH)) + f"\n{word}" * bool(word)

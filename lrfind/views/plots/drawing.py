@@ -37,7 +37,7 @@ BLUE, ORANGE, RED, GREY = "#0072B2", "#E69F00", "#D55E00", "0.35"
 SEVERAL = (BLUE, RED, "#009E73", "#CC79A7", "#56B4E9", "#000000")
 LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 
-SMALL, SMALLEST = 8.0, 7.0  # the sizes of legends and of many names, in points
+TITLE, SMALL, SMALLEST = 10.0, 8.0, 7.0  # the sizes of titles, legends and many names, in points
 LONGEST_LABEL = 80  # characters; longer labels leave no place for the axes
 LONGEST_TITLE = 1000  # of a title that is wrapped
 LONGEST_REASON = 300  # characters of a reason above the axes
@@ -61,7 +61,7 @@ def finish(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes, and add ticks, grid and the legend below. The scales and the ends are set already."""
     ax.set_xlabel(x)
     height = int(size_of(ax)[1] / ax.yaxis.label.get_size())  # characters beside the axes, less the legend
-    ax.set_ylabel("\n".join(textwrap.fill(line, max(height, 14)) for line in y.split("\n")))
+    ax.set_ylabel("\n".join(textwrap.fill(line, max(height, 16)) for line in y.split("\n")))
     tidy_ticks(ax.xaxis)
     tidy_ticks(ax.yaxis)
     ax.grid(True, which="major", color="0.9", linewidth=0.6)
@@ -140,15 +140,16 @@ def mark_exits(ax: Axes, x: Any, y: Any, color: str) -> None:
 
 
 def titled(ax: Axes, title: str, reason: str = "") -> Axes:
-    """Set the title of the axes: its first lines, each shortened if it is long, then a reason in small lines.
+    """Set the title of the axes: its first lines, each shortened and wrapped, then a reason.
 
     The size of the whole title is that of small text if there is a reason.
     """
-    lines = [literal(line) for line in title.split("\n")[:MOST_TITLE_LINES]]
+    width = int(width_in_characters(ax) * SMALL / TITLE)
+    lines = [_wrapped(literal(line), width) for line in title.split("\n")[:MOST_TITLE_LINES]]
     if reason:
         text = textwrap.shorten(reason, LONGEST_REASON, placeholder=" [...] (summary.json has all of it)")
         lines += literal(textwrap.fill(text, width_in_characters(ax)), LONGEST_TITLE).split("\n")
-    ax.set_title("\n".join(lines), fontsize=SMALL + 0.5 if reason else 10, loc="left", pad=8)
+    ax.set_title("\n".join(lines), fontsize=SMALL if reason else TITLE, loc="left", pad=8)
     return ax
 
 

@@ -41,9 +41,9 @@ class Overlaid(NamedTuple):
         loss: the name of its loss; runs with equal names share a panel.
         lr: (K,) its lrs, ascending.
         middle: (K,) its losses, the median over seeds; NaN where the line has a gap.
-        low: (K,) the lowest loss of any seed; empty for a sweep.
+        low: (K,) the lowest loss of any seed; empty for a sweep, which has dots.
         high: (K,) the highest loss of any seed; empty for a sweep.
-        diverged: the lrs that diverged; empty for a ramp, whose line shows it.
+        diverged: the lrs of a sweep that diverged; empty for a ramp, whose line shows it.
         start: the loss before the training.
     """
 
@@ -123,7 +123,7 @@ def draw_overlay(runs: Sequence[Overlaid], loss: str, style: Callable[[], tuple[
     for run in runs:
         color, line = style()
         if ramps:
-            ax.fill_between(run.lr, run.low, run.high, color=color, alpha=0.12, linewidth=0)
+            ax.fill_between(run.lr, run.low, run.high, color=color, alpha=0.15, linewidth=0)
         ax.plot(
             run.lr, run.middle if ramps else up_to(axis.top, run.middle), color=color, linestyle=line,
             marker="" if ramps else "o", markersize=4.5, linewidth=1.8, label=literal(run.name),
@@ -133,4 +133,6 @@ def draw_overlay(runs: Sequence[Overlaid], loss: str, style: Callable[[], tuple[
         else:
             mark_border(ax, run.lr[run.middle > axis.top], f"a loss {ABOVE}", color=color)
         mark_border(ax, run.diverged, "diverged", "X", color)
+    if any((run.low < run.high).any() for run in runs):
+        ax.fill_between([], [], [], color="0.4", alpha=0.2, linewidth=0, label="range of the seeds")
     return finish(ax, "learning rate", loss)

@@ -316,7 +316,8 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
     bar = ax.figure.colorbar(ScalarMappable(scale, dark), ax=ax, label="learning rate")
     tidy_ticks(bar.ax.yaxis)
     bar.ax.minorticks_off()
-    if len(lrs) <= FEW_RATES:
+    gaps = np.diff(np.log(lrs))
+    if len(lrs) <= FEW_RATES and gaps.min(initial=1) > gaps.sum() / 16:  # so their labels do not overlap
         bar.set_ticks(lrs, labels=[f"{lr:.3g}" for lr in lrs])
     return finish(ax, "step", "training loss (smoothed)")
 
