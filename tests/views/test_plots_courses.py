@@ -67,7 +67,7 @@ def test_many_seeds_are_one_line_with_a_band(lrfind: Command, config: Path) -> N
 
 def test_runs_of_several_losses_have_a_panel_for_each(lrfind: Command, config: Path) -> None:
     assert lrfind("range-test", config, "--out", "ramp", "-q") in (0, 3)
-    assert lrfind("grid", config, "--lrs", "0.01,0.1,30", "--steps", "5", "--out", "sweep", "-q") == 0
+    assert lrfind("grid", config, "--lrs", "0.01,0.1,30", "--steps", "15", "--out", "sweep", "-q") == 0
     results = [read_result(Run.open(Path(name))) for name in ("ramp", "sweep")]
     panels = view_overlay([*results, results[1]])
     assert [len(runs) for runs in panels.values()] == [1, 2]

@@ -60,7 +60,7 @@ def literal(text: str, most: int = LONGEST_LABEL) -> str:
 def finish(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes, and add ticks, grid and the legend below. The scales and the ends are set already."""
     ax.set_xlabel(x)
-    height = int(size_of(ax)[1] / ax.yaxis.label.get_size())  # characters beside the axes, less the legend
+    height = int(size_of(ax)[1] / TITLE)  # characters beside the axes, less the place of the legend
     ax.set_ylabel("\n".join(textwrap.fill(line, max(height, 16)) for line in y.split("\n")))
     tidy_ticks(ax.xaxis)
     tidy_ticks(ax.yaxis)
