@@ -8,7 +8,15 @@ import pytest
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result
-from lrfind.views.plots.courses import course_of, draw_loss, training_figure, training_figures, view_courses
+from lrfind.views.plots.courses import (
+    GapsView,
+    course_of,
+    draw_gaps,
+    draw_loss,
+    training_figure,
+    training_figures,
+    view_courses,
+)
 from lrfind.views.plots.overlay import overlay_figure, view_overlay
 from lrfind.views.plots.runs import free_path
 from tests.helpers.command import Command
@@ -56,6 +64,20 @@ def test_a_validation_loss_above_the_axis_is_marked_at_its_border() -> None:
     assert view.top < 5
     labels = legend(draw_loss(view, Figure().add_subplot()))
     assert "a validation loss above this axis" in labels
+
+
+def test_the_legend_of_the_gaps_lies_below_a_label_of_two_lines() -> None:
+    from matplotlib.figure import Figure
+
+    interval = (0.1, 0.3)
+    view = GapsView(
+        ["a", "b"], [np.empty(0), np.array([0.1, 0.3])], [None, interval], ["", "worse"], "x\ny", ""
+    )
+    figure = Figure(layout="constrained")
+    ax = draw_gaps(view, figure.add_subplot())
+    figure.draw_without_rendering()
+    assert legend(ax) == ["mean", "95 % interval of the mean"]
+    assert ax.get_legend().get_window_extent().y1 < ax.xaxis.label.get_window_extent().y0
 
 
 def test_many_seeds_are_one_line_with_a_band(lrfind: Command, config: Path) -> None:

@@ -59,9 +59,9 @@ def literal(text: str, most: int = LONGEST_LABEL) -> str:
 
 def finish(ax: Axes, x: str, y: str) -> Axes:
     """Label the axes, and add ticks, grid and the legend below. The scales and the ends are set already."""
-    ax.set_xlabel(x)
-    height = int(size_of(ax)[1] / TITLE)  # characters beside the axes, less the place of the legend
-    ax.set_ylabel("\n".join(textwrap.fill(line, max(height, 16)) for line in y.split("\n")))
+    width, height = size_of(ax)
+    ax.set_xlabel(_wrapped(x, int(width / (0.6 * TITLE))))
+    ax.set_ylabel(_wrapped(y, max(16, int(height / TITLE))))  # the legend takes some of the height
     tidy_ticks(ax.xaxis)
     tidy_ticks(ax.yaxis)
     ax.grid(True, which="major", color="0.9", linewidth=0.6)
@@ -83,7 +83,8 @@ def legend_below(ax: Axes) -> Axes:
     width = width_in_characters(ax)
     labels = [_wrapped(label, width - HANDLE) for label in labels]
     columns = next((count for count in (3, 2) if _table_width(labels, count) <= width), 1)
-    points = 18 + 16 * bool(ax.get_xlabel()) if ax.xaxis.get_tick_params()["labelbottom"] else 6
+    lines = len(ax.get_xlabel().splitlines())
+    points = 18 + 3 * bool(lines) + 13 * lines if ax.xaxis.get_tick_params()["labelbottom"] else 6
     below = ScaledTranslation(0, -points / 72, ax.figure.dpi_scale_trans)
     ax.legend(
         handles, labels, frameon=False, fontsize=SMALL, ncols=columns, loc="upper left", borderaxespad=0,
