@@ -112,6 +112,16 @@ def _wrapped(label: str, width: int) -> str:
     return "\n".join(textwrap.fill(line, max(width, 12)) for line in lines).replace("$", r"\$")
 
 
+def draw_start(ax: Axes, loss: float, top: float, label: str) -> None:
+    """Draw the loss before any training as a line across; where it is above `top`, the legend gives it."""
+    shown = loss <= top
+    ax.plot(
+        [0, 1] if shown else [], [loss] * 2 if shown else [], color="0.5", linestyle=(0, (4, 2)),
+        linewidth=1.2, zorder=1, transform=ax.get_yaxis_transform(),
+        label=label if shown else f"{label}: {loss:.3g}, {ABOVE}",
+    )  # fmt: skip
+
+
 def mark_border(
     ax: Axes, x: Iterable[float], label: str, marker: str = "^", color: str = GREY, size: float = 7.5
 ) -> None:

@@ -18,6 +18,7 @@ from lrfind.views.plots.drawing import (
     GREY,
     RED,
     SMALL,
+    draw_start,
     figure_of,
     finish,
     legend_below,
@@ -202,13 +203,7 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
     set_loss_axis(ax, *view.score_ends, log=view.log)
     _draw_answer(view, ax)
     if view.untouched is not None:
-        shown = view.untouched <= view.score_ends[1]
-        words = "" if shown else f": {view.untouched:.3g}, {ABOVE}"
-        ax.plot(
-            [0, 1] if shown else [], [view.untouched] * 2 if shown else [], color="0.5", linestyle="--",
-            linewidth=1, zorder=1, transform=ax.get_yaxis_transform(),
-            label=f"untouched model{words}",
-        )  # fmt: skip
+        draw_start(ax, view.untouched, view.score_ends[1], "untouched model")
 
     # The shorter probes, with one marker per number of steps.
     for (steps, points), marker in zip(view.shorter.items(), MARKERS * 4, strict=False):

@@ -22,6 +22,7 @@ from lrfind.views.plots.drawing import (
     GREY,
     ORANGE,
     RED,
+    draw_start,
     figure_of,
     finish,
     mark_border,
@@ -167,8 +168,7 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     if view.seeds > 1 and view.lanes:
         ax.plot(
             [lr for lr, _ in view.lanes], up_to(view.top, np.array([loss for _, loss in view.lanes])), "o",
-            color=BLUE, alpha=0.35, markersize=3.5, linestyle="none",
-            zorder=2, label="each seed",
+            color=BLUE, alpha=0.35, markersize=3.5, linestyle="none", zorder=2, label="each seed",
         )  # fmt: skip
     for (name, losses), style in zip(view.beside.items(), ("s:", "D:", "^:"), strict=False):
         ax.plot(
@@ -184,12 +184,7 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
 
     # What is known of them: the start, the edge and the answer.
     if math.isfinite(view.first_loss):
-        shown = view.first_loss <= view.top
-        ax.plot(
-            [0, 1] if shown else [], [view.first_loss] * 2 if shown else [], color="0.5", linestyle=":",
-            linewidth=1.2, zorder=1, transform=ax.get_yaxis_transform(),
-            label="loss at the start" + ("" if shown else f": {view.first_loss:.3g}, {ABOVE}"),
-        )  # fmt: skip
+        draw_start(ax, view.first_loss, view.top, "loss at the start")
     if view.edge is not None:
         ax.axvline(
             view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=2, label=f"edge: {view.edge:.3g}"
@@ -244,7 +239,7 @@ class CurvesView:
         best_label: its name in the legend.
         diverged: the lrs whose curve ends in a divergence.
         bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; higher losses are cut off.
+        top: the upper end of the loss axis; what goes above it is marked there.
         log: whether the loss axis is logarithmic.
     """
 
