@@ -52,7 +52,7 @@ class Course:
         low: (t,) the lowest of these losses of any seed at each step.
         high: (t,) the highest of these losses of any seed at each step.
         val: (step, validation loss) of every evaluation, the median over seeds.
-        raw: (t,) the training loss of each step if there is one seed; otherwise empty.
+        raw: (t,) the training loss of each step if there is one seed and its loss is noisy; otherwise empty.
         seeds: the number of seeds.
     """
 
@@ -123,7 +123,7 @@ def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
         low=low,
         high=high,
         val=[(step, float(np.median(losses))) for step, losses in val_losses.items()],
-        raw=losses[0] if len(losses) == 1 else np.empty(0),
+        raw=losses[0] if len(losses) == 1 and not np.array_equal(losses[0], middle) else np.empty(0),
         seeds=len(started),
     )
 
@@ -178,19 +178,14 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
     ax.set_xlim(*_steps(view))
     for course, color, line in _styled(view):
         step = np.arange(course.loss.size)
-        if course.raw.size and not np.array_equal(course.raw, course.loss):
+        if course.raw.size:
             ax.plot(course.raw, color=color, alpha=0.25, linewidth=0.6, zorder=1)
         if course.seeds > 1:
             ax.fill_between(step, course.low, course.high, color=color, alpha=0.12, linewidth=0)
         ax.plot(
-            step,
-            course.loss,
-            color=color,
-            linestyle=line,
-            linewidth=1.8,
+            step, course.loss, color=color, linestyle=line, linewidth=1.8, zorder=3,
             label=literal(course.name),
-            zorder=3,
-        )
+        )  # fmt: skip
     for course, color, _ in _styled(view):
         mark_exits(ax, np.arange(course.loss.size), course.loss, color)
         if course.val:
@@ -206,10 +201,9 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
 
 def _explained(view: CoursesView, ax: Axes) -> Axes:
     """Add what is not the line of a course to the legend: noise, bands, and validation losses."""
-    if any(course.raw.size and not np.array_equal(course.raw, course.loss) for course in view.courses):
-        ax.plot(
-            [], [], color="0.4", alpha=0.4, linewidth=0.8, label="training loss of each step, not smoothed"
-        )
+    if any(course.raw.size for course in view.courses):
+        label = "training loss of each step, not smoothed"
+        ax.plot([], [], color="0.4", alpha=0.4, linewidth=0.8, label=label)
     if any(course.seeds > 1 for course in view.courses):
         ax.fill_between([], [], [], color="0.4", alpha=0.2, linewidth=0, label="range of the seeds")
     if _evaluated(view):
