@@ -283,13 +283,20 @@ def smooth(loss: ArrayLike) -> Smoothed:
         noise = 1.4826 * float(np.median(bends)) / math.sqrt(6) if bends.size else 0.0
         # The noise is doubled, because so few points say little about it.
         return Smoothed(loss.copy(), np.full_like(loss, 2 * noise), 0.0)
+    capped = without_blow_up(loss)
+    fits = [_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2]
+    return min(fits, key=lambda fit: fit.error)
+
+
+def without_blow_up(loss: Array) -> Array:
+    """Return finite losses, (T,), in which those above the ceiling of `DivergenceRule` are lowered to it."""
+    if loss.size <= FIRST_CHECK:
+        return loss.copy()
     rule = DivergenceRule(AT_A_CONSTANT_LR)
     for value in loss:
         if rule.diverges(float(value)):
             break
-    capped = np.minimum(loss, rule.ceiling)
-    fits = [_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2]
-    return min(fits, key=lambda fit: fit.error)
+    return np.minimum(loss, rule.ceiling)
 
 
 def _local_parabola(y: Array, window: int) -> Smoothed:

@@ -87,16 +87,17 @@ class RangeTest:
         _apply(self.suggest().lr, optimizer, scheduler)
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure."""
+        """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure.
+
+        The legend lies below the axes. To give it its place, a figure of `ax` without a layout engine gets
+        the one that matplotlib calls "constrained".
+        """
+        from lrfind.views.plots.drawing import axes_for
         from lrfind.views.plots.range_test import draw_range_test, view_range_test
 
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         answer = ask(self.curves, DEFAULT_METHOD, raw=True)
         edge = ask(self.curves, "edge", raw=True)["lr"]
-        return draw_range_test(view_range_test(self.curves, answer, edge), ax)
+        return draw_range_test(view_range_test(self.curves, answer, edge), axes_for(ax))
 
     @property
     def findings(self) -> list[Finding]:
@@ -214,15 +215,15 @@ class Recommendation(Answer):
         return pd.DataFrame(probe_rows(self.results))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure."""
+        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure.
+
+        The legend has its place as in `RangeTest.plot`.
+        """
+        from lrfind.views.plots.drawing import axes_for
         from lrfind.views.plots.find import draw_find, view_find
 
         rows = probe_rows(self.results)
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            _, ax = plt.subplots(figsize=(6.4, 4.8), layout="constrained")
-        return draw_find(view_find(rows, vars(self), steps=self.training.steps), ax)
+        return draw_find(view_find(rows, vars(self), steps=self.training.steps), axes_for(ax))
 
 
 def _apply(lr: float, optimizer: Any, scheduler: Any, shares: Sequence[float] | None = None) -> None:

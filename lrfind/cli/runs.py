@@ -221,11 +221,12 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
 def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
     """Draw the plots of a run again, or several runs in one plot.
 
-    The plots of one run are written into its directory, unless --out is given.
+    The plots of one run are written into its directory. Several runs are drawn to overlay.png, or to
+    overlay-2.png and so on if it exists.
     """
     from lrfind.runs.store import Run
     from lrfind.runs.summary import content_of, read_result
-    from lrfind.views.plots.runs import plot_overlay, plot_run
+    from lrfind.views.plots.runs import free_path, plot_overlay, plot_run
 
     runs = [Run.open(path) for path in paths]
     results = [read_result(run) for run in runs]
@@ -233,7 +234,7 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
         with content_of(runs[0]):
             written = plot_run(results[0])
     else:
-        written = plot_overlay(results, out or Path("overlay.png"))
+        written = plot_overlay(results, out or free_path(Path("overlay.png")))
     for file in written:
         show(f"wrote {file}")
     return 0

@@ -57,7 +57,7 @@ def refusal(names: list[str]) -> Figure:
 
 def layers(names: list[str]) -> Figure:
     table = np.full((len(names), 3), 0.5)
-    view = health.HealthView(names, np.arange(4.0), False, table, table, table, 0, "; ".join(names))
+    view = health.HealthView(names, np.arange(4.0), False, table, table, table, 0, "; ".join(names), "lane")
     return health.health_figure(view, "layers")
 
 

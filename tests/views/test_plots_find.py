@@ -32,9 +32,10 @@ def test_a_find_shows_its_probes_the_answer_and_why_it_is_not_where_learning_was
     assert shown.note == f"{0.0123 / 10**middle:.2g}x for 3,000 steps"
     figure = find_figure(shown, "title")
     assert legend(figure) == [
-        "answer: 0.0123  [0.0078, 0.0195]",
+        "interval: 0.0078 to 0.0195",
+        "answer: 0.0123",
         "estimated best of the probes: 0.0302",
-        "loss of the untouched model",
+        "untouched model",
         "probes of 8 steps",
         "probes of 16 steps",
         "probes of 32 steps\n(a larger dot has more weight)",
@@ -82,6 +83,14 @@ def test_a_title_gives_the_reason_of_a_refusal_with_the_probes_below() -> None:
     assert title[0] == "title"
     assert title[1].startswith("no answer: nothing learns")
     assert max(map(len, title)) < 90
+
+
+def test_a_long_reason_leaves_place_for_the_probes_and_says_where_all_of_it_is() -> None:
+    rows = [probe(10.0**p, 8, 2.3 + p / 100, 0.0) for p in range(3)]
+    (ax,) = find_figure(view(refused("nothing learns, " * 100, rows)), "title").axes
+    title = ax.get_title(loc="left").replace("\n", " ")
+    assert title.endswith("[...] (summary.json has all of it)")
+    assert len(title) < 320
 
 
 def test_a_huge_loss_does_not_flatten_the_others_and_decades_are_drawn_on_a_log_axis() -> None:

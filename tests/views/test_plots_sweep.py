@@ -56,7 +56,7 @@ def test_a_sweep_shows_median_seeds_usable_range_edge_and_the_lrs_that_did_not_f
     ]
     assert (ax.get_xscale(), ax.get_yscale(), ax.get_ylabel()) == ("log", "linear", "final validation loss")
     for name in ("a", "b"):
-        save(figure, tmp_path / name)
+        save(sweep_figure(view, "title"), tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
@@ -88,6 +88,33 @@ def test_curves_have_a_line_per_lr_and_a_cross_at_a_divergence() -> None:
     ax, bar = curves_figure(view, "title").axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best lr: 0.1", "diverged"]
     assert bar.get_ylabel() == "learning rate"
+
+
+def test_a_line_does_not_cross_a_rate_that_did_not_finish() -> None:
+    lanes = [lane(1e-3, 1.5), lane(1e-2, 9.0, "diverged"), lane(0.1, 0.5), lane(1.0, 0.6)]
+    view = view_sweep(reading(*lanes))
+    (ax,) = sweep_figure(view, "title").axes
+    (line,) = [line for line in ax.lines if line.get_label() == view.label]
+    assert line.get_xdata().tolist() == [1e-3, 1e-2, 0.1, 1.0]
+    np.testing.assert_array_equal(np.isnan(line.get_ydata()), [False, True, False, False])
+    (cross,) = [line for line in ax.lines if line.get_label() == "diverged"]
+    assert (cross.get_xdata(), cross.get_ydata()) == ([1e-2], [1.0])
+
+
+def test_the_loss_at_the_start_does_not_rule_the_axis() -> None:
+    view = view_sweep(reading(lane(1e-3, 0.24), lane(1e-2, 0.2), lane(0.1, 0.22)))
+    assert 0.24 < view.top < 0.25
+    (ax,) = sweep_figure(view, "title").axes
+    assert "loss at the start: 2, above this axis" in [
+        text.get_text() for text in ax.get_legend().get_texts()
+    ]
+
+
+def test_few_rates_have_ticks_of_their_own_unless_they_are_close() -> None:
+    far, close = [lane(lr, 0.5) for lr in (1e-3, 0.0316, 1.0)], [lane(lr, 0.5) for lr in (1e-3, 0.9, 1.0)]
+    bars = [curves_figure(view_curves(reading(*lanes)), "t").axes[1] for lanes in (far, close)]
+    assert [label.get_text() for label in bars[0].get_yticklabels()] == ["0.001", "0.0316", "1"]
+    assert "0.9" not in [label.get_text() for label in bars[1].get_yticklabels()]
 
 
 def test_losses_that_span_decades_are_drawn_on_a_log_axis() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,16 +15,30 @@ from lrfind.analysis.comparisons import Standing, verdict
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.statistics import half_width
+from lrfind.analysis.trends import over_seeds, trend
+from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.drawing import LONGEST_TITLE, SEVERAL, finish, literal, titled
+from lrfind.views.plots.axes import loss_axis, set_loss_axis
+from lrfind.views.plots.drawing import (
+    ABOVE,
+    LINES,
+    LONGEST_TITLE,
+    SEVERAL,
+    SMALL,
+    finish,
+    literal,
+    mark_border,
+    mark_exits,
+    titled,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LINES = ("-", "--", "-.", ":")
-WRAP = 140  # the largest length of a title's line, in characters
+WRAP = 120  # the largest length of a title's line, in characters
+NAME_WIDTH = 24  # the largest length of a line of a variant's name, in characters
 
 
 @dataclass(frozen=True)
@@ -33,10 +48,12 @@ class Course:
     Attributes:
         name: its name in the legend: in a comparison the variant and its peak, in a final training the seed.
         lr: (t,) the lr of one seed.
-        loss: (t,) the smoothed training loss, the median over seeds.
-        low: (t,) the lowest smoothed training loss of any seed at each step.
-        high: (t,) the highest smoothed training loss of any seed at each step.
+        loss: (t,) the training loss without its noise (`analysis.trends.trend`), the median over seeds.
+        low: (t,) the lowest of these losses of any seed at each step.
+        high: (t,) the highest of these losses of any seed at each step.
         val: (step, validation loss) of every evaluation, the median over seeds.
+        raw: (t,) the training loss of each step if there is one seed and its loss is noisy; otherwise empty.
+        seeds: the number of seeds.
     """
 
     name: str
@@ -45,6 +62,8 @@ class Course:
     low: Array
     high: Array
     val: Sequence[tuple[int, float]]
+    raw: Array
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -54,7 +73,7 @@ class CoursesView:
     Attributes:
         courses: the courses, in the order of the legend.
         bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; higher losses are cut off.
+        top: the upper end of the loss axis; what goes above it is marked there.
         log: whether the loss axis is logarithmic.
     """
 
@@ -88,8 +107,10 @@ class GapsView:
 def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
     """Return the course of lanes that differ only in their seeds."""
     started = [lane for lane in lanes if lane.curve.length]
-    shortest = min((lane.curve.length for lane in started), default=0)
-    smoothed = np.array([lane.curve.smoothed[:shortest] for lane in started]).reshape(len(started), shortest)
+    losses = [lane.loss[: lane.curve.length] for lane in started]
+    middle, low, high = over_seeds(
+        [trend(loss) for loss in losses], [lane.outcome == "diverged" for lane in started]
+    )
     evaluations = [evaluation for lane in started for evaluation in lane.evaluations]
     val_losses = {
         step: [evaluation.val_loss for evaluation in evaluations if evaluation.step == step]
@@ -97,25 +118,23 @@ def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
     }
     return Course(
         name=name,
-        lr=started[0].lr if started else np.empty(0),
-        loss=np.median(smoothed, axis=0) if started else np.empty(0),
-        low=smoothed.min(axis=0) if started else np.empty(0),
-        high=smoothed.max(axis=0) if started else np.empty(0),
+        lr=max((lane.lr for lane in started), key=len, default=np.empty(0)),
+        loss=middle,
+        low=low,
+        high=high,
         val=[(step, float(np.median(losses))) for step, losses in val_losses.items()],
+        raw=losses[0] if len(losses) == 1 and not np.array_equal(losses[0], middle) else np.empty(0),
+        seeds=len(started),
     )
 
 
 def view_courses(courses: Sequence[Course]) -> CoursesView:
     """Compute the values that `draw_lr` and `draw_loss` draw."""
-    bands = [np.concatenate([course.low, course.high]) for course in courses]
-    losses = np.concatenate(bands or [np.empty(0)])
-    losses = losses[np.isfinite(losses)]
-    lowest, highest = (float(losses.min()), float(losses.max())) if losses.size else (0.0, 1.0)
-    first = max((float(course.loss[0]) for course in courses if course.loss.size), default=highest)
-    log = lowest > 0 and first > 30 * lowest
-    drop = max(first - lowest, 0.01 * abs(first), 1e-12)
-    bottom = lowest / 1.3 if log else lowest - 0.05 * drop
-    return CoursesView(courses, bottom, first * 1.5 if log else first + 0.15 * drop, log)
+    losses = [loss for course in courses for loss in (*course.loss, *course.low)]
+    losses += [loss for course in courses for _, loss in course.val]
+    start = max((float(course.loss[0]) for course in courses if course.loss.size), default=math.nan)
+    axis = loss_axis(losses, start)
+    return CoursesView(courses, axis.bottom, axis.top, axis.log)
 
 
 def view_gaps(ranking: Sequence[Standing]) -> GapsView:
@@ -149,25 +168,61 @@ def draw_lr(view: CoursesView, ax: Axes) -> Axes:
         ax.set_ylim(0, max(peaks) * 1.05)
     for course, color, line in _styled(view):
         ax.plot(course.lr, color=color, linestyle=line, linewidth=1.8)
+    ax.set_xlim(*_steps(view))
     return finish(ax, "", "learning rate")
 
 
 def draw_loss(view: CoursesView, ax: Axes) -> Axes:
-    """Draw the smoothed training loss against step, with a band over the seeds, and the validation losses."""
-    if view.log:
-        ax.set_yscale("log")
-    ax.set_ylim(view.bottom, view.top)
+    """Draw the training loss against step, with a band over the seeds, and the validation losses."""
+    set_loss_axis(ax, view.bottom, view.top, log=view.log)
+    ax.set_xlim(*_steps(view))
     for course, color, line in _styled(view):
         step = np.arange(course.loss.size)
-        ax.fill_between(step, course.low, course.high, color=color, alpha=0.12, linewidth=0)
-        ax.plot(step, course.loss, color=color, linestyle=line, linewidth=1.8, label=literal(course.name))
-        if len(course.val) > 1:
-            ax.plot(*zip(*course.val, strict=True), "o", color=color, markersize=4, linestyle="none")
-    evaluated = any(len(course.val) > 1 for course in view.courses)
-    if evaluated:
-        ax.plot([], [], "o", color="0.4", markersize=4, linestyle="none", label="validation loss")
-    loss = "loss (the training loss is smoothed)" if evaluated else "training loss (smoothed)"
-    return finish(ax, "step", loss)
+        if course.raw.size:
+            ax.plot(course.raw, color=color, alpha=0.25, linewidth=0.6, zorder=1)
+        if course.seeds > 1:
+            ax.fill_between(step, course.low, course.high, color=color, alpha=0.12, linewidth=0)
+        ax.plot(
+            step, course.loss, color=color, linestyle=line, linewidth=1.8, zorder=3,
+            label=literal(course.name),
+        )  # fmt: skip
+    for course, color, _ in _styled(view):
+        mark_exits(ax, np.arange(course.loss.size), course.loss, color)
+        if course.val:
+            ax.plot(
+                *zip(*course.val, strict=True), "o", color=color, markersize=4.5, markerfacecolor="white",
+                linestyle="none", zorder=4,
+            )  # fmt: skip
+        above = [step for step, loss in course.val if loss > view.top]
+        mark_border(ax, above, f"a validation loss {ABOVE}", color=color)
+    label = "loss\n(lines: training)" if _evaluated(view) else "training loss\n(smoothed)"
+    return finish(_explained(view, ax), "step", label)
+
+
+def _explained(view: CoursesView, ax: Axes) -> Axes:
+    """Add what is not the line of a course to the legend: noise, bands, and validation losses."""
+    if any(course.raw.size for course in view.courses):
+        label = "training loss of each step, not smoothed"
+        ax.plot([], [], color="0.4", alpha=0.4, linewidth=0.8, label=label)
+    if any(course.seeds > 1 for course in view.courses):
+        ax.fill_between([], [], [], color="0.4", alpha=0.2, linewidth=0, label="range of the seeds")
+    if _evaluated(view):
+        ax.plot(
+            [], [], "o", color="0.4", markersize=4.5, markerfacecolor="white", linestyle="none",
+            label="validation loss",
+        )  # fmt: skip
+    return ax
+
+
+def _evaluated(view: CoursesView) -> bool:
+    return any(course.val for course in view.courses)
+
+
+def _steps(view: CoursesView) -> tuple[float, float]:
+    """Return the two ends of the step axis."""
+    ends = [end for course in view.courses for end in (course.lr.size - 1, *(step for step, _ in course.val))]
+    last = max([1, *ends])
+    return -0.01 * last, 1.02 * last
 
 
 def draw_gaps(view: GapsView, ax: Axes) -> Axes:
@@ -181,22 +236,24 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
         if gaps.size:
             ax.plot([gaps.mean()], [row], "|", color=color, markersize=16, markeredgewidth=2)
     ax.axvline(0, color="0.3", linewidth=1)
-    ax.set_yticks(
-        range(len(view.names)),
-        [
-            f"{literal(name)}\n{word}" if word else literal(name)
-            for name, word in zip(view.names, view.standing, strict=True)
-        ],
-    )
+    if any(gaps.size for gaps in view.gaps):
+        ax.plot([], [], "|", color="0.4", markersize=10, markeredgewidth=2, linestyle="none", label="mean")
+    if any(view.intervals):
+        ax.plot([], [], color="0.4", linewidth=3, alpha=0.45, label="95 % interval of the mean")
     ax.set_ylim(max(1, len(view.names)) - 0.5, -0.5)
-    return finish(ax, view.label, "")
+    names = [
+        literal(textwrap.fill(name, NAME_WIDTH)) + f"\n{word}" * bool(word)
+        for name, word in zip(view.names, view.standing, strict=True)
+    ]
+    finish(ax, view.label, "").set_yticks(range(len(names)), names, fontsize=SMALL)
+    return ax
 
 
 def training_figure(view: CoursesView, title: str) -> Figure:
     """Return a new figure with the lr above and the loss below; it needs no display."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 5.2), layout="constrained")
+    figure = Figure(figsize=(6.4, 5.4 + 0.16 * len(view.courses)), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[1, 2])
     titled(draw_lr(view, above), title)
     draw_loss(view, below)
@@ -205,18 +262,16 @@ def training_figure(view: CoursesView, title: str) -> Figure:
 
 def comparison_figure(view: CoursesView, gaps: GapsView, title: str) -> Figure:
     """Return a new figure of lr and loss, with the gaps of the variants beside them; it needs no display."""
-    import textwrap
-
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.4, 5.2), layout="constrained")
+    figure = Figure(figsize=(9.0, 5.6), layout="constrained")
     grid = figure.add_gridspec(2, 2, height_ratios=[1, 2], width_ratios=[3, 2])
     above = figure.add_subplot(grid[0, 0])
     draw_lr(view, above).tick_params(labelbottom=False)
     draw_loss(view, figure.add_subplot(grid[1, 0], sharex=above))
     draw_gaps(gaps, figure.add_subplot(grid[:, 1]))
     heading = literal(textwrap.fill(f"{title}: {gaps.title}", WRAP), LONGEST_TITLE)
-    figure.suptitle(heading, fontsize="medium", x=0.01, ha="left")
+    figure.suptitle(heading, fontsize=9, x=0.01, ha="left")
     return figure
 
 
@@ -240,6 +295,8 @@ def comparison_figures(result: RunResult) -> dict[str, Figure]:
 def training_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figure of a final training, by its file name."""
     courses = [course_of(f"seed {lane.seed}", [lane]) for lane in result.lanes]
+    if len(courses) > len(SEVERAL):  # So many lines could not be told apart.
+        courses = [course_of(f"median of {counted(len(courses), 'seed')}", result.lanes)]
     title = f"{result.experiment.name}: {_training_title(result)}"
     return {"training": training_figure(view_courses(courses), title)}
 

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, GREY, RED, figure_of, finish, legend_below, titled
+from lrfind.views.plots.axes import loss_axis, set_loss_axis, size_of
+from lrfind.views.plots.drawing import (
+    ABOVE,
+    BLUE,
+    GREY,
+    RED,
+    SMALL,
+    draw_start,
+    figure_of,
+    finish,
+    legend_below,
+    mark_border,
+    titled,
+)
 from lrfind.views.plots.trainings import (
     Trainings,
     draw_trainings,
@@ -26,6 +40,7 @@ if TYPE_CHECKING:
 MARKERS = "osD^vp"
 """The markers of the shorter probes, in ascending order of their steps."""
 PALE = "#56B4E9"
+BAND = 24  # points above all scores, for the arrow from the fastest lr to the answer
 NEAR = 1.1  # The plot explains why the answer is not the fastest lr only where they differ by more than this.
 
 
@@ -112,8 +127,7 @@ def view_find(
     trainings = [*refining_trainings(refinement), *verifying_trainings(verification)]
 
     # The axes must hold all rates, and all scores that are not far too high.
-    scores = [row["score"] for row in scored]
-    lowest, highest, log = _score_ends(scores, untouched)
+    axis = loss_axis([row["score"] for row in scored], math.nan if untouched is None else untouched)
     lrs = [row["lr"] for row in probes] + [*(answer or ())]
     for group in trainings:
         lrs += [*(lr for lr, _ in group.ends), *group.lost]
@@ -129,8 +143,8 @@ def view_find(
         refusal="" if answer else str(suggestion["reason"]),
         trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
-        score_ends=(lowest, highest),
-        log=log,
+        score_ends=(axis.bottom, axis.top),
+        log=axis.log,
     )
 
 
@@ -182,41 +196,19 @@ def _note(
     return f"{ratio:.2g}x" + ("" if steps is None else f" for {counted(steps, 'step')}")
 
 
-def _score_ends(scores: Sequence[float], untouched: float | None) -> tuple[float, float, bool]:
-    """Return the two ends of the score axis and whether it is logarithmic.
-
-    Very high scores are cut off, so that they do not flatten the low ones.
-    """
-    first = untouched if untouched is not None else max(scores, default=1.0)
-    lowest, highest = min([first, *scores]), max([first, *scores])
-    if lowest > 0 and first > 100 * lowest:
-        room = (first / lowest) ** 0.06
-        return lowest / room, first * room**2, True
-    drop = max(first - lowest, 0.02 * abs(first), 1e-12)
-    top = first + max(0.6 * drop, 0.1 * abs(first))
-    return lowest - 0.1 * drop, min(top, highest + 0.35 * drop), False
-
-
 def draw_find(view: FindView, ax: Axes) -> Axes:
     """Draw the probes' scores against lr, and the answer with its interval."""
     ax.set_xscale("log")
     ax.set_xlim(*view.lr_ends)
-    if view.log:
-        ax.set_yscale("log")
-    ax.set_ylim(*view.score_ends)
-
-    # The answer, and the loss that the untouched model has.
+    set_loss_axis(ax, *view.score_ends, log=view.log)
     _draw_answer(view, ax)
     if view.untouched is not None:
-        ax.axhline(
-            view.untouched, color="0.5", linestyle="--", linewidth=1, zorder=1,
-            label="loss of the untouched model",
-        )  # fmt: skip
+        draw_start(ax, view.untouched, view.score_ends[1], "untouched model")
 
     # The shorter probes, with one marker per number of steps.
     for (steps, points), marker in zip(view.shorter.items(), MARKERS * 4, strict=False):
         ax.plot(
-            [lr for lr, _ in points], [score for _, score in points], marker, color=PALE,
+            [lr for lr, _ in points], [_on_axis(view, score) for _, score in points], marker, color=PALE,
             markerfacecolor="white", markersize=5, linestyle="none", zorder=2,
             label=f"probes of {counted(steps, 'step')}",
         )  # fmt: skip
@@ -228,65 +220,90 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
     if view.answer:
         label += "\n(a larger dot has more weight)"
     for number, probes in enumerate(view.longest):
-        ax.plot(probes.lr, probes.score, color=BLUE, linewidth=1.5, zorder=3)
+        scores = [_on_axis(view, score) for score in probes.score]
+        ax.plot(probes.lr, scores, color=BLUE, linewidth=1.5, zorder=3)
         ax.scatter(
-            probes.lr, probes.score, s=[18 + 110 * weight for weight in probes.weight], color=BLUE,
+            probes.lr, scores, s=[18 + 110 * weight for weight in probes.weight], color=BLUE,
             edgecolor="white", linewidth=0.7, zorder=4, label=None if number else label,
         )  # fmt: skip
 
-    # The rates whose loss blew up have no score, so their markers are at the top.
-    if view.stopped:
-        ax.plot(
-            view.stopped, [0.96] * len(view.stopped), marker="X", color=GREY, markersize=7, linestyle="none",
-            zorder=4, transform=ax.get_xaxis_transform(), clip_on=False, label="the loss blew up",
-        )  # fmt: skip
-    return legend_below(finish(ax, "learning rate", "mean loss over the last half of a probe"), 0.16)
+    # What has no place on the axis.
+    points = [point for points in view.shorter.values() for point in points]
+    points += [point for probes in view.longest for point in zip(probes.lr, probes.score, strict=True)]
+    mark_border(
+        ax, [lr for lr, score in points if score > view.score_ends[1]], f"a probe {ABOVE}", color=BLUE
+    )
+    mark_border(ax, view.stopped, "the loss blew up", "X")
+    return finish(ax, "learning rate", "mean loss over the last half of a probe")
+
+
+def _on_axis(view: FindView, score: float) -> float:
+    """Return a score that the axis holds, or else NaN: a mark at the border stands for it."""
+    return score if score <= view.score_ends[1] else math.nan
 
 
 def _draw_answer(view: FindView, ax: Axes) -> None:
-    """Draw the answer with its interval and, if the fastest lr differs, an arrow from it to the answer."""
+    """Draw the answer with its interval.
+
+    If the fastest lr differs, an arrow goes from it to the answer, in a band above all scores.
+    """
     if view.answer is None:
         return
     lr, low, high = view.answer
-    ax.axvspan(low, high, color=RED, alpha=0.13, linewidth=0, zorder=0)
-    ax.axvline(lr, color=RED, linewidth=1.6, zorder=3, label=f"answer: {lr:.3g}  [{low:.3g}, {high:.3g}]")
+    top = 1.0 if not view.note else 1 - _add_band(view, ax)
+    ax.axvspan(
+        low, high, ymax=top, color=RED, alpha=0.13, linewidth=0, zorder=0,
+        label=f"interval: {low:.3g} to {high:.3g}",
+    )  # fmt: skip
+    ax.axvline(lr, ymax=top, color=RED, linewidth=1.6, zorder=3, label=f"answer: {lr:.3g}")
     if not view.note or view.fastest is None:
         return
-    across = ax.get_xaxis_transform()
-    ax.plot(
-        [view.fastest] * 2, [0, 1], color=GREY, linestyle=":", linewidth=1, zorder=1, transform=across,
+    ax.axvline(
+        view.fastest, ymax=top, color=GREY, linestyle=":", linewidth=1.2, zorder=1,
         label=f"estimated best of the probes: {view.fastest:.3g}",
     )  # fmt: skip
+    across = ax.get_xaxis_transform()
     ax.annotate(
-        "", xy=(lr, 0.95), xytext=(view.fastest, 0.95), xycoords=across, textcoords=across, zorder=5,
+        "", xy=(lr, top), xytext=(view.fastest, top), xycoords=across, textcoords=across, zorder=5,
         arrowprops={"arrowstyle": "->", "color": RED, "shrinkA": 0, "shrinkB": 0},
     )  # fmt: skip
+
+    # The note lies above the arrow, and within the axes.
+    left, right = (math.log(end) for end in view.lr_ends)
+    middle = ((math.log(lr) + math.log(view.fastest)) / 2 - left) / (right - left)
+    half = min(0.5, 0.29 * SMALL * len(view.note) / size_of(ax)[0])
     ax.annotate(
-        view.note, xy=(max(lr, view.fastest), 0.95), xytext=(5, 0), xycoords=across,
-        textcoords="offset points", color=RED, fontsize="small", va="center", zorder=5,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1},
+        view.note, xy=(float(np.clip(middle, half, 1 - half)), top), xytext=(0, 3), xycoords="axes fraction",
+        textcoords="offset points", color=RED, fontsize=SMALL, ha="center", va="bottom", zorder=5,
     )  # fmt: skip
+
+
+def _add_band(view: FindView, ax: Axes) -> float:
+    """Add an empty band above the scores of an axis that has its ends; return its share of the axis."""
+    share = float(np.clip(BAND / (size_of(ax)[1] - 70), 0.12, 0.35))  # the legend takes about 70 points
+    low, high = view.score_ends
+    more = share / (1 - share)
+    decades = math.log10(high) - math.log10(low) if view.log else 0.0
+    ax.set_ylim(low, high * 10 ** (decades * more) if view.log else high + (high - low) * more)
+    return share
 
 
 def find_figure(view: FindView, title: str) -> Figure:
     """Return a new figure of the probes, with the trainings below them; it needs no display."""
-    if view.refusal:
-        title += "\n" + textwrap.fill(f"no answer: {view.refusal}", 74)
+    reason = f"no answer: {view.refusal}" if view.refusal else ""
     if not view.trainings:
-        figure = figure_of(lambda ax: draw_find(view, ax), title)
-        figure.set_size_inches(6.4, 4.8)
-        return figure
+        return figure_of(lambda ax: draw_find(view, ax), title, reason)
     from matplotlib.figure import Figure
 
     count = len(view.trainings)
-    figure = Figure(figsize=(6.4, 4.6 + 2.4 * count), layout="constrained")
+    figure = Figure(figsize=(6.4, 4.6 + 2.2 * count), layout="constrained")
     above, *below = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count)
-    titled(draw_find(view, above), title)
+    titled(draw_find(view, above), title, reason)
     for trainings, ax in zip(view.trainings, below, strict=True):
         draw_trainings(trainings, view.answer and view.answer[0], view.lr_ends, ax)
     for ax in (above, *below[:-1]):
         ax.set_xlabel("")
-        legend_below(ax, 0.06 if ax is above else 0.12)
+        legend_below(ax)
     return figure
 
 

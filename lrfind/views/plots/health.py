@@ -12,7 +12,8 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import LONGEST_TITLE, RED, literal
+from lrfind.views.plots.axes import short, tidy_ticks
+from lrfind.views.plots.drawing import LONGEST_TITLE, SMALL, SMALLEST, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 
 MOST_NAMES = 40  # the largest number of layer names on an axis
 LONGEST_LAYER = 40  # characters of a layer name on an axis
-WRAP = 130  # the largest length of a title's line, in characters
+MOST_LABELS = 5  # the largest number of looks with a label, or with values in their cells
+MOST_VALUES = 25  # the largest number of layers with values in their cells
+WRAP = 115  # the largest length of a title's line, in characters
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ class HealthView:
             It is 1 where no gradient arrives, and NaN in frozen layers.
         calm: the number of looks that the diagnosis uses.
         title: the diagnosis in words.
+        lane: the lane in words: its seed and its lr.
     """
 
     layers: Sequence[str]
@@ -47,6 +51,7 @@ class HealthView:
     silent: Array
     calm: int
     title: str
+    lane: str
 
 
 def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) -> HealthView:
@@ -78,13 +83,23 @@ def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) ->
         silent=tables[2],
         calm=health["calm"],
         title="; ".join(findings) or no_finding,
+        lane=_lane_in_words(lane, on_a_ramp),
     )
+
+
+def _lane_in_words(lane: LaneResult, on_a_ramp: bool) -> str:
+    variant = f"{lane.variant}, " if lane.variant else ""
+    if on_a_ramp:
+        return f"{variant}the ramp of seed {lane.seed}"
+    steady = bool(lane.lr.size and lane.lr.min() == lane.lr.max())
+    return f"{variant}{'lr' if steady else 'peak lr'} {lane.peak:.3g}, seed {lane.seed}"
 
 
 def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bool = False) -> Axes:
     """Draw values (L, N) as a map with the input's layer on top; a cell without a value is grey.
 
-    The cell of a look reaches to the next look. On the logarithmic scale of ratios, 0 is grey too.
+    The looks have columns of equal width. On the logarithmic scale of ratios, 0 is grey too. A small map also
+    has its values in its cells.
 
     Args:
         view: the view with the layers and the steps or lrs of the looks.
@@ -96,33 +111,41 @@ def draw_map(view: HealthView, values: Array, label: str, ax: Axes, *, share: bo
     from matplotlib import colormaps
     from matplotlib.colors import LogNorm, Normalize
 
+    layers, looks = values.shape
     cells = values if share else np.where((values > 0) & np.isfinite(values), values, np.nan)
     finite = cells[np.isfinite(cells)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (1e-3, 1.0)
-    scale = Normalize(0, 1) if share else LogNorm(min(low, high / 1e3), high)
+    scale = Normalize(0, 1) if share else LogNorm(min(low, high / 10), high)
+    colors = colormaps["Reds" if share else "cividis"]
     ax.set_facecolor("0.85")
     mesh = ax.pcolormesh(
-        view.at,
-        np.arange(len(view.layers) + 1) - 0.5,
-        cells,
-        norm=scale,
-        cmap=colormaps["Reds" if share else "cividis"],
+        np.arange(looks + 1) - 0.5, np.arange(layers + 1) - 0.5, cells, norm=scale, cmap=colors
     )
-    if view.on_a_ramp:
-        ax.set_xscale("log")
-    if 0 < view.calm < view.at.size - 1:
-        ax.axvline(view.at[view.calm], color=RED, linestyle="--", linewidth=1.2)
-    every = max(1, -(-len(view.layers) // MOST_NAMES))
-    ax.set_yticks(
-        range(0, len(view.layers), every),
-        [literal(layer, LONGEST_LAYER) for layer in view.layers[::every]],
-        fontsize="x-small",
-    )
-    ax.set_ylim(len(view.layers) - 0.5, -0.5)
-    ax.set_xlabel("learning rate" if view.on_a_ramp else "step")
-    bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal", label=label)
-    for axes in (ax, bar.ax):
-        axes.minorticks_off()
+    if looks <= MOST_LABELS and layers <= MOST_VALUES:
+        for row, column in np.argwhere(np.isfinite(cells)).tolist():
+            value = cells[row, column]
+            dark = np.dot(colors(scale(value))[:3], (0.3, 0.59, 0.11)) < 0.5
+            text = f"{value:.2f}" if share else short(float(f"{value:.2g}"))
+            ax.text(
+                column, row, text, color="white" if dark else "black", fontsize=SMALLEST, ha="center",
+                va="center",
+            )  # fmt: skip
+    if 0 < view.calm < looks:
+        for color, line, width in (("white", "-", 3.0), ("black", "--", 1.4)):
+            ax.axvline(view.calm - 0.5, color=color, linestyle=line, linewidth=width)
+    every = max(1, -(-layers // MOST_NAMES))
+    names = [literal(layer, LONGEST_LAYER) for layer in view.layers[::every]]
+    ax.set_yticks(range(0, layers, every), names, fontsize=SMALLEST)
+    ax.set_ylim(layers - 0.5, -0.5)
+    every = max(1, -(-looks // MOST_LABELS))
+    places = [short(float(f"{at:.2g}")) if view.on_a_ramp else f"{at:,.0f}" for at in view.at[:looks:every]]
+    ax.set_xticks(range(0, looks, every), places, fontsize=SMALL)
+    ax.set_xlabel("learning rate of the look" if view.on_a_ramp else "step of the look", fontsize=9)
+    bar = ax.figure.colorbar(mesh, ax=ax, orientation="horizontal")
+    bar.set_label(label, fontsize=9)
+    tidy_ticks(bar.ax.xaxis)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.ax.minorticks_off()
     return ax
 
 
@@ -130,20 +153,18 @@ def health_figure(view: HealthView, title: str) -> Figure:
     """Return a new figure of gradient, update and dead units of every layer; it needs no display."""
     from matplotlib.figure import Figure
 
-    height = 2.6 + 0.22 * min(max(len(view.layers), 4), MOST_NAMES)
-    figure = Figure(figsize=(10.4, height), layout="constrained")
+    height = 2.4 + 0.22 * min(max(len(view.layers), 4), MOST_NAMES)
+    figure = Figure(figsize=(9.0, height), layout="constrained")
     first, second, third = figure.subplots(1, 3, sharey=True)
     draw_map(view, view.gradient, "gradient norm / weight norm", first)
     draw_map(view, view.update, "update norm / weight norm", second)
     draw_map(view, view.silent, "share of dead units (or zeros)", third, share=True)
-    heading = f"{title}: {view.title}"
+    heading = f"{title}, {view.lane}: {view.title}"
     if 0 < view.calm < view.at.size - 1:
         heading += "; right of the dashed line the learning rate is to blame, not the network"
     if not np.isfinite(view.gradient).all() or not (view.update > 0).all():
         heading += "; a grey cell is 0 or has no value"
-    figure.suptitle(
-        literal(textwrap.fill(heading, WRAP), LONGEST_TITLE), fontsize="medium", x=0.01, ha="left"
-    )
+    figure.suptitle(literal(textwrap.fill(heading, WRAP), LONGEST_TITLE), fontsize=9, x=0.01, ha="left")
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,8 +12,22 @@ import numpy as np
 
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.trends import over_seeds
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, LONGEST_TITLE, ORANGE, RED, SEVERAL, figure_of, finish, literal
+from lrfind.views.plots.axes import loss_axis
+from lrfind.views.plots.drawing import (
+    BLUE,
+    LINES,
+    LONGEST_TITLE,
+    ORANGE,
+    RED,
+    SEVERAL,
+    figure_of,
+    finish,
+    literal,
+    mark_border,
+    mark_exits,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +40,15 @@ class RangeTestView:
 
     Attributes:
         curves: the curves, one per lane.
-        lr: (T,) the lrs that every lane reached.
-        middle: (T,) the smoothed loss, the median over lanes.
+        lr: (T,) the lrs up to which there is a median: half of the lanes, or more, have not diverged.
+        middle: (T,) the smoothed loss, the median over lanes; a lane that diverged counts as infinitely high.
         low: (T,) the lowest smoothed loss of any lane at each lr.
         high: (T,) the highest smoothed loss of any lane at each lr.
+        diverged: the lrs at which lanes diverged.
         suggestion: lr, low, high, method and reason; lr is None where there is no suggestion.
         edges: label -> lr, for the lr where the ramp diverged and for the edge measured by bisection.
         bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; higher losses are cut off.
+        top: the upper end of the loss axis; what goes above it is marked there.
     """
 
     curves: Sequence[Curve]
@@ -41,6 +56,7 @@ class RangeTestView:
     middle: Array
     low: Array
     high: Array
+    diverged: Sequence[float]
     suggestion: dict[str, Any]
     edges: dict[str, float]
     bottom: float
@@ -55,46 +71,60 @@ def view_range_test(
 ) -> RangeTestView:
     """Compute the values that `draw_range_test` draws."""
     curves = [curve for curve in curves if curve.length]
-    shortest = min((curve.length for curve in curves), default=0)
-    table = np.array([curve.smoothed[:shortest] for curve in curves]).reshape(len(curves), shortest)
-    finite = np.concatenate([curve.loss[: curve.length] for curve in curves] or [np.array([0.0])])
-    start = max((float(curve.loss[0]) for curve in curves), default=1.0)
-    best = float(finite.min())
-    drop = max(start - best, 0.01 * abs(start), 1e-12)
+    ended_high = [curve.divergence is not None for curve in curves]
+    middle, low, high = over_seeds([curve.smoothed[: curve.length] for curve in curves], ended_high)
+    start = max((float(curve.loss[0]) for curve in curves), default=math.nan)
+    losses = [loss for curve in curves for loss in curve.loss[: curve.length]]
+    axis = loss_axis(losses, start, decades=math.inf)
     edges = {"measured edge": measured_edge, "diverged (upper bound of the edge)": ramp_edge}
     return RangeTestView(
         curves=curves,
-        lr=curves[0].lr[:shortest] if curves else np.array([]),
-        middle=np.median(table, axis=0) if curves else np.array([]),
-        low=table.min(axis=0) if curves else np.array([]),
-        high=table.max(axis=0) if curves else np.array([]),
+        lr=max((curve.lr for curve in curves), key=len, default=np.empty(0))[: middle.size],
+        middle=middle,
+        low=low,
+        high=high,
+        diverged=[float(curve.lr[curve.divergence]) for curve in curves if curve.divergence is not None],
         suggestion=suggestion,
         edges={label: lr for label, lr in edges.items() if lr is not None},
-        bottom=best - 0.08 * drop,
-        top=min(start + 0.6 * drop, max(float(finite.max()), start) + 0.1 * drop),
+        bottom=axis.bottom,
+        top=axis.top,
     )
 
 
 def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
     """Draw the raw and the smoothed loss against lr, a band over the seeds, the suggestion and the edges."""
     ax.set_xscale("log")
-    for curve in view.curves:
-        ax.plot(curve.lr, curve.loss, color=BLUE, alpha=0.25, linewidth=0.7, zorder=1)
+    ax.set_ylim(view.bottom, view.top)
+    if view.curves:
+        ends = [end for curve in view.curves for end in (curve.lr[0], curve.lr[-1])]
+        ends += [*view.edges.values(), *(view.suggestion[key] for key in ("lr", "low", "high"))]
+        known = [end for end in ends if end is not None]
+        ax.set_xlim(min(known) / 1.5, max(known) * 1.5)
+
+    # The losses: of each lane, their range, and their median.
     several = len(view.curves) > 1
+    for number, curve in enumerate(view.curves):
+        label = "each seed, not smoothed" if several else "loss, not smoothed"
+        ax.plot(
+            curve.lr, curve.loss, color=BLUE, alpha=0.3, linewidth=0.7, zorder=1,
+            label=None if number else label,
+        )  # fmt: skip
+    label = "smoothed loss"
     if several:  # The band shows how far the seeds differ.
         ax.fill_between(
             view.lr, view.low, view.high, color=BLUE, alpha=0.15, linewidth=0, zorder=2,
             label=f"range of {len(view.curves)} seeds",
         )  # fmt: skip
-    label = "smoothed loss (median of the seeds)" if several else "smoothed loss"
+        label = "smoothed loss, median of the seeds"
+        if view.lr.size < max(curve.length for curve in view.curves):
+            label += "\n(it ends where half have diverged)"
     ax.plot(view.lr, view.middle, color=BLUE, linewidth=2, zorder=3, label=label)
     _draw_suggestion(view, ax)
-    for (label, lr), style in zip(view.edges.items(), ("-.", "--")[-len(view.edges) :], strict=False):
-        ax.axvline(lr, color=RED, linestyle=style, linewidth=1.2, zorder=3, label=f"{label}: {lr:.3g}")
-    if view.curves:
-        ends = [end for curve in view.curves for end in (curve.lr[0], curve.lr[-1])]
-        ax.set_xlim(min(ends) / 1.5, max(*ends, *view.edges.values()) * 1.5)
-    ax.set_ylim(view.bottom, view.top)
+    for (edge, lr), style in zip(view.edges.items(), ("-.", "--")[-len(view.edges) :], strict=False):
+        label = edge.replace(" (", f": {lr:.3g}\n(") if " (" in edge else f"{edge}: {lr:.3g}"
+        ax.axvline(lr, color=RED, linestyle=style, linewidth=1.2, zorder=3, label=label)
+    mark_exits(ax, view.lr, view.middle, BLUE)
+    mark_border(ax, view.diverged, "a seed diverged" if several else "diverged", "X", RED)
     return finish(ax, "learning rate", "training loss")
 
 
@@ -102,19 +132,20 @@ def _draw_suggestion(view: RangeTestView, ax: Axes) -> None:
     """Draw the suggestion with its interval; without one, write the reason into the legend."""
     lr, low, high = (view.suggestion[key] for key in ("lr", "low", "high"))
     if lr is None:
-        message = literal(textwrap.fill(f"no suggestion: {view.suggestion['reason']}", 60), LONGEST_TITLE)
+        message = literal(f"no suggestion: {view.suggestion['reason']}", LONGEST_TITLE)
         ax.plot([], [], linestyle="none", label=message)
         return
     if low is not None and high > low:
-        ax.axvspan(low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0)
-    label = f"suggestion: {lr:.3g}"
-    if low is not None:
-        label += f"  [{low:.3g}, {high:.3g}]"
+        ax.axvspan(
+            low, high, color=ORANGE, alpha=0.2, linewidth=0, zorder=0,
+            label=f"{low:.3g} to {high:.3g} between seeds",
+        )  # fmt: skip
     ax.axvline(lr, color=ORANGE, linewidth=1.5, zorder=3)
-    height = [float(np.interp(np.log(lr), np.log(view.lr), view.middle))] if view.lr.size else []
+    on_the_line = view.lr.size > 0 and view.lr[0] <= lr <= view.lr[-1]
+    height = [float(np.interp(np.log(lr), np.log(view.lr), view.middle))] if on_the_line else []
     ax.plot(
         [lr][: len(height)], height, marker="o", markersize=7, color=ORANGE, markeredgecolor="white",
-        linestyle="-", zorder=4, label=label,
+        linestyle="-", zorder=4, label=f"suggestion: {lr:.3g}",
     )  # fmt: skip
 
 
@@ -151,15 +182,14 @@ def view_ramps(results: Sequence[LaneResult], summary: dict[str, Any]) -> RampsV
         if curves:
             view = view_range_test(curves, row, None)
             ramps[row["variant"]] = (view.lr, view.middle)
-    starts = [float(loss[0]) for _, loss in ramps.values()] or [1.0]
-    lowest = min((float(loss.min()) for _, loss in ramps.values()), default=0.0)
-    drop = max(max(starts) - lowest, 1e-12)
+    start = max((float(loss[0]) for _, loss in ramps.values() if loss.size), default=math.nan)
+    axis = loss_axis((float(value) for _, loss in ramps.values() for value in loss), start, decades=math.inf)
     return RampsView(
         ramps=ramps,
         suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
         best=summary["answer"]["variant"],
-        bottom=lowest - 0.08 * drop,
-        top=max(starts) + 0.2 * drop,
+        bottom=axis.bottom,
+        top=axis.top,
     )
 
 
@@ -167,18 +197,25 @@ def draw_ramps(view: RampsView, ax: Axes) -> Axes:
     """Draw the smoothed loss against lr, one line per value: the best one bold, a dot at each suggestion."""
     ax.set_xscale("log")
     ax.set_ylim(view.bottom, view.top)
-    for (name, (lr, loss)), color in zip(view.ramps.items(), itertools.cycle(SEVERAL), strict=False):
+    styled = list(zip(view.ramps.items(), itertools.cycle(SEVERAL), itertools.cycle(LINES), strict=False))
+    for (name, (lr, loss)), color, line in styled:
         best = name == view.best
         label = literal(f"{name} (lowest loss)" if best else name)
-        ax.plot(lr, loss, color=color, linewidth=2.6 if best else 1.4, label=label, zorder=3 if best else 2)
+        ax.plot(
+            lr, loss, color=color, linestyle=line, linewidth=2.8 if best else 1.5, label=label,
+            zorder=3 if best else 2,
+        )  # fmt: skip
         if name in view.suggestions and lr.size:
             height = np.interp(np.log(view.suggestions[name]), np.log(lr), loss)
             ax.plot(
                 [view.suggestions[name]], [height], "o", color=color, markersize=7, markeredgecolor="white",
                 zorder=4,
             )  # fmt: skip
-    ax.plot([], [], "o", color="0.4", markersize=6, linestyle="none", label="suggestion")
-    return finish(ax, "learning rate", "training loss")
+    for (_, (lr, loss)), color, _ in styled:
+        mark_exits(ax, lr, loss, color)
+    if view.suggestions:
+        ax.plot([], [], "o", color="0.4", markersize=6, linestyle="none", label="suggestion")
+    return finish(ax, "learning rate", "training loss (smoothed)")
 
 
 def ramps_figure(view: RampsView, title: str) -> Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,16 @@ def plot_run(result: RunResult, folder: Path | None = None) -> list[Path]:
     for stem, figure in figures.items():
         save(figure, folder / stem)
     return [folder / f"{stem}.png" for stem in figures]
+
+
+def free_path(path: Path) -> Path:
+    """Return a path at which no PNG or SVG exists: this one, or else with -2, -3, ... after its name."""
+    names = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(
+        free
+        for free in itertools.chain([path], names)
+        if not any(free.with_suffix(suffix).exists() for suffix in (".png", ".svg"))
+    )
 
 
 def plot_overlay(results: Sequence[RunResult], path: Path) -> list[Path]:

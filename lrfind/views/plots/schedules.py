@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import fill
@@ -15,14 +14,13 @@ from lrfind.config.sections import Component
 from lrfind.config.shapes import shape_of, watched_by
 from lrfind.config.variants import labels
 from lrfind.errors import UsageError
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, finish, literal
+from lrfind.views.plots.drawing import BLUE, LINES, ORANGE, RED, SMALL, finish, image, literal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLORS = (BLUE, RED, "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#000000")
-STYLES = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)))
 FEW_STEPS = 40  # Up to here each step has a marker, because the line between two steps has no meaning.
 LEGEND_WIDTH = 30  # the largest length of a line in the legend, in characters
 
@@ -110,7 +108,7 @@ def draw_lr(view: SchedulesView, ax: Axes) -> Axes:
     top = max(float(lr.max()) for lr in view.lr.values())
     ax.set_ylim(-0.03 * top, 1.05 * top)
     finish(ax, "step", "learning rate")
-    ax.legend(frameon=False, fontsize="small", loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
+    ax.legend(frameon=False, fontsize=SMALL, loc="upper left", bbox_to_anchor=(1.0, 1.0), handlelength=3.2)
     return ax
 
 
@@ -130,7 +128,7 @@ def _draw_lines(view: SchedulesView, values: Mapping[str, Array], ax: Axes) -> N
         if label in values:
             ax.plot(
                 np.arange(view.steps), values[label], color=COLORS[number % len(COLORS)],
-                linestyle=STYLES[number % len(STYLES)], linewidth=1.7,
+                linestyle=LINES[number % len(LINES)], linewidth=1.7,
                 marker="o" if view.steps <= FEW_STEPS else "", markersize=3.5,
                 label=literal(fill(label, LEGEND_WIDTH, subsequent_indent="  ")),
             )  # fmt: skip
@@ -153,10 +151,4 @@ def schedules_figure(view: SchedulesView) -> Figure:
 
 def schedules_image(view: SchedulesView, kind: str) -> bytes:
     """Return the plot as an image, png or svg; the same view gives the same bytes."""
-    from matplotlib import rc_context
-
-    content = io.BytesIO()
-    with rc_context({"svg.hashsalt": "lrfind", "text.usetex": False}):
-        dated = {"Date": None} if kind == "svg" else {}
-        schedules_figure(view).savefig(content, format=kind, dpi=200, metadata=dated)
-    return content.getvalue()
+    return image(schedules_figure(view), kind)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,17 +12,29 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.sweep_verdicts import FLAWS, doubt_about
 from lrfind.analysis.sweeps import RateResult, SweepResult, judged
+from lrfind.analysis.trends import trend
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
-from lrfind.views.plots.drawing import BLUE, ORANGE, RED, figure_of, finish
+from lrfind.views.plots.axes import LossAxis, loss_axis, set_loss_axis, tidy_ticks
+from lrfind.views.plots.drawing import (
+    ABOVE,
+    BLUE,
+    GREY,
+    ORANGE,
+    RED,
+    draw_start,
+    figure_of,
+    finish,
+    mark_border,
+    mark_exits,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"), "interrupted": ("d", "0.7")}
-
-
+FEW_RATES = 8  # Up to here, the colour bar has a tick at each rate.
 LABELS = {
     "val_loss": "final validation loss",
     "train_loss": "final training loss",
@@ -51,7 +63,8 @@ class SweepView:
         seeds: the largest number of lanes at any lr.
         low: the left end of the lr axis.
         high: the right end of the lr axis.
-        top: the loss above which single seeds are drawn at the upper end of the axis.
+        bottom: the lower end of the loss axis.
+        top: the upper end of the loss axis; higher losses are marked there.
     """
 
     lr: Array
@@ -69,6 +82,7 @@ class SweepView:
     seeds: int
     low: float
     high: float
+    bottom: float
     top: float
 
 
@@ -87,8 +101,8 @@ def view_sweep(sweep: SweepResult) -> SweepView:
             lost.setdefault(rate.outcome, []).append(rate.lr)
     middle = np.array([rate.loss for rate in finished], dtype=np.float64)
     beside = _beside(sweep, finished)
-    shown = np.concatenate([middle, *beside.values(), [sweep.first_loss]])
-    shown = shown[np.isfinite(shown)]
+    shown = np.concatenate([middle, *beside.values(), [loss for _, loss in lanes]])
+    axis = loss_axis(shown, sweep.first_loss)
     return SweepView(
         lr=np.array([rate.lr for rate in finished]),
         middle=middle,
@@ -101,11 +115,12 @@ def view_sweep(sweep: SweepResult) -> SweepView:
         edge=sweep.edge,
         first_loss=sweep.first_loss,
         label=LABELS[sweep.judge],
-        log=_spans_decades(middle),
+        log=axis.log,
         seeds=max((len(rate.lanes) for rate in sweep.rates), default=0),
         low=min((rate.lr for rate in sweep.rates), default=1e-3) / 1.5,
         high=max((rate.lr for rate in sweep.rates), default=1.0) * 1.5,
-        top=float(shown.max() + np.ptp(shown)) if shown.size else math.inf,
+        bottom=axis.bottom,
+        top=axis.top,
     )
 
 
@@ -141,58 +156,71 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     """Draw the final loss against lr: median, lanes, usable range, edge, and the lrs that did not finish."""
     ax.set_xscale("log")
     ax.set_xlim(view.low, view.high)
-    if view.log:
-        ax.set_yscale("log")
+    set_loss_axis(ax, view.bottom, view.top, log=view.log)
     if view.usable and view.usable[0] < view.usable[1]:
         low, high = view.usable
         ax.axvspan(
-            low,
-            high,
-            color=ORANGE,
-            alpha=0.15,
-            linewidth=0,
-            zorder=0,
+            low, high, color=ORANGE, alpha=0.15, linewidth=0, zorder=0,
             label=f"usable: {low:.3g} to {high:.3g}",
-        )
-    if view.seeds > 1:
-        seeds = [(lr, loss) for lr, loss in view.lanes if loss <= view.top]
-        ax.plot(
-            [lr for lr, _ in seeds], [loss for _, loss in seeds], "o", color=BLUE, alpha=0.35,
-            markersize=3.5, linestyle="none", zorder=2, label="each seed",
         )  # fmt: skip
-    beyond = [lr for lr, loss in view.lanes if loss > view.top]
-    if beyond:
+
+    # The losses: of each seed, the one that decides, and others beside it.
+    if view.seeds > 1 and view.lanes:
         ax.plot(
-            beyond, [1.0] * len(beyond), "^", color=BLUE, alpha=0.6, markersize=6, linestyle="none", zorder=2,
-            transform=ax.get_xaxis_transform(), clip_on=False, label="a seed above this axis",
+            [lr for lr, _ in view.lanes], up_to(view.top, np.array([loss for _, loss in view.lanes])), "o",
+            color=BLUE, alpha=0.35, markersize=3.5, linestyle="none", zorder=2, label="each seed",
         )  # fmt: skip
     for (name, losses), style in zip(view.beside.items(), ("s:", "D:", "^:"), strict=False):
         ax.plot(
-            view.lr, losses, style, color="0.45", markersize=4, linewidth=1.2, markerfacecolor="white",
-            zorder=2, label=name,
+            *with_gaps(view, up_to(view.top, losses)), style, color="0.45", markersize=4, linewidth=1.2,
+            markerfacecolor="white", zorder=2, label=name,
         )  # fmt: skip
-    label = f"median of {view.seeds} seeds" if view.seeds > 1 else view.label
-    ax.plot(view.lr, view.middle, "o-", color=BLUE, markersize=5, linewidth=1.8, zorder=3, label=label)
+    if view.lr.size:
+        label = f"median of {view.seeds} seeds" if view.seeds > 1 else view.label
+        ax.plot(
+            *with_gaps(view, up_to(view.top, view.middle)), "o-", color=BLUE, markersize=5, linewidth=1.8,
+            zorder=3, label=label,
+        )  # fmt: skip
+
+    # What is known of them: the start, the edge and the answer.
     if math.isfinite(view.first_loss):
-        ax.axhline(
-            view.first_loss, color="0.6", linestyle=":", linewidth=1, zorder=1, label="loss at the start"
-        )
+        draw_start(ax, view.first_loss, view.top, "loss at the start")
     if view.edge is not None:
         ax.axvline(
             view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=2, label=f"edge: {view.edge:.3g}"
         )
     if view.best:
         ax.plot(
-            *[[value] for value in view.best], marker="*", markersize=15, color=ORANGE, linestyle="none",
-            markeredgecolor="white", zorder=5, label=view.best_label,
+            *[[value] for value in view.best], "o", markersize=12, color=RED, markerfacecolor="none",
+            markeredgewidth=1.8, linestyle="none", zorder=5, label=view.best_label,
         )  # fmt: skip
+
+    # What has no place on the axis.
+    points = [*view.lanes] if view.seeds > 1 else []
+    for losses in (view.middle, *view.beside.values()):
+        points += zip(view.lr, losses, strict=True)
+    mark_border(ax, sorted({lr for lr, loss in points if loss > view.top}), f"a loss {ABOVE}", color=BLUE)
     for outcome, lrs in view.lost.items():
         marker, color = LOST.get(outcome, ("s", "0.5"))
-        ax.plot(
-            lrs, [0.96] * len(lrs), marker=marker, color=color, markersize=7, linestyle="none", zorder=4,
-            transform=ax.get_xaxis_transform(), clip_on=False, label=outcome,
-        )  # fmt: skip
-    return finish(ax, "learning rate", view.label)
+        mark_border(ax, lrs, outcome, marker, color)
+    finish(ax, "learning rate", view.label)
+    if not view.lr.size:
+        ax.set_yticks([])
+        ax.text(0.5, 0.7, "no rate finished", transform=ax.transAxes, ha="center", va="center", color=GREY)
+    return ax
+
+
+def with_gaps(view: SweepView, losses: Array) -> tuple[Array, Array]:
+    """Return rates and losses for a line that does not cross a rate that did not finish: NaN divides it."""
+    lost = [lr for lrs in view.lost.values() for lr in lrs]
+    lr = np.concatenate([view.lr, lost])
+    order = np.argsort(lr)
+    return lr[order], np.concatenate([losses, np.full(len(lost), np.nan)])[order]
+
+
+def up_to(top: float, losses: Array) -> Array:
+    """Return losses with NaN for those that are higher: marks at the border stand for them."""
+    return np.where(losses <= top, losses, np.nan)
 
 
 def sweep_figure(view: SweepView, title: str) -> Figure:
@@ -211,7 +239,7 @@ class CurvesView:
         best_label: its name in the legend.
         diverged: the lrs whose curve ends in a divergence.
         bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; higher losses are cut off.
+        top: the upper end of the loss axis; what goes above it is marked there.
         log: whether the loss axis is logarithmic.
     """
 
@@ -231,20 +259,25 @@ def view_curves(sweep: SweepResult) -> CurvesView:
         lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]
         if lanes:
             shortest = min(curve.length for curve in lanes)
-            curves[rate.lr] = np.median([curve.smoothed[:shortest] for curve in lanes], axis=0)
-    lowest = min((float(curve.min()) for curve in curves.values()), default=0.0)
-    first = sweep.first_loss if math.isfinite(sweep.first_loss) else lowest + 1.0
-    drop = max(first - lowest, 0.01 * abs(first), 1e-12)
-    log = _spans_decades(np.array([curve.min() for curve in curves.values()] or [1.0]))
+            trends = [trend(curve.loss[: curve.length])[:shortest] for curve in lanes]
+            curves[rate.lr] = np.median(trends, axis=0)
+    axis = _curves_axis(sweep, curves)
     return CurvesView(
         curves=curves,
         best=sweep.best.lr if sweep.best else None,
         best_label=_best_label(sweep),
         diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
-        bottom=lowest / 1.5 if log else lowest - 0.05 * drop,
-        top=first * 3 if log else first + 0.5 * drop,
-        log=log,
+        bottom=axis.bottom,
+        top=axis.top,
+        log=axis.log,
     )
+
+
+def _curves_axis(sweep: SweepResult, curves: Mapping[float, Array]) -> LossAxis:
+    """Return the loss axis of the curves: ruled by the rates that finished, if there are any."""
+    finished = {rate.lr for rate in sweep.rates if rate.loss is not None}
+    ruling = [curve for lr, curve in curves.items() if lr in finished] or [*curves.values()]
+    return loss_axis(np.concatenate([np.empty(0), *ruling]), sweep.first_loss)
 
 
 def draw_curves(view: CurvesView, ax: Axes) -> Axes:
@@ -257,34 +290,36 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
     scale = LogNorm(min(lrs, default=1e-3) / 1.01, max(lrs, default=1.0) * 1.01)
     # The end of viridis is too pale for a line.
     dark = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
-    colors = ScalarMappable(scale, dark)
-    if view.log:
-        ax.set_yscale("log")
-    ax.set_ylim(view.bottom, view.top)
+    set_loss_axis(ax, view.bottom, view.top, log=view.log)
     for lr in lrs:
         curve, color = view.curves[lr], dark(scale(lr))
         best = lr == view.best
         label = view.best_label if best else None
-        ax.plot(curve, color=color, linewidth=2.6 if best else 1.3, zorder=3 if best else 2, label=label)
+        ax.plot(curve, color=color, linewidth=2.8 if best else 1.3, zorder=3 if best else 2, label=label)
         if lr in view.diverged:
             height = float(np.clip(curve[-1], view.bottom, view.top))
             ax.plot(
-                [curve.size - 1], [height], marker="x", color=color, markersize=8, clip_on=False, zorder=4
-            )
-    ax.figure.colorbar(colors, ax=ax, label="learning rate")
+                [curve.size - 1], [height], "X", color=color, markersize=8, markeredgecolor="white",
+                markeredgewidth=0.6, clip_on=False, zorder=7,
+            )  # fmt: skip
+    ax.set_xlim(0, max([1, *(curve.size - 1 for curve in view.curves.values())]) * 1.02)
+    for lr in lrs:
+        if lr not in view.diverged:
+            mark_exits(ax, np.arange(view.curves[lr].size), view.curves[lr], color=GREY)
     if view.diverged:
-        ax.plot([], [], marker="x", color="0.3", linestyle="none", label="diverged")
+        ax.plot([], [], "X", color=GREY, markersize=8, linestyle="none", label="diverged")
+    bar = ax.figure.colorbar(ScalarMappable(scale, dark), ax=ax, label="learning rate")
+    tidy_ticks(bar.ax.yaxis)
+    bar.ax.minorticks_off()
+    gaps = np.diff(np.log(lrs))
+    if len(lrs) <= FEW_RATES and gaps.min(initial=1) > gaps.sum() / 16:  # so their labels do not overlap
+        bar.set_ticks(lrs, labels=[f"{lr:.3g}" for lr in lrs])
     return finish(ax, "step", "training loss (smoothed)")
 
 
 def curves_figure(view: CurvesView, title: str) -> Figure:
     """Return a new figure of a sweep's training losses; it needs no display."""
     return figure_of(lambda ax: draw_curves(view, ax), title)
-
-
-def _spans_decades(losses: Array) -> bool:
-    """Return whether losses are positive and so far apart that a linear axis would hide the good ones."""
-    return bool(losses.size and (losses > 0).all() and losses.max() > 30 * losses.min())
 
 
 def sweep_figures(result: RunResult) -> dict[str, Figure]:

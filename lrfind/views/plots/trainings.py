@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted
-from lrfind.views.plots.drawing import GREY, ORANGE, RED, finish, legend_below
+from lrfind.views.plots.axes import loss_axis, set_loss_axis
+from lrfind.views.plots.drawing import ABOVE, BLUE, GREY, ORANGE, RED, finish, mark_border
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,20 +78,20 @@ def draw_trainings(trainings: Trainings, lr: float | None, lr_ends: tuple[float,
     """
     ax.set_xscale("log")
     ax.set_xlim(*lr_ends)
+    axis = loss_axis(loss for _, loss in trainings.ends)
+    set_loss_axis(ax, axis.bottom, axis.top, log=axis.log)
     if lr is not None:
         ax.axvline(lr, color=RED, linewidth=1.6, zorder=1)
     if trainings.ends:
         ax.plot(
             [lr for lr, _ in trainings.ends], [loss for _, loss in trainings.ends], "D", color=ORANGE,
-            markersize=6, markeredgecolor="white", linestyle="none", zorder=3, label=trainings.purpose,
+            markersize=6, markeredgecolor=GREY, markeredgewidth=0.7, linestyle="none", zorder=3,
+            label=trainings.purpose,
         )  # fmt: skip
-    else:
+    above = [lr for lr, loss in trainings.ends if loss > axis.top]
+    mark_border(ax, above, f"a training {ABOVE}", color=BLUE)
+    mark_border(ax, trainings.lost, "no training finished", "X")
+    finish(ax, "learning rate", f"final {trainings.loss}")
+    if not trainings.ends:
         ax.set_yticks([])
-    if trainings.lost:
-        ax.plot(
-            trainings.lost, [0.9] * len(trainings.lost), "X", color=GREY, markersize=7,
-            linestyle="none", transform=ax.get_xaxis_transform(), clip_on=False,
-            label="no training finished",
-        )  # fmt: skip
-    ax.margins(y=0.25)
-    return legend_below(finish(ax, "learning rate", f"final {trainings.loss}"), 0.38)
+    return ax
