@@ -190,9 +190,9 @@ def find(
         steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
         schedule: the schedule of the planned training; a constant lr when omitted. The recommended lr is its
             peak. One of these: a name
-            from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
-            steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
-            of torch, or a function that makes one from an optimizer.
+            from `lrfind ls schedules`, or that of transformers; (name, args), for example
+            ("cosine", {"warmup": 0.05}); a function of the step that returns the lr or a multiple of it; a
+            scheduler of torch, or a function that makes one from an optimizer.
         budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
             first, with at most 800 steps for each seed. What is left goes to trainings with the planned
             schedule, compressed or whole, which refine the answer and are judged by their last training

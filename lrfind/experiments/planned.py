@@ -82,26 +82,27 @@ def planned_shape(schedule: Any, steps: int, epoch: float | None) -> Shape:
         return Shape(_course_of(schedule, steps))
     if callable(schedule):
         return Shape(_called(schedule, steps))
-    return shape_of(_component(schedule, steps), steps, epoch)
+    return shape_of(named_schedule(schedule), steps, epoch)
 
 
-def _component(schedule: Any, steps: int) -> Component:
-    """Return a schedule given by its name; a cosine without args has a warmup of 5 %, at most half."""
-    name, args = schedule, None
+def named_schedule(schedule: Any) -> Component:
+    """Return a schedule given by its name, or by its name and its args.
+
+    Raises:
+        UsageError: if it has neither form.
+    """
+    name, args = schedule, {}
     if isinstance(schedule, Mapping):
         name, args = schedule.get("name"), schedule.get("args", {})
     elif isinstance(schedule, tuple | list) and len(schedule) == 2:
         name, args = schedule
-    if not isinstance(name, str) or not (args is None or isinstance(args, Mapping)):
+    if not isinstance(name, str) or not isinstance(args, Mapping):
         raise UsageError(
             "schedule: must be a name from `lrfind ls schedules`, (name, args), a function of the step, or a"
             f" scheduler of torch; found {schedule!r:.80}."
         )
     name = name.value if hasattr(name, "value") else name  # transformers has an enum of names
     ours = TRANSFORMERS_SCHEDULES.get(name, name)
-    if args is None:
-        warmup = min(max(10, round(0.05 * steps)), steps // 2)
-        args = {"warmup": warmup} if name == "cosine" else {}
     args = {TRANSFORMERS_ARGS.get(key, key): value for key, value in args.items()}
     if name == "cosine_with_restarts":  # transformers counts the cycles, one by default
         cycles = args.pop("num_cycles", 1)
