@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrfind.analysis.suggestions import Suggestion, suggest
     from lrfind.api.calls import find, range_test
-    from lrfind.api.results import RangeTest, Recommendation
+    from lrfind.api.range_tests import RangeTest
+    from lrfind.api.results import Recommendation
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
 
 __version__ = "0.1.0"
@@ -39,7 +40,7 @@ __all__ = [
 _HOMES = {
     "LrfindError": "lrfind.errors",
     "NoSuggestion": "lrfind.errors",
-    "RangeTest": "lrfind.api.results",
+    "RangeTest": "lrfind.api.range_tests",
     "Recommendation": "lrfind.api.results",
     "Suggestion": "lrfind.analysis.suggestions",
     "UsageError": "lrfind.errors",

@@ -1,59 +1,93 @@
-"""What trainings make of a recommendation: with a larger budget they refine it, and on request verify it."""
+"""What trainings make of an answer: with a larger budget they refine it, and on request they verify it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
-from lrfind.analysis.lanes import Shape
+import numpy as np
+
+from lrfind.analysis.lanes import Lane, LaneResult, Shape
+from lrfind.analysis.recommendation import Answer, PlannedTraining
 from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.analysis.verification import moved_answer, verified_lrs
-from lrfind.api.results import Recommendation
 from lrfind.config.sections import FindSection
-from lrfind.errors import NoSuggestion
+from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments.refine import refine
 from lrfind.experiments.verify import verify_rate
 from lrfind.problem.problem import Problem
 from lrfind.training.executor import Conditions
+from lrfind.training.run import run_lane
 from lrfind.training.watch import Watch
+
+SAME = 1e-3  # relative difference of two losses of the same model on the same batch
 
 
 def refined(
-    best: Recommendation, problem: Problem, budget: int, seed: int, shape: Shape, watch: Watch
-) -> Recommendation:
-    """Return a recommendation that trainings refined, if the budget allows any.
+    answer: Answer,
+    training: PlannedTraining,
+    probe_steps: int,
+    problem: Problem,
+    budget: int,
+    seed: int,
+    shape: Shape,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Return what trainings change of a recommendation; nothing if the budget allows none.
 
     Raises:
         NoSuggestion: if no training finished.
     """
-    steps = max(result.steps for result in best.results)
-    plan = refine_plan(best.lr, steps, best.training, budget, seed)
+    plan = refine_plan(answer.lr, probe_steps, training, budget, seed)
     if plan is None:
-        return best
+        return {}
     trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
-    changes = refined_answer(best.lr, best.confidence, steps, best.training, plan, trainings, "train_loss")
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
+    changes = refined_answer(
+        answer.lr, answer.confidence, probe_steps, training, plan, trainings, "train_loss"
+    )
+    cost = answer.cost + sum(lane.lr.size for lane in trainings)
     if "lr" in changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, refinement=trainings)
+    return {**changes, "cost": cost, "refinement": trainings}
 
 
 def verified(
-    best: Recommendation,
+    answer: Answer,
+    steps: int,
     problem: Problem,
     section: FindSection,
     seed: int,
     shape: Shape,
     watch: Watch,
-) -> Recommendation:
-    """Return a recommendation that whole trainings verified, and moved if another rate was better.
+) -> dict[str, Any]:
+    """Return what whole trainings change of a recommendation: their verdict, and the rate if it moved.
 
     Raises:
         NoSuggestion: if no training learned anything.
     """
-    verdict, trainings = verify_rate(problem, best.lr, best.training.steps, shape, section, seed, watch=watch)
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
-    lrs = verified_lrs(best.lr, section.verify_beyond)
-    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr, lrs)
+    verdict, trainings = verify_rate(problem, answer.lr, steps, shape, section, seed, watch=watch)
+    cost = answer.cost + sum(lane.lr.size for lane in trainings)
+    lrs = verified_lrs(answer.lr, section.verify_beyond)
+    changes = {} if verdict.lr == answer.lr else moved_answer(verdict, answer.lr, lrs)
     if changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, verdict=verdict, verification=trainings)
+    return {**changes, "cost": cost, "verdict": verdict, "verification": trainings}
+
+
+def refuse_changed_model(problem: Problem, seed: int, untouched: LaneResult) -> None:
+    """Refuse a model whose first loss is not what it was when it was probed.
+
+    Args:
+        problem: what to train.
+        seed: the seed of the batch.
+        untouched: the losses that the untouched model had with this seed.
+
+    Raises:
+        UsageError: if its weights are others.
+    """
+    now = run_lane(problem, Lane(0, seed, np.zeros(1)), Conditions(evaluated=False)).loss[0]
+    then = untouched.loss[0]
+    if not np.isclose(now, then, rtol=SAME, equal_nan=True):
+        raise UsageError(
+            f"the model has changed since `find` was called: its first loss is {now:.4g}, and it was"
+            f" {then:.4g}. Load the weights that it had then, or call find(..., verify=True)."
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.drawing import BLUE, GREY, RED, figure_of, finish, legend_below, titled
+from lrfind.views.plots.drawing import BLUE, GREY, RED, finish, legend_below, titled
 from lrfind.views.plots.trainings import (
     Trainings,
     draw_trainings,
@@ -268,23 +268,21 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
     )  # fmt: skip
 
 
-def find_figure(view: FindView, title: str) -> Figure:
-    """Return a new figure of the probes, with the trainings below them; it needs no display."""
+def find_figure(view: FindView, title: str, figure: Figure | None = None) -> Figure:
+    """Return a figure of the probes, with the trainings below them; a new one if none is given."""
     if view.refusal:
         title += "\n" + textwrap.fill(f"no answer: {view.refusal}", 74)
-    if not view.trainings:
-        figure = figure_of(lambda ax: draw_find(view, ax), title)
-        figure.set_size_inches(6.4, 4.8)
-        return figure
     from matplotlib.figure import Figure
 
     count = len(view.trainings)
-    figure = Figure(figsize=(6.4, 4.6 + 2.4 * count), layout="constrained")
-    above, *below = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count)
+    figure = figure or Figure(layout="constrained")
+    figure.set_size_inches(6.4, 4.6 + 2.4 * count if count else 4.8)
+    axes = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count, squeeze=False)
+    above, *below = axes[:, 0]
     titled(draw_find(view, above), title)
     for trainings, ax in zip(view.trainings, below, strict=True):
         draw_trainings(trainings, view.answer and view.answer[0], view.lr_ends, ax)
-    for ax in (above, *below[:-1]):
+    for ax in (above, *below[:-1]) if below else ():
         ax.set_xlabel("")
         legend_below(ax, 0.06 if ax is above else 0.12)
     return figure
