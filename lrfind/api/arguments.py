@@ -52,7 +52,7 @@ def without_trace(objects: Objects, work: Callable[[Problem], T], *, seed: int =
     snapshots: list[Snapshot] = []
 
     def on_this_rank() -> T:
-        with preserved(objects.trained, [objects.data], kept=objects.kept) as snapshot:
+        with preserved(objects.trained, objects.all_data, kept=objects.kept) as snapshot:
             snapshots.append(snapshot)
             for limit in limits_of(objects, snapshot):
                 warnings.warn(limit, stacklevel=5)  # at the line that called `find` or `range_test`

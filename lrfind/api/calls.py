@@ -22,7 +22,7 @@ from lrfind.errors import UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
-from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.experiments.planned import fitting_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.experiments.refine import left_budget, left_steps
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import objects_of
@@ -242,7 +242,7 @@ def find(
     check_seed(seed)
     length = planned_steps(steps, data, accumulate)
     course = "constant" if schedule is None else schedule
-    shape = planned_shape(course, length, steps_per_epoch(data, accumulate))
+    shape = fitting_shape(course, length, steps_per_epoch(data, accumulate), objects.optimizers)
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
 
     def probe(problem: Problem) -> Recommendation:

@@ -128,15 +128,12 @@ class RangeTest:
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure."""
+        from lrfind.views.plots.drawing import new_axes
         from lrfind.views.plots.range_test import draw_range_test, view_range_test
 
-        if ax is None:
-            import matplotlib.pyplot as plt
-
-            _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
         answer = ask(self.curves, DEFAULT_METHOD, raw=True)
         edge = ask(self.curves, "edge", raw=True)["lr"]
-        return draw_range_test(view_range_test(self.curves, answer, edge), ax)
+        return draw_range_test(view_range_test(self.curves, answer, edge), ax or new_axes())
 
     @property
     def findings(self) -> list[Finding]:

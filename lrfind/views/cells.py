@@ -34,7 +34,7 @@ def cell(
         sentences: what to know of it.
         table_name: what the table shows.
         header: the names of its columns.
-        rows: its rows; None is shown as a dash.
+        rows: its rows; a missing value, None or NaN, is shown as a dash.
         figure: the plot; None for none.
     """
     paragraphs = "".join(f"<p style='margin:.3em 0'>{_text(sentence)}</p>" for sentence in sentences)
@@ -47,8 +47,10 @@ def cell(
 
 
 def _text(value: Any) -> str:
-    """Return a value as text of HTML, also for an attribute."""
-    text = printable("-" if value is None else str(value))
+    """Return a value as text of HTML, also for an attribute; a missing one, None or NaN, as a dash."""
+    if value is None or value != value:
+        return "-"
+    text = printable(f"{value:.4g}" if isinstance(value, float) else str(value))
     return html.escape(text if len(text) <= LONGEST_TEXT else f"{text[:LONGEST_TEXT]}...", quote=True)
 
 

@@ -79,6 +79,14 @@ def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
     return figure
 
 
+def new_axes() -> Axes:
+    """Return the axes of a new figure that pyplot shows, in a notebook or a window."""
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots(figsize=(6.4, 4.0), layout="constrained")
+    return ax
+
+
 def save(figure: Figure, stem: Path) -> None:
     """Write a figure to stem.png, at print resolution, and to stem.svg; equal figures give equal bytes.
 

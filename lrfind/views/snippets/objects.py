@@ -98,7 +98,7 @@ def _optimizers(optimizers: OwnOptimizers) -> tuple[Sequence[str], Sequence[str]
     if not shares:
         return [], [
             "# An optimizer works through another one, so lrfind has no lines for it:"
-            " use best.apply(optimizer)."
+            " use `apply` of the result."
         ]
     inner = [f"for group, share in zip(optimizer.param_groups, {shares[0]}):"]
     if len(shares) > 1:
