@@ -104,7 +104,10 @@ class RangeTest:
 
         try:
             suggestion = self.suggest()
-            headline, sentences = f"Suggested learning rate: {suggestion.lr:.3g}", [suggestion.reason + "."]
+            headline, sentences = (
+                f"Suggested learning rate: {suggestion.lr:.3g}",
+                [f"{suggestion.method}: {suggestion.reason}."],
+            )
             if suggestion.low is not None:
                 headline += f" ({suggestion.low:.3g} to {suggestion.high:.3g} between seeds)"
         except NoSuggestion as refusal:

@@ -55,11 +55,9 @@ def _text(value: Any) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    names = "".join(f"<th scope='col' style='text-align:left'>{_text(name)}</th>" for name in header)
-    lines = (
-        "<tr>" + "".join(f"<td style='text-align:left'>{_text(value)}</td>" for value in row) + "</tr>"
-        for row in rows
-    )
+    style = "style='text-align:left;padding-right:1em'"
+    names = "".join(f"<th scope='col' {style}>{_text(name).replace('_', ' ')}</th>" for name in header)
+    lines = ("<tr>" + "".join(f"<td {style}>{_text(value)}</td>" for value in row) + "</tr>" for row in rows)
     return f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
 
 

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal or in a notebook, a line every few seconds elsewhere."""
+"""Progress: a bar on a terminal, a line below the cell in a notebook, a line every few seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from lrfind.analysis.lanes import Lane
+from lrfind.views.notebook import in_a_notebook, notebook_line
 from lrfind.views.terminal import note
 
 EVERY_SECONDS = 5.0  # between lines
@@ -73,13 +74,17 @@ def call_progress(shown: bool) -> Iterator[Watch]:
 
     It shows something only if the call takes a while. If no step ends for `SILENT_SECONDS`, a line says so.
     """
+    if shown and in_a_notebook():
+        with notebook_line(_step_text) as watch_line:
+            yield watch_line
+        return
     with ExitStack() as stack:
         began, last, watch = time.monotonic(), [time.monotonic()], list[Watch]()
 
         def lazily(*step: Any) -> None:
             last[0] = time.monotonic()
             if not watch and last[0] - began > QUIET_SECONDS:
-                watch_for = stack.enter_context(progress_bar()) if _live() else progress_lines
+                watch_for = stack.enter_context(progress_bar()) if on_a_terminal() else progress_lines
                 watch.append(watch_for(None, None))
             for inner in watch:
                 inner(*step)
@@ -113,16 +118,14 @@ def _never_silent(last: list[float]) -> Iterator[None]:
         thread.join()
 
 
-def _live() -> bool:
-    """Return whether stderr can show a bar that changes: on a terminal, or in a notebook."""
-    from rich.console import Console
-
-    return on_a_terminal() or Console().is_jupyter
-
-
 def on_a_terminal() -> bool:
     """Return whether stderr is a terminal."""
     return sys.stderr is not None and sys.stderr.isatty()
+
+
+def _step_text(together: Sequence[Lane], step: int, losses: Sequence[float]) -> str:
+    """Return where a call is, in words."""
+    return f"{_which(together, None)}, step {step + 1}: lr {_lrs(together, step)}, loss {_lowest(losses):.4g}"
 
 
 def _which(together: Sequence[Lane], lanes: int | None) -> str:
