@@ -132,10 +132,12 @@ def range_test(
     kinds = [optimizer_named(type(inner).__name__) for inner in innermost(objects.optimizers)]
     adaptive = any(row is not None and row.adaptive for row in kinds)
 
+    origin = origin_of(objects, seed)
+
     def ramp(problem: Problem) -> RangeTest:
         with call_progress(progress and is_first_rank()) as watch:
             lanes = ramping.range_test(problem, section, seed, looks=looks, watch=watch)
-        return RangeTest(lanes, adaptive, notes_on(objects), origin_of(objects, seed))
+        return RangeTest(lanes, adaptive, notes_on(objects), origin)
 
     return without_trace(objects, ramp, seed=seed)
 
@@ -244,6 +246,7 @@ def find(
     course = "constant" if schedule is None else schedule
     shape = fitting_shape(course, length, steps_per_epoch(data, accumulate), objects.optimizers)
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+    origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)
 
     def probe(problem: Problem) -> Recommendation:
         with call_progress(progress and is_first_rank()) as watch:
@@ -263,7 +266,7 @@ def find(
                 notes=notes_on(objects, scheduled=schedule is not None, shared=not groups),
                 optimizer_count=len(objects.optimizers),
                 groups=rates,
-                origin=origin_of(objects, seed, steps=length, schedule=schedule, shape=shape),
+                origin=origin,
             )
             left = left_budget(section, length, best.cost, probing.seconds)
             problem = with_groups(problem, rates)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from lrfind.analysis.lanes import Lane, LaneResult, Shape
 from lrfind.catalog import Judge
@@ -30,6 +31,11 @@ def shape_of_lanes(objects: Objects, schedule: Any, steps: int, eval_every: int 
     Raises:
         UsageError: if it has none of the forms that `find` takes, or watches a loss that is not measured.
     """
+    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise UsageError(
+            "schedule: ReduceLROnPlateau reacts to the training; give the name 'reduce_on_plateau' with its"
+            " args, val and eval_every."
+        )
     epoch = steps_per_epoch(objects.data, objects.recipe.accumulate)
     shape = fitting_shape(schedule, steps, epoch, objects.optimizers, eval_every)
     watches = shape.reaction is not None and shape.reaction.to == "val_loss"

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lrfind.analysis.lanes import Shape
 from lrfind.catalog import optimizer_of
@@ -20,6 +22,7 @@ from lrfind.problem.rates import groups_of, innermost, lr_ratios
 from lrfind.views.snippets.objects import OwnOptimizers, OwnPlan
 
 PLAIN_VALUES = (bool, int, float, str, type(None))
+SAME = 1e-6  # relative difference of two norms of the same weights
 
 
 class Hold:
@@ -41,6 +44,7 @@ class Hold:
         self._model = (lambda: nn.Module()) if objects.own_step else self._weakly(objects.model)
         self._optimizers = [self._weakly(optimizer) for optimizer in objects.optimizers]
         self._others = replace(objects, model=nn.Module(), optimizers=())
+        self._norms = _norms_of(objects.optimizers)
 
     def __reduce__(self) -> tuple[type[Hold], tuple[()]]:
         return Hold, ()
@@ -58,16 +62,33 @@ class Hold:
         """Return the objects.
 
         Raises:
-            UsageError: if one of them is gone, or if this is a copy.
+            UsageError: if one of them is gone, if the weights have changed, or if this is a copy.
         """
         if self._others is None:
             raise UsageError(
                 "the model or the optimizer of this result is gone, or the result is a copy; call"
                 " find(..., verify=True) with your objects instead."
             )
-        return replace(
-            self._others, model=self._model(), optimizers=[optimizer() for optimizer in self._optimizers]
-        )
+        optimizers = [optimizer() for optimizer in self._optimizers]
+        norms = _norms_of(optimizers)
+        if norms.shape != self._norms.shape or not torch.allclose(
+            norms, self._norms, rtol=SAME, equal_nan=True
+        ):
+            raise UsageError(
+                "the weights have changed since `find` was called; load those that the model had then, or"
+                " call find(..., verify=True)."
+            )
+        return replace(self._others, model=self._model(), optimizers=optimizers)
+
+
+def _norms_of(optimizers: Sequence[Any]) -> Tensor:
+    """Return the norm of each parameter that the optimizers have; training changes them."""
+    parameters = [parameter for group in groups_of(optimizers) for parameter in group.get("params", ())]
+    local = [getattr(p, "to_local", lambda p=p: p)() for p in parameters if not is_lazy(p)]  # FSDP has shards
+    norms = [
+        torch.linalg.vector_norm(p.detach(), dtype=torch.promote_types(p.dtype, torch.float32)) for p in local
+    ]
+    return torch.stack([norm.real.double().cpu() for norm in norms]) if norms else torch.zeros(0)
 
 
 @dataclass(frozen=True)

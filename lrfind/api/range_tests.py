@@ -15,7 +15,7 @@ from lrfind.analysis.suggestions import Suggestion, suggest_over
 from lrfind.api.origin import Origin, known
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import DEFAULT_METHOD
-from lrfind.errors import NoSuggestion
+from lrfind.errors import NoSuggestion, counted
 from lrfind.runs.summaries.methods import ask, suggestion_table
 from lrfind.views.snippets.objects import snippet_of_test
 
@@ -42,10 +42,12 @@ class RangeTest:
     origin: Origin | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
-        lr = self.lanes[0].lr
-        return (
-            f"RangeTest({len(self.lanes)} lanes, {len(self.lr)} steps, lr {lr[0]:.3g} to {self.lr[-1]:.3g})"
-        )
+        try:
+            answer = repr(self.suggest())
+        except NoSuggestion as refusal:
+            answer = f"no suggestion: {refusal.reason}"
+        lanes, steps = counted(len(self.lanes), "lane"), counted(len(self.lr), "step")
+        return f"RangeTest({lanes}, {steps}, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}): {answer}"
 
     @property
     def curves(self) -> list[Curve]:

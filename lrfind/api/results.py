@@ -14,7 +14,7 @@ from lrfind.analysis.verification import VERDICTS, Verdict
 from lrfind.api.arguments import without_trace
 from lrfind.api.origin import Origin, known, plan_of, with_shares
 from lrfind.api.rates import apply_rate
-from lrfind.api.trainings import refuse_changed_model, verified
+from lrfind.api.trainings import verified
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection
 from lrfind.errors import listed
@@ -197,12 +197,9 @@ class Recommendation(Answer):
         section = section_of(FindSection, verify=True, verify_seeds=seeds, verify_beyond=beyond)
         seed, shape = origin.seed, origin.shape
         assert shape is not None  # `find` plans a training
-        untouched = next((lane for lane in self.lanes if lane.peak == 0 and lane.seed == seed), None)
 
         def train(problem: Problem) -> Recommendation:
             problem = with_groups(problem, self.groups)
-            if untouched is not None:
-                refuse_changed_model(problem, seed, untouched)
             with call_progress(progress and is_first_rank()) as watch:
                 changes = verified(self, self.training.steps, problem, section, seed, shape, watch)
             return replace(self, **changes)
