@@ -176,6 +176,9 @@ def find(
 
     Under `torch.distributed`, all ranks call `find` and get the same answer, which is for the global batch.
 
+    The result holds the model and the optimizers only weakly, so that it can `verify` the rate later without
+    keeping them in memory.
+
     Args:
         model: see `range_test`.
         optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their

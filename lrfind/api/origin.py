@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -131,7 +131,7 @@ def plan_of(schedule: Any) -> tuple[Component, str]:
     """Return a schedule by its name, and in words if it has none."""
     if schedule is None:
         return Component(name="constant"), ""
-    if isinstance(schedule, str | tuple | list | dict):
+    if isinstance(schedule, str | tuple | list | Mapping):
         return named_schedule(schedule), ""
     name = getattr(schedule, "__name__", "")
     words = f"your own function `{name}`" if name.isidentifier() else f"your own {type(schedule).__name__}"
@@ -162,13 +162,14 @@ def _section_of(objects: Objects) -> OptimizerSection | None:
         return None
     if not trained <= members <= {id(parameter) for parameter in objects.model.parameters()}:
         return None
-    args = {
-        name: group[name]
-        for name, parameter in inspect.signature(kind).parameters.items()
-        if name not in ("params", "lr") and name in group and group[name] != parameter.default
-    }
-    if not all(map(_is_plain, args.values())):
+    try:
+        parameters = inspect.signature(kind).parameters
+    except ValueError:  # a class without a signature
         return None
+    values = {name: group[name] for name in parameters if name in group and name not in ("params", "lr")}
+    if not all(map(_is_plain, values.values())):
+        return None
+    args = {name: value for name, value in values.items() if value != parameters[name].default}
     name = kind.__name__.lower() if row is not None else f"{kind.__module__}:{kind.__qualname__}"
     return OptimizerSection(name=name, args=args)
 

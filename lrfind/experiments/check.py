@@ -201,6 +201,8 @@ def _silent_misfit(setup: Setup, batch: Any) -> str | None:
             f"it compares an output of shape ({output}) with a y of shape ({y}), so every row is compared"
             " with every other row; give both the same shape"
         )
+    if setup.loss_fn is None:
+        return None
     output, _ = output_and_loss(setup.model, lambda output, y: torch.zeros(()), batch)
     pair = _pair(setup, batch, output)
     return silent_misfit(*pair) if pair else None
