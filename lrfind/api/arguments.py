@@ -10,7 +10,8 @@ from lrfind.config.experiment import section_of
 from lrfind.config.sections import TrainingSection
 from lrfind.errors import UsageError
 from lrfind.experiments.check import refuse_silent_misfit
-from lrfind.problem.objects import Objects, from_objects, limits_of
+from lrfind.problem.limits import limits_of
+from lrfind.problem.objects import Objects, from_objects
 from lrfind.problem.problem import Problem, recipe_of
 from lrfind.problem.ranks import rank_count, together
 from lrfind.problem.rates import groups_of, innermost, ratios_in_words

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from lrfind.errors import UsageError, listed
+from lrfind.errors import UsageError
 from lrfind.problem.batches import (
     LossFn,
     OwnLoss,
@@ -22,21 +22,19 @@ from lrfind.problem.batches import (
     loader_batches,
     one_pass,
     to_device,
-    users_function,
 )
 from lrfind.problem.components import refuse_ascent
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, reseed, restore
 from lrfind.problem.ranks import rank_of_this_process
 from lrfind.problem.rates import (
-    all_optimizers,
     base_lr,
     groups_of,
     inner_name,
     innermost,
     is_optimizer,
 )
-from lrfind.problem.reachable import generators_of, reachable
+from lrfind.problem.reachable import generators_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
 
@@ -270,50 +268,6 @@ def _check_data(data: Any, name: str = "data") -> None:
             f"{name} is an iterator, which can be read only once; give the DataLoader itself, or a list of"
             " batches."
         )
-
-
-def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
-    """Say what lrfind cannot set back, and which weights and optimizers it leaves alone, in sentences."""
-    limits = []
-    if snapshot.lost:
-        things = listed(dict.fromkeys(snapshot.lost))
-        limits.append(
-            f"the training refers to {things}, which lrfind cannot set back: what it takes from there is"
-            " missing in your training afterwards. Give the loader itself, or create the iterator anew."
-        )
-    given = {id(optimizer) for optimizer in all_optimizers(objects.optimizers)}
-    others = {
-        type(optimizer).__name__: None
-        for optimizer in snapshot.optimizers
-        if any(id(inner) not in given for inner in innermost([optimizer]))
-    }
-    if others and objects.own_step is not None:
-        limits.append(
-            f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it is in"
-            " all probes. Name all optimizers whose lrs you look for."
-        )
-    elif others:
-        limits.append(
-            f"the training also refers to {listed(others)}, whose lr stays as it is in all probes. If it"
-            " makes updates too, give the whole step: find(step=..., data=..., optimizers=[...])."
-        )
-    if objects.own_step is not None:
-        return limits
-    moving = [p for group in groups_of(objects.optimizers) for p in group.get("params", ())]
-    known = {id(parameter) for parameter in (*moving, *objects.model.parameters())}
-    names = [
-        name
-        for module in reachable([users_function(objects.loss_fn)]).modules
-        for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad and id(parameter) not in known
-    ]
-    if names:
-        limits.append(
-            f"the loss has weights ({listed(names[:3])}) that the optimizer does not have: they stand still"
-            " in all probes. If another optimizer trains them, give the whole step: find(step=..., data=...,"
-            " optimizers=[...])."
-        )
-    return limits
 
 
 def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
