@@ -10,7 +10,11 @@ In a notebook:
     test.suggest().lr
     test.plot()
 
-Importing lrfind does not import torch; that happens when `find` or `range_test` is first used.
+    lrfind.grid(model, optimizer, loss_fn, loader, lrs=[0.01, 0.03, 0.1], steps=3000, val=val_loader).table
+    lrfind.compare(model, optimizer, loss_fn, loader, schedules=["cosine", "linear"], steps=3000)
+    lrfind.Run("runs/...").summary
+
+Importing lrfind does not import torch; that happens when one of these functions is first used.
 """
 
 from __future__ import annotations
@@ -20,30 +24,45 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lrfind.analysis.suggestions import Suggestion, suggest
     from lrfind.api.calls import find, range_test
-    from lrfind.api.results import RangeTest, Recommendation
+    from lrfind.api.comparisons import ComparisonResult
+    from lrfind.api.grids import GridResult
+    from lrfind.api.range_tests import RangeTest
+    from lrfind.api.results import Recommendation
+    from lrfind.api.runs import Run
+    from lrfind.api.sweeps import compare, grid
     from lrfind.errors import LrfindError, NoSuggestion, UsageError
 
 __version__ = "0.1.0"
 __all__ = [
+    "ComparisonResult",
+    "GridResult",
     "LrfindError",
     "NoSuggestion",
     "RangeTest",
     "Recommendation",
+    "Run",
     "Suggestion",
     "UsageError",
+    "compare",
     "find",
+    "grid",
     "range_test",
     "suggest",
 ]
 
 _HOMES = {
+    "ComparisonResult": "lrfind.api.comparisons",
+    "GridResult": "lrfind.api.grids",
     "LrfindError": "lrfind.errors",
     "NoSuggestion": "lrfind.errors",
-    "RangeTest": "lrfind.api.results",
+    "RangeTest": "lrfind.api.range_tests",
     "Recommendation": "lrfind.api.results",
+    "Run": "lrfind.api.runs",
     "Suggestion": "lrfind.analysis.suggestions",
     "UsageError": "lrfind.errors",
+    "compare": "lrfind.api.sweeps",
     "find": "lrfind.api.calls",
+    "grid": "lrfind.api.sweeps",
     "range_test": "lrfind.api.calls",
     "suggest": "lrfind.analysis.suggestions",
 }

@@ -40,7 +40,7 @@ def main() -> lrfind.Recommendation:
     model = Tagger()
     optimizer = torch.optim.AdamW(model.parameters())
     loader = DataLoader(sentences, batch_size=16, shuffle=True, collate_fn=collate)
-    return lrfind.find(model, optimizer, None, loader, steps=300, schedule="cosine")
+    return lrfind.find(model, optimizer, None, loader, steps=300, schedule=("cosine", {"warmup": 15}))
 
 
 if __name__ == "__main__":

@@ -56,9 +56,11 @@ class Shape:
         >>> Shape(np.array([1.0, 0.8, 0.6, 0.4])).compressed(2).multiplier.tolist()
         [0.8, 0.4]
         """
+        return self if steps >= len(self.multiplier) else self.resampled(steps)
+
+    def resampled(self, steps: int) -> Shape:
+        """Return the same course in another number of steps."""
         length = len(self.multiplier)
-        if steps >= length:
-            return self
         places = ((np.arange(steps) + 0.5) * length / steps).astype(int)
         momentum = None if self.momentum is None else self.momentum[places]
         return Shape(self.multiplier[places], momentum, self.reaction)

@@ -43,6 +43,11 @@ class Suggestion:
     high: float | None = None
     note: str = ""
 
+    def __repr__(self) -> str:
+        ends = "" if self.low is None else f", low={self.low:.3g}, high={self.high:.3g}"
+        reason = f"{self.reason} {self.note}".strip()
+        return f"Suggestion(lr={self.lr:.3g}{ends}, method={self.method!r}): {reason}"
+
 
 @dataclass(frozen=True)
 class Method:

@@ -2,36 +2,34 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
 from lrfind.analysis.recommendation import recommend
-from lrfind.api.results import RangeTest, Recommendation
+from lrfind.api.arguments import check_seed, notes_on, recipe_from, without_trace
+from lrfind.api.origin import origin_of
+from lrfind.api.range_tests import RangeTest
+from lrfind.api.results import Recommendation
 from lrfind.api.trainings import refined, verified
 from lrfind.catalog import Precision, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
-from lrfind.config.sections import FindSection, RangeTestSection, TrainingSection
+from lrfind.config.sections import FindSection, RangeTestSection
 from lrfind.errors import UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
-from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.experiments.planned import fitting_shape, planned_steps, planned_training, steps_per_epoch
 from lrfind.experiments.refine import left_budget, left_steps
 from lrfind.problem.batches import LossFn
-from lrfind.problem.objects import Objects, from_objects, limits_of, objects_of
-from lrfind.problem.problem import Problem, recipe_of
-from lrfind.problem.ranks import is_first_rank, rank_count, together
-from lrfind.problem.rates import groups_of, innermost, ratios_in_words
-from lrfind.problem.setup import Recipe
-from lrfind.problem.snapshot import Snapshot, preserved
+from lrfind.problem.objects import objects_of
+from lrfind.problem.problem import Problem
+from lrfind.problem.ranks import is_first_rank
+from lrfind.problem.rates import innermost
 from lrfind.views.progress import call_progress
-
-T = TypeVar("T")
 
 
 def range_test(
@@ -112,8 +110,8 @@ def range_test(
     )
     if type(looks) is not int or looks < 0:
         raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
-    _check_seed(seed)
-    recipe = _recipe(accumulate, precision, clip_norm, clip_value)
+    check_seed(seed)
+    recipe = recipe_from(accumulate, precision, clip_norm, clip_value)
     objects = objects_of(
         model,
         optimizer,
@@ -134,12 +132,14 @@ def range_test(
     kinds = [optimizer_named(type(inner).__name__) for inner in innermost(objects.optimizers)]
     adaptive = any(row is not None and row.adaptive for row in kinds)
 
+    origin = origin_of(objects, seed)
+
     def ramp(problem: Problem) -> RangeTest:
         with call_progress(progress and is_first_rank(), "range-test") as watch:
             lanes = ramping.range_test(problem, section, seed, looks=looks, watch=watch)
-        return RangeTest(lanes, adaptive, _notes(objects))
+        return RangeTest(lanes, adaptive, notes_on(objects), origin)
 
-    return _on_all_ranks(objects, ramp)
+    return without_trace(objects, ramp, seed=seed)
 
 
 def find(
@@ -176,6 +176,9 @@ def find(
 
     Under `torch.distributed`, all ranks call `find` and get the same answer, which is for the global batch.
 
+    The result holds the model and the optimizers only weakly, so that it can `verify` the rate later without
+    keeping them in memory.
+
     Args:
         model: see `range_test`.
         optimizer: an optimizer over the model's parameters. Several param groups keep the ratios of their
@@ -190,9 +193,9 @@ def find(
         steps: T, the number of optimizer steps of the planned training; an epoch when omitted.
         schedule: the schedule of the planned training; a constant lr when omitted. The recommended lr is its
             peak. One of these: a name
-            from `lrfind ls schedules`, or that of transformers ("cosine" has a warmup of 5 %, at least 10
-            steps); (name, args); a function of the step that returns the lr or a multiple of it; a scheduler
-            of torch, or a function that makes one from an optimizer.
+            from `lrfind ls schedules`, or that of transformers; (name, args), for example
+            ("cosine", {"warmup": 0.05}); a function of the step that returns the lr or a multiple of it; a
+            scheduler of torch, or a function that makes one from an optimizer.
         budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
             first, with at most 800 steps for each seed. What is left goes to trainings with the planned
             schedule, compressed or whole, which refine the answer and are judged by their last training
@@ -217,7 +220,7 @@ def find(
         NoSuggestion: if no rate can be recommended; the exception has `.reason` and `.cost`.
         UsageError: if an argument is out of range, or batches, model and loss do not fit together.
     """
-    recipe = _recipe(accumulate, precision, clip_norm, clip_value)
+    recipe = recipe_from(accumulate, precision, clip_norm, clip_value)
     objects = objects_of(
         model,
         optimizer,
@@ -241,11 +244,12 @@ def find(
         verify_seeds=verify_seeds,
         lanes="auto" if objects.stackable else "single",
     )
-    _check_seed(seed)
+    check_seed(seed)
     length = planned_steps(steps, data, accumulate)
     course = "constant" if schedule is None else schedule
-    shape = planned_shape(course, length, steps_per_epoch(data, accumulate))
+    shape = fitting_shape(course, length, steps_per_epoch(data, accumulate), objects.optimizers)
     training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+    origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)
 
     def probe(problem: Problem) -> Recommendation:
         with call_progress(progress and is_first_rank(), "find") as watch:
@@ -262,77 +266,17 @@ def find(
                 training=training,
                 results=probing.results,
                 lanes=probing.lanes,
-                notes=_notes(objects, scheduled=schedule is not None, shared=not groups),
+                notes=notes_on(objects, scheduled=schedule is not None, shared=not groups),
                 optimizer_count=len(objects.optimizers),
                 groups=rates,
+                origin=origin,
             )
             left = left_budget(section, length, best.cost, probing.seconds)
             problem = with_groups(problem, rates)
-            best = refined(best, problem, left, seed, shape, watch)
-            return verified(best, problem, section, seed, shape, watch) if verify else best
+            longest = max(result.steps for result in best.results)
+            best = replace(best, **refined(best, training, longest, problem, left, seed, shape, watch))
+            if not verify:
+                return best
+            return replace(best, **verified(best, length, problem, section, seed, shape, watch))
 
-    return _on_all_ranks(objects, probe)
-
-
-def _recipe(accumulate: Any, precision: Any, clip_norm: Any, clip_value: Any) -> Recipe:
-    """Return how a step is made of batches.
-
-    Raises:
-        UsageError: if one of the arguments is out of range.
-    """
-    return recipe_of(
-        section_of(
-            TrainingSection,
-            steps=1,
-            accumulate=accumulate,
-            precision=precision,
-            clip_norm=clip_norm,
-            clip_value=clip_value,
-        )
-    )
-
-
-def _on_all_ranks(objects: Objects, work: Callable[[Problem], T]) -> T:
-    """Do some work on a user's problem, on all ranks, and restore everything afterwards."""
-    snapshots: list[Snapshot] = []
-
-    def on_this_rank() -> T:
-        with preserved(objects.trained, [objects.data], kept=objects.kept) as snapshot:
-            snapshots.append(snapshot)
-            for limit in limits_of(objects, snapshot):
-                warnings.warn(limit, stacklevel=5)  # at the line that called `find` or `range_test`
-            return work(from_objects(objects, snapshot))
-
-    def undo() -> None:
-        for snapshot in snapshots:
-            snapshot.restore()
-
-    return together(on_this_rank, undo)
-
-
-def _notes(objects: Objects, *, scheduled: bool = True, shared: bool = True) -> list[str]:
-    """Return what to know about a rate: the param group it is for, the batch that it is for, its schedule.
-
-    Args:
-        objects: the user's objects.
-        scheduled: whether the schedule is known for which the rate is.
-        shared: whether all param groups share one rate, in the ratios that they have.
-    """
-    notes = []
-    ratios = ratios_in_words(groups_of(objects.optimizers)) if shared else None
-    if ratios is not None:
-        notes.append(f"{ratios}.")
-    groups = groups_of(innermost(objects.optimizers))
-    if not scheduled and any("initial_lr" in group for group in groups):
-        notes.append(
-            "The optimizer has a scheduler, but `schedule` was not given, so the rate is for a constant lr;"
-            " give schedule=scheduler."
-        )
-    if (count := rank_count()) > 1:
-        notes.append(f"The rate is for the batches of all {count} ranks together.")
-    return notes
-
-
-def _check_seed(seed: int) -> None:
-    if type(seed) is not int or not 0 <= seed < 2**32:
-        raise UsageError(f"seed: must be a whole number from 0 to {2**32 - 1}; found {seed!r}.")
+    return without_trace(objects, probe, seed=seed)

@@ -1,115 +1,35 @@
-"""The results of `find` and `range_test` in Python: the answer, its evidence, and `apply`."""
+"""The result of `find` in Python: the answer, its evidence, its snippet, its verification, and `apply`."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from lrfind.analysis.curves import Array, Curve
-from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probing import ProbeResult, probe_rows
 from lrfind.analysis.recommendation import Answer, Confidence, PlannedTraining, moved_lr
-from lrfind.analysis.suggestions import Suggestion, suggest_over
-from lrfind.analysis.verification import Verdict
-from lrfind.catalog import DEFAULT_METHOD
+from lrfind.analysis.verification import VERDICTS, Verdict
+from lrfind.api.arguments import without_trace
+from lrfind.api.origin import Origin, known, plan_of, with_shares
+from lrfind.api.rates import apply_rate
+from lrfind.api.trainings import verified
+from lrfind.config.experiment import section_of
+from lrfind.config.sections import FindSection
 from lrfind.errors import listed
+from lrfind.experiments.groups import with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps
-from lrfind.problem.rates import apply_lr, groups_of
-from lrfind.runs.summaries.methods import ask
+from lrfind.problem.problem import Problem
+from lrfind.problem.ranks import is_first_rank
+from lrfind.views.progress import call_progress
+from lrfind.views.snippets.objects import OwnPlan, snippet_of_plan
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-
-@dataclass(frozen=True, repr=False)
-class RangeTest:
-    """The result of a range test.
-
-    Attributes:
-        lanes: one result for each seed: lr, loss, outcome.
-        adaptive: whether the optimizer divides a gradient by the size of past gradients, as Adam's family
-            does.
-        notes: what to know about the test, in sentences.
-    """
-
-    lanes: Sequence[LaneResult]
-    adaptive: bool = False
-    notes: Sequence[str] = ()
-
-    def __repr__(self) -> str:
-        lr = self.lanes[0].lr
-        return (
-            f"RangeTest({len(self.lanes)} lanes, {len(self.lr)} steps, lr {lr[0]:.3g} to {self.lr[-1]:.3g})"
-        )
-
-    @property
-    def curves(self) -> list[Curve]:
-        """The loss against lr, one curve for each seed."""
-        return [lane.curve for lane in self.lanes]
-
-    @property
-    def lr(self) -> Array:
-        """(T,) the lrs that the optimizer used, up to the last one that every seed reached."""
-        return min((lane.lr for lane in self.lanes), key=len)
-
-    @property
-    def loss(self) -> Array:
-        """(T,) the loss before the update that uses lr[t]; the median if there are several seeds."""
-        reached = len(self.lr)
-        median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
-        return median
-
-    def suggest(self, method: str = DEFAULT_METHOD) -> Suggestion:
-        """Ask a suggestion method; with several seeds, return the median and the spread of their answers.
-
-        Args:
-            method: a name from `lrfind ls methods`.
-
-        Raises:
-            NoSuggestion: if the curves have no answer; `.reason` says why.
-        """
-        return suggest_over(self.curves, method)
-
-    def apply(self, optimizer: Any, scheduler: Any = None) -> None:
-        """Give the suggested lr to an optimizer, and to its scheduler; see `Recommendation.apply`.
-
-        Raises:
-            NoSuggestion: if the curves have no answer.
-            UsageError: if the scheduler keeps its lrs in a way that is not known.
-        """
-        _apply(self.suggest().lr, optimizer, scheduler)
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the loss against lr with the suggestion, on `ax` or on the axes of a new figure.
-
-        The legend lies below the axes. To give it its place, a figure of `ax` without a layout engine gets
-        the one that matplotlib calls "constrained".
-        """
-        from lrfind.views.plots.drawing import axes_for
-        from lrfind.views.plots.range_test import draw_range_test, view_range_test
-
-        answer = ask(self.curves, DEFAULT_METHOD, raw=True)
-        edge = ask(self.curves, "edge", raw=True)["lr"]
-        return draw_range_test(view_range_test(self.curves, answer, edge), axes_for(ax))
-
-    @property
-    def findings(self) -> list[Finding]:
-        """The problems of the gradients, and what to try; empty if there are none."""
-        looks = [calm_looks(lane, on_a_ramp=True) for lane in self.lanes if lane.health]
-        return diagnose(looks, adaptive=self.adaptive)
-
-    def to_frame(self) -> pd.DataFrame:
-        """Return one row for each lane and step, with the columns of steps.csv."""
-        from lrfind.runs.tables import steps_frame
-
-        return steps_frame(list(self.lanes))
+    from lrfind.views.plots.find import FindView
 
 
 @dataclass(frozen=True)
@@ -126,6 +46,8 @@ class Recommendation(Answer):
         verification: these trainings.
         optimizer_count: the number of optimizers that share the rate.
         groups: the multipliers of the param groups, and what was measured; None if they were not requested.
+        origin: where the recommendation came from: what `snippet` and `verify` need; None if that is not
+            known.
     """
 
     training: PlannedTraining
@@ -137,6 +59,7 @@ class Recommendation(Answer):
     verification: Sequence[LaneResult] = ()
     optimizer_count: int = 1
     groups: GroupRates | None = None
+    origin: Origin | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
         of_groups = []
@@ -146,7 +69,39 @@ class Recommendation(Answer):
         return (
             f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
             f" confidence={self.confidence!r}, cost={self.cost}) for {self.training.in_words}."
-            f" {' '.join([self.reason, *self.notes, *of_groups])} {self._way_to_apply}"
+            f" {' '.join([self.reason, *self._verdict_in_words, *self.notes, *of_groups])}"
+            f" {self._way_to_apply}"
+        )
+
+    @property
+    def _verdict_in_words(self) -> list[str]:
+        if self.verdict is None or self.verdict.verdict != "stands":  # the reason of a moved rate says it
+            return []
+        return [f"Verification: {VERDICTS[self.verdict.verdict]}; {self.verdict.reason}."]
+
+    def _repr_html_(self) -> str:
+        from lrfind.views.cells import cell
+        from lrfind.views.plots.find import find_figure
+
+        rates = [("lr of group", f"{name}: {lr:.3g}") for name, lr in self.group_lrs.items()]
+        rows = [
+            (f"{row['lr']:.3g}", row["steps"], None if row["score"] is None else f"{row['score']:.4g}")
+            for row in probe_rows(self.results)
+        ]
+        return cell(
+            f"Learning rate: {self.lr:.3g} ({self.low:.3g} to {self.high:.3g}), {self.confidence} confidence",
+            [
+                f"For {self.training.in_words}; {self.cost:,} gradient steps.",
+                *(f"{name} {lr}." for name, lr in rates),
+                self.reason,
+                *self._verdict_in_words,
+                *self.notes,
+                self._way_to_apply,
+            ],
+            f"{len(rows)} probes",
+            ("lr", "steps", "mean loss over the last half"),
+            rows,
+            find_figure(self._view(), ""),
         )
 
     @property
@@ -174,9 +129,10 @@ class Recommendation(Answer):
             UsageError: if an argument is out of range.
         """
         length = self.training.steps if steps is None else planned_steps(steps, None, 1)
-        mean = self.training.mean_multiplier
+        mean, shape = self.training.mean_multiplier, None
         if schedule is not None:
-            mean = float(planned_shape(schedule, length, None).multiplier.mean())
+            shape = planned_shape(schedule, length, None)
+            mean = float(shape.multiplier.mean())
         other = replace(self.training, steps=length, mean_multiplier=mean)
         if other == self.training:
             return self
@@ -187,7 +143,68 @@ class Recommendation(Answer):
             " model, and not measured again."
         )
         moved = replace(self, lr=lr, low=low, high=high, confidence=confidence, reason=reason, training=other)
+        if (origin := self.origin) is not None and origin.shape is not None:
+            training, words = origin.plan.training, origin.plan.schedule
+            if schedule is not None:
+                component, words = plan_of(schedule)
+                training = training.model_copy(update={"schedule": component})
+            plan = OwnPlan(training.model_copy(update={"steps": length}), words)
+            moved = replace(
+                moved, origin=replace(origin, plan=plan, shape=shape or origin.shape.resampled(length))
+            )
         return replace(moved, refinement=(), verdict=None, verification=())
+
+    def snippet(self) -> str:
+        """Return the lines of PyTorch for this rate: the optimizer, and the scheduler of the plan.
+
+        The script that they are for must define `model`. If the optimizer cannot be made anew from what it
+        tells of itself (several param groups, several optimizers, a part of the model's weights, a class of a
+        notebook), the lines give its groups their lrs. Of a schedule that was given as a function or as a
+        scheduler of torch, the lines only say which one it was.
+
+        Raises:
+            UsageError: if the origin of the recommendation is not known.
+        """
+        origin = known(self.origin)
+        optimizers = with_shares(origin.optimizers, None if self.groups is None else self.groups.shares)
+        return snippet_of_plan(self.lr, self.low, self.high, self.confidence, optimizers, origin.plan)
+
+    def verify(self, *, seeds: int = 3, beyond: float | None = None, progress: bool = True) -> Recommendation:
+        """Verify the rate now, with the objects that `find` was given; afterwards everything is as it was.
+
+        Whole trainings run at a third of the rate, at the rate and at three times the rate, from the model's
+        weights and with the planned schedule, as with `find(..., verify=True)`.
+
+        The result of `find` holds the model and the optimizers only weakly: they, and the data with them, are
+        freed as if there were no result. So the model and the optimizer must still exist. A copy of the
+        result, also one that was pickled, holds nothing.
+
+        Args:
+            seeds: the number of trainings at each rate.
+            beyond: a further rate, as a multiple of the rate above 3, to show how near instability is.
+            progress: see `range_test`.
+
+        Returns:
+            The recommendation with `verdict` and `verification`. If another rate ended lower, it has this
+            rate.
+
+        Raises:
+            NoSuggestion: if no training learned anything.
+            UsageError: if the objects are gone, if the model's weights have changed since `find` was called,
+                or if an argument is out of range.
+        """
+        origin = known(self.origin)
+        section = section_of(FindSection, verify=True, verify_seeds=seeds, verify_beyond=beyond)
+        seed, shape = origin.seed, origin.shape
+        assert shape is not None  # `find` plans a training
+
+        def train(problem: Problem) -> Recommendation:
+            problem = with_groups(problem, self.groups)
+            with call_progress(progress and is_first_rank(), "find") as watch:
+                changes = verified(self, self.training.steps, problem, section, seed, shape, watch)
+            return replace(self, **changes)
+
+        return without_trace(origin.hold.objects(), train, seed=seed)
 
     def apply(self, optimizer: Any, scheduler: Any = None) -> None:
         """Give the rate to an optimizer, and to its scheduler, as if they had been created with it.
@@ -205,7 +222,7 @@ class Recommendation(Answer):
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
         shares = None if self.groups is None else self.groups.shares
-        _apply(self.lr, optimizer, scheduler, shares)
+        apply_rate(self.lr, optimizer, scheduler, shares)
 
     @property
     def evidence(self) -> pd.DataFrame:
@@ -215,25 +232,53 @@ class Recommendation(Answer):
         return pd.DataFrame(probe_rows(self.results))
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the probes' scores against lr, the answer and its interval, on `ax` or on a new figure.
+        """Draw the probes' scores against lr, with the answer and its interval, and return their axes.
 
-        The legend has its place as in `RangeTest.plot`.
+        On a new figure, the trainings that refined or verified the answer are drawn below. The legend lies
+        below the axes. To give it its place, a figure of `ax` without a layout engine gets the one that
+        matplotlib calls "constrained".
+
+        Args:
+            ax: the axes to draw the probes on; those of a new figure when omitted.
         """
         from lrfind.views.plots.drawing import axes_for
-        from lrfind.views.plots.find import draw_find, view_find
+        from lrfind.views.plots.find import draw_find, find_figure
 
-        rows = probe_rows(self.results)
-        return draw_find(view_find(rows, vars(self), steps=self.training.steps), axes_for(ax))
+        if ax is not None:
+            return draw_find(self._view(), axes_for(ax))
+        import matplotlib.pyplot as plt
 
+        return find_figure(self._view(), "", plt.figure(layout="constrained")).axes[0]
 
-def _apply(lr: float, optimizer: Any, scheduler: Any, shares: Sequence[float] | None = None) -> None:
-    """Give a rate to optimizers and schedulers; warn if a scheduler is attached that was not given."""
-    optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
-    scheduled = any("initial_lr" in group for group in groups_of(optimizers))
-    apply_lr(lr, optimizers, scheduler, shares)
-    if scheduled and scheduler is None:
-        warnings.warn(
-            "the optimizer has a scheduler, which will overwrite the lr at its next step; if you go on to use"
-            " it, give it too: apply(optimizer, scheduler).",
-            stacklevel=3,
+    def _view(self) -> FindView:
+        """Return the values of the plot."""
+        from lrfind.views.plots.find import view_find
+
+        verdict = self.verdict
+        verification = (
+            None
+            if verdict is None
+            else {
+                "trainings": [_brief(lane) for lane in self.verification],
+                "verdict": verdict.verdict,
+                "judge": verdict.judge,
+                "of": sorted({lane.peak for lane in self.verification})[1],
+            }
         )
+        refinement = (
+            None
+            if not self.refinement
+            else {
+                "trainings": [_brief(lane) for lane in self.refinement],
+                "steps": self.refinement[0].planned,
+                "judge": "train_loss",
+                "ended": True,
+            }
+        )
+        rows = probe_rows(self.results)
+        return view_find(rows, vars(self), verification, self.training.steps, refinement)
+
+
+def _brief(lane: LaneResult) -> dict[str, Any]:
+    """Return the columns of a training that its plot shows."""
+    return {"lr": lane.peak, "outcome": lane.outcome, "train_loss": lane.train_loss}

@@ -1,13 +1,13 @@
-"""What trainings make of a recommendation: with a larger budget they refine it, and on request verify it."""
+"""What trainings make of an answer: with a larger budget they refine it, and on request they verify it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Any
 
 from lrfind.analysis.lanes import Shape
+from lrfind.analysis.recommendation import Answer, PlannedTraining
 from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.analysis.verification import moved_answer, verified_lrs
-from lrfind.api.results import Recommendation
 from lrfind.config.sections import FindSection
 from lrfind.errors import NoSuggestion
 from lrfind.experiments.refine import refine
@@ -18,42 +18,51 @@ from lrfind.training.watch import Watch
 
 
 def refined(
-    best: Recommendation, problem: Problem, budget: int, seed: int, shape: Shape, watch: Watch
-) -> Recommendation:
-    """Return a recommendation that trainings refined, if the budget allows any.
+    answer: Answer,
+    training: PlannedTraining,
+    probe_steps: int,
+    problem: Problem,
+    budget: int,
+    seed: int,
+    shape: Shape,
+    watch: Watch,
+) -> dict[str, Any]:
+    """Return what trainings change of a recommendation; nothing if the budget allows none.
 
     Raises:
         NoSuggestion: if no training finished.
     """
-    steps = max(result.steps for result in best.results)
-    plan = refine_plan(best.lr, steps, best.training, budget, seed)
+    plan = refine_plan(answer.lr, probe_steps, training, budget, seed)
     if plan is None:
-        return best
+        return {}
     trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
-    changes = refined_answer(best.lr, best.confidence, steps, best.training, plan, trainings, "train_loss")
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
+    changes = refined_answer(
+        answer.lr, answer.confidence, probe_steps, training, plan, trainings, "train_loss"
+    )
+    cost = answer.cost + sum(lane.lr.size for lane in trainings)
     if "lr" in changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, refinement=trainings)
+    return {**changes, "cost": cost, "refinement": trainings}
 
 
 def verified(
-    best: Recommendation,
+    answer: Answer,
+    steps: int,
     problem: Problem,
     section: FindSection,
     seed: int,
     shape: Shape,
     watch: Watch,
-) -> Recommendation:
-    """Return a recommendation that whole trainings verified, and moved if another rate was better.
+) -> dict[str, Any]:
+    """Return what whole trainings change of a recommendation: their verdict, and the rate if it moved.
 
     Raises:
         NoSuggestion: if no training learned anything.
     """
-    verdict, trainings = verify_rate(problem, best.lr, best.training.steps, shape, section, seed, watch=watch)
-    cost = best.cost + sum(lane.lr.size for lane in trainings)
-    lrs = verified_lrs(best.lr, section.verify_beyond)
-    changes = {} if verdict.lr == best.lr else moved_answer(verdict, best.lr, lrs)
+    verdict, trainings = verify_rate(problem, answer.lr, steps, shape, section, seed, watch=watch)
+    cost = answer.cost + sum(lane.lr.size for lane in trainings)
+    lrs = verified_lrs(answer.lr, section.verify_beyond)
+    changes = {} if verdict.lr == answer.lr else moved_answer(verdict, answer.lr, lrs)
     if changes and changes["lr"] is None:
         raise NoSuggestion(changes["reason"], cost)
-    return replace(best, **changes, cost=cost, verdict=verdict, verification=trainings)
+    return {**changes, "cost": cost, "verdict": verdict, "verification": trainings}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,6 +35,9 @@ from lrfind.training.explanations.forms import (
 )
 from lrfind.training.explanations.targets import dtype_misfit, misfit, silent_misfit
 from lrfind.training.loop import train
+
+SIZES = "Using a target size"
+"""The beginning of torch's warning that an output and a y have different sizes."""
 
 
 def check_batch(experiment: Experiment) -> Iterator[str]:
@@ -67,7 +72,7 @@ def check_batch(experiment: Experiment) -> Iterator[str]:
     yield f"model: {experiment.model.name}, {_weights_line(setup.model)}"
     _refuse_nonfinite_input(batch)
     with _explained(), setup.casting(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Using a target size")  # such targets are refused below
+        warnings.filterwarnings("ignore", message=SIZES)  # such targets are refused below
         output, loss = output_and_loss(setup.model, setup.loss_fn, batch)
     yield f"output: {describe(output)}"
     _refuse_misfits(setup, problem, batch, output, loss)
@@ -163,6 +168,44 @@ def _refuse_misfits(setup: Setup, problem: Problem, batch: Any, output: Any, los
         )
     if not loss.requires_grad:
         raise UsageError(_why_no_gradient(setup, batch, output))
+
+
+def refuse_silent_misfit(setup: Setup) -> None:
+    """Refuse an output that does not fit y although torch computes a loss, as for (10, 1) against (10,).
+
+    One forward pass shows it. If the pass fails, there is nothing to say: the first step will fail too, and
+    explain why.
+
+    Raises:
+        UsageError: if they do not fit.
+    """
+    reason = None
+    with contextlib.suppress(Exception), as_exception(), setup.casting():
+        reason = _silent_misfit(setup, next(setup.batches))
+    if reason:
+        raise UsageError(f"loss: {reason}.")
+
+
+def _silent_misfit(setup: Setup, batch: Any) -> str | None:
+    """Describe a silent misfit on a batch; in a user's own loss, only one of which torch warns is seen."""
+    if isinstance(setup.loss_fn, OwnLoss):
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            setup.loss_fn(setup.model, batch)
+        texts = [str(warning.message) for warning in caught]
+        sizes = next((re.findall(r"\[(.*?)\]", text) for text in texts if text.startswith(SIZES)), None)
+        if sizes is None:
+            return None
+        y, output = sizes
+        return (
+            f"it compares an output of shape ({output}) with a y of shape ({y}), so every row is compared"
+            " with every other row; give both the same shape"
+        )
+    if setup.loss_fn is None:
+        return None
+    output, _ = output_and_loss(setup.model, lambda output, y: torch.zeros(()), batch)
+    pair = _pair(setup, batch, output)
+    return silent_misfit(*pair) if pair else None
 
 
 def _pair(setup: Setup, batch: Any, output: Any) -> tuple[Any, Tensor, Tensor] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, as_exception, in_one_line
 from lrfind.problem.rates import groups_of, innermost, peak_lrs
 from lrfind.problem.snapshot import Snapshot
+from lrfind.training.loop import has_momentum
 
 
 def planned_training(optimizers: Sequence[Any], steps: int, mean_multiplier: float) -> PlannedTraining:
@@ -65,7 +67,20 @@ def steps_per_epoch(data: Any, accumulate: int) -> int | None:
         return None
 
 
-def planned_shape(schedule: Any, steps: int, epoch: float | None) -> Shape:
+def fitting_shape(
+    schedule: Any, steps: int, epoch: float | None, optimizers: Sequence[Any], eval_every: int | None = None
+) -> Shape:
+    """Return the course of the lr for these optimizers; see `planned_shape`.
+
+    If a schedule moves the momentum only by default and an optimizer uses no momentum, only the lr moves.
+    """
+    shape = planned_shape(schedule, steps, epoch, eval_every)
+    if shape.momentum is None or "momentum" in named_schedule(schedule).args:
+        return shape
+    return shape if all(map(has_momentum, innermost(optimizers))) else replace(shape, momentum=None)
+
+
+def planned_shape(schedule: Any, steps: int, epoch: float | None, eval_every: int | None = None) -> Shape:
     """Return the course of the lr, as multiples of its peak.
 
     Args:
@@ -74,6 +89,7 @@ def planned_shape(schedule: Any, steps: int, epoch: float | None) -> Shape:
             function or class that makes one from an optimizer. A scheduler takes one step per optimizer step.
         steps: T.
         epoch: the number of steps in an epoch, for lengths such as "2 epochs"; None if it is not known.
+        eval_every: the number of steps between evaluations; None if there is only one, at the end.
 
     Raises:
         UsageError: if it has none of these forms, or fails.
@@ -82,26 +98,27 @@ def planned_shape(schedule: Any, steps: int, epoch: float | None) -> Shape:
         return Shape(_course_of(schedule, steps))
     if callable(schedule):
         return Shape(_called(schedule, steps))
-    return shape_of(_component(schedule, steps), steps, epoch)
+    return shape_of(named_schedule(schedule), steps, epoch, eval_every)
 
 
-def _component(schedule: Any, steps: int) -> Component:
-    """Return a schedule given by its name; a cosine without args has a warmup of 5 %, at most half."""
-    name, args = schedule, None
+def named_schedule(schedule: Any) -> Component:
+    """Return a schedule given by its name, or by its name and its args.
+
+    Raises:
+        UsageError: if it has neither form.
+    """
+    name, args = schedule, {}
     if isinstance(schedule, Mapping):
         name, args = schedule.get("name"), schedule.get("args", {})
     elif isinstance(schedule, tuple | list) and len(schedule) == 2:
         name, args = schedule
-    if not isinstance(name, str) or not (args is None or isinstance(args, Mapping)):
+    if not isinstance(name, str) or not isinstance(args, Mapping):
         raise UsageError(
             "schedule: must be a name from `lrfind ls schedules`, (name, args), a function of the step, or a"
             f" scheduler of torch; found {schedule!r:.80}."
         )
     name = name.value if hasattr(name, "value") else name  # transformers has an enum of names
     ours = TRANSFORMERS_SCHEDULES.get(name, name)
-    if args is None:
-        warmup = min(max(10, round(0.05 * steps)), steps // 2)
-        args = {"warmup": warmup} if name == "cosine" else {}
     args = {TRANSFORMERS_ARGS.get(key, key): value for key, value in args.items()}
     if name == "cosine_with_restarts":  # transformers counts the cycles, one by default
         cycles = args.pop("num_cycles", 1)

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
 from lrfind.config.variants import Variant, variants_of
-from lrfind.errors import Stopped, UsageError
+from lrfind.errors import LrfindError, Stopped, UsageError
 from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
 from lrfind.experiments.prepare import Prepared, prepare
-from lrfind.experiments.rounds import rounds_of
+from lrfind.experiments.rounds import Rounds, rounds_of
 from lrfind.experiments.spread import Sweep, outlook_of, spread_lanes
+from lrfind.problem.problem import Problem
+from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.training.calibration import computing_with
+from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
-from lrfind.training.run import run_lanes
+from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.team import Team
-from lrfind.training.watch import Observer, Watch
+from lrfind.training.watch import Observer, Watch, unwatched
 
 
 def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
@@ -103,6 +106,45 @@ def _spread_round(
 ) -> None:
     """Run the planned lanes on a team, and store them as they arrive."""
     spread_lanes(team, sweep, planned, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
+
+
+def train_rounds(
+    problem: Problem,
+    rounds: Rounds,
+    lrs: Mapping[str, float],
+    shapes: Mapping[str, Shape],
+    conditions: Conditions,
+    *,
+    watch: Watch = unwatched,
+) -> list[LaneResult]:
+    """Train the lanes of all rounds one after another, without a run directory, and return their results.
+
+    Args:
+        problem: what to train.
+        rounds: the rounds.
+        lrs: variant -> the lr of its optimizer, around which peaks may lie.
+        shapes: variant -> the shape of its schedule.
+        conditions: what all lanes have in common.
+        watch: called after every step.
+
+    Raises:
+        LrfindError: if a lane cannot take its first step. Other lanes may fail; but none of several processes
+            that train together may, since the others would wait for it.
+    """
+    results, plan = list[LaneResult](), list[PlannedLane]()
+    following = rounds.first(lrs)
+    while following:
+        plan += following
+        for lane in following:
+            try:
+                run_lane(
+                    problem, lane.shaped(shapes[lane.variant]), conditions, keep=results.append, watch=watch
+                )
+            except LrfindError:
+                if rank_count() > 1 or not results[-1].lr.size:
+                    raise
+        following = rounds.next(plan, results)
+    return results
 
 
 def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 
-from lrfind.errors import UsageError, listed
+from lrfind.errors import UsageError
 from lrfind.problem.batches import (
     LossFn,
     OwnLoss,
@@ -20,22 +20,21 @@ from lrfind.problem.batches import (
     accepts,
     is_batch_function,
     loader_batches,
+    one_pass,
     to_device,
-    users_function,
 )
 from lrfind.problem.components import refuse_ascent
 from lrfind.problem.problem import Problem
-from lrfind.problem.randomness import reseed
+from lrfind.problem.randomness import capture, reseed, restore
 from lrfind.problem.ranks import rank_of_this_process
 from lrfind.problem.rates import (
-    all_optimizers,
     base_lr,
     groups_of,
     inner_name,
     innermost,
     is_optimizer,
 )
-from lrfind.problem.reachable import generators_of, reachable
+from lrfind.problem.reachable import generators_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
 
@@ -65,6 +64,7 @@ class Objects:
         kept: further objects that the training changes.
         recipe: how a step is made of the batches.
         held_out_batch: a batch whose loss is measured beside the train loss; None for no such batch.
+        validation: what yields the batches of the validation split once; None for no such split.
     """
 
     model: nn.Module
@@ -75,6 +75,12 @@ class Objects:
     kept: Sequence[Any] = ()
     recipe: Recipe = PLAIN
     held_out_batch: Any = None
+    validation: Any = None
+
+    @property
+    def all_data(self) -> list[Any]:
+        """Whatever yields batches."""
+        return [self.data] if self.validation is None else [self.data, self.validation]
 
     @property
     def sharded(self) -> bool:
@@ -106,6 +112,7 @@ def objects_of(
     score: Any = None,
     recipe: Recipe = PLAIN,
     held_out_batch: Any = None,
+    validation: Any = None,
 ) -> Objects:
     """Check what a user gives, a model with its loss or a whole step, and put it together.
 
@@ -121,6 +128,7 @@ def objects_of(
         score: the number to lower.
         recipe: how a step is made of batches; for a model only.
         held_out_batch: a batch that is not trained on; for a model only.
+        validation: what yields the batches of the validation split; for a model only.
 
     Raises:
         UsageError: if one of them is wrong; the message says which one, and what it should be.
@@ -134,6 +142,11 @@ def objects_of(
                 "accumulate, precision, clip_norm and clip_value: a step of your own does these itself; leave"
                 " them out."
             )
+        if validation is not None:
+            raise UsageError(
+                "val: lrfind cannot evaluate a step of your own; leave it out, and the training losses"
+                " decide."
+            )
         optimizers = [*optimizers.values()] if isinstance(optimizers, Mapping) else optimizers
         all_given = [*([optimizers] if is_optimizer(optimizers) else optimizers or [])]
         if optimizer is not None and all(optimizer is not other for other in all_given):
@@ -144,9 +157,13 @@ def objects_of(
         raise UsageError("optimizers and score belong to step; give the step too.")
     _check_model(model, optimizer)
     _check_data(data)
+    if validation is not None:
+        _check_data(validation, "val")
+        if is_batch_function(validation):
+            raise UsageError("val must yield its batches and end, as a loader does; found a function.")
     _check_losses(loss_fn, loss)
     own = loss_fn if loss is None else OwnLoss(loss, takes_model=False)
-    return Objects(model, [optimizer], own, data, None, kept, recipe, held_out_batch)
+    return Objects(model, [optimizer], own, data, None, kept, recipe, held_out_batch, validation)
 
 
 def _check_model(model: Any, optimizer: Any) -> None:
@@ -223,78 +240,34 @@ def _check_optimizers(optimizers: Sequence[Any]) -> None:
         refuse_ascent(optimizer, "the optimizer")
 
 
-def _check_data(data: Any) -> None:
-    """Refuse data that yields no batches, or only once."""
+def _check_data(data: Any, name: str = "data") -> None:
+    """Refuse data that yields no batches, or only once; `name` is that of the argument."""
     if is_batch_function(data):
         return
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
-        raise UsageError("data is a Dataset, which yields single rows; wrap it in a DataLoader.")
+        raise UsageError(f"{name} is a Dataset, which yields single rows; wrap it in a DataLoader.")
     if hasattr(data, "column_names"):
         raise UsageError(
-            f"data is a {type(data).__name__} with columns, which yields single rows; wrap it in a loader:"
+            f"{name} is a {type(data).__name__} with columns, which yields single rows; wrap it in a loader:"
             " DataLoader(data, batch_size=32, shuffle=True)."
         )
     if isinstance(data, Tensor) or (
         isinstance(data, tuple) and any(isinstance(part, Tensor) for part in data)
     ):
         raise UsageError(
-            "data holds tensors, not batches; cut them into batches with a DataLoader:"
+            f"{name} holds tensors, not batches; cut them into batches with a DataLoader:"
             " DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)."
         )
     if not isinstance(data, Iterable):
         raise UsageError(
-            "data must yield batches, or be a function that returns the next one; found an object of type"
+            f"{name} must yield batches, or be a function that returns the next one; found an object of type"
             f" {type(data).__name__}."
         )
     if isinstance(data, Iterator):
         raise UsageError(
-            "the data is an iterator, which can be read only once; give the DataLoader itself, or a list of"
+            f"{name} is an iterator, which can be read only once; give the DataLoader itself, or a list of"
             " batches."
         )
-
-
-def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
-    """Say what lrfind cannot set back, and which weights and optimizers it leaves alone, in sentences."""
-    limits = []
-    if snapshot.lost:
-        things = listed(dict.fromkeys(snapshot.lost))
-        limits.append(
-            f"the training refers to {things}, which lrfind cannot set back: what it takes from there is"
-            " missing in your training afterwards. Give the loader itself, or create the iterator anew."
-        )
-    given = {id(optimizer) for optimizer in all_optimizers(objects.optimizers)}
-    others = {
-        type(optimizer).__name__: None
-        for optimizer in snapshot.optimizers
-        if any(id(inner) not in given for inner in innermost([optimizer]))
-    }
-    if others and objects.own_step is not None:
-        limits.append(
-            f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it is in"
-            " all probes. Name all optimizers whose lrs you look for."
-        )
-    elif others:
-        limits.append(
-            f"the training also refers to {listed(others)}, whose lr stays as it is in all probes. If it"
-            " makes updates too, give the whole step: find(step=..., data=..., optimizers=[...])."
-        )
-    if objects.own_step is not None:
-        return limits
-    moving = [p for group in groups_of(objects.optimizers) for p in group.get("params", ())]
-    known = {id(parameter) for parameter in (*moving, *objects.model.parameters())}
-    names = [
-        name
-        for module in reachable([users_function(objects.loss_fn)]).modules
-        for name, parameter in module.named_parameters(recurse=False)
-        if parameter.requires_grad and id(parameter) not in known
-    ]
-    if names:
-        limits.append(
-            f"the loss has weights ({listed(names[:3])}) that the optimizer does not have: they stand still"
-            " in all probes. If another optimizer trains them, give the whole step: find(step=..., data=...,"
-            " optimizers=[...])."
-        )
-    return limits
 
 
 def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
@@ -304,7 +277,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
     """
     first = next(objects.model.parameters(), None)
     device = None if first is None else first.device
-    tally, generators = Tally(), generators_of(objects.data)
+    tally, generators = Tally(), generators_of(objects.all_data)
 
     def setup(seed: int) -> Setup:
         snapshot.restore()
@@ -327,4 +300,16 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
             kept=objects.kept,
         )
 
-    return Problem(setup, device or torch.device("cpu"), own_step=objects.own_step is not None)
+    def validation() -> Iterator[Any]:
+        states = capture(generators)  # so that an evaluation does not change the batches after it
+        try:
+            yield from one_pass(objects.validation, device)
+        finally:
+            restore(states)
+
+    return Problem(
+        setup,
+        device or torch.device("cpu"),
+        None if objects.validation is None else validation,
+        own_step=objects.own_step is not None,
+    )

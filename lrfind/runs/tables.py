@@ -26,18 +26,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.errors import printable
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
+    import pandas as pd
+
     frames = []
     evaluated = any(result.evaluations for result in lanes)
     for result in lanes:
@@ -70,6 +74,8 @@ def _by_step(result: LaneResult) -> tuple[Array, Array]:
 
 def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane; the columns of lanes.csv."""
+    import pandas as pd
+
     return pd.DataFrame(
         [
             {
@@ -98,6 +104,8 @@ def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
 
 def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane, look and layer; the columns of health.csv."""
+    import pandas as pd
+
     rows = []
     for result in lanes:
         which: dict[str, Any] = {"lane": result.lane}

@@ -49,3 +49,40 @@ def test_an_error_without_a_text_is_shown_with_the_line_that_raised_it() -> None
         UsageError, match=r"AssertionError: raised by `raise AssertionError` in .*test_messages.py, line"
     ):
         ask(Picky())
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        {"loss_fn": nn.MSELoss()},
+        {"loss_fn": nn.functional.l1_loss},
+        {"loss_fn": lambda output, y: (output - y).square().mean()},
+        {"loss": nn.functional.mse_loss},
+    ],
+)
+@pytest.mark.parametrize("call", [lrfind.find, lrfind.range_test, lrfind.grid, lrfind.compare])
+def test_a_column_against_a_row_is_refused_before_any_step(call: Any, loss: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    optimizer, steps = torch.optim.SGD(model.parameters(), 0.1), []
+    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+    rows = [(x, x.sum(dim=1)) for x, _ in batches()]
+    if "loss" in loss:
+        compare = loss["loss"]
+        loss = {"loss": lambda batch: compare(model(batch[0]), batch[1])}
+    with pytest.raises(UsageError, match=r"\(32, 1\).*\(32,?\).* every row .* with every other row"):
+        call(model, optimizer, data=rows, steps=20, progress=False, **loss)
+    assert steps == []
+
+
+def test_a_loss_that_aligns_a_column_and_a_row_itself_is_allowed() -> None:
+    model = nn.Linear(6, 1)
+    rows = [(x, x.sum(dim=1)) for x, _ in batches()]
+
+    def aligned(output: Tensor, y: Tensor) -> Tensor:
+        return nn.functional.mse_loss(output.squeeze(1), y)
+
+    best = lrfind.find(
+        model, torch.optim.SGD(model.parameters(), 0.1), aligned, rows, steps=40, progress=False
+    )
+    assert best.lr > 0.01

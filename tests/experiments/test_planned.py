@@ -34,6 +34,7 @@ def cosine_of(step: int) -> float:
 @pytest.mark.parametrize(
     "schedule",
     [
+        "cosine",
         ("cosine", {}),
         {"name": "cosine", "args": {}},
         cosine_of,

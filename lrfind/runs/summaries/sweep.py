@@ -45,7 +45,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "lr": best.lr if best else None,
             "low": sweep.low if best else None,
             "high": sweep.high if best else None,
-            "reason": None if best else _why_no_best(sweep),
+            "reason": None if best else why_no_best(sweep),
             "val_loss": best.val_loss if best else None,
             "train_loss": best.train_loss if best else None,
             "best_val_loss": best.best_val_loss if best else None,
@@ -119,7 +119,8 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
     }
 
 
-def _why_no_best(sweep: SweepResult) -> str:
+def why_no_best(sweep: SweepResult) -> str:
+    """Return the reason why a sweep has no answer."""
     if sweep.best is not None and sweep.best.loss is not None:
         hardly = "the loss hardly fell beside its noise between batches, at any rate"
         if sweep.fell and sweep.troubled:

@@ -183,21 +183,19 @@ class _Terminal:
 @contextmanager
 def _in_a_cell(scene: Scene) -> Iterator[Callable[[], None]]:
     """Yield a function that draws the scene into the output of the cell that runs."""
-    ipython: Any = importlib.import_module("IPython.display")
-    handle: Any = None
+    handle: Any = importlib.import_module("IPython.display").DisplayHandle()
+    shown = False
 
     def draw() -> None:
-        nonlocal handle
-        lines = [line.text for line in picture(scene, columns(None), 24, braille=True)]
-        content = ipython.HTML(f"<pre>{html.escape(chr(10).join(lines))}</pre>")
-        if handle is None:
-            handle = ipython.display(content, display_id=True)
-        else:
-            handle.update(content)
+        nonlocal shown
+        text = "\n".join(line.text for line in picture(scene, columns(None), 24, braille=True))
+        content = {"text/plain": text, "text/html": f"<pre>{html.escape(text)}</pre>"}
+        (handle.update if shown else handle.display)(content, raw=True)
+        shown = True
 
     yield draw
-    if handle is not None:
-        handle.update(ipython.HTML(""))
+    if shown:
+        handle.update({"text/plain": "", "text/html": ""}, raw=True)
 
 
 def _shows_braille(stream: Any) -> bool:

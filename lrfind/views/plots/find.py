@@ -19,7 +19,6 @@ from lrfind.views.plots.drawing import (
     RED,
     SMALL,
     draw_start,
-    figure_of,
     finish,
     legend_below,
     mark_border,
@@ -288,20 +287,19 @@ def _add_band(view: FindView, ax: Axes) -> float:
     return share
 
 
-def find_figure(view: FindView, title: str) -> Figure:
-    """Return a new figure of the probes, with the trainings below them; it needs no display."""
-    reason = f"no answer: {view.refusal}" if view.refusal else ""
-    if not view.trainings:
-        return figure_of(lambda ax: draw_find(view, ax), title, reason)
+def find_figure(view: FindView, title: str, figure: Figure | None = None) -> Figure:
+    """Return a figure of the probes, with the trainings below them; a new one if none is given."""
     from matplotlib.figure import Figure
 
     count = len(view.trainings)
-    figure = Figure(figsize=(6.4, 4.6 + 2.2 * count), layout="constrained")
-    above, *below = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count)
-    titled(draw_find(view, above), title, reason)
+    figure = figure or Figure(layout="constrained")
+    figure.set_size_inches(6.4, 4.6 + 2.2 * count if count else 4.8)
+    axes = figure.subplots(1 + count, 1, sharex=True, height_ratios=[2] + [1] * count, squeeze=False)
+    above, *below = axes[:, 0]
+    titled(draw_find(view, above), title, f"no answer: {view.refusal}" if view.refusal else "")
     for trainings, ax in zip(view.trainings, below, strict=True):
         draw_trainings(trainings, view.answer and view.answer[0], view.lr_ends, ax)
-    for ax in (above, *below[:-1]):
+    for ax in (above, *below[:-1]) if below else ():
         ax.set_xlabel("")
         legend_below(ax)
     return figure

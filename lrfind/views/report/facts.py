@@ -7,12 +7,10 @@ from collections import Counter
 from typing import Any
 
 from lrfind.analysis.sweep_verdicts import FLAWS
-from lrfind.config.experiment import Experiment
 from lrfind.errors import counted, listed, shortened
-from lrfind.runs.best import answered_experiment
 from lrfind.runs.result import RunResult
 from lrfind.views.report.content import LONGEST_TEXT, Table, name
-from lrfind.views.snippets.scripts import snippet_of
+from lrfind.views.snippets.scripts import run_snippet
 from lrfind.views.text.parts import number, number_or_dash
 
 LONGEST_CONFIG = 12_000  # characters
@@ -123,20 +121,10 @@ def _line(result: RunResult, *words: str) -> str:
 
 def snippet_text(result: RunResult) -> str | None:
     """Return lines of Python that make the optimizer and the scheduler at the answer; None without one."""
-    summary, answer = result.summary, result.answer
-    if answer["lr"] is None or result.experiment.script is not None or summary.get("group"):
+    of_a_part = result.experiment.script is not None or result.summary.get("group")
+    if result.answer["lr"] is None or of_a_part or _steps(result) is None:
         return None
-    if "training" in summary:
-        return None if summary["training"] is None else snippet_of(result.experiment, summary)
-    steps = _steps(result)
-    if steps is None:
-        return None
-    part = {"answer": {"lr": answer["lr"]}, "training": {"steps": steps}, "verification": None}
-    return snippet_of(_answered(result), part)
-
-
-def _answered(result: RunResult) -> Experiment:
-    return result.experiment if result.command == "train" else answered_experiment(result)
+    return run_snippet(result)
 
 
 def _steps(result: RunResult) -> int | None:

@@ -15,7 +15,7 @@ from lrfind.runs.best import answered_experiment
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.find import group_multipliers
 from lrfind.views.snippets.lines import INDENT, assigned, import_lines, keywords, value
-from lrfind.views.snippets.schedulers import scheduler_of
+from lrfind.views.snippets.schedulers import Scheduler, scheduler_of
 
 NO_LR = "no snippet, because there is no learning rate: {}"
 PLAN = "# The rate is for this number of steps and this schedule; another plan needs another rate."
@@ -68,28 +68,44 @@ def run_snippet(result: RunResult) -> str:
 
 def _lines(experiment: Experiment, lr: float, steps: int, trust: Sequence[str]) -> str:
     """Return the lines for a training at an lr, which begin with comments on how far to trust it."""
-    # The lines that make the optimizer and the scheduler.
     section, accumulate = experiment.optimizer, experiment.training.accumulate
-    optimizer_imports, optimizer = _optimizer(section)
+    optimizer_imports, optimizer = optimizer_lines(section)
     scheduler = scheduler_of(experiment, steps)
     uses_epochs = any("steps_per_epoch" in line for line in scheduler.lines)
-    body = [
+    lines = [
         *trust,
-        f"peak = {_rounded(lr)}",
-        f"steps = {_steps(experiment.training, steps)}  # {_meaning_of_steps(accumulate)}",
+        peak_line(lr),
+        f"steps = {_steps(experiment.training, steps)}  # {meaning_of_steps(accumulate)}",
         *(["steps_per_epoch = len(loader)" + _per_step(accumulate)] if uses_epochs else []),
-        *optimizer,
-        *scheduler.lines,
     ]
+    comments = [*calls_of(scheduler), *other_settings(experiment.training)]
+    return script_of(lines, optimizer_imports, optimizer, scheduler, comments)
 
-    # Comments that say what the training loop must do.
-    comments = ["# The lr stays at its peak, so there is no scheduler."]
-    if scheduler.lines:
-        comments = [f"# In the training loop, call {call}." for call in scheduler.calls]
-    comments += _other_settings(experiment.training)
+
+def script_of(
+    before: Sequence[str],
+    optimizer_imports: Sequence[str],
+    optimizer: Sequence[str],
+    scheduler: Scheduler,
+    comments: Sequence[str],
+) -> str:
+    """Put the lines of a snippet together, with the imports that they need in front."""
+    body = [*before, *optimizer, *scheduler.lines]
     rounding = ["import math"] if any("math." in line for line in body) else []
     imports = sorted({"import torch", *rounding, *optimizer_imports, *scheduler.imports}, key=_import_order)
     return "\n".join([*imports, "", *body, *comments])
+
+
+def calls_of(scheduler: Scheduler) -> list[str]:
+    """Return comments on the calls that the training loop makes."""
+    if not scheduler.lines:
+        return ["# The lr stays at its peak, so there is no scheduler."]
+    return [f"# In the training loop, call {call}." for call in scheduler.calls]
+
+
+def peak_line(lr: float) -> str:
+    """Return the line that assigns an lr, with three significant digits, to `peak`."""
+    return f"peak = {float(f'{lr:.3g}')}"
 
 
 def _trust(summary: Mapping[str, Any]) -> list[str]:
@@ -102,10 +118,15 @@ def _trust(summary: Mapping[str, Any]) -> list[str]:
         verified = (
             f", verified on {verification['steps']:,} of {counted(summary['training']['steps'], 'step')}"
         )
-    interval = f"{suggestion['low']:.3g} to {suggestion['high']:.3g}"
+    return trust_lines(suggestion["low"], suggestion["high"], f"{suggestion['confidence']}{verified}")
+
+
+def trust_lines(low: float, high: float, confidence: str) -> list[str]:
+    """Return comments on the interval of an lr, the confidence in it, and what it is for."""
+    interval = f"{low:.3g} to {high:.3g}"
     return [
         f"# Learning rates from {interval} should train about as well as this one.",
-        f"# Confidence: {suggestion['confidence']}{verified}.",
+        f"# Confidence: {confidence}.",
         PLAN,
     ]
 
@@ -115,11 +136,6 @@ def _import_order(line: str) -> tuple[bool, bool, bool, str]:
     top = line.split()[1].partition(".")[0]
     standard = top in ("fnmatch", "math")
     return not standard, not standard and top not in ("numpy", "torch"), line.startswith("from"), line
-
-
-def _rounded(lr: float) -> float:
-    """Return an lr with three significant digits."""
-    return float(f"{lr:.3g}")
 
 
 def _per_step(accumulate: int) -> str:
@@ -140,13 +156,13 @@ def _steps(training: TrainingSection, steps: int) -> str:
     return batches if training.epochs == 1 else f"{training.epochs} * {batches}"
 
 
-def _meaning_of_steps(accumulate: int) -> str:
+def meaning_of_steps(accumulate: int) -> str:
     """Return a comment that says what `steps` counts."""
     meaning = "the number of optimizer steps of the training"
     return meaning if accumulate == 1 else f"{meaning}, one for every {accumulate} batches"
 
 
-def _other_settings(training: TrainingSection) -> list[str]:
+def other_settings(training: TrainingSection) -> list[str]:
     """Return a comment on the other settings that the lr was measured with and that the loop must share."""
     settings = {
         "clip_value": training.clip_value,
@@ -160,7 +176,7 @@ def _other_settings(training: TrainingSection) -> list[str]:
     return [f"# The lr was measured with {listed(words)}. Use the same in your training loop."]
 
 
-def _optimizer(section: OptimizerSection) -> tuple[list[str], list[str]]:
+def optimizer_lines(section: OptimizerSection) -> tuple[list[str], list[str]]:
     """Return the import lines, and the lines that make `optimizer`."""
     # Without param groups, a single call makes the optimizer.
     module, _, attribute = import_path("optimizer", section.name).partition(":")

@@ -1,0 +1,88 @@
+"""Whole trainings of a user's objects: their courses, their conditions, and whether seeds change them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lrfind.analysis.lanes import Lane, LaneResult, Shape
+from lrfind.catalog import Judge
+from lrfind.errors import LrfindError, UsageError
+from lrfind.experiments.planned import fitting_shape, steps_per_epoch
+from lrfind.problem.objects import Objects
+from lrfind.problem.problem import Problem
+from lrfind.problem.ranks import rank_count
+from lrfind.training.executor import Conditions
+from lrfind.training.run import run_lane
+
+ALIKE = (
+    "Another seed gives the same training (the data comes in a fixed order, and the model draws no random"
+    " numbers), so there is one training in each place, and nothing is known of the noise; let the loader"
+    " shuffle."
+)
+
+
+def shape_of_lanes(objects: Objects, schedule: Any, steps: int, eval_every: int | None) -> Shape:
+    """Return the course of the lr of whole trainings.
+
+    Raises:
+        UsageError: if it has none of the forms that `find` takes, or watches a loss that is not measured.
+    """
+    if isinstance(schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        raise UsageError(
+            "schedule: ReduceLROnPlateau reacts to the training; give the name 'reduce_on_plateau' with its"
+            " args, val and eval_every."
+        )
+    epoch = steps_per_epoch(objects.data, objects.recipe.accumulate)
+    shape = fitting_shape(schedule, steps, epoch, objects.optimizers, eval_every)
+    watches = shape.reaction is not None and shape.reaction.to == "val_loss"
+    if watches and (objects.validation is None or eval_every is None):
+        raise UsageError(f"schedule: {schedule!r:.80} watches the validation loss; give val and eval_every.")
+    return shape
+
+
+def conditions_of_lanes(
+    objects: Objects, judge: Judge, eval_every: int | None, looks: int, steps: int
+) -> Conditions:
+    """Return what all trainings have in common.
+
+    Raises:
+        UsageError: if there are too few evaluations for the judge, or if evaluations are not possible.
+    """
+    if eval_every is not None and (type(eval_every) is not int or eval_every < 1):
+        raise UsageError(f"eval_every: must be a whole number of steps, 1 or more; found {eval_every!r}.")
+    if type(looks) is not int or looks < 0:
+        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    if objects.validation is not None and rank_count() > 1:
+        raise UsageError("val: with several ranks, only the training loss can decide; leave val out.")
+    if judge == "best_val_loss" and (objects.validation is None or (eval_every or steps) >= steps):
+        raise UsageError(
+            "judge: best_val_loss takes the lowest of several evaluations; give val, and an eval_every below"
+            f" {steps}, for example {max(1, steps // 10)}."
+        )
+    blind = objects.own_step is not None or objects.sharded
+    return Conditions(
+        eval_every=eval_every, evaluated=objects.validation is not None, looks=0 if blind else looks
+    )
+
+
+def seeds_are_alike(problem: Problem, seed: int) -> bool:
+    """Return whether another seed changes nothing: the loss before the first step, to the last bit."""
+    first, second = (
+        run_lane(problem, Lane(0, seed + number, np.zeros(1)), Conditions(evaluated=False)).loss
+        for number in range(2)
+    )
+    return np.array_equal(first, second)
+
+
+def refuse_without_any(lanes: Sequence[LaneResult]) -> None:
+    """Raise the error of the first lane if every lane failed.
+
+    Raises:
+        LrfindError: if no lane ended otherwise.
+    """
+    if all(lane.outcome == "failed" for lane in lanes):
+        raise LrfindError(f"every training failed. The first one: {lanes[0].error}")

@@ -1,0 +1,246 @@
+"""`grid` and `compare` on a user's own objects: the answers of the CLI's analysis, and no trace."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+import lrfind
+from lrfind.analysis.sweeps import read_sweep
+from tests.helpers.worlds import World, data
+
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def line(rows: int = 8) -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
+    """A linear model on batches in a fixed order, which every seed sees alike."""
+    torch.manual_seed(0)
+    x = torch.randn(rows, 16, 4)
+    model = nn.Linear(4, 1)
+    return (
+        model,
+        torch.optim.SGD(model.parameters(), 0.1),
+        [(part, part.sum(1, keepdim=True)) for part in x],
+    )
+
+
+def plain_training(lr: float, steps: int) -> tuple[list[float], float]:
+    """The losses of a training, and the loss on the last two batches afterwards, in plain PyTorch."""
+    model, _, batches = line()
+    optimizer, losses = torch.optim.SGD(model.parameters(), lr), []
+    for step in range(steps):
+        x, y = batches[step % 6]
+        loss = nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    with torch.no_grad():
+        return losses, float(np.mean([nn.functional.mse_loss(model(x), y).item() for x, y in batches[6:]]))
+
+
+def test_a_grid_is_whole_trainings_and_the_lowest_validation_loss_is_answered() -> None:
+    model, optimizer, batches = line()
+    lrs = [0.01, 0.1, 0.3, 30.0]
+    result = lrfind.grid(
+        model, optimizer, nn.MSELoss(), batches[:6], lrs=lrs, steps=30, seeds=1, val=batches[6:]
+    )
+    truth = {lr: plain_training(lr, 30) for lr in lrs[:3]}
+    for lane in result.lanes[:3]:
+        losses, val_loss = truth[lane.peak]
+        np.testing.assert_allclose(lane.loss, losses, rtol=1e-5)
+        assert lane.val_loss == pytest.approx(val_loss, rel=1e-4)
+    assert result.lr == min(truth, key=lambda lr: truth[lr][1])
+    assert list(result.table.lr) == lrs
+    assert result.table.verdict.iloc[-1] == result.lanes[-1].outcome == "diverged"
+    assert result.sweep.rates == read_sweep(result.lanes, "val_loss").rates
+    assert result.cost == sum(lane.lr.size for lane in result.lanes)
+    assert len(result.to_frame()) == result.cost
+
+
+def test_without_validation_data_the_last_twentieth_of_the_training_losses_decides() -> None:
+    model, optimizer, batches = line()
+    result = lrfind.grid(
+        model, optimizer, nn.MSELoss(), batches[:6], lrs=[0.03, 0.1], steps=40, seeds=1, schedule="linear"
+    )
+    assert result.sweep.judge == "train_loss"
+    assert list(result.table.loss) == [pytest.approx(lane.loss[-2:].mean()) for lane in result.lanes]
+    assert result.lanes[0].lr[20] == pytest.approx(0.015)  # the middle of the linear schedule
+    assert "final training loss" in result.reason
+
+
+def test_seeds_that_change_nothing_are_trained_once_and_that_is_said() -> None:
+    model, optimizer, batches = line()
+    result = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=[0.01, 0.1], steps=20, seeds=3)
+    assert len(result.lanes) == 2
+    assert "Another seed gives the same training" in result.notes[-1]
+    assert "by one seed" in result.headline
+    world = World("adam")
+    shuffled = lrfind.grid(
+        world.model, world.optimizer, world.loss_fn, world.loader, lrs=[0.01, 0.1], steps=12, seeds=2
+    )
+    assert len(shuffled.lanes) == 4
+    assert not shuffled.notes
+
+
+def test_a_grid_is_extended_while_its_best_rate_is_at_its_end() -> None:
+    model, optimizer, batches = line()
+    lrs = [0.001, 0.01]
+    narrow = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=lrs, steps=20, seeds=1)
+    wide = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=lrs, steps=20, seeds=1, extend=True)
+    assert "It is the highest rate that was tried" in narrow.reason
+    assert wide.lr == pytest.approx(0.1)
+    assert "that was tried" not in wide.reason
+
+
+def test_a_grid_at_which_nothing_falls_refuses_with_the_reason_and_keeps_its_table() -> None:
+    model, optimizer, batches = line()
+    result = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=[1e-9, 1e-8], steps=16, seeds=1)
+    with pytest.raises(lrfind.NoSuggestion, match="the loss hardly fell|The loss hardly fell") as refusal:
+        result.apply(optimizer)
+    assert refusal.value.reason == result.reason
+    assert refusal.value.cost == result.cost == 32
+    assert optimizer.param_groups[0]["lr"] == 0.1
+    assert {*result.table.verdict} == {"no fall", "lowest"}
+    assert "No best learning rate" in result._repr_html_()
+    diverged = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=[50.0, 90.0], steps=60, seeds=1)
+    assert "diverges at every lr that was tried, down to 50" in diverged.reason
+
+
+def compared(world: World, **options: Any) -> lrfind.ComparisonResult:
+    options = {"schedules": ["constant", "cosine"], "steps": 12, "seeds": 2, "tuning_seeds": 1, **options}
+    return lrfind.compare(world.model, world.optimizer, world.loss_fn, world.loader, **options)
+
+
+def test_everything_is_as_it_was_after_a_grid_and_a_comparison_and_training_goes_on_the_same() -> None:
+    plain, asked = World("adam"), World("adam")
+    World.seed(3)
+    asked.train(seed=7)
+    World.seed(3)
+    plain.train(seed=7)
+    before = asked.state()
+    val = DataLoader(data(), batch_size=30, shuffle=True)
+    result = lrfind.grid(
+        asked.model, asked.optimizer, asked.loss_fn, asked.loader, points=2, steps=8, seeds=2, val=val,
+        eval_every=3, judge="best_val_loss",
+    )  # fmt: skip
+    assert [e.step for e in result.lanes[0].evaluations] == [3, 6, 8]
+    assert result.metric == "accuracy"
+    compared(asked, val=val)
+    assert asked.state() == before
+    assert plain.train(seed=11) == asked.train(seed=11)
+
+
+def test_evaluations_do_not_change_the_trainings() -> None:
+    world, lanes = World("adam"), []
+    for every in (None, 2):
+        val = DataLoader(data(), batch_size=30, shuffle=True)
+        result = lrfind.grid(
+            world.model, world.optimizer, world.loss_fn, world.loader, lrs=[0.01], steps=20, seeds=2, val=val,
+            eval_every=every,
+        )  # fmt: skip
+        lanes.append([lane.loss.tolist() for lane in result.lanes])
+    assert lanes[0] == lanes[1]
+
+
+def test_a_comparison_tunes_each_schedule_on_other_seeds_than_those_that_are_compared() -> None:
+    result = compared(World("adam"), peaks=[0.003, 0.03])
+    by_seed = {seed: {lane.variant for lane in result.lanes if lane.seed == seed} for seed in (0, 1, 2)}
+    assert by_seed == {0: {"constant", "cosine"}, 1: {"constant", "cosine"}, 2: {"constant", "cosine"}}
+    assert {lane.peak for lane in result.lanes if lane.seed == 2} == {0.003, 0.03}
+    first = result.best
+    compared_lanes = [lane for lane in result.lanes if lane.seed < 2 and lane.variant == first.variant]
+    assert first.loss == pytest.approx(np.mean([lane.train_loss for lane in compared_lanes]))
+    assert (result.schedule, result.lr) == (first.variant, compared_lanes[0].peak)
+    assert result.table.schedule[0] == result.schedule
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    result.apply(optimizer)
+    assert optimizer.param_groups[0]["lr"] == pytest.approx(result.lr)
+
+
+def test_schedules_of_every_form_are_compared_by_their_names() -> None:
+    def decay(step: int) -> float:
+        return 1 / (1 + step)
+
+    forms = ["cosine", ("cosine", {"warmup": 3}), decay, lambda step: 1.0]
+    result = compared(World("adam"), schedules=forms, common_peak=0.01, seeds=1)
+    assert [*result.schedules] == ["cosine", "cosine (warmup 3)", "decay", "schedule 4"]
+    named = compared(World("adam"), schedules={"mine": decay, "flat": "constant"}, common_peak=0.01, seeds=1)
+    assert named.lanes[0].lr[1] == pytest.approx(0.005)
+    assert [*named.schedules] == ["mine", "flat"]
+    with pytest.raises(lrfind.UsageError, match="'cosine' stands there twice"):
+        compared(World("adam"), schedules=["cosine", "cosine"])
+    with pytest.raises(lrfind.UsageError, match="give at least two"):
+        compared(World("adam"), schedules=["cosine"])
+
+
+def test_a_step_of_the_users_own_is_swept_without_validation() -> None:
+    model, optimizer, batches = line()
+
+    def step(batch: Any) -> Tensor:
+        loss = nn.functional.mse_loss(model(batch[0]), batch[1])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        return loss
+
+    result = lrfind.grid(step=step, data=batches[:6], optimizers=[optimizer], lrs=[0.1], steps=30, seeds=1)
+    np.testing.assert_allclose(result.lanes[0].loss, plain_training(0.1, 30)[0], rtol=1e-5)
+    with pytest.raises(lrfind.UsageError, match="val: lrfind cannot evaluate a step of your own"):
+        lrfind.grid(step=step, data=batches, optimizers=[optimizer], steps=30, val=batches)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lrs": [0.1, 0.1]}, "0.1 is listed twice"),
+        ({"judge": "best_val_loss"}, "give val, and an eval_every below 20, for example 2"),
+        ({"schedule": "reduce_on_plateau"}, "watches the validation loss; give val and eval_every"),
+        (
+            {"schedule": torch.optim.lr_scheduler.ReduceLROnPlateau(line()[1])},
+            "schedule: ReduceLROnPlateau reacts to the training; give the name 'reduce_on_plateau'",
+        ),
+        ({"val": torch.zeros(3)}, "val holds tensors, not batches"),
+        ({"val": len}, "val must yield its batches and end"),
+        ({"eval_every": 0}, "eval_every: must be a whole number of steps, 1 or more; found 0"),
+        ({"seeds": 0}, "seeds: "),
+    ],
+)
+def test_what_a_grid_cannot_do_is_refused(options: dict[str, Any], message: str) -> None:
+    model, optimizer, batches = line()
+    with pytest.raises(lrfind.UsageError, match=message):
+        lrfind.grid(model, optimizer, nn.MSELoss(), batches, **{"steps": 20, **options})
+
+
+def test_a_training_that_fails_later_is_a_result_and_one_that_never_starts_is_an_error() -> None:
+    model, optimizer, batches = line()
+
+    def fragile(output: Tensor, y: Tensor) -> Tensor:
+        if output.abs().max() > 1e3:
+            raise ZeroDivisionError("too large")
+        return nn.functional.mse_loss(output, y)
+
+    result = lrfind.grid(model, optimizer, fragile, batches, lrs=[0.1, 3.0], steps=30, seeds=1)
+    assert [lane.outcome for lane in result.lanes] == ["finished", "failed"]
+    assert result.lr == 0.1
+
+    def broken(output: Tensor, y: Tensor) -> Tensor:
+        raise ZeroDivisionError("on purpose")
+
+    with pytest.raises(lrfind.LrfindError, match="on purpose"):
+        lrfind.grid(model, optimizer, broken, batches, lrs=[0.1, 3.0], steps=30)
+
+
+def test_one_cycle_gives_no_momentum_to_an_optimizer_without_one() -> None:
+    model, optimizer, batches = line()
+    result = lrfind.grid(
+        model, optimizer, nn.MSELoss(), batches, lrs=[0.1], steps=20, seeds=1, schedule="one_cycle"
+    )
+    assert result.lanes[0].momentum is None
+    assert math.isfinite(result.lanes[0].loss[-1])
