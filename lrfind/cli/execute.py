@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING, Any
 
 from lrfind.catalog import KINDS
+from lrfind.cli.hints import next_commands, show_next
 from lrfind.cli.options import print_json
 from lrfind.config.registry import load
 from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
@@ -50,7 +51,6 @@ def complete(
     Returns:
         The exit code.
     """
-    from lrfind.analysis.sweep_verdicts import FLAWS
     from lrfind.runs.summary import content_of, read_result
     from lrfind.views.snippets.scripts import snippet_of
 
@@ -61,13 +61,11 @@ def complete(
             print_json(result.summary if lines is None else result.summary | {"snippet": lines})
         else:
             plots = "".join(f"\n  plot: {plot}" for plot in _plots(run))
-            use = ""
-            sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
-            if result.kind.recommends and sound:
-                use = f"\n  use it: `lrfind train --from {run.path}`"
-            show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}{use}")
+            show(f"{load(result.kind.text)(result.summary)}{plots}\n  run: {run.path}")
             if lines is not None:
-                show(f"\n{lines}")
+                show(f"\n{lines}\n")
+            if not quiet:
+                show_next(next_commands(result), result.facts.import_root)
         for warning in warnings:
             note(f"warning: {warning}")
         return exit_code(result)

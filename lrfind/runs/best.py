@@ -115,7 +115,7 @@ def answered_experiment(result: RunResult) -> Experiment:
             f" {result.experiment.script.path}."
         )
     if answer["lr"] is None:
-        way = "" if result.facts.concluded else f" Run `lrfind resume {result.path}` to continue it."
+        way = "" if result.facts.concluded else f" Run `{result.resume_command}` to continue it."
         raise UsageError(f"'{result.path}' has no learning rate to give: {answer['reason']}{way}")
     name = answer.get("variant") or ""
     (chosen,) = [variant.experiment for variant in result.variants if variant.name == name]

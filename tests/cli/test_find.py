@@ -15,7 +15,7 @@ from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
+    "schema_version", "command", "run", "import_root", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
     "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def test_a_find_tells_the_rate_and_leaves_a_whole_run(lrfind: Command, config: P
     files = {path.name for path in Path("run").iterdir()}
     assert {"find.png", "find.svg", "summary.json", "best.yaml", "lanes.csv", "steps.csv"} <= files
     told = lrfind.out
-    assert lrfind("resume", "run", "-q") == 0
+    assert lrfind("resume", "run") == 0
     assert lrfind.out == told
 
 

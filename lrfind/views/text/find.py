@@ -9,7 +9,15 @@ from typing import Any
 from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted, listed
-from lrfind.views.text.parts import RESUME, closing_lines, interval, number, table_block, table_text, wrapped
+from lrfind.views.text.parts import (
+    closing_lines,
+    interval,
+    number,
+    resume_line,
+    table_block,
+    table_text,
+    wrapped,
+)
 
 
 def recommendation_text(answer: dict[str, Any]) -> str:
@@ -133,7 +141,7 @@ def _training(summary: dict[str, Any]) -> str:
 def _what_next(summary: dict[str, Any]) -> list[str]:
     """Return what to do if there is no lr."""
     if not summary["probing_ended"]:
-        return [f"  {RESUME.format(run=summary['run'])}"]
+        return [f"  {resume_line(summary)}"]
     if not summary["probes"] or "script" in summary:
         return []
     return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
@@ -199,7 +207,7 @@ def _refinement_lines(summary: dict[str, Any]) -> list[str]:
     refinement = summary["refinement"]
     done = f"{counted(len(refinement['trainings']), 'training')} of {counted(refinement['steps'], 'step')}"
     if not refinement["ended"]:
-        resume = RESUME.format(run=summary["run"])
+        resume = resume_line(summary)
         return wrapped(f"Refinement has not ended: {done} so far. {resume}")
     probed = f"the rate of the probes, {number(refinement['of'])}"
     return [*wrapped(f"Refined with {done}, which began with {probed}:"), *_trainings_table(refinement)]
@@ -208,7 +216,7 @@ def _refinement_lines(summary: dict[str, Any]) -> list[str]:
 def _verification_lines(summary: dict[str, Any]) -> list[str]:
     """Return the verdict of the trainings that verify the answer, and a table with one row per rate."""
     verification = summary["verification"]
-    trainings, resume = verification["trainings"], RESUME.format(run=summary["run"])
+    trainings, resume = verification["trainings"], resume_line(summary)
     if not trainings:
         return [f"  Verification: no training has ended. {resume}"]
     if verification["verdict"] is None:

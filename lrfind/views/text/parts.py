@@ -10,10 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from lrfind.config.registry import command_line
 from lrfind.errors import counted, listed, printable
 
 WIDTH = 100  # characters of a line of prose
-RESUME = "Run `lrfind resume {run}` to continue."
 
 
 def number(value: float) -> str:
@@ -84,6 +84,15 @@ def loss_name(judge: str) -> str:
     """Return the name of the loss that decides."""
     names = {"val_loss": "final validation loss", "best_val_loss": "lowest validation loss"}
     return names.get(judge, "final training loss")
+
+
+def resume_line(summary: Mapping[str, Any]) -> str:
+    """Return how to continue the run of a summary or a status.
+
+    >>> resume_line({"run": "runs/mnist", "import_root": "nets"})
+    'Run `lrfind resume runs/mnist --import-root nets` to continue.'
+    """
+    return f"Run `{command_line(['resume', summary['run']], summary.get('import_root'))}` to continue."
 
 
 def lanes_line(lanes: Mapping[str, Any]) -> str:

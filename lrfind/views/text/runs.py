@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lrfind.errors import listed
-from lrfind.views.text.parts import RESUME, number, table_text
+from lrfind.views.text.parts import number, resume_line, table_text
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -22,7 +22,7 @@ def status_text(status: dict[str, Any]) -> str:
             f"  process {holder['pid']} on {holder['host']} has been running it since {holder['since']}"
         )
     elif status["state"] == "unfinished":
-        lines.append(f"  {RESUME.format(run=status['run'])}")
+        lines.append(f"  {resume_line(status)}")
     if answer["lr"] is not None:
         so_far = " so far" if status["state"] != "finished" else ""
         variant = f", {answer['variant']}" if answer["variant"] else ""
