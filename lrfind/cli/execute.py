@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from lrfind.catalog import KINDS
 from lrfind.cli.hints import next_commands, show_next
 from lrfind.cli.options import print_json
@@ -25,7 +27,10 @@ def start(
     run: Run, *, as_json: bool, quiet: bool, snippet: bool = False, team: TeamRequest | None = None
 ) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
+    from lrfind.runs.origin import origin
+
     try:
+        run.keep_facts(origin=origin(click.get_current_context().obj["typed"], run.folder))
         return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, team=team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise

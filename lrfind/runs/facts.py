@@ -31,6 +31,7 @@ class Facts:
         resolved: the YAML of the experiment, with every default and override.
         variants: name -> the YAML of the experiment with this variant in it, where the run compares several.
         import_root: the folder of the user's own modules: `--import-root`, or where they were found.
+        origin: the command that was typed, where and when (see `runs.origin.origin`).
         environment: versions, device and threads.
         data: the facts of the data (see `problem.data.Stream.facts`).
         notes: events of the run that its reader should know, in sentences.
@@ -59,6 +60,7 @@ class Facts:
     resolved: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
+    origin: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()

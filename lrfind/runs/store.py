@@ -1,7 +1,7 @@
 """The run directory: run.sqlite holds all data of a run; the other files below can be written again from it.
 
 config.yaml       the config as given          resolved.yaml   with every default and override
-environment.json  versions, device, threads    run.sqlite      all data of the run
+environment.json  command, versions, device    run.sqlite      all data of the run
 steps.csv         one row per step             lanes.csv       one row per lane
 health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer

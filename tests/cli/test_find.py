@@ -160,7 +160,11 @@ def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path)
     assert rate_of("same") == lr
     assert lrfind("train", "--from", "run", "--steps", 100, "--out", "shorter") == 0
     assert rate_of("shorter") == pytest.approx(lr * 2**0.56, rel=0.01)
-    assert f"is for another plan; the same model moves it to {rate_of('shorter'):.3g}" in lrfind.err
+    plans = ("200 steps of sgd, constant schedule", "100 steps of sgd, constant schedule")
+    sentence = (
+        f"the rate {lr:.3g} is for {plans[0]}, batch size full; it is moved to {rate_of('shorter'):.3g}"
+    )
+    assert f"{sentence} for {plans[1]}, batch size full" in lrfind.err
     assert lrfind("train", config, "--from", "run", "--out", "by_config", "-q") == 0
     assert rate_of("by_config") == rate_of("shorter")
     for option, words in (

@@ -139,3 +139,56 @@ def test_init_writes_a_config_for_a_table_that_can_be_used_at_once(lrfind: Comma
     assert "unknown column 'bougth'; did you mean bought?" in lrfind.err
     assert lrfind("init", "--csv", "my table.csv") == 2
     assert "--target COLUMN" in lrfind.err
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "words"),
+    [
+        ("grid", [], None),
+        ("grid", ["--steps", "40"], "the rate 0.1 was measured with 20 steps of sgd, constant schedule"),
+        ("grid", ["--epochs", "2"], "It is taken as it is for 2 epochs of sgd, constant schedule"),
+        (
+            "grid",
+            ["--schedule", "{name: cosine, args: {warmup: 3}}"],
+            "20 steps of sgd, cosine schedule (warmup 3)",
+        ),
+        ("grid", ["--set", "data.batch_size=8"], "for 20 steps of sgd, constant schedule, batch size 8"),
+        (
+            "range-test",
+            [],
+            "comes from ramps, which know no plan; `lrfind find` looks for one for 20 steps of sgd",
+        ),
+        ("find", [], None),
+        (
+            "find",
+            ["--steps", "2000"],
+            "is for 20 steps of sgd, constant schedule, batch size full; it is moved to",
+        ),
+    ],
+)
+def test_a_training_says_if_its_rate_is_from_another_plan(
+    command: str, options: list[str], words: str | None, lrfind: Command, config: Path
+) -> None:
+    arguments = ["--lrs", "0.1", "--seeds", "1"] if command == "grid" else []
+    assert lrfind(command, config, *arguments, "--out", "run", "-q") == 0
+    assert lrfind("train", "--from", "run", *options, "--out", "trained") == 0
+    notes = [line for line in lrfind.err.splitlines() if line.startswith("the rate")]
+    assert len(notes) == (words is not None)
+    assert (words or "") in "".join(notes)
+    assert lrfind("train", "--from", "run", *options, "--out", "quiet", "-q") == 0
+    assert lrfind.err == ""
+
+
+def test_a_best_config_whose_plan_was_edited_says_so(lrfind: Command, config: Path) -> None:
+    assert lrfind("find", config, "--out", "run", "-q") == 0
+    best = Path("run/best.yaml")
+    assert lrfind("train", best, "--out", "same") == 0
+    assert "the rate" not in lrfind.err
+    best.write_text(best.read_text().replace("steps: 20\n", "steps: 2000\n"))
+    assert lrfind("train", best, "--out", "longer") == 0
+    assert (
+        "of run/best.yaml is for another plan, and is taken as it is; `lrfind train run/best.yaml --from"
+        in lrfind.err
+    )
+    assert lrfind("train", best, "--set", "optimizer.lr=0.5", "--out", "other") == 0
+    assert "the rate" not in lrfind.err
