@@ -115,7 +115,10 @@ def _conclude(run: Run, quiet: bool, team: TeamRequest | None) -> tuple[RunResul
             run.keep_facts(concluded=True)
             return result, warnings
     except (KeyboardInterrupt, Stopped):
-        kept = "what was measured is kept" if run.outcomes() else "no lane has come to its end yet"
+        kept = "what was measured is kept"
+        if not run.outcomes():
+            probing = KINDS[run.facts().command].lanes == "probes"
+            kept = "probing has not ended, and begins again" if probing else "no lane has come to its end yet"
         note(f"{kept} in {run.path}. Run `{run.resume_command}` to continue.")
         raise
 

@@ -39,32 +39,71 @@ def next_commands(result: RunResult) -> list[list[str]]:
     Where the config of the run is needed again, it is the resolved one in the run directory, which has all
     overrides in it.
     """
-    resolved, answered = str(result.path / "resolved.yaml"), result.answer["lr"] is not None
-    train = [["train", "--from", str(result.path)]] if answered else []
-    check = [["check", resolved, "--batch"]]
+    resolved = str(result.path / "resolved.yaml")
+    if result.answer["lr"] is None:
+        return _after_no_answer(result, resolved) if result.kind.recommends else []
+    train = ["train", "--from", str(result.path)]
     match result.command:
         case "find":
-            return _after_find(result, resolved, train) if answered else check
+            return _after_find(result, resolved, train)
         case "range-test":
             grouped = result.summary.get("group") is not None
-            return [["find", resolved, *(["--groups"] if grouped else [])], *([] if grouped else train)]
+            return [["find", resolved, "--groups"]] if grouped else [["find", resolved], train]
         case "grid" | "search":
-            return _after_sweep(result, resolved, train) if answered else _after_no_best(result, resolved)
+            return _after_sweep(result, resolved, train)
         case "compare":
-            return train or check
+            return [train]
     return []
 
 
-def _after_find(result: RunResult, resolved: str, train: list[list[str]]) -> list[list[str]]:
+def after_suggestion(source: Path, method: str, lr: float | None) -> tuple[list[list[str]], str | None]:
+    """Return the arguments of commands to run after `lrfind suggest`, and the --import-root that they need.
+
+    Args:
+        source: the run, or a CSV file, after which there is nothing to run.
+        method: the method, "all" for that of the run.
+        lr: the suggestion; None if there is none.
+    """
+    from lrfind.runs.store import Run, is_run
+
+    if not is_run(source):
+        return [], None
+    resolved, root = str(source / "resolved.yaml"), Run.open(source).facts().import_root
+    if lr is None:
+        return [["find", resolved]], root
+    own = ["--from", str(source)] if method == "all" else [resolved, "--lr", f"{lr:.3g}"]
+    return [["train", *own]], root
+
+
+def _after_no_answer(result: RunResult, resolved: str) -> list[list[str]]:
+    """Give more steps or lower rates where these were too few, and otherwise look for a mistake."""
+    import numpy as np  # `lrfind init` and `check` do without it
+
+    check, find = ["check", resolved, "--batch"], ["find", resolved]
+    health = result.summary["health"]
+    if health is not None and health["findings"]:
+        return [check]
+    if result.command == "find":
+        budget = result.experiment.find.budget
+        return [check] if budget is None else [[*find, "--budget", "1x"], check]
+    if not any(np.isfinite(lane.loss[:1]).any() for lane in result.lanes):
+        return [check]  # the loss of the untouched model is not finite
+    if all(lane.outcome == "diverged" for lane in result.lanes) and result.command != "range-test":
+        lowest = min(lane.peak for lane in result.lanes)
+        return [["grid", resolved, "--lrs", _listed([lowest / 1000, lowest / 100, lowest / 10])], find]
+    return [find, check]
+
+
+def _after_find(result: RunResult, resolved: str, train: list[str]) -> list[list[str]]:
     """Train with the answer, or verify it first if it is not trusted."""
     verification = result.summary["verification"]
     if verification is not None:
-        return train
+        return [train]
     verify = ["find", resolved, "--verify"]
-    return [verify, *train] if result.answer["confidence"] == "low" else [*train, verify]
+    return [verify, train] if result.answer["confidence"] == "low" else [train, verify]
 
 
-def _after_sweep(result: RunResult, resolved: str, train: list[list[str]]) -> list[list[str]]:
+def _after_sweep(result: RunResult, resolved: str, train: list[str]) -> list[list[str]]:
     """Look beyond the end of the grid if the best rate is there; otherwise train with it, or look closer."""
     from lrfind.analysis.sweep_verdicts import FLAWS
 
@@ -78,19 +117,10 @@ def _after_sweep(result: RunResult, resolved: str, train: list[list[str]]) -> li
     if len(rates) > 1 and place in (0, len(rates) - 1):
         inner = rates[1] if place == 0 else rates[-2]
         further = [best * (best / inner) ** n for n in range(OUTWARD + 1)]
-        return [["grid", resolved, "--lrs", _listed(sorted(further))], *train]
+        return [["grid", resolved, "--lrs", _listed(sorted(further))], train]
     low, high = (rates[place - 1], rates[place + 1]) if len(rates) > 1 else (best / 3, best * 3)
     finer = [low * (high / low) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]
-    return [*train, ["grid", resolved, "--lrs", _listed(finer)]]
-
-
-def _after_no_best(result: RunResult, resolved: str) -> list[list[str]]:
-    """Try lower rates if all diverged; otherwise look for a mistake."""
-    rates = result.summary["rates"]
-    if rates and {rate["outcome"] for rate in rates} == {"diverged"}:
-        lowest = rates[0]["lr"]
-        return [["grid", resolved, "--lrs", _listed([lowest / 1000, lowest / 100, lowest / 10])]]
-    return [["check", resolved, "--batch"], ["find", resolved]]
+    return [train, ["grid", resolved, "--lrs", _listed(finer)]]
 
 
 def _listed(lrs: Sequence[float]) -> str:

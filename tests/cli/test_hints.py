@@ -14,6 +14,8 @@ from tests.helpers.runs import LINEAR
 OWN = (
     "from torch import nn\ndef loss(output, y):\n    return nn.functional.mse_loss(output, y)\n"
     "def nothing(output, y):\n    return 0 * output.sum() + 1\n"
+    "def nan(output, y):\n    return float('nan') * output.sum()\n"
+    "def huge(output, y):\n    return nn.functional.mse_loss(1e9 * output, y)\n"
 )
 
 
@@ -78,7 +80,7 @@ def test_best_rates_at_the_end_of_a_grid_lead_outward(lrfind: Command, config: P
 
 def test_a_grid_that_diverged_everywhere_leads_to_lower_rates(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "1e5,1e6", "--seeds", 1, "--out", "run") == 3
-    assert hints(lrfind) == [["grid", "run/resolved.yaml", "--lrs", "100,1e+03,1e+04"]]
+    assert hints(lrfind)[0] == ["grid", "run/resolved.yaml", "--lrs", "100,1e+03,1e+04"]
 
 
 @pytest.mark.parametrize("command", ["find", "grid", "range-test"])
@@ -86,8 +88,45 @@ def test_a_run_in_which_nothing_learns_leads_to_a_check(command: str, lrfind: Co
     nothing = ("--set", "loss='hinted_losses:nothing'", "--import-root", "my code")
     assert lrfind(command, own, *nothing, "--out", "run") == 3
     first = hints(lrfind)[0]
-    assert first[:2] == ["find" if command == "range-test" else "check", "run/resolved.yaml"]
+    assert first[:3] == ["check", "run/resolved.yaml", "--batch"]
     assert first[-2:] == ["--import-root", str(Path("my code").absolute())]
+
+
+@pytest.mark.parametrize(
+    ("options", "first"),
+    [
+        (["grid", "--set", "loss='hinted_losses:nan'"], ["check"]),
+        (["range-test", "--set", "loss='hinted_losses:nan'"], ["check"]),
+        (["find", "--set", "loss='hinted_losses:nan'"], ["check"]),
+        (["find", "--budget", "16", "--set", "optimizer.lr=1e-9", "--set", "loss='hinted_losses:huge'"], ["find", "--budget"]),
+        (["range-test", "--start-lr", "1e-6", "--end-lr", "1e-5"], ["find"]),
+    ],
+)  # fmt: skip
+def test_a_refusal_leads_to_what_may_help(
+    options: list[str], first: list[str], lrfind: Command, own: Path
+) -> None:
+    (command, *rest) = options
+    assert lrfind(command, own, *rest, "--import-root", "my code", "--out", "run") == 3
+    assert set(first) <= set(hints(lrfind)[0])
+
+
+def test_a_loss_that_is_not_finite_at_the_start_is_no_reason_to_lower_the_rate(
+    lrfind: Command, own: Path
+) -> None:
+    nan = ("--set", "loss='hinted_losses:nan'", "--import-root", "my code")
+    assert lrfind("grid", own, *nan, "--out", "run") == 3
+    assert "the loss is not finite before the first update" in " ".join(lrfind.out.split())
+    assert "lower ones" not in lrfind.out
+
+
+def test_a_suggestion_of_a_run_leads_to_a_training_with_it(lrfind: Command, config: Path) -> None:
+    assert lrfind("range-test", config, "--out", "run", "-q") == 0
+    for method in ((), ("--method", "minimum")):
+        assert lrfind("suggest", "run", *method) == 0
+        (train,) = hints(lrfind)
+        assert lrfind(*train, "--out", f"trained{len(method)}") == 0
+    assert lrfind("suggest", "run/steps.csv", "-q") == 0
+    assert hints(lrfind) == []
 
 
 @pytest.mark.parametrize("options", [("-q",), ("--json",)])

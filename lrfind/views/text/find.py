@@ -29,7 +29,9 @@ def find_text(summary: dict[str, Any]) -> str:
     """Return the summary of a `find`: the lr and its reason, the probes, their cost, and the verification."""
     answer, verification = summary["answer"], summary["verification"]
     if answer["lr"] is None:
-        lines = [*_answer_lines(answer, ""), *_what_next(summary)]
+        lines = _answer_lines(answer, "")
+        if not summary["probing_ended"]:
+            lines.append(f"  {resume_line(summary)}")
     else:
         lines = _answer_lines(answer, _trust(summary), f"  for {_training(summary)}")
     if summary["probes"]:
@@ -136,15 +138,6 @@ def _training(summary: dict[str, Any]) -> str:
     momentum = f" with momentum {training['momentum']:g}" if training["momentum"] else ""
     steps = counted(training["steps"], "step")
     return f"{steps} of {training['optimizer']}{momentum}, {summary['schedule']} schedule"
-
-
-def _what_next(summary: dict[str, Any]) -> list[str]:
-    """Return what to do if there is no lr."""
-    if not summary["probing_ended"]:
-        return [f"  {resume_line(summary)}"]
-    if not summary["probes"] or "script" in summary:
-        return []
-    return ["  try: `lrfind check --batch`, which looks at model, data and loss"]
 
 
 def _probes_table(summary: dict[str, Any]) -> str:
