@@ -38,7 +38,7 @@ def hints(lrfind: Command) -> list[list[str]]:
 
 
 COMMANDS = {
-    "find": (["find"], ["find", "train"]),  # its confidence is low
+    "find": (["find", "--set", "find.verify_seeds=1"], ["find", "train"]),  # its confidence is low
     "verified": (["find", "--verify", "--verify-seeds", "1"], ["train"]),
     "range-test": (["range-test"], ["find", "train"]),
     "group": (
