@@ -42,6 +42,9 @@ DATASETS = {
     "wine": "lrfind.datasets.sklearn_sets:wine",
 }
 
+CSV_CONFIG = "lrfind.datasets.csv_config:csv_config"
+"""The function that writes a first config for a CSV file."""
+
 LOSSES = {
     "bce_with_logits": "torch.nn.modules.loss:BCEWithLogitsLoss",
     "cross_entropy": "torch.nn.modules.loss:CrossEntropyLoss",

@@ -108,12 +108,13 @@ def counted(number: int, noun: str) -> str:
 def plural(noun: str) -> str:
     """Return the plural of a noun.
 
-    >>> plural("step"), plural("batch"), plural("loss"), plural("entry")
-    ('steps', 'batches', 'losses', 'entries')
+    >>> plural("step"), plural("batch"), plural("loss"), plural("entry"), plural("epoch")
+    ('steps', 'batches', 'losses', 'entries', 'epochs')
     """
     if noun.endswith("y") and noun[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
-    return f"{noun}es" if noun.endswith(("s", "x", "ch", "sh")) else f"{noun}s"
+    hisses = noun.endswith(("s", "x", "ch", "sh")) and noun != "epoch"
+    return f"{noun}es" if hisses else f"{noun}s"
 
 
 def listed(words: Iterable[object], last: str = "and") -> str:

@@ -130,7 +130,7 @@ def why_not_a_curve(curve: Curve) -> str | None:
     if total == 0:
         return "the curve has no points."
     if finite == 0 and not (np.abs(curve.loss) < HUGE).any():
-        return "no loss is finite; check the data and the model for NaN and inf, then try a lower start_lr."
+        return "no loss is finite, at any lr; check the data and the model for NaN and inf."
     if finite < total and finite < FEWEST_POINTS:
         return (
             f"the loss is no longer finite at point {finite} (lr {curve.lr[finite]:.3g}), so it diverges from"

@@ -6,10 +6,15 @@ from pathlib import Path
 
 import click
 
+from lrfind.catalog import CSV_CONFIG
 from lrfind.cli.completion import complete_templates
 from lrfind.cli.help import SETTINGS, Command, option
+from lrfind.cli.hints import show_next, typed_config
 from lrfind.cli.listing import LISTS, listing
 from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
+from lrfind.config.registry import import_root
+from lrfind.config.registry import load as load_name
+from lrfind.errors import UsageError
 from lrfind.views.terminal import show
 
 
@@ -53,6 +58,7 @@ def check(
 
         for line in check_batch(experiment):
             show(line)
+        _show_find(config, overrides, quiet)
         return 0
     if imports:
         from lrfind.problem.components import import_names
@@ -64,7 +70,14 @@ def check(
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
     )
+    _show_find(config, overrides, quiet)
     return 0
+
+
+def _show_find(config: Path | None, overrides: tuple[str, ...], quiet: bool) -> None:
+    """Print the command that finds the rate of a config that was checked."""
+    if not quiet:
+        show_next([["find", *typed_config(config, overrides)]], import_root())
 
 
 @click.command(
@@ -87,6 +100,7 @@ def schema(quiet: bool) -> int:
     examples=(
         ("lrfind init", "lrfind.yaml, a small CNN"),
         ("lrfind init --template csv_regression my.yaml", "a table in a CSV file"),
+        ("lrfind init --csv houses.csv --target price", "your own table"),
     ),
 )
 @option(
@@ -96,18 +110,39 @@ def schema(quiet: bool) -> int:
     shell_complete=complete_templates,
     help="The template; see `lrfind ls templates`. If omitted, a small CNN on MNIST.",
 )
+@option(
+    "--csv",
+    "table",
+    group=SETTINGS,
+    metavar="TABLE",
+    help="Write a config for your own CSV file instead; its columns are inspected. Give --target too.",
+)
+@option("--target", group=SETTINGS, metavar="COLUMN", help="The column of the CSV file to predict.")
 @click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
 @quiet_option
-def init(template: str | None, file: Path | None, quiet: bool) -> int:
+def init(template: str | None, table: str | None, target: str | None, file: Path | None, quiet: bool) -> int:
     """Write a commented config to start from.
 
     It is written as FILE, or else as lrfind.yaml, which all commands take when no CONFIG is given.
     """
-    from lrfind.config.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, write_template
+    from lrfind.config.templates import DEFAULT_FILE, DEFAULT_TEMPLATE, write_new, write_template
 
-    target = file or Path(DEFAULT_FILE)
-    written = write_template(template or DEFAULT_TEMPLATE, target)
-    show(f"wrote {', '.join(map(str, written))}; next: lrfind find {target}")
+    path = file or Path(DEFAULT_FILE)
+    if table is None and target is None:
+        written = write_template(template or DEFAULT_TEMPLATE, path)
+    elif table is None or target is None or template is not None:
+        raise UsageError("give --csv TABLE and --target COLUMN together, without --template.")
+    else:
+        text = load_name(CSV_CONFIG)(table, target)
+        write_new({path: text.encode()})
+        written = [path]
+        for line in text.splitlines():
+            if line.startswith("# "):
+                show(line.removeprefix("# "))
+    show(f"wrote {', '.join(map(str, written))}")
+    if not quiet:
+        arguments = [] if path == Path(DEFAULT_FILE) else [str(path)]
+        show_next([["check", *arguments, "--batch"], ["find", *arguments]])
     return 0
 
 

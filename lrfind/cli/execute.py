@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from lrfind.catalog import KINDS
+from lrfind.cli.hints import next_commands, show_next
 from lrfind.cli.options import print_json
 from lrfind.config.registry import load
 from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
@@ -32,7 +35,10 @@ def start(
     team: TeamRequest | None = None,
 ) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
+    from lrfind.runs.origin import origin
+
     try:
+        run.keep_facts(origin=origin(click.get_current_context().obj["typed"], run.folder))
         return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
@@ -72,15 +78,14 @@ def complete(
     else:
         result, warnings = _conclude(run, quiet, no_report, team)
     with content_of(run):
-        print_result(run, result, as_json=as_json, snippet=snippet)
+        print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
         for warning in warnings:
             note(f"warning: {warning}")
         return exit_code(result)
 
 
-def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -> None:
+def print_result(run: Run, result: RunResult, *, as_json: bool, quiet: bool, snippet: bool) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
-    from lrfind.analysis.sweep_verdicts import FLAWS
     from lrfind.views.snippets.scripts import run_snippet
 
     lines = run_snippet(result) if snippet else None
@@ -88,11 +93,11 @@ def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -
         print_json(result.summary if lines is None else result.summary | {"snippet": lines})
         return
     files = "".join(f"\n  {kind}: {path}" for kind, path in _files(run))
-    sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
-    use = f"\n  use it: `lrfind train --from {run.path}`" if result.kind.recommends and sound else ""
-    show(f"{load(result.kind.text)(result.summary)}{files}\n  run: {run.path}{use}")
+    show(f"{load(result.kind.text)(result.summary)}{files}\n  run: {run.path}")
     if lines is not None:
-        show(f"\n{lines}")
+        show(f"\n{lines}\n")
+    if not quiet:
+        show_next(next_commands(result), result.facts.import_root)
 
 
 def _files(run: Run) -> list[tuple[str, Path]]:

@@ -99,7 +99,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. Every foreseen error becomes one message on stderr."""
     try:
         with handled(announce):
-            return int(cli.main(args=arguments, prog_name="lrfind", standalone_mode=False) or 0)
+            typed = sys.argv[1:] if arguments is None else [*arguments]
+            code = cli.main(args=typed, prog_name="lrfind", standalone_mode=False, obj={"typed": typed})
+            return int(code or 0)
     except ConfigError as error:
         note(str(error))
         return error.exit_code

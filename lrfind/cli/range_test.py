@@ -11,6 +11,7 @@ from lrfind.catalog import METHODS, Over
 from lrfind.cli.completion import complete_names, complete_runs
 from lrfind.cli.execute import start
 from lrfind.cli.help import SEARCH, SETTINGS, Command, option
+from lrfind.cli.hints import after_suggestion, show_next
 from lrfind.cli.options import (
     as_list,
     config_options,
@@ -158,6 +159,10 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     from lrfind.runs.curves import read_curves
     from lrfind.runs.probes import recommended_by
 
+    def show_hint(lr: float | None) -> None:
+        if not quiet and not as_json:
+            show_next(*after_suggestion(source, method, lr))
+
     recommendation = recommended_by(source, method)
     if recommendation is not None:
         from lrfind.views.text.find import recommendation_text
@@ -166,6 +171,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
             print_json({"source": str(source), "answer": recommendation})
         else:
             show(recommendation_text(recommendation))
+        show_hint(recommendation["lr"])
         return 0 if recommendation["lr"] is not None else 3
     from lrfind.analysis.suggestions import method_named
     from lrfind.runs.summaries.methods import brief, curve_warnings, suggestion_table
@@ -182,4 +188,5 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
 
         lines = [headline(answer), *(f"warning: {warning}" for warning in warnings)]
         show("\n".join([*lines, *(["", methods_text(methods)] if method == "all" else [])]))
+    show_hint(answer["lr"])
     return 0 if answer["lr"] is not None else 3

@@ -118,7 +118,7 @@ def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
             if not result.lanes:
                 return 0
             show("")
-        print_result(run, result, as_json=as_json, snippet=snippet)
+        print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
         return exit_code(result) if result.facts.concluded else 0
 
 

@@ -105,6 +105,9 @@ def train(
 
     if source is None:
         experiment, text = load(config, typed, quiet)
+        said = None if config is None or quiet else _of_best_config(config, experiment)
+        if said is not None:
+            note(said)
     else:
         experiment, text = _with_answer(source, config, typed, quiet)
     path = out or default_path(experiment.name, "train")
@@ -122,7 +125,7 @@ def _with_answer(
     from lrfind.config.experiment import check, dump
     from lrfind.config.variants import with_lr
     from lrfind.config.yaml12 import dump as yaml_text
-    from lrfind.runs.best import answered_experiment, lr_for_plan
+    from lrfind.runs.best import answered_experiment, lr_for_plan, other_plan, plan_in_words
     from lrfind.runs.store import Run
     from lrfind.runs.summaries.find import group_multipliers
     from lrfind.runs.summary import read_result
@@ -151,8 +154,38 @@ def _with_answer(
         experiment, text = load(config, [*overrides, *typed], quiet)
     lr = lr_for_plan(result, experiment)
     if lr is None:
-        return experiment, text
-    if not quiet:
-        recommended = f"{answered.optimizer.lr:.3g}"
-        note(f"the rate {recommended} is for another plan; the same model moves it to {lr:.3g} for this one")
-    return with_lr(experiment, lr), text
+        said = other_plan(result, experiment)
+    else:
+        plans = [plan_in_words(e) for e in (result.experiment, experiment)]
+        said = (
+            f"the rate {answered.optimizer.lr:.3g} is for {plans[0]}; it is moved to {lr:.3g} for {plans[1]}"
+        )
+        experiment = with_lr(experiment, lr)
+    if said is not None and not quiet:
+        note(said)
+    return experiment, text
+
+
+def _of_best_config(config: Path, experiment: Experiment) -> str | None:
+    """Return what to say of a best.yaml of a run whose plan was changed since, in a sentence, or None."""
+    from lrfind.runs.best import lr_for_plan, other_plan
+    from lrfind.runs.store import Run, is_run
+    from lrfind.runs.summary import read_result
+
+    if config.name != "best.yaml" or not is_run(config.parent):
+        return None
+    result = read_result(Run.open(config.parent))
+    if result.answer["lr"] != experiment.optimizer.lr:
+        return None  # the rate was changed too
+    if result.facts.planned_training is None:
+        return other_plan(result, experiment)
+    try:
+        moved = lr_for_plan(result, experiment)
+    except UsageError as error:
+        return str(error)
+    if moved is None:
+        return None
+    return (
+        f"the rate {experiment.optimizer.lr:.3g} of {config} is for another plan, and is taken as it is;"
+        f" `lrfind train {config} --from {config.parent}` moves it to {moved:.3g}"
+    )

@@ -12,9 +12,10 @@ import importlib
 import importlib.util
 import inspect
 import re
+import shlex
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -54,6 +55,15 @@ def set_import_root(folder: Path | None) -> None:
 def import_root() -> str | None:
     """Return the folder of the user's own modules that this command was given; None if there is none."""
     return str(_roots[0]) if _roots else None
+
+
+def command_line(arguments: Sequence[str], root: str | None) -> str:
+    """Return a command of lrfind to paste into a shell, with the folder of the user's own modules.
+
+    >>> command_line(["find", "my net.yaml"], "/home/me/nets")
+    "lrfind find 'my net.yaml' --import-root /home/me/nets"
+    """
+    return shlex.join(["lrfind", *arguments, *(["--import-root", root] if root else [])])
 
 
 def _installed() -> set[str]:

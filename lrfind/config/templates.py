@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def write_template(template: str, target: Path) -> list[Path]:
     """
     contents = {target: starter(template).encode()}
     contents |= {target.parent / file.name: file.read_bytes() for file in companions(template)}
+    write_new(contents)
+    return [*contents]
+
+
+def write_new(contents: Mapping[Path, bytes]) -> None:
+    """Write files that do not exist yet: all of them or none.
+
+    Raises:
+        UsageError: if one of them exists or cannot be written.
+    """
     existing = next((path for path in contents if path.exists()), None)
     if existing is not None:
         raise UsageError(f"'{existing}' exists already and is left as it is; name another FILE.")
@@ -115,7 +126,6 @@ def write_template(template: str, target: Path) -> list[Path]:
             for written in contents:
                 written.unlink(missing_ok=True)
             raise UsageError(f"cannot write '{path}': {error.strerror}.") from None
-    return [*contents]
 
 
 def starter(template: str) -> str:

@@ -8,7 +8,7 @@ from lrfind.analysis.recommendation import PlannedTraining, moved_lr
 from lrfind.config.experiment import Experiment, dump
 from lrfind.config.shapes import shape_of
 from lrfind.config.variants import with_lr, with_multipliers
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, counted
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import group_multipliers
@@ -28,7 +28,7 @@ def conclude(run: Run, result: RunResult | None = None) -> RunResult:
     result = result or read_result(run)
     run.export(result.lanes)
     if result.facts.environment is not None:
-        run.write_json("environment.json", result.facts.environment)
+        run.write_json("environment.json", {**(result.facts.origin or {}), **result.facts.environment})
     run.write_json("summary.json", result.summary)
     best = best_experiment(result)
     if best is not None:
@@ -97,6 +97,42 @@ def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
     return moved_lr(result.answer["lr"], planned, other)
 
 
+def other_plan(result: RunResult, experiment: Experiment) -> str | None:
+    """Return what a training should know of a rate that comes from a run with another plan, in a sentence.
+
+    The rate of a `find` is moved (see `lr_for_plan`). All other rates are taken as they are.
+
+    Returns:
+        The sentence; None if the rate was measured with this plan, or is moved.
+    """
+    lr, plan = f"{experiment.optimizer.lr:.3g}", plan_in_words(experiment)
+    if result.kind.lanes == "ramps":
+        return f"the rate {lr} comes from ramps, which know no plan; `lrfind find` looks for one for {plan}"
+    own = plan_in_words(answered_experiment(result))
+    if result.facts.planned_training is not None or own == plan:
+        return None
+    return (
+        f"the rate {lr} was measured with {own}. It is taken as it is for {plan}; `lrfind find` would look"
+        " for one for that"
+    )
+
+
+def plan_in_words(experiment: Experiment) -> str:
+    """Return what a rate depends on, in words: the length, the schedule, the optimizer and the batch size."""
+    training, schedule, size = experiment.training, experiment.training.schedule, experiment.data.batch_size
+    length = (
+        counted(training.steps, "step")
+        if training.steps is not None
+        else counted(training.epochs or 0, "epoch")
+    )
+    course = f"{schedule.name} schedule"
+    if schedule.args:
+        course += f" ({', '.join(f'{key} {value}' for key, value in schedule.args.items())})"
+    batches = f" x {training.accumulate}" if training.accumulate > 1 else ""
+    rows = "" if size is None else f", batch size {size}{batches}"
+    return f"{length} of {experiment.optimizer.name}, {course}{rows}"
+
+
 def answered_experiment(result: RunResult) -> Experiment:
     """Return a run's experiment with the run's answer in it.
 
@@ -115,7 +151,7 @@ def answered_experiment(result: RunResult) -> Experiment:
             f" {result.experiment.script.path}."
         )
     if answer["lr"] is None:
-        way = "" if result.facts.concluded else f" Run `lrfind resume {result.path}` to continue it."
+        way = "" if result.facts.concluded else f" Run `{result.resume_command}` to continue it."
         raise UsageError(f"'{result.path}' has no learning rate to give: {answer['reason']}{way}")
     name = answer.get("variant") or ""
     (chosen,) = [variant.experiment for variant in result.variants if variant.name == name]

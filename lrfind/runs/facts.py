@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, dump, own_names
-from lrfind.config.registry import import_root
+from lrfind.config.registry import command_line, folder_of, import_root
 from lrfind.config.variants import variants_of
 from lrfind.runs.rows import Mismatch, digest
 
@@ -31,7 +31,8 @@ class Facts:
         overrides: the overrides of the config, as the user typed them.
         resolved: the YAML of the experiment, with every default and override.
         variants: name -> the YAML of the experiment with this variant in it, where the run compares several.
-        import_root: the folder of the user's own modules (`--import-root`) that the run was started with.
+        import_root: the folder of the user's own modules: `--import-root`, or where they were found.
+        origin: the command that was typed, where and when (see `runs.origin.origin`).
         environment: versions, device and threads.
         data: the facts of the data (see `problem.data.Stream.facts`).
         notes: events of the run that its reader should know, in sentences.
@@ -64,6 +65,7 @@ class Facts:
     resolved: str = ""
     variants: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
+    origin: Mapping[str, Any] | None = None
     environment: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
@@ -135,6 +137,11 @@ def facts_of(values: Mapping[str, Any]) -> Facts:
         raise Mismatch(f"the fact '{first['loc'][0]}' cannot be used: {first['msg']}") from None
 
 
+def resume_command(path: Path, facts: Facts) -> str:
+    """Return the command that continues a run."""
+    return command_line(["resume", str(path)], facts.import_root)
+
+
 def variants_fact(experiment: Experiment, command: str) -> dict[str, str]:
     """Return the variants that a command compares, as YAML; empty if it compares nothing.
 
@@ -150,4 +157,8 @@ def imported_facts(experiment: Experiment, command: str) -> dict[str, Any]:
     facts: dict[str, Any] = {"variants": variants_fact(experiment, command)}
     if experiment.script is not None:
         return facts | {"import_root": str(Path(experiment.script.path).parent)}
-    return facts | ({"import_root": import_root()} if own_names(experiment) else {})
+    names = own_names(experiment)
+    if not names:
+        return facts
+    folder = folder_of(names[0])
+    return facts | {"import_root": import_root() or (str(folder) if folder else None)}

@@ -262,7 +262,7 @@ def _fit_together(salvage: Salvage) -> None:
 
 def _drop_more(salvage: Salvage) -> bool:
     """Drop the facts that a run can find again or, if that was done, its lanes; return whether it could."""
-    kept = (*NEEDED, "overrides", "variants", "import_root")
+    kept = (*NEEDED, "overrides", "variants", "import_root", "origin")
     extra = sorted(salvage.facts.keys() - {*kept})
     if extra:
         salvage.facts = {name: value for name, value in salvage.facts.items() if name in kept}

@@ -13,7 +13,7 @@ from lrfind.catalog import KINDS, Kind
 from lrfind.config.experiment import Experiment, own_names, restored
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import UsageError
-from lrfind.runs.facts import Facts
+from lrfind.runs.facts import Facts, resume_command
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,11 @@ class RunRecord:
                 f" `lrfind resume {self.path} --import-root DIR` adds that."
             )
         return variants_of(self.experiment, self.command)
+
+    @property
+    def resume_command(self) -> str:
+        """The command that continues the run."""
+        return resume_command(self.path, self.facts)
 
     @property
     def planned(self) -> int:

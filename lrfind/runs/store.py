@@ -1,7 +1,7 @@
 """The run directory: run.sqlite holds all data of a run; the other files below can be written again from it.
 
 config.yaml       the config as given          resolved.yaml   with every default and override
-environment.json  versions, device, threads    run.sqlite      all data of the run
+environment.json  command, versions, device    run.sqlite      all data of the run
 steps.csv         one row per step             lanes.csv       one row per lane
 health.csv        one row per layer and look   *.png, *.svg    plots
 summary.json      what --json prints           best.yaml       the config with the answer
@@ -14,7 +14,6 @@ import contextlib
 import json
 import os
 import platform
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from lrfind.config.resolved import resolved_text
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
-from lrfind.runs.facts import Facts, imported_facts, moment, variants_fact
+from lrfind.runs.facts import Facts, imported_facts, moment, resume_command, variants_fact
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
@@ -227,8 +226,7 @@ class Run:
     @property
     def resume_command(self) -> str:
         """The command that continues the run."""
-        root = self.facts().import_root
-        return shlex.join(["lrfind", "resume", str(self.path), *(["--import-root", root] if root else [])])
+        return resume_command(self.path, self.facts())
 
     @cached_property
     def experiment(self) -> Experiment:

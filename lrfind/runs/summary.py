@@ -54,15 +54,17 @@ def summarize(record: RunRecord) -> dict[str, Any]:
     """Summarize a run.
 
     Returns:
-        `schema_version`, `command`, `run` (the directory), `answer` (a mapping with `lr` and `reason`; `lr`
-        is None if there is no answer), `lanes` (see `count_lanes`), `warnings`, `notes`, `data`, `health`
-        (see `health_summary`), and the keys of the command's own summary.
+        `schema_version`, `command`, `run` (the directory), `import_root` (the folder of the user's own code),
+        `answer` (a mapping with `lr` and `reason`; `lr` is None if there is no answer), `lanes` (see
+        `count_lanes`), `warnings`, `notes`, `data`, `health` (see `health_summary`), and the keys of the
+        command's own summary.
     """
     part: dict[str, Any] = load(record.kind.summarize)(record)
     return {
         "schema_version": SCHEMA_VERSION,
         "command": record.command,
         "run": str(record.path),
+        "import_root": record.facts.import_root,
         **part,
         "lanes": count_lanes(record.lanes, record.planned),
         "notes": [*record.facts.notes],
@@ -83,6 +85,7 @@ def status(run: Run) -> dict[str, Any]:
     answer, facts, changed = result.answer, result.facts, moment(last_change(run.file))
     return {
         "run": str(run.path),
+        "import_root": result.facts.import_root,
         "name": result.experiment.name,
         "command": result.command,
         "state": "running" if holder else "finished" if facts.concluded else "unfinished",

@@ -15,7 +15,7 @@ from tests.helpers.command import Command
 from tests.helpers.runs import summary_of
 
 KEYS = {
-    "schema_version", "command", "run", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
+    "schema_version", "command", "run", "import_root", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
     "verification", "lanes",
     "warnings", "notes", "data", "health",
 }  # fmt: skip
@@ -37,7 +37,7 @@ def test_a_find_tells_the_rate_and_leaves_a_whole_run(lrfind: Command, config: P
     files = {path.name for path in Path("run").iterdir()}
     assert {"find.png", "find.svg", "summary.json", "best.yaml", "lanes.csv", "steps.csv"} <= files
     told = lrfind.out
-    assert lrfind("resume", "run", "-q") == 0
+    assert lrfind("resume", "run") == 0
     assert lrfind.out == told
 
 
@@ -161,7 +161,11 @@ def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path)
     assert rate_of("same") == lr
     assert lrfind("train", "--from", "run", "--steps", 100, "--out", "shorter") == 0
     assert rate_of("shorter") == pytest.approx(lr * 2**0.56, rel=0.01)
-    assert f"is for another plan; the same model moves it to {rate_of('shorter'):.3g}" in lrfind.err
+    plans = ("200 steps of sgd, constant schedule", "100 steps of sgd, constant schedule")
+    sentence = (
+        f"the rate {lr:.3g} is for {plans[0]}, batch size full; it is moved to {rate_of('shorter'):.3g}"
+    )
+    assert f"{sentence} for {plans[1]}, batch size full" in lrfind.err
     assert lrfind("train", config, "--from", "run", "--out", "by_config", "-q") == 0
     assert rate_of("by_config") == rate_of("shorter")
     for option, words in (

@@ -30,6 +30,7 @@ def test_ramps_over_momentum_leave_a_row_for_each_value(lrfind: Command, config:
         "command",
         "over",
         "run",
+        "import_root",
         "answer",
         "variants",
         "lanes",

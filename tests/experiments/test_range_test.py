@@ -16,6 +16,7 @@ from lrfind.experiments.range_test import measure_edge, range_test
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.store import Run
 from lrfind.schedules.functions import ramp
+from lrfind.views.text.range_test import range_test_text
 from tests.helpers.runs import LINEAR, conduct
 
 EPSILON = 2.0**-24  # a float32's rounding, relative
@@ -139,7 +140,7 @@ def test_the_same_config_and_seed_give_the_same_files(tmp_path: Path) -> None:
 def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) -> None:
     summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
     assert set(summary) == {
-        "schema_version", "command", "run", "answer", "methods", "edge", "edge_reason", "lanes", "ramps", "warnings", "notes", "group", "data", "health"
+        "schema_version", "command", "run", "import_root", "answer", "methods", "edge", "edge_reason", "lanes", "ramps", "warnings", "notes", "group", "data", "health"
     }  # fmt: skip
     assert set(summary["answer"]) == {"lr", "low", "high", "method", "reason"}
     assert summary["answer"]["low"] <= summary["answer"]["lr"] <= summary["answer"]["high"]
@@ -147,6 +148,21 @@ def test_a_summary_has_the_suggestion_every_method_and_the_edge(tmp_path: Path) 
     assert summary["edge"] == pytest.approx(1.0, rel=0.05)
     assert "bisection" in summary["edge_reason"]
     assert all(set(answer) == {"lr", "reason"} for answer in summary["methods"].values())
+
+
+def test_the_method_edge_answers_the_edge_that_was_measured(tmp_path: Path) -> None:
+    summary = conduct(start(tmp_path / "run", "range_test.edge=true", "range_test.method=edge"))
+    assert summary["answer"]["lr"] == summary["edge"] == pytest.approx(1.0, rel=0.05)
+    assert "stable at" in summary["answer"]["reason"]
+    assert summary["methods"]["edge"]["lr"] > 2
+
+
+def test_the_text_says_how_the_suggestion_relates_to_the_measured_edge(tmp_path: Path) -> None:
+    summary = conduct(start(tmp_path / "run", "range_test.edge=true"))
+    share = summary["answer"]["lr"] / summary["edge"]
+    assert f"the suggestion is {share:.2g} times the measured edge; its tenth" in range_test_text(summary)
+    on_ramp_alone = conduct(start(tmp_path / "ramp"))
+    assert "measured edge" not in range_test_text(on_ramp_alone)
 
 
 def test_an_edge_that_bisection_does_not_find_is_told(

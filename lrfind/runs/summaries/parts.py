@@ -40,7 +40,7 @@ def unsettled_warning(record: RunRecord, noun: str = "lane") -> list[str]:
     if missing <= 0:
         return []
     has = "has" if missing == 1 else "have"
-    return [f"{counted(missing, noun)} {has} not ended; run `lrfind resume {record.path}` to continue."]
+    return [f"{counted(missing, noun)} {has} not ended; run `{record.resume_command}` to continue."]
 
 
 def brief_lane(result: LaneResult) -> dict[str, Any]:

@@ -52,6 +52,8 @@ def _over_lr(record: RunRecord) -> dict[str, Any]:
         edge = dict(measured)
     group = section.group and {"name": section.group, "optimizer_lr": record.experiment.optimizer.lr}
     answer = methods[section.method]
+    if section.method == "edge" and measured is not None and measured["lr"] is not None:
+        answer = answer | {"lr": measured["lr"], "low": None, "high": None, "reason": measured["reason"]}
     return {
         "answer": answer,
         "group": group or None,

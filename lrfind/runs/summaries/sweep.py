@@ -130,6 +130,8 @@ def why_no_best(sweep: SweepResult) -> str:
             f" ended at {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for reasons."
         )
     outcomes = {rate.outcome for rate in sweep.rates}
+    if sweep.rates and not math.isfinite(sweep.first_loss) and outcomes == {"diverged"}:
+        return "the loss is not finite before the first update; no lr helps: look at data, model and loss."
     if outcomes == {"diverged"}:
         lowest = sweep.rates[0].lr
         return f"training diverges at every lr that was tried, down to {lowest:.3g}; try lower ones."

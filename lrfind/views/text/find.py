@@ -10,7 +10,14 @@ from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted, listed
 from lrfind.views.text.layout import beside, table_block, wrapped
-from lrfind.views.text.parts import RESUME, closing_lines, interval, number, number_or_dash, numbers_apart
+from lrfind.views.text.parts import (
+    closing_lines,
+    interval,
+    number,
+    number_or_dash,
+    numbers_apart,
+    resume_line,
+)
 
 
 def recommendation_text(answer: dict[str, Any]) -> str:
@@ -22,7 +29,9 @@ def find_text(summary: dict[str, Any]) -> str:
     """Return the summary of a `find`: the lr and its reason, the probes, their cost, and the verification."""
     answer, verification = summary["answer"], summary["verification"]
     if answer["lr"] is None:
-        lines = [*_answer_lines(answer, ""), *_what_next(summary)]
+        lines = _answer_lines(answer, "")
+        if not summary["probing_ended"]:
+            lines += wrapped(resume_line(summary))
     else:
         lines = _answer_lines(answer, _trust(summary), *wrapped(f"for {_training(summary)}"))
     if summary["probes"]:
@@ -127,15 +136,6 @@ def _training(summary: dict[str, Any]) -> str:
     return f"{steps} of {training['optimizer']}{momentum}, {summary['schedule']} schedule"
 
 
-def _what_next(summary: dict[str, Any]) -> list[str]:
-    """Return what to do if there is no lr."""
-    if not summary["probing_ended"]:
-        return wrapped(RESUME.format(run=summary["run"]))
-    if not summary["probes"] or "script" in summary:
-        return []
-    return wrapped("try: `lrfind check --batch`, which looks at model, data and loss")
-
-
 def _probes_lines(summary: dict[str, Any]) -> list[str]:
     """Return a table with one row per probe. If there is an lr, it also says how much each rate counts."""
     probes, answered = summary["probes"], summary["answer"]["lr"] is not None
@@ -198,7 +198,7 @@ def _refinement_lines(summary: dict[str, Any]) -> list[str]:
     refinement = summary["refinement"]
     done = f"{counted(len(refinement['trainings']), 'training')} of {counted(refinement['steps'], 'step')}"
     if not refinement["ended"]:
-        resume = RESUME.format(run=summary["run"])
+        resume = resume_line(summary)
         return wrapped(f"Refinement has not ended: {done} so far. {resume}")
     probed = f"the rate of the probes, {number(refinement['of'])}"
     return [*wrapped(f"Refined with {done}, which began with {probed}:"), *_trainings_table(refinement)]
@@ -207,7 +207,7 @@ def _refinement_lines(summary: dict[str, Any]) -> list[str]:
 def _verification_lines(summary: dict[str, Any]) -> list[str]:
     """Return the verdict of the trainings that verify the answer, and a table with one row per rate."""
     verification = summary["verification"]
-    trainings, resume = verification["trainings"], RESUME.format(run=summary["run"])
+    trainings, resume = verification["trainings"], resume_line(summary)
     if not trainings:
         return wrapped(f"Verification: no training has ended. {resume}")
     if verification["verdict"] is None:

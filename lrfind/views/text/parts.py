@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrfind.config.registry import command_line
 from lrfind.errors import counted, listed, plural
 from lrfind.views.text.layout import wrapped
-
-RESUME = "Run `lrfind resume {run}` to continue."
 
 
 def number(value: float) -> str:
@@ -66,6 +65,15 @@ def loss_name(judge: str) -> str:
     """Return the name of the loss that decides."""
     names = {"val_loss": "final validation loss", "best_val_loss": "lowest validation loss"}
     return names.get(judge, "final training loss")
+
+
+def resume_line(summary: Mapping[str, Any]) -> str:
+    """Return how to continue the run of a summary or a status.
+
+    >>> resume_line({"run": "runs/mnist", "import_root": "nets"})
+    'Run `lrfind resume runs/mnist --import-root nets` to continue.'
+    """
+    return f"Run `{command_line(['resume', summary['run']], summary.get('import_root'))}` to continue."
 
 
 def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:

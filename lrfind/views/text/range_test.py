@@ -51,9 +51,20 @@ def _lr_lines(summary: dict[str, Any]) -> list[str]:
     ramp_edge = summary["methods"]["edge"]
     if ramp_edge["lr"] not in (None, summary["edge"]):
         lines += wrapped(f"edge on the ramp: {number(ramp_edge['lr'])}, {ramp_edge['reason']}")
+        lines += _beside_edge(summary["answer"], summary["edge"])
     if lr is not None and not group:
         lines += wrapped(BESIDE_FIND)
     return lines
+
+
+def _beside_edge(answer: dict[str, Any], edge: float) -> list[str]:
+    """Return how a suggestion relates to the edge that was measured, which only the method `edge` answers."""
+    if answer["lr"] is None or answer["method"] == "edge":
+        return []
+    uses = "; it was read from the ramp alone"
+    if answer["method"] == "consensus":
+        uses = "; its tenth of the edge is that of the edge on the ramp"
+    return wrapped(f"the suggestion is {answer['lr'] / edge:.2g} times the measured edge{uses}")
 
 
 def _over_lines(summary: dict[str, Any]) -> list[str]:

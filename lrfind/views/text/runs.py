@@ -9,7 +9,7 @@ from typing import Any
 from lrfind.catalog import KINDS
 from lrfind.errors import counted, listed
 from lrfind.views.text.layout import wrapped
-from lrfind.views.text.parts import RESUME, number
+from lrfind.views.text.parts import number, resume_line
 
 
 def status_text(status: dict[str, Any]) -> str:
@@ -26,7 +26,7 @@ def status_text(status: dict[str, Any]) -> str:
             f"process {holder['pid']} on {holder['host']} has been running it since {holder['since']}"
         )
     elif status["state"] == "unfinished":
-        lines += wrapped(RESUME.format(run=status["run"]))
+        lines += wrapped(resume_line(status))
     if answer["lr"] is not None:
         so_far = " so far" if status["state"] != "finished" else ""
         variant = f", {answer['variant']}" if answer["variant"] else ""

@@ -1,0 +1,127 @@
+"""The commands that are most useful next, complete, so that they work when they are pasted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lrfind.config.registry import command_line
+from lrfind.views.terminal import show
+
+if TYPE_CHECKING:
+    from lrfind.runs.result import RunResult
+
+FINER = 5  # rates of a finer grid
+OUTWARD = 3  # rates beyond the end of a grid whose best rate is its last
+
+
+def show_next(commands: Sequence[Sequence[str]], root: str | None = None) -> None:
+    """Print at most two commands to run next, the most useful one first.
+
+    Args:
+        commands: the arguments of each.
+        root: the folder of the user's own modules that they need; None if they need none.
+    """
+    for arguments in commands[:2]:
+        show(f"  next: {command_line(arguments, root)}")
+
+
+def typed_config(config: Path | None, overrides: Sequence[str]) -> list[str]:
+    """Return the arguments of a command that name the same config as this command's did."""
+    sets = [part for override in overrides for part in ("--set", override)]
+    return [*([] if config is None else [str(config)]), *sets]
+
+
+def next_commands(result: RunResult) -> list[list[str]]:
+    """Return the arguments of commands to run after a finished run, the most useful first.
+
+    Where the config of the run is needed again, it is the resolved one in the run directory, which has all
+    overrides in it.
+    """
+    resolved = str(result.path / "resolved.yaml")
+    if result.answer["lr"] is None:
+        return _after_no_answer(result, resolved) if result.kind.recommends else []
+    train = ["train", "--from", str(result.path)]
+    match result.command:
+        case "find":
+            return _after_find(result, resolved, train)
+        case "range-test":
+            grouped = result.summary.get("group") is not None
+            return [["find", resolved, "--groups"]] if grouped else [["find", resolved], train]
+        case "grid" | "search":
+            return _after_sweep(result, resolved, train)
+        case "compare":
+            return [train]
+    return []
+
+
+def after_suggestion(source: Path, method: str, lr: float | None) -> tuple[list[list[str]], str | None]:
+    """Return the arguments of commands to run after `lrfind suggest`, and the --import-root that they need.
+
+    Args:
+        source: the run, or a CSV file, after which there is nothing to run.
+        method: the method, "all" for that of the run.
+        lr: the suggestion; None if there is none.
+    """
+    from lrfind.runs.store import Run, is_run
+
+    if not is_run(source):
+        return [], None
+    resolved, root = str(source / "resolved.yaml"), Run.open(source).facts().import_root
+    if lr is None:
+        return [["find", resolved]], root
+    own = ["--from", str(source)] if method == "all" else [resolved, "--lr", f"{lr:.3g}"]
+    return [["train", *own]], root
+
+
+def _after_no_answer(result: RunResult, resolved: str) -> list[list[str]]:
+    """Give more steps or lower rates where these were too few, and otherwise look for a mistake."""
+    import numpy as np  # `lrfind init` and `check` do without it
+
+    check, find = ["check", resolved, "--batch"], ["find", resolved]
+    health = result.summary["health"]
+    if health is not None and health["findings"]:
+        return [check]
+    if result.command == "find":
+        budget = result.experiment.find.budget
+        return [check] if budget is None else [[*find, "--budget", "1x"], check]
+    if not any(np.isfinite(lane.loss[:1]).any() for lane in result.lanes):
+        return [check]  # the loss of the untouched model is not finite
+    if all(lane.outcome == "diverged" for lane in result.lanes) and result.command != "range-test":
+        lowest = min(lane.peak for lane in result.lanes)
+        return [["grid", resolved, "--lrs", _listed([lowest / 1000, lowest / 100, lowest / 10])], find]
+    return [find, check]
+
+
+def _after_find(result: RunResult, resolved: str, train: list[str]) -> list[list[str]]:
+    """Train with the answer, or verify it first if it is not trusted."""
+    verification = result.summary["verification"]
+    if verification is not None:
+        return [train]
+    verify = ["find", resolved, "--verify"]
+    return [verify, train] if result.answer["confidence"] == "low" else [train, verify]
+
+
+def _after_sweep(result: RunResult, resolved: str, train: list[str]) -> list[list[str]]:
+    """Look beyond the end of the grid if the best rate is there; otherwise train with it, or look closer."""
+    from lrfind.analysis.sweep_verdicts import FLAWS
+
+    rates = [rate["lr"] for rate in result.summary["rates"]]
+    best = result.answer["lr"]
+    if result.answer["doubt"] in FLAWS:
+        steps = max(int(lane.lr.size) for lane in result.lanes)
+        followed = ["--eval-every", str(max(steps // 10, 1)), "--judge", "best_val_loss"]
+        return [["grid", resolved, "--lrs", _listed(rates), *followed]]
+    place = min(range(len(rates)), key=lambda i: abs(rates[i] - best))
+    if len(rates) > 1 and place in (0, len(rates) - 1):
+        inner = rates[1] if place == 0 else rates[-2]
+        further = [best * (best / inner) ** n for n in range(OUTWARD + 1)]
+        return [["grid", resolved, "--lrs", _listed(sorted(further))], train]
+    low, high = (rates[place - 1], rates[place + 1]) if len(rates) > 1 else (best / 3, best * 3)
+    finer = [low * (high / low) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]
+    return [train, ["grid", resolved, "--lrs", _listed(finer)]]
+
+
+def _listed(lrs: Sequence[float]) -> str:
+    return ",".join(f"{lr:.3g}" for lr in lrs)
