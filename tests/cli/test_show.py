@@ -14,14 +14,14 @@ from lrfind.runs.store import Run
 from tests.helpers.command import Command
 from tests.helpers.runs import start
 
-TINY = ("--seeds", 1, "--lanes", "single", "-q")
+TINY = ("--seeds", 1, "--lanes", "single")
 CALLS = {
     "find": ("find",),
     "range-test": ("range-test",),
     "grid": ("grid", "--lrs", "0.01,0.1", *TINY),
     "search": ("search", "--sampler", "random", "--trials", 2, "--high", 0.1, *TINY),
     "compare": ("compare", "--schedules", "constant,cosine", "--peaks", "0.1", *TINY),
-    "train": ("train", "-q"),
+    "train": ("train",),
 }
 
 

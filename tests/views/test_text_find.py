@@ -80,7 +80,7 @@ def test_where_every_training_failed_there_is_no_rate() -> None:
 @pytest.mark.parametrize(
     ("reason", "rows", "told"),
     [
-        ("the loss blew up at every rate that was tried, down to the lowest.", probes()[-1:], "stopped: the loss blew up"),
+        ("the loss blew up at every rate that was tried, down to the lowest.", probes()[-1:], "loss blew up at step"),
         ("the budget does not allow a single probe; give more.", [], "give more."),
     ],
 )  # fmt: skip
