@@ -19,6 +19,7 @@ NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
 ROWS = {
     "**lrfind find**": (SHORT, "ours"),
     "**lrfind find --budget 4x**": (SHORT_BUDGETS, "lrfind find +4T"),
+    "**lrfind find --budget 10x**": (SHORT_BUDGETS, "lrfind find +10T"),
     "hill climb with whole trainings": (SHORT_BUDGETS, "hill climb +20T"),
     "schedule-free AdamW, no search": (SHORT_BUDGETS, "schedule-free +1T"),
     "random search, 20 trainings": (SHORT_BUDGETS, "random search +20T"),
