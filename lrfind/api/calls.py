@@ -244,8 +244,9 @@ def find(
     _check_seed(seed)
     length = planned_steps(steps, data, accumulate)
     course = "constant" if schedule is None else schedule
-    shape = planned_shape(course, length, steps_per_epoch(data, accumulate))
-    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+    epoch = steps_per_epoch(data, accumulate)
+    shape = planned_shape(course, length, epoch)
+    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()), epoch)
 
     def probe(problem: Problem) -> Recommendation:
         with call_progress(progress and is_first_rank()) as watch:
