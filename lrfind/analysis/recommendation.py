@@ -53,7 +53,7 @@ FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
-SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 200 to 10,000 steps
+SHORTEST, LONGEST = 100, 10_000  # lengths that count; the fit was made at 200 to 10,000 steps
 PER_LENGTH = {False: -0.6, True: -0.3}  # adaptive? -> decades of lr per decade of training length
 MANY_PASSES, MOST_PASSES = 100, 1000  # passes over the data between which each further one lowers the best lr
 PER_REPETITION = -0.9  # decades of lr per decade of these passes
@@ -237,7 +237,7 @@ def plan_shift(training: PlannedTraining) -> float:
     A training that passes over its data very often begins to fit its noise, and wants less of it.
     """
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
-    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
+    lengths = math.log10(min(max(training.steps, SHORTEST), LONGEST) / USUAL_STEPS)
     per_length = PER_LENGTH[(training.family or UNMEASURED).adaptive]
     return per_length * lengths + repetition_shift(training) + PER_DECAY * decay
 

@@ -163,6 +163,7 @@ def test_losses_below_zero_are_searched_like_any_others() -> None:
 def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones() -> None:
     found = probed(Formula(descent(1.0)), 0.1)
     assert log_lr(found, replace(SGD, steps=4000)) < log_lr(found, SGD)
+    assert log_lr(found, replace(SGD, steps=10**6)) == log_lr(found, replace(SGD, steps=10**4))
     assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
 
 
