@@ -232,10 +232,7 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
 
 
 def plan_shift(training: PlannedTraining) -> float:
-    """Return how far, in decades, the length and the schedule of a training move its best lr.
-
-    A training that passes over its data very often begins to fit its noise, and wants less of it.
-    """
+    """Return how far, in decades, the length and the schedule of a training move its best lr."""
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     lengths = math.log10(min(max(training.steps, SHORTEST), LONGEST) / USUAL_STEPS)
     per_length = PER_LENGTH[(training.family or UNMEASURED).adaptive]
@@ -243,7 +240,9 @@ def plan_shift(training: PlannedTraining) -> float:
 
 
 def repetition_shift(training: PlannedTraining) -> float:
-    """Return how far, in decades, a training that passes over its data very often moves its best lr.
+    """Return how far, in decades, very many passes over the same data move the best lr of a training.
+
+    Such a training begins to fit the noise in its data, and fits less of it at a lower lr.
 
     >>> [round(repetition_shift(PlannedTraining("sgd", 3000, epoch=epoch)), 2) for epoch in (12, 1)]
     [-0.36, -0.9]
