@@ -55,16 +55,18 @@ class Row(NamedTuple):
     confidence: str
 
 
-def training_of(task: Task, schedule: str, steps: int) -> PlannedTraining:
+def training_of(task: Task, problem: Problem, schedule: str, steps: int) -> PlannedTraining:
     shape = shape_of(schedule_of(schedule, steps), steps, None)
     optimizer = task.experiment.optimizer
     momentum = optimizer.args.get("momentum", 0.0)
-    return PlannedTraining(optimizer.name, steps, momentum, float(shape.multiplier.mean()))
+    mean = float(shape.multiplier.mean())
+    return PlannedTraining(optimizer.name, steps, momentum, mean, problem.batches_per_epoch)
 
 
 def ours(task: Task, problem: Problem, seed: int) -> Probing:
     """The search of lrfind: the same for every length and schedule, which differ in how it is read."""
-    return probe_rates(problem, FindSection(lanes="single"), seed, training_of(task, "constant", task.steps))
+    training = training_of(task, problem, "constant", task.steps)
+    return probe_rates(problem, FindSection(lanes="single"), seed, training)
 
 
 def read_ours(probing: Probing, training: PlannedTraining) -> Answer:
@@ -93,7 +95,7 @@ def run_task(task: Task, cells: Sequence[Cell], runs: int, peers: bool) -> list[
             suggestions = suggest(task, problem, seed)
             fixed |= {suggested.method: Answer(suggested.lr, suggested.cost) for suggested in suggestions}
         for cell in cells:
-            training = training_of(task, cell.schedule, cell.steps)
+            training = training_of(task, problem, cell.schedule, cell.steps)
             read = {OURS: read_ours(searched, training), CLIMB: read_climb(climbed, training, cell.schedule)}
             rows += [_row(cell, method, run, answer) for method, answer in (read | fixed).items()]
     return rows

@@ -98,7 +98,8 @@ def find_rows(job: Job) -> list[Row]:
     problem, rows, probed = from_config(job.task.experiment), [], dict[tuple[int, ...], Probing]()
     for cell, run, budget in job.runs:
         assert budget is not None
-        training, seed = training_of(job.task, cell.schedule, cell.steps), FIRST_SEED + run
+        training = training_of(job.task, problem, cell.schedule, cell.steps)
+        seed = FIRST_SEED + run
         section = FindSection(lanes="single", budget=budget)
         key = (seed, training.longest, most_steps(problem, section, cell.steps))
         if key not in probed:

@@ -4,13 +4,15 @@
     python benchmarks/quality/fit.py FOLDER [--truth FILE]
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
-each family of optimizers, a shift for plateaus, and three slopes: how the rate changes with the length of the
-training (that of adaptive optimizers is given), how it changes with the schedule, and how far the rate of an
-adaptive optimizer is pulled to a usual one. The fit minimises the mean regret, in which a task counts once at
-each length. Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate counts
-before the rate is beyond it. The script prints the constants; their regret on tasks that were left out of the
-fit, in eight parts in turn; how good the answers are, by their gain; and how good the rates in intervals of
-several widths are.
+each family of optimizers, a shift for plateaus, and five slopes: how the rate changes with the length of the
+training (for adaptive optimizers and for others), with further passes over data that was repeated often, with
+the schedule, and how far the rate of an adaptive optimizer is pulled to a usual one. The fit minimises the
+mean regret, in which a task counts once at each length; slopes are held near `BEGIN` where the regret hardly
+depends on them. Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate
+counts before the rate is beyond it. The script prints the constants; their regret on tasks that were left out
+of the fit, in eight parts in turn, with and without the slope of repetition, and the difference with its
+bootstrap interval over tasks; the same for the tasks of one draw, left out together; how good the answers
+are, by their gain; and how good the rates in intervals of several widths are.
 """
 
 from __future__ import annotations
@@ -18,27 +20,35 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
 import numpy as np
+import pandas as pd
 from answers import training_of
+from bootstrap import bootstrap, interval
 from regret import FAILED, WORTH, Cell, read_cells
 from scipy.optimize import minimize
-from tasks import LONG, Task, read_tasks
+from tasks import LONG, LONGEST, Task, read_tasks
 from truth import TRUTH
 
 from lrfind.analysis import recommendation
 from lrfind.analysis.curves import Array
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, ProbeResult
+from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.refusals import why_no_rate
 from lrfind.errors import counted
+from lrfind.problem.problem import Problem, from_config
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
-NAMES = (*FAMILIES, "ON_A_PLATEAU", "PER_LENGTH", "PER_DECAY", "PULL")
-BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, -0.5, 0.8, 0.3)
+SLOPES = ("PER_LENGTH", "PER_LENGTH, adaptive", "PER_DECAY", "PULL", "PER_REPETITION")
+NAMES = (*FAMILIES, "ON_A_PLATEAU", *SLOPES)
+BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, -0.5, -0.3, 0.8, 0.2, -0.5)
+HELD = 0.0005  # weight of the squared distance of the slopes from `BEGIN`
+LAST_DRAW = "_draw5_"  # in the names of the tasks that judged the version before
+LENGTHS = {"short": 0, "3,000 steps": LONG, "10,000 steps": LONGEST}  # 0: whatever the task says
 BLUR = (-0.2, -0.1, 0.0, 0.1, 0.2)  # decades
 WORST = 0.5  # beyond this regret it does not matter how bad a rate is
 ALIKE = 0.001  # weight of the variance of the families' shifts, so that they do not differ without need
@@ -91,7 +101,8 @@ class Samples:
         breadth: (N,) see `ProbeResult.breadth`.
         cost: (N,) the number of gradient steps.
         regret: (C, G) the regret of each training over `GRID`.
-        long: (N,) whether the training is a long one.
+        length: (N,) the steps of the training if it is a long one; 0 for a short one.
+        blurred: (C, G) the regret that is minimised: that of the rates nearby, and no worse than `WORST`.
     """
 
     cell: Array
@@ -102,36 +113,41 @@ class Samples:
     breadth: Array
     cost: Array
     regret: Array
-    long: Array
+    length: Array
+    blurred: Array
 
-    def regrets(self, log_lr: Array) -> Array:
+    def regrets(self, log_lr: Array, *, blurred: bool = False) -> Array:
         place = np.clip(np.round((np.nan_to_num(log_lr) - GRID[0]) / 0.02), 0, len(GRID) - 1)
-        return np.where(np.isnan(log_lr), 1.0, self.regret[self.cell, place.astype(int)])
+        table = self.blurred if blurred else self.regret
+        return np.where(np.isnan(log_lr), 1.0, table[self.cell, place.astype(int)])
 
 
 def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Samples:
     by_name = {task.name: number for number, task in enumerate(tasks)}
-    rows, probed = [], dict[str, list[tuple[ProbeResult, int]]]()
+    rows, probed, problems = [], dict[str, list[tuple[ProbeResult, int]]](), dict[str, Problem]()
     for number, cell in enumerate(cells):
         task = tasks[by_name[cell.task]]
         if cell.task not in probed:
-            probed[cell.task] = _probe_again(folder / f"{cell.task}.npz", task)
-        training = training_of(task, cell.schedule, cell.steps)
+            problems[cell.task] = from_config(task.experiment)
+            start = training_of(task, problems[cell.task], "constant", task.steps)
+            probed[cell.task] = _probe_again(folder / f"{cell.task}.npz", start)
+        training = training_of(task, problems[cell.task], cell.schedule, cell.steps)
         family = [int(training.family is getattr(recommendation, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
         adaptive = training.family is not None and training.family.adaptive
-        length = math.log10(training.steps / recommendation.USUAL_STEPS)
-        given, length = (recommendation.PER_LENGTH[True] * length, 0.0) if adaptive else (0.0, length)
+        lengths = math.log10(training.steps / recommendation.USUAL_STEPS)
+        repetition = recommendation.repetition_shift(training) / recommendation.PER_REPETITION
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
             away = (recommendation.USUAL_LOG_LR - result.middle) * adaptive * (not result.on_a_plateau)
             refused = why_no_rate(result) is not None
             base, gain, breadth = (
-                (math.nan, 0.0, 0.0) if refused else (result.middle + given, result.gain, result.breadth)
+                (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
             )
-            known = (gain, breadth, cost, cell.steps == LONG)
-            rows.append((number, by_name[cell.task], base, *shift, length, decay, away, *known))
+            slopes = (lengths * (not adaptive), lengths * adaptive, decay, away, repetition)
+            known = (gain, breadth, cost, cell.steps if cell.steps in LENGTHS.values() else 0)
+            rows.append((number, by_name[cell.task], base, *shift, *slopes, *known))
     table = np.array(rows, dtype=np.float64)
     return Samples(
         cell=table[:, 0].astype(int),
@@ -142,15 +158,17 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         breadth=table[:, -3],
         cost=table[:, -2],
         regret=np.array([cell.regret(GRID) for cell in cells]),
-        long=table[:, -1].astype(bool),
+        length=table[:, -1].astype(int),
+        blurred=np.array(
+            [np.mean([np.minimum(cell.regret(GRID + by), WORST) for by in BLUR], axis=0) for cell in cells]
+        ),
     )
 
 
-def _probe_again(path: Path, task: Task) -> list[tuple[ProbeResult, int]]:
+def _probe_again(path: Path, training: PlannedTraining) -> list[tuple[ProbeResult, int]]:
     """Return what probing measures on the recorded losses, and its cost, for every seed."""
     with np.load(path) as held:
         lr, losses = held["lr"], held["loss"].astype(np.float64)
-    training = training_of(task, "constant", task.steps)
     results = []
     for loss in losses:
         table = Table(lr, loss)
@@ -162,30 +180,57 @@ def _probe_again(path: Path, task: Task) -> list[tuple[ProbeResult, int]]:
 def fit(samples: Samples, chosen: Array) -> Array:
     """Return the parameters in the order of `NAMES`."""
     chosen = chosen & ~np.isnan(samples.base)
-    task_and_length = (2 * samples.task + samples.long)[chosen]
-    weight = 1 / np.bincount(task_and_length)[task_and_length]
+    _, group = np.unique(np.stack([samples.task, samples.length])[:, chosen], axis=1, return_inverse=True)
+    weight, begin, first_slope = 1 / np.bincount(group)[group], np.array(BEGIN), len(FAMILIES)
 
     def loss(parameters: Array) -> float:
-        log_lr = samples.base + samples.features @ parameters
-        regret = np.mean([np.minimum(samples.regrets(log_lr + shift), WORST) for shift in BLUR], axis=0)
-        return float(np.average(regret[chosen], weights=weight) + ALIKE * np.var(parameters[: len(FAMILIES)]))
+        regret = samples.regrets(samples.base + samples.features @ parameters, blurred=True)
+        alike = ALIKE * np.var(parameters[:first_slope])
+        held = HELD * np.sum((parameters - begin)[first_slope:] ** 2)
+        return float(np.average(regret[chosen], weights=weight) + alike + held)
 
     options = {"maxiter": 20, "xtol": 0.01, "ftol": 1e-5}
-    return np.asarray(minimize(loss, np.array(BEGIN), method="Powell", options=options).x)
+    return np.asarray(minimize(loss, begin, method="Powell", options=options).x)
 
 
-def left_out(samples: Samples) -> Array:
-    """Return the log10 lr of every row by parameters that were fitted without its task."""
-    order = np.random.default_rng(0).permutation(samples.task.max() + 1)
-    part, log_lr = order[samples.task] % PARTS, np.full(len(samples.base), np.nan)
-    for number in range(PARTS):
+def left_out(samples: Samples, part: Array) -> Array:
+    """Return the log10 lr of every row by parameters that were fitted without its part; NaN for part -1."""
+    log_lr = np.full(len(samples.base), np.nan)
+    for number in range(part.max() + 1):
         parameters = fit(samples, part != number)
         log_lr[part == number] = (samples.base + samples.features @ parameters)[part == number]
     return log_lr
 
 
-def report(title: str, samples: Samples, log_lr: Array) -> None:
-    for kind, rows in (("short", ~samples.long), ("long", samples.long)):
+def compare(title: str, samples: Samples, part: Array) -> Array:
+    """Print the regret of tasks left out, and what the slope of repetition changes of it.
+
+    Returns:
+        The log10 lr of every row that is left out.
+    """
+    features = samples.features.copy()
+    features[:, NAMES.index("PER_REPETITION")] = 0.0
+    without = replace(samples, features=features)
+    log_lrs = {"with": left_out(samples, part), "without": left_out(without, part)}
+    for name, log_lr in log_lrs.items():
+        report(f"{title}, {name} the slope of repetition", samples, log_lr, part >= 0)
+    frames = [
+        pd.DataFrame({"task": samples.task, "method": name, "regret": samples.regrets(log_lr)})
+        for name, log_lr in log_lrs.items()
+    ]
+    for kind, length in LENGTHS.items():
+        rows = (samples.length == length) & (part >= 0)
+        if rows.any():
+            means = bootstrap(pd.concat([frame[rows] for frame in frames]), "regret")
+            low, high = interval(means.draws["with"] - means.draws["without"])
+            difference = means.mean["with"] - means.mean["without"]
+            click.echo(f"  {kind}: with less without {difference:+.4f} [{low:+.4f}, {high:+.4f}]")
+    return log_lrs["with"]
+
+
+def report(title: str, samples: Samples, log_lr: Array, shown: Array | bool = True) -> None:
+    for kind, length in LENGTHS.items():
+        rows = (samples.length == length) & shown
         if rows.any():
             regret, cells = samples.regrets(log_lr)[rows], samples.cell[rows]
             spread = np.nanmean([np.nanstd(log_lr[samples.cell == cell]) for cell in np.unique(cells)])
@@ -233,10 +278,12 @@ def main(folder: Path, truth: Path) -> None:
     samples = sample(folder, tasks, cells)
     parameters = fit(samples, np.ones(len(samples.base), dtype=bool))
     for name, value in zip(NAMES, parameters, strict=True):
-        click.echo(f"{name:14} {value:+.2f}")
+        click.echo(f"{name:20} {value:+.2f}")
     report("fitted", samples, samples.base + samples.features @ parameters)
-    others = left_out(samples)
-    report("left out", samples, others)
+    order = np.random.default_rng(0).permutation(len(tasks))
+    others = compare("left out in parts", samples, order[samples.task] % PARTS)
+    last = np.array([LAST_DRAW in task.name for task in tasks])
+    compare("last draw left out", samples, np.where(last[samples.task], 0, -1))
     gains(samples, others)
     widths(samples, others)
 

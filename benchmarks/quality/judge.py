@@ -172,7 +172,7 @@ def judge_task(
         seed, most = FIRST_SEED + run, budget or cell.steps
         answers = {method: _suggested(suggest, problem, task, cell, seed, most)}
         if find:
-            training = training_of(task, cell.schedule, cell.steps)
+            training = training_of(task, problem, cell.schedule, cell.steps)
             answers[FIND] = answer_at(problem, training, cell.schedule, budget, seed)
         for name, (lr, taken) in answers.items():
             regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))

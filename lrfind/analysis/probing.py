@@ -20,7 +20,7 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade

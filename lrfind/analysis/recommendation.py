@@ -43,21 +43,23 @@ class Family:
     adaptive: bool = True
 
 
-SGD = Family("SGD", 0.1, -0.27, adaptive=False)
-MOMENTUM = Family("SGD with momentum", 0.03, -0.69, adaptive=False)
-ADAM = Family("Adam's family", 0.01, -0.43)
-RMSPROP = Family("RMSprop", 0.003, 0.0)
-ADAGRAD = Family("Adagrad", 0.03, 0.27)
-UNMEASURED = Family("an optimizer that was not measured", 0.01, -0.43, adaptive=False)
+SGD = Family("SGD", 0.1, -0.28, adaptive=False)
+MOMENTUM = Family("SGD with momentum", 0.03, -0.67, adaptive=False)
+ADAM = Family("Adam's family", 0.01, -0.49)
+RMSPROP = Family("RMSprop", 0.003, -0.02)
+ADAGRAD = Family("Adagrad", 0.03, 0.19)
+UNMEASURED = Family("an optimizer that was not measured", 0.01, -0.49, adaptive=False)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
-SHORTEST, LONGEST = 100, 10_000  # lengths for which the fit is trusted; it was made at 200 to 3,000 steps
-PER_LENGTH = {False: -0.56, True: -0.3}  # adaptive? -> decades of lr per decade of training length
-PER_DECAY = 0.8  # decades of lr per decade that the schedule's mean is below its peak
+SHORTEST, LONGEST = 100, 10_000  # lengths that count; the fit was made at 200 to 10,000 steps
+PER_LENGTH = {False: -0.6, True: -0.3}  # adaptive? -> decades of lr per decade of training length
+MANY_PASSES, MOST_PASSES = 100, 1000  # passes over the data between which each further one lowers the best lr
+PER_REPETITION = -0.9  # decades of lr per decade of these passes
+PER_DECAY = 0.89  # decades of lr per decade that the schedule's mean is below its peak
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
-USUAL_LOG_LR, PULL = -2.2, 0.23  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
+USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
 HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
 FAR_STEPS = 1000  # short probes say less about longer trainings
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
@@ -73,12 +75,14 @@ class PlannedTraining:
         steps: T, the number of optimizer steps.
         momentum: the momentum of SGD; 0 for any other optimizer, whether it has a momentum or not.
         mean_multiplier: the mean lr of the schedule divided by its peak.
+        epoch: the number of steps of one pass over the data; None if it is not known.
     """
 
     optimizer: str
     steps: int
     momentum: float = 0.0
     mean_multiplier: float = 1.0
+    epoch: float | None = None
 
     @property
     def family(self) -> Family | None:
@@ -105,6 +109,15 @@ class PlannedTraining:
         if self.mean_multiplier != 1:
             course = f"with a schedule whose mean is {self.mean_multiplier:.2g}x its peak"
         return f"{counted(self.steps, 'step')} of {self.optimizer}{momentum}, {course}"
+
+    @property
+    def passes(self) -> float:
+        """The number of passes over the data; 1 if it is not known.
+
+        >>> PlannedTraining("sgd", 3000, epoch=12).passes
+        250.0
+        """
+        return 1.0 if self.epoch is None else self.steps / self.epoch
 
     @property
     def longest(self) -> int:
@@ -144,9 +157,10 @@ def recommend(
     """Recommend a learning rate from what probing measured.
 
     The rate that learns fastest in n steps is not the rate that ends lowest after T steps. The recommended
-    rate is the fastest one, moved by shifts. They depend on the optimizer's family, on T, on how far the
-    schedule lets the lr fall and, for adaptive optimizers, on how unusual the fastest rate is. They were
-    fitted on the design tasks of `benchmarks/quality/tasks.yaml`, where n (16 to 128) made no difference.
+    rate is the fastest one, moved by shifts. They depend on the optimizer's family, on T, on how often T
+    steps pass over the data, on how far the schedule lets the lr fall and, for adaptive optimizers, on how
+    unusual the fastest rate is. They were fitted on the design tasks of `benchmarks/quality/tasks.yaml`,
+    where n (16 to 128) made no difference.
 
     Args:
         results: one result for each seed.
@@ -182,6 +196,8 @@ def recommend(
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
     length, ratio = counted(training.steps, "step"), f"{10**middle / fastest:.2g}"
+    if training.passes > MANY_PASSES:
+        length += f" ({training.passes:,.0f} passes over the data)"
     times = f"for {length} the fitted rule takes {ratio}x that rate"
     return Answer(
         lr=_rounded(10**middle),
@@ -218,9 +234,20 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
 def plan_shift(training: PlannedTraining) -> float:
     """Return how far, in decades, the length and the schedule of a training move its best lr."""
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
-    lengths = math.log10(max(training.steps, SHORTEST) / USUAL_STEPS)
+    lengths = math.log10(min(max(training.steps, SHORTEST), LONGEST) / USUAL_STEPS)
     per_length = PER_LENGTH[(training.family or UNMEASURED).adaptive]
-    return per_length * lengths + PER_DECAY * decay
+    return per_length * lengths + repetition_shift(training) + PER_DECAY * decay
+
+
+def repetition_shift(training: PlannedTraining) -> float:
+    """Return how far, in decades, very many passes over the same data move the best lr of a training.
+
+    Such a training begins to fit the noise in its data, and fits less of it at a lower lr.
+
+    >>> [round(repetition_shift(PlannedTraining("sgd", 3000, epoch=epoch)), 2) for epoch in (12, 1)]
+    [-0.36, -0.9]
+    """
+    return PER_REPETITION * math.log10(min(max(training.passes, MANY_PASSES), MOST_PASSES) / MANY_PASSES)
 
 
 def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> float:
@@ -264,7 +291,7 @@ def confidence_in(
         serious.append("A probe at this rate or at a lower one blew up")
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(
-            f"The method was measured for trainings of 200 to 3,000 steps, not of {training.steps:,}"
+            f"The method was measured for trainings of 200 to 10,000 steps, not of {training.steps:,}"
         )
     elif training.steps > FAR_STEPS:
         longest = counted(max(result.steps for result in results), "step")

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.recommendation import UNMEASURED, Confidence, PlannedTraining
+from lrfind.analysis.recommendation import UNMEASURED, Confidence, PlannedTraining, repetition_shift
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import LEARNED, judge_of
 from lrfind.catalog import Judge
@@ -97,7 +97,9 @@ def refine_plan(
 
 def _length_shift(training: PlannedTraining, steps: int, other: int) -> float:
     """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
-    return PER_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
+    shift = PER_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
+    before, after = (repetition_shift(replace(training, steps=length)) for length in (steps, other))
+    return shift + after - before
 
 
 def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> tuple[float, int] | None:

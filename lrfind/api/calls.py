@@ -247,8 +247,9 @@ def find(
     check_seed(seed)
     length = planned_steps(steps, data, accumulate)
     course = "constant" if schedule is None else schedule
-    shape = fitting_shape(course, length, steps_per_epoch(data, accumulate), objects.optimizers)
-    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+    epoch = steps_per_epoch(data, accumulate)
+    shape = fitting_shape(course, length, epoch, objects.optimizers)
+    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()), epoch)
     origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)
 
     def probe(problem: Problem) -> Recommendation:

@@ -119,7 +119,7 @@ class Recommendation(Answer):
         """Return the rate for another length or schedule of the same training; nothing is trained.
 
         The rate and its interval are moved by the model of `analysis.recommendation.plan_shift`, which was
-        fitted on trainings of 300 to 3,000 steps. What was verified does not hold for the other plan.
+        fitted on trainings of 200 to 10,000 steps. What was verified does not hold for the other plan.
 
         Args:
             steps: the number of steps of the other training; as before when omitted.

@@ -24,7 +24,13 @@ from lrfind.config.variants import with_multipliers
 from lrfind.errors import NoGradient, NoSuggestion
 from lrfind.experiments.groups import GroupProber, confirmed, most_group_steps
 from lrfind.experiments.planned import planned_training
-from lrfind.experiments.prepare import environment, schedule_shape, seconds_of_a_pass, training_steps
+from lrfind.experiments.prepare import (
+    environment,
+    epoch_steps,
+    schedule_shape,
+    seconds_of_a_pass,
+    training_steps,
+)
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
 from lrfind.experiments.refine import budget_steps, left_budget, left_steps, refine_run
 from lrfind.experiments.verify import verify_run
@@ -240,7 +246,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     steps = training_steps(experiment.training, problem)
     shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
-    training = planned_training([setup.optimizer], steps, float(shape.multiplier.mean()))
+    epoch = epoch_steps(experiment.training, problem)
+    training = planned_training([setup.optimizer], steps, float(shape.multiplier.mean()), epoch)
     verified = verify_steps(experiment, steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)

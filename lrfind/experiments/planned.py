@@ -23,13 +23,16 @@ from lrfind.problem.snapshot import Snapshot
 from lrfind.training.loop import has_momentum
 
 
-def planned_training(optimizers: Sequence[Any], steps: int, mean_multiplier: float) -> PlannedTraining:
+def planned_training(
+    optimizers: Sequence[Any], steps: int, mean_multiplier: float, epoch: float | None = None
+) -> PlannedTraining:
     """Describe the training for which a rate is looked for.
 
     Args:
         optimizers: its optimizers; the first innermost one whose lr is not 0 decides the family.
         steps: T.
         mean_multiplier: the mean of its schedule divided by the peak.
+        epoch: the number of steps of one pass over the data; None if it is not known.
     """
     candidates = [
         (optimizer, group) for optimizer in innermost(optimizers) for group in optimizer.param_groups
@@ -39,7 +42,7 @@ def planned_training(optimizers: Sequence[Any], steps: int, mean_multiplier: flo
     name = type(optimizer).__name__.lower()
     row = optimizer_named(name)
     momentum = float(group.get("momentum", 0.0)) if row is not None and row.family == "sgd" else 0.0
-    return PlannedTraining(name, steps, momentum, mean_multiplier)
+    return PlannedTraining(name, steps, momentum, mean_multiplier, epoch)
 
 
 def planned_steps(steps: Any, data: Any, accumulate: int) -> int:

@@ -218,9 +218,7 @@ def schedule_shape(experiment: Experiment, problem: Problem, steps: int) -> Shap
         UsageError: if the schedule does not fit the training, the optimizer or the data.
     """
     training = experiment.training
-    batches = problem.batches_per_epoch
-    steps_per_epoch = None if batches is None else batches / training.accumulate
-    shape = shape_of(training.schedule, steps, steps_per_epoch, training.eval_every)
+    shape = shape_of(training.schedule, steps, epoch_steps(training, problem), training.eval_every)
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
     watching += ["early_stop"] if training.early_stop else []
     if watching and training.eval_every is None:
@@ -254,6 +252,12 @@ def idle_watches(training: TrainingSection, steps: int) -> list[str]:
         for name, least in patience.items()
         if evaluations <= least
     ]
+
+
+def epoch_steps(training: TrainingSection, problem: Problem) -> float | None:
+    """Return the number of steps of one pass over the data; None if the data has no length."""
+    batches = problem.batches_per_epoch
+    return None if batches is None else batches / training.accumulate
 
 
 def training_steps(training: TrainingSection, problem: Problem) -> int:

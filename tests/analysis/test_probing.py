@@ -10,7 +10,7 @@ import pytest
 from lrfind.analysis.curves import Array
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import MOST_STEPS, place_of, rate
-from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, recommend
+from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, moved_lr, recommend
 from lrfind.analysis.refusals import why_no_rate
 from lrfind.analysis.relation import Relation
 from lrfind.errors import NoSuggestion
@@ -163,7 +163,28 @@ def test_losses_below_zero_are_searched_like_any_others() -> None:
 def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones() -> None:
     found = probed(Formula(descent(1.0)), 0.1)
     assert log_lr(found, replace(SGD, steps=4000)) < log_lr(found, SGD)
+    assert log_lr(found, replace(SGD, steps=10**6)) == log_lr(found, replace(SGD, steps=10**4))
     assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
+
+
+def test_more_than_a_hundred_passes_over_the_data_lower_the_rate_and_fewer_do_not() -> None:
+    found = probed(Formula(descent(1.0)), 0.1)
+    unknown = log_lr(found, SGD)
+    assert [log_lr(found, replace(SGD, epoch=epoch)) for epoch in (1000.0, 4.0)] == [unknown, unknown]
+    often, most, more = (log_lr(found, replace(SGD, epoch=epoch)) for epoch in (4 / 10**0.5, 0.4, 0.04))
+    assert often < unknown
+    assert unknown - most == pytest.approx(2 * (unknown - often))  # 316 passes, and 1,000
+    assert more == most
+
+
+def test_a_longer_plan_of_a_training_counts_its_passes_anew_and_the_reason_tells_many() -> None:
+    found = probed(Formula(descent(1.0)), 0.1)
+    once, often = replace(SGD, epoch=400.0), replace(SGD, epoch=4.0)
+    longer = [moved_lr(0.1, training, replace(training, steps=4000)) for training in (once, often)]
+    assert longer[1] < longer[0] < 0.1
+    told = recommend([found], replace(often, steps=4000), 1).reason
+    assert "for 4,000 steps (1,000 passes over the data) the fitted rule" in told
+    assert "passes" not in recommend([found], often, 1).reason
 
 
 @pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad"])
@@ -174,7 +195,7 @@ def test_a_training_that_is_no_longer_than_a_probe_wants_no_higher_rate(optimize
         assert log_lr(found, training) <= found.middle
         answer = recommend([found], training, 1)
         assert answer.confidence == "moderate"
-        assert "The method was measured for trainings of 200 to 3,000 steps" in answer.reason
+        assert "The method was measured for trainings of 200 to 10,000 steps" in answer.reason
 
 
 def test_the_interval_ends_below_a_rate_that_blew_up_and_a_rate_above_it_is_doubted() -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.recommendation import PER_REPETITION, PlannedTraining
 from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan, refined_answer
 
 PLANNED = PlannedTraining("sgd", 400)
@@ -96,6 +97,12 @@ def test_shorter_trainings_are_carried_over_and_weighed_with_the_probes() -> Non
     expected = weight * math.log10(0.2 * 4**-0.5) + (1 - weight) * math.log10(0.1)
     assert math.log10(float(str(answer["lr"]))) == pytest.approx(expected, abs=0.08)
     assert answer["confidence"] == "moderate"
+
+
+def test_shorter_trainings_pass_over_the_data_less_often_and_begin_at_a_higher_rate() -> None:
+    plans = [refine_plan(0.1, 16, replace(PLANNED, epoch=epoch), 400, 0) for epoch in (4.0, 0.4)]
+    starts = [plan.start for plan in plans if plan is not None]  # 100 and 1,000 passes, in a quarter of steps
+    assert starts == pytest.approx([0.1 * 4**0.5, 0.1 * 4 ** (0.5 - PER_REPETITION)], rel=1e-3)
 
 
 def test_rates_that_diverge_send_the_trainings_down() -> None:

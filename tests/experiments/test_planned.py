@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from lrfind.errors import UsageError
-from lrfind.experiments.planned import planned_shape, planned_steps, planned_training
+from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
 
 STEPS = 40
 
@@ -98,6 +98,12 @@ def test_the_innermost_optimizer_that_moves_decides_the_family() -> None:
     assert (training.optimizer, training.momentum, training.mean_multiplier) == ("sgd", 0.9, 0.5)
     still = SGD([nn.Parameter(torch.ones(2))], lr=0.0)
     assert planned_training([still, AdamW([nn.Parameter(torch.ones(2))])], 10, 1.0).optimizer == "adamw"
+
+
+def test_how_often_a_training_passes_over_its_data_is_known_from_an_epoch() -> None:
+    momentum = SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
+    assert planned_training([momentum], 10, 1.0, steps_per_epoch([1] * 9, 2)).passes == 2.5
+    assert planned_training([momentum], 10, 1.0, steps_per_epoch(lambda: 1, 1)).passes == 1
 
 
 def test_the_steps_are_those_given_or_those_of_an_epoch() -> None:
