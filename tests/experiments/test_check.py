@@ -317,7 +317,7 @@ def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
 def test_what_is_unusual_is_reported_and_is_no_mistake(lrfind: Command, change: str, line: str) -> None:
     assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 0, lrfind.err
     assert line in lrfind.out
-    assert lrfind.out.endswith("\nok\n")
+    assert "\nok\n  next: lrfind find" in lrfind.out
 
 
 IMAGES = "data={name: 'own:Rows', batch_size: 8, args: {x: [%s]}} | model='own:Images'"
@@ -482,7 +482,7 @@ def test_schedules_and_optimizers_that_fit_pass_the_check(lrfind: Command) -> No
         "compare={schedules: [cosine, one_cycle]}",
     ):
         assert lrfind("check", "own.yaml", "--batch", *overrides(change)) == 0, lrfind.err
-        assert lrfind.out.endswith("\nok\n")
+        assert "\nok\n  next: lrfind find" in lrfind.out
 
 
 def test_a_plain_check_imports_nothing(lrfind: Command, here: Path) -> None:

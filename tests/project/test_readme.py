@@ -66,7 +66,7 @@ def test_the_claim_in_the_first_screen_is_what_the_benchmark_printed() -> None:
     others = [
         measured(*row)[1] for name, row in ROWS.items() if re.match("fastai|Ignite|torch-lr|Lightning", name)
     ]
-    shown = re.search(r"gave away (\d+) % of .*? gave away (\d+) to (\d+) %", " ".join(README.split()))
+    shown = re.search(r"lost (\d+) % of .*? lost (\d+) to (\d+) %", " ".join(README.split()))
     assert shown is not None
     expected = [100 * measured(SHORT, "ours")[1], 100 * min(others), 100 * max(others)]
     assert [int(number) for number in shown.groups()] == [round(number) for number in expected]
