@@ -278,6 +278,6 @@ def find(
             best = replace(best, **refined(best, training, longest, problem, left, seed, shape, watch))
             if not verify:
                 return best
-            return replace(best, **verified(best, length, problem, section, seed, shape, watch))
+            return replace(best, **verified(best, problem, section, seed, shape, watch))
 
     return without_trace(objects, probe, seed=seed)

@@ -201,7 +201,7 @@ class Recommendation(Answer):
         def train(problem: Problem) -> Recommendation:
             problem = with_groups(problem, self.groups)
             with call_progress(progress and is_first_rank(), "find") as watch:
-                changes = verified(self, self.training.steps, problem, section, seed, shape, watch)
+                changes = verified(self, problem, section, seed, shape, watch)
             return replace(self, **changes)
 
         return without_trace(origin.hold.objects(), train, seed=seed)

@@ -47,7 +47,6 @@ def refined(
 
 def verified(
     answer: Answer,
-    steps: int,
     problem: Problem,
     section: FindSection,
     seed: int,
@@ -59,7 +58,7 @@ def verified(
     Raises:
         NoSuggestion: if no training learned anything.
     """
-    verdict, trainings = verify_rate(problem, answer.lr, steps, shape, section, seed, watch=watch)
+    verdict, trainings = verify_rate(problem, answer.lr, shape, section, seed, watch=watch)
     cost = answer.cost + sum(lane.lr.size for lane in trainings)
     lrs = verified_lrs(answer.lr, section.verify_beyond)
     changes = {} if verdict.lr == answer.lr else moved_answer(verdict, answer.lr, lrs)

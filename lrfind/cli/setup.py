@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 
 import click
@@ -11,7 +10,7 @@ from click.shell_completion import get_completion_class
 
 from lrfind.cli.help import Command
 from lrfind.cli.options import json_option, print_json, quiet_option
-from lrfind.views.terminal import note, show, show_exactly
+from lrfind.views.terminal import columns, note, show, show_exactly
 
 INSTALL = {
     "bash": "echo 'eval \"$(lrfind completion bash)\"' >> ~/.bashrc",
@@ -53,7 +52,7 @@ def _terminal() -> dict[str, object]:
     if os.environ.get("NO_COLOR"):
         colours = "none, because of NO_COLOR or --no-color"
     return {
-        "width": shutil.get_terminal_size().columns,
+        "width": columns(sys.stdout),
         "encoding": getattr(sys.stdout, "encoding", None) or "unknown",
         "colours": colours,
     }

@@ -136,7 +136,7 @@ def read_table(settings: Settings) -> Table:
     separator = _separator_of(text) if settings.separator == "auto" else settings.separator
     try:
         first = next((fields for _, fields in _rows(text, separator)), [])
-        names = _names(settings, [name.strip() for name in first], separator)
+        names = _names(settings, [name.strip() for name in first])
         frame = _frame(text, settings, separator, names)
     except (Error, ValueError, pd.errors.ParserWarning) as error:
         raise _why_no_table(text, separator, error) from error
@@ -168,7 +168,7 @@ def _separator_of(text: str) -> str:
     return max(SEPARATORS, key=line.count)
 
 
-def _names(settings: Settings, first: Sequence[str], separator: str) -> list[str]:
+def _names(settings: Settings, first: Sequence[str]) -> list[str]:
     """Return the names of the columns: those in the first line, or else numbers.
 
     Raises:

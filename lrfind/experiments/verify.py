@@ -32,7 +32,6 @@ from lrfind.training.watch import Observer, Watch, unwatched
 def verify_rate(
     problem: Problem,
     lr: float,
-    steps: int,
     shape: Shape,
     section: FindSection,
     seed: int,
@@ -44,8 +43,7 @@ def verify_rate(
     Args:
         problem: what to train.
         lr: the rate.
-        steps: T, the number of steps of each training.
-        shape: the shape of the schedule.
+        shape: the shape of the schedule, with the steps of each training.
         section: the number of seeds.
         seed: the first seed.
         watch: called after every step.

@@ -27,13 +27,13 @@ def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
     }
     if others and objects.own_step is not None:
         limits.append(
-            f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it is in"
-            " all probes. Name all optimizers whose lrs you look for."
+            f"the step refers to {listed(others)}, which `optimizers` does not name: its lr stays as it"
+            " is while lrfind trains. Name all optimizers whose lrs you look for."
         )
     elif others:
         limits.append(
-            f"the training also refers to {listed(others)}, whose lr stays as it is in all probes. If it"
-            " makes updates too, give the whole step: find(step=..., data=..., optimizers=[...])."
+            f"the training also refers to {listed(others)}, whose lr stays as it is while lrfind trains. If"
+            " it makes updates too, give the whole step: find(step=..., data=..., optimizers=[...])."
         )
     if objects.own_step is not None:
         return limits
@@ -48,7 +48,7 @@ def limits_of(objects: Objects, snapshot: Snapshot) -> list[str]:
     if names:
         limits.append(
             f"the loss has weights ({listed(names[:3])}) that the optimizer does not have: they stand still"
-            " in all probes. If another optimizer trains them, give the whole step: find(step=..., data=...,"
-            " optimizers=[...])."
+            " while lrfind trains. If another optimizer trains them, give the whole step: find(step=...,"
+            " data=..., optimizers=[...])."
         )
     return limits

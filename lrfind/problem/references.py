@@ -6,11 +6,14 @@ import dis
 import sys
 import sysconfig
 from functools import lru_cache
+from inspect import getattr_static, ismemberdescriptor
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+INSTALLED = {"site-packages", "dist-packages"}
+"""The names of folders of installed packages, also of those that another environment lends to this one."""
 
 
 class Names(NamedTuple):
@@ -54,7 +57,8 @@ def names_in(code: CodeType) -> Names:
 
 def in_library(file: str) -> bool:
     """Return whether a file belongs to the standard library or to an installed package."""
-    return any(Path(file).is_relative_to(folder) for folder in LIBRARIES)
+    path = Path(file)
+    return not INSTALLED.isdisjoint(path.parts) or any(path.is_relative_to(folder) for folder in LIBRARIES)
 
 
 @lru_cache(maxsize=4096)
@@ -103,4 +107,5 @@ def slots_of(kind: Any) -> tuple[str, ...]:
         for name in [slots] if isinstance(slots, str) else [*slots]:
             private = name.startswith("__") and not name.endswith("__")
             result.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
-    return tuple(name for name in result if name not in ("__dict__", "__weakref__"))
+    kept = (name for name in result if name not in ("__dict__", "__weakref__"))
+    return tuple(name for name in kept if ismemberdescriptor(getattr_static(kind, name, None)))

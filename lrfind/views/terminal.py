@@ -25,6 +25,7 @@ LONGEST_LINE = 100_000
 LONGEST_NOTE = 24_000
 USUAL_COLUMNS = 80
 FEWEST_COLUMNS = 20
+_NO_BREAK = "\u00a0"
 
 
 def columns(stream: TextIO | None) -> int:
@@ -93,16 +94,35 @@ def folded(text: str, width: int) -> str:
     for line in text.split("\n"):
         if len(line) <= width or line.startswith("    "):
             lines.append(line)
-            continue
-        indent = line[: len(line) - len(line.lstrip())]
-        lines += textwrap.wrap(
-            line,
-            width,
-            subsequent_indent=f"{indent}  ",
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+        else:
+            indent = line[: len(line) - len(line.lstrip())]
+            lines += paragraph(line.lstrip(), width, indent, f"{indent}  ")
     return "\n".join(lines)
+
+
+def paragraph(text: str, width: int, indent: str = "", rest: str = "") -> list[str]:
+    """Return the lines of a paragraph. A command between backquotes, and a long path, stay whole.
+
+    Args:
+        text: the paragraph.
+        width: the most characters of a line.
+        indent: the text before its first line.
+        rest: the text before its other lines.
+
+    >>> paragraph("Run `lrfind resume runs/a` to continue.", 24, rest="  ")
+    ['Run', '  `lrfind resume runs/a`', '  to continue.']
+    """
+    parts = text.split("`")
+    parts[1::2] = [part.replace(" ", _NO_BREAK) for part in parts[1::2]]
+    lines = textwrap.wrap(
+        "`".join(parts),
+        width,
+        initial_indent=indent,
+        subsequent_indent=rest,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [line.replace(_NO_BREAK, " ") for line in lines]
 
 
 @dataclass(frozen=True)

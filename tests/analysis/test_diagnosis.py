@@ -186,7 +186,9 @@ def test_gradients_are_not_judged_if_the_loss_was_never_finite(tmp_path: Path) -
     )
     summary = conduct(run)
     assert (summary["health"]["findings"], summary["health"]["looks"]) == ([], 0)
-    assert "gradients: not judged, because there was no look at them" in " ".join(training_text(summary).split())
+    assert "gradients: not judged, because the loss was not finite" in " ".join(
+        training_text(summary).split()
+    )
     assert "its first loss is not finite; run `lrfind check CONFIG --batch`" in summary["warnings"][0]
     assert health_figure(view_health(run.lanes()[0], summary["health"], on_a_ramp=True), "t")
 

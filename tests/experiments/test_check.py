@@ -286,7 +286,7 @@ def data(**args: object) -> str:
 
 def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
     assert lrfind("check", "own.yaml", "--batch") == 0, lrfind.err
-    batch, model, output, loss, gradient, validation, ok = lrfind.out.splitlines()
+    batch, model, output, loss, gradient, validation, ok, _ = lrfind.out.splitlines()
     assert batch == "batch: x (8, 3) float32, y (8, 1) float32"
     assert model == "model: own_for_fitting:Net, 21 weights in 4 tensors, all trained"
     assert output == "output: (8, 1) float32"

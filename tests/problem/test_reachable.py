@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lrfind.errors import LrfindError
 from lrfind.problem.reachable import LARGE, generators_of, reachable
+from lrfind.problem.references import in_library
 from lrfind.problem.snapshot import Snapshot, preserved
 
 STATE: dict[str, Any] = {"hidden": None}
@@ -38,6 +39,19 @@ class Slotted:
 
     def __init__(self) -> None:
         self.value = 1
+
+
+class Computed(Slotted):
+    """A class that computes what its base keeps in a slot, as mpmath's constants do."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def value(self) -> list[int]:  # type: ignore[override]
+        return [1]
 
 
 def assigns_globals(batch: Any) -> None:
@@ -258,6 +272,18 @@ def test_class_variables_and_hooks_that_a_step_registers_are_set_back() -> None:
 def creates_globals() -> None:
     global CREATED_IN_A_STEP
     CREATED_IN_A_STEP = 1
+
+
+def test_a_property_in_the_place_of_a_slot_is_not_set_back() -> None:
+    computed = Computed()
+    Snapshot([computed]).restore()
+    assert computed.value == [1]
+
+
+@pytest.mark.parametrize("folder", ["site-packages", "dist-packages"])
+def test_packages_of_another_environment_are_no_code_of_the_user(folder: str) -> None:
+    assert in_library(f"/home/me/.local/lib/python3.11/{folder}/mpmath/ctx_mp.py")
+    assert not in_library("/home/me/nets/model.py")
 
 
 def test_what_a_step_creates_is_gone_afterwards() -> None:

@@ -179,12 +179,12 @@ def axes_for(ax: Axes | None) -> Axes:
     return ax
 
 
-def figure_of(draw: Callable[[Axes], Axes], title: str, reason: str = "") -> Figure:
+def figure_of(draw: Callable[[Axes], Axes], title: str) -> Figure:
     """Return a new figure with one plot; it needs no display."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6.4, 4.8), layout="constrained")
-    titled(draw(figure.add_subplot()), title, reason)
+    titled(draw(figure.add_subplot()), title)
     return figure
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from typing import Any
 
 from lrfind.analysis.sweep_verdicts import FLAWS
+from lrfind.config.registry import command_line
 from lrfind.errors import counted, listed, shortened
 from lrfind.runs.result import RunResult
 from lrfind.views.report.content import LONGEST_TEXT, Table, name
@@ -91,32 +92,21 @@ def use_command(result: RunResult) -> str | None:
     sound = result.answer["lr"] is not None and result.answer.get("doubt") not in FLAWS
     if not result.kind.recommends or not sound or result.summary.get("group"):
         return None
-    return _line(result, "train", "--from", str(result.path))
+    return command_line(["train", "--from", str(result.path)], result.facts.import_root)
 
 
 def resume_command(result: RunResult) -> str | None:
     """Return the command that continues a run; None if it is finished."""
-    return None if result.facts.concluded else _line(result, "resume", str(result.path))
+    return None if result.facts.concluded else result.resume_command
 
 
 def repeat_command(result: RunResult) -> str:
-    """Return the command that does the same again, from the config in the run directory."""
-    experiment = result.experiment
-    if experiment.script is None:
-        return _line(result, result.command, str(result.path / "resolved.yaml"))
-    section, training, seed = experiment.script, experiment.training, str(experiment.seed)
-    options = ["--steps", str(training.steps), "--schedule", training.schedule.name, "--seed", seed]
-    options += ["--here"] if section.here else []
-    options += [part for link in section.links for part in ("--link", link)]
-    line = shlex.join(["lrfind", "script", *options, "--", section.python, section.path, *section.args])
-    return f"cd {shlex.quote(section.folder)} && {line}"
-
-
-def _line(result: RunResult, *words: str) -> str:
-    root = result.facts.import_root
-    return shlex.join(
-        ["lrfind", *words, *(["--import-root", root] if root and result.experiment.script is None else [])]
-    )
+    """Return the command that does the same again: from the stored config, or as a script was given."""
+    origin, script = result.facts.origin, result.experiment.script
+    if script is not None and origin is not None:
+        return f"cd {shlex.quote(script.folder)} && {shlex.join(origin['command'])}"
+    resolved = str(result.path / "resolved.yaml")
+    return command_line([result.command, resolved], result.facts.import_root)
 
 
 def snippet_text(result: RunResult) -> str | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from rich.cells import cell_len
 
 from lrfind.errors import printable
-from lrfind.views.terminal import columns
+from lrfind.views.terminal import columns, paragraph
 
 LONGEST_PROSE = 100
 """The most characters in a line of prose; longer lines are hard to read."""
@@ -21,32 +21,18 @@ GAP = 2
 NARROWEST = 12
 """The least width of a column whose cells are folded."""
 
-_NO_BREAK = "\u00a0"
-
 
 def wrapped(text: str, indent: str = "  ", rest: str = "  ", width: int | None = None) -> list[str]:
-    """Return the lines of a paragraph. A command between backquotes, and a long path, stay whole.
+    """Return the lines of a paragraph; see `terminal.paragraph`.
 
     Args:
         text: the paragraph.
         indent: the text before its first line.
         rest: the text before its other lines.
         width: the most characters of a line; None for as many as stdout shows, but at most 100.
-
-    >>> wrapped("Run `lrfind resume runs/a` to continue.", "", width=24)
-    ['Run', '  `lrfind resume runs/a`', '  to continue.']
     """
-    parts = text.split("`")
-    parts[1::2] = [part.replace(" ", _NO_BREAK) for part in parts[1::2]]
-    lines = textwrap.wrap(
-        "`".join(parts),
-        min(columns(sys.stdout), LONGEST_PROSE) if width is None else width,
-        initial_indent=indent,
-        subsequent_indent=rest,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    return [line.replace(_NO_BREAK, " ") for line in lines]
+    widest = min(columns(sys.stdout), LONGEST_PROSE) if width is None else width
+    return paragraph(text, widest, indent, rest)
 
 
 def beside(*parts: str) -> list[str]:
