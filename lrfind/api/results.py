@@ -62,16 +62,30 @@ class Recommendation(Answer):
     origin: Origin | None = field(default=None, compare=False)
 
     def __repr__(self) -> str:
+        return (
+            f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
+            f" confidence={self.confidence!r}, cost={self.cost}) for {self.training.in_words}."
+            f" {' '.join([self.reason, *self._remarks])}"
+        )
+
+    def __str__(self) -> str:
+        """Return what `repr` says, in lines that fit the terminal."""
+        from lrfind.views.text.find import answer_lines
+        from lrfind.views.text.layout import wrapped
+
+        lines = answer_lines(
+            vars(self), f"confidence: {self.confidence}", *wrapped(f"for {self.training.in_words}")
+        )
+        return "\n".join([*lines, *(line for remark in self._remarks for line in wrapped(remark))])
+
+    @property
+    def _remarks(self) -> list[str]:
+        """What to know besides the reason: verdict, notes, rates of groups, and how to apply the rate."""
         of_groups = []
         if self.groups is not None:
             lrs = listed(f"{name} {lr:.3g}" for name, lr in self.group_lrs.items())
             of_groups = [f"Rates of the param groups: {lrs}.", self.groups.reason]
-        return (
-            f"Recommendation(lr={self.lr:.3g}, low={self.low:.3g}, high={self.high:.3g},"
-            f" confidence={self.confidence!r}, cost={self.cost}) for {self.training.in_words}."
-            f" {' '.join([self.reason, *self._verdict_in_words, *self.notes, *of_groups])}"
-            f" {self._way_to_apply}"
-        )
+        return [*self._verdict_in_words, *self.notes, *of_groups, self._way_to_apply]
 
     @property
     def _verdict_in_words(self) -> list[str]:

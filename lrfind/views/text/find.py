@@ -22,18 +22,18 @@ from lrfind.views.text.parts import (
 
 def recommendation_text(answer: dict[str, Any]) -> str:
     """Return the recommendation of the probes: lr, interval, confidence, reason; or why there is no lr."""
-    return "\n".join(_answer_lines(answer, f"confidence: {answer['confidence']}"))
+    return "\n".join(answer_lines(answer, f"confidence: {answer['confidence']}"))
 
 
 def find_text(summary: dict[str, Any]) -> str:
     """Return the summary of a `find`: the lr and its reason, the probes, their cost, and the verification."""
     answer, verification = summary["answer"], summary["verification"]
     if answer["lr"] is None:
-        lines = _answer_lines(answer, "")
+        lines = answer_lines(answer, "")
         if not summary["probing_ended"]:
             lines += wrapped(resume_line(summary))
     else:
-        lines = _answer_lines(answer, _trust(summary), *wrapped(f"for {_training(summary)}"))
+        lines = answer_lines(answer, _trust(summary), *wrapped(f"for {_training(summary)}"))
     if summary["probes"]:
         lines += ["", *_probes_lines(summary)]
     if summary["groups"] is not None:
@@ -104,7 +104,7 @@ def find_cost_text(
     return f"{text}, then {trained}; at most {most} in all"
 
 
-def _answer_lines(answer: dict[str, Any], trust: str, *purpose: str) -> list[str]:
+def answer_lines(answer: dict[str, Any], trust: str, *purpose: str) -> list[str]:
     """Return the lr, rates about as good, the trust in it, its purpose and reason; or why there is none."""
     if answer["lr"] is None:
         return wrapped(f"No learning rate: {answer['reason']}", "")
