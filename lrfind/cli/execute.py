@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -138,8 +139,9 @@ def _conclude(
                 plot_run(result, run.folder)
             if not no_report:
                 again = f"`lrfind report {run.path}` writes it again"
+                ended = replace(result, facts=replace(result.facts, concluded=True))
                 with _warning_of("the report could not be written", again, warnings):
-                    write_report([result], run.folder / NAME)
+                    write_report([ended], run.folder / NAME)
             warnings += write_to_sinks()
             run.keep_facts(concluded=True, ended=moment())
             return result, warnings

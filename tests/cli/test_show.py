@@ -30,6 +30,7 @@ def test_show_prints_what_the_command_printed_at_its_end(lrfind: Command, config
     command, *options = CALLS[kind]
     assert lrfind(command, config, *options, "--out", "run") == 0
     at_its_end, before = lrfind.out, {file: file.stat().st_mtime_ns for file in Path("run").iterdir()}
+    assert "This run is not finished" not in Path("run/report.html").read_text()
     assert lrfind("show", "run") == 0
     assert (lrfind.out, lrfind.err) == (at_its_end, "")
     assert lrfind("show", "run", "--json") == 0

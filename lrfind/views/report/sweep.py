@@ -73,14 +73,15 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
     )
     count = len(summary["rates"])
     rivals = f"the lowest of {counted(count, 'rate')}" if count > 1 else "the only rate"
-    ends = "the rate with the lowest loss, depending on the seed"
+    if low is not None and low == high and count > 1:
+        facts.insert(0, ("seeds", "with each of them, this rate has the lowest loss"))
     metric = f"; {summary['metric']} {number(answer['metric'])}" if answer["metric"] is not None else ""
     reached = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}, {rivals}{metric}"
     return Answer(
         "Learning rate" if doubt in FLAWS else "Best learning rate",
         answer["lr"],
-        interval=None if low is None or count == 1 else (low, high),
-        meaning=ends if low != high else "has the lowest loss for each seed",
+        interval=None if low is None or low == high else (low, high),
+        meaning="the rate with the lowest loss, depending on the seed",
         trust=TRUST.get(doubt, "measured, but see the reason" if doubt else "measured by whole trainings"),
         level="poor" if doubt in FLAWS else "fair" if doubt else "good",
         reason=f"{headline}. It ended with a {reached}.",
