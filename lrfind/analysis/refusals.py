@@ -40,7 +40,8 @@ def why_no_rate(result: ProbeResult, *, explained: bool = False) -> str | None:
         bad = ~np.isfinite(untouched)
         where = "" if bad.all() else f" on batch {int(bad.argmax()) + 1}"
         return (
-            f"the loss of the untouched model is not finite{where}; look at the inputs and the first layers."
+            f"the loss of the untouched model is not finite{where}; look at the inputs, the first layers"
+            " and the loss function."
         )
     if not result.probes:
         return "the budget of steps or of seconds does not allow a single probe; give a larger one."

@@ -137,14 +137,14 @@ def _conclude(
                 "a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings
             ):
                 plot_run(result, run.folder)
+            ended = replace(result, facts=replace(result.facts, concluded=True))
             if not no_report:
                 again = f"`lrfind report {run.path}` writes it again"
-                ended = replace(result, facts=replace(result.facts, concluded=True))
                 with _warning_of("the report could not be written", again, warnings):
                     write_report([ended], run.folder / NAME)
             warnings += write_to_sinks()
             run.keep_facts(concluded=True, ended=moment())
-            return result, warnings
+            return ended, warnings
     except (KeyboardInterrupt, Stopped):
         scene.look()
         note(kept_text(run, scene))

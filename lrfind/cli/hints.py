@@ -34,11 +34,13 @@ def typed_config(config: Path | None, overrides: Sequence[str]) -> list[str]:
 
 
 def next_commands(result: RunResult) -> list[list[str]]:
-    """Return the arguments of commands to run after a finished run, the most useful first.
+    """Return the arguments of commands to run after a run, the most useful first.
 
     Where the config of the run is needed again, it is the resolved one in the run directory, which has all
     overrides in it.
     """
+    if not result.facts.concluded:
+        return [["resume", str(result.path)]]
     resolved = str(result.path / "resolved.yaml")
     if result.answer["lr"] is None:
         return _after_no_answer(result, resolved) if result.kind.recommends else []

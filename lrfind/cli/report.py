@@ -58,12 +58,21 @@ def report(paths: tuple[Path, ...], out: Path | None, opened: bool, quiet: bool)
     file = out or (runs[0].path / NAME if len(runs) == 1 else Path(NAME))
     if out is None and len(runs) > 1 and file.exists():
         raise UsageError(f"'{file}' exists already; give --out FILE.")
+    _refuse_other_files(file)
     with content_of(runs[0]):
         _write(results, file)
     show(f"wrote {file}")
     if opened and not webbrowser.open(file.absolute().as_uri()):
         note(f"no web browser was found; open {file} in one.")
     return 0
+
+
+def _refuse_other_files(file: Path) -> None:
+    """Refuse to overwrite anything but a report, which can be written again, or a link, which is replaced."""
+    from lrfind.views.report.page import is_report
+
+    if file.exists() and not file.is_symlink() and not is_report(file):
+        raise UsageError(f"'{file}' exists already, and is no report of lrfind; give --out another file.")
 
 
 def _write(results: Sequence[RunResult], file: Path) -> None:

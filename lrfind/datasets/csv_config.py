@@ -10,7 +10,8 @@ from lrfind.datasets.csv_problems import data_block
 from lrfind.datasets.csv_table import Settings
 from lrfind.errors import UsageError, listed
 
-BATCH_SIZE = 32
+BATCH_SIZE = 32  # less if there are fewer than twice as many rows to train
+TRAINED = 0.8  # the share of the rows that are trained on
 EPOCHS, FEWEST_STEPS, MOST_STEPS = 20, 200, 3000
 
 
@@ -28,7 +29,8 @@ def csv_config(path: str, target: str) -> str:
     if table is None or settings.target != target:
         inspected(Settings(path, target))
         raise UsageError(f"data: {path} cannot be used with the target '{target}'.")
-    steps = min(max(EPOCHS * table.rows // BATCH_SIZE, FEWEST_STEPS), MOST_STEPS)
+    batch_size = max(1, min(BATCH_SIZE, int(TRAINED * table.rows) // 2))
+    steps = min(max(EPOCHS * table.rows // batch_size, FEWEST_STEPS), MOST_STEPS)
     regression = table.task == "regression"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).strip("-._")[:80] or "table"
     remarks = [f"{p.column or 'the file'}: {p.what}; so `{listed(p.mends)}` is set" for p in problems]
@@ -43,7 +45,7 @@ def csv_config(path: str, target: str) -> str:
             f"name: {name}",
             "model: {name: mlp, args: {hidden: [64, 64]}}",
             *data_block(settings),
-            f"  batch_size: {BATCH_SIZE}",
+            f"  batch_size: {batch_size}",
             f"loss: {'mse' if regression else 'cross_entropy'}",
             "optimizer: {name: adamw, lr: 1e-3}",
             f"training: {{steps: {steps}, schedule: cosine}}",

@@ -106,7 +106,7 @@ def csv(
         "categories": categories,
         "ignored": [*ignore],
     }
-    transforms.append("columns: " + "; ".join(f"{k}: {', '.join(v)}" for k, v in groups.items() if v))
+    transforms.append("columns: " + "; ".join(f"{k}: {_shortened(v)}" for k, v in groups.items() if v))
     transforms += table.remarks
     gaps = sum(int(column.gaps.sum()) for column in table.features)
     if gaps:

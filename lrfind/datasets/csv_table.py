@@ -133,6 +133,9 @@ def read_table(settings: Settings) -> Table:
                 f"data: data.args.{argument} must be one character, such as ';' or ','; found {value!r}."
             )
     text = read_text(file)
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise Unreadable(f"line {line} holds a null character", "save the file as UTF-8 text without them")
     separator = _separator_of(text) if settings.separator == "auto" else settings.separator
     try:
         first = next((fields for _, fields in _rows(text, separator)), [])

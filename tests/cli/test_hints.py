@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from lrfind.cli.hints import next_commands
+from lrfind.runs.store import Run
+from lrfind.runs.summary import read_result
 from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR
 
@@ -151,7 +154,6 @@ def _interrupted(config: Path) -> None:
     """Make the directory of a run that has not trained yet."""
     from lrfind.config.experiment import check
     from lrfind.config.registry import set_import_root
-    from lrfind.runs.store import Run
 
     set_import_root(Path("my code"))
     text = config.read_text()
@@ -179,6 +181,25 @@ def test_init_writes_a_config_for_a_table_that_can_be_used_at_once(lrfind: Comma
     assert "unknown column 'bougth'; did you mean bought?" in lrfind.err
     assert lrfind("init", "--csv", "my table.csv") == 2
     assert "--target COLUMN" in lrfind.err
+
+
+@pytest.mark.parametrize("rows", [4, 39])
+def test_a_config_for_a_small_table_can_be_used_at_once(rows: int, lrfind: Command) -> None:
+    Path("small.csv").write_text("x,y\n" + "".join(f"{i * 0.37},{(i % 7) * 1.5}\n" for i in range(rows)))
+    assert lrfind("init", "--csv", "small.csv", "--target", "y", "small.yaml") == 0
+    assert lrfind("check", "small.yaml", "--batch") == 0, lrfind.err
+
+
+def test_a_table_with_null_characters_is_refused_with_its_line(lrfind: Command) -> None:
+    Path("odd.csv").write_text("x,y\n1,2\n3\0,4\n")
+    assert lrfind("init", "--csv", "odd.csv", "--target", "y", "odd.yaml") == 2
+    assert "line 3 holds a null character" in lrfind.err
+    assert not Path("odd.yaml").exists()
+
+
+def test_a_run_that_is_not_finished_leads_to_its_continuation(own: Path) -> None:
+    _interrupted(own)
+    assert next_commands(read_result(Run.open(Path("run")))) == [["resume", "run"]]
 
 
 @pytest.mark.parametrize(

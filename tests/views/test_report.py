@@ -361,6 +361,16 @@ def test_several_runs_never_overwrite_a_report_that_nobody_named(lrfind: Command
     assert "cannot write 'nowhere/x.html': No such file or directory" in lrfind.err
 
 
+def test_a_report_overwrites_no_other_file(lrfind: Command, config: Path) -> None:
+    lrfind("range-test", config, "--out", "run", "-q")
+    before = Path("run/run.sqlite").read_bytes()
+    for file in ("run/run.sqlite", config):
+        assert lrfind("report", "run", "--out", file) == 2
+        assert "is no report of lrfind" in lrfind.err
+    assert Path("run/run.sqlite").read_bytes() == before
+    assert lrfind("report", "run", "--out", "run/report.html") == 0
+
+
 def test_a_report_opens_in_the_browser(
     lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch, here: Path
 ) -> None:

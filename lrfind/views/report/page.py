@@ -51,6 +51,18 @@ MOST_ROWS = 200  # of a table
 SMALLEST_SHARE = 0.01
 
 
+MARK = b'<meta name="generator" content="lrfind">'
+"""What the head of every report holds."""
+
+
+def is_report(file: Path) -> bool:
+    """Return whether a file is a report that lrfind wrote, which another report may replace."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as head:
+        return MARK in head.read(4096)
+
+
 def write_report(results: Sequence[RunResult], path: Path) -> Path:
     """Write the report of one run or several; return its path.
 
