@@ -98,7 +98,7 @@ def thinned(y: Array, width: int) -> Array:
     What is drawn of them covers what would be drawn of all. The last ones repeat the last value.
 
     >>> thinned(np.array([1.0, 5.0, 2.0, 9.0, 7.0, 8.0]), 3).tolist()
-    [1.0, 5.0, 7.0, 9.0]
+    [1.0, 5.0, 9.0, 7.0]
     """
     if width < 3:
         return y

@@ -79,7 +79,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     """Return round numbers between two ends of a logarithmic axis.
 
     >>> _log_ticks(0.008, 0.4), _log_ticks(1e-5, 20)
-    ([0.01, 0.03, 0.1, 0.3], [1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0])
+    ([0.01, 0.02, 0.05, 0.1, 0.2], [1e-05, 0.0001, 0.001, 0.01, 0.1, 1.0, 10.0])
     """
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for parts in ((1, 2, 5), (1, 3), (1,)):
