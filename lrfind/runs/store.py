@@ -151,7 +151,9 @@ class Run:
         """
         run = cls(path)
         if not is_run(path):
-            raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.")
+            inside = any(is_run(folder) for folder in path.glob("*")) if path.is_dir() else False
+            hint = f" It holds runs, which `lrfind runs {path}` lists." if inside else ""
+            raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.{hint}")
         with run.kept_open():
             try:
                 run._database.verify()

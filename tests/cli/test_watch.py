@@ -64,6 +64,8 @@ def test_a_run_that_nobody_runs_is_shown_at_once(lrfind: Command) -> None:
     assert lrfind.err == ""
     assert lrfind("watch", "none") == 2
     assert "'none' is not a run directory" in lrfind.err
+    assert lrfind("watch", ".") == 2
+    assert "It holds runs, which `lrfind runs .` lists." in lrfind.err
 
 
 def test_ctrl_c_leaves_a_run_that_goes_on(lrfind: Command, monkeypatch: pytest.MonkeyPatch) -> None:
