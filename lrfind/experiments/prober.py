@@ -230,7 +230,7 @@ class LaneProber:
             return None
         snapshot.restore()
         self._replay.at = at
-        return relation_on(self._setup, self._replay)
+        return relation_on(self._setup, self._replay, self._problem.batches_per_epoch)
 
     def scaled(self, multipliers: Sequence[float], budget: Budget) -> LaneProber:
         """Return a prober that has probed nothing yet, and whose param groups have further multipliers.

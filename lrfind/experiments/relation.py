@@ -21,7 +21,7 @@ TARGETS = ("labels", "label", "targets", "target", "y")  # their keys in batches
 BATCHES = 8  # on which the loss is compared
 
 
-def relation_on(setup: Setup, batches: Iterator[Any]) -> Relation | None:
+def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Relation | None:
     """Compare the losses of a model with those for targets that are shuffled among the rows of each batch.
 
     A model that has learned nothing of its inputs, or nothing but what all targets share, has the same loss
@@ -30,6 +30,7 @@ def relation_on(setup: Setup, batches: Iterator[Any]) -> Relation | None:
     Args:
         setup: the model, in the state that is measured, and its loss.
         batches: the next batches.
+        epoch: the number of batches in one pass over the data; None if it is not known.
 
     Returns:
         The relation. None if it cannot be measured: in a step of the user's own, for batches whose targets
@@ -57,7 +58,7 @@ def relation_on(setup: Setup, batches: Iterator[Any]) -> Relation | None:
     stop_if_asked()
     if len(rises) < BATCHES or (varies and not any(rises)):
         return None
-    return Relation(tuple(rises), varies)
+    return Relation(tuple(rises), varies, epoch if epoch and epoch < BATCHES else None)
 
 
 def with_shuffled_targets(batch: Any, order: torch.Generator) -> Any:

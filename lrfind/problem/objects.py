@@ -311,5 +311,13 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
         setup,
         device or torch.device("cpu"),
         None if objects.validation is None else validation,
+        _length(objects.data),
         own_step=objects.own_step is not None,
     )
+
+
+def _length(data: Any) -> int | None:
+    try:
+        return len(data)
+    except TypeError:  # a function, or an iterable data set
+        return None
