@@ -110,10 +110,10 @@ def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge)
     lost = f"loses {f'{share:.1%}' if share >= 0.001 else 'less than 0.1%'} of the fall of the loss"
     seeds, sure = len(rate.lanes), beyond_noise(rate, best, judge)
     if sure is None:
-        return f"{lost}, measured with {counted(seeds, 'seed')}; more seeds (verify_seeds) show the noise"
+        return f"{lost}, measured with {counted(seeds, 'seed')}; more verifying seeds show the noise"
     if sure:
         return f"{lost}, which is more than the noise between {counted(seeds, 'seed')}"
-    more = f"more seeds (verify_seeds: {2 * seeds}) could tell them apart"
+    more = f"{2 * seeds} verifying seeds could tell them apart"
     return f"{lost}, which is within the noise between {counted(seeds, 'seed')}; {more}"
 
 

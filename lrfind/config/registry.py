@@ -78,6 +78,15 @@ def folder_of(path: str) -> Path | None:
     return None if source is None else source.parents[1 if source.name == "__init__.py" else 0]
 
 
+def _hint(missing: str) -> str:
+    """Say what may help if a module was not found: another name, or its folder."""
+    package = missing.partition(".")[0]
+    other = getattr(sys.modules.get(package), "__file__", None)
+    if other is None:
+        return "If it is your own file, give its folder with --import-root DIR."
+    return f"'{package}' was imported from {other}; rename yours, or give it an __init__.py."
+
+
 def resolve(path: str) -> Any:
     """Import the object that "pkg.module:attr" names. `attr` may have dots.
 
@@ -92,10 +101,7 @@ def resolve(path: str) -> Any:
         missing = error.name or module_name
         if not (module_name == missing or module_name.startswith(missing + ".")):
             raise UsageError(f"importing '{module_name}' failed: {error}") from error
-        raise UsageError(
-            f"there is no module '{missing}' on the import path. If it is your own file, give its folder"
-            " with --import-root DIR."
-        ) from error
+        raise UsageError(f"there is no module '{missing}' on the import path. {_hint(missing)}") from error
     except SyntaxError as error:
         line = f"{error.filename}:{error.lineno}"
         raise UsageError(f"importing '{module_name}' failed: {line}: {error.msg}") from error

@@ -50,7 +50,7 @@ def lanes(*ends: float | Sequence[float], seeds: int = 3, val: bool = False) -> 
         ((2.0, 2.0, 2.0), "stands", 0.3, "lower than at a third"),
         ((5.0, 2.0, math.inf), "stands", 0.3, "lr 0.3 ended at 2"),
         ((3.0, 2.39, 2.0), "moves", 0.9, "lr 0.3 loses 4.9% of the fall of the loss, which is more than the noise between 3 seeds"),
-        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "moves", 0.9, "within the noise between 3 seeds; more seeds (verify_seeds: 6) could tell them apart"),
+        ((3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "moves", 0.9, "within the noise between 3 seeds; 6 verifying seeds could tell them apart"),
         ((3.0, 2.6, 2.0), "moves", 0.9, "lr 0.3 ended at 2.6 and lr 0.9 ended at 2; lr 0.3 loses 7.5%"),
         ((2.0, 2.6, 3.0), "moves", 0.1, "lr 0.1 ended at 2"),
         ((3.0, 4.0, 2.0), "refuted", 0.9, "loses 25.0%"),
@@ -76,7 +76,7 @@ def test_a_rate_is_judged_by_its_neighbours(
 def test_one_seed_is_no_noise_to_hide_in() -> None:
     verdict = verdict_on(LR, lanes(3.0, 2.6, 2.0, seeds=1), "train_loss")
     assert verdict.verdict == "moves"
-    assert "measured with 1 seed; more seeds (verify_seeds) show the noise" in verdict.reason
+    assert "measured with 1 seed; more verifying seeds show the noise" in verdict.reason
 
 
 @pytest.mark.parametrize(

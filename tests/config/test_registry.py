@@ -64,6 +64,10 @@ def test_a_near_miss_is_named() -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
+        (
+            "wave.nets:Net",
+            "no module 'wave.nets' on the import path. 'wave' was imported from .*wave.py; rename",
+        ),
         ("nowhere_at_all.x:y", "no module 'nowhere_at_all' on the import path.*--import-root"),
         ("lrfind.models.mlp:MPL", "no attribute 'MPL'; did you mean MLP"),
         ("broken_for_registry:x", "importing 'broken_for_registry' failed: ZeroDivisionError"),
