@@ -92,6 +92,16 @@ def notes_on(objects: Objects, *, scheduled: bool = True, shared: bool = True) -
     return notes
 
 
+def check_looks(looks: int) -> None:
+    """Refuse a number of looks that is none.
+
+    Raises:
+        UsageError: if it is no whole number, or negative.
+    """
+    if type(looks) is not int or looks < 0:
+        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+
+
 def check_seed(seed: int) -> None:
     """Refuse a seed that not all generators take.
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrfind.analysis.recommendation import recommend
-from lrfind.api.arguments import check_seed, notes_on, recipe_from, without_trace
+from lrfind.api.arguments import check_looks, check_seed, notes_on, recipe_from, without_trace
 from lrfind.api.origin import origin_of
 from lrfind.api.range_tests import RangeTest
 from lrfind.api.results import Recommendation
@@ -108,8 +108,7 @@ def range_test(
         spacing=spacing,
         grad_norm=grad_norm,
     )
-    if type(looks) is not int or looks < 0:
-        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    check_looks(looks)
     check_seed(seed)
     recipe = recipe_from(accumulate, precision, clip_norm, clip_value)
     objects = objects_of(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from lrfind.analysis.lanes import Lane, LaneResult, Shape
+from lrfind.api.arguments import check_looks
 from lrfind.catalog import Judge
 from lrfind.errors import LrfindError, UsageError
 from lrfind.experiments.planned import fitting_shape, steps_per_epoch
@@ -54,8 +55,7 @@ def conditions_of_lanes(
     """
     if eval_every is not None and (type(eval_every) is not int or eval_every < 1):
         raise UsageError(f"eval_every: must be a whole number of steps, 1 or more; found {eval_every!r}.")
-    if type(looks) is not int or looks < 0:
-        raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    check_looks(looks)
     if objects.validation is not None and rank_count() > 1:
         raise UsageError("val: with several ranks, only the training loss can decide; leave val out.")
     if judge == "best_val_loss" and (objects.validation is None or (eval_every or steps) >= steps):

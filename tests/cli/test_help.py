@@ -76,7 +76,7 @@ def test_every_first_step_can_be_typed() -> None:
         _, name, *arguments = shlex.split(line)
         command = load(COMMANDS[name])
         if arguments != ["--help"]:
-            command.make_context(name, arguments)
+            assert command.make_context(name, arguments).info_name == name
 
 
 KEYED = [
