@@ -1,9 +1,9 @@
-"""The completion of new and resumed runs: run the missing part, draw the plots and print the summary."""
+"""The completion of new and resumed runs: run the missing part, print the answer, then draw the plots."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -59,7 +59,9 @@ def complete(
     no_report: bool = False,
     team: TeamRequest | None = None,
 ) -> int:
-    """Run the missing part of a run, draw it and print its summary. A concluded run is only printed.
+    """Run the missing part of a run, print its answer and draw it. A concluded run is only printed.
+
+    The answer is printed as soon as it is known. What is drawn and written after it is named below it.
 
     Args:
         run: the run.
@@ -75,44 +77,70 @@ def complete(
     from lrfind.runs.summary import content_of, read_result
 
     if run.concluded:
-        result, warnings = read_result(run), list[str]()
-    else:
-        result, warnings = _conclude(run, quiet, no_report, team)
-    with content_of(run):
-        print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
-        for warning in warnings:
-            note(f"warning: {warning}")
-        return exit_code(result)
+        result = read_result(run)
+        with content_of(run):
+            print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
+            return exit_code(result)
+
+    def answered(result: RunResult) -> None:
+        _print_answer(result, as_json=as_json, snippet=snippet)
+
+    result, warnings = _conclude(run, quiet, no_report, team, answered)
+    if not as_json:
+        _print_files(run, result, quiet=quiet, snippet=snippet)
+    for warning in warnings:
+        note(f"warning: {warning}")
+    return exit_code(result)
 
 
 def print_result(run: Run, result: RunResult, *, as_json: bool, quiet: bool, snippet: bool) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
+    _print_answer(result, as_json=as_json, snippet=snippet)
+    if not as_json:
+        _print_files(run, result, quiet=quiet, snippet=snippet)
+
+
+def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:
+    """Print the summary of a run, as text or as JSON."""
     from lrfind.views.snippets.scripts import run_snippet
 
-    lines = run_snippet(result) if snippet else None
     if as_json:
-        print_json(result.summary if lines is None else result.summary | {"snippet": lines})
-        return
-    files = "".join(f"\n  {kind}: {path}" for kind, path in _files(run))
-    show(f"{load(result.kind.text)(result.summary)}{files}\n  run: {run.path}")
-    if lines is not None:
-        show(f"\n{lines}\n")
+        print_json(result.summary | ({"snippet": run_snippet(result)} if snippet else {}))
+    else:
+        show(load(result.kind.text)(result.summary))
+
+
+def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> None:
+    """Print what follows the text of an answer: the files of the run, lines to paste and the next commands."""
+    from lrfind.views.report.page import NAME
+    from lrfind.views.snippets.scripts import run_snippet
+
+    plots = [("plot", plot.name) for plot in sorted(run.folder.glob("*.png"))]
+    report = [("report", NAME)] if (run.folder / NAME).is_file() else []
+    for kind, name in (*plots, *report):
+        show(f"  {kind}: {run.path / name}")
+    show(f"  run: {run.path}")
+    if snippet:
+        show(f"\n{run_snippet(result)}\n")
     if not quiet:
         show_next(next_commands(result), result.facts.import_root)
 
 
-def _files(run: Run) -> list[tuple[str, Path]]:
-    """Return the plots of a run and its report, each with its kind, as paths to show."""
-    from lrfind.views.report.page import NAME
-
-    plots = [("plot", run.path / plot.name) for plot in sorted(run.folder.glob("*.png"))]
-    return [*plots, *([("report", run.path / NAME)] if (run.folder / NAME).is_file() else [])]
-
-
 def _conclude(
-    run: Run, quiet: bool, no_report: bool, team: TeamRequest | None
+    run: Run,
+    quiet: bool,
+    no_report: bool,
+    team: TeamRequest | None,
+    answered: Callable[[RunResult], None],
 ) -> tuple[RunResult, list[str]]:
     """Run the missing part of a run, locked against other processes, and write its plots, report and sinks.
+
+    Args:
+        run: the run.
+        quiet: show no progress and no notes.
+        no_report: write no report.
+        team: the workers that train; None to train in this process.
+        answered: called with the result, before anything is drawn. If it fails, the rest is written even so.
 
     Returns:
         The result, and what could not be drawn or written, in sentences. The answer does not depend on it.
@@ -120,35 +148,40 @@ def _conclude(
     from lrfind.cli.progress import kept_text, progress
     from lrfind.runs.facts import moment
     from lrfind.views.live.scene import Scene
-    from lrfind.views.plots.runs import plot_run
-    from lrfind.views.report.page import NAME, write_report
     from lrfind.views.sinks.delivery import delivered
 
-    warnings: list[str] = []
     scene = Scene(run.facts().command)
     try:
-        with (
-            run.held(),
-            delivered(run, run.experiment.sinks) as write_to_sinks,
-            progress(run, scene, quiet=quiet) as observer,
-        ):
-            result = _run_missing_part(run, observer, quiet, team)
-            with _warning_of(
-                "a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings
-            ):
-                plot_run(result, run.folder)
-            ended = replace(result, facts=replace(result.facts, concluded=True))
-            if not no_report:
-                again = f"`lrfind report {run.path}` writes it again"
-                with _warning_of("the report could not be written", again, warnings):
-                    write_report([ended], run.folder / NAME)
-            warnings += write_to_sinks()
-            run.keep_facts(concluded=True, ended=moment())
+        with run.held(), delivered(run, run.experiment.sinks) as write_to_sinks:
+            with progress(run, scene, quiet=quiet) as observer:
+                result = _run_missing_part(run, observer, quiet, team)
+            try:
+                answered(result)
+            finally:
+                ended, warnings = _illustrated(run, result, no_report)
+                warnings += write_to_sinks()
+                run.keep_facts(concluded=True, ended=moment())
             return ended, warnings
     except (KeyboardInterrupt, Stopped):
         scene.look()
         note(kept_text(run, scene))
         raise
+
+
+def _illustrated(run: Run, result: RunResult, no_report: bool) -> tuple[RunResult, list[str]]:
+    """Draw the plots of a run that has ended, and write its report; see `_conclude`."""
+    from lrfind.views.plots.runs import plot_run
+    from lrfind.views.report.page import NAME, write_report
+
+    warnings: list[str] = []
+    with _warning_of("a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings):
+        plot_run(result, run.folder)
+    ended = replace(result, facts=replace(result.facts, concluded=True))
+    if not no_report:
+        again = f"`lrfind report {run.path}` writes it again"
+        with _warning_of("the report could not be written", again, warnings):
+            write_report([ended], run.folder / NAME)
+    return ended, warnings
 
 
 @contextmanager
