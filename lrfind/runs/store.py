@@ -33,7 +33,7 @@ from lrfind.runs.facts import Facts, imported_facts, moment, resume_command, var
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
-from lrfind.runs.tables import health_frame, lanes_frame, steps_frame
+from lrfind.runs.tables import health_csv, lanes_csv, steps_csv
 
 DATABASE = "run.sqlite"
 DRAFT = f".{DATABASE}.part"
@@ -283,10 +283,10 @@ class Run:
 
     def export(self, lanes: Sequence[LaneResult]) -> None:
         """Write steps.csv, lanes.csv and, where layers were looked at, health.csv."""
-        self.write("steps.csv", steps_frame(lanes).to_csv(index=False, na_rep="nan"))
-        self.write("lanes.csv", lanes_frame(lanes).to_csv(index=False, na_rep="nan"))
+        self.write("steps.csv", steps_csv(lanes))
+        self.write("lanes.csv", lanes_csv(lanes))
         if any(lane.health for lane in lanes):
-            self.write("health.csv", health_frame(lanes).to_csv(index=False, na_rep="nan"))
+            self.write("health.csv", health_csv(lanes))
 
     def write(self, name: str, text: str) -> None:
         """Write a file of the run, whole or not at all."""

@@ -24,8 +24,10 @@ In all tables, nan stands for a missing value.
 
 from __future__ import annotations
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,24 +44,65 @@ def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
     import pandas as pd
 
-    frames = []
+    return pd.DataFrame(_steps(lanes))
+
+
+def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
+    """One row per lane; the columns of lanes.csv."""
+    import pandas as pd
+
+    return pd.DataFrame(_lanes(lanes))
+
+
+def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
+    """One row per lane, look and layer; the columns of health.csv."""
+    import pandas as pd
+
+    return pd.DataFrame(_health(lanes))
+
+
+def steps_csv(lanes: Sequence[LaneResult]) -> str:
+    """Return the content of steps.csv. pandas would write the same, but takes long to import."""
+    return _csv(_steps(lanes))
+
+
+def lanes_csv(lanes: Sequence[LaneResult]) -> str:
+    """Return the content of lanes.csv."""
+    return _csv(_columns(_lanes(lanes)))
+
+
+def health_csv(lanes: Sequence[LaneResult]) -> str:
+    """Return the content of health.csv."""
+    return _csv(_columns(_health(lanes)))
+
+
+def _steps(lanes: Sequence[LaneResult]) -> dict[str, Array]:
     evaluated = any(result.evaluations for result in lanes)
-    for result in lanes:
-        columns: dict[str, Any] = {
-            "lane": result.lane,
-            "seed": result.seed,
-            "step": np.arange(result.lr.size),
-            "lr": result.lr,
-            "loss": result.loss,
-            "smoothed_loss": result.curve.smoothed,
-        }
-        for name in ("held_out_loss", "grad_norm", "momentum", "skipped"):
-            if getattr(result, name) is not None:
-                columns[name] = getattr(result, name)
-        if evaluated:
-            columns["val_loss"], columns["metric"] = _by_step(result)
-        frames.append(pd.DataFrame(columns))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+    parts = [_steps_of(result, evaluated) for result in lanes]
+    names = dict.fromkeys(name for part in parts for name in part)
+    missing = [np.full(result.lr.size, np.nan) for result in lanes]
+    return {
+        name: np.concatenate([part.get(name, gap) for part, gap in zip(parts, missing, strict=True)])
+        for name in names
+    }
+
+
+def _steps_of(result: LaneResult, evaluated: bool) -> dict[str, Array]:
+    """Return the columns of one lane, each (T,); those of its evaluations only if a lane was evaluated."""
+    columns: dict[str, Array] = {
+        "lane": np.full(result.lr.size, result.lane),
+        "seed": np.full(result.lr.size, result.seed),
+        "step": np.arange(result.lr.size),
+        "lr": result.lr,
+        "loss": result.loss,
+        "smoothed_loss": result.curve.smoothed,
+    }
+    for name in ("held_out_loss", "grad_norm", "momentum", "skipped"):
+        if getattr(result, name) is not None:
+            columns[name] = getattr(result, name)
+    if evaluated:
+        columns["val_loss"], columns["metric"] = _by_step(result)
+    return columns
 
 
 def _by_step(result: LaneResult) -> tuple[Array, Array]:
@@ -72,40 +115,32 @@ def _by_step(result: LaneResult) -> tuple[Array, Array]:
     return val_loss, metric
 
 
-def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
-    """One row per lane; the columns of lanes.csv."""
-    import pandas as pd
-
-    return pd.DataFrame(
-        [
-            {
-                "lane": result.lane,
-                **({"variant": as_cell(result.variant)} if result.variant else {}),
-                "seed": result.seed,
-                "lr": result.peak,
-                "outcome": result.outcome,
-                "steps": result.lr.size,
-                "first_loss": result.loss[0] if result.loss.size else np.nan,
-                "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
-                "last_loss": result.loss[-1] if result.loss.size else np.nan,
-                "train_loss": _or_nan(result.train_loss),
-                "val_loss": _or_nan(result.val_loss),
-                "best_val_loss": math.nan if lowest is None else lowest.val_loss,
-                "best_val_step": math.nan if lowest is None else lowest.step,
-                "metric": _or_nan(result.metric),
-                "rung": _or_nan(result.rung),
-                "train_seconds": result.seconds,
-            }
-            for result in lanes
-            for lowest in [result.lowest_evaluation]
-        ]
-    )
+def _lanes(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
+    return [
+        {
+            "lane": result.lane,
+            **({"variant": as_cell(result.variant)} if result.variant else {}),
+            "seed": result.seed,
+            "lr": result.peak,
+            "outcome": result.outcome,
+            "steps": result.lr.size,
+            "first_loss": result.loss[0] if result.loss.size else np.nan,
+            "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
+            "last_loss": result.loss[-1] if result.loss.size else np.nan,
+            "train_loss": _or_nan(result.train_loss),
+            "val_loss": _or_nan(result.val_loss),
+            "best_val_loss": math.nan if lowest is None else lowest.val_loss,
+            "best_val_step": math.nan if lowest is None else lowest.step,
+            "metric": _or_nan(result.metric),
+            "rung": _or_nan(result.rung),
+            "train_seconds": result.seconds,
+        }
+        for result in lanes
+        for lowest in [result.lowest_evaluation]
+    ]
 
 
-def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
-    """One row per lane, look and layer; the columns of health.csv."""
-    import pandas as pd
-
+def _health(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
     rows = []
     for result in lanes:
         which: dict[str, Any] = {"lane": result.lane}
@@ -114,7 +149,22 @@ def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
         for row in result.health:
             layer = {"layer": as_cell(row.layer)}
             rows.append(which | {"lr": float(result.lr[row.step])} | row._asdict() | layer)
-    return pd.DataFrame(rows)
+    return rows
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+    """Return the columns of a table of rows, with NaN where a row has no value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: np.array([_or_nan(row.get(name)) for row in rows]) for name in names}
+
+
+def _csv(columns: Mapping[str, Array]) -> str:
+    """Return columns (N,) as CSV."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    return text.getvalue()
 
 
 def as_cell(text: str) -> str:
