@@ -55,9 +55,11 @@ def check(
     experiment, _ = load(config, overrides, quiet)
     if batch:
         from lrfind.experiments.check import check_batch
+        from lrfind.training.eager import eager_optimizers
 
-        for line in check_batch(experiment):
-            show(line)
+        with eager_optimizers():
+            for line in check_batch(experiment):
+                show(line)
         _show_find(config, overrides, quiet)
         return 0
     if imports:

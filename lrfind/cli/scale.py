@@ -180,13 +180,15 @@ def _measure(
     from lrfind.experiments.noise_scale import measure
     from lrfind.experiments.prepare import training_steps
     from lrfind.problem.problem import from_config
+    from lrfind.training.eager import eager_optimizers
 
     problem = from_config(experiment)
     if steps is None:
         steps = min(training_steps(experiment.training, problem), MOST_STEPS)
     if not quiet:
         note(f"measuring the noise scale along {counted(steps, 'step')} at lr {lr:.3g}")
-    return measure(problem, experiment.seed, lr, steps=steps, batches=batches)
+    with eager_optimizers():
+        return measure(problem, experiment.seed, lr, steps=steps, batches=batches)
 
 
 def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> list[str]:

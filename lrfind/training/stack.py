@@ -18,7 +18,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn, optim
 from torch.func import functional_call, grad_and_value
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from lrfind.analysis.curves import Array
 from lrfind.catalog import optimizer_of
@@ -243,6 +242,8 @@ class Stack:
         recording, `torch.func.grad` is slower than autograd. Recorded, it is faster, because its gradients
         have the layout of the parameters, which the optimizer needs.
         """
+        from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, with sympy
+
         names = list(self._parameters)
 
         def step(*tensors: Tensor) -> list[Tensor]:

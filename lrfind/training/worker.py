@@ -154,8 +154,11 @@ def perform(task: Task) -> Answer:
         if task.session != _session.name:
             _session.change(task)
         try:
-            with imports_limited_to(task.imports):
-                return Answer(load(task.function)(Report(get_worker()), **task.arguments))
+            function = load(task.function)
+            from lrfind.training.eager import eager_optimizers
+
+            with imports_limited_to(task.imports), eager_optimizers():
+                return Answer(function(Report(get_worker()), **task.arguments))
         except Stopped as stopped:
             return Answer(error=str(stopped), exit_code=stopped.exit_code)
         except LrfindError as error:
