@@ -40,6 +40,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+Column = np.ndarray[Any, Any]
+"""The cells of a column (N,): numbers, or words."""
+
+
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
     import pandas as pd
@@ -76,7 +80,7 @@ def health_csv(lanes: Sequence[LaneResult]) -> str:
     return _csv(_columns(_health(lanes)))
 
 
-def _steps(lanes: Sequence[LaneResult]) -> dict[str, Array]:
+def _steps(lanes: Sequence[LaneResult]) -> dict[str, Column]:
     evaluated = any(result.evaluations for result in lanes)
     parts = [_steps_of(result, evaluated) for result in lanes]
     names = dict.fromkeys(name for part in parts for name in part)
@@ -87,9 +91,9 @@ def _steps(lanes: Sequence[LaneResult]) -> dict[str, Array]:
     }
 
 
-def _steps_of(result: LaneResult, evaluated: bool) -> dict[str, Array]:
+def _steps_of(result: LaneResult, evaluated: bool) -> dict[str, Column]:
     """Return the columns of one lane, each (T,); those of its evaluations only if a lane was evaluated."""
-    columns: dict[str, Array] = {
+    columns: dict[str, Column] = {
         "lane": np.full(result.lr.size, result.lane),
         "seed": np.full(result.lr.size, result.seed),
         "step": np.arange(result.lr.size),
@@ -152,13 +156,13 @@ def _health(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Array]:
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
     """Return the columns of a table of rows, with NaN where a row has no value."""
     names = dict.fromkeys(name for row in rows for name in row)
     return {name: np.array([_or_nan(row.get(name)) for row in rows]) for name in names}
 
 
-def _csv(columns: Mapping[str, Array]) -> str:
+def _csv(columns: Mapping[str, Column]) -> str:
     """Return columns (N,) as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
