@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import gc
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -18,8 +20,6 @@ from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
     from lrfind.training.assembly import TeamRequest
@@ -111,7 +111,7 @@ def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:
 
 
 def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> None:
-    """Print what follows the text of an answer: the files of the run, lines to paste and the next commands."""
+    """Print what follows the text of an answer: files of the run, lines to paste and the next commands."""
     from lrfind.views.report.page import NAME
     from lrfind.views.snippets.scripts import run_snippet
 
@@ -206,17 +206,36 @@ def _warning_of(what: str, again: str, warnings: list[str]) -> Iterator[None]:
 def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
     result: RunResult
     command = run.facts().command
-    run_part = load(KINDS[command].run)
-    if team is None:
-        result = run_part(run, observer)
-        return result
-    if not KINDS[command].spreads:
-        raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
-    from lrfind.training.assembly import assembled
+    run_part = _imported(KINDS[command].run)
+    from lrfind.training.eager import eager_optimizers
 
-    with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
-        result = run_part(run, observer, workers)
-    return result
+    with eager_optimizers():
+        if team is None:
+            result = run_part(run, observer)
+            return result
+        if not KINDS[command].spreads:
+            raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
+        from lrfind.training.assembly import assembled
+
+        with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
+            result = run_part(run, observer, workers)
+        return result
+
+
+def _imported(path: str) -> Any:
+    """Import a function that trains, and torch with it, while the garbage collector rests.
+
+    Nothing of modules is garbage. Looking for it in all that torch is made of, again and again, takes a tenth
+    of the time of the import, and later collections would go on with that.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        return load(path)
+    gc.disable()
+    try:
+        return load(path)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def exit_code(result: RunResult) -> int:
