@@ -43,6 +43,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations, self.bytes, self.flops, self.convolved = 0, 0.0, 0.0, 0.0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, because otherwise torch imports its compiler only to keep it out of this class."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config.registry import resolve
-from lrfind.training import eager
+from lrfind.training import eager, work
 from lrfind.training.eager import eager_optimizers
 
 METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
@@ -111,3 +111,8 @@ def test_a_step_that_is_to_be_differentiable_is_recorded() -> None:
             optimizer.step()
             assert (weight.grad_fn is not None) is differentiable
             assert torch.is_grad_enabled()
+
+
+def test_counting_the_work_of_a_step_does_not_import_the_compiler() -> None:
+    assert eager._eager(optim.Optimizer.zero_grad) is not None
+    assert eager._eager(work._Counter.__torch_dispatch__) is None
