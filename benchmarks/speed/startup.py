@@ -103,12 +103,12 @@ def measure(commands: dict[str, Sequence[str]], turns: int) -> dict[tuple[str, s
 
 
 def rows_of(times: dict[tuple[str, str], list[float]]) -> list[Row]:
-    """Return a row for each figure; its ratio is to `import torch`."""
+    """Return a row for each figure. Its ratio says how many times as long it takes as `import torch`."""
     rows = []
     for (name, what), values in times.items():
         ratios = [value / base for value, base in zip(values, times[BASE, "whole"], strict=True)]
-        spread = f"of `{BASE}`: {min(ratios):.2f} to {max(ratios):.2f}"
-        rows.append(Row(name, what, statistics.median(values), statistics.median(ratios), spread))
+        note = f"times `{BASE}`, {min(ratios):.2f} to {max(ratios):.2f}"
+        rows.append(Row(name, what, statistics.median(values), statistics.median(ratios), note))
     return rows
 
 
@@ -122,9 +122,9 @@ def timed_find() -> None:
             for owner in owners:
                 holder = getattr(holder, owner)
             raw = vars(holder)[name]
-            static = isinstance(raw, classmethod)
-            marked = _marked(raw.__func__ if static else raw, stage)
-            setattr(holder, name, classmethod(marked) if static else marked)
+            of_class = isinstance(raw, classmethod)
+            marked = _marked(raw.__func__ if of_class else raw, stage)
+            setattr(holder, name, classmethod(marked) if of_class else marked)
     from lrfind.cli.main import main as lrfind
 
     sys.argv[1:] = FIND[3:]
@@ -206,9 +206,9 @@ def main(turns: int, everything: bool, where: bool, path: Path | None) -> None:
         report_where()
         return
     rows = rows_of(measure(COMMANDS | (MORE if everything else {}), turns))
-    click.echo(f"{'':20} {'':7} seconds (median of {turns})   times `{BASE}`")
+    click.echo(f"seconds are medians of {turns}")
     for row in rows:
-        click.echo(f"{row.case:20} {row.what:7} {row.seconds:7.2f}   {row.ratio:5.2f}   ({row.note})")
+        click.echo(f"{row.case:18} {row.what:7} {row.seconds:7.2f} s {row.ratio:6.2f} {row.note}")
     if path is not None:
         write(path, rows)
 
