@@ -33,7 +33,7 @@ SHARE = 0.05
 FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 2, 10, 0.25
 UNCLEAR = 1.5
 """Stacks are timed if their estimated speed is within this factor of that of single lanes."""
-TEST_STEPS = 10
+TEST_STEPS = 20
 """What it costs to check and to time a stack, in steps of the stack."""
 THREADS_WORTH_TRYING = 2e-3
 """The seconds of a step from which more threads than one may pay."""
@@ -114,7 +114,8 @@ class _Calibration:
         plan = self._plan
         size, processes = self._fastest_stacks(estimate, most)
         ratio = estimate.ratio(size)
-        unclear = max(ratio, 1 / ratio) < UNCLEAR
+        on_cpu = self._problem.device.type == "cpu"  # the estimate knows nothing of other devices
+        unclear = max(ratio, 1 / ratio) < UNCLEAR or not on_cpu
         timing = not self._auto or (unclear and self._left > TEST_STEPS * estimate.stack(size))
         reason = (
             f"by the work of a step, {size} lanes in one stacked model should be about {ratio:.1f} times as"
@@ -222,7 +223,7 @@ class _Calibration:
         share = plan.steps * math.ceil(lanes / processes) * seconds
         if processes > 1 and self._beside(share) < plan.steps * lanes * seconds:
             return replace(single, processes=processes)
-        several = self._own_threads
+        several = self._own_threads if self._problem.device.type == "cpu" else 1
         if several > self._threads and seconds > THREADS_WORTH_TRYING and self._left > 4 * seconds:
             setup = self._problem.setup(self._seed)
             with computing_with(several):
@@ -233,8 +234,10 @@ class _Calibration:
         return single
 
     def _time_stack(self, stack: Stack) -> float:
-        row = np.full((1, stack.lanes), self._plan.lr)
-        return _median_seconds(lambda: stack.train(row), self._left / 2)
+        rows = np.full(
+            (MOST_TIMED, stack.lanes), self._plan.lr
+        )  # at once, since a GPU waits at every reading
+        return _seconds(lambda: stack.train(rows)) / MOST_TIMED
 
 
 @contextmanager
