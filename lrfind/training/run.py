@@ -128,6 +128,7 @@ def run_lanes(
 
     for side_by_side in units(lanes, conditions, mode):
         members = [lane for stack in side_by_side for lane in stack]
+        results: list[LaneResult] | None = None
         try:
             results = together(side_by_side)
         except Exception as error:  # of a stack; a single lane records its own failure
@@ -138,6 +139,7 @@ def run_lanes(
                 f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
                 f" they failed ({in_one_line(error, 200)})."
             )
+        if results is None:  # outside of the handler, where the error still holds the memory of the stack
             results = one_by_one(members)
         keep(results)
 
