@@ -11,7 +11,8 @@ restored     `lrfind.find`, `range_test` and `grid` in Python, on a model in the
              its weights, buffers, gradients, optimizer and all random states the same bits afterwards?
 MLP, ...     1 to 128 lanes as one stack, beside the same lanes one after another in a bare eager loop. A
              stack is also timed with its whole step as one CUDA graph, and 32 lanes also compiled
-             (`compile: true`), beside a loop that torch compiles (`mode="reduce-overhead"`).
+             (`compile: true`), beside a loop that torch compiles (`mode="reduce-overhead"`). GPT also has
+             stacks whose attention is written out, since torch's own kernel runs lane by lane.
              Beforehand, the losses of the first steps of every lane are compared with those of the same lane
              in a bare loop by itself. For this, convolutions compute without TF32.
 processes    8 processes that share the GPU, each with a bare eager loop, beside one such process.
@@ -108,7 +109,7 @@ def rows_of(part: Part, stage: Stage) -> Iterator[Row]:
         while (row := _received(receiver, stage)) is not None:
             yield row
     except TimeoutError:
-        message = f"it was ended after {seconds:.0f} s, while the row after the last one was measured"
+        message = f"its share of the time, {seconds:.0f} s, was over before its next row"
         yield Row(part.name, "the part", None, None, FAILED + message)
     except EOFError:
         process.join()

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from figures import Row
 from gpu_cases import images
-from gpu_stage import FAILED, LEFT_OUT, Stage, attempt
+from gpu_stage import FAILED, Stage, attempt
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -55,11 +55,8 @@ def answers(stage: Stage) -> Iterator[Row]:
         for experiment in EXPERIMENTS[:1] if stage.tiny else EXPERIMENTS:
             for command in COMMANDS:
                 case = f"{command}, {experiment}"
-                if stage.left < 0:
-                    yield Row(case, precision, None, None, LEFT_OUT + "no time was left")
-                else:
-                    compared = partial(_compared, stage, command, experiment, precision)
-                    yield from attempt(case, precision, compared)
+                compared = partial(_compared, stage, command, experiment, precision)
+                yield from attempt(stage, case, precision, compared)
 
 
 def _compared(stage: Stage, command: str, experiment: str, precision: str) -> Iterator[Row]:
@@ -129,10 +126,7 @@ def restored(stage: Stage) -> Iterator[Row]:
     for precision in CLOSE_LOSS:
         for name, call in calls.items():
             case = f"lrfind.{name}"
-            if stage.left < 0:
-                yield Row(case, precision, None, None, LEFT_OUT + "no time was left")
-            else:
-                yield from attempt(case, precision, partial(_restored, stage, case, call, precision))
+            yield from attempt(stage, case, precision, partial(_restored, stage, case, call, precision))
 
 
 def _restored(stage: Stage, case: str, call: Callable[..., Any], precision: str) -> Iterator[Row]:

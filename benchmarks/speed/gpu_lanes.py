@@ -6,7 +6,7 @@ import gc
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Protocol
@@ -17,6 +17,7 @@ from figures import Row
 from gpu_cases import CASES, SEED, BareLoop, References, without_tf32
 from gpu_stage import FAILED, LEFT_OUT, Stage, attempt
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane
@@ -140,6 +141,17 @@ class Replayed:
         return table
 
 
+def _written_out(problem: Problem, rates: Array) -> Stacked:
+    """Return a stack that records attention as matrix products and a softmax, each for all lanes at once.
+
+    torch's one kernel for the backward pass of attention runs lane by lane in a stack.
+    """
+    with sdpa_kernel(SDPBackend.MATH):
+        way = Stacked(problem, rates)
+        way.advance(1)
+    return way
+
+
 class Comparison:
     """Ways to train lanes of one case, each beside a bare eager loop.
 
@@ -153,7 +165,7 @@ class Comparison:
         self.problem = self.case.problem(stage)
         self._references = References(self.problem, CHECKED_STEPS)
         self._loop_memory = self._memory(self._begin_loop)
-        self._loop_seconds: list[float] = []
+        self.loop_seconds: list[float] = []
 
     def _begin_loop(self) -> None:
         self._loop = BareLoop(self.problem, self.case.rates(1)[0])
@@ -178,7 +190,7 @@ class Comparison:
 
         memory = self._memory(begin)
         times, loop_times = self._turns([ways[0], self._loop])
-        self._loop_seconds += loop_times
+        self.loop_seconds += loop_times
         ratio = statistics.median(loop / own for loop, own in zip(loop_times, times, strict=True))
         seconds = statistics.median(times)
         yield Row(self.label(lanes), what, seconds, ratio, f"{remark}{_speed(seconds, times)}{memory}")
@@ -188,8 +200,8 @@ class Comparison:
 
     def row_of_the_loop(self) -> Row:
         """Return the row of the bare eager loop, over all turns so far."""
-        seconds = statistics.median(self._loop_seconds)
-        note = f"{_speed(seconds, self._loop_seconds)}{self._loop_memory}"
+        seconds = statistics.median(self.loop_seconds)
+        note = f"{_speed(seconds, self.loop_seconds)}{self._loop_memory}"
         return Row(self.label(1), "bare eager loop", seconds, 1.0, note)
 
     def _remark_on_losses(self, make: Callable[[], Way]) -> str:
@@ -236,29 +248,45 @@ def _speed(seconds: float, times: Sequence[float]) -> str:
 def lanes(stage: Stage, name: str) -> Iterator[Row]:
     """Yield the rows of a case: stacks of 1 to 128 lanes, and compiled ones, beside the bare loop."""
     comparison = Comparison(stage, name)
-    case, largest = comparison.case, 0
-    too_many, took = math.inf, 0.0
+    too_many = math.inf
+    took: dict[int, float] = {}  # number of lanes -> the seconds of all that was done with it
     for count in TINY_NUMBERS if stage.tiny else NUMBERS:
-        rates, label = case.rates(count), comparison.label(count)
-        expected = took * max(1.0, count / (largest or count))
-        if count >= too_many or expected > stage.left:
-            reason = "fewer lanes did not fit into the memory" if count >= too_many else "no time was left"
-            yield Row(label, "stacked", None, None, LEFT_OUT + reason)
+        label, began = comparison.label(count), time.monotonic()
+        if count >= too_many:
+            yield Row(label, "stacked", None, None, LEFT_OUT + "fewer lanes did not fit into the memory")
             continue
-        began = time.monotonic()
-        problem = replace(comparison.problem, graphs={})
-        ways: dict[str, Callable[[], Way]] = {
-            "stacked": partial(Stacked, problem, rates),
-            "stacked, CUDA graph": partial(Replayed, problem, rates),
-        }
-        for what, make in ways.items():
-            for row in attempt(label, what, partial(comparison.rows, what, count, make)):
+        if _expected(took, count) > stage.left:
+            yield Row(label, "stacked", None, None, LEFT_OUT + "they would take longer than what is left")
+            continue
+        for what, make in _stacks(comparison, count).items():
+            for row in attempt(stage, label, what, partial(comparison.rows, what, count, make)):
                 yield row
                 if row.note.startswith(f"{FAILED}OutOfMemoryError"):
                     too_many = count
-        took, largest = time.monotonic() - began, max(largest, count)
-    yield comparison.row_of_the_loop()
+        took[count] = time.monotonic() - began
+    if comparison.loop_seconds:
+        yield comparison.row_of_the_loop()
     yield from _compiled(comparison)
+
+
+def _expected(took: Mapping[int, float], count: int) -> float:
+    """Return the seconds that so many lanes will take, by those that the most similar number took."""
+    if not took:
+        return 0.0
+    similar = min(took, key=lambda other: abs(math.log(other / count)))
+    return took[similar] * max(1.0, count / similar)
+
+
+def _stacks(comparison: Comparison, count: int) -> dict[str, Callable[[], Way]]:
+    """Return the ways to stack so many lanes that are not compiled; the first two share a recorded graph."""
+    rates, problem = comparison.case.rates(count), replace(comparison.problem, graphs={})
+    ways: dict[str, Callable[[], Way]] = {
+        "stacked": partial(Stacked, problem, rates),
+        "stacked, CUDA graph": partial(Replayed, problem, rates),
+    }
+    if comparison.name == "GPT":
+        ways["stacked, written out"] = partial(_written_out, replace(problem, graphs={}), rates)
+    return ways
 
 
 def _compiled(comparison: Comparison) -> Iterator[Row]:
@@ -272,7 +300,4 @@ def _compiled(comparison: Comparison) -> Iterator[Row]:
     }
     for what, (number, make, checked) in ways.items():
         rows = partial(comparison.rows, what, number, make, checked=checked)
-        if stage.left < 0:
-            yield Row(comparison.label(number), what, None, None, LEFT_OUT + "no time was left")
-        else:
-            yield from attempt(comparison.label(number), what, rows)
+        yield from attempt(stage, comparison.label(number), what, rows)

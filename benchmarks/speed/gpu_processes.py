@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 import torch
 from figures import Row
 from gpu_cases import CASES, BareLoop
-from gpu_stage import LEFT_OUT, Stage, attempt
+from gpu_stage import Stage, attempt
 
 from lrfind.errors import counted, in_one_line
 
@@ -29,16 +29,13 @@ def processes(stage: Stage) -> Iterator[Row]:
     with _workers(stage, count) as workers:
         for name in CASES:
             what = counted(count, "process")
-            if stage.left < 0:
-                yield Row(name, what, None, None, LEFT_OUT + "no time was left")
-            else:
-                yield from attempt(name, what, partial(_rows, stage, workers, name))
+            yield from attempt(stage, name, what, partial(_rows, stage, workers, name))
 
 
 @contextmanager
 def _workers(stage: Stage, count: int) -> Iterator[list[Connection]]:
     """Yield the connections to processes that take orders; the processes end with the block."""
-    context = multiprocessing.get_context("forkserver")
+    context = multiprocessing.get_context("fork")  # which works as long as CUDA has not begun here
     pairs = [context.Pipe() for _ in range(count)]
     started = [context.Process(target=_work, args=(stage, theirs), daemon=True) for _, theirs in pairs]
     for process, (_, theirs) in zip(started, pairs, strict=True):

@@ -55,8 +55,20 @@ class Stage:
         return time.perf_counter() - began
 
 
-def attempt(case: str, what: str, rows: Callable[[], Iterable[Row]]) -> Iterator[Row]:
-    """Yield the rows that a function makes; if it fails, yield a row that says how, and free its memory."""
+def attempt(stage: Stage, case: str, what: str, rows: Callable[[], Iterable[Row]]) -> Iterator[Row]:
+    """Yield the rows that a function makes, unless no time is left.
+
+    If it fails, yield a row that says how, and free the memory that it took.
+
+    Args:
+        stage: where it runs, and until when.
+        case: the case in the row that is yielded in place of others.
+        what: what was to be measured.
+        rows: the function.
+    """
+    if stage.left < 0:
+        yield Row(case, what, None, None, LEFT_OUT + "no time was left")
+        return
     try:
         yield from rows()
         return
@@ -74,6 +86,6 @@ def perform(function: str, args: tuple[Any, ...], stage: Stage, sender: Connecti
     if stage.tiny:
         torch.set_num_threads(1)
         torch.compiler.set_stance("force_eager")
-    for row in attempt(function.partition(":")[2], "the part", partial(load(function), stage, *args)):
+    for row in attempt(stage, function, "the part", partial(load(function), stage, *args)):
         sender.send(row)
     sender.send(None)
