@@ -97,6 +97,7 @@ class Stack:
             else:
                 self._fixed[name] = parameter.detach()
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
+        self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
         self._optimizer = _at_lr_one(setup, stacked)
         built_in = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if built_in and graphs is not None else {}
@@ -187,6 +188,7 @@ class Stack:
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.shape == shape:
                     state[name] = value[places]
+        self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
         self._buffers = {name: buffer[places] for name, buffer in self._buffers.items()}
         self.lanes = len(places)
 
@@ -263,7 +265,8 @@ class Stack:
     def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
         parameters = [*self._parameters.values()]
         gradients = _by_recipe(gradients, parameters, self.setup.recipe)
-        before = [parameter.detach().clone() for parameter in parameters]
+        for old, parameter in zip(self._before, parameters, strict=True):
+            old.copy_(parameter.detach())
         for parameter, gradient in zip(parameters, gradients, strict=True):
             same_layout = gradient.stride() == parameter.stride()  # a fused optimizer does not check this
             parameter.grad = (
@@ -271,9 +274,10 @@ class Stack:
             )
         self._optimizer.step()
         with torch.no_grad():
-            for parameter, old in zip(parameters, before, strict=True):
+            for parameter, old in zip(parameters, self._before, strict=True):
                 share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
                 torch.lerp(old, parameter, share, out=parameter)
+                parameter.grad = None  # so that the next gradient takes the same memory, which is in the cache
 
 
 def traceable(setup: Setup) -> bool:
