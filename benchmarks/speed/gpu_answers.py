@@ -7,6 +7,7 @@ import math
 import os
 import random
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from lrfind.training.watch import Observer
 EXPERIMENTS = ("mnist_cnn", "char_transformer")
 COMMANDS = ("find", "range-test", "grid", "train")
 SMALL = ("range_test.steps=60", "range_test.seeds=1", "grid.points=4", "grid.high=0.02", "grid.seeds=1")
+TINY = ("training.steps=8", "find.budget=16", "range_test.steps=30", "grid.points=2")
 CLOSE_LOSS = {"float32": 1e-2, "bfloat16": 5e-2}
 """Relative, by precision: how far losses may differ. Convolutions of the GPU round float32 to TF32."""
 CLOSE_RATE = {"float32": 1.25, "bfloat16": 1.6}
@@ -60,30 +62,25 @@ def answers(stage: Stage) -> Iterator[Row]:
 
 
 def _compared(stage: Stage, command: str, experiment: str, precision: str) -> Iterator[Row]:
-    results, seconds = dict[str, RunResult](), dict[str, float]()
-    for place, device, lanes in (("CPU", "cpu", "single"), ("GPU", stage.device, "stacked")):
-        steps = 8 if stage.tiny else 150 if command == "find" else 60
-        overrides = [*SMALL, f"device={device}", f"training.precision={precision}", f"grid.lanes={lanes}"]
-        overrides += [f"training.steps={steps}"]
-        if stage.tiny:
-            overrides += ["find.budget=16", "range_test.steps=30", "grid.points=2"]
-
-        def command_there(place: str = place, overrides: list[str] = overrides) -> None:
-            results[place] = _run(command, starter(experiment), overrides)
-
-        seconds[place] = stage.seconds(command_there)
-    remarks = _remarks(command, results["GPU"], results["CPU"], precision)
-    ratio = seconds["CPU"] / seconds["GPU"]
-    yield Row(f"{command}, {experiment}", precision, seconds["GPU"], ratio, remarks)
+    run = partial(_timed_run, stage, command, experiment, precision)
+    (cpu, cpu_seconds), (gpu, seconds) = run("cpu", "single"), run(stage.device, "stacked")
+    remarks = _remarks(command, gpu, cpu, precision)
+    yield Row(f"{command}, {experiment}", precision, seconds, cpu_seconds / seconds, remarks)
 
 
-def _run(command: str, config: str, overrides: list[str]) -> RunResult:
-    """Do what a command does between its config and its answer."""
+def _timed_run(
+    stage: Stage, command: str, experiment: str, precision: str, device: str, lanes: str
+) -> tuple[RunResult, float]:
+    """Do what a command does between its config and its answer; return its result and its seconds."""
+    config, steps = starter(experiment), 150 if command == "find" else 60
+    overrides = [*SMALL, f"device={device}", f"training.precision={precision}", f"grid.lanes={lanes}"]
+    overrides += TINY if stage.tiny else [f"training.steps={steps}"]
     with tempfile.TemporaryDirectory() as folder:
-        run = Run.start(Path(folder) / "run", command, check(config, overrides=overrides), config, overrides)
+        began = time.perf_counter()
+        run = Run.start(Path(folder) / "run", command, check(config, overrides), config, overrides)
         with run.held():
             result: RunResult = load(KINDS[command].run)(run, Observer())
-        return result
+        return result, time.perf_counter() - began  # the result holds what was read from the GPU
 
 
 def _remarks(command: str, gpu: RunResult, cpu: RunResult, precision: str) -> str:

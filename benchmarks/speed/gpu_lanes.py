@@ -210,7 +210,7 @@ class Comparison:
             way = make()
             way.advance(CHECKED_STEPS)
             ours, rates = way.losses[:CHECKED_STEPS], self.case.rates(way.lanes).tolist()
-            alone = self._references.losses(rates, self.stage.ends - self.stage.left / 2)
+            alone = self._references.losses(rates, self.stage.ends - 0.8 * self.stage.left)
         difference = float(np.max(np.abs(ours[:, : alone.shape[1]] / alone - 1)))
         agree = "" if difference <= CLOSE[self.stage.precision] else FAILED
         of_all = "" if alone.shape[1] == way.lanes else f"{alone.shape[1]} of "
