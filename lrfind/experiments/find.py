@@ -42,7 +42,7 @@ from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import group_multipliers, probing_fact, verify_steps, verify_trainings
 from lrfind.runs.summary import read_result
-from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.calibration import Plan, calibrate, computing_with
 from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import FindCost, Mode
@@ -188,7 +188,7 @@ def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) 
             return None
         if TYPICAL_COST * PASSES * seconds_of_a_pass(problem, seed) < WORTH_CALIBRATING:
             return None
-    mode = calibrate(problem, section, WIDE, lr / 100, seed)
+    mode = calibrate(problem, section, Plan(WIDE, TYPICAL_COST // WIDE, 1, lr / 100), seed)
     return mode if mode.name == "stacked" else None
 
 

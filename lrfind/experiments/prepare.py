@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,14 +16,15 @@ from lrfind import __version__
 from lrfind.analysis import halving
 from lrfind.analysis.lanes import Lane, PlannedLane, Shape
 from lrfind.config.experiment import Experiment, section_for
-from lrfind.config.sections import MOST_STEPS, SweepSection, TrainingSection
+from lrfind.config.sections import MOST_STEPS, LanesSection, SweepSection, TrainingSection
 from lrfind.config.shapes import patience_of, shape_of
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import UsageError, as_exception, counted
 from lrfind.experiments.rounds import rounds_of
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_configs
-from lrfind.training.calibration import calibrate
+from lrfind.training.calibration import Plan, calibrate
+from lrfind.training.cores import core_count
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.executor import Conditions
 from lrfind.training.explanations.failures import raise_explained
@@ -151,8 +152,9 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
         if modes:
             mode = modes[number]
         else:
-            peaks = [n.peak for n in first if n.seed == first[0].seed and n.variant in shapes]
-            mode = calibrate(problem, section, len(peaks), min(peaks), experiment.seed)
+            mode = calibrate(
+                problem, section, plan_of(problem, section, first, steps, shapes), experiment.seed
+            )
         jobs.append(Job(problem, mode, shapes))
     # The conditions of all lanes, and the cost of the whole sweep.
     conditions = training_conditions(experiment)
@@ -170,6 +172,21 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
     return Prepared(jobs, conditions, variants, steps, metric, cost, notes)
+
+
+def plan_of(
+    problem: Problem,
+    section: LanesSection,
+    planned: Sequence[PlannedLane],
+    steps: int,
+    variants: Container[str],
+) -> Plan:
+    """Return what the choice of a mode depends on, for the planned lanes of these variants."""
+    lanes = [lane for lane in planned if lane.variant in variants]
+    of_one_seed = [lane for lane in lanes if lane.seed == lanes[0].seed]
+    cores = 1 if section.threads else core_count(problem.device)
+    lr = min(lane.peak for lane in lanes)
+    return Plan(len(of_one_seed), steps, len({lane.seed for lane in lanes}), lr, cores)
 
 
 def training_conditions(experiment: Experiment, pause_every: int | None = None) -> Conditions:

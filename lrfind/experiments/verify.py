@@ -12,6 +12,7 @@ from lrfind.experiments.prepare import (
     Job,
     Trainable,
     evaluate_once,
+    plan_of,
     schedule_shape,
     training_conditions,
     training_steps,
@@ -87,7 +88,8 @@ def verify_run(
         run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
     if team is not None:
         section = one_threaded(experiment, "find").find
-    mode = calibrate(problem, section, len(lrs), lrs[0], experiment.seed)
+    plan = plan_of(problem, section, pending, steps, {VERIFY})
+    mode = calibrate(problem, section, plan, experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:
         sweep = Sweep(resolved, "find", (mode,), "lrfind.experiments.verify:prepare_verification")

@@ -1,124 +1,240 @@
-"""Calibration: choosing the mode that lanes run in, by a check against a single lane and by timing steps."""
+"""Calibration: choosing the mode that lanes run in.
+
+A choice must not cost what it saves. So the work of one step decides where it is clear, by the table of
+measurements that `lrfind.training.estimate` was fitted to. Both modes are timed only where that is not clear,
+and the sweep is long enough for it. A stack is always checked against a single lane.
+"""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from lrfind.analysis.curves import Array
 from lrfind.config.sections import LanesSection
-from lrfind.errors import as_exception, in_one_line
-from lrfind.problem.batches import batch_loss
+from lrfind.errors import in_one_line
 from lrfind.problem.problem import Problem
-from lrfind.problem.setup import Recipe, Setup
+from lrfind.problem.setup import Setup
+from lrfind.training.estimate import Estimate
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack, why_not_stackable
+from lrfind.training.stack_check import checked_stack
+from lrfind.training.work import Work, work_of
 
-WARM_STEPS = 3
-FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 3, 10, 0.25
-CLOSE_LOSS = {"float32": 1e-4, "bfloat16": 1e-2}  # relative: a stack sums in another order than a plain lane
-CLOSE_TENSOR = 5e-2  # relative to the norm; a mistake shows as a difference of the order of 1
-ROUNDING = 0.2  # in each gradient, ROUNDING * CLOSE_LOSS of the largest norm counts as rounding
+SHARE = 0.05
+"""The share of a sweep's time that the choice of its mode may take."""
+FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 2, 10, 0.25
+UNCLEAR = 1.5
+"""Stacks are timed if their estimated speed is within this factor of that of single lanes."""
+TEST_STEPS = 10
+"""What it costs to check and to time a stack, in steps of the stack."""
+THREADS_WORTH_TRYING = 2e-3
+"""The seconds of a step from which more threads than one may pay."""
+FASTER_BY = 1.2
+"""How many times as fast several threads must be in their slowest step; a busy machine slows them most."""
+FORK_SECONDS, SPEED_BESIDE_OTHERS = 0.05, 0.9
+"""What it costs to fork the processes, and their speed beside each other as a share of that alone."""
+WORTH_FORKING = 0.1
+"""The seconds that processes must save."""
 MIB, GIB = 2**20, 2**30
 
 
-def calibrate(problem: Problem, section: LanesSection, lanes: int, lr: float, seed: int) -> Mode:
-    """Choose the mode for the lanes of one seed, from about ten steps in each mode.
+@dataclass(frozen=True)
+class Plan:
+    """What will be trained.
+
+    Attributes:
+        lanes: K, the number of lanes of one seed.
+        steps: T, the number of steps of each lane.
+        seeds: the number of seeds, each with K lanes.
+        lr: the lr of the steps that are taken to choose, at which training is calm.
+        cores: the most processes that may train at once; see `lrfind.training.cores.core_count`.
+    """
+
+    lanes: int
+    steps: int
+    seeds: int
+    lr: float
+    cores: int = 1
+
+
+def calibrate(problem: Problem, section: LanesSection, plan: Plan, seed: int) -> Mode:
+    """Choose the mode for lanes.
 
     Args:
         problem: what to train.
-        section: the mode that the config asks for. With `lanes: auto`, single and stacked lanes are timed,
-            each on one thread and on torch's own number of threads, because small tensors and busy machines
-            are faster with one. A named mode runs on `threads` threads, or else on torch's own number of
-            threads, so two runs give the same results to the last digit. If stacked lanes are not possible
-            or fail their check, single lanes are used.
-        lanes: K, the number of lanes of one seed.
-        lr: the lr of the timed steps, at which training is calm.
-        seed: the seed for the steps.
+        section: the mode that the config asks for. A named mode runs on `threads` threads, or else on torch's
+            own number of threads, so two runs give the same results to the last digit. If stacked lanes are
+            not possible or fail their check, single lanes are used.
+        plan: what will be trained.
+        seed: the seed of the steps that are taken to choose.
 
     Raises:
         LrfindError: if a single lane cannot take its first steps.
     """
-    default = section.threads or torch.get_num_threads()
-    choices = (default,) if section.threads or section.lanes != "auto" else tuple(dict.fromkeys((1, default)))
-    setup = problem.setup(seed)
-    try:
-        _step(setup, lr, WARM_STEPS)
-        seconds, threads = _fastest(choices, lambda: _step(setup, lr))
-    except Exception as error:
-        raise_explained(error)
-    single = Mode("single", "as requested", threads=threads, seconds_per_step=seconds)
-    if section.lanes == "single":
+    return _Calibration(problem, section, plan, seed).mode()
+
+
+class _Calibration:
+    def __init__(self, problem: Problem, section: LanesSection, plan: Plan, seed: int) -> None:
+        self._problem, self._section, self._plan, self._seed = problem, section, plan, seed
+        self._auto = section.lanes == "auto"
+        self._own_threads = section.threads or torch.get_num_threads()
+        self._threads = section.threads or (1 if self._auto else torch.get_num_threads())
+        self._left = 0.0  # the seconds that may still be spent on the choice
+
+    def mode(self) -> Mode:
+        plan, section = self._plan, self._section
+        with computing_with(self._threads):
+            step_seconds = self._time_single_lane()
+            single = Mode("single", "as requested", self._threads, step_seconds)
+            if section.lanes == "single":
+                return single
+            if plan.lanes < 2:
+                reason = "there is one lane for each seed, so there is nothing to stack"
+                return self._fastest_single(replace(single, reason=reason))
+            obstacle = why_not_stackable(self._problem.setup(self._seed))
+            if obstacle:
+                return self._fastest_single(replace(single, reason=f"lanes cannot be stacked: {obstacle}"))
+            room = self._most_lanes()
+            if isinstance(room, str):
+                return self._fastest_single(replace(single, reason=room))
+            work, most = room
+            return self._choose(single, Estimate(work, step_seconds), most)
+
+    def _choose(self, single: Mode, estimate: Estimate, most: int) -> Mode:
+        """Choose between stacked and single lanes, from the estimate or, where it is unclear, by timing."""
+        plan = self._plan
+        size, processes = self._fastest_stacks(estimate, most)
+        ratio = estimate.ratio(size)
+        unclear = max(ratio, 1 / ratio) < UNCLEAR
+        timing = not self._auto or (unclear and self._left > TEST_STEPS * estimate.stack(size))
+        reason = (
+            f"by the work of a step, {size} lanes in one stacked model should be about {ratio:.1f} times as"
+            f" fast as {size} lanes one after another"
+        )
+        if ratio < 1 and not timing:
+            return self._fastest_single(replace(single, reason=reason))
+        try:
+            stack = checked_stack(self._problem, size, plan.lr, self._seed, compile=self._section.compile)
+            measured = None
+            if isinstance(stack, Stack) and timing:
+                measured = self._time_stack(stack)
+        except Exception as error:  # whatever vmap, a tracer or a compiler refuses
+            stack = in_one_line(error, 200)
+        if isinstance(stack, str):
+            reason = f"stacked lanes fail the check against a single one: {stack}"
+            return self._fastest_single(replace(single, reason=reason))
+        seconds = estimate.stack(size) if measured is None else measured
+        if measured is not None:
+            ratio = size * single.seconds_per_step / measured
+            speed = f"{ratio:.2f} times as fast" if ratio >= 1 else f"only {ratio:.2f} times as fast"
+            reason = (
+                f"in a timing test, {size} lanes in one stacked model were {speed} as {size} lanes one after"
+                " another"
+            )
+        known = None if measured is None else ratio
+        if self._auto and ratio < 1:
+            return self._fastest_single(replace(single, reason=reason, ratio=known))
+        return Mode(
+            "stacked",
+            reason if self._auto else f"as requested; {reason}",
+            threads=self._threads,
+            seconds_per_step=seconds / size,
+            stack_size=size,
+            compile=self._section.compile,
+            ratio=known,
+            processes=processes,
+        )
+
+    def _time_single_lane(self) -> float:
+        """Return the seconds of a single lane's step, and set the time that may be spent on the choice."""
+        plan = self._plan
+        setup = self._problem.setup(self._seed)
+        try:
+            _step(setup, plan.lr)  # the first step also allocates
+            began = time.perf_counter()
+            _step(setup, plan.lr)
+            seconds = time.perf_counter() - began
+            self._left = SHARE * seconds * plan.lanes * plan.seeds * plan.steps - 2 * seconds
+            return _median_seconds(lambda: _step(setup, plan.lr), self._left / 4)
+        except Exception as error:
+            raise_explained(error)
+
+    def _most_lanes(self) -> tuple[Work, int] | str:
+        """Return the work of a step and the number of lanes that fit into a stack, or why not even two do."""
+        try:
+            work = work_of(self._problem.setup(self._seed))
+        except Exception as error:  # whatever a user's model refuses
+            return f"stacked lanes fail the check against a single one: {in_one_line(error, 200)}"
+        memory = self._section.stack_memory
+        most = int(memory * GIB / work.memory)
+        if most < 2:
+            takes = f"one lane of a stack takes {work.memory / MIB:.0f} MiB"
+            return f"{takes}, and stack_memory allows {memory:g} GiB"
+        return work, most
+
+    def _even_size(self, stacks: int) -> int:
+        """Return the size of the stacks if the lanes of a seed are cut into this many even ones."""
+        return math.ceil(self._plan.lanes / stacks)
+
+    def _fastest_stacks(self, estimate: Estimate, most: int) -> tuple[int, int]:
+        """Return the size of the stacks and the number of processes that train them at once."""
+        plan = self._plan
+        fewest = math.ceil(plan.lanes / most)
+        if not self._auto:
+            return self._even_size(fewest), 1
+
+        def seconds(stacks: int, processes: int) -> float:
+            rounds = math.ceil(plan.seeds * stacks / processes)
+            training = plan.steps * rounds * estimate.stack(self._even_size(stacks))
+            return training if processes == 1 else self._beside(training)
+
+        def fastest(processes: int) -> tuple[float, int]:
+            return min((seconds(n, processes), n) for n in range(fewest, math.ceil(plan.lanes / 2) + 1))
+
+        (alone, stacks), (beside, more) = fastest(1), fastest(plan.cores)
+        if plan.cores > 1 and beside < alone:
+            return self._even_size(more), plan.cores
+        return self._even_size(stacks), 1
+
+    def _beside(self, seconds: float) -> float:
+        """Return what a process's share of a training costs beside other processes.
+
+        That is more than alone, by what several processes must save to be worth it.
+        """
+        return seconds / SPEED_BESIDE_OTHERS + FORK_SECONDS + WORTH_FORKING
+
+    def _fastest_single(self, single: Mode) -> Mode:
+        """Let single lanes run in several processes or on several threads, where that is faster."""
+        plan, seconds = self._plan, single.seconds_per_step
+        if not self._auto:
+            return single
+        lanes = plan.lanes * plan.seeds
+        processes = min(plan.cores, lanes)
+        share = plan.steps * math.ceil(lanes / processes) * seconds
+        if processes > 1 and self._beside(share) < plan.steps * lanes * seconds:
+            return replace(single, processes=processes)
+        several = self._own_threads
+        if several > self._threads and seconds > THREADS_WORTH_TRYING and self._left > 4 * seconds:
+            setup = self._problem.setup(self._seed)
+            with computing_with(several):
+                _step(setup, plan.lr)
+                slowest = max(_seconds(lambda: _step(setup, plan.lr)) for _ in range(3))
+            if slowest * FASTER_BY < seconds:
+                return replace(single, threads=several, seconds_per_step=slowest)
         return single
-    if lanes < 2:
-        return replace(single, reason="there is one lane for each seed, so there is nothing to stack")
-    obstacle = why_not_stackable(problem.setup(seed))
-    if obstacle:
-        return replace(single, reason=f"lanes cannot be stacked: {obstacle}")
-    most = _most_lanes(problem, section, seed)
-    if isinstance(most, str):
-        return replace(single, reason=most)
-    size = math.ceil(lanes / math.ceil(lanes / most))
-    timed = _time_stack(problem, section, choices, size, lr, seed)
-    if isinstance(timed, str):
-        return replace(single, reason=f"stacked lanes fail the check against a single one: {timed}")
-    stack_seconds, stack_threads = timed
-    ratio = seconds * size / stack_seconds
-    speed = f"{ratio:.2f} times as fast" if ratio >= 1 else f"only {ratio:.2f} times as fast"
-    measured = (
-        f"in a timing test, {size} lanes in one stacked model were {speed} as {size} lanes one after another"
-    )
-    if section.lanes == "auto" and ratio < 1:
-        return replace(single, reason=measured, ratio=ratio)
-    return Mode(
-        "stacked",
-        f"as requested; {measured}" if section.lanes == "stacked" else measured,
-        threads=stack_threads,
-        seconds_per_step=stack_seconds / size,
-        stack_size=size,
-        compile=section.compile,
-        ratio=ratio,
-    )
 
-
-def _most_lanes(problem: Problem, section: LanesSection, seed: int) -> int | str:
-    """Return the number of lanes that fit into the memory of a stack, or the reason why not even two fit."""
-    try:
-        size = lane_bytes(problem.setup(seed))
-    except Exception as error:  # whatever a user's model refuses
-        return f"stacked lanes fail the check against a single one: {in_one_line(error, 200)}"
-    most = int(section.stack_memory * GIB / size)
-    if most < 2:
-        limit = f"stack_memory allows {section.stack_memory:g} GiB"
-        return f"one lane of a stack takes {size / MIB:.0f} MiB, and {limit}"
-    return most
-
-
-def _time_stack(
-    problem: Problem, section: LanesSection, choices: Sequence[int], size: int, lr: float, seed: int
-) -> tuple[float, int] | str:
-    """Return the seconds of a stack's step and the fastest number of threads, or why stacks are refused."""
-    try:
-        plain = _first_steps_of_a_lane(_bare(problem, seed), lr)
-        bare = _bare(problem, seed)
-        stack = Stack(bare, size, compile=section.compile, graphs=problem.graphs)
-        close = CLOSE_LOSS[bare.recipe.precision]
-        difference = _difference(_first_steps_of_a_stack(stack, lr), plain, close)
-        row = np.full((1, size), lr)
-        timed = _fastest(choices, lambda: stack.train(row))
-    except Exception as error:  # whatever vmap, a tracer or a compiler refuses
-        return in_one_line(error, 200)
-    return difference or timed
+    def _time_stack(self, stack: Stack) -> float:
+        row = np.full((1, stack.lanes), self._plan.lr)
+        return _median_seconds(lambda: stack.train(row), self._left / 2)
 
 
 @contextmanager
@@ -132,116 +248,20 @@ def computing_with(threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@as_exception()
-def lane_bytes(setup: Setup) -> int:
-    """Return the bytes of one lane of a stack: weights, gradients, optimizer state and activations.
-
-    The activations are the tensors that autograd keeps of one forward pass.
-    """
-    kept: dict[int, int] = {}
-
-    def count(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    weights = {p.untyped_storage().data_ptr(): p.numel() * p.element_size() for p in setup.model.parameters()}
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        batch_loss(setup.model, setup.loss_fn, next(setup.batches))
-    activations = sum(size for at, size in kept.items() if at not in weights)
-    return activations + 5 * sum(weights.values())  # weights, a copy of them, gradients, two moments
-
-
-class _FirstSteps(NamedTuple):
-    """Two steps of a lane, or of each lane of a stack.
-
-    Attributes:
-        losses: the loss of each step.
-        gradients: the gradients of the second step.
-        buffers: the buffers after the second step.
-        reassigned: the buffers to which `forward` assigned a new tensor; a stack would not see it.
-    """
-
-    losses: Array
-    gradients: Mapping[str, Tensor]
-    buffers: Mapping[str, Tensor]
-    reassigned: Sequence[str] = ()
-
-
-def _first_steps_of_a_lane(setup: Setup, lr: float) -> _FirstSteps:
-    losses = []
-    before = dict(setup.model.named_buffers())
-    for step in train(setup, np.full(2, lr)):
-        losses.append(step.loss)
-        gradients = {name: p.grad for name, p in setup.model.named_parameters() if p.grad is not None}
-    buffers = dict(setup.model.named_buffers())
-    reassigned = [name for name, buffer in buffers.items() if buffer is not before.get(name)]
-    return _FirstSteps(np.array(losses), gradients, buffers, reassigned)
-
-
-def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
-    first = stack.train(np.full((1, stack.lanes), lr))
-    second, gradients = stack.gradients(next(stack.setup.batches))
-    losses = np.vstack([first, second.cpu().double().numpy()])
-    return _FirstSteps(losses, dict(zip(stack.parameters, gradients, strict=True)), stack.buffers)
-
-
-def _difference(stacked: _FirstSteps, plain: _FirstSteps, close_loss: float) -> str | None:
-    """Describe the first difference between a stack and a single lane; None if there is none."""
-    if plain.reassigned:
-        return f"forward gives the buffer {plain.reassigned[0]} a new tensor instead of changing it in place"
-    for step, (ours, loss) in enumerate(zip(stacked.losses, plain.losses, strict=True)):
-        if not np.allclose(ours, loss, rtol=close_loss, atol=1e-6, equal_nan=True):
-            other = ours[np.argmax(np.abs(ours - loss))]
-            return (
-                f"at step {step} the loss is {loss:.6g} in the single lane and {other:.6g} in a stacked one"
-            )
-    unused = next((name for name in stacked.gradients if name not in plain.gradients), None)
-    if unused is not None:
-        return f"{unused} takes no part in the loss, so weight decay and l1 do not change it in a single lane"
-    # The gradient of a bias before a batch norm, for example, is only rounding.
-    largest = max((float(tensor.cpu().double().norm()) for tensor in plain.gradients.values()), default=0.0)
-    rounding = ROUNDING * close_loss * largest
-    for kind, tensors, expected, floor in (
-        ("gradient of", stacked.gradients, plain.gradients, rounding),
-        ("buffer", stacked.buffers, plain.buffers, 1e-6),
-    ):
-        for name, tensor in expected.items():
-            if name not in tensors:
-                return f"there is no {kind} {name}"
-            ours, theirs = tensors[name].cpu().double(), tensor.cpu().double()
-            away = float((ours - theirs).reshape(len(ours), -1).norm(dim=1).max())
-            close = away <= CLOSE_TENSOR * float(theirs.norm()) + floor
-            if not (close or bool(theirs.isnan().any())):
-                return f"the {kind} {name} differs after two steps"
-    return None
-
-
-def _bare(problem: Problem, seed: int) -> Setup:
-    """Return a lane's parts with plain steps: one batch and its gradient, without clipping and the like."""
-    setup = problem.setup(seed)
-    return replace(setup, recipe=Recipe(precision=setup.recipe.precision))
-
-
-def _step(setup: Setup, lr: float, steps: int = 1) -> None:
-    for _ in train(setup, np.full(steps, lr)):
+def _step(setup: Setup, lr: float) -> None:
+    for _ in train(setup, np.full(1, lr)):
         pass
 
 
-def _fastest(choices: Sequence[int], step: Callable[[], object]) -> tuple[float, int]:
-    """Return (seconds, threads): the fastest number of threads, and the median time of a step with it."""
-    times = []
-    for threads in choices:
-        with computing_with(threads):
-            step()
-            times.append((_seconds(step), threads))
-    return min(times)
-
-
 def _seconds(step: Callable[[], object]) -> float:
-    """Return the median time of a step; if steps are slow, fewer of them are timed."""
+    began = time.perf_counter()
+    step()
+    return time.perf_counter() - began
+
+
+def _median_seconds(step: Callable[[], object], limit: float) -> float:
+    """Return the median time of a step; steps are timed until they took `limit` seconds together."""
     times: list[float] = []
-    while len(times) < FEWEST_TIMED or (len(times) < MOST_TIMED and sum(times) < ENOUGH_SECONDS):
-        began = time.perf_counter()
-        step()
-        times.append(time.perf_counter() - began)
+    while len(times) < FEWEST_TIMED or (len(times) < MOST_TIMED and sum(times) < min(limit, ENOUGH_SECONDS)):
+        times.append(_seconds(step))
     return float(np.median(times))

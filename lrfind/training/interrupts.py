@@ -104,6 +104,14 @@ def stop_if_asked() -> None:
         raise _interruption(_state.asked)
 
 
+def leave_to_driver() -> None:
+    """Ignore signals in this process, which the run has forked on purpose; its driver tells it to stop."""
+    global _state
+    _state = _State()
+    for name in SIGNALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
 def end_forked_copy() -> None:
     """End this process if the user's code forked it from the run, because only one may write the results."""
     if _state.process not in (None, os.getpid()):

@@ -22,6 +22,7 @@ class Mode:
         stack_size: the most lanes in one stack; 1 for single lanes.
         compile: whether stacks are compiled.
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
+        processes: the number of processes of this machine that train lanes at once.
     """
 
     name: Literal["single", "stacked"]
@@ -31,6 +32,7 @@ class Mode:
     stack_size: int = 1
     compile: bool = False
     ratio: float | None = None
+    processes: int = 1
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.errors import Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
+from lrfind.training.cores import Keep, Note, train_on_cores
 from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.interrupts import deferred, end_forked_copy, stop_if_asked
@@ -72,9 +73,9 @@ def run_lanes(
     conditions: Conditions,
     mode: Mode,
     *,
-    keep: Callable[[Sequence[LaneResult]], None],
+    keep: Keep,
     watch: Watch = unwatched,
-    note: Callable[[str], None] = lambda text: None,
+    note: Note = lambda text: None,
     begin: Callable[[SingleExecutor], None] = lambda executor: None,
     paused: Callable[[SingleExecutor], None] = lambda executor: None,
 ) -> None:
@@ -96,6 +97,30 @@ def run_lanes(
     Raises:
         LrfindError: if `begin` refuses a lane.
     """
+
+    def run_here(lanes: Sequence[Lane], keep: Keep, watch: Watch, note: Note) -> None:
+        _run_here(problem, lanes, conditions, mode, keep, watch, note, begin, paused)
+
+    parts = [[lane for stack in unit for lane in stack] for unit in units(lanes, conditions, mode)]
+    processes = min(mode.processes, len(parts))
+    if processes > 1:
+        train_on_cores(processes, parts, run_here, keep=keep, watch=watch, note=note)
+    else:
+        run_here(lanes, keep, watch, note)
+
+
+def _run_here(
+    problem: Problem,
+    lanes: Sequence[Lane],
+    conditions: Conditions,
+    mode: Mode,
+    keep: Keep,
+    watch: Watch,
+    note: Note,
+    begin: Callable[[SingleExecutor], None],
+    paused: Callable[[SingleExecutor], None],
+) -> None:
+    """Train lanes in this process, one unit after another; see `run_lanes`."""
     unpaused = replace(conditions, pause_every=None)  # so that the losses of a stack are read as seldom
 
     def alone(lane: Lane) -> list[LaneResult]:
@@ -126,11 +151,11 @@ def run_lanes(
             raise
         return done
 
-    for side_by_side in units(lanes, conditions, mode):
-        members = [lane for stack in side_by_side for lane in stack]
+    for unit in units(lanes, conditions, mode):
+        members = [lane for stack in unit for lane in stack]
         results: list[LaneResult] | None = None
         try:
-            results = together(side_by_side)
+            results = together(unit)
         except Exception as error:  # of a stack; a single lane records its own failure
             stop_if_asked()
             if len(members) == 1:

@@ -277,7 +277,7 @@ class Stack:
             for parameter, old in zip(parameters, self._before, strict=True):
                 share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
                 torch.lerp(old, parameter, share, out=parameter)
-                parameter.grad = None  # so that the next gradient takes the same memory, which is in the cache
+                parameter.grad = None  # the next gradient takes this memory, which is in the cache
 
 
 def traceable(setup: Setup) -> bool:

@@ -17,13 +17,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from lrfind.analysis.lanes import Lane
 from lrfind.config.imports import import_policy
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped, UsageError, counted, in_one_line
-from lrfind.training.watch import Watch, unwatched
+from lrfind.errors import LrfindError, Stopped, counted, in_one_line
+from lrfind.training.watch import Watch, unwatched, watch_reported
 from lrfind.training.worker import Answer, Task, perform, topic_of
 
 WAIT_SECONDS = 5.0
@@ -143,7 +140,7 @@ class Team:
                 if kind == "future" and item in running:  # else it belongs to an earlier call
                     yield running.pop(item), self._value(item)
                 elif kind == "event" and item[0] == "step":
-                    _watch_step(watch, *item[1:])
+                    watch_reported(watch, *item[1:])
                 elif kind == "event":
                     heard(item)
         finally:
@@ -183,15 +180,7 @@ class Team:
             raise LrfindError(
                 f"a worker could not do its task ({in_one_line(error, 500)}). Is lrfind installed there?"
             ) from error
-        if answer.exit_code == Stopped.exit_code:
-            raise Stopped(str(answer.error))
-        if answer.exit_code == UsageError.exit_code:
-            raise UsageError(str(answer.error))
-        if answer.exit_code is not None:
-            raise LrfindError(str(answer.error))
-        if answer.error is not None:
-            raise RuntimeError(f"a worker failed:\n{answer.error}")
-        return answer.value
+        return answer.unwrap()
 
     @contextmanager
     def _connected(self) -> Iterator[None]:
@@ -211,8 +200,3 @@ class Team:
 
 def _called(function: str, arguments: Sequence[Any]) -> Any:
     return load(function)(*arguments)
-
-
-def _watch_step(watch: Watch, rows: Sequence[Any], step: int, losses: Sequence[float]) -> None:
-    lanes = [Lane(lane, seed, np.full(step + 1, lr)) for lane, seed, lr in rows]
-    watch(lanes, step, losses)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from lrfind.analysis.lanes import Evaluation, Lane
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
 
@@ -17,6 +19,20 @@ It must return quickly.
 
 def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
     """Ignore a step."""
+
+
+def watch_reported(
+    watch: Watch, rows: Sequence[tuple[int, int, float]], step: int, losses: Sequence[float]
+) -> None:
+    """Call a watch with a step that another process took.
+
+    Args:
+        watch: the watch.
+        rows: (lane, seed, lr at the step) of each lane.
+        step: the number of the step.
+        losses: the loss of each lane.
+    """
+    watch([Lane(lane, seed, np.full(step + 1, lr)) for lane, seed, lr in rows], step, losses)
 
 
 class Observer:

@@ -22,7 +22,7 @@ from lrfind import __version__
 from lrfind.analysis.lanes import Lane
 from lrfind.config.imports import ImportPolicy, imports_limited_to
 from lrfind.config.registry import load
-from lrfind.errors import LrfindError, Stopped
+from lrfind.errors import LrfindError, Stopped, UsageError
 
 REPORT_SECONDS = 1.0
 """The least time between two reports of a lane's progress, and between two looks whether to stop."""
@@ -63,6 +63,33 @@ class Answer:
     value: Any = None
     error: str | None = None
     exit_code: int | None = None
+
+    def unwrap(self) -> Any:
+        """Return the value.
+
+        Raises:
+            LrfindError: if the function raised one; UsageError and Stopped where it was one of these.
+            RuntimeError: if it raised any other exception.
+        """
+        if self.exit_code == Stopped.exit_code:
+            raise Stopped(str(self.error))
+        if self.exit_code == UsageError.exit_code:
+            raise UsageError(str(self.error))
+        if self.exit_code is not None:
+            raise LrfindError(str(self.error))
+        if self.error is not None:
+            raise RuntimeError(f"a worker failed:\n{self.error}")
+        return self.value
+
+
+def answer_of(function: Callable[[], Any]) -> Answer:
+    """Call a function; return what it returns or raises as plain data, which another process can read."""
+    try:
+        return Answer(function())
+    except (LrfindError, Stopped) as error:
+        return Answer(error=str(error), exit_code=error.exit_code)
+    except (Exception, SystemExit):
+        return Answer(error=traceback.format_exc())
 
 
 class Report:
@@ -153,15 +180,8 @@ def perform(task: Task) -> Answer:
     with _one_at_a_time:
         if task.session != _session.name:
             _session.change(task)
-        try:
-            with imports_limited_to(task.imports):
-                return Answer(load(task.function)(Report(get_worker()), **task.arguments))
-        except Stopped as stopped:
-            return Answer(error=str(stopped), exit_code=stopped.exit_code)
-        except LrfindError as error:
-            return Answer(error=str(error), exit_code=error.exit_code)
-        except (Exception, SystemExit):
-            return Answer(error=traceback.format_exc())
+        with imports_limited_to(task.imports):
+            return answer_of(lambda: load(task.function)(Report(get_worker()), **task.arguments))
 
 
 def dask_setup(worker: Any) -> None:

@@ -21,7 +21,7 @@ from lrfind.problem.param_groups import param_groups
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from lrfind.schedules.functions import ramp
-from lrfind.training.calibration import calibrate
+from lrfind.training.calibration import Plan, calibrate
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
 from tests.helpers.command import Command
@@ -199,7 +199,7 @@ def by_hand(peak: float, steps: int) -> tuple[list[float], list[Tensor]]:
 def test_a_lane_and_stacked_lanes_both_train_as_a_loop_with_those_lrs() -> None:
     experiment = check(LINEAR, [NET, SLOW_FIRST, "optimizer.args.momentum=0.9", "grid.lanes=stacked"])
     problem, peaks, steps = from_config(experiment), [0.02, 0.1], 12
-    assert calibrate(problem, experiment.grid, 2, 0.01, 0).name == "stacked"
+    assert calibrate(problem, experiment.grid, Plan(2, steps, 1, 0.01), 0).name == "stacked"
     stack = Stack(problem.setup(0), 2)
     stacked = stack.train(np.full((steps, 2), peaks))
     for lane, peak in enumerate(peaks):

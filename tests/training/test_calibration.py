@@ -7,8 +7,11 @@ import torch
 
 from lrfind.config.experiment import check
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import MIB, calibrate, computing_with, lane_bytes
+from lrfind.training import calibration
+from lrfind.training.calibration import MIB, Plan, calibrate, computing_with
+from lrfind.training.estimate import Estimate
 from lrfind.training.mode import Mode
+from lrfind.training.work import work_of
 from tests.helpers.runs import LINEAR
 
 OWN = """
@@ -66,20 +69,75 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def mode_of(
-    *overrides: str, mode: str = "stacked", lanes: int = 3, memory: float = 2.0, **more: object
+    *overrides: str,
+    mode: str = "stacked",
+    lanes: int = 3,
+    steps: int = 100,
+    seeds: int = 1,
+    cores: int = 1,
+    memory: float = 2.0,
+    **more: object,
 ) -> Mode:
     options = {"grid.lanes": mode, "grid.stack_memory": memory} | {f"grid.{key}": more[key] for key in more}
     experiment = check(LINEAR, [*overrides, *(f"{key}={value}" for key, value in options.items())])
-    return calibrate(from_config(experiment), experiment.grid, lanes, 1e-3, 0)
+    plan = Plan(lanes, steps, seeds, 1e-3, cores)
+    return calibrate(from_config(experiment), experiment.grid, plan, 0)
 
 
-def test_a_small_model_is_stacked_because_that_is_faster() -> None:
+def test_a_small_model_is_stacked_by_the_work_of_its_step() -> None:
     found = mode_of(mode="auto", lanes=32)
-    assert found.name == "stacked"
-    assert found.ratio is not None
-    assert found.ratio > 1
-    assert f"were {found.ratio:.2f} times as fast as" in found.reason
-    assert found.stack_size == 32
+    assert (found.name, found.stack_size) == ("stacked", 32)
+    assert found.ratio is None  # nothing was timed
+    assert "by the work of a step, 32 lanes in one stacked model should be about" in found.reason
+
+
+def test_a_large_convolution_is_not_stacked_on_a_cpu() -> None:
+    images = "data={name: mnist_mini, batch_size: 64}"
+    cnn = "model={name: small_cnn, args: {channels: [16, 32, 32]}}"
+    found = mode_of(cnn, images, "loss=cross_entropy", mode="auto", lanes=8, steps=20)
+    assert (found.name, found.ratio) == ("single", None)
+    assert "should be about 0." in found.reason
+
+
+@pytest.mark.parametrize(("speed", "name"), [(0.1, "stacked"), (10.0, "single")])
+def test_an_unclear_choice_is_timed_if_the_sweep_is_long(
+    monkeypatch: pytest.MonkeyPatch, speed: float, name: str
+) -> None:
+    monkeypatch.setattr(Estimate, "ratio", lambda self, lanes: 1.1)
+    monkeypatch.setattr("lrfind.training.calibration._Calibration._time_stack", lambda self, stack: speed)
+    monkeypatch.setattr("lrfind.training.calibration._median_seconds", lambda step, limit: 1.0)
+    found = mode_of(mode="auto", lanes=4, steps=10**6)
+    assert found.name == name
+    assert found.ratio == pytest.approx(4 / speed)
+    assert found.reason.startswith("in a timing test, 4 lanes in one stacked model were")
+    assert mode_of(mode="auto", lanes=4, steps=20).ratio is None
+
+
+@pytest.mark.parametrize("mode", ["auto", "single"])
+def test_the_choice_takes_few_steps_of_a_short_sweep(monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+    taken: list[float] = []
+    step = calibration._step
+    monkeypatch.setattr(calibration, "_step", lambda setup, lr: (taken.append(lr), step(setup, lr)))
+    monkeypatch.setattr(calibration, "_seconds", lambda step: (step(), 1.0)[1])
+    mode_of(mode=mode, lanes=4, steps=50)
+    assert len(taken) <= 0.05 * 4 * 50
+
+
+def test_lanes_run_in_several_processes_where_that_saves_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "_median_seconds", lambda step, limit: 0.05)
+    monkeypatch.setattr(Estimate, "ratio", lambda self, lanes: 0.1)
+    assert mode_of(mode="auto", lanes=4, cores=2).processes == 2
+    assert mode_of(mode="auto", lanes=4, steps=1, cores=2).processes == 1
+    assert mode_of(mode="single", lanes=4, cores=2).processes == 1
+    assert mode_of(mode="auto", lanes=1, seeds=3, cores=2).processes == 2
+    monkeypatch.setattr(Estimate, "ratio", lambda self, lanes: 9.0)
+    monkeypatch.setattr(Estimate, "stack", lambda self, lanes: 0.05 * lanes)  # each lane costs the same
+    halves = mode_of(mode="auto", lanes=6, cores=2)
+    assert (halves.name, halves.stack_size, halves.processes) == ("stacked", 3, 2)
+    wholes = mode_of(mode="auto", lanes=6, seeds=2, cores=2)
+    assert (wholes.name, wholes.stack_size, wholes.processes) == ("stacked", 6, 2)
+    monkeypatch.setattr(Estimate, "stack", lambda self, lanes: 0.05)  # a further lane costs nothing
+    assert mode_of(mode="auto", lanes=6, cores=2).processes == 1
 
 
 @pytest.mark.parametrize(
@@ -112,7 +170,9 @@ def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:
 
 def test_what_is_asked_for_is_done() -> None:
     assert mode_of(mode="single").reason == "as requested"
-    assert mode_of(mode="stacked").reason.startswith("as requested; ")
+    stacked = mode_of(mode="stacked")
+    assert stacked.reason.startswith("as requested; in a timing test")
+    assert stacked.ratio is not None
     assert "nothing to stack" in mode_of(lanes=1).reason
 
 
@@ -127,7 +187,7 @@ def test_only_auto_chooses_the_number_of_threads() -> None:
 
 def test_the_memory_cap_cuts_a_stack_into_even_chunks() -> None:
     wide = "model={name: mlp, args: {hidden: [300, 300]}}"
-    size = lane_bytes(from_config(check(LINEAR, [wide])).setup(0))
+    size = work_of(from_config(check(LINEAR, [wide])).setup(0)).memory
     weights = 4 * (4 * 300 + 300 + 300 * 300 + 300 + 300 + 1)
     assert size > 5 * weights
     assert size == pytest.approx(5 * weights + 64 * 4 * 600, rel=0.1)  # activations of 64 rows

@@ -225,7 +225,8 @@ def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
     texts = []
     for mode in modes:
         way = "together, as one stacked model" if mode["name"] == "stacked" else "one after another"
-        texts.append(
-            f"trainings (lanes) run {way}, on {counted(mode['threads'], 'thread')}: {mode['reason']}"
-        )
+        where = f"on {counted(mode['threads'], 'thread')}"
+        if mode.get("processes", 1) > 1:  # runs of older versions do not have it
+            where = f"in {counted(mode['processes'], 'process')} at once, each {where}"
+        texts.append(f"trainings (lanes) run {way}, {where}: {mode['reason']}")
     return "; ".join(dict.fromkeys(texts))
