@@ -60,7 +60,7 @@ def _rows(stage: Stage, case: Case, label: str, rates: int, steps: int) -> Itera
 
 
 def _sweep(stage: Stage, case: Case, lanes: str, rates: int, steps: int) -> str:
-    """Run a whole sweep, all but its plots, and return the name of its mode."""
+    """Run a whole sweep, all but its plots, and return its mode in words."""
     more = (
         f"grid: {{low: {case.low}, high: {case.high}, points: {rates}, seeds: 1, lanes: {lanes},"
         f" stack_memory: {STACK_GIB}}}\n"
@@ -70,4 +70,5 @@ def _sweep(stage: Stage, case: Case, lanes: str, rates: int, steps: int) -> str:
         run = Run.start(Path(folder) / "run", "grid", check(config), config, [])
         with run.held():
             run_sweep(run, Observer())
-        return str(run.facts().modes[0]["name"])
+        mode = run.facts().modes[0]
+        return f"{mode['name']} in {counted(mode['processes'], 'process')}"

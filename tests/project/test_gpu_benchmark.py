@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -38,18 +37,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 def test_every_part_runs_on_the_cpu_at_tiny_size(tmp_path: Path) -> None:
     path = tmp_path / "rows.json"
-    started = [
-        sys.executable,
-        SPEED / "gpu.py",
-        "--device",
-        "cpu",
-        "--tiny",
-        "--seconds",
-        "900",
-        "--json",
-        path,
-    ]
-    done = subprocess.run(started, cwd=tmp_path, env=os.environ, capture_output=True, text=True)
+    options = ["--device", "cpu", "--tiny", "--seconds", "900", "--json"]
+    started = [sys.executable, SPEED / "gpu.py", *options, path]
+    done = subprocess.run(started, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     rows = json.loads(path.read_text())
     assert [row for row in rows if row["note"].startswith(("FAILED", "left out"))] == []
