@@ -3,7 +3,7 @@
     python benchmarks/speed/report.py [--turns 5] [--only sweeps] [--out benchmarks/results/speed.txt]
 
 It runs the other scripts one after another, each in a process of its own, and writes what they measured to a
-file, with the machine that it was measured on. The figures of README.md and docs/speed.md come from that file.
+file, with the machine that it was measured on. README.md and docs/speed.md take their figures from that file.
 With --only, the other capabilities keep the tables that the file has.
 """
 
