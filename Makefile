@@ -37,9 +37,8 @@ lint: $(VENV)/.ready-dev
 docs: $(VENV)/.ready-docs  ## the documentation site: open site/index.html
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
-bench: $(VENV)/.ready-bench  ## speed beside the peers
-	$(BIN)/python benchmarks/speed/range_test.py
-	$(BIN)/python benchmarks/speed/sweep.py
+bench: $(VENV)/.ready-bench  ## speed beside the peers and the limits, into benchmarks/results/speed.txt
+	$(BIN)/python benchmarks/speed/report.py
 
 quality: $(VENV)/.ready-bench  ## suggestions beside the peers', on tasks whose truth is known
 	$(BIN)/python benchmarks/quality/report.py

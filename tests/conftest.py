@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from tests.helpers.runs import LINEAR
 settings.register_profile("lrfind", deadline=None, derandomize=True)
 settings.load_profile("lrfind")
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["LRFIND_CACHE_DIR"] = tempfile.mkdtemp(prefix="lrfind-tests-")
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
 
 

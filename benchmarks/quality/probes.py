@@ -19,7 +19,7 @@ from tasks import SPLITS, Split, grid, read_tasks
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.config.sections import GridSection
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.calibration import Plan, calibrate, computing_with
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lanes
 
@@ -53,7 +53,7 @@ def main(folder: Path, splits: Sequence[Split], part: str) -> None:
             for seed in range(SEEDS)
             for number, lr in enumerate(lrs, RATES * seed)
         ]
-        mode = calibrate(problem, GridSection(threads=1), RATES, float(lrs[0]), 0)
+        mode = calibrate(problem, GridSection(threads=1), Plan(RATES, STEPS, SEEDS, float(lrs[0])), 0)
         results: list[LaneResult] = []
         with computing_with(mode.threads):
             run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), mode, keep=results.extend)

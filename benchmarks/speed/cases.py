@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from typing import Any
 
@@ -121,8 +121,8 @@ def raw_images() -> dict[str, Tensor]:
 class Case:
     """One setting, with all that is made before the clock: data in tensors and bytes, problem, mode."""
 
-    def __init__(self, name: str) -> None:
-        self.name, self.setting = name, SETTINGS[name]
+    def __init__(self, name: str, longer: int = 1) -> None:
+        self.name, self.setting = name, replace(SETTINGS[name], steps=longer * SETTINGS[name].steps)
         self.steps, self.loss_fn = self.setting.steps, self.setting.loss_fn
         self.config = CONFIG.format(seed=SEED, low=LOW, high=HIGH, **vars(self.setting))
         self.experiment = check(self.config)

@@ -10,6 +10,7 @@ from click.shell_completion import get_completion_class
 
 from lrfind.cli.help import Command
 from lrfind.cli.options import json_option, print_json, quiet_option
+from lrfind.errors import counted
 from lrfind.views.terminal import columns, note, show, show_exactly
 
 INSTALL = {
@@ -21,18 +22,29 @@ INSTALL = {
 
 
 @click.command(
-    cls=Command, examples=(("lrfind doctor", "for people"), ("lrfind doctor --json", "for a report of a bug"))
+    cls=Command,
+    examples=(
+        ("lrfind doctor", "for people"),
+        ("lrfind doctor --json", "for a report of a bug"),
+        ("lrfind doctor --forget", "time stacked and single lanes anew"),
+    ),
 )
+@click.option("--forget", is_flag=True, help="Delete the timings of modes that sweeps have remembered.")
 @json_option
 @quiet_option
-def doctor(as_json: bool, quiet: bool) -> int:
+def doctor(forget: bool, as_json: bool, quiet: bool) -> int:
     """Say what is installed, what works here, and what is missing.
 
     It looks at packages, devices, data, the place of runs, the config that would be used, and the terminal.
     The exit code is 1 if something that lrfind needs is broken.
     """
     from lrfind.experiments.doctor import examine
+    from lrfind.training.remembered import forget_timings
 
+    if forget:
+        count = forget_timings()
+        if not quiet:
+            note(f"{counted(count, 'remembered timing')} deleted")
     report = examine() | {"terminal": _terminal()}
     if as_json:
         print_json(report)

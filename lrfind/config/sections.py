@@ -442,14 +442,15 @@ class LanesSection(Section):
     lanes: LaneMode = Field(
         default="auto",
         description="The mode in which lanes run. stacked: they train together. single: one trains after"
-        " another. auto: the mode that is measured to be faster.",
+        " another. auto: the faster mode, by the work of a step or by timing, in as many processes as there"
+        " are cores where that saves time.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
         le=1024,
-        description="The number of torch's threads. If omitted: with lanes auto, the number is chosen by"
-        " measurement; otherwise, it is torch's own number.",
+        description="The number of torch's threads, in one process. If omitted: with lanes auto, processes of"
+        " one thread, or a number of threads that is timed; otherwise, torch's own number.",
     )
     judge: Judge = Field(
         default="val_loss",

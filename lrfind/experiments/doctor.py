@@ -20,6 +20,7 @@ from lrfind.config.templates import find_config
 from lrfind.errors import in_one_line
 from lrfind.runs.connection import LOCAL, file_system
 from lrfind.runs.files import why_not_writable
+from lrfind.training.remembered import read_timings, timings_file
 
 FOR_CONTRIBUTORS = {"dev", "bench"}
 """The extras that users do not need."""
@@ -31,8 +32,8 @@ def examine() -> dict[str, Any]:
     """Return what was found, as plain data.
 
     Returns:
-        `lrfind`, `python`, `packages`, `devices`, `data`, `runs` and `config`, each with what was found; and
-        `problems`, the sentences about what is needed and broken, empty if nothing is.
+        `lrfind`, `python`, `packages`, `devices`, `data`, `runs`, `config` and `timings`, each with what was
+        found; and `problems`, the sentences about what is needed and broken, empty if nothing is.
     """
     packages, devices, data, runs = _packages(), _devices(), _data(), _runs(Path("runs"))
     broken = [row for row in packages if row["extra"] is None and row["problem"]]
@@ -50,6 +51,7 @@ def examine() -> dict[str, Any]:
         "data": data,
         "runs": runs,
         "config": {"path": str(path), "why": why},
+        "timings": {"path": str(timings_file()), "count": len(read_timings())},
         "problems": problems,
     }
 

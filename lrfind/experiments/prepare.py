@@ -345,6 +345,6 @@ def seconds_of_a_pass(problem: Problem, seed: int) -> float:
         for _ in range(2):
             began = time.perf_counter()
             with torch.no_grad():
-                batch_loss(setup.model, setup.loss_fn, next(setup.batches))
+                batch_loss(setup.model, setup.loss_fn, next(setup.batches)).item()  # waits for a GPU
         return setup.recipe.accumulate * (time.perf_counter() - began)
     return 0.0

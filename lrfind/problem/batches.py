@@ -237,7 +237,7 @@ def to_device(batch: Any, device: torch.device | None) -> Any:
     if device is None:
         return batch
     if isinstance(batch, Tensor):
-        return batch.to(device, non_blocking=True)
+        return batch.to(device, non_blocking=device.type != "cpu")  # to the CPU, it could be read too early
     if hasattr(batch, "to") and not isinstance(batch, Mapping):
         moved = batch.to(device)  # a PackedSequence, or a class of the user's
         return batch if moved is None else moved

@@ -16,7 +16,7 @@ class TorchSettings:
         grad_enabled: whether autograd records.
         deterministic: whether only deterministic algorithms are used.
         warn_only: whether others are only warned of.
-        matmul: the precision of matrix products in float32.
+        matmul: the precision of matrix products in float32; None if it was set for one backend alone.
         anomaly: whether autograd looks for anomalies.
     """
 
@@ -24,7 +24,7 @@ class TorchSettings:
     grad_enabled: bool
     deterministic: bool
     warn_only: bool
-    matmul: str
+    matmul: str | None
     anomaly: bool
 
     @classmethod
@@ -35,7 +35,7 @@ class TorchSettings:
             torch.is_grad_enabled(),
             torch.are_deterministic_algorithms_enabled(),
             torch.is_deterministic_algorithms_warn_only_enabled(),
-            torch.get_float32_matmul_precision(),
+            _matmul_precision(),
             torch.is_anomaly_enabled(),
         )
 
@@ -46,5 +46,13 @@ class TorchSettings:
         torch.set_default_dtype(self.dtype)
         torch.set_grad_enabled(self.grad_enabled)
         torch.use_deterministic_algorithms(self.deterministic, warn_only=self.warn_only)
-        torch.set_float32_matmul_precision(self.matmul)
+        if self.matmul is not None:
+            torch.set_float32_matmul_precision(self.matmul)
         torch.autograd.set_detect_anomaly(self.anomaly)
+
+
+def _matmul_precision() -> str | None:
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:  # as after torch.backends.cuda.matmul.fp32_precision = "tf32"
+        return None

@@ -105,7 +105,7 @@ def _local_cluster(distributed: Any, workers: int, folder: str) -> Iterator[Any]
     """
     from dask.system import CPU_COUNT
 
-    gpus = torch.cuda.device_count()
+    gpus = visible_gpus()
     options = {
         "host": "127.0.0.1",
         "nthreads": 1,
@@ -115,14 +115,14 @@ def _local_cluster(distributed: Any, workers: int, folder: str) -> Iterator[Any]
         "local_directory": folder,
         "preload": ["lrfind.training.worker"],
     }
-    on_gpus = [{"env": {"CUDA_VISIBLE_DEVICES": str(gpu)}, "resources": {"GPU": 1}} for gpu in range(gpus)]
+    on_gpus = [{"env": {"CUDA_VISIBLE_DEVICES": gpu}, "resources": {"GPU": 1}} for gpu in gpus]
     cluster = distributed.SpecCluster(
         workers={
             number: {
                 "cls": distributed.Nanny,
-                "options": options | (on_gpus[number % gpus] if gpus else {}),
+                "options": options | (on_gpus[number % len(gpus)] if gpus else {}),
             }
-            for number in range(workers or gpus or CPU_COUNT)
+            for number in range(workers or len(gpus) or CPU_COUNT)
         },
         scheduler={
             "cls": distributed.Scheduler,
@@ -138,3 +138,9 @@ def _local_cluster(distributed: Any, workers: int, folder: str) -> Iterator[Any]
             with contextlib.suppress(ProcessLookupError, TypeError):  # it has ended, or has not begun
                 os.kill(nanny.pid, signal.SIGKILL)
         cluster.close()
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it."""
+    given, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    return given.split(",")[:count] if given else [str(gpu) for gpu in range(count)]

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from lrfind.training.estimate import Estimate
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
+from lrfind.training.remembered import remember_ratio, remembered_ratio
 from lrfind.training.stack import Stack, why_not_stackable
 from lrfind.training.stack_check import checked_stack
 from lrfind.training.work import Work, work_of
@@ -33,7 +35,7 @@ SHARE = 0.05
 FEWEST_TIMED, MOST_TIMED, ENOUGH_SECONDS = 2, 10, 0.25
 UNCLEAR = 1.5
 """Stacks are timed if their estimated speed is within this factor of that of single lanes."""
-TEST_STEPS = 10
+TEST_STEPS = 20
 """What it costs to check and to time a stack, in steps of the stack."""
 THREADS_WORTH_TRYING = 2e-3
 """The seconds of a step from which more threads than one may pay."""
@@ -114,14 +116,19 @@ class _Calibration:
         plan = self._plan
         size, processes = self._fastest_stacks(estimate, most)
         ratio = estimate.ratio(size)
-        unclear = max(ratio, 1 / ratio) < UNCLEAR
-        timing = not self._auto or (unclear and self._left > TEST_STEPS * estimate.stack(size))
-        reason = (
-            f"by the work of a step, {size} lanes in one stacked model should be about {ratio:.1f} times as"
-            f" fast as {size} lanes one after another"
+        signature = self._signature(estimate.work, size)
+        earlier = remembered_ratio(signature) if self._auto else None
+        on_cpu = self._problem.device.type == "cpu"  # the estimate knows nothing of other devices
+        unclear = max(ratio, 1 / ratio) < UNCLEAR or not on_cpu
+        timing = not self._auto or (
+            unclear and earlier is None and self._left > TEST_STEPS * estimate.stack(size)
         )
+        reason = _reason("by the work of a step", "should be about", size, ratio)
+        if earlier is not None:
+            ratio = earlier
+            reason = _reason("in an earlier timing test on this machine", "were", size, ratio)
         if ratio < 1 and not timing:
-            return self._fastest_single(replace(single, reason=reason))
+            return self._fastest_single(replace(single, reason=reason, ratio=earlier))
         try:
             stack = checked_stack(self._problem, size, plan.lr, self._seed, compile=self._section.compile)
             measured = None
@@ -135,12 +142,10 @@ class _Calibration:
         seconds = estimate.stack(size) if measured is None else measured
         if measured is not None:
             ratio = size * single.seconds_per_step / measured
-            speed = f"{ratio:.2f} times as fast" if ratio >= 1 else f"only {ratio:.2f} times as fast"
-            reason = (
-                f"in a timing test, {size} lanes in one stacked model were {speed} as {size} lanes one after"
-                " another"
-            )
-        known = None if measured is None else ratio
+            reason = _reason("in a timing test", "were", size, ratio)
+            if self._auto:
+                remember_ratio(signature, ratio)
+        known = earlier if measured is None else ratio
         if self._auto and ratio < 1:
             return self._fastest_single(replace(single, reason=reason, ratio=known))
         return Mode(
@@ -153,6 +158,21 @@ class _Calibration:
             ratio=known,
             processes=processes,
         )
+
+    def _signature(self, work: Work, size: int) -> dict[str, Any]:
+        """Return what the ratio of the speeds depends on, besides the machine."""
+        setup = self._problem.setup(self._seed)
+        return {
+            **vars(work),
+            "model": type(setup.model).__name__,
+            "optimizer": type(setup.optimizer).__name__,
+            "precision": setup.recipe.precision,
+            "device": self._problem.device.type,
+            "threads": self._threads,
+            "compile": self._section.compile,
+            "lanes": size,
+            "torch": torch.__version__,
+        }
 
     def _time_single_lane(self) -> float:
         """Return the seconds of a single lane's step, and set the time that may be spent on the choice."""
@@ -222,7 +242,7 @@ class _Calibration:
         share = plan.steps * math.ceil(lanes / processes) * seconds
         if processes > 1 and self._beside(share) < plan.steps * lanes * seconds:
             return replace(single, processes=processes)
-        several = self._own_threads
+        several = self._own_threads if self._problem.device.type == "cpu" else 1
         if several > self._threads and seconds > THREADS_WORTH_TRYING and self._left > 4 * seconds:
             setup = self._problem.setup(self._seed)
             with computing_with(several):
@@ -233,8 +253,16 @@ class _Calibration:
         return single
 
     def _time_stack(self, stack: Stack) -> float:
-        row = np.full((1, stack.lanes), self._plan.lr)
-        return _median_seconds(lambda: stack.train(row), self._left / 2)
+        rows = np.full(
+            (MOST_TIMED, stack.lanes), self._plan.lr
+        )  # at once, since a GPU waits at every reading
+        return _seconds(lambda: stack.train(rows)) / MOST_TIMED
+
+
+def _reason(source: str, verb: str, lanes: int, ratio: float) -> str:
+    """Say how fast stacked lanes are beside single ones, and how this is known."""
+    speed = f"{ratio:.2f} times as fast" if ratio >= 1 else f"only {ratio:.2f} times as fast"
+    return f"{source}, {lanes} lanes in one stacked model {verb} {speed} as {lanes} lanes one after another"
 
 
 @contextmanager

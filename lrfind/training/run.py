@@ -153,6 +153,7 @@ def _run_here(
 
     for unit in units(lanes, conditions, mode):
         members = [lane for stack in unit for lane in stack]
+        results: list[LaneResult] | None = None
         try:
             results = together(unit)
         except Exception as error:  # of a stack; a single lane records its own failure
@@ -163,6 +164,7 @@ def _run_here(
                 f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
                 f" they failed ({in_one_line(error, 200)})."
             )
+        if results is None:  # outside of the handler, where the error still holds the memory of the stack
             results = one_by_one(members)
         keep(results)
 

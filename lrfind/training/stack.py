@@ -258,7 +258,8 @@ class Stack:
             return [losses, *(gradients[name] for name in names)]
 
         buffers = [buffer.clone() for buffer in self._buffers.values()]  # recording changes them
-        with torch.random.fork_rng():
+        devices: dict[str, list[Any]] = {"cpu": [], "cuda": [self._device]}  # not all that there are
+        with torch.random.fork_rng(devices.get(self._device.type)):
             graph = make_fx(step)(*self.parameters.values(), *buffers, *self._fixed.values(), *batch)
         return torch.compile(graph) if self._compile else cast(Callable[..., list[Tensor]], graph.forward)
 

@@ -18,7 +18,7 @@ from lrfind.config.registry import load
 from lrfind.errors import LrfindError
 from lrfind.experiments.spread import Sweep, spread_lanes
 from lrfind.runs.store import Run
-from lrfind.training.assembly import TeamRequest, assembled
+from lrfind.training.assembly import TeamRequest, assembled, visible_gpus
 from lrfind.training.team import Lost, Team, Work
 from lrfind.training.watch import Observer, unwatched
 from tests.helpers.command import Command
@@ -254,3 +254,17 @@ def test_options_that_name_no_workers_are_refused(
     assert lrfind(command, config, *rest, "--out", "run") == 2
     assert message in lrfind.err
     assert not Path("run").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "count", "gpus"),
+    [(None, 2, ["0", "1"]), ("2,5", 2, ["2", "5"]), ("3,-1,4", 1, ["3"]), ("", 0, [])],
+)
+def test_workers_share_the_gpus_that_the_driver_may_use(
+    given: str | None, count: int, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert visible_gpus() == gpus

@@ -107,3 +107,13 @@ def test_nested_batches_move_as_a_whole() -> None:
     assert moved["x"][0].device.type == "meta"
     assert moved["x"][1][0].device.type == "meta"
     assert (moved["x"][1][1], moved["n"]) == ("text", 3)
+
+
+def test_a_copy_to_the_cpu_is_complete_before_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[bool] = []
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, device, non_blocking: waits.append(not non_blocking) or tensor
+    )
+    for place in ("cpu", "cuda"):
+        to_device(A, torch.device(place))
+    assert waits == [True, False]

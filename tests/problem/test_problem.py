@@ -227,6 +227,18 @@ def test_a_device_that_is_not_there_is_refused() -> None:
             choose_device("cuda")
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.backends, "fp32_precision"), reason="this torch has no precision of a single backend"
+)
+def test_a_user_may_set_the_precision_of_matrix_products_of_one_backend() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    try:
+        problem().setup(0)
+        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
 NEEDY = """
 import torch
 from torch import nn

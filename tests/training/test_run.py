@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -22,6 +23,7 @@ from lrfind.training.executor import Conditions
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes, stackable_groups
+from lrfind.training.stack import Stack
 from tests.helpers.runs import LINEAR
 
 SINGLE = Mode("single", "asked for", threads=1, seconds_per_step=0.0)
@@ -154,6 +156,22 @@ def test_a_stack_that_fails_on_the_way_is_run_again_lane_by_lane() -> None:
     assert notes[0].startswith(
         "lanes 0 to 4 ran one after another, because as a stack they failed (RuntimeError: no more"
     )
+
+
+def test_a_stack_that_failed_gives_its_memory_back_before_its_lanes_run_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stacks: list[weakref.ref[Stack]] = []
+
+    def fail(stack: Stack, *args: Any, **options: Any) -> None:
+        stacks.append(weakref.ref(stack))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Stack, "train", fail)
+    held: list[bool] = []
+    results(mode=STACKED, seeds=1, watch=lambda *step: held.append(stacks[0]() is not None))
+    assert len(held) > 100
+    assert not any(held)
 
 
 @MODES

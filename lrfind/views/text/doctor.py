@@ -18,7 +18,9 @@ Rows = list[tuple[str, str]]
 
 def doctor_text(report: Mapping[str, Any]) -> str:
     """Return what `experiments.doctor.examine` found, with `terminal` in it, in words."""
-    python, runs, config, terminal = (report[key] for key in ("python", "runs", "config", "terminal"))
+    python, runs, config, terminal, timings = (
+        report[key] for key in ("python", "runs", "config", "terminal", "timings")
+    )
     versions = [("lrfind", report["lrfind"]), ("python", f"{python['version']}, {python['executable']}")]
     readers = (
         "a run can be read while it is written" if runs["write_ahead_log"] else "a run waits for its readers"
@@ -36,6 +38,7 @@ def doctor_text(report: Mapping[str, Any]) -> str:
             ],
         ),
         ("Config", [("file", config["path"]), ("because", config["why"])]),
+        ("Timings", [("remembered", f"{timings['count']} of stacked and single lanes, {timings['path']}")]),
         (
             "Terminal",
             [
