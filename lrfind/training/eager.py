@@ -1,7 +1,7 @@
 """torch's optimizers without torch's compiler, whose import takes about half as long as that of torch itself.
 
 torch wraps some methods of its optimizers for `torch.compile`: it does not look into them, or breaks its
-graph there. At the first call the wrappers import `torch._dynamo`, and with it sympy and 1,000 modules more,
+graph there. At the first call the wrappers import `torch._dynamo`, with 900 modules, sympy among them,
 also if nothing is ever compiled. Without the wrappers the methods do the same.
 """
 
