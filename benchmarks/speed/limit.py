@@ -49,6 +49,7 @@ from lrfind.training.run import run_lanes
 
 TRANSFORMER = Path(__file__).parents[2] / "configs/char_transformer.yaml"
 LANES = 4
+VALIDATION_ROWS = 250
 CLOSE = 1e-3  # the largest relative difference between validation losses
 SINGLE, STACKED, LIMIT, LOOP = "single lanes", "stacked lanes", "limit", "preloaded loop"
 
@@ -69,10 +70,10 @@ def mlp(weights: Weights, x: Tensor) -> Tensor:  # (B, 1, 28, 28) -> (B, 10)
 
 def cnn(weights: Weights, x: Tensor) -> Tensor:  # (B, 1, 28, 28) -> (B, 10)
     first, *others = pairs(weights[:-4])
-    x = functional.conv2d(x, *first).relu_()
+    x = functional.conv2d(x, *first)
     for weight, bias in others:
-        x = functional.conv2d(functional.max_pool2d(x, 2), weight, bias).relu_()
-    return mlp(weights[-4:], x)
+        x = functional.conv2d(functional.max_pool2d(x, 2).relu_(), weight, bias)
+    return mlp(weights[-4:], x.relu_())
 
 
 def transformer(weights: Weights, x: Tensor) -> Tensor:  # (B, T) -> (B, vocabulary, T)
@@ -187,6 +188,11 @@ class Case:
         data = self.experiment.data
         self.tensors: TensorData = resolve(import_path("data", data.name))(**data.args)
         self.rows = data.batch_size
+        splits = (tensor.split(VALIDATION_ROWS) for tensor in self.tensors.validation)
+        self.validation = [*zip(*splits, strict=True)]
+        self.weights = [
+            weight.detach() for weight in self.model().to(memory_format=torch.channels_last).parameters()
+        ]
 
     def model(self) -> nn.Module:
         """Return a fresh model in torch's default memory format, with the weights that lrfind starts from."""
@@ -221,9 +227,8 @@ def stacked_lanes(case: Case) -> list[float]:
 def limit(case: Case) -> list[float]:
     ends = []
     for lr in case.lrs:
-        model = case.model().to(memory_format=torch.channels_last)
-        weights = [parameter.detach().requires_grad_() for parameter in model.parameters()]
-        plain = [weight.detach() for weight in weights]
+        plain = [weight.clone() for weight in case.weights]
+        weights = [weight.detach().requires_grad_() for weight in plain]
         update, batches, losses = case.kind.update(plain, lr), case.batches(), []
         for _ in range(case.steps):
             x, y = next(batches)
@@ -232,8 +237,10 @@ def limit(case: Case) -> list[float]:
             losses.append(loss.detach())
         torch.stack(losses).tolist()
         with torch.no_grad():
-            x, y = case.tensors.validation
-            ends.append(functional.cross_entropy(case.kind.forward(weights, x), y).item())
+            total = sum(
+                functional.cross_entropy(case.kind.forward(plain, x), y) * len(x) for x, y in case.validation
+            )
+        ends.append(float(total) / len(case.tensors.validation[0]))
     return ends
 
 
