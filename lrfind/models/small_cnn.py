@@ -48,7 +48,7 @@ class SmallCNN(nn.Module):
             ending = [parts.activation(activation)]
             before, height, width = after, height - 2, width - 2
             if i < len(channels) - 1:
-                # Rectifying the maximum of four numbers gives the maximum of the rectified ones, in less time.
+                # The rectified maximum is the maximum of the rectified numbers, in less time.
                 ending.insert(0 if activation == "relu" else 1, nn.MaxPool2d(2))
                 height, width = height // 2, width // 2
             layers += ending

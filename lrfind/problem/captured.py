@@ -86,6 +86,7 @@ class CapturedTensor:
         self._grad = tensor.grad if tensor.is_leaf else None
         self._grad_values = None if self._grad is None or not copy_grad else self._grad.detach().clone()
         self._version = tensor._version if counted else None
+        self._address = tensor.data_ptr() if counted else None
 
     @property
     @torch.no_grad()
@@ -100,14 +101,14 @@ class CapturedTensor:
             self._restore()
 
     def _is_unchanged(self) -> bool:
-        """Return whether torch has counted no change; False where it does not count them all."""
+        """Return whether nothing has changed, as far as torch counts; False where it does not count."""
         tensor = self.tensor
         return (
             self._version is not None
             and tensor._version == self._version
+            and tensor.data_ptr() == self._address
             and not tensor.requires_grad
             and tensor.grad is self._grad is None
-            and _in_the_same_memory(tensor, self._home)
         )
 
     @torch.no_grad()
