@@ -32,7 +32,7 @@ from typing import NamedTuple
 import click
 import numpy as np
 import torch
-from cases import BATCH, CONFIG, HIGH, LOW, SEED, SETTINGS
+from cases import CONFIG, HIGH, LOW, SEED, SETTINGS
 from figures import Row, write
 from torch import Tensor, nn
 from torch.nn import functional
@@ -317,7 +317,7 @@ def report(rows: Sequence[Row]) -> None:
 def main(turns: int, names: tuple[str, ...], steps: int | None, path: Path | None) -> None:
     """Print how near a lane comes to the limit, for an MLP, a CNN and a transformer."""
     torch.set_num_threads(1)
-    click.echo(f"torch {torch.__version__}, 1 thread, batch {BATCH}, seed {SEED}")
+    click.echo(f"torch {torch.__version__}, 1 thread, seed {SEED}")
     rows: list[Row] = []
     for name in names or KINDS:
         case = Case(name, steps)
