@@ -1,6 +1,6 @@
 """How much time a step of a range test costs, beside a bare loop and beside the peers.
 
-    python benchmarks/speed/range_test.py [--turns 7] [--no-peers]
+    python benchmarks/speed/range_test.py [--turns 7] [--no-peers] [--json PATH]
     make bench        (installs the peers torch-lr-finder, Ignite, Lightning and fastai, and runs this)
 
 Everything runs in one process, in turns (A B C ... A B C ...), on the same MNIST images, with the same model,
@@ -25,6 +25,7 @@ from typing import Any
 import click
 import numpy as np
 import torch
+from figures import Row, write
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -216,32 +217,40 @@ def measure(case: Case, contestants: list[str], turns: int) -> dict[str, list[fl
     return times
 
 
-def report(title: str, times: dict[str, list[float]]) -> None:
-    click.echo(f"\n{title}: ms a step (median of {len(times['bare loop'])}), and ratio to the bare loop")
+def report(title: str, times: dict[str, list[float]]) -> list[Row]:
+    """Print the figures of one model, and return them."""
+    turns, rows = len(times["bare loop"]), []
+    click.echo(f"\n{title}: ms a step (median of {turns}), and ratio to the bare loop")
     for name, values in times.items():
         ratios = [value / bare for value, bare in zip(values, times["bare loop"], strict=True)]
-        click.echo(
-            f"  {name:30} {statistics.median(values):7.3f}   {statistics.median(ratios):5.2f}"
-            f"   ({min(ratios):.2f} to {max(ratios):.2f})"
-        )
+        spread = f"{min(ratios):.2f} to {max(ratios):.2f}"
+        median, ratio = statistics.median(values), statistics.median(ratios)
+        click.echo(f"  {name:30} {median:7.3f}   {ratio:5.2f}   ({spread})")
+        note = f"a step; the ratio is its time over the bare loop's: {spread} in {turns} turns"
+        rows.append(Row(title, name, median / 1000, ratio, note))
+    return rows
 
 
 @click.command()
 @click.option("--turns", default=7, help="How often each contestant is measured.")
 @click.option("--peers/--no-peers", default=True, help="Also measure the peers.")
-def main(turns: int, peers: bool) -> None:
+@click.option("--json", "path", type=click.Path(path_type=Path), help="Also write the figures to this file.")
+def main(turns: int, peers: bool, path: Path | None) -> None:
     """Print the time that a step takes, for an MLP and a CNN, with several threads and with one."""
     for name in ("lightning.pytorch", "ignite"):
         logging.getLogger(name).setLevel(logging.ERROR)
     contestants = list(CONTESTANTS) if peers else list(CONTESTANTS)[:3]
     default = torch.get_num_threads()
     click.echo(f"torch {torch.__version__}, {default} threads, batch {BATCH}")
+    rows: list[Row] = []
     for model in MODELS:
-        report(f"{model}, {default} threads", measure(Case(model), contestants, turns))
+        rows += report(f"{model}, {default} threads", measure(Case(model), contestants, turns))
     if default > 1:
         torch.set_num_threads(1)
         for model in MODELS:
-            report(f"{model}, 1 thread", measure(Case(model), list(CONTESTANTS)[:3], turns))
+            rows += report(f"{model}, 1 thread", measure(Case(model), list(CONTESTANTS)[:3], turns))
+    if path is not None:
+        write(path, rows)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader, default_collate
 
 from lrfind.errors import UsageError, counted
 
@@ -328,6 +329,11 @@ def _why_no_batches(before: int) -> str:
         " once, but lrfind reads it many times. Give a list of its batches, or a DataLoader whose data set"
         " can be read again from its start."
     )
+
+
+def collates(data: Any) -> bool:
+    """Return whether data is a loader that makes each batch of single rows, in new memory."""
+    return type(data) is DataLoader and data.batch_sampler is not None and data.collate_fn is default_collate
 
 
 def is_batch_function(data: Any) -> bool:

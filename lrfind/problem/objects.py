@@ -18,6 +18,7 @@ from lrfind.problem.batches import (
     OwnStep,
     Tally,
     accepts,
+    collates,
     is_batch_function,
     loader_batches,
     one_pass,
@@ -298,6 +299,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
             own_step=objects.own_step,
             optimizers=objects.optimizers,
             kept=objects.kept,
+            fresh=collates(objects.data),
         )
 
     def validation() -> Iterator[Any]:

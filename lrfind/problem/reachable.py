@@ -90,6 +90,7 @@ class Reachable:
     Attributes:
         tensors: the tensors that are small, or belong to a module or an optimizer.
         large: the other tensors, which are taken for data.
+        in_data: the ids of those in `tensors` that belong to the data.
         arrays: the NumPy arrays that are small, or belong to a module.
         containers: dicts (also those with the attributes of objects), lists, sets and deques.
         logs: the ids of the lists in `containers` to which a function refers directly. If such a list only
@@ -105,6 +106,7 @@ class Reachable:
 
     tensors: list[Tensor] = field(default_factory=list)
     large: list[Tensor] = field(default_factory=list)
+    in_data: set[int] = field(default_factory=set)
     arrays: list[np.ndarray[Any, Any]] = field(default_factory=list)
     containers: list[Any] = field(default_factory=list)
     logs: set[int] = field(default_factory=set)
@@ -218,6 +220,8 @@ class _Follower:
     def _tensor(self, tensor: Tensor, role: Role) -> None:
         large = not role.whole and not tensor.requires_grad and _bytes(tensor) > LARGE
         (self._result.large if large else self._result.tensors).append(tensor)
+        if role is Role.DATA:
+            self._result.in_data.add(id(tensor))
         if tensor.requires_grad and tensor.is_leaf:
             for name in ("_backward_hooks", "_post_accumulate_grad_hooks"):
                 self._result.attributes.append((tensor, name))

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
+from lrfind.problem.captured import captured
 from lrfind.problem.randomness import capture, restore, set_state, state_of
 from lrfind.problem.reachable import reachable
 
@@ -69,7 +70,7 @@ class Snapshot:
         self.lost, self.optimizers = reached.lost, reached.optimizers
         self._modules = reached.modules
         self._containers = [(c, _plain_copy(c), id(c) in reached.logs) for c in reached.containers]
-        self._tensors = [_Captured(tensor, copy_grads) for tensor in reached.tensors]
+        self._tensors = captured(reached.tensors, reached.in_data, copy_grads)
         self._large = [(tensor, tensor._version) for tensor in reached.large if not tensor.is_inference()]
         self._arrays = [(values, values.copy()) for values in reached.arrays]
         self._generators = [(generator, state_of(generator)) for generator in reached.generators]
@@ -93,7 +94,7 @@ class Snapshot:
             *(partial(_restore_variable, *entry) for entry in self._variables),
             *(partial(_restore_attribute, *entry) for entry in self._attributes),
             *(partial(_restore_container, *entry) for entry in self._containers),
-            *(captured.restore for captured in self._tensors),
+            *(entry.restore for entry in self._tensors),
             *(partial(_restore_array, *entry) for entry in self._arrays),
             *(partial(set_state, *entry) for entry in self._generators),
             *(partial(_check_unchanged, *entry) for entry in self._large),
@@ -121,16 +122,16 @@ class Snapshot:
 
     def moved(self, tensors: Iterable[Tensor]) -> bool:
         """Return whether these tensors moved by more than rounding since the snapshot."""
-        before = {id(captured.tensor): captured for captured in self._tensors}
+        before = {id(entry.tensor): entry for entry in self._tensors}
         norms = [before[id(tensor)].norms for tensor in tensors if id(tensor) in before]
         changes, sizes = (sum(norm**2 for norm in column) for column in zip(*norms, strict=True))
         return bool(changes > MOST_ROUNDING**2 * sizes)
 
     def clear_grads(self) -> None:
         """Set every `.grad` to None, so that nothing is written into the captured gradients."""
-        for captured in self._tensors:
-            if captured.tensor.is_leaf:
-                captured.tensor.grad = None
+        for entry in self._tensors:
+            if entry.tensor.is_leaf:
+                entry.tensor.grad = None
 
 
 @contextmanager
@@ -162,65 +163,6 @@ def _reshard(values: Iterable[Any]) -> None:
             reshard = getattr(module, "reshard", None)
             if callable(reshard) and hasattr(module, "unshard"):
                 reshard()
-
-
-class _Captured:
-    """The values of a tensor, whether it requires a gradient, and its gradient.
-
-    Raises:
-        UsageError: if it belongs to a lazy layer, which has no values yet.
-    """
-
-    def __init__(self, tensor: Tensor, copy_grad: bool) -> None:
-        if torch.nn.parameter.is_lazy(tensor):
-            raise UsageError(
-                "the model has lazy layers without a shape; run one batch through the model first."
-            )
-        self.tensor, self._requires_grad = tensor, tensor.requires_grad
-        self._home = tensor.detach()  # the same memory, also if the training gives the tensor another one
-        self._values = tensor.detach().clone()  # with the same strides, if elements do not overlap
-        self._grad = tensor.grad if tensor.is_leaf else None
-        self._grad_values = None if self._grad is None or not copy_grad else self._grad.detach().clone()
-
-    @property
-    @torch.no_grad()
-    def norms(self) -> tuple[float, float]:
-        """The norm of the change since then, and that of the values then."""
-        change = (self.tensor - self._values).float()
-        return float(torch.linalg.vector_norm(change)), float(torch.linalg.vector_norm(self._values.float()))
-
-    @torch.no_grad()
-    def restore(self) -> None:
-        """Restore them all in place, in the memory that the tensor had."""
-        tensor, values = self.tensor, self._values
-        if not _in_the_same_memory(tensor, self._home):
-            tensor.data = self._home if self._home.shape == values.shape else values.clone()
-        # A tensor that takes no part in the training may be read-only, so it is written only if it changed.
-        if not _overlaps_itself(tensor) and (tensor.requires_grad or not _equal(tensor, values)):
-            with torch.inference_mode() if tensor.is_inference() else torch.no_grad():
-                tensor.copy_(values)
-        if tensor.is_leaf and not tensor.is_inference():
-            tensor.requires_grad_(self._requires_grad)
-            tensor.grad = self._grad
-            if self._grad is not None and self._grad_values is not None:
-                self._grad.copy_(self._grad_values)
-
-
-def _in_the_same_memory(tensor: Tensor, home: Tensor) -> bool:
-    """Return whether a tensor is as it was but for its values; True where that cannot be known."""
-    if (tensor.shape, tensor.dtype) != (home.shape, home.dtype):
-        return False
-    if tensor.layout is not torch.strided or type(tensor).__module__.startswith("torch.distributed"):
-        return True
-    return tensor.data_ptr() == home.data_ptr() and tensor.stride() == home.stride()
-
-
-def _equal(tensor: Tensor, values: Tensor) -> bool:
-    """Return whether two tensors hold the same values; False where torch cannot compare them."""
-    try:
-        return torch.equal(tensor, values)
-    except (RuntimeError, NotImplementedError):
-        return False
 
 
 def _plain_copy(container: Any) -> Any:
@@ -264,13 +206,6 @@ def _restore_array(values: np.ndarray[Any, Any], copy: np.ndarray[Any, Any]) -> 
         values.resize(copy.shape, refcheck=False)
     if values.tobytes() != copy.tobytes():
         np.copyto(values, copy)
-
-
-def _overlaps_itself(tensor: Tensor) -> bool:
-    """Return whether elements share memory, as in an expanded buffer, which cannot be written to."""
-    if tensor.layout is not torch.strided:
-        return False
-    return any(size > 1 and stride == 0 for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _only_grew(values: list[Any], before: list[Any]) -> bool:

@@ -19,6 +19,7 @@ from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
+from lrfind.training.update import clear_gradients, plain_step
 
 
 class Step(NamedTuple):
@@ -81,12 +82,13 @@ def _steps(
     refuse_closures(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
+    take_step = plain_step(optimizer)
     for step, value in enumerate(lr.tolist(), start):
         stop_if_asked()
         held_out, held_out_loss = setup.held_out_batch, None
         if held_out is not None:
             held_out_loss = over_ranks(held_loss(model, setup.loss_fn, held_out))
-        optimizer.zero_grad(set_to_none=True)
+        clear_gradients(optimizer, parameters)
         loss = over_ranks(_backward(setup))
         if scaler is not None:
             scaler.unscale_(optimizer)
@@ -103,7 +105,7 @@ def _steps(
         if momentum is not None:
             set_momentum(optimizer, float(momentum[step - start]))
         yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
-        _update(setup, skip=bool(skipped))
+        _update(setup, take_step, skip=bool(skipped))
         if gauge is not None and gauge.awaits_update:
             gauge.updated({name: p.detach()[None] for name, p in named.items()})
 
@@ -223,11 +225,11 @@ def _norm(parameters: list[Tensor]) -> float:
     return float(torch.linalg.vector_norm(torch.stack(whole))) if whole else 0.0
 
 
-def _update(setup: Setup, *, skip: bool) -> None:
+def _update(setup: Setup, take_step: Callable[[], object], *, skip: bool) -> None:
     """Take the optimizer's step; with a loss scaler, skip the step if its gradient overflowed."""
     if setup.scaler is None:
         try:
-            setup.optimizer.step()
+            take_step()
         except Exception as error:
             if "closure" in text_of(error):
                 raise UsageError(needs_a_closure(setup.optimizer)) from error

@@ -68,7 +68,8 @@ class RampBatches:
     def __next__(self) -> Any:
         if len(self._now) == self._accumulate:
             self._now = []
-        self._now.append(copy_of(next(self._source)))  # a loader may fill the same memory again
+        batch = next(self._source)
+        self._now.append(batch if self._setup.fresh else copy_of(batch))  # a loader may fill memory again
         return self._now[-1]
 
     def judge(self, loss: float, rule: DivergenceRule, outcome: Outcome | None) -> Outcome | None:

@@ -28,6 +28,7 @@ from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, scor
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import set_momentum
+from lrfind.training.update import plain_step
 
 MOST_GRAPHS = 4  # one for each shape of batch; batches of any further shape are not traced
 
@@ -98,6 +99,7 @@ class Stack:
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
         self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
         self._optimizer = _at_lr_one(setup, stacked)
+        self._take_step = plain_step(self._optimizer)
         built_in = type(setup.model).__module__.startswith("lrfind.models.")
         self._graphs = graphs if built_in and graphs is not None else {}
 
@@ -273,7 +275,7 @@ class Stack:
             parameter.grad = (
                 gradient if same_layout else gradient.clone(memory_format=torch.contiguous_format)
             )
-        self._optimizer.step()
+        self._take_step()
         with torch.no_grad():
             for parameter, old in zip(parameters, self._before, strict=True):
                 share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))

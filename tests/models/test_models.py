@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn, optim
+from torch.nn import functional
 
 from lrfind.catalog import MODELS
 from lrfind.config.registry import resolve
@@ -256,6 +257,20 @@ def test_a_token_changes_no_prediction_before_it(make: Callable[[], nn.Module]) 
     assert moved[:3].max() < 1e-6
     assert moved[3:].min() > 1e-6
     torch.testing.assert_close(model(tokens[:, :4]), model(tokens)[:, :, :4])
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_the_small_cnn_equals_convolution_activation_and_pooling_one_after_another(name: Any) -> None:
+    torch.manual_seed(0)
+    model, x = SmallCNN(1, (13, 13), 3, (4, 5), activation=name), torch.randn(6, 1, 13, 13)
+    weights, activate = [*model.parameters()], getattr(torch, name)
+    hidden = activate(functional.conv2d(x, *weights[:2]))
+    hidden = activate(functional.conv2d(functional.max_pool2d(hidden, 2), *weights[2:4]))
+    hidden = activate(functional.linear(hidden.flatten(1), *weights[4:6]))
+    outputs = model(x), functional.linear(hidden, *weights[6:])
+    gradients = [torch.autograd.grad(output.square().sum(), weights) for output in outputs]
+    assert torch.equal(*outputs)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
 
 
 def test_attention_equals_the_formula_of_its_paper() -> None:

@@ -6,9 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from lrfind.errors import UsageError
-from lrfind.problem.batches import batch_loss, loader_batches, tensor_batches, to_device
+from lrfind.problem.batches import batch_loss, collates, loader_batches, tensor_batches, to_device
 
 CPU = torch.device("cpu")
 
@@ -117,3 +118,11 @@ def test_a_copy_to_the_cpu_is_complete_before_it_is_read(monkeypatch: pytest.Mon
     for place in ("cpu", "cuda"):
         to_device(A, torch.device(place))
     assert waits == [True, False]
+
+
+def test_only_a_loader_that_stacks_single_rows_makes_every_batch_in_new_memory() -> None:
+    rows = TensorDataset(torch.zeros(4, 2))
+    assert collates(DataLoader(rows, batch_size=2))
+    assert not collates(DataLoader(rows, batch_size=None))
+    assert not collates(DataLoader(rows, batch_size=2, collate_fn=lambda parts: parts[0]))
+    assert not collates([torch.zeros(2, 2)])

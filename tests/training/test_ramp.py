@@ -166,6 +166,15 @@ def test_until_the_rule_fires_nothing_is_evaluated(monkeypatch: pytest.MonkeyPat
     assert ramp(problem_of(classifier(), [(x, y)], nn.CrossEntropyLoss()), end_lr=0.1).outcome == "finished"
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_batch_is_kept_without_a_copy_only_in_memory_of_its_own(fresh: bool) -> None:
+    x, y = classes()
+    model = nn.Linear(6, 3)
+    setup = Setup(model, SGD(model.parameters(), lr=0.1), None, iter([(x, y)]), fresh=fresh)
+    batch = next(RampBatches(setup))
+    assert (batch[0].data_ptr() == x.data_ptr()) == fresh
+
+
 def test_a_model_that_cannot_run_twice_keeps_the_word_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise RuntimeError("no second call")

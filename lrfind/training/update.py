@@ -1,0 +1,50 @@
+"""Updates: what an optimizer of torch does at a step, without what it does around it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+AROUND = "torch.optim.optimizer"
+"""The module of the functions that torch wraps around the step of each of its optimizers."""
+
+
+def plain_step(optimizer: Optimizer) -> Callable[[], Any]:
+    """Return a function that takes an optimizer's step.
+
+    Around a step, torch calls hooks, names the step for its profiler, and shields it from torch.compile. For
+    a small model that takes as long as the update itself. So for an optimizer of torch's own, whose step has
+    no hooks, the function calls only what computes the update; the update is the same to the last bit. For
+    any other optimizer it is the optimizer's `step`.
+    """
+    kind = type(optimizer)
+    if not kind.__module__.startswith("torch.optim.") or "step" in vars(optimizer) or _hooked(optimizer):
+        return optimizer.step  # a scheduler, for example, puts a `step` of its own into the optimizer
+    step: Any = kind.step
+    while getattr(step, "__globals__", {}).get("__name__") == AROUND and hasattr(step, "__wrapped__"):
+        step = step.__wrapped__
+    return torch.no_grad()(lambda: step(optimizer))
+
+
+def _hooked(optimizer: Optimizer) -> bool:
+    """Return whether torch has to do something around the step of an optimizer."""
+    hooks = (
+        _global_optimizer_pre_hooks,
+        _global_optimizer_post_hooks,
+        optimizer._optimizer_step_pre_hooks,
+        optimizer._optimizer_step_post_hooks,
+    )
+    return any(hooks) or bool(optimizer.defaults.get("differentiable"))
+
+
+def clear_gradients(optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
+    """Set the gradients of an optimizer's parameters to None, as its `zero_grad` does."""
+    if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
+        optimizer.zero_grad(set_to_none=True)
+        return
+    for parameter in parameters:
+        parameter.grad = None
