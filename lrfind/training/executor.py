@@ -12,8 +12,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lrfind.analysis import curves
-from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
+from lrfind.analysis import divergence
+from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import AT_A_CONSTANT_LR, DivergenceRule
 from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
@@ -78,7 +79,7 @@ class Conditions:
         return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
 
 
-ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False, ramp=True)
+ON_A_RAMP = Conditions(factor=divergence.ON_A_RAMP, evaluated=False, ramp=True)
 """The conditions of range tests."""
 
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfind.analysis import curves
-from lrfind.analysis.curves import Curve, DivergenceRule, smooth
+from lrfind.analysis.curves import Curve, smooth
+from lrfind.analysis.divergence import DivergenceRule
 from lrfind.errors import UsageError
 
 
