@@ -145,7 +145,7 @@ def first_divergence(
 
 
 def ceiling_at(loss: NDArray[np.float64], step: int, factor: float) -> float:
-    """Return the ceiling of `DivergenceRule` after step `step`, which is 10 or more, of finite losses (T,)."""
+    """Return the ceiling of `DivergenceRule` after a step, which is 10 or later, of finite losses (T,)."""
     medians, changes = _medians(loss[: step + 1]), np.abs(np.diff(loss[: step + 1]))
     first, best, place = float(medians[0]), float(medians.min()), _place(step)
     noise = float(np.partition(changes, place)[place])

@@ -77,7 +77,7 @@ def _sides(size: int, half: int) -> np.ndarray:
 
 
 def _growing(y: Array, half: int) -> Array:
-    """Return the averages of y at the first steps, (4 half,), whose windows grow up to `half` on each side."""
+    """Return the averages at the first steps, (4 half,), whose windows grow up to `half` on each side."""
     averages = [y[:GROWTH]]
     for side in range(1, half):  # at the steps from 4 * side on
         width, begin = 2 * side + 1, (GROWTH - 1) * side
