@@ -33,7 +33,7 @@ class Curve:
             not known, so that the losses have to show it. If it is False and the last loss is not finite,
             `remark` says why.
         remark: what something else than the lr did to the curve, in a sentence; "" if nothing is known.
-        places: (T,) the place of each point in a file, such as "line 12"; empty if the curve is from no file.
+        lines: (T,) the line of each point in its file; None if the curve is from no file.
     """
 
     lr: Array
@@ -41,11 +41,15 @@ class Curve:
     planned: int
     diverged: bool | None = None
     remark: str = ""
-    places: tuple[str, ...] = ()
+    lines: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
-        cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None, places: tuple[str, ...] = ()
+        cls,
+        lr: ArrayLike,
+        loss: ArrayLike,
+        planned: int | None = None,
+        lines: NDArray[np.int64] | None = None,
     ) -> Curve:
         """Build a curve from anything array-like; when omitted, `planned` is the number of points.
 
@@ -66,7 +70,7 @@ class Curve:
                 f"lr must increase from point to point; point {index + 1} has {lr[index + 1]:g} after"
                 f" {lr[index]:g}."
             )
-        return cls(lr, loss, lr.size if planned is None else planned, places=places)
+        return cls(lr, loss, lr.size if planned is None else planned, lines=lines)
 
     @cached_property
     def length(self) -> int:
@@ -92,12 +96,13 @@ class Curve:
         """Return what the reader of an answer from this curve should know of its points, in sentences."""
         notes = [self.remark] if self.remark else []
         if self.gaps.size:
-            places = [self.places[t] if self.places else f"point {t}" for t in self.gaps.tolist()]
-            more = len(places) - MOST_PLACES
-            shown = listed([*places[:MOST_PLACES], *([f"{more} more"] if more > 0 else [])])
-            was = "was" if len(places) == 1 else "were"
+            word, places = ("point", self.gaps) if self.lines is None else ("line", self.lines[self.gaps])
+            more = places.size - MOST_PLACES
+            first = [f"{word} {place}" for place in places[:MOST_PLACES].tolist()]
+            shown = listed([*first, *([f"{more} more"] if more > 0 else [])])
+            was = "was" if places.size == 1 else "were"
             notes.append(
-                f"{counted(len(places), 'point')} without a finite loss {was} skipped ({shown}), because the"
+                f"{counted(places.size, 'point')} without a finite loss {was} skipped ({shown}), because the"
                 " losses after that are finite and no higher than those before."
             )
         return notes
@@ -141,6 +146,8 @@ class Curve:
 def _array(name: str, values: Any) -> Array:
     """Return anything array-like, also a torch tensor, as float64."""
     try:
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            return values.astype(np.float64)
         if hasattr(values, "detach"):
             values = values.detach().cpu().tolist()
         return np.array([float(value) for value in values] if np.ndim(values) == 1 else values, np.float64)
