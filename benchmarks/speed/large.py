@@ -2,22 +2,21 @@
 
     python benchmarks/speed/large.py [--turns 3] [--json PATH]
 
-The runs are sweeps of 1,000 lanes x 1,000 steps of a linear regression on the full batch of 64 samples with 4
-features, and a range test of 100,000 steps of the same. What is measured:
+The runs are sweeps of 1,000 lanes x 1,000 steps (500 rates, 2 seeds) of a linear regression on the full batch
+of 64 samples with 4 features, and a range test of 100,000 steps of the same. What is measured:
 
-commands           Whole commands in processes of their own, on one core and one thread: the sweep and the range
-                   test, then `status`, `show`, `plot` and `report` of these runs, and `suggest` on a CSV of a
-                   million rows. Each is followed by the same command on a small run, or a small CSV, so that
-                   the note tells how long the command takes beyond imports.
-memory             The peak of the resident memory of the sweep's process, beside that of 100 lanes.
-storing            The same sweep in this process, with a clock around all calls of the run directory's database
-                   (`Database`) and another around the tables (`Run.export`). What the share is taken of runs
-                   from `Run.start` to the end of `run_sweep`: it includes training and the summary, and neither
-                   imports nor plots.
-a small sweep      The case `linear` of sweep.py, 16 lanes x 300 steps, in a mode that is given: how long all
-                   but the training takes.
+commands           Whole commands in processes of their own, with one thread: the sweep and the range test, then
+                   `status`, `show`, `plot` and `report` of these runs, and `suggest` on a CSV of a million
+                   rows. In turns with them, the same commands run on a tiny run or CSV; the difference is how
+                   long a command takes beyond its imports.
+memory             The peak of the resident memory of the sweep's process, beside that of 100 and of 4 lanes.
+storing            The same sweep in this process, with a clock around all calls of the run's database and
+                   another around the tables. The whole lasts from `Run.start` to the end of `run_sweep`: it has
+                   the training and the summary, but neither imports nor plots.
+a small sweep      The case `linear` of sweep.py, 16 lanes x 300 steps, in a mode that is given: how long
+                   everything but the training takes.
 
-Seconds are medians over the turns.
+Seconds are medians over the turns. Pin it to one core, as with `taskset -c 0`, for figures of one core.
 """
 
 from __future__ import annotations
@@ -72,6 +71,7 @@ SMALL = {
     "seeds": 1,
     "steps": 300,
 }
+LANES = {"large": "1,000", "medium": "100", "tiny": "4"}
 STACKED = Mode("stacked", "given", threads=1, seconds_per_step=1e-6, stack_size=1024)
 ROWS = 1_000_000
 MANY_LANES, LONG_RAMP = "1,000 lanes x 1,000 steps", "100,000 steps"
@@ -103,25 +103,12 @@ def command(*words: str | Path) -> tuple[float, float]:
     return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
-def beyond(case: str, turns: int, words: Callable[[str], list[str | Path]], least: int) -> Row:
-    """Time a command on the large and on the tiny run in turns, and report the difference.
-
-    Args:
-        case: what the command reads.
-        turns: how often it is timed.
-        words: returns the command for "large" or "tiny".
-        least: the number of turns for a command that takes long.
-    """
-    times: dict[str, list[float]] = {"large": [], "tiny": []}
-    for _ in range(min(turns, least)):
-        for size, seconds in times.items():
-            seconds.append(command(*words(size))[0])
-    large, tiny = (statistics.median(seconds) for seconds in times.values())
-    gaps = [one - other for one, other in zip(times["large"], times["tiny"], strict=True)]
-    name = f"lrfind {words('large')[0]}"
-    return Row(
-        case, name, large, None, f"{statistics.median(gaps):.2f} s beyond the {tiny:.2f} s of a small one"
-    )
+def beyond(case: str, turns: int, name: str, large: Path, tiny: Path) -> Row:
+    """Time a command on a large and on a tiny source in turns, and report the difference too."""
+    times = [(command(name, large)[0], command(name, tiny)[0]) for _ in range(turns)]
+    gap = statistics.median(one - other for one, other in times)
+    seconds = statistics.median(one for one, _ in times)
+    return Row(case, f"lrfind {name}", seconds, None, f"{gap:.2f} s beyond the same of a tiny one")
 
 
 def write_curve(file: Path, rows: int) -> None:
@@ -140,8 +127,8 @@ def command_rows(folder: Path, turns: int) -> Iterator[Row]:
         config = folder / f"{size}.yaml"
         config.write_text(CONFIG.format(**values))
         seconds, memory[size] = command("grid", config, "--out", folder / f"grid-{size}", "--quiet")
-    peaks = f"{memory['large']:.0f} MB at most; 100 lanes {memory['medium']:.0f} MB, 4 lanes {memory['tiny']:.0f} MB"
-    yield Row(MANY_LANES, "lrfind grid", seconds, None, peaks)
+    peaks = ", ".join(f"{memory[size]:.0f} MB with {lanes} lanes" for size, lanes in LANES.items())
+    yield Row(MANY_LANES, "lrfind grid", seconds, None, f"at most {peaks}")
     for size in ("tiny", "large"):
         out = folder / f"ramp-{size}"
         seconds, _ = command("range-test", folder / f"{size}.yaml", "--out", out, "--quiet")
@@ -149,18 +136,18 @@ def command_rows(folder: Path, turns: int) -> Iterator[Row]:
     write_curve(folder / "large.csv", ROWS)
     write_curve(folder / "tiny.csv", 100)
     for name in ("status", "show", "plot", "report"):
-        yield beyond(MANY_LANES, turns, lambda size: [name, folder / f"grid-{size}"], 3)
+        yield beyond(MANY_LANES, turns, name, folder / "grid-large", folder / "grid-tiny")
     for name in ("status", "plot", "report", "suggest"):
-        yield beyond(LONG_RAMP, turns, lambda size: [name, folder / f"ramp-{size}"], 3)
-    yield beyond("1,000,000 rows", turns, lambda size: ["suggest", folder / f"{size}.csv"], 3)
+        yield beyond(LONG_RAMP, turns, name, folder / "ramp-large", folder / "ramp-tiny")
+    yield beyond("1,000,000 rows", turns, "suggest", folder / "large.csv", folder / "tiny.csv")
 
 
 class Clock:
-    """Sums the seconds inside the outermost call of each name."""
+    """Sums the seconds of the calls of each name, without those of other names inside them."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-        self._inside: set[str] = set()
+        self._inside: list[str] = []
 
     def around(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         """Return a function with a clock around it."""
@@ -169,13 +156,17 @@ class Clock:
         def timed(*args: Any, **options: Any) -> Any:
             if name in self._inside:
                 return function(*args, **options)
-            self._inside.add(name)
+            outer = self._inside[-1] if self._inside else None
+            self._inside.append(name)
             began = time.perf_counter()
             try:
                 return function(*args, **options)
             finally:
-                self._inside.discard(name)
-                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+                self._inside.pop()
+                passed = time.perf_counter() - began
+                self.seconds[name] = self.seconds.get(name, 0.0) + passed
+                if outer is not None:
+                    self.seconds[outer] = self.seconds.get(outer, 0.0) - passed
 
         return timed
 
@@ -185,7 +176,7 @@ def clocked() -> Iterator[Clock]:
     """Put clocks around the database, the tables and the training inside the block."""
     clock = Clock()
     places: list[tuple[Any, str, str]] = [(Database, name, "database") for name in DATABASE_CALLS]
-    places += [(Run, "export", "tables"), (sweep, "run_lanes", "lanes")]
+    places += [(Run, "export", "tables"), (sweep, "run_lanes", "training")]
     before = [(owner, name, vars(owner)[name]) for owner, name, _ in places]
     for owner, name, label in places:
         method = vars(owner)[name]
@@ -211,24 +202,18 @@ def swept(experiment: Experiment, config: str, mode: Mode) -> dict[str, float]:
 
 
 def storing_rows(turns: int) -> Iterator[Row]:
-    """Time what a large and a small sweep spend beside the training."""
-    for case, sizes, note in (
-        (MANY_LANES, LARGE, "database"),
-        ("16 lanes x 300 steps", FULL | SMALL, "all but the training"),
-    ):
+    """Time what a large and a small sweep spend beside the training, after a turn that does not count."""
+    for case, sizes in ((MANY_LANES, LARGE), ("16 lanes x 300 steps", FULL | SMALL)):
         config = CONFIG.format(**sizes)
         experiment = check(config)
         parts = [swept(experiment, config, STACKED) for _ in range(turns + 1)][1:]
-        if note == "database":
-            for part in ("database", "tables"):
-                shares = [100 * turn[part] / turn["whole"] for turn in parts]
-                seconds = statistics.median(turn[part] for turn in parts)
-                whole = statistics.median(turn["whole"] for turn in parts)
-                about = f"{statistics.median(shares):.1f} % of {whole:.2f} s"
-                yield Row(case, part, seconds, None, about)
-            continue
-        rest = [turn["whole"] - (turn["lanes"] - turn["database"]) for turn in parts]
-        yield Row(case, note, statistics.median(rest), None, "")
+        for part in ("database", "tables"):
+            share = statistics.median(100 * turn[part] / turn["whole"] for turn in parts)
+            whole = statistics.median(turn["whole"] for turn in parts)
+            seconds = statistics.median(turn[part] for turn in parts)
+            yield Row(case, part, seconds, None, f"{share:.1f} % of {whole:.2f} s")
+        rest = statistics.median(turn["whole"] - turn["training"] for turn in parts)
+        yield Row(case, "all but the training", rest, None, "")
 
 
 @click.command()

@@ -206,7 +206,7 @@ def _points(source: Path, table: pd.DataFrame) -> _Points:
     lr, loss = _floats(source, table, "lr"), _floats(source, table, "loss")
     lane = np.zeros(len(table), dtype=np.int64)
     if "lane" in table:
-        lane = table.groupby("lane", sort=False).ngroup().to_numpy(dtype=np.int64)
+        lane = table.groupby("lane", sort=False).ngroup().to_numpy().astype(np.int64)
     return _Points(lr, loss, table.index.to_numpy(dtype=np.int64) + 2, lane)
 
 

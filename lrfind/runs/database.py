@@ -99,7 +99,9 @@ class Database(Connections):
         try:
             with closing(sqlite3.connect(draft)) as connection, connection:
                 connection.execute("PRAGMA journal_mode = MEMORY")  # a draft that fails is thrown away
-                connection.executescript(f"{LAYOUTS[VERSION]};")
+                connection.executescript(
+                    f"BEGIN; {LAYOUTS[VERSION]};"
+                )  # one transaction is on the disk at once
                 _keep_facts(connection, {"version": VERSION, "written_by": __version__, **facts})
         except sqlite3.Error as error:
             raise explained(error, draft, writing=True) from error
@@ -133,7 +135,7 @@ class Database(Connections):
 
     def keep_facts(self, **facts: Any) -> None:
         """Store facts as JSON, all in one transaction; a fact that was stored before is replaced."""
-        self.write(lambda connection: _keep_facts(connection, facts))
+        self.write(lambda connection: _keep_facts(connection, facts), wait=False)
 
     def facts(self) -> Facts:
         """Return what is known of the run besides its lanes."""
@@ -155,7 +157,7 @@ class Database(Connections):
             _keep_plan_digests(connection)
             _keep_facts(connection, {"planned": planned})
 
-        self.write(add)
+        self.write(add, wait=False)
 
     def plan(self) -> list[PlannedLane]:
         """Return the planned lanes, in the order of their numbers."""

@@ -99,6 +99,7 @@ class Run:
                 path.rmdir()  # `default_path` made it
             raise
         run = cls.create(path, facts)
+        run.experiment = experiment  # `resolved_text` has read it again
         try:
             with new_directory(path):
                 run.write("config.yaml", config)
