@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +196,16 @@ class Database(Connections):
     def lanes(self) -> list[LaneResult]:
         """Return every stored lane, in the order of the numbers; each is read in a transaction of its own."""
 
-        def read(connection: sqlite3.Connection) -> list[int]:
+        def read(connection: sqlite3.Connection) -> tuple[list[int], bool]:
             rows = connection.execute("SELECT lane FROM lanes ORDER BY lane").fetchall()
             digests = stored_digests(connection, "lane")
             if digests is not None and digests.keys() != {str(lane) for (lane,) in rows}:
                 raise Mismatch("a lane is missing")
-            return [lane for (lane,) in rows]
+            return [lane for (lane,) in rows], digests is not None
 
         with self.kept_open():
-            return [self.lane(number) for number in self._whole(read)]
+            numbers, sealed = self._whole(read)
+            return [self._whole(partial(read_lane, lane=number, sealed=sealed)) for number in numbers]
 
     def lane(self, number: int) -> LaneResult:
         """Return one stored lane."""

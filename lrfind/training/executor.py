@@ -14,7 +14,6 @@ import torch
 
 from lrfind.analysis import divergence
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import AT_A_CONSTANT_LR, DivergenceRule
 from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
@@ -55,7 +54,7 @@ class Conditions:
             that diverges; see `RampBatches`.
     """
 
-    factor: float = AT_A_CONSTANT_LR
+    factor: float = divergence.AT_A_CONSTANT_LR
     eval_every: int | None = None
     evaluated: bool = True
     rungs: tuple[int, ...] = ()
@@ -92,7 +91,7 @@ class LaneRecord:
 
     lane: Lane
     conditions: Conditions
-    rule: DivergenceRule = field(init=False)
+    rule: divergence.DivergenceRule = field(init=False)
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     health: list[LayerHealth] = field(default_factory=list)
@@ -103,7 +102,7 @@ class LaneRecord:
     remark: str = ""
 
     def __post_init__(self) -> None:
-        self.rule = DivergenceRule(self.conditions.factor)
+        self.rule = divergence.DivergenceRule(self.conditions.factor)
 
     def take(self, step: Step) -> None:
         """Take the next step's measurements."""
