@@ -7,8 +7,8 @@ of 64 samples with 4 features, and a range test of 100,000 steps of the same. Wh
 
 commands           Whole commands in processes of their own, with one thread: the sweep and the range test,
                    then `status`, `show`, `plot` and `report` of these runs, and `suggest` on a CSV of a
-                   million rows. In turns with them, the same commands run on a tiny run or CSV; the difference
-                   is how long a command takes beyond its imports.
+                   million rows. In turns with them, the same commands run on a tiny run or CSV. The
+                   difference is how long a command takes beyond its imports.
 memory             The peak of the resident memory of the sweep's process, beside that of 100 and of 4 lanes.
 storing            The same sweep in this process, with a clock around all calls of the run's database and
                    another around the tables. The whole lasts from `Run.start` to the end of `run_sweep`:
