@@ -1,119 +1,23 @@
-"""Curves of loss against learning rate: when they diverge, and how they are smoothed."""
+"""Curves of loss against learning rate, and how they are smoothed."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import cached_property
-from heapq import heappush, heappushpop
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, reduce
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lrfind.analysis.divergence import AT_A_CONSTANT_LR, FIRST_CHECK, HUGE, ceiling_at, first_divergence
 from lrfind.errors import UsageError, counted, listed
 
 Array = NDArray[np.float64]
 
-ON_A_RAMP = 1.0  # times the drop: the loss is back where it began, and the lr still rises
-AT_A_CONSTANT_LR = 2.0  # times the drop: a loss that swings back to where it began may still come down
-NOISE = 4.0  # times the 90th percentile of the changes: 9 standard deviations if the noise is normal
-FLOOR = 0.002  # times the first loss: gives a scale to a curve that neither falls nor shakes
-FIRST_CHECK = 10  # the first step that is checked: before it, too few changes are known to estimate the noise
-HUGE = 1e100  # a loss beyond this counts as not finite, so that squares of losses do not overflow
-
 MOST_PLACES = 8  # places of skipped points that a note lists
 WINDOWS = (5, 7, 9, 13, 17, 25)  # the numbers of points that `smooth` can choose for its local fit
 FEWEST_TO_SMOOTH = 16  # with fewer points, nothing is smoothed
-BLOCK = 65_536  # the points that are fitted at once
-
-
-@dataclass
-class DivergenceRule:
-    """The rule that watches one lane's losses and says when they have diverged.
-
-    Let m_t be the median of the last three losses at step t. A loss diverges at step t if it is not finite.
-    From step 10 on, it also diverges if m_t rises above
-
-        best + max(factor * (first - best), 4 * noise, 0.002 * |first|)
-
-    Here `first` is the median of the first three losses, `best` is the lowest m so far, and `noise` is the
-    90th percentile of the absolute changes between consecutive losses so far. `factor` is 1 on a ramp and 2
-    at a constant lr.
-
-    The scale is the *drop* from the first loss to the best. The peers, such as fastai, use the best loss
-    itself as the scale (`loss > 4 * best`). A drop does not change when a constant is added to the loss. So
-    the rule works the same for negative losses, for losses with an offset (of up to 500 times the drop,
-    because of the last term) and for losses that reach the rounding floor. In these cases, `4 * best` stops
-    at once or never. Because of the medians, one wild batch is not a divergence. The noise term keeps a flat,
-    noisy start from looking like a divergence. The last term gives a scale to a curve that neither falls nor
-    shakes.
-
-    >>> rule = DivergenceRule()
-    >>> losses = [1.0, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1, 0.1, 0.2, 0.3, 0.5, 7.0, 90.0]
-    >>> [rule.diverges(loss) for loss in losses][-3:]
-    [False, False, True]
-    """
-
-    factor: float = ON_A_RAMP
-    first: float = math.nan
-    best: float = math.inf
-    _last: tuple[float, float] = (math.nan, math.nan)  # the last two losses
-    _changes: _RunningPercentile = field(default_factory=lambda: _RunningPercentile(0.9))
-
-    def diverges(self, loss: float) -> bool:
-        """Take the next loss and return whether the lane has diverged at it."""
-        if not -HUGE < loss < HUGE:
-            return True
-        second_last, last = self._last
-        self._last = last, loss
-        if last == last:  # not NaN: there is a last loss
-            self._changes.add(abs(loss - last))
-        if second_last != second_last:  # NaN: fewer than three losses have no median
-            return False
-        median = max(min(second_last, last), min(max(second_last, last), loss))
-        if self._changes.count == 2:
-            self.first = median
-        if median < self.best:
-            self.best = median
-        if median <= self.first or self._changes.count < FIRST_CHECK:
-            return False  # the ceiling is never below `first`
-        return median > self.ceiling
-
-    @property
-    def ceiling(self) -> float:
-        """Return the value above which a median of three losses counts as diverged."""
-        drop = self.factor * (self.first - self.best)
-        return self.best + max(drop, NOISE * self._changes.value, FLOOR * abs(self.first))
-
-
-class _RunningPercentile:
-    """A percentile of all numbers so far: of n sorted numbers, the one at the place int(share * (n - 1)).
-
-    A number more costs O(log n), because two heaps hold the numbers up to the percentile and those above it.
-    """
-
-    def __init__(self, share: float) -> None:
-        self._share = share
-        self._up_to: list[float] = []  # a heap of the negated numbers: the percentile is on top
-        self._above: list[float] = []
-
-    @property
-    def count(self) -> int:
-        """Return how many numbers there are."""
-        return len(self._up_to) + len(self._above)
-
-    @property
-    def value(self) -> float:
-        """Return the percentile of the numbers so far."""
-        return -self._up_to[0]
-
-    def add(self, number: float) -> None:
-        """Take one number more."""
-        if int(self._share * self.count) < len(self._up_to):  # the percentile keeps its place
-            heappush(self._above, -heappushpop(self._up_to, -number))
-        else:
-            heappush(self._up_to, -heappushpop(self._above, number))
 
 
 @dataclass(frozen=True)
@@ -129,7 +33,7 @@ class Curve:
             not known, so that the losses have to show it. If it is False and the last loss is not finite,
             `remark` says why.
         remark: what something else than the lr did to the curve, in a sentence; "" if nothing is known.
-        places: (T,) the place of each point in a file, such as "line 12"; empty if the curve is from no file.
+        lines: (T,) the line of each point in its file; None if the curve is from no file.
     """
 
     lr: Array
@@ -137,11 +41,15 @@ class Curve:
     planned: int
     diverged: bool | None = None
     remark: str = ""
-    places: tuple[str, ...] = ()
+    lines: NDArray[np.int64] | None = None
 
     @classmethod
     def of(
-        cls, lr: ArrayLike, loss: ArrayLike, planned: int | None = None, places: tuple[str, ...] = ()
+        cls,
+        lr: ArrayLike,
+        loss: ArrayLike,
+        planned: int | None = None,
+        lines: NDArray[np.int64] | None = None,
     ) -> Curve:
         """Build a curve from anything array-like; when omitted, `planned` is the number of points.
 
@@ -162,7 +70,7 @@ class Curve:
                 f"lr must increase from point to point; point {index + 1} has {lr[index + 1]:g} after"
                 f" {lr[index]:g}."
             )
-        return cls(lr, loss, lr.size if planned is None else planned, places=places)
+        return cls(lr, loss, lr.size if planned is None else planned, lines=lines)
 
     @cached_property
     def length(self) -> int:
@@ -188,12 +96,13 @@ class Curve:
         """Return what the reader of an answer from this curve should know of its points, in sentences."""
         notes = [self.remark] if self.remark else []
         if self.gaps.size:
-            places = [self.places[t] if self.places else f"point {t}" for t in self.gaps.tolist()]
-            more = len(places) - MOST_PLACES
-            shown = listed([*places[:MOST_PLACES], *([f"{more} more"] if more > 0 else [])])
-            was = "was" if len(places) == 1 else "were"
+            word, places = ("point", self.gaps) if self.lines is None else ("line", self.lines[self.gaps])
+            more = places.size - MOST_PLACES
+            first = [f"{word} {place}" for place in places[:MOST_PLACES].tolist()]
+            shown = listed([*first, *([f"{more} more"] if more > 0 else [])])
+            was = "was" if places.size == 1 else "were"
             notes.append(
-                f"{counted(len(places), 'point')} without a finite loss {was} skipped ({shown}), because the"
+                f"{counted(places.size, 'point')} without a finite loss {was} skipped ({shown}), because the"
                 " losses after that are finite and no higher than those before."
             )
         return notes
@@ -216,14 +125,8 @@ class Curve:
         """
         if self.diverged is not None:
             return self.loss.size - 1 if self.diverged and self.loss.size else None
-        rule = DivergenceRule()
-        finite = self.loss[: self.length]
-        medians = np.median([finite[:-2], finite[1:-1], finite[2:]], axis=0)  # medians[t - 2] is that of t
-        lowest_later = np.append(np.minimum.accumulate(medians[::-1])[::-1], np.inf)
-        for t, loss in enumerate(self.loss):
-            if rule.diverges(float(loss)) and not (t < self.length and lowest_later[t - 1] <= rule.best):
-                return t
-        return None
+        step = first_divergence(self.loss[: self.length], for_good=True)
+        return self.length if step is None and self.length < self.loss.size else step
 
     @cached_property
     def smoothed(self) -> Array:
@@ -243,6 +146,8 @@ class Curve:
 def _array(name: str, values: Any) -> Array:
     """Return anything array-like, also a torch tensor, as float64."""
     try:
+        if isinstance(values, np.ndarray) and values.dtype.kind == "f":
+            return values.astype(np.float64)
         if hasattr(values, "detach"):
             values = values.detach().cpu().tolist()
         return np.array([float(value) for value in values] if np.ndim(values) == 1 else values, np.float64)
@@ -284,46 +189,71 @@ def smooth(loss: ArrayLike) -> Smoothed:
         # The noise is doubled, because so few points say little about it.
         return Smoothed(loss.copy(), np.full_like(loss, 2 * noise), 0.0)
     capped = without_blow_up(loss)
-    fits = [_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2]
-    return min(fits, key=lambda fit: fit.error)
+    fits = (_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2)
+    best = min(fits, key=lambda fit: fit.error)
+    deviation = 1.4826 * np.median(best.left_out_error)  # a robust estimate of the deviation of normal noise
+    noise_share = np.sqrt(np.sum(_weights_by_place(best.window) ** 2, axis=1))  # what remains after the fit
+    standard_error = deviation * _at_each_point(noise_share, loss.size)
+    return Smoothed(_within_windows(best.values, capped, best.window), standard_error, best.error)
 
 
 def without_blow_up(loss: Array) -> Array:
     """Return finite losses, (T,), in which those above the ceiling of `DivergenceRule` are lowered to it."""
     if loss.size <= FIRST_CHECK:
         return loss.copy()
-    rule = DivergenceRule(AT_A_CONSTANT_LR)
-    for value in loss:
-        if rule.diverges(float(value)):
-            break
-    return np.minimum(loss, rule.ceiling)
+    step = first_divergence(loss, AT_A_CONSTANT_LR)
+    ceiling = ceiling_at(loss, loss.size - 1 if step is None else step, AT_A_CONSTANT_LR)
+    return np.minimum(loss, ceiling)
 
 
-def _local_parabola(y: Array, window: int) -> Smoothed:
+@dataclass(frozen=True)
+class _Fit:
+    """A fit through a window around each of T points: its values, (T,), and how well they predict the points.
+
+    `left_out_error`, (T,), is the distance of each point from its prediction by the others of its window, and
+    `error` is the mean of the squares.
+    """
+
+    window: int
+    values: Array
+    left_out_error: Array
+    error: float
+
+
+def _local_parabola(y: Array, window: int) -> _Fit:
     """Fit a weighted parabola around each point of y (T,).
 
     The windows of the points are equal but for the place of the point in them, so a fit is a row of weights
-    for each of the W places. The points are taken in blocks, so that the memory beyond O(T) is bounded.
+    for each of the W places. All points but those at the ends have the place in the middle.
     """
-    size = y.size
-    start = np.clip(np.arange(size) - window // 2, 0, size - window)
-    place = np.arange(size) - start  # of each point in its window
-    weights = _weights_by_place(window)
+    weights, half = _weights_by_place(window), window // 2
     windows = np.lib.stride_tricks.sliding_window_view(y, window)  # (T - W + 1, W)
-    fit, lowest, highest = np.empty((3, size))
-    for begin in range(0, size, BLOCK):
-        block = slice(begin, begin + BLOCK)
-        losses = windows[start[block]]  # (block, W)
-        fit[block] = np.einsum("tw,tw->t", weights[place[block]], losses)
-        lowest[block], highest[block] = losses.min(axis=1), losses.max(axis=1)
-    own_weight = weights[np.arange(window), np.arange(window)][place]
+    begin = np.einsum("pw,w->p", weights[:half], y[:window])
+    middle = np.einsum("w,tw->t", weights[half], windows)
+    end = np.einsum("pw,w->p", weights[half + 1 :], y[-window:])
+    fit = np.concatenate([begin, middle, end])
+    own_weight = _at_each_point(weights.diagonal(), y.size)
     left_out_error = np.abs((y - fit) / (1 - own_weight))
-    deviation = 1.4826 * np.median(left_out_error)  # a robust estimate of the deviation of normal noise
-    noise_share = np.sqrt(np.sum(weights**2, axis=1))[place]  # of the noise, what remains after the fit
-    clipped = np.clip(fit, lowest, highest)  # a parabola overshoots at a cliff
-    return Smoothed(clipped, deviation * noise_share, float(np.mean(left_out_error**2)))
+    return _Fit(window, fit, left_out_error, float(np.mean(left_out_error**2)))
 
 
+def _at_each_point(by_place: Array, size: int) -> Array:
+    """Return a value for each point, (T,), from the values for the W places of a point in its window."""
+    half = by_place.size // 2
+    middle = np.full(size - 2 * half, by_place[half])
+    return np.concatenate([by_place[:half], middle, by_place[half + 1 :]])
+
+
+def _within_windows(fit: Array, y: Array, window: int) -> Array:
+    """Return a fit, (T,), that leaves the range of no window: a parabola overshoots at a cliff."""
+    half, last = window // 2, y.size - window
+    shifted = [y[offset : offset + last + 1] for offset in range(window)]
+    lowest, highest = reduce(np.minimum, shifted), reduce(np.maximum, shifted)
+    start = np.clip(np.arange(y.size) - half, 0, last)
+    return np.clip(fit, lowest[start], highest[start])
+
+
+@lru_cache(maxsize=len(WINDOWS))
 def _weights_by_place(window: int) -> Array:
     """Return the weights (W, W) of a window's losses in the fit at each place in the window."""
     offset = np.arange(window)[None, :] - np.arange(window)[:, None].astype(np.float64)

@@ -167,11 +167,13 @@ def fastai_valley(curve: Curve) -> int:
     """Return the point two thirds into the longest strictly decreasing subsequence, as fastai counts it."""
     start, _, loss = _fastai_slice(curve, 3)
     tails: list[float] = []  # tails[k] is the least -loss that ends a falling subsequence of length k + 1
-    longest, end = 1, 0
-    for i, value in enumerate(loss.tolist()):
-        length = bisect_left(tails, -value)
-        tails[length : length + 1] = [-value]
-        if length + 1 > longest:
+    longest, end = 0, 0
+    for i, value in enumerate((-loss).tolist()):
+        length = bisect_left(tails, value)
+        if length < len(tails):
+            tails[length] = value
+        else:
+            tails.append(value)
             longest, end = length + 1, i
     first = end - longest if longest > 1 else 0
     third = (end - first) / 3

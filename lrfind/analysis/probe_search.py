@@ -9,7 +9,8 @@ from typing import Protocol
 
 import numpy as np
 
-from lrfind.analysis.curves import HUGE, Array
+from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import HUGE
 from lrfind.analysis.probing import (
     BLOWN_UP,
     ENOUGH,

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lrfind.analysis import peers
-from lrfind.analysis.curves import HUGE, Array, Curve
+from lrfind.analysis.curves import Array, Curve
+from lrfind.analysis.divergence import HUGE
 from lrfind.catalog import DEFAULT_METHOD
 from lrfind.errors import NoSuggestion, unknown
 

@@ -48,6 +48,15 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
     best = sweep.best
     if best is None:
         return None
+    if flaw := _flaw(sweep, best):
+        return flaw
+    if len(best.lanes) == 1 and len(sweep.rates) > 1:
+        return "one seed"
+    return "tied" if tied(sweep) else None
+
+
+def _flaw(sweep: SweepResult, best: RateResult) -> Doubt | None:
+    """Return the gravest of the `FLAWS` of the answered rate; None if there is none."""
     if not sweep.fell:
         return "no fall"
     if sweep.fall < (HARDLY_IN_TROUBLE if sweep.troubled else HARDLY):
@@ -56,9 +65,7 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
         return "overfits everywhere" if sweep.overfits_at(best) else "learned less"
     if sweep.judge != "best_val_loss" and sweep.overfits_at(best):
         return "overfits"
-    if len(best.lanes) == 1 and len(sweep.rates) > 1:
-        return "one seed"
-    return "tied" if tied(sweep) else None
+    return None
 
 
 def tied(sweep: SweepResult) -> list[RateResult]:
@@ -97,12 +104,12 @@ def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
         return rate.outcome
     if rate.loss is None:
         return "not finite"
-    doubt = doubt_about(sweep)
     if rate is sweep.best:
+        doubt = doubt_about(sweep)
         return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
     if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
         return "overfits"
-    if doubt in NO_ANSWER:
+    if sweep.best is not None and _flaw(sweep, sweep.best) in NO_ANSWER:
         return "no fall"
     near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
     if within is None:

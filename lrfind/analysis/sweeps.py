@@ -158,19 +158,19 @@ def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:
     settled, return the lanes of these seeds. If not, return all settled lanes; if there are none, all lanes.
     """
     settled = [result for result in results if result.outcome in SETTLED]
-    lrs = {result.peak for result in results}
-    complete_seeds = {
-        seed
-        for seed in {result.seed for result in settled}
-        if {result.peak for result in settled if result.seed == seed} == lrs
-    }
+    lrs, settled_lrs = {result.peak for result in results}, dict[int, set[float]]()
+    for result in settled:
+        settled_lrs.setdefault(result.seed, set()).add(result.peak)
+    complete_seeds = {seed for seed, its_lrs in settled_lrs.items() if its_lrs == lrs}
     return [result for result in settled if result.seed in complete_seeds] or settled or list(results)
 
 
 def by_lr(results: Sequence[LaneResult]) -> list[list[LaneResult]]:
     """Group the lanes by lr, ascending in lr."""
-    lrs = sorted({result.peak for result in results})
-    return [[result for result in results if result.peak == lr] for lr in lrs]
+    groups: dict[float, list[LaneResult]] = {}
+    for result in results:
+        groups.setdefault(result.peak, []).append(result)
+    return [groups[lr] for lr in sorted(groups)]
 
 
 def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> RateResult:

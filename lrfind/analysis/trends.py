@@ -32,12 +32,16 @@ def trend(loss: Array) -> Array:
     compared = slice(GROWTH, loss.size - halves[-1])  # where each width has other steps on both sides
     neighbours = (capped[:-2] + capped[2:]) / 2
     errors = {0: float(np.mean((capped[1:-1] - neighbours)[GROWTH - 1 : compared.stop - 1] ** 2))}
+    growing = _growing(capped, halves[-1])
     for half in halves:
         count = 2 * _sides(loss.size, half)[compared] + 1
-        left_out = (capped - _average(capped, half))[compared] * count / (count - 1)
+        left_out = (capped - _average(capped, half, growing))[compared] * count / (count - 1)
         errors[half] = float(np.mean(left_out**2))
     best = max(half for half, error in errors.items() if error <= TOLERANCE * min(errors.values()))
-    return _average(_average(capped, best), best) if best else capped
+    if not best:
+        return capped
+    once = _average(capped, best, growing)
+    return _average(once, best, _growing(once, best))
 
 
 def over_seeds(rows: Sequence[Array], diverged: Sequence[bool]) -> tuple[Array, Array, Array]:
@@ -72,14 +76,26 @@ def _sides(size: int, half: int) -> np.ndarray:
     return np.minimum(half, np.arange(size - half) // GROWTH)
 
 
-def _average(y: Array, half: int) -> Array:
-    """Return the moving averages of y, (T,), and at the end the line through the last window."""
-    sides = _sides(y.size, half)
-    narrow = int(np.argmax(sides == half))  # before this step, the windows are narrower
-    average = y.copy()
-    for t in range(narrow):
-        average[t] = y[t - sides[t] : t + sides[t] + 1].mean()
-    width = 2 * half + 1
+def _growing(y: Array, half: int) -> Array:
+    """Return the averages at the first steps, (4 half,), whose windows grow up to `half` on each side."""
+    averages = [y[:GROWTH]]
+    for side in range(1, half):  # at the steps from 4 * side on
+        width, begin = 2 * side + 1, (GROWTH - 1) * side
+        averages.append(np.array([y[at : at + width] for at in range(begin, begin + GROWTH)]).mean(axis=1))
+    return np.concatenate(averages)
+
+
+def _average(y: Array, half: int, growing: Array) -> Array:
+    """Return the moving averages of y, (T,), and at the end the line through the last window.
+
+    Args:
+        y: (T,) the values.
+        half: the number of values on each side of a value, but for the first ones.
+        growing: the averages at the first steps, or more of them; see `_growing`.
+    """
+    narrow, width = GROWTH * half, 2 * half + 1
+    average = np.empty_like(y)
+    average[:narrow] = growing[:narrow]
     average[narrow : y.size - half] = np.convolve(y[narrow - half :], np.full(width, 1 / width), "valid")
     last, offset = y[-width:], np.arange(width) - half
     slope = float(last @ offset) / float(offset @ offset)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from torch import Tensor
 
-from lrfind.analysis.curves import HUGE, Array
+from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import HUGE
 from lrfind.analysis.group_rates import (
     MOST_PROBES,
     GroupRate,

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
+from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import AT_A_CONSTANT_LR, DivergenceRule
 from lrfind.analysis.noise_scale import WHOLE, NoiseScale, estimate
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.problem.batches import batch_loss

@@ -51,6 +51,11 @@ class Rounds(ABC):
             results: the result of every lane so far.
         """
 
+    @property
+    def only_one(self) -> bool:
+        """Whether there is no other round than the first, whatever its results are."""
+        return False
+
     def lanes_in_all(self, plan: Sequence[PlannedLane]) -> int:
         """Return how many lanes the run will have in all, as far as its plan so far tells."""
         return len(plan)
@@ -81,6 +86,11 @@ class GridRounds(SweepRounds):
     """The rounds of a grid: its lrs, and then, if it may be extended, one lr further outward at a time."""
 
     section: GridSection
+
+    @property
+    def only_one(self) -> bool:
+        """Whether the grid may not be extended."""
+        return not self.section.extend
 
     def first_lrs(self) -> list[float]:
         """Return the lrs of the grid."""

@@ -164,7 +164,9 @@ def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
         if pending:
             return pending
         known = {lane.lane for lane in plan}
-        if plan:
+        if plan and rounds.only_one:
+            lanes = []
+        elif plan:
             try:
                 lanes = rounds.next(plan, [lane for lane in run.lanes() if lane.lane in known])
             except UsageError as error:

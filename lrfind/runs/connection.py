@@ -71,6 +71,7 @@ class Connections:
         self._file = path.absolute()  # the working directory may change
         self._shared: sqlite3.Connection | None = None
         self._writable = False
+        self._logged = False
         self._identity: tuple[int, int] | None = None
 
     @contextmanager
@@ -83,15 +84,15 @@ class Connections:
         if self._shared is not None and (self._writable or not writing):
             yield
             return
-        before = self._shared, self._writable, self._identity
+        before = self._shared, self._writable, self._logged, self._identity
         with self._opened(writing) as connection:
-            if writing:
-                begin_log(connection, self._file)
-            self._shared, self._writable, self._identity = connection, writing, identity(self._file)
+            logged = writing and begin_log(connection, self._file)
+            now = connection, writing, logged, identity(self._file)
+            self._shared, self._writable, self._logged, self._identity = now
             try:
                 yield
             finally:
-                self._shared, self._writable, self._identity = before
+                self._shared, self._writable, self._logged, self._identity = before
                 if writing:
                     merge_log(connection)
 
@@ -107,11 +108,13 @@ class Connections:
             writing = connection is self._shared and self._writable
             return self._attempts(lambda: _transaction(connection, "BEGIN", query), writing=writing)
 
-    def write(self, change: Callable[[sqlite3.Connection], Value]) -> Value:
+    def write(self, change: Callable[[sqlite3.Connection], Value], *, wait: bool = True) -> Value:
         """Make one transaction; if another process keeps the file locked, it is tried again for minutes.
 
         Args:
             change: makes the changes. It may be called several times.
+            wait: wait until the disk has the transaction, so that it outlives a power cut too. Otherwise the
+                next transaction that waits brings it to the disk, where there is a log; it outlives a kill.
 
         Raises:
             StorageError: if the disk is full, the file was moved, and so on.
@@ -121,6 +124,7 @@ class Connections:
         with self._connection(writing=True) as connection:
             if self._identity is not None and identity(self._file) != self._identity:
                 raise storage_error(self.path, errno.ENOENT)
+            connection.execute(f"PRAGMA synchronous = {'FULL' if wait or not self._logged else 'NORMAL'}")
             return self._attempts(lambda: _transaction(connection, "BEGIN IMMEDIATE", change), writing=True)
 
     @contextmanager
@@ -244,18 +248,22 @@ def last_change(path: Path) -> float:
     return max(file.stat().st_mtime for file in files if file.is_file())
 
 
-def begin_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Give the database a write-ahead log, where all of its users are on this machine."""
+def begin_log(connection: sqlite3.Connection, path: Path) -> bool:
+    """Give the database a write-ahead log, where all of its users are on this machine.
+
+    Returns:
+        Whether it has one.
+    """
     if file_system(path) in LOCAL:
         with contextlib.suppress(sqlite3.OperationalError):  # a reader is busy: the usual journal works too
-            connection.execute("PRAGMA journal_mode = WAL")
+            return bool(connection.execute("PRAGMA journal_mode = WAL").fetchone() == ("wal",))
+    return False
 
 
 def merge_log(connection: sqlite3.Connection) -> None:
     """Merge the log into the file and remove it; if a reader is busy, the log stays, and is valid."""
     limit_work(connection, None)
     with contextlib.suppress(sqlite3.Error):
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.execute("PRAGMA journal_mode = DELETE")
 
 

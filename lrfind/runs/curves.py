@@ -8,20 +8,25 @@ import csv
 import gzip
 import io
 import lzma
+import math
 import warnings
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
-from lrfind.analysis.curves import Curve
+from lrfind.analysis.curves import Array, Curve
 from lrfind.catalog import DEFAULT_METHOD
 from lrfind.config.files import read_bounded
 from lrfind.errors import UsageError, in_one_line
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_BYTES = 500_000_000
 MOST_COLUMNS = 1000
@@ -46,27 +51,65 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     """
     if _is_folder(source):
         return _curves_of(Run.open(source).record())
-    table = _table(source)
-    table["lr"], table["loss"] = _floats(source, table, "lr"), _floats(source, table, "loss")
-    lanes = [rows for _, rows in table.groupby("lane", sort=False)] if "lane" in table else []
-    ordered = [rows.sort_values("lr", kind="stable") for rows in lanes or [table]]
-    return (
-        [
-            Curve.of(rows["lr"], rows["loss"], places=tuple(f"line {row + 2}" for row in rows.index))
-            for rows in ordered
-        ],
-        False,
-        DEFAULT_METHOD,
-    )
+    text = _text(source)
+    points = _numbers(text) or _points(source, _table(source, text))
+    return [*_curves(points)], False, DEFAULT_METHOD
 
 
-def _table(source: Path) -> pd.DataFrame:
+class _Points(NamedTuple):
+    """The points of a CSV, (N,) each: `line` is where a point stands, `lane` the number of its lane."""
+
+    lr: Array
+    loss: Array
+    line: NDArray[np.int64]
+    lane: NDArray[np.int64]
+
+
+def _curves(points: _Points) -> Iterator[Curve]:
+    """Yield a curve for each lane, in the order of their first points, sorted by lr."""
+    by_lane = np.argsort(points.lane, kind="stable")
+    ends = np.cumsum(np.bincount(points.lane))[:-1]
+    for rows in np.split(by_lane, ends):
+        rows = rows[np.argsort(points.lr[rows], kind="stable")]
+        yield Curve.of(points.lr[rows], points.loss[rows], lines=points.line[rows])
+
+
+def _numbers(text: str) -> _Points | None:
+    """Read a CSV that holds nothing but numbers, in a third of the time that `_table` takes.
+
+    Returns:
+        The points; None where there is anything else, such as an empty row or a mistake, which `_table` and
+        `_points` explain.
+    """
+    head, _, body = text.rstrip("\r\n").partition("\n")
+    try:
+        names = [name.strip().lower() for name in next(csv.reader([head]), [])]
+        if len(names) > MOST_COLUMNS:
+            return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            table = np.loadtxt(io.StringIO(body), delimiter=",", comments=None, ndmin=2)
+    except (ValueError, csv.Error, UserWarning):
+        return None
+    columns = dict(zip(names, table.T, strict=False))
+    if table.shape != (body.count("\n") + 1, len(columns)) or not {"lr", "loss"} <= columns.keys():
+        return None
+    lr, lane = columns["lr"], columns.get("lane", np.zeros(len(table)))
+    if not ((lr > 0) & (lr < math.inf)).all() or not (lane == np.floor(lane)).all():
+        return None
+    _, first, inverse = np.unique(lane, return_index=True, return_inverse=True)
+    place = np.argsort(np.argsort(first))  # of each lane in the file
+    return _Points(lr, columns["loss"], np.arange(len(table)) + 2, place[inverse])
+
+
+def _table(source: Path, text: str) -> pd.DataFrame:
     """Read a CSV as a table of text; empty rows are left out, and the others keep their places.
 
     Raises:
         UsageError: if it cannot be read, or if lr or loss is not the name of exactly one column.
     """
-    text = _text(source)
+    import pandas as pd
+
     try:
         names = [name.strip().lower() for name in next(csv.reader(io.StringIO(text)), [])]
         if len(names) > MOST_COLUMNS:
@@ -154,7 +197,20 @@ def _is_folder(path: Path) -> bool:
         return False
 
 
-def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
+def _points(source: Path, table: pd.DataFrame) -> _Points:
+    """Return the points of a table of text.
+
+    Raises:
+        UsageError: if a loss is not a number, or an lr is not a positive number.
+    """
+    lr, loss = _floats(source, table, "lr"), _floats(source, table, "loss")
+    lane = np.zeros(len(table), dtype=np.int64)
+    if "lane" in table:
+        lane = table.groupby("lane", sort=False).ngroup().to_numpy().astype(np.int64)
+    return _Points(lr, loss, table.index.to_numpy(dtype=np.int64) + 2, lane)
+
+
+def _floats(source: Path, table: pd.DataFrame, name: str) -> Array:
     """Return a column of text as floats, exactly; an empty cell is NaN."""
     values = []
     for row, text in zip(table.index.tolist(), table[name].tolist(), strict=True):
@@ -164,4 +220,4 @@ def _floats(source: Path, table: pd.DataFrame, name: str) -> list[float]:
             raise UsageError(f"'{source}', line {row + 2}: {name} is '{text[:40]}', not a number.") from None
         if name == "lr" and not 0 < values[-1] < float("inf"):
             raise UsageError(f"'{source}', line {row + 2}: lr is '{text[:40]}', not a positive number.")
-    return values
+    return np.array(values)

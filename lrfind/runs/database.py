@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,6 @@ CREATE TABLE evaluations (
     lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, val_loss REAL, metric REAL,
     PRIMARY KEY (lane, step)
 ) WITHOUT ROWID;
-CREATE TABLE steps (
-    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
-    loss REAL, held_out_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
-) WITHOUT ROWID;
 CREATE TABLE health (
     lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
     layer TEXT NOT NULL, size INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
@@ -50,10 +46,27 @@ CREATE TABLE digests (
 ) WITHOUT ROWID
 """
 """What format 6 added: a digest of each fact, planned lane and lane, so that a flipped bit is noticed."""
-VERSION = 6
+STEPS = """
+CREATE TABLE steps (
+    lane INTEGER PRIMARY KEY REFERENCES lanes, lr BLOB NOT NULL, loss BLOB NOT NULL, held_out_loss BLOB,
+    grad_norm BLOB, momentum BLOB, skipped BLOB
+)
+"""
+"""What format 7 changed: all steps of a lane are one row, and each of its columns is numbers in a blob."""
+STEP_ROWS = """
+CREATE TABLE steps (
+    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
+    loss REAL, held_out_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
+) WITHOUT ROWID"""
+"""The steps in the formats before 7, a row a step."""
+VERSION = 7
 WITHOUT_DIGESTS = 5
-READABLE = (WITHOUT_DIGESTS, VERSION)
-
+LAYOUTS = {
+    WITHOUT_DIGESTS: f"{SCHEMA}{STEP_ROWS}",
+    6: f"{SCHEMA}{STEP_ROWS};{DIGESTS}",
+    VERSION: f"{SCHEMA}{STEPS};{DIGESTS}",
+}
+"""The tables of each format that is read."""
 
 LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 PLAN = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
@@ -68,7 +81,7 @@ class OtherFormat(UsageError):  # noqa: N818 - the name says what is wrong
         by = f"lrfind {writer}" if writer else f"{age} version of lrfind"
         super().__init__(
             f"was written by {by} (format {version}); this is lrfind {__version__}, which reads the"
-            f" formats {listed(READABLE)}. Read it with that version, or run its config.yaml again."
+            f" formats {listed(LAYOUTS)}. Read it with that version, or run its config.yaml again."
         )
 
 
@@ -86,7 +99,9 @@ class Database(Connections):
         try:
             with closing(sqlite3.connect(draft)) as connection, connection:
                 connection.execute("PRAGMA journal_mode = MEMORY")  # a draft that fails is thrown away
-                connection.executescript(f"{SCHEMA}{DIGESTS};")
+                connection.executescript(
+                    f"BEGIN; {LAYOUTS[VERSION]};"
+                )  # one transaction is on the disk at once
                 _keep_facts(connection, {"version": VERSION, "written_by": __version__, **facts})
         except sqlite3.Error as error:
             raise explained(error, draft, writing=True) from error
@@ -104,7 +119,7 @@ class Database(Connections):
             if ("table", "facts") not in {(kind, name) for kind, name, _ in layout}:
                 raise Mismatch("it has no table of facts")
             version = stored_version(connection)
-            if version not in READABLE:
+            if version not in LAYOUTS:
                 if layout == _layout(VERSION):
                     _compare_version(connection)
                 raise OtherFormat(version, _writer(connection))
@@ -120,7 +135,7 @@ class Database(Connections):
 
     def keep_facts(self, **facts: Any) -> None:
         """Store facts as JSON, all in one transaction; a fact that was stored before is replaced."""
-        self.write(lambda connection: _keep_facts(connection, facts))
+        self.write(lambda connection: _keep_facts(connection, facts), wait=False)
 
     def facts(self) -> Facts:
         """Return what is known of the run besides its lanes."""
@@ -142,7 +157,7 @@ class Database(Connections):
             _keep_plan_digests(connection)
             _keep_facts(connection, {"planned": planned})
 
-        self.write(add)
+        self.write(add, wait=False)
 
     def plan(self) -> list[PlannedLane]:
         """Return the planned lanes, in the order of their numbers."""
@@ -168,8 +183,7 @@ class Database(Connections):
             for result in results:
                 query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
                 connection.execute(query, (result.lane,))
-                insert_lane(connection, result)
-                _keep_lane_digest(connection, result.lane)
+            _insert_lanes(connection, results)
             _keep_facts(connection, facts)
 
         self.write(add)
@@ -182,37 +196,45 @@ class Database(Connections):
     def lanes(self) -> list[LaneResult]:
         """Return every stored lane, in the order of the numbers; each is read in a transaction of its own."""
 
-        def read(connection: sqlite3.Connection) -> list[int]:
+        def read(connection: sqlite3.Connection) -> tuple[list[int], bool]:
             rows = connection.execute("SELECT lane FROM lanes ORDER BY lane").fetchall()
             digests = stored_digests(connection, "lane")
             if digests is not None and digests.keys() != {str(lane) for (lane,) in rows}:
                 raise Mismatch("a lane is missing")
-            return [lane for (lane,) in rows]
+            return [lane for (lane,) in rows], digests is not None
 
         with self.kept_open():
-            return [self.lane(number) for number in self._whole(read)]
+            numbers, sealed = self._whole(read)
+            return [self._whole(partial(read_lane, lane=number, sealed=sealed)) for number in numbers]
 
     def lane(self, number: int) -> LaneResult:
         """Return one stored lane."""
         return self._whole(lambda connection: read_lane(connection, number, sealed=has_digests(connection)))
 
     def upgrade(self) -> bool:
-        """Bring a database of the format before this one to this format; return whether that was needed."""
+        """Bring a database of an older format to this format; return whether that was needed.
+
+        Raises:
+            DamagedRun: if a lane is not what lrfind wrote.
+        """
+        if self.read(stored_version) == VERSION:
+            return False
+        results = self.lanes()
 
         def change(connection: sqlite3.Connection) -> None:
-            connection.execute(DIGESTS)
-            stored = connection.execute("SELECT name, value FROM facts").fetchall()
-            _keep_facts(
-                connection, {name: json.loads(value) for name, value in stored} | {"version": VERSION}
-            )
+            if not has_digests(connection):
+                connection.execute(DIGESTS)
+                stored = connection.execute("SELECT name, value FROM facts").fetchall()
+                _keep_facts(connection, {name: json.loads(value) for name, value in stored})
+            _keep_facts(connection, {"version": VERSION})
             _keep_plan_digests(connection)
-            for (lane,) in connection.execute("SELECT lane FROM lanes").fetchall():
-                _keep_lane_digest(connection, lane)
+            connection.execute("DROP TABLE steps")
+            connection.execute(STEPS)
+            connection.execute("DELETE FROM lanes")
+            _insert_lanes(connection, results)
 
-        needed = not self.read(has_digests)
-        if needed:
-            self.write(change)
-        return needed
+        self.write(change)
+        return True
 
     def _whole(self, query: Callable[[sqlite3.Connection], Value]) -> Value:
         """Read like `read`; content that lrfind did not write is damage too."""
@@ -226,7 +248,7 @@ class Database(Connections):
 def _layout(version: int) -> frozenset[tuple[str, str, str]]:
     """Return the type, the name and the SQL of everything in a database of this format."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript(SCHEMA if version == WITHOUT_DIGESTS else f"{SCHEMA}{DIGESTS};")
+        connection.executescript(f"{LAYOUTS[version]};")
         return frozenset(connection.execute(LAYOUT).fetchall())
 
 
@@ -292,5 +314,9 @@ def _keep_plan_digests(connection: sqlite3.Connection) -> None:
     connection.executemany(STORE_DIGEST, [("plan", str(row[0]), digest(*row)) for row in rows])
 
 
-def _keep_lane_digest(connection: sqlite3.Connection, lane: int) -> None:
-    connection.execute(STORE_DIGEST, ("lane", str(lane), lane_digest(connection, lane)))
+def _insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> None:
+    """Insert lanes, with their digests."""
+    for result in results:
+        insert_lane(connection, result)
+        seal = lane_digest(connection, result.lane)
+        connection.execute(STORE_DIGEST, ("lane", str(result.lane), seal))

@@ -81,12 +81,12 @@ def storing(path: Path) -> Iterator[None]:
         raise storage_error(path, error.errno, error.strerror or str(error)) from error
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | Iterator[str]) -> None:
     """Write a file, whole or not at all; a symbolic link at its path is replaced, never followed.
 
     Args:
         path: the file.
-        content: its bytes, or its text, which is written as UTF-8.
+        content: its bytes, or its text, whole or in parts, which is written as UTF-8.
 
     Raises:
         StorageError: if it cannot be written.
@@ -95,7 +95,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
     with storing(path):
         try:
             with os.fdopen(new_file(draft), "wb") as file:
-                file.write(content.encode() if isinstance(content, str) else content)
+                for part in [content] if isinstance(content, str | bytes) else content:
+                    file.write(part.encode() if isinstance(part, str) else part)
             draft.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import math
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
 from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import Evaluation, LaneResult, Outcome, PlannedLane
 
-EMPTY: Array = np.empty(0)
+STORED = np.dtype("<f8")
+"""The form of the numbers of a step, the same on every machine."""
 CHILDREN = ("steps", "evaluations", "health")
 """The tables with the measurements of lanes."""
 OPTIONAL = ("held_out_loss", "grad_norm", "momentum", "skipped")
@@ -32,24 +34,29 @@ class Mismatch(ValueError):  # noqa: N818 - the name says what is wrong
     """What a database holds is not what lrfind writes; the text is the end of a sentence."""
 
 
-def digest(*values: object, numbers: Array = EMPTY) -> bytes:
-    """Return a short digest of plain values, and of an array of numbers.
+def digest(*values: object, blobs: Iterable[bytes | memoryview] = ()) -> bytes:
+    """Return a short digest of plain values, and of bytes.
 
     >>> digest("planned", "3") == digest("planned", "3") != digest("planned", "2")
     True
     """
     text = hashlib.blake2b(repr(values).encode("utf-8", "surrogatepass"), digest_size=16)
-    text.update(np.ascontiguousarray(numbers).data)
+    for blob in blobs:
+        text.update(blob)
     return text.digest()
 
 
 class LaneRows(NamedTuple):
-    """The rows of one lane, as SQLite returns them."""
+    """The rows of one lane, as SQLite returns them, but for its steps, and their digest.
+
+    `steps` has the numbers of each column, (t,), without the columns that hold no number.
+    """
 
     lane: tuple[Any, ...]
-    steps: Sequence[tuple[Any, ...]]
+    steps: Mapping[str, Array]
     evaluations: Sequence[tuple[Any, ...]]
     health: Sequence[tuple[Any, ...]]
+    digest: bytes
 
 
 def _select(connection: sqlite3.Connection, lane: int) -> LaneRows:
@@ -61,22 +68,42 @@ def _select(connection: sqlite3.Connection, lane: int) -> LaneRows:
     )
     if not found:
         raise Mismatch(f"lane {lane} is missing")
-    return LaneRows(
-        found[0],
-        rows(f"SELECT step, {', '.join(COLUMNS)} FROM steps WHERE lane = ? ORDER BY step"),
-        rows("SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step"),
-        rows(f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place"),
-    )
+    evaluations = rows("SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step")
+    health = rows(f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place")
+    if has_step_rows(connection):
+        table = _table(rows(f"SELECT step, {', '.join(COLUMNS)} FROM steps WHERE lane = ? ORDER BY step"))
+        columns = dict(zip(COLUMNS, table[1:], strict=True))
+        sealed = digest(found[0], evaluations, health, blobs=[table.data])
+        return LaneRows(found[0], columns, evaluations, health, sealed)
+    stored = rows(f"SELECT {', '.join(COLUMNS)} FROM steps WHERE lane = ?")
+    if not stored:
+        raise Mismatch(f"the steps of lane {lane} are missing")
+    blobs = {name: blob for name, blob in zip(COLUMNS, stored[0], strict=True) if blob is not None}
+    sealed = digest(found[0], evaluations, health, [*blobs], blobs=blobs.values())
+    return LaneRows(found[0], _columns(blobs, lane), evaluations, health, sealed)
+
+
+def has_step_rows(connection: sqlite3.Connection) -> bool:
+    """Return whether each step is a row, as in the formats before 7, and not each lane."""
+    query = "SELECT COUNT(*) FROM pragma_table_info('steps') WHERE name = 'step'"
+    return bool(connection.execute(query).fetchone()[0])
+
+
+def _columns(blobs: Mapping[str, Any], lane: int) -> dict[str, Array]:
+    """Return the numbers of the columns of a lane.
+
+    Raises:
+        Mismatch: if they are not columns of numbers, all of the same length.
+    """
+    if any(not isinstance(blob, bytes) or len(blob) % STORED.itemsize for blob in blobs.values()):
+        raise Mismatch(f"a column of lane {lane} holds something that is not a number")
+    if not {"lr", "loss"} <= blobs.keys() or len({len(blob) for blob in blobs.values()}) > 1:
+        raise Mismatch(f"the columns of lane {lane} do not fit together")
+    return {name: np.frombuffer(blob, STORED).astype(np.float64) for name, blob in blobs.items()}
 
 
 def insert_lane(connection: sqlite3.Connection, result: LaneResult) -> None:
     """Insert a lane with all its measurements; measurements of the same number that are left over go."""
-    none = [None] * result.lr.size
-    columns = [
-        none if column is None else column.tolist()
-        for column in (result.lr, result.loss, *(getattr(result, name) for name in OPTIONAL))
-    ]
-    steps = zip([result.lane] * result.lr.size, range(result.lr.size), *columns, strict=True)
     lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
     connection.execute(
         "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -84,7 +111,8 @@ def insert_lane(connection: sqlite3.Connection, result: LaneResult) -> None:
     )
     for table in CHILDREN:
         connection.execute(f"DELETE FROM {table} WHERE lane = ?", (result.lane,))
-    connection.executemany("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", steps)
+    columns = [_blob(getattr(result, name)) for name in COLUMNS]
+    connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)", (result.lane, *columns))
     evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
     connection.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
     looks = [(result.lane, place, *row) for place, row in enumerate(result.health)]
@@ -92,21 +120,20 @@ def insert_lane(connection: sqlite3.Connection, result: LaneResult) -> None:
     connection.executemany(f"INSERT INTO health VALUES ({marks})", looks)
 
 
+def _blob(column: NDArray[Any] | None) -> bytes | None:
+    return None if column is None else column.astype(STORED).tobytes()
+
+
 def lane_digest(connection: sqlite3.Connection, lane: int) -> bytes:
     """Return the digest of a lane as it is stored."""
-    rows = _select(connection, lane)
-    return _digest(rows, _table(rows.steps))
-
-
-def _digest(rows: LaneRows, table: Array) -> bytes:
-    return digest(rows.lane, rows.evaluations, rows.health, numbers=table)
+    return _select(connection, lane).digest
 
 
 def _table(steps: Sequence[tuple[Any, ...]]) -> Array:
-    """Return the number and the columns of all steps (1 + columns, T); NULL becomes NaN.
+    """Return the number and the columns of all steps (1 + columns, T), each a row; NULL becomes NaN.
 
     Raises:
-        Mismatch: if there is anything but numbers in them.
+        Mismatch: if there is anything but numbers in them, or a step is missing.
     """
     table = np.full((1 + len(COLUMNS), len(steps)), np.nan)
     for row, values in enumerate(zip(*steps, strict=True)):
@@ -115,6 +142,8 @@ def _table(steps: Sequence[tuple[Any, ...]]) -> Array:
             raise Mismatch("a step holds something that is not a number")
         if types != {NoneType}:
             table[row] = values
+    if not np.array_equal(table[0], np.arange(len(steps))):
+        raise Mismatch("a step is missing")
     return table
 
 
@@ -130,12 +159,11 @@ def read_lane(connection: sqlite3.Connection, lane: int, *, sealed: bool) -> Lan
         Mismatch: if it is not what lrfind wrote.
     """
     rows = _select(connection, lane)
-    table = _table(rows.steps)
     if sealed:
         query = "SELECT digest FROM digests WHERE part = 'lane' AND name = ?"
-        if connection.execute(query, (str(lane),)).fetchone() != (_digest(rows, table),):
+        if connection.execute(query, (str(lane),)).fetchone() != (rows.digest,):
             raise Mismatch(f"lane {lane} is not what lrfind wrote")
-    return _lane(rows, table)
+    return _lane(rows)
 
 
 def planned_lane(row: tuple[Any, ...], digests: Mapping[str, bytes] | None) -> PlannedLane:
@@ -156,16 +184,16 @@ def _check(row: Sequence[Any], types: Sequence[Any], what: str) -> None:
         raise Mismatch(f"{what} holds a value of the wrong type")
 
 
-def _lane(rows: LaneRows, table: Array) -> LaneResult:
+def _lane(rows: LaneRows) -> LaneResult:
     lane, seed, planned, peak, outcome, rung, seconds, error, variant = rows.lane
     what = f"lane {str(lane)[:40]}"
     _check(rows.lane, LANE_TYPES, what)
-    number, columns = table[0], dict(zip(COLUMNS, table[1:], strict=True))
-    length = len(rows.steps)
+    columns = rows.steps
+    length = columns["lr"].size
     if outcome not in get_args(Outcome) or min(lane, seed, planned - length) < 0 or not peak >= 0:
         raise Mismatch(f"{what} has an outcome, a seed, an lr or a length that no lane has")
-    if not np.array_equal(number, np.arange(length)) or not (columns["lr"] >= 0).all():
-        raise Mismatch(f"{what} has a step that is missing, or an lr that is not a number or is negative")
+    if not (columns["lr"] >= 0).all():
+        raise Mismatch(f"{what} has an lr that is not a number, or is negative")
     for row in rows.evaluations:
         _check(row, EVALUATION_TYPES, f"an evaluation of {what}")
     for row in rows.health:
@@ -195,5 +223,5 @@ def _lane(rows: LaneRows, table: Array) -> LaneResult:
             LayerHealth(step, layer, size, bool(trained), bool(matrix), *measured)
             for step, layer, size, trained, matrix, *measured in rows.health
         ),
-        **{name: None if np.isnan(columns[name]).all() else columns[name] for name in OPTIONAL},
+        **{name: columns[name] for name in OPTIONAL if name in columns and not np.isnan(columns[name]).all()},
     )

@@ -33,7 +33,7 @@ from lrfind.runs.facts import Facts, imported_facts, moment, resume_command, var
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
-from lrfind.runs.tables import health_csv, lanes_csv, steps_csv
+from lrfind.runs.tables import health_rows, lane_rows, rows_csv, steps_csv
 
 DATABASE = "run.sqlite"
 DRAFT = f".{DATABASE}.part"
@@ -99,6 +99,7 @@ class Run:
                 path.rmdir()  # `default_path` made it
             raise
         run = cls.create(path, facts)
+        run.experiment = experiment  # `resolved_text` has read it again
         try:
             with new_directory(path):
                 run.write("config.yaml", config)
@@ -284,12 +285,12 @@ class Run:
     def export(self, lanes: Sequence[LaneResult]) -> None:
         """Write steps.csv, lanes.csv and, where layers were looked at, health.csv."""
         self.write("steps.csv", steps_csv(lanes))
-        self.write("lanes.csv", lanes_csv(lanes))
+        self.write("lanes.csv", rows_csv(lane_rows(lanes)))
         if any(lane.health for lane in lanes):
-            self.write("health.csv", health_csv(lanes))
+            self.write("health.csv", rows_csv(health_rows(lanes)))
 
-    def write(self, name: str, text: str) -> None:
-        """Write a file of the run, whole or not at all."""
+    def write(self, name: str, text: str | Iterator[str]) -> None:
+        """Write a file of the run, whole or not at all; its text may come in parts."""
         write_whole(self.folder / name, text)
 
     def write_json(self, name: str, value: Any) -> None:

@@ -27,10 +27,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
@@ -39,71 +41,48 @@ from lrfind.errors import printable
 if TYPE_CHECKING:
     import pandas as pd
 
+MEASURED = ("held_out_loss", "grad_norm", "momentum", "skipped")
+BLOCK = 65_536
+"""The rows that become text at once, so that the memory is bounded."""
 
-Column = np.ndarray[Any, Any]
-"""The cells of a column (N,): numbers, or words."""
+
+def steps_csv(lanes: Sequence[LaneResult]) -> Iterator[str]:
+    """Yield steps.csv in parts. `steps_frame(lanes).to_csv(index=False, na_rep="nan")` is the same text."""
+    evaluated = any(result.evaluations for result in lanes)
+    names = dict.fromkeys(name for result in lanes for name in _step_columns(result, evaluated))
+    yield ",".join(names) + "\n"
+    for result in lanes:
+        columns = _step_columns(result, evaluated)
+        for begin in range(0, result.lr.size, BLOCK):
+            part = slice(begin, begin + BLOCK)
+            cells = [
+                map(repr, columns[name][part].tolist()) if name in columns else repeat("nan")
+                for name in names
+            ]
+            yield "".join(f"{row}\n" for row in map(",".join, zip(*cells, strict=False)))
 
 
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
     """One row per lane and step; the columns of steps.csv."""
     import pandas as pd
 
-    return pd.DataFrame(_steps(lanes))
-
-
-def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
-    """One row per lane; the columns of lanes.csv."""
-    import pandas as pd
-
-    return pd.DataFrame(_lanes(lanes))
-
-
-def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
-    """One row per lane, look and layer; the columns of health.csv."""
-    import pandas as pd
-
-    return pd.DataFrame(_health(lanes))
-
-
-def steps_csv(lanes: Sequence[LaneResult]) -> str:
-    """Return the content of steps.csv. pandas would write the same, but takes long to import."""
-    return _csv(_steps(lanes))
-
-
-def lanes_csv(lanes: Sequence[LaneResult]) -> str:
-    """Return the content of lanes.csv."""
-    return _csv(_columns(_lanes(lanes)))
-
-
-def health_csv(lanes: Sequence[LaneResult]) -> str:
-    """Return the content of health.csv."""
-    return _csv(_columns(_health(lanes)))
-
-
-def _steps(lanes: Sequence[LaneResult]) -> dict[str, Column]:
     evaluated = any(result.evaluations for result in lanes)
-    parts = [_steps_of(result, evaluated) for result in lanes]
-    names = dict.fromkeys(name for part in parts for name in part)
-    missing = [np.full(result.lr.size, np.nan) for result in lanes]
-    return {
-        name: np.concatenate([part.get(name, gap) for part, gap in zip(parts, missing, strict=True)])
-        for name in names
-    }
+    frames = [pd.DataFrame(_step_columns(result, evaluated)) for result in lanes]
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
-def _steps_of(result: LaneResult, evaluated: bool) -> dict[str, Column]:
-    """Return the columns of one lane, each (T,); those of its evaluations only if a lane was evaluated."""
-    columns: dict[str, Column] = {
-        "lane": np.full(result.lr.size, result.lane),
-        "seed": np.full(result.lr.size, result.seed),
-        "step": np.arange(result.lr.size),
+def _step_columns(result: LaneResult, evaluated: bool) -> dict[str, NDArray[Any]]:
+    """Return the columns of a lane in steps.csv, (T,) each."""
+    size = result.lr.size
+    columns: dict[str, NDArray[Any]] = {
+        "lane": np.full(size, result.lane),
+        "seed": np.full(size, result.seed),
+        "step": np.arange(size),
         "lr": result.lr,
         "loss": result.loss,
         "smoothed_loss": result.curve.smoothed,
     }
-    for name in ("held_out_loss", "grad_norm", "momentum", "skipped"):
-        if getattr(result, name) is not None:
-            columns[name] = getattr(result, name)
+    columns |= {name: column for name in MEASURED if (column := getattr(result, name)) is not None}
     if evaluated:
         columns["val_loss"], columns["metric"] = _by_step(result)
     return columns
@@ -119,7 +98,15 @@ def _by_step(result: LaneResult) -> tuple[Array, Array]:
     return val_loss, metric
 
 
-def _lanes(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
+def lanes_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
+    """One row per lane; the columns of lanes.csv."""
+    import pandas as pd
+
+    return pd.DataFrame(lane_rows(lanes))
+
+
+def lane_rows(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
+    """Return the rows of lanes.csv."""
     return [
         {
             "lane": result.lane,
@@ -128,9 +115,9 @@ def _lanes(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
             "lr": result.peak,
             "outcome": result.outcome,
             "steps": result.lr.size,
-            "first_loss": result.loss[0] if result.loss.size else np.nan,
-            "best_loss": np.nanmin(result.loss) if result.curve.length else np.nan,
-            "last_loss": result.loss[-1] if result.loss.size else np.nan,
+            "first_loss": result.loss[0] if result.loss.size else math.nan,
+            "best_loss": np.nanmin(result.loss) if result.curve.length else math.nan,
+            "last_loss": result.loss[-1] if result.loss.size else math.nan,
             "train_loss": _or_nan(result.train_loss),
             "val_loss": _or_nan(result.val_loss),
             "best_val_loss": math.nan if lowest is None else lowest.val_loss,
@@ -144,7 +131,15 @@ def _lanes(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _health(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
+def health_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
+    """One row per lane, look and layer; the columns of health.csv."""
+    import pandas as pd
+
+    return pd.DataFrame(health_rows(lanes))
+
+
+def health_rows(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
+    """Return the rows of health.csv."""
     rows = []
     for result in lanes:
         which: dict[str, Any] = {"lane": result.lane}
@@ -156,19 +151,27 @@ def _health(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
     return rows
 
 
-def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Column]:
-    """Return the columns of a table of rows, with NaN where a row has no value."""
+def rows_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows as CSV: the text of `pandas.DataFrame(rows).to_csv(index=False, na_rep="nan")`."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: np.array([_or_nan(row.get(name)) for row in rows]) for name in names}
-
-
-def _csv(columns: Mapping[str, Column]) -> str:
-    """Return columns (N,) as CSV."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(zip(*(column.tolist() for column in columns.values()), strict=True))
+    writer.writerow(names)
+    columns = [_cells([row.get(name) for row in rows]) for name in names]
+    writer.writerows(zip(*columns, strict=True))
     return text.getvalue()
+
+
+def _cells(values: Sequence[Any]) -> list[str]:
+    """Return the cells of a column: floats only, where one of its numbers is a float or is missing."""
+    floats = any(isinstance(value, float) or value is None for value in values)
+
+    def cell(value: Any) -> str:
+        if value is None:
+            return "nan"
+        return repr(float(value)) if floats and not isinstance(value, str) else str(value)
+
+    return [cell(value) for value in values]
 
 
 def as_cell(text: str) -> str:

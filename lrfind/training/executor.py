@@ -12,8 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from lrfind.analysis import curves
-from lrfind.analysis.curves import AT_A_CONSTANT_LR, Array, DivergenceRule
+from lrfind.analysis import divergence
+from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth, look_steps
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
 from lrfind.config.sections import EarlyStop
@@ -54,7 +54,7 @@ class Conditions:
             that diverges; see `RampBatches`.
     """
 
-    factor: float = AT_A_CONSTANT_LR
+    factor: float = divergence.AT_A_CONSTANT_LR
     eval_every: int | None = None
     evaluated: bool = True
     rungs: tuple[int, ...] = ()
@@ -78,7 +78,7 @@ class Conditions:
         return self.evaluated and (step == steps or bool(self.eval_every and step % self.eval_every == 0))
 
 
-ON_A_RAMP = Conditions(factor=curves.ON_A_RAMP, evaluated=False, ramp=True)
+ON_A_RAMP = Conditions(factor=divergence.ON_A_RAMP, evaluated=False, ramp=True)
 """The conditions of range tests."""
 
 
@@ -91,7 +91,7 @@ class LaneRecord:
 
     lane: Lane
     conditions: Conditions
-    rule: DivergenceRule = field(init=False)
+    rule: divergence.DivergenceRule = field(init=False)
     steps: list[Step] = field(default_factory=list)
     evaluations: list[Evaluation] = field(default_factory=list)
     health: list[LayerHealth] = field(default_factory=list)
@@ -102,7 +102,7 @@ class LaneRecord:
     remark: str = ""
 
     def __post_init__(self) -> None:
-        self.rule = DivergenceRule(self.conditions.factor)
+        self.rule = divergence.DivergenceRule(self.conditions.factor)
 
     def take(self, step: Step) -> None:
         """Take the next step's measurements."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfind.analysis.curves import DivergenceRule
+from lrfind.analysis.divergence import DivergenceRule
 from lrfind.analysis.lanes import Outcome
 from lrfind.errors import counted
 from lrfind.problem.batches import batch_loss, users_function

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lrfind.analysis import curves
-from lrfind.analysis.curves import Curve, DivergenceRule, smooth
+from lrfind.analysis.curves import Curve, smooth
+from lrfind.analysis.divergence import DivergenceRule
 from lrfind.errors import UsageError
 
 
@@ -85,7 +86,7 @@ def test_a_note_lists_the_places_of_gaps() -> None:
     assert note.startswith("10 points without a finite loss were skipped (point 2, point 4, ")
     assert "point 16 and 2 more)" in note
     loss[3:] = np.linspace(2, 1, 27)
-    (note,) = Curve.of(lr, loss, places=tuple(f"line {row}" for row in range(30))).notes
+    (note,) = Curve.of(lr, loss, lines=np.arange(30)).notes
     assert "1 point without a finite loss was skipped (line 2)" in note
 
 
@@ -226,10 +227,20 @@ def test_the_rule_is_its_definition(losses: list[float], factor: float) -> None:
             break
 
 
-def test_a_smoothed_loss_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    loss = np.linspace(3, 1, 300) + np.random.default_rng(0).standard_normal(300)
-    whole = smooth(loss)
-    monkeypatch.setattr(curves, "BLOCK", 37)
-    blocks = smooth(loss)
-    np.testing.assert_array_equal(blocks.values, whole.values)
-    np.testing.assert_array_equal(blocks.standard_error, whole.standard_error)
+def test_a_smoothed_loss_is_the_value_of_the_fitted_parabola_at_each_point() -> None:
+    loss = np.linspace(3, 1, 60) + np.random.default_rng(0).standard_normal(60)
+    fits = []
+    for window in (w for w in curves.WINDOWS if w <= 30):
+        values = []
+        for t in range(60):
+            begin = min(max(t - window // 2, 0), 60 - window)
+            offset = np.arange(begin, begin + window) - t
+            weight = (1 - (abs(offset) / (abs(offset).max() + 1)) ** 3) ** 3
+            around = loss[begin : begin + window]
+            values.append(
+                np.polyfit(offset, around, 2, w=np.sqrt(weight))[-1].clip(around.min(), around.max())
+            )
+        fits.append(values)
+    capped = curves.without_blow_up(loss)
+    np.testing.assert_array_equal(capped, loss)
+    assert min(np.abs(smooth(loss).values - values).max() for values in fits) < 1e-9

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from lrfind.analysis.curves import HUGE, Array
+from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import HUGE
 from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
 from lrfind.errors import LrfindError, NoGradient, UsageError

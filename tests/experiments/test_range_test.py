@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrfind.analysis.curves import DivergenceRule
+from lrfind.analysis.divergence import DivergenceRule
 from lrfind.analysis.lanes import LaneResult
 from lrfind.config.experiment import check
 from lrfind.config.sections import RangeTestSection

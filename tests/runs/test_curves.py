@@ -31,7 +31,7 @@ def test_a_row_without_a_loss_keeps_its_line(tmp_path: Path) -> None:
     path = tmp_path / "curve.csv"
     path.write_text("lr,loss\n0.3,1\n0.1,\n0.01,2\n")
     (curve,), _, _ = read_curves(path)
-    assert curve.places == ("line 4", "line 3", "line 2")
+    assert curve.lines.tolist() == [4, 3, 2]
     assert curve.gaps.tolist() == [1]
     assert "(line 3)" in curve.notes[0]
 
@@ -63,7 +63,7 @@ def test_empty_rows_are_left_out_and_the_other_rows_keep_their_lines(tmp_path: P
     path = tmp_path / "curve.csv"
     path.write_bytes(f"lr,loss\n\n0.1,3\n0.2,1{end}".encode())
     (curve,), _, _ = read_curves(path)
-    assert (curve.lr.tolist(), curve.places) == ([0.1, 0.2], ("line 3", "line 4"))
+    assert (curve.lr.tolist(), curve.lines.tolist()) == ([0.1, 0.2], [3, 4])
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
@@ -129,3 +129,21 @@ def test_a_table_with_thousands_of_columns_is_refused_before_it_is_read(tmp_path
     path.write_text("lr,loss" + ",a" * 5000 + "\n0.1,3\n")
     with pytest.raises(UsageError, match="has 5,002 columns, more than 1,000; keep lr and loss"):
         read_curves(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lr,loss\n1,2\n3,nan\n2,inf\n", "LR , Loss\r\n1e-3, 0.1\r\n1e-2,-0\r\n\r\n", "step,loss,lr\n0,1,0.1\n1,,0.2\n",
+        "lane,lr,loss\n7,0.1,1\n3,0.3,4\n7,0.2,2\n3,0.1,3\n", "lane,lr,loss\na,0.1,1\nb,0.1,2\na,0.2,3\n",
+        "lr,loss,note\n0.1,1,x\n0.2,2,y\n", "lr,loss\n0.1,1\n\n0.2,2\n", "lr,loss\n", 'lr,loss\n"0.1",1\n1_0,2\n',
+    ],
+)  # fmt: skip
+def test_numbers_read_at_once_are_those_read_cell_by_cell(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "curve.csv").write_text(text, newline="")
+    at_once = read_curves(tmp_path / "curve.csv")[0]
+    monkeypatch.setattr("lrfind.runs.curves._numbers", lambda text: None)
+    for a, b in zip(at_once, read_curves(tmp_path / "curve.csv")[0], strict=True):
+        np.testing.assert_array_equal([a.lr, a.loss, a.lines], [b.lr, b.loss, b.lines])

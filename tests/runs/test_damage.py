@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 import sqlite3
@@ -25,7 +24,7 @@ VIEWS = {
     "facts": f"{ENDLESS} i AS name, i AS value FROM n",
     "plan": f"{ENDLESS} i AS lane, 0 AS seed, 0.1 AS lr, '' AS variant FROM n",
     "lanes": f"{ENDLESS} i AS lane, 0 AS seed, 1 AS planned, 0.1 AS lr, 'finished' AS outcome FROM n",
-    "steps": f"{ENDLESS} 0 AS lane, i AS step, 0.1 AS lr, 0.1 AS loss FROM n",
+    "steps": f"{ENDLESS} i AS lane, x'00' AS lr, x'00' AS loss FROM n",
     "evaluations": f"{ENDLESS} 0 AS lane, i AS step, 0.1 AS val_loss, 0.1 AS metric FROM n",
     "health": f"{ENDLESS} 0 AS lane, i AS place, 0 AS step FROM n",
     "digests": f"{ENDLESS} 'lane' AS part, i AS name, 0 AS digest FROM n",
@@ -34,7 +33,7 @@ CHANGES = {
     "facts": ("value", "'{\"answer\": 1}'"),
     "plan": ("lr", "lr * 2"),
     "lanes": ("seconds", "'long'"),
-    "steps": ("loss", "loss + 1e-9"),
+    "steps": ("loss", "lr"),
     "evaluations": ("val_loss", "x'00'"),
     "health": ("layer", "7"),
     "digests": ("digest", "x'00'"),
@@ -193,17 +192,56 @@ def test_what_is_not_a_run_or_has_no_config_is_not_repaired(tmp_path: Path, lrfi
     assert not Path("new").exists()
 
 
-def test_a_run_without_digests_of_the_format_before_is_read_and_continued(whole: Path, damaged: Path) -> None:
-    before = json.loads((whole / "summary.json").read_text())
-    names = ("written_by", "variants", "import_root")
-    change(
-        damaged, "DROP TABLE digests", f"DELETE FROM facts WHERE name IN {names}",
-        "UPDATE facts SET value = '5' WHERE name = 'version'",
-    )  # fmt: skip
-    run = Run.open(damaged)
-    assert read_result(run).answer == before["answer"]
+@pytest.fixture(params=[5, 6])
+def older(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A run of three lanes that an older lrfind wrote, in format 5 or 6; its last lane has not been trained."""
+    path = tmp_path / "older"
+    path.mkdir()
+    with closing(sqlite3.connect(path / "run.sqlite")) as database:
+        database.executescript(Path(__file__).with_name("format_6.sql").read_text())
+    if request.param == 5:
+        names = ("written_by", "variants", "import_root")
+        change(
+            path, "DROP TABLE digests", f"DELETE FROM facts WHERE name IN {names}",
+            "UPDATE facts SET value = '5' WHERE name = 'version'",
+        )  # fmt: skip
+    return path
+
+
+def test_a_run_of_an_older_format_is_read_and_continued(older: Path) -> None:
+    with closing(sqlite3.connect(older / "run.sqlite")) as database:
+        losses = [
+            [
+                loss
+                for (loss,) in database.execute("SELECT loss FROM steps WHERE lane = ? ORDER BY step", (n,))
+            ]
+            for n in (0, 1)
+        ]
+    before = Run.open(older).lanes()
+    assert [lane.loss.tolist() for lane in before] == losses
+    run = Run.open(older)
     with run.held():
-        assert conduct(run)["answer"] == before["answer"]
-    change(damaged, "UPDATE steps SET loss = loss + 1")
+        conduct(run)
+    after = Run.open(older)
+    assert (after.facts().version, len(after.lanes())) == (7, 3)
+    for old, new in zip(before, after.lanes(), strict=False):
+        assert (new.loss.tolist(), new.lr.tolist()) == (old.loss.tolist(), old.lr.tolist())
+        assert (new.evaluations, new.health, new.seconds) == (old.evaluations, old.health, old.seconds)
+    change(older, "UPDATE steps SET loss = lr")
     with pytest.raises(LrfindError, match="lane 0 is not what lrfind wrote"):
-        read_result(Run.open(damaged))
+        Run.open(older).lanes()
+
+
+def test_a_changed_step_of_an_older_run_is_told_and_never_sealed_again(older: Path) -> None:
+    sealed = Run.open(older).facts().version == 6
+    change(older, "UPDATE steps SET loss = loss + 1e-9 WHERE lane = 1 AND step = 3")
+    run = Run.open(older)
+    if not sealed:  # format 5 notices only what cannot be a lane
+        assert len(run.lanes()) == 2
+        return
+    for attempt in (run.lanes, lambda: run.held().__enter__()):
+        with pytest.raises(LrfindError, match="lane 1 is not what lrfind wrote"):
+            attempt()
+    run.release()
+    repaired, lost = repair(older, older.parent / "new")
+    assert (lost, [*repaired.outcomes()]) == (["lane 1"], [0])

@@ -1,7 +1,8 @@
+"""The tables of a run are the text that pandas would write, byte for byte."""
+
 from __future__ import annotations
 
-import csv
-import io
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,51 +11,49 @@ import pytest
 
 from lrfind.analysis.health import LayerHealth
 from lrfind.analysis.lanes import Evaluation, LaneResult
-from lrfind.runs.tables import health_csv, health_frame, lanes_csv, lanes_frame, steps_csv, steps_frame
+from lrfind.runs import tables
+from lrfind.runs.tables import (
+    health_frame,
+    health_rows,
+    lane_rows,
+    lanes_frame,
+    rows_csv,
+    steps_csv,
+    steps_frame,
+)
 
-LR = np.array([1e-5, 0.1, 1e17 / 3])
-PLAIN = LaneResult(0, 7, 3, 0.1, "finished", lr=LR, loss=np.array([2 / 3, 1e-300, -0.0]), seconds=1.5)
-EVALUATED = replace(PLAIN, lane=1, evaluations=(Evaluation(1, 0.5, None), Evaluation(3, 0.25, 1.0)))
-MEASURED = replace(
-    PLAIN, lane=2, variant='a,"b"', outcome="diverged", loss=np.array([1.0, np.inf, np.nan]),
-    grad_norm=LR, skipped=np.array([0.0, 1.0, 0.0]), rung=1,
+LANE = LaneResult(
+    lane=0, seed=7, planned=9, peak=1 / 3, outcome="finished", lr=np.geomspace(1e-7 / 3, 1e17, 9),
+    loss=np.array([2 / 3, 1e-300, 5e-324, -0.0, 1e16, 1e-5, 123456789.125, 1e22, 3.0]), seconds=1.5,
 )  # fmt: skip
-EMPTY = replace(PLAIN, lane=3, variant="=1+1", outcome="failed", lr=LR[:0], loss=LR[:0])
-LOOKED_AT = replace(
-    PLAIN,
-    lane=4,
-    health=(
-        LayerHealth(0, "layer.0", 4, True, True, 0.1, 0.2, None, 0.0, 0.0, None, None),
-        LayerHealth(2, "=1+1", 10, False, True, None, None, 0.5, 1 / 3, 0.0, None, None),
-    ),
+EVALUATED = replace(
+    LANE, lane=1, evaluations=(Evaluation(3, 0.25, None), Evaluation(9, math.nan, 0.5)), rung=2, seed=8
+)
+DIVERGED = replace(
+    LANE, lane=2, outcome="diverged", loss=np.array([*LANE.loss[:-2], np.inf, np.nan]),
+    grad_norm=np.arange(9.0), skipped=np.zeros(9),
+)  # fmt: skip
+EMPTY = replace(LANE, lane=3, outcome="failed", lr=np.array([]), loss=np.array([]), error="why")
+LOOK = LayerHealth(2, "=sum", 5, True, False, 0.5, None, 1e-7, 0.0, 0.0, None, None)
+LOOKED = replace(
+    LANE, lane=4, variant='a, "b"\nc', health=(LOOK, LOOK._replace(step=3, layer="x", dead_share=1.0))
 )
 
 
 @pytest.mark.parametrize(
     "lanes",
     [
-        (),
-        (PLAIN,),
-        (EVALUATED,),
-        (PLAIN, EVALUATED, MEASURED, EMPTY, LOOKED_AT),
-        (EMPTY,),
+        [], [LANE], [EMPTY], [EVALUATED], [LANE, EVALUATED, DIVERGED, EMPTY, LOOKED], [EMPTY, DIVERGED, LANE],
+        [LOOKED, replace(LOOKED, lane=5, seed=-1)],
     ],
-    ids=["no lane", "one lane", "an evaluated lane", "all kinds", "a lane without a step"],
-)
-def test_a_csv_is_what_pandas_writes_of_the_frame(lanes: tuple[LaneResult, ...]) -> None:
-    for text, frame in (
-        (steps_csv(lanes), steps_frame(lanes)),
-        (lanes_csv(lanes), lanes_frame(lanes)),
-        (health_csv(lanes), health_frame(lanes)),
-    ):
-        assert text == frame.to_csv(index=False, na_rep="nan", lineterminator="\n")
+)  # fmt: skip
+def test_a_table_is_what_pandas_writes_of_its_frame(
+    lanes: list[LaneResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_pandas(frame: pd.DataFrame) -> str:
+        return frame.to_csv(index=False, na_rep="nan", lineterminator="\n")
 
-
-def test_each_step_of_a_table_has_the_bits_that_were_measured() -> None:
-    rows = [*csv.DictReader(io.StringIO(steps_csv([PLAIN, MEASURED])))]
-    assert [row["lane"] for row in rows] == ["0"] * 3 + ["2"] * 3
-    assert np.array([float(row["loss"]) for row in rows]).tobytes() == (
-        np.concatenate([PLAIN.loss, MEASURED.loss]).tobytes()
-    )
-    assert [row["skipped"] for row in rows] == ["nan"] * 3 + ["0.0", "1.0", "0.0"]
-    assert pd.read_csv(io.StringIO(steps_csv([PLAIN]))).columns[-1] == "smoothed_loss"
+    monkeypatch.setattr(tables, "BLOCK", 4)
+    assert "".join(steps_csv(lanes)) == by_pandas(steps_frame(lanes))
+    assert rows_csv(lane_rows(lanes)) == by_pandas(lanes_frame(lanes))
+    assert rows_csv(health_rows(lanes)) == by_pandas(health_frame(lanes))

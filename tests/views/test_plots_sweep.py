@@ -139,3 +139,15 @@ def test_any_sweep_can_be_drawn(lanes: list[LaneResult], tmp_path: Path) -> None
     save(sweep_figure(view_sweep(reading(*lanes)), "t"), tmp_path / "sweep")
     save(curves_figure(view_curves(reading(*lanes)), "t"), tmp_path / "curves")
     assert (tmp_path / "curves.png").stat().st_size > 1000
+
+
+def test_of_many_rates_the_curves_of_some_are_drawn_and_the_plot_says_of_how_many() -> None:
+    lrs = np.geomspace(1e-4, 1, 200)
+    sweep = reading(*(lane(lr, 0.2 + abs(np.log10(lr / 0.0123))) for lr in lrs))
+    view = view_curves(sweep)
+    assert sweep.best is not None
+    assert sweep.best.lr in view.curves
+    assert len(view.curves) in (64, 65)
+    assert {lrs[0], lrs[-1]} <= view.curves.keys()
+    label = curves_figure(view, "t").axes[1].get_ylabel()
+    assert label == f"learning rate ({len(view.curves)} of 200 rates are drawn)"

@@ -12,8 +12,8 @@ from pathlib import Path
 from processes import Process, without_rendering
 from trials import WAYS, Row, Stage, Trial, stored_lanes
 
-from lrfind.runs.database import VERSION, WITHOUT_DIGESTS
-from lrfind.runs.rows import digest
+from lrfind.runs.database import STEP_ROWS, VERSION, WITHOUT_DIGESTS
+from lrfind.runs.rows import COLUMNS, digest, lane_digest, read_lane
 
 
 def damaged(stage: Stage) -> Iterator[Row]:
@@ -81,16 +81,20 @@ def versions(stage: Stage) -> Iterator[Row]:
         (VERSION + 1, f"(format {VERSION + 1})"),
         (WITHOUT_DIGESTS - 1, f"(format {WITHOUT_DIGESTS - 1})"),
         (WITHOUT_DIGESTS, ""),
+        (VERSION - 1, ""),
     ):
         trial, row.times = Trial(stage, row, "grid, single"), row.times + 1
         shutil.copytree(half, trial.run)
         before = (trial.run / "run.sqlite").read_bytes()
         with closing(sqlite3.connect(trial.run / "run.sqlite")) as connection, connection:
             connection.execute("UPDATE facts SET value = ? WHERE name = 'version'", (str(version),))
-            connection.execute("DELETE FROM facts WHERE name = 'written_by'")
+            for table in ("facts", "digests"):
+                connection.execute(f"DELETE FROM {table} WHERE name = 'written_by'")
             connection.execute(
                 "UPDATE digests SET digest = ? WHERE name = 'version'", (digest("version", str(version)),)
             )
+            if not words:
+                _give_each_step_a_row(connection)
             if version <= WITHOUT_DIGESTS:
                 connection.execute("DROP TABLE digests")
         if words:
@@ -100,6 +104,25 @@ def versions(stage: Stage) -> Iterator[Row]:
         trial.look()
         trial.finish(before=without_rendering)
     yield row
+
+
+def _give_each_step_a_row(connection: sqlite3.Connection) -> None:
+    """Store the steps of all lanes as the formats before 7 did."""
+    numbers = [lane for (lane,) in connection.execute("SELECT lane FROM lanes")]
+    lanes = [read_lane(connection, number, sealed=True) for number in numbers]
+    connection.execute("DROP TABLE steps")
+    connection.execute(STEP_ROWS)
+    for lane in lanes:
+        columns = [getattr(lane, name) for name in COLUMNS]
+        for step in range(lane.lr.size):
+            values = [None if column is None else float(column[step]) for column in columns]
+            connection.execute(
+                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (lane.lane, step, *values)
+            )
+        seal = lane_digest(connection, lane.lane)
+        connection.execute(
+            "UPDATE digests SET digest = ? WHERE part = 'lane' AND name = ?", (seal, str(lane.lane))
+        )
 
 
 def changed_config(stage: Stage) -> Iterator[Row]:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"), "interrupted": ("d", "0.7")}
+MOST_CURVES = 64  # More lines cannot be told apart.
 FEW_RATES = 8  # Up to here, the colour bar has a tick at each rate.
 LABELS = {
     "val_loss": "final validation loss",
@@ -234,7 +235,8 @@ class CurvesView:
 
     Attributes:
         curves: lr -> (t,) the smoothed training loss, the median over seeds, up to the end of the shortest
-            lane.
+            lane; of many rates, `MOST_CURVES` that are spread evenly, and the answered one.
+        rate_count: the number of rates that were measured.
         best: the answered lr; None where no lr finished.
         best_label: its name in the legend.
         diverged: the lrs whose curve ends in a divergence.
@@ -244,6 +246,7 @@ class CurvesView:
     """
 
     curves: dict[float, Array]
+    rate_count: int
     best: float | None
     best_label: str
     diverged: set[float]
@@ -254,16 +257,23 @@ class CurvesView:
 
 def view_curves(sweep: SweepResult) -> CurvesView:
     """Compute the values that `draw_curves` draws."""
+    measured = {
+        rate.lr: lanes
+        for rate in sweep.rates
+        if (lanes := [lane.curve for lane in rate.lanes.values() if lane.curve.length])
+    }
+    places = np.linspace(0, len(measured) - 1, min(len(measured), MOST_CURVES)).round().astype(int)
+    shown = {[*measured][place] for place in places} | ({sweep.best.lr} if sweep.best else set())
     curves = {}
-    for rate in sweep.rates:
-        lanes = [lane.curve for lane in rate.lanes.values() if lane.curve.length]
-        if lanes:
-            shortest = min(curve.length for curve in lanes)
-            trends = [trend(curve.loss[: curve.length])[:shortest] for curve in lanes]
-            curves[rate.lr] = np.median(trends, axis=0)
+    for lr in sorted(shown):
+        lanes = measured[lr]
+        shortest = min(curve.length for curve in lanes)
+        trends = [trend(curve.loss[: curve.length])[:shortest] for curve in lanes]
+        curves[lr] = np.median(trends, axis=0)
     axis = _curves_axis(sweep, curves)
     return CurvesView(
         curves=curves,
+        rate_count=len(measured),
         best=sweep.best.lr if sweep.best else None,
         best_label=_best_label(sweep),
         diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
@@ -308,7 +318,8 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
             mark_exits(ax, np.arange(view.curves[lr].size), view.curves[lr], color=GREY)
     if view.diverged:
         ax.plot([], [], "X", color=GREY, markersize=8, linestyle="none", label="diverged")
-    bar = ax.figure.colorbar(ScalarMappable(scale, dark), ax=ax, label="learning rate")
+    left_out = "" if len(lrs) >= view.rate_count else f" ({len(lrs)} of {view.rate_count:,} rates are drawn)"
+    bar = ax.figure.colorbar(ScalarMappable(scale, dark), ax=ax, label=f"learning rate{left_out}")
     tidy_ticks(bar.ax.yaxis)
     bar.ax.minorticks_off()
     gaps = np.diff(np.log(lrs))

@@ -27,13 +27,11 @@ from lrfind.views.report.content import (
     Table,
     finite,
     level,
-    spread_places,
 )
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
 from lrfind.views.text.sweep import HEADLINES, WORDS
 
-MOST_CURVES = 64
 OUTCOMES: dict[str, tuple[Shape, str]] = {"diverged": ("cross", "edge"), "pruned": ("triangle", "muted")}
 """The shape and the colour of the rates that did not finish; others are grey diamonds."""
 
@@ -157,17 +155,17 @@ def _numbers(values: Sequence[float | None]) -> list[str]:
 
 def _curves_chart(view: CurvesView) -> Chart:
     lrs = sorted(view.curves)
-    kept = {lrs[place] for place in spread_places(len(lrs), MOST_CURVES)} | {view.best}
     low, high = min(lrs, default=1.0), max(lrs, default=1.0)
     marks: list[Line | Dots] = []
-    for lr in (lr for lr in lrs if lr in kept):
+    for lr in lrs:
         curve, ended = view.curves[lr], " (diverged)" if lr in view.diverged else ""
         best = view.best_label if lr == view.best else ""
         label = best or f"lr {number(lr)}{ended}"
         color = "answer" if best else level(lr, low, high)
         marks.append(Line(label, np.arange(curve.size, dtype=np.float64), curve, color, bold=bool(best)))
     marks.sort(key=lambda mark: mark.color == "answer")
-    left_out = "" if len(kept) >= len(lrs) else f" {len(kept)} of {counted(len(lrs), 'rate')} are drawn."
+    of_all = f" {len(lrs)} of {counted(view.rate_count, 'rate')} are drawn."
+    left_out = "" if len(lrs) >= view.rate_count else of_all
     return loss_chart(
         "Training loss, step by step",
         f"Smoothed; the median of the seeds at each rate.{left_out}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,11 +31,12 @@ def numbers_apart(values: Sequence[float | None]) -> list[str]:
     >>> numbers_apart([0.71, 0.0085791, 0.0085799, None]), numbers_apart([0.5, 0.5])
     (['0.71', '0.008579', '0.00858', '-'], ['0.5', '0.5'])
     """
+    different = {value for value in values if value is not None}
+    counts = {digits: Counter(f"{value:.{digits}g}" for value in different) for digits in (3, 4)}
 
     def apart(value: float) -> str:
-        others = [other for other in values if other is not None and other != value]
-        for digits in (3, 4):
-            if all(f"{other:.{digits}g}" != f"{value:.{digits}g}" for other in others):
+        for digits, alike in counts.items():
+            if alike[f"{value:.{digits}g}"] == 1:
                 return f"{value:.{digits}g}"
         return f"{value:.5g}"
 
