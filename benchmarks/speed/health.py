@@ -28,7 +28,7 @@ from lrfind.problem.problem import Problem, from_config
 from lrfind.training.executor import ON_A_RAMP, StackExecutor
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.run import run_lane
-from lrfind.training.stack import why_not_stackable
+from lrfind.training.stackable import why_not_stackable
 from lrfind.training.watch import unwatched
 
 EXPERIMENTS = ("linear_regression", "mnist_mlp", "mnist_cnn", "mnist_rows_lstm", "char_transformer")

@@ -26,8 +26,9 @@ from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.remembered import remember_ratio, remembered_ratio
-from lrfind.training.stack import Stack, why_not_stackable
+from lrfind.training.stack import Stack
 from lrfind.training.stack_check import checked_stack
+from lrfind.training.stackable import why_not_stackable
 from lrfind.training.work import Work, work_of
 
 SHARE = 0.05

@@ -21,7 +21,8 @@ from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.setup import PLAIN, Recipe, Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.loop import train
-from lrfind.training.stack import Stack, traceable, why_not_stackable
+from lrfind.training.stack import Stack
+from lrfind.training.stackable import traceable, why_not_stackable
 
 STEPS, ROWS = 8, 8
 STACKABLE = [resolve(row.path) for row in OPTIMIZERS.values() if row.stackable]
