@@ -17,8 +17,8 @@ Optuna             A study over the same rates with an objective as in Optuna's 
                    the loaders of the DataLoader loop.
 Ray Tune           With --ray: the same loop as a trainable, in as many processes as there are cores. Ray
                    itself is started before the clock.
-named modes        With --named: `lrfind sweep` with `lanes: single` and with `lanes: stacked`, on one thread
-                   and on torch's own number of threads; the other loops are left out then.
+named modes        With --named: `lrfind sweep` with `lanes: single`, on one thread and on torch's own number
+                   of threads, and with `lanes: stacked` on one thread; the loops are left out then.
 
 For all ways but `lrfind sweep`, the files are read before the clock. The preloaded loop starts from lrfind's
 weights and takes lrfind's batches, so it must end at lrfind's losses; the loaders shuffle by themselves. The
@@ -234,11 +234,8 @@ def main(
         torch.set_num_threads(threads)
     ways: dict[str, Callable[[Case], Timed]] = {BASE: lrfind_sweep}
     if named:
-        ways |= {
-            f"{lanes}, threads {count}": named_sweep(lanes, count)
-            for lanes in ("single", "stacked")
-            for count in sorted({1, threads})
-        }
+        named_modes = [*(("single", count) for count in sorted({1, threads})), ("stacked", 1)]
+        ways |= {f"{lanes}, {count} threads": named_sweep(lanes, count) for lanes, count in named_modes}
     else:
         ways |= {name: way for name, way in LOOPS.items() if not (preloaded and name in SHUFFLED)}
     ray_version = ""
