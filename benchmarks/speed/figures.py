@@ -16,8 +16,8 @@ class Row:
         case: what was computed, such as "MLP, 8 rates x 150 steps".
         what: what was measured, such as "whole sweep".
         seconds: the median of the turns; None where only a ratio or a size was measured.
-        ratio: how many times as long the peer, or the limit, takes; None where there is none.
-        note: the peer, the spread of the ratio and other facts, in words.
+        ratio: the ratio that `note` explains; None where there is none.
+        note: what the ratio compares, its spread and other facts, in words.
     """
 
     case: str
