@@ -225,11 +225,20 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 
 
 def copied(path: Path, folder: Path) -> Path:
-    """Copy a database into a folder, with the files that may hold its newest transactions."""
-    for name in (path.name, *(path.name + ending for ending in COMPANIONS)):
+    """Copy a database into a folder, with the files that may hold its newest transactions.
+
+    If one of these files goes while the files are copied, a transaction has ended; then all are copied again.
+    """
+    shutil.copyfile(path, folder / path.name, follow_symlinks=False)
+    for name in (path.name + ending for ending in COMPANIONS):
         file = path.with_name(name)
-        if name == path.name or (file.is_file() and not file.is_symlink()):
-            shutil.copyfile(file, folder / name, follow_symlinks=False)
+        if file.is_file() and not file.is_symlink():
+            try:
+                shutil.copyfile(file, folder / name, follow_symlinks=False)
+            except FileNotFoundError:
+                return copied(path, folder)
+        else:
+            (folder / name).unlink(missing_ok=True)
     return folder / path.name
 
 

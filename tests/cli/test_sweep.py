@@ -206,7 +206,7 @@ def test_a_sweep_that_is_stopped_says_how_to_go_on_and_does(
         "def loss(output, y):\n"
         "    global calls\n"
         "    calls += output.requires_grad\n"
-        f"    if calls == 90 and os.environ.get('SIGNAL'): os.kill(os.getpid(), {int(number)})\n"
+        f"    if calls == 75 and os.environ.get('SIGNAL'): os.kill(os.getpid(), {int(number)})\n"
         "    return nn.functional.mse_loss(output, y)\n"
     )
     own = ("--set", f"loss='{name}:loss'", "--import-root", ".")
