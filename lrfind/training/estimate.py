@@ -47,16 +47,16 @@ class Constants:
 CACHE = 32e6
 """The bytes of the cache of that machine."""
 FITTED = Constants(
-    step=0.000187,
-    operation=1.15e-05,
-    flop=1.88e-11,
-    byte=2e-10,
-    stacked_step=1.62e-05,
-    stacked_operation=3e-05,
-    stacked_flop=1.18,
-    stacked_convolution=1.69,
-    stacked_byte=0.28,
-    spill=1.65,
+    step=0.000171,
+    operation=1.54e-05,
+    flop=1.7e-11,
+    byte=3.25e-10,
+    stacked_step=0.000124,
+    stacked_operation=2.86e-05,
+    stacked_flop=1.16,
+    stacked_convolution=1.86,
+    stacked_byte=0.722,
+    spill=0.372,
 )
 
 
