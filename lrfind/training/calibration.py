@@ -86,6 +86,8 @@ def calibrate(problem: Problem, section: LanesSection, plan: Plan, seed: int) ->
 
 
 class _Calibration:
+    """One choice of a mode, and the time that may still be spent on it."""
+
     def __init__(self, problem: Problem, section: LanesSection, plan: Plan, seed: int) -> None:
         self._problem, self._section, self._plan, self._seed = problem, section, plan, seed
         self._auto = section.lanes == "auto"
@@ -254,9 +256,8 @@ class _Calibration:
         return single
 
     def _time_stack(self, stack: Stack) -> float:
-        rows = np.full(
-            (MOST_TIMED, stack.lanes), self._plan.lr
-        )  # at once, since a GPU waits at every reading
+        # All steps are timed at once, because a GPU waits wherever a loss is read.
+        rows = np.full((MOST_TIMED, stack.lanes), self._plan.lr)
         return _seconds(lambda: stack.train(rows)) / MOST_TIMED
 
 
