@@ -130,7 +130,8 @@ class _Calibration:
         if earlier is not None:
             ratio = earlier
             reason = _reason("in an earlier timing test on this machine", "were", size, ratio)
-        if ratio < 1 and not timing:
+        alone = plan.steps * plan.seeds * plan.lanes * single.seconds_per_step
+        if not timing and estimate.recording + alone / ratio > alone:
             return self._fastest_single(replace(single, reason=reason, ratio=earlier))
         try:
             stack = checked_stack(self._problem, size, plan.lr, self._seed, compile=self._section.compile)
@@ -217,7 +218,7 @@ class _Calibration:
 
         def seconds(stacks: int, processes: int) -> float:
             rounds = math.ceil(plan.seeds * stacks / processes)
-            training = plan.steps * rounds * estimate.stack(self._even_size(stacks))
+            training = estimate.recording + plan.steps * rounds * estimate.stack(self._even_size(stacks))
             return training if processes == 1 else self._beside(training)
 
         def fastest(processes: int) -> tuple[float, int]:
