@@ -108,7 +108,9 @@ def rows_of(times: dict[tuple[str, str], list[float]]) -> list[Row]:
     for (name, what), values in times.items():
         ratios = [value / base for value, base in zip(values, times[BASE, "whole"], strict=True)]
         note = f"times `{BASE}`, {min(ratios):.2f} to {max(ratios):.2f}"
-        rows.append(Row(name, what, statistics.median(values), statistics.median(ratios), note))
+        rows.append(
+            Row("commands", f"{name}, {what}", statistics.median(values), statistics.median(ratios), note)
+        )
     return rows
 
 
@@ -208,7 +210,7 @@ def main(turns: int, everything: bool, where: bool, path: Path | None) -> None:
     rows = rows_of(measure(COMMANDS | (MORE if everything else {}), turns))
     click.echo(f"seconds are medians of {turns}")
     for row in rows:
-        click.echo(f"{row.case:18} {row.what:7} {row.seconds:7.2f} s {row.ratio:6.2f} {row.note}")
+        click.echo(f"{row.what:26} {row.seconds:7.2f} s {row.ratio:6.2f} {row.note}")
     if path is not None:
         write(path, rows)
 

@@ -99,3 +99,11 @@ def test_the_results_in_finding_are_those_of_the_files() -> None:
     blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) == 4
     assert [block for block in blocks if block not in REPORT + BUDGETS] == []
+
+
+def test_the_results_in_speed_are_those_of_the_file() -> None:
+    page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
+    results = (ROOT / "benchmarks/results/speed.txt").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    assert [block for block in blocks if block not in results] == []
