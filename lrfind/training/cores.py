@@ -68,7 +68,8 @@ def train_on_cores(
 ) -> None:
     """Train parts of a sweep that do not depend on each other, several at a time.
 
-    If a process dies, its part is trained in this process after all the others.
+    If a process dies, its part is trained in this process after all the others, as are the parts that no
+    process is left for.
 
     Args:
         processes: the number of processes.
@@ -88,9 +89,12 @@ def train_on_cores(
         interruption: BaseException | None = None
         while busy or (waiting and idle and interruption is None):
             while waiting and idle and interruption is None:
-                worker = idle.pop()
-                busy[worker] = waiting.popleft()
-                worker.send(busy[worker])
+                worker, part = idle.pop(), waiting.popleft()
+                try:
+                    worker.send(part)
+                    busy[worker] = part
+                except OSError:  # it died while it had nothing to do
+                    waiting.appendleft(part)
             ready: list[Any] = connection.wait([*busy], LOOK_SECONDS)
             for worker in ready:
                 try:
@@ -118,14 +122,14 @@ def train_on_cores(
             stop[0] = interruption is not None
         if interruption is not None:
             raise interruption
+    for part in died:
+        first, last = part[0].lane, part[-1].lane
+        lanes = f"lane {first}" if first == last else f"lanes {first} to {last}"
+        note(
+            f"the process that trained {lanes} died, perhaps because the memory was full; the process of the"
+            " run trained this part again."
+        )
     for part in [*died, *waiting]:
-        if part in died:
-            first, last = part[0].lane, part[-1].lane
-            lanes = f"lane {first}" if first == last else f"lanes {first} to {last}"
-            note(
-                f"the process that trained {lanes} died, perhaps because the memory was full; the process of"
-                " the run trained this part again."
-            )
         train(part, keep, watch, note)
 
 

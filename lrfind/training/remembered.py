@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,16 @@ MOST = 1000
 
 
 def timings_file() -> Path:
-    """Return the path of the file: in LRFIND_CACHE_DIR, or else in the user's folder for caches."""
+    """Return the path of the file: in LRFIND_CACHE_DIR, or else among the user's caches."""
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
         return Path(folder) / "timings.json"
     base = os.environ.get("XDG_CACHE_HOME") or os.environ.get("LOCALAPPDATA")
-    return (Path(base) if base else Path.home() / ".cache") / "lrfind" / "timings.json"
+    try:
+        caches = Path(base) if base else Path.home() / ".cache"
+    except RuntimeError:  # the user has no home, as in some containers
+        caches = Path(tempfile.gettempdir())
+    return caches / "lrfind" / "timings.json"
 
 
 def remembered_ratio(problem: Mapping[str, Any]) -> float | None:

@@ -98,6 +98,20 @@ def test_the_part_of_a_process_that_dies_is_trained_in_the_run() -> None:
     assert sorted(note for note in notes if note is not died) == [f"lane {lane}" for lane in range(4)]
 
 
+def test_parts_that_no_process_is_left_for_are_trained_in_the_run() -> None:
+    run, notes = os.getpid(), list[str]()
+
+    def train(lanes: Sequence[Lane], keep: Keep, watch: Watch, note: Note) -> None:
+        if os.getpid() != run:
+            os.kill(os.getpid(), signal.SIGKILL)
+        note(f"lane {lanes[0].lane}")
+
+    parts = [[lane] for lane in lanes_of(1)]
+    train_on_cores(2, parts, train, keep=nothing, watch=unwatched, note=notes.append)
+    assert sorted(note for note in notes if "died" not in note) == [f"lane {lane}" for lane in range(4)]
+    assert len(notes) == 6
+
+
 def test_an_error_in_a_part_stops_the_others_and_is_raised() -> None:
     def train(lanes: Sequence[Lane], keep: Keep, watch: Watch, note: Note) -> None:
         if lanes[0].lane == 0:

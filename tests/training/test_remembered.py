@@ -44,6 +44,16 @@ def test_a_damaged_or_unwritable_file_is_no_error(cache: Path, monkeypatch: pyte
     assert remembered_ratio(PROBLEM) is None
 
 
+def test_a_user_without_a_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("LRFIND_CACHE_DIR", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", no_home)
+    assert timings_file().parts[-2:] == ("lrfind", "timings.json")
+
+
 def test_a_timed_choice_is_not_timed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Estimate, "ratio", lambda self, lanes: 1.1)
     first = mode_of(mode="auto", lanes=4, steps=10**6)
