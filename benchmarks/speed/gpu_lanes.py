@@ -7,7 +7,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Protocol
 
@@ -94,7 +93,7 @@ class Replayed:
     def __init__(self, problem: Problem, rates: Array) -> None:
         self._batch = tuple(torch.empty_like(part) for part in next(problem.setup(SEED).batches))
         setup = problem.setup(SEED)
-        self._stack, self._batches = Stack(setup, len(rates), graphs=problem.graphs), setup.batches
+        self._stack, self._batches = Stack(setup, len(rates)), setup.batches
         kinds = {tensor.dtype for tensor in self._stack.parameters.values()}
         self._lr = {kind: torch.as_tensor(rates, dtype=kind, device=problem.device) for kind in kinds}
         self.lanes, self._losses = len(rates), list[Tensor]()
@@ -146,6 +145,7 @@ def _written_out(problem: Problem, rates: Array) -> Stacked:
 
     torch's one kernel for the backward pass of attention runs lane by lane in a stack.
     """
+    problem.setup(SEED).recordings.clear()
     with sdpa_kernel(SDPBackend.MATH):
         way = Stacked(problem, rates)
         way.advance(1)
@@ -278,14 +278,14 @@ def _expected(took: Mapping[int, float], count: int) -> float:
 
 
 def _stacks(comparison: Comparison, count: int) -> dict[str, Callable[[], Way]]:
-    """Return the ways to stack so many lanes that are not compiled; the first two share a recorded graph."""
-    rates, problem = comparison.case.rates(count), replace(comparison.problem, graphs={})
+    """Return the ways to stack so many lanes that are not compiled; the first two share a recording."""
+    rates, problem = comparison.case.rates(count), comparison.problem
     ways: dict[str, Callable[[], Way]] = {
         "stacked": partial(Stacked, problem, rates),
         "stacked, CUDA graph": partial(Replayed, problem, rates),
     }
     if comparison.name == "GPT":
-        ways["stacked, written out"] = partial(_written_out, replace(problem, graphs={}), rates)
+        ways["stacked, written out"] = partial(_written_out, problem, rates)
     return ways
 
 
@@ -293,7 +293,7 @@ def _compiled(comparison: Comparison) -> Iterator[Row]:
     """Yield the rows of what torch compiles. They come last, because compiling takes an unknown time."""
     stage, case = comparison.stage, comparison.case
     count = TINY_COMPILED if stage.tiny else COMPILED
-    problem, rates = replace(comparison.problem, graphs={}), case.rates(count)
+    problem, rates = comparison.problem, case.rates(count)
     ways: dict[str, tuple[int, Callable[[], Way], bool]] = {
         "stacked, compiled": (count, partial(Stacked, problem, rates, compile=True), True),
         "compiled loop": (1, partial(BareLoop, problem, rates[0], compile=True), False),

@@ -96,7 +96,7 @@ def rows_of(name: str, batch: int, turns: int) -> list[dict[str, object]]:
 
     rows = []
     for lanes in LANES:
-        stack = Stack(problem.setup(0), lanes, graphs=problem.graphs)
+        stack = Stack(problem.setup(0), lanes)
         table = np.full((1, lanes), 1e-4)
         single_step(), stack.train(table)
         times = [

@@ -322,7 +322,7 @@ class LaneProber:
         for at in range(0, len(lrs), mode.stack_size):
             members = lrs[at : at + mode.stack_size]
             self._start.restore()
-            stack = Stack(self._setup, len(members), compile=mode.compile, graphs=self._problem.graphs)
+            stack = Stack(self._setup, len(members), compile=mode.compile)
             self._stacks.append(_ProbeStack(stack, members, capture()))
             self._probes |= {lr: _ProbeState(self._setup, None) for lr in members}
 

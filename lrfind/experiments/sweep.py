@@ -83,7 +83,7 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], wat
         lanes = job.lanes(planned)
         if lanes:
             pause = pause_steps(every, job.mode.seconds_per_step)
-            with computing_with(job.mode.threads):
+            with computing_with(job.mode.threads, job.mode.usual_products):
                 run_lanes(
                     job.problem,
                     lanes,

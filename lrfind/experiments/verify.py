@@ -96,7 +96,7 @@ def verify_run(
         spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]
-    with computing_with(mode.threads):
+    with computing_with(mode.threads, mode.usual_products):
         run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
 
 

@@ -279,6 +279,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
     first = next(objects.model.parameters(), None)
     device = None if first is None else first.device
     tally, generators = Tally(), generators_of(objects.all_data)
+    recordings: dict[Any, Any] = {}  # all setups have the same model
 
     def setup(seed: int) -> Setup:
         snapshot.restore()
@@ -300,6 +301,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
             optimizers=objects.optimizers,
             kept=objects.kept,
             fresh=collates(objects.data),
+            recordings=recordings,
         )
 
     def validation() -> Iterator[Any]:

@@ -39,7 +39,6 @@ class Problem:
         batches_per_epoch: the number of batches in one pass over the training data; None where the data has
             no length.
         generators: the random generators that the data draws from besides the global ones.
-        graphs: the graphs that stacks of its lanes have recorded; see `lrfind.training.stack.Stack`.
         notes: remarks for the user, in sentences; `setup` writes them.
         own_step: whether the user's own function takes the steps, also those of the untouched model.
         data: the facts about the data; see `lrfind.problem.data.Stream.facts`. Empty for users' objects.
@@ -50,7 +49,6 @@ class Problem:
     validation: Callable[[], Iterator[Any]] | None = None
     batches_per_epoch: int | None = None
     generators: Sequence[Any] = ()
-    graphs: dict[Any, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     own_step: bool = False
@@ -101,7 +99,18 @@ def from_configs(
             number = None if group is None else group_number(optimizer.param_groups, group)
             batches = data.batches(seed)
             reseed(child_seed(seed, "masks"))
-            return Setup(model, optimizer, loss_fn, batches, recipe, held_out_batch, number, fresh=data.fresh)
+            shared = recordings if type(model).__module__.startswith("lrfind.models.") else {}
+            return Setup(
+                model,
+                optimizer,
+                loss_fn,
+                batches,
+                recipe,
+                held_out_batch,
+                number,
+                fresh=data.fresh,
+                recordings=shared,
+            )
 
         def setup(seed: int) -> Setup:
             settings.restore()
@@ -118,12 +127,11 @@ def from_configs(
             data.validation,
             data.batches_per_epoch,
             data.generators,
-            graphs,
             notes,
             data.facts,
         )
 
-    graphs: dict[Any, Any] = {}
+    recordings: dict[Any, Any] = {}
     return [problem(experiment) for experiment in experiments]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +68,9 @@ class Setup:
         kept: further objects that a step changes.
         multipliers: a factor for each group of `groups`, on top of its ratio; None for no factors.
         fresh: whether each batch is in memory of its own, so that it may be kept without a copy.
+        recordings: the steps that were recorded; see `lrfind.training.recording`. All setups of a problem
+            share them if their model is the same object, or one of lrfind's own. Otherwise they may contain
+            numbers that differ between seeds.
     """
 
     model: nn.Module
@@ -82,6 +85,7 @@ class Setup:
     kept: Sequence[Any] = ()
     multipliers: Sequence[float] | None = None
     fresh: bool = False
+    recordings: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def all_optimizers(self) -> Sequence[Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from lrfind.training.estimate import Estimate
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
+from lrfind.training.products import products_as_usual
 from lrfind.training.remembered import remember_ratio, remembered_ratio
 from lrfind.training.stack import Stack
 from lrfind.training.stack_check import checked_stack
@@ -97,9 +98,11 @@ class _Calibration:
 
     def mode(self) -> Mode:
         plan, section = self._plan, self._section
-        with computing_with(self._threads):
+        with computing_with(self._threads, usual_products=not self._auto):
             step_seconds = self._time_single_lane()
-            single = Mode("single", "as requested", self._threads, step_seconds)
+            single = Mode(
+                "single", "as requested", self._threads, step_seconds, usual_products=not self._auto
+            )
             if section.lanes == "single":
                 return single
             if plan.lanes < 2:
@@ -161,6 +164,7 @@ class _Calibration:
             compile=self._section.compile,
             ratio=known,
             processes=processes,
+            usual_products=not self._auto,
         )
 
     def _signature(self, work: Work, size: int) -> dict[str, Any]:
@@ -269,12 +273,18 @@ def _reason(source: str, verb: str, lanes: int, ratio: float) -> str:
 
 
 @contextmanager
-def computing_with(threads: int) -> Iterator[None]:
-    """Let torch compute with `threads` threads inside the block, and with the previous number afterwards."""
+def computing_with(threads: int, usual_products: bool = False) -> Iterator[None]:
+    """Let torch compute with `threads` threads inside the block, and with the previous number afterwards.
+
+    Args:
+        threads: the number of threads.
+        usual_products: whether torch computes matrix products in its own way; see `Mode`.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        yield
+        with products_as_usual() if usual_products else nullcontext():
+            yield
     finally:
         torch.set_num_threads(before)
 

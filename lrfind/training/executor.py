@@ -317,7 +317,7 @@ class StackExecutor:
         if self._stack is None or self._gauge is None:
             lane, looks = self.records[0].lane, self.records[0].conditions.looks
             setup = self._problem.setup(lane.seed)
-            self._stack = Stack(setup, len(self.records), compile=self._compile, graphs=self._problem.graphs)
+            self._stack = Stack(setup, len(self.records), compile=self._compile)
             self._gauge = gauge_of(setup, look_steps(lane.lr.size, looks))
         return self._stack, self._gauge
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.errors import NoGradient, UsageError, as_exception, text_of
-from lrfind.problem.batches import batch_loss
+from lrfind.errors import UsageError, as_exception, text_of
 from lrfind.problem.ranks import over_ranks
 from lrfind.problem.rates import inner_name, innermost
 from lrfind.problem.setup import Recipe, Setup
+from lrfind.training.backward import Backward
 from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
@@ -82,14 +82,14 @@ def _steps(
     refuse_closures(optimizer)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
-    take_step = plain_step(optimizer)
+    backward, take_step = Backward(setup), plain_step(optimizer)
     for step, value in enumerate(lr.tolist(), start):
         stop_if_asked()
         held_out, held_out_loss = setup.held_out_batch, None
         if held_out is not None:
             held_out_loss = over_ranks(held_loss(model, setup.loss_fn, held_out))
         clear_gradients(optimizer, parameters)
-        loss = over_ranks(_backward(setup))
+        loss = over_ranks(backward())
         if scaler is not None:
             scaler.unscale_(optimizer)
         norm = _norm(parameters) if grad_norm or damping or scaler is not None else None
@@ -152,24 +152,6 @@ def needs_a_closure(optimizer: torch.optim.Optimizer) -> str:
         " step(batch) calls optimizer.step(closure) and returns the loss. In a config, use another"
         " optimizer."
     )
-
-
-def _backward(setup: Setup) -> float:
-    """Add the gradient of the next step's loss to `.grad`; return this loss, the mean over its batches."""
-    losses = []
-    for _ in range(setup.recipe.accumulate):
-        with setup.casting():
-            loss = batch_loss(setup.model, setup.loss_fn, next(setup.batches))
-        if not loss.requires_grad:
-            raise NoGradient(
-                "the loss does not depend on any parameter that requires a gradient; is the whole model"
-                " frozen, or its output detached?"
-            )
-        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
-        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
-        scaled.backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-    return losses[0].item() if len(losses) == 1 else torch.stack(losses).mean().item()
 
 
 def _change_gradients(parameters: list[Tensor], recipe: Recipe) -> None:

@@ -23,6 +23,8 @@ class Mode:
         compile: whether stacks are compiled.
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
         processes: the number of processes of this machine that train lanes at once.
+        usual_products: whether torch computes matrix products in its own way; see
+            `lrfind.training.products`. It does in every mode that a config names.
     """
 
     name: Literal["single", "stacked"]
@@ -33,6 +35,7 @@ class Mode:
     compile: bool = False
     ratio: float | None = None
     processes: int = 1
+    usual_products: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from itertools import chain
 from typing import Any, cast
 
@@ -27,10 +28,10 @@ from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, scor
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import set_momentum
+from lrfind.training.products import FastProducts, products_are_usual, products_as_usual
+from lrfind.training.recording import MOST_RECORDINGS, Replay, UnrecordableError, is_plain, layout, record
 from lrfind.training.stackable import traceable
 from lrfind.training.update import plain_step
-
-MOST_GRAPHS = 4  # one for each shape of batch; batches of any further shape are not traced
 
 
 class Stack:
@@ -40,12 +41,9 @@ class Stack:
         setup: the fresh parts of one lane, which the stack takes over. The global generators must be as
             `Problem.setup` left them, so that dropout draws the masks that each lane would draw by itself.
         lanes: K, the number of lanes.
-        trace: whether a step may be recorded once as a graph of tensor operations and replayed. This is two
-            to three times faster on small models, and correct only where `forward` does the same at every
-            step; see `traceable`.
-        compile: whether the graph is passed to torch.compile.
-        graphs: the graphs that other stacks of the same problem recorded. They are used only for lrfind's own
-            models: the graph of a user's model may contain numbers that differ between seeds.
+        trace: whether a step may be recorded once and replayed. This is two to four times faster on small
+            models, and correct only where `forward` does the same at every step; see `traceable`.
+        compile: whether the recording is passed to torch.compile.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class Stack:
         *,
         trace: bool | None = None,
         compile: bool = False,
-        graphs: dict[Any, Callable[..., list[Tensor]]] | None = None,
     ) -> None:
         self.lanes, self.setup = lanes, setup
         self._model = setup.model
@@ -75,8 +72,7 @@ class Stack:
         self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
         self._optimizer = _at_lr_one(setup, stacked)
         self._take_step = plain_step(self._optimizer)
-        built_in = type(setup.model).__module__.startswith("lrfind.models.")
-        self._graphs = graphs if built_in and graphs is not None else {}
+        self._kind = ("stack", compile, products_are_usual(), *self._parameters)
 
     @as_exception()
     def train(
@@ -123,16 +119,23 @@ class Stack:
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """Return the losses (K,) and the gradients (K, ...) of the trained parameters; update the buffers."""
-        if not (self._trace and type(batch) is tuple and all(isinstance(part, Tensor) for part in batch)):
+        if not (self._trace and is_plain(batch)):
             return self._differentiate(batch)
-        key = (self.lanes, *(part.shape for part in batch))
-        if key not in self._graphs:
-            if sum(lanes == self.lanes for lanes, *_ in self._graphs) >= MOST_GRAPHS:
+        recordings = self.setup.recordings.setdefault((*self._kind, self.lanes), {})
+        key = layout(batch)
+        if key not in recordings:
+            if len(recordings) >= MOST_RECORDINGS:
+                with FastProducts():  # type: ignore[no-untyped-call]
+                    return self._differentiate(batch)
+            try:
+                (loss, *gradients), recordings[key] = self._record(batch)
+            except UnrecordableError:
+                self._trace = False
                 return self._differentiate(batch)
-            self._graphs[key] = self._record(batch)
+            return loss, gradients
         tensors = self._parameters.values(), self._buffers.values(), self._fixed.values(), batch
-        with torch.inference_mode():  # the graph contains its backward, so autograd need not record
-            loss, *gradients = self._graphs[key](*chain.from_iterable(tensors))
+        with torch.inference_mode():  # the recording contains its backward, so autograd need not record it
+            loss, *gradients = recordings[key](*chain.from_iterable(tensors))
         return loss, gradients
 
     def evaluate(self, batches: Iterable[Any]) -> tuple[Array, Array | None, Metric | None]:
@@ -214,15 +217,13 @@ class Stack:
         gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
         return losses.detach(), list(gradients)
 
-    def _record(self, batch: tuple[Tensor, ...]) -> Callable[..., list[Tensor]]:
-        """Record the computation of `_differentiate` as a graph: a function of a flat list of tensors.
+    def _record(self, batch: tuple[Tensor, ...]) -> tuple[list[Tensor], Replay]:
+        """Do and record the computation of `_differentiate`, as a function of a flat list of tensors.
 
-        The tensors are (*parameters, *buffers, *fixed, *batch). The graph uses `torch.func.grad`. Without
-        recording, `torch.func.grad` is slower than autograd. Recorded, it is faster, because its gradients
-        have the layout of the parameters, which the optimizer needs.
+        The tensors are (*parameters, *buffers, *fixed, *batch). It uses `torch.func.grad`. Without recording,
+        `torch.func.grad` is slower than autograd. Recorded, it is faster, because its gradients have the
+        layout of the parameters, which the optimizer needs.
         """
-        from torch.fx.experimental.proxy_tensor import make_fx  # slow to import, with sympy
-
         names = list(self._parameters)
 
         def step(*tensors: Tensor) -> list[Tensor]:
@@ -234,11 +235,11 @@ class Stack:
             gradients, losses = _over_lanes(lane_gradients)(parameters, buffers)
             return [losses, *(gradients[name] for name in names)]
 
-        buffers = [buffer.clone() for buffer in self._buffers.values()]  # recording changes them
-        devices: dict[str, list[Any]] = {"cpu": [], "cuda": [self._device]}  # not all that there are
-        with torch.random.fork_rng(devices.get(self._device.type)):
-            graph = make_fx(step)(*self.parameters.values(), *buffers, *self._fixed.values(), *batch)
-        return torch.compile(graph) if self._compile else cast(Callable[..., list[Tensor]], graph.forward)
+        buffers = [*self._buffers.values()]
+        inputs = [*self.parameters.values(), *buffers, *self._fixed.values(), *batch]
+        with products_as_usual() if self._compile else nullcontext():  # torch.compile has its own ways
+            outputs, replay = record(step, inputs, buffers)
+        return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay
 
     def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
         parameters = [*self._parameters.values()]

@@ -43,7 +43,7 @@ def checked_stack(problem: Problem, lanes: int, lr: float, seed: int, *, compile
     """
     plain = _first_steps_of_a_lane(_bare(problem, seed), lr)
     bare = _bare(problem, seed)
-    stack = Stack(bare, lanes, compile=compile, graphs=problem.graphs)
+    stack = Stack(bare, lanes, compile=compile)
     fine = bare.recipe.precision == "float32" and problem.device.type == "cpu"
     return _difference(_first_steps_of_a_stack(stack, lr), plain, FINE if fine else COARSE) or stack
 

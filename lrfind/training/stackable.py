@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from lrfind.catalog import optimizer_of
 from lrfind.problem.setup import Setup
@@ -36,7 +37,7 @@ def why_not_stackable(setup: Setup) -> str | None:
 
 
 def traceable(setup: Setup) -> bool:
-    """Return whether a step may be recorded once as a graph and replayed.
+    """Return whether a step may be recorded once and replayed.
 
     This is safe if all modules are torch's or lrfind's, which keep no Python state. A user's `forward` may
     count its calls, draw from Python's random, or branch on values.
@@ -47,9 +48,14 @@ def traceable(setup: Setup) -> bool:
     elif setup.loss_fn is not None:
         parts.append(setup.loss_fn)
     hooked = any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks
+        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
         for part in parts
         if isinstance(part, nn.Module)
     )
+    if hooked or _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return False
     module_names = {(type(part) if isinstance(part, nn.Module) else part).__module__ for part in parts}
-    return not hooked and all(name.startswith(("torch.nn.", "lrfind.models.")) for name in module_names)
+    return all(
+        name.startswith(("torch.nn.", "lrfind.models.")) and not name.startswith("torch.nn.parallel.")
+        for name in module_names
+    )

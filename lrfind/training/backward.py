@@ -1,0 +1,106 @@
+"""The backward pass of a lane: the loss of its next step, and the gradients of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lrfind.errors import NoGradient
+from lrfind.problem.batches import batch_loss
+from lrfind.problem.setup import Setup
+from lrfind.training.products import FastProducts, products_are_usual
+from lrfind.training.recording import MOST_RECORDINGS, Replay, UnrecordableError, is_plain, layout, record
+from lrfind.training.stackable import traceable
+
+
+class Backward:
+    """Computes the loss of each step of a lane, and adds its gradients to `.grad`.
+
+    A step that may be recorded is recorded the first time, and replayed afterwards, without modules and
+    autograd. Its numbers are the same to the last bit.
+
+    Args:
+        setup: the parts of the lane.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._parameters = [p for p in setup.model.parameters() if p.requires_grad]
+        self._fixed = [p for p in setup.model.parameters() if not p.requires_grad]
+        self._buffers = [*setup.model.buffers()]
+        self._kind = ("lane", products_are_usual(), *(p.shape for p in self._parameters))
+        self._recordings: dict[Any, Replay] | None = None  # by the layout of the batch
+        if _may_be_recorded(setup, self._parameters):
+            self._recordings = setup.recordings.setdefault(self._kind, {})
+
+    def __call__(self) -> float:
+        """Return the next step's loss, the mean over its batches, and add its gradient to `.grad`."""
+        losses = [self._loss(next(self._setup.batches)) for _ in range(self._setup.recipe.accumulate)]
+        return losses[0].item() if len(losses) == 1 else torch.stack(losses).mean().item()
+
+    def _loss(self, batch: Any) -> Tensor:
+        if self._recordings is None or not is_plain(batch):
+            return self._computed(batch)
+        replay = self._recordings.get(layout(batch))
+        if replay is None:
+            return self._recorded(batch)
+        with torch.no_grad():
+            loss, *gradients = replay(*self._parameters, *self._fixed, *self._buffers, *batch)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        return loss
+
+    def _computed(self, batch: Any) -> Tensor:
+        """Compute the loss of a batch and its gradients as usual."""
+        setup = self._setup
+        with setup.casting():
+            loss = batch_loss(setup.model, setup.loss_fn, batch)
+        if not loss.requires_grad:
+            raise NoGradient(
+                "the loss does not depend on any parameter that requires a gradient; is the whole model"
+                " frozen, or its output detached?"
+            )
+        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
+        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _recorded(self, batch: tuple[Tensor, ...]) -> Tensor:
+        """Compute the loss of a batch and its gradients as usual, and record how."""
+
+        def step(*_: Tensor) -> list[Tensor]:
+            loss = self._computed(batch)
+            if any(parameter.grad is None for parameter in self._parameters):
+                raise UnrecordableError("a parameter takes no part in the loss")
+            return [loss, *(parameter.grad for parameter in self._parameters if parameter.grad is not None)]
+
+        assert self._recordings is not None
+        if len(self._recordings) >= MOST_RECORDINGS:
+            with FastProducts():  # type: ignore[no-untyped-call]  # as in a recording
+                return self._computed(batch)
+        inputs = [*self._parameters, *self._fixed, *self._buffers, *batch]
+        try:
+            (loss, *_), self._recordings[layout(batch)] = record(step, inputs, self._buffers)
+        except Exception:  # also a mistake in the config, which is explained where it happens as usual
+            self._recordings = self._setup.recordings[self._kind] = None
+            for parameter in self._parameters:
+                parameter.grad = None
+            return self._computed(batch)
+        return loss
+
+
+def _may_be_recorded(setup: Setup, parameters: Sequence[nn.Parameter]) -> bool:
+    """Return whether the steps of a lane do nothing that a recording would not repeat."""
+    in_optimizer = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
+    plain = all(
+        type(p) is nn.Parameter
+        and id(p) in in_optimizer
+        and p.device.type == "cpu"
+        and not (p._backward_hooks or p._post_accumulate_grad_hooks)
+        for p in parameters
+    )
+    several = setup.recipe.accumulate > 1 or setup.scaler is not None
+    return plain and not several and not torch.is_anomaly_enabled() and traceable(setup)

@@ -1,0 +1,107 @@
+"""Matrix products by oneDNN, on processors where torch's own way takes twice as long.
+
+torch multiplies float32 matrices on a CPU with MKL, which uses AVX-512 on Intel's processors only. oneDNN,
+which computes torch's convolutions, uses it on all that have it. torch gives it a float32 product only where
+the product may be rounded to bfloat16. oneDNN does round on processors with AMX instructions, so it is used
+only where a test shows that it does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+LEAST_FLOPS = 2e6
+"""The floating-point operations from which a product by oneDNN, which takes longer to begin, is faster."""
+MAY_ROUND = "bf16"
+_aten = torch.ops.aten
+_FACTORS = {_aten.mm.default: 0, _aten.bmm.default: 0, _aten.addmm.default: 1, _aten.baddbmm.default: 1}
+"""The operations that multiply matrices, and the place of the first factor among their arguments."""
+_as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
+
+
+@contextmanager
+def products_as_usual() -> Iterator[None]:
+    """Let torch compute matrix products inside the block in its own way, to the last bit."""
+    token = _as_usual.set(True)
+    try:
+        yield
+    finally:
+        _as_usual.reset(token)
+
+
+def products_are_usual() -> bool:
+    """Return whether torch computes all matrix products in its own way."""
+    return _as_usual.get() or not _onednn_is_faster()
+
+
+def fastest(operation: Any, args: Sequence[Any]) -> Callable[..., Any]:
+    """Return the fastest way to compute an operation on tensors of these shapes."""
+    usual: Callable[..., Any] = operation
+    place = _FACTORS.get(operation)
+    if place is None or products_are_usual():
+        return usual
+    first, second = args[place : place + 2]
+    large = 2 * first.numel() * second.shape[-1] >= LEAST_FLOPS
+    plain = first.dtype == torch.float32 and first.device.type == "cpu"
+    return _by_onednn(operation) if large and plain else usual
+
+
+class FastProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Computes every operation inside the block in its fastest way, also those of the backward pass."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Return False, because otherwise torch imports its compiler only to keep it out of this class."""
+        return False
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        return fastest(func, args)(*args, **(kwargs or {}))
+
+
+@cache
+def _by_onednn(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    backend: Any = torch.backends.mkldnn
+    settings = backend.matmul
+
+    def product(*args: Any, **kwargs: Any) -> Tensor:
+        before = settings.fp32_precision
+        settings.fp32_precision = MAY_ROUND
+        try:
+            return operation(*args, **kwargs)
+        finally:
+            settings.fp32_precision = before
+
+    return product
+
+
+@cache
+def _onednn_is_faster() -> bool:
+    """Return whether oneDNN multiplies float32 matrices on this machine faster than MKL, and as exactly."""
+    mkl, onednn = (getattr(torch.backends, name) for name in ("mkl", "mkldnn"))
+    if not (mkl.is_available() and onednn.is_available() and hasattr(onednn, "matmul")):  # torch 2.9
+        return False
+    if torch.backends.cpu.get_cpu_capability() != "AVX512" or _is_intel():
+        return False
+    matrix = torch.linspace(0, 1, 256 * 256).view(256, 256)
+    product = _by_onednn(torch.mm)(matrix, matrix).double()
+    exact = matrix.double() @ matrix.double()
+    return math.isclose(float((product - exact).abs().max() / exact.abs().max()), 0, abs_tol=1e-5)
+
+
+def _is_intel() -> bool:
+    try:
+        return "GenuineIntel" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:  # not Linux; there nothing is known about the processor
+        return True
