@@ -12,7 +12,8 @@ from lrfind.errors import NoGradient
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Setup
 from lrfind.training.products import FastProducts, products_are_usual
-from lrfind.training.recording import MOST_RECORDINGS, Replay, UnrecordableError, is_plain, layout, record
+from lrfind.training.program import Replay, UnrecordableError
+from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
 
 

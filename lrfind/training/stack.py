@@ -29,7 +29,8 @@ from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import set_momentum
 from lrfind.training.products import FastProducts, products_are_usual, products_as_usual
-from lrfind.training.recording import MOST_RECORDINGS, Replay, UnrecordableError, is_plain, layout, record
+from lrfind.training.program import Replay, UnrecordableError
+from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
 from lrfind.training.update import plain_step
 
