@@ -68,39 +68,51 @@ class DivergenceRule:
             self.best = median
         if median <= self.first or self._changes.count < FIRST_CHECK:
             return False  # the ceiling is never below `first`
-        return median > self.ceiling
+        return median > self._ceiling_without_noise and median > self.ceiling
 
     @property
     def ceiling(self) -> float:
         """Return the value above which a median of three losses counts as diverged."""
-        drop = self.factor * (self.first - self.best)
-        return self.best + max(drop, NOISE * self._changes.value, FLOOR * abs(self.first))
+        return max(self._ceiling_without_noise, self.best + NOISE * self._changes.value)
+
+    @property
+    def _ceiling_without_noise(self) -> float:
+        return self.best + max(self.factor * (self.first - self.best), FLOOR * abs(self.first))
 
 
 class _RunningPercentile:
     """A percentile of all numbers so far: of n sorted numbers, the one at the place int(share * (n - 1)).
 
     A number more costs O(log n), because two heaps hold the numbers up to the percentile and those above it.
+    They take it when the percentile is asked for, which most curves never need.
+
+    Attributes:
+        count: how many numbers there are.
     """
 
     def __init__(self, share: float) -> None:
+        self.count = 0
         self._share = share
         self._up_to: list[float] = []  # a heap of the negated numbers: the percentile is on top
         self._above: list[float] = []
-
-    @property
-    def count(self) -> int:
-        """Return how many numbers there are."""
-        return len(self._up_to) + len(self._above)
+        self._waiting: list[float] = []
 
     @property
     def value(self) -> float:
         """Return the percentile of the numbers so far."""
+        for number in self._waiting:
+            self._place(number)
+        self._waiting = []
         return -self._up_to[0]
 
     def add(self, number: float) -> None:
         """Take one number more."""
-        if int(self._share * self.count) < len(self._up_to):  # the percentile keeps its place
+        self.count += 1
+        self._waiting.append(number)
+
+    def _place(self, number: float) -> None:
+        placed = len(self._up_to) + len(self._above)
+        if int(self._share * placed) < len(self._up_to):  # the percentile keeps its place
             heappush(self._above, -heappushpop(self._up_to, -number))
         else:
             heappush(self._up_to, -heappushpop(self._above, number))
