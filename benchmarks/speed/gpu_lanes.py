@@ -22,8 +22,9 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Lane
 from lrfind.errors import counted
 from lrfind.problem.problem import Problem
-from lrfind.training.executor import Conditions, StackExecutor
+from lrfind.training.executor import Conditions
 from lrfind.training.stack import Stack
+from lrfind.training.stack_executor import StackExecutor
 from lrfind.training.watch import unwatched
 
 NUMBERS, TINY_NUMBERS = (8, 32, 1, 128, 2, 64, 4, 16), (2,)

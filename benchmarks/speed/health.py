@@ -25,9 +25,10 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import Experiment, check
 from lrfind.config.templates import starter
 from lrfind.problem.problem import Problem, from_config
-from lrfind.training.executor import ON_A_RAMP, StackExecutor
+from lrfind.training.executor import ON_A_RAMP
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.run import run_lane
+from lrfind.training.stack_executor import StackExecutor
 from lrfind.training.stackable import why_not_stackable
 from lrfind.training.watch import unwatched
 

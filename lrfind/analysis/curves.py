@@ -227,7 +227,7 @@ def _local_parabola(y: Array, window: int) -> _Fit:
     for each of the W places. All points but those at the ends have the place in the middle.
     """
     weights, half = _weights_by_place(window), window // 2
-    windows = np.lib.stride_tricks.sliding_window_view(y, window)  # (T - W + 1, W)
+    windows = np.lib.stride_tricks.as_strided(y, (y.size - window + 1, window), 2 * y.strides)
     begin = np.einsum("pw,w->p", weights[:half], y[:window])
     middle = np.einsum("w,tw->t", weights[half], windows)
     end = np.einsum("pw,w->p", weights[half + 1 :], y[-window:])

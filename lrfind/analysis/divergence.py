@@ -1,8 +1,9 @@
-"""Divergence: the rule that says when a loss has diverged, step by step and for losses that are all known."""
+"""Divergence: the rule that says when a loss has diverged, by step, by block, and for losses all known."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappush, heappushpop
 
@@ -68,42 +69,123 @@ class DivergenceRule:
             self.best = median
         if median <= self.first or self._changes.count < FIRST_CHECK:
             return False  # the ceiling is never below `first`
-        return median > self.ceiling
+        return median > self._ceiling_without_noise and median > self.ceiling
 
     @property
     def ceiling(self) -> float:
         """Return the value above which a median of three losses counts as diverged."""
-        drop = self.factor * (self.first - self.best)
-        return self.best + max(drop, NOISE * self._changes.value, FLOOR * abs(self.first))
+        return max(self._ceiling_without_noise, self.best + NOISE * self._changes.value)
+
+    @property
+    def _ceiling_without_noise(self) -> float:
+        return self.best + max(self.factor * (self.first - self.best), FLOOR * abs(self.first))
 
 
 class _RunningPercentile:
     """A percentile of all numbers so far: of n sorted numbers, the one at the place int(share * (n - 1)).
 
     A number more costs O(log n), because two heaps hold the numbers up to the percentile and those above it.
+    They take it when the percentile is asked for, which most curves never need.
+
+    Attributes:
+        count: how many numbers there are.
     """
 
     def __init__(self, share: float) -> None:
+        self.count = 0
         self._share = share
         self._up_to: list[float] = []  # a heap of the negated numbers: the percentile is on top
         self._above: list[float] = []
-
-    @property
-    def count(self) -> int:
-        """Return how many numbers there are."""
-        return len(self._up_to) + len(self._above)
+        self._waiting: list[float] = []
 
     @property
     def value(self) -> float:
         """Return the percentile of the numbers so far."""
+        for number in self._waiting:
+            self._place(number)
+        self._waiting = []
         return -self._up_to[0]
 
     def add(self, number: float) -> None:
         """Take one number more."""
-        if int(self._share * self.count) < len(self._up_to):  # the percentile keeps its place
+        self.count += 1
+        self._waiting.append(number)
+
+    def _place(self, number: float) -> None:
+        placed = len(self._up_to) + len(self._above)
+        if int(self._share * placed) < len(self._up_to):  # the percentile keeps its place
             heappush(self._above, -heappushpop(self._up_to, -number))
         else:
             heappush(self._up_to, -heappushpop(self._above, number))
+
+
+class Suspicion:
+    """Says of many lanes at once, block after block of their losses, which of them may have diverged.
+
+    It compares with a ceiling that is never above that of `DivergenceRule`, because it takes a lower bound
+    for the noise. So a lane that it does not suspect has not diverged by the rule.
+
+    Args:
+        factor: the factor of the rule.
+        lanes: K, the number of lanes.
+    """
+
+    def __init__(self, factor: float, lanes: int) -> None:
+        self._factor = factor
+        self._steps = 0  # the number of losses of a lane
+        self._last = np.empty((0, lanes))  # the last two losses
+        self._first = np.full(lanes, np.nan)
+        self._best = np.full(lanes, np.inf)
+        self._changes = [np.empty((0, lanes))]  # (n, K) in blocks
+        self._noise = np.zeros(lanes)  # the lower bound, which holds while there are at most so many changes:
+        self._holds = 0
+
+    def suspects(self, losses: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Take the losses of the next steps (T, K), and return which lanes may have diverged at one, (K,).
+
+        Of a lane that has diverged, the answer means nothing.
+        """
+        known = np.concatenate([self._last, losses])
+        medians = _medians(known)
+        suspected: NDArray[np.bool_] = ~np.asarray((np.abs(losses) < HUGE).all(axis=0))
+        with np.errstate(invalid="ignore", over="ignore"):  # of lanes that have diverged
+            changes = np.abs(np.diff(known[-1 - len(losses) :], axis=0))
+            if medians.size:
+                if self._steps <= 2:
+                    self._first = medians[0]
+                best = np.minimum(np.minimum.accumulate(medians), self._best)
+                drop = self._factor * (self._first - best)
+                risen = medians > best + np.maximum(drop, FLOOR * np.abs(self._first))
+                before = sum(map(len, self._changes))
+                risen[: max(0, FIRST_CHECK - (self._steps + len(losses) - len(medians)))] = False
+                if risen.any():
+                    risen &= medians > best + NOISE * self._least_noise(before, before + len(changes))
+                suspected |= risen.any(axis=0)
+                self._best = best[-1]
+        self._changes.append(changes)
+        self._last, self._steps = known[-2:], self._steps + len(losses)
+        return suspected
+
+    def _least_noise(self, before: int, after: int) -> NDArray[np.float64]:
+        """Return a lower bound for the noise (K,), from the first changes, until there are more of them.
+
+        Among `ahead` changes more, the number at the place p is at least the one at the place p - ahead now.
+        It is looked for anew when the changes have become half as many more, so that it costs little.
+        """
+        if after > self._holds:
+            ahead = max(after - before, before // 2)
+            place = _place(before + ahead) - ahead
+            if place >= 0:
+                self._changes = [np.concatenate(self._changes)]
+                self._noise = np.partition(self._changes[0], place, axis=0)[place]
+                self._holds = before + ahead
+        return self._noise
+
+    def keep(self, index: Sequence[int]) -> None:
+        """Keep only the lanes at these places."""
+        places = [*index]
+        self._last, self._first, self._best = self._last[:, places], self._first[places], self._best[places]
+        self._changes, self._noise = [part[:, places] for part in self._changes], self._noise[places]
 
 
 def first_divergence(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median as median_of
 from statistics import median_low
 from typing import Literal
 
@@ -183,7 +184,7 @@ def rate_of(lanes: Sequence[LaneResult], judge: Judge) -> RateResult:
     def median(values: Sequence[float | None], missing: float) -> float | None:
         if outcome != "finished" or all(value is None for value in values):
             return None
-        result = float(np.median([missing if value is None else value for value in values]))
+        result = median_of(missing if value is None else value for value in values)
         return result if math.isfinite(result) else None
 
     lowest = [point for lane in lanes if (point := lane.lowest_evaluation) is not None]

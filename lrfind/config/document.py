@@ -6,6 +6,7 @@ PyYAML reads `1e-3` as a string and `on` as a boolean, and accepts a key twice. 
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from lrfind.config.yaml12 import CONSTRUCTORS, CoreLoader, UnfitNumberError
+from lrfind.config.yaml12 import CONSTRUCTORS, CoreLoader, DumpLoader, UnfitNumberError
 from lrfind.errors import UsageError, counted, printable
 
 MAX_BYTES = 1_000_000
@@ -183,12 +184,13 @@ def _with(value: Any, path: KeyPath, new: Any) -> Any:
     return holder
 
 
-def parse(text: str, source: str) -> Document:
+def parse(text: str, source: str, *, dumped: bool = False) -> Document:
     """Read YAML. Mistakes are collected in `.mistakes`, and the rest is still read where that is possible.
 
     Args:
         text: the YAML.
         source: the name of the text in messages, for example a file's name.
+        dumped: whether `lrfind.config.yaml12.dump` returned the text.
     """
     lines = LINE_BREAK.split(text)
 
@@ -200,7 +202,7 @@ def parse(text: str, source: str) -> Document:
         start = Place(source, 1, 1, lines[0])
         return Document(None, mistakes=[Mistake(start, f"larger than {MAX_BYTES:,} bytes")])
     try:
-        root = yaml.compose(text, Loader=CoreLoader)
+        root = _composed(text, dumped)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         return Document(None, mistakes=[Mistake(place(mark), _reworded(error, lines))])
@@ -218,6 +220,13 @@ def parse(text: str, source: str) -> Document:
     if root is None:
         return Document(None, values={(): place(None)})
     return _Builder(place).build(root)
+
+
+def _composed(text: str, dumped: bool) -> yaml.Node | None:
+    if dumped:
+        with contextlib.suppress(yaml.YAMLError, ValueError):  # the other loader says what is wrong
+            return yaml.compose(text, Loader=DumpLoader)
+    return yaml.compose(text, Loader=CoreLoader)
 
 
 def _reworded(error: yaml.MarkedYAMLError, lines: list[str]) -> str:

@@ -223,7 +223,7 @@ def restored(text: str, source: str) -> Experiment:
     Raises:
         ConfigError: if it is not the YAML of an experiment.
     """
-    document = parse(text, source)
+    document = parse(text, source, dumped=True)
     try:
         if not document.mistakes:
             return Experiment.model_validate(document.value)

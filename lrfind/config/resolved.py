@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lrfind.config.document import KeyPath
-from lrfind.config.experiment import Experiment, check, dump
+from lrfind.config.experiment import Experiment, dump, restored
 from lrfind.errors import UsageError
 
 
@@ -17,7 +17,7 @@ def resolved_text(experiment: Experiment) -> str:
         UsageError: if it gives another one; the message names the first value that differs.
     """
     text = dump(experiment)
-    found = difference(experiment.model_dump(), check(text, source="resolved.yaml").model_dump())
+    found = difference(experiment.model_dump(), restored(text, "resolved.yaml").model_dump())
     if found is not None:
         path, value, value_read = found
         raise UsageError(

@@ -39,10 +39,12 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
     """
     facts = run.facts()
     variants, modes = variants_of(run.experiment, facts.command), [Mode(**mode) for mode in facts.modes]
+    rounds = rounds_of(run.experiment, facts.command)
+    checkpoints = LaneCheckpoints(run.folder, facts.resolved, run.experiment.training.checkpoint_every)
     try:
         if team is None:
             prepared = prepare(run.experiment, facts.command, modes)
-            outlook, train = prepared.outlook, partial(_run_round, run, prepared)
+            outlook, train = prepared.outlook, partial(_run_round, run, prepared, checkpoints)
         else:
             sweep = Sweep(facts.resolved, facts.command, tuple(modes))
             outlook = outlook_of(team, sweep)
@@ -58,22 +60,28 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
                 notes=[*outlook.notes],
             )
         observer.prepared(outlook.cost, outlook.modes)
-        while planned := next_lanes(run, variants):
+        while planned := next_lanes(run, rounds, variants):
             lanes = max(outlook.cost.lane_count, planned[-1].lane + 1)
             train(planned, observer.watch(lanes, outlook.steps))
-        _checkpoints_of(run).remove(run.outcomes())  # left where a lane was stored just before a kill
+        checkpoints.remove(run.outcomes())  # left where a lane was stored just before a kill
     except (KeyboardInterrupt, Stopped):
         conclude(run)
         raise
     return conclude(run)
 
 
-def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], watch: Watch) -> None:
+def _run_round(
+    run: Run,
+    prepared: Prepared,
+    checkpoints: LaneCheckpoints,
+    planned: Sequence[PlannedLane],
+    watch: Watch,
+) -> None:
     """Run the planned lanes in this process, job after job, and store them as they end.
 
     A lane that is trained alone keeps a checkpoint in the run directory until it has ended.
     """
-    every, checkpoints = run.experiment.training.checkpoint_every, _checkpoints_of(run)
+    every = run.experiment.training.checkpoint_every
 
     def keep(results: Sequence[LaneResult]) -> None:
         run.add_lanes(results)
@@ -95,10 +103,6 @@ def _run_round(run: Run, prepared: Prepared, planned: Sequence[PlannedLane], wat
                     begin=checkpoints.begin,
                     paused=checkpoints.paused,
                 )
-
-
-def _checkpoints_of(run: Run) -> LaneCheckpoints:
-    return LaneCheckpoints(run.folder, run.facts().resolved, run.experiment.training.checkpoint_every)
 
 
 def _spread_round(
@@ -147,7 +151,7 @@ def train_rounds(
     return results
 
 
-def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
+def next_lanes(run: Run, rounds: Rounds, variants: Sequence[Variant]) -> list[PlannedLane]:
     """Return the planned lanes that have not settled; if there are none, plan new rounds until there are.
 
     A repaired run may have lanes without a plan. Its rounds are planned again, each from the results that
@@ -157,7 +161,6 @@ def next_lanes(run: Run, variants: Sequence[Variant]) -> list[PlannedLane]:
         UsageError: if the sampler of a search fails; the message says how to continue the run.
     """
     outcomes = run.outcomes()
-    rounds = rounds_of(run.experiment, run.facts().command)
     while True:
         plan = run.plan()
         pending = [lane for lane in plan if outcomes.get(lane.lane) not in SETTLED]

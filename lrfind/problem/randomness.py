@@ -32,7 +32,7 @@ def reseed(seed: int, others: Iterable[Any] = (), apart: int = 0) -> None:
     of_process = (seed + APART * apart) % 2**32
     random.seed(of_process)
     np.random.seed(of_process)
-    torch.manual_seed(of_process)
+    _seed_torch(of_process)
     for generator in others:
         if isinstance(generator, torch.Generator):
             generator.manual_seed(seed)
@@ -40,6 +40,17 @@ def reseed(seed: int, others: Iterable[Any] = (), apart: int = 0) -> None:
             generator.seed(seed)
         else:
             generator.bit_generator.state = type(generator.bit_generator)(seed).state
+
+
+def _seed_torch(seed: int) -> None:
+    """Seed torch's global generators, those of accelerators only where there is one.
+
+    Where there is none, torch would note the whole call stack for each kind, in case one appears.
+    """
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def state_of(generator: Any) -> Any:

@@ -27,7 +27,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,17 @@ def steps_csv(lanes: Sequence[LaneResult]) -> Iterator[str]:
         columns = _step_columns(result, evaluated)
         for begin in range(0, result.lr.size, BLOCK):
             part = slice(begin, begin + BLOCK)
-            cells = [
-                map(repr, columns[name][part].tolist()) if name in columns else repeat("nan")
-                for name in names
-            ]
-            yield "".join(f"{row}\n" for row in map(",".join, zip(*cells, strict=False)))
+            missing = ["nan"] * min(BLOCK, result.lr.size - begin)
+            cells = [_texts(columns[name][part]) if name in columns else missing for name in names]
+            yield "\n".join([*map(",".join, zip(*cells, strict=True)), ""])
+
+
+def _texts(column: NDArray[Any]) -> Iterable[str]:
+    """Return the numbers of a column as text; where all are the same bits, they become text only once."""
+    bits = column.view(f"i{column.itemsize}")
+    if (bits == bits[0]).all():
+        return repeat(repr(column[0].item()), column.size)
+    return map(repr, column.tolist())
 
 
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:

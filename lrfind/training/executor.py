@@ -1,12 +1,12 @@
-"""Executors: each trains lanes of one seed, either one lane or a stack, and records the measurements."""
+"""The executor of a single lane, and what every executor has: conditions, and a record of each lane."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import chain
 from typing import Any, Protocol
 
 import numpy as np
@@ -27,10 +27,7 @@ from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.ramp import RampBatches
-from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch
-
-BLOCK = 16  # the number of steps that a stack takes before its losses are read
 
 
 @dataclass(frozen=True)
@@ -71,7 +68,7 @@ class Conditions:
         It pauses for evaluations, for further pauses (`pause_every`), for rungs, and at the end.
         """
         every = [range(n, steps, n) for n in (self.eval_every, self.pause_every) if n]
-        return sorted({*itertools.chain(*every), *self.rungs, steps})
+        return sorted({*chain(*every), *self.rungs, steps})
 
     def evaluated_at(self, step: int, steps: int) -> bool:
         """Return whether lanes of `steps` steps are evaluated after the first `step` steps."""
@@ -100,6 +97,7 @@ class LaneRecord:
     seconds: float = 0.0
     failure: BaseException | None = None
     remark: str = ""
+    _judged: int = 0  # the number of steps that the rule has seen
 
     def __post_init__(self) -> None:
         self.rule = divergence.DivergenceRule(self.conditions.factor)
@@ -107,8 +105,20 @@ class LaneRecord:
     def take(self, step: Step) -> None:
         """Take the next step's measurements."""
         self.steps.append(step)
-        if self.rule.diverges(step.loss):
-            self.outcome = "diverged"
+        for unjudged in self.steps[self._judged :]:
+            if self.rule.diverges(unjudged.loss):
+                self.outcome = "diverged"
+        self._judged = len(self.steps)
+
+    def take_block(self, steps: Iterable[Step], *, suspect: bool) -> None:
+        """Take the next steps up to a divergence; a lane that is not suspect is known not to diverge."""
+        if not suspect:
+            self.steps += steps
+            return
+        for step in steps:
+            self.take(step)
+            if self.outcome:
+                break
 
     def take_looks(self, rows: Sequence[LayerHealth]) -> None:
         """Take the looks up to the lane's last step; its stack may have continued for other lanes."""
@@ -265,7 +275,7 @@ class SingleExecutor:
         model, loss_fn = self._setup.model, self._setup.loss_fn
         with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad():
             evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
-            _record_evaluations(self.records, step, *evaluation)
+            record_evaluations(self.records, step, *evaluation)
 
     @contextmanager
     def _failure_recorded(self) -> Iterator[None]:
@@ -276,74 +286,10 @@ class SingleExecutor:
             self.record.outcome, self.record.failure = "failed", error
 
 
-class StackExecutor:
-    """Trains lanes as one stack.
-
-    It does not record an exception but raises it, because one lane or the whole stack may have caused it.
-    """
-
-    def __init__(
-        self, problem: Problem, lanes: Sequence[Lane], conditions: Conditions, watch: Watch, *, compile: bool
-    ) -> None:
-        self.records = [LaneRecord(lane, conditions) for lane in lanes]
-        self._problem, self._watch, self._compile = problem, watch, compile
-        self._stack: Stack | None = None
-        self._gauge: Gauge | None = None
-        self._inside = self.records  # the records of the stack's lanes, some of which may have ended
-
-    def advance(self, until: int) -> None:
-        """Train up to step `until`; leave out the lanes that have ended, where that saves time."""
-        stack, gauge = self._begun()
-        while live := [record for record in self._inside if not record.outcome]:
-            at = len(live[0].steps)
-            if at >= until:
-                break
-            if len(live) <= len(self._inside) // 2:  # a smaller stack is recorded anew, which takes a while
-                self._take_looks(gauge)
-                staying = [i for i, record in enumerate(self._inside) if not record.outcome]
-                stack.keep(staying)
-                gauge.keep(staying)
-                self._inside = live
-            ahead = slice(at, min(at + BLOCK, until))
-            lr = np.stack([record.lr(ahead) for record in self._inside], axis=1)  # (T, K)
-            momentum = self._inside[0].momentum(ahead)  # all lanes of a stack have the same momentum
-            table = stack.train(lr, momentum, start=at, gauge=gauge)
-            for i, losses in enumerate(table.tolist()):
-                self._take(at + i, lr[i].tolist(), losses)
-        self._take_looks(gauge)
-
-    def _begun(self) -> tuple[Stack, Gauge]:
-        """Return the stack and its gauge; they are made when first asked for."""
-        if self._stack is None or self._gauge is None:
-            lane, looks = self.records[0].lane, self.records[0].conditions.looks
-            setup = self._problem.setup(lane.seed)
-            self._stack = Stack(setup, len(self.records), compile=self._compile)
-            self._gauge = gauge_of(setup, look_steps(lane.lr.size, looks))
-        return self._stack, self._gauge
-
-    def _take(self, step: int, lrs: Sequence[float], losses: Sequence[float]) -> None:
-        """Record a step of every lane that has not ended."""
-        taken: list[tuple[Lane, float]] = []
-        for record, loss, lr in zip(self._inside, losses, lrs, strict=True):
-            if not record.outcome:
-                record.take(Step(step, lr, loss))
-                taken.append((record.lane, loss))
-        if taken:
-            self._watch([lane for lane, _ in taken], step, [loss for _, loss in taken])
-
-    def _take_looks(self, gauge: Gauge) -> None:
-        for record, rows in zip(self._inside, gauge.take(), strict=False):
-            record.take_looks(rows)
-
-    def evaluate(self, step: int) -> None:
-        """Evaluate the stack."""
-        if self._stack is not None and self._problem.validation is not None:
-            _record_evaluations(self._inside, step, *self._stack.evaluate(self._problem.validation()))
-
-
-def _record_evaluations(
+def record_evaluations(
     records: Sequence[LaneRecord], step: int, val_loss: Array, metric: Array | None, name: Metric | None
 ) -> None:
+    """Record an evaluation of every lane that has not ended."""
     metrics = [None] * len(records) if metric is None else metric.tolist()
     for record, loss, value in zip(records, val_loss.tolist(), metrics, strict=True):
         if not record.outcome:

@@ -16,10 +16,11 @@ from lrfind.errors import Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.training.cores import Keep, Note, train_on_cores
-from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor, StackExecutor
+from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.interrupts import deferred, end_forked_copy, stop_if_asked
 from lrfind.training.mode import Mode
+from lrfind.training.stack_executor import StackExecutor
 from lrfind.training.watch import Watch, unwatched
 
 

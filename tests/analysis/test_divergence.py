@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.curves import Array, Curve, without_blow_up
-from lrfind.analysis.divergence import AT_A_CONSTANT_LR, ON_A_RAMP, DivergenceRule, first_divergence
+from lrfind.analysis.divergence import (
+    AT_A_CONSTANT_LR,
+    ON_A_RAMP,
+    DivergenceRule,
+    Suspicion,
+    first_divergence,
+)
 
 DRAW = np.random.default_rng(0)
 COURSES = {
@@ -54,3 +60,33 @@ def test_all_losses_at_once_diverge_where_the_rule_says_so(name: str) -> None:
         curve = Curve(np.arange(1.0, size + 1), loss, size)
         if size < 100:
             assert curve.divergence == for_good(curve)
+
+
+@pytest.mark.parametrize("factor", [ON_A_RAMP, AT_A_CONSTANT_LR])
+@pytest.mark.parametrize("most", [1, 2, 16, 40])
+def test_a_lane_that_diverges_in_a_block_is_suspected(most: int, factor: float) -> None:
+    suspected = blocks = 0
+    for size in [1, 5, 12, 60, 200]:
+        courses = [make(np.linspace(0, 1, size)) for make in COURSES.values()]
+        courses.append(np.where(np.arange(size) == size // 2, np.nan, courses[1]))
+        losses = np.stack(courses, axis=1)
+        rules = [DivergenceRule(factor) for _ in courses]
+        ends = [
+            next((t for t, value in enumerate(loss.tolist()) if rule.diverges(value)), None)
+            for rule, loss in zip(rules, courses, strict=True)
+        ]
+        suspicion, inside, at = Suspicion(factor, len(courses)), [*range(len(courses))], 0
+        while at < size:
+            end = min(size, at + int(DRAW.integers(1, most + 1)))
+            suspects = suspicion.suspects(losses[at:end, inside])
+            for lane, suspect in zip(inside, suspects.tolist(), strict=True):
+                last = ends[lane]
+                assert suspect or last is None or not at <= last < end
+                if last is None or last >= end:
+                    suspected, blocks = suspected + suspect, blocks + 1
+            if DRAW.random() < 0.1:
+                staying = sorted(DRAW.permutation(len(inside))[1:].tolist() or [0])
+                suspicion.keep(staying)
+                inside = [inside[place] for place in staying]
+            at = end
+    assert suspected < 0.1 * blocks

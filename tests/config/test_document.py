@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lrfind.config.document import Override, parse
+from lrfind.config.yaml12 import dump
 
 
 @pytest.mark.parametrize(
@@ -130,3 +131,24 @@ def test_an_item_of_a_list_can_be_overridden_and_an_option_is_pointed_at_as_type
 def test_any_text_gives_a_value_or_mistakes(text: str) -> None:
     document = parse(text, "f")
     assert all(str(mistake).startswith("f:") for mistake in document.mistakes)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text(),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.text(), inside, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(VALUES)
+def test_what_was_dumped_is_read_the_same_by_every_loader(value: object) -> None:
+    for text in (dump({"a": value}), dump({"a": value}, flow=True)):
+        fast, slow = parse(text, "f", dumped=True), parse(text, "f")
+        assert (fast.value, list(map(str, fast.mistakes))) == (slow.value, list(map(str, slow.mistakes)))
+        assert slow.mistakes or slow.value == {"a": value}
+
+
+def test_what_was_not_dumped_is_read_as_any_other_text() -> None:
+    document = parse("a: \tb: c\n", "f", dumped=True)
+    assert document.value == parse("a: \tb: c\n", "f").value
+    assert parse("a: [1", "f", dumped=True).mistakes == parse("a: [1", "f").mistakes
