@@ -101,7 +101,7 @@ def from_configs(
             number = None if group is None else group_number(optimizer.param_groups, group)
             batches = data.batches(seed)
             reseed(child_seed(seed, "masks"))
-            return Setup(model, optimizer, loss_fn, batches, recipe, held_out_batch, number, fresh=data.fresh)
+            return Setup(model, optimizer, loss_fn, batches, recipe, held_out_batch, number)
 
         def setup(seed: int) -> Setup:
             settings.restore()

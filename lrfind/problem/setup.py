@@ -67,7 +67,6 @@ class Setup:
         optimizers: the optimizers of `own_step`.
         kept: further objects that a step changes.
         multipliers: a factor for each group of `groups`, on top of its ratio; None for no factors.
-        fresh: whether each batch is in memory of its own, so that it may be kept without a copy.
     """
 
     model: nn.Module
@@ -81,7 +80,6 @@ class Setup:
     optimizers: Sequence[Any] = ()
     kept: Sequence[Any] = ()
     multipliers: Sequence[float] | None = None
-    fresh: bool = False
 
     @property
     def all_optimizers(self) -> Sequence[Any]:
