@@ -27,7 +27,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -55,11 +55,15 @@ def steps_csv(lanes: Sequence[LaneResult]) -> Iterator[str]:
         columns = _step_columns(result, evaluated)
         for begin in range(0, result.lr.size, BLOCK):
             part = slice(begin, begin + BLOCK)
-            cells = [
-                map(repr, columns[name][part].tolist()) if name in columns else repeat("nan")
-                for name in names
-            ]
-            yield "".join(f"{row}\n" for row in map(",".join, zip(*cells, strict=False)))
+            cells = [_texts(columns[name][part]) if name in columns else repeat("nan") for name in names]
+            yield "\n".join(map(",".join, zip(*cells, strict=False))) + "\n"
+
+
+def _texts(column: NDArray[Any]) -> Iterable[str]:
+    """Return the cells of a column; where all its numbers are the same, as most lrs are, one text is enough."""
+    if column.tobytes() == column[:1].tobytes() * column.size:
+        return repeat(repr(column[0].item()), column.size)
+    return map(repr, column.tolist())
 
 
 def steps_frame(lanes: Sequence[LaneResult]) -> pd.DataFrame:
