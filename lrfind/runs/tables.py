@@ -60,7 +60,7 @@ def steps_csv(lanes: Sequence[LaneResult]) -> Iterator[str]:
 
 
 def _texts(column: NDArray[Any]) -> Iterable[str]:
-    """Return the cells of a column; where all its numbers are the same, as most lrs are, one text is enough."""
+    """Return the cells of a column; one text serves all its numbers where they are the same."""
     if column.tobytes() == column[:1].tobytes() * column.size:
         return repeat(repr(column[0].item()), column.size)
     return map(repr, column.tolist())
