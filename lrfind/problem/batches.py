@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from lrfind.errors import UsageError, counted
 
@@ -235,10 +235,13 @@ def own_loss_line(batch: Any) -> str:
 
 def to_device(batch: Any, device: torch.device | None) -> Any:
     """Move a batch, with every tensor in its tuples, lists and dicts, to `device`; None leaves it there."""
-    if device is None:
+    if device is None or (isinstance(batch, Tensor) and batch.device == device):
         return batch
     if isinstance(batch, Tensor):
         return batch.to(device, non_blocking=device.type != "cpu")  # to the CPU, it could be read too early
+    if isinstance(batch, tuple | list) and not hasattr(batch, "to"):
+        parts = [to_device(value, device) for value in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     if hasattr(batch, "to") and not isinstance(batch, Mapping):
         moved = batch.to(device)  # a PackedSequence, or a class of the user's
         return batch if moved is None else moved
@@ -247,9 +250,6 @@ def to_device(batch: Any, device: torch.device | None) -> Any:
         if all(moved[key] is value for key, value in batch.items()):
             return batch
         return moved if type(batch) is dict else type(batch)(moved)  # type: ignore[call-arg]
-    if isinstance(batch, tuple | list):
-        parts = [to_device(value, device) for value in batch]
-        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 
 
@@ -331,11 +331,6 @@ def _why_no_batches(before: int) -> str:
     )
 
 
-def collates(data: Any) -> bool:
-    """Return whether data is a loader that makes each batch of single rows, in new memory."""
-    return type(data) is DataLoader and data.batch_sampler is not None and data.collate_fn is default_collate
-
-
 def is_batch_function(data: Any) -> bool:
     """Return whether `data` is a function that returns the next batch."""
     return callable(data) and not isinstance(data, Iterable)
@@ -343,5 +338,12 @@ def is_batch_function(data: Any) -> bool:
 
 def one_pass(loader: Iterable[Any], device: torch.device | None) -> Iterator[Any]:
     """Yield a loader's batches once, on `device`."""
-    for batch in loader:
+    batches: Any = iter(loader)
+    plain = type(batches) is _SingleProcessDataLoaderIter
+    draw = batches._next_data if plain else batches.__next__  # without an entry in torch's profiler
+    while True:
+        try:
+            batch = draw()
+        except StopIteration:
+            return
         yield to_device(batch, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,19 +30,26 @@ def captured(tensors: Iterable[Tensor], in_data: Container[int], copy_grads: boo
         UsageError: if one of them belongs to a lazy layer, which has no values yet.
     """
     tensors = [*tensors]
-    counted = {id(tensor): tensor for tensor in tensors if id(tensor) in in_data and _counts_changes(tensor)}
+    counted = {id(tensor): tensor for tensor in tensors if id(tensor) in in_data and _is_common(tensor)}
     copies = _copies_of_memory(counted.values())
     return [CapturedTensor(tensor, copy_grads, copies, counted=id(tensor) in counted) for tensor in tensors]
 
 
-def _counts_changes(tensor: Tensor) -> bool:
-    """Return whether torch counts every change of a tensor, because no other library has its memory."""
-    return (
-        type(tensor) is Tensor
-        and tensor.layout is torch.strided
-        and not (tensor.requires_grad or tensor.is_inference() or tensor.is_quantized)
-        and not (tensor.is_conj() or tensor.is_neg())
-        and tensor.untyped_storage().resizable()
+def counts_changes(tensor: Any) -> bool:
+    """Return whether a value is a tensor of which torch counts every change.
+
+    It counts none where another library or another process has the memory too.
+    """
+    if type(tensor) is not Tensor or tensor.layout is not torch.strided or tensor.is_inference():
+        return False
+    memory = tensor.untyped_storage()
+    return bool(memory.resizable()) and (tensor.device.type != "cpu" or not memory.is_shared())
+
+
+def _is_common(tensor: Tensor) -> bool:
+    """Return whether a tensor of the data may be captured by its memory and by the count of its changes."""
+    return counts_changes(tensor) and not (
+        tensor.requires_grad or tensor.is_quantized or tensor.is_conj() or tensor.is_neg()
     )
 
 
@@ -77,23 +85,28 @@ class CapturedTensor:
             )
         self.tensor, self._requires_grad = tensor, tensor.requires_grad
         self._home = tensor.detach()  # the same memory, also if the training gives the tensor another one
-        copy = copies.get(tensor.untyped_storage().data_ptr()) if counted else None
-        self._values = (
-            tensor.detach().clone()  # with the same strides, if elements do not overlap
-            if copy is None
-            else tensor.new_empty(0).set_(copy, tensor.storage_offset(), tensor.shape, tensor.stride())
-        )
+        memory = copies.get(tensor.untyped_storage().data_ptr()) if counted else None
+        # A clone has the same strides, if elements do not overlap.
+        self._copy: Tensor | torch.UntypedStorage = self._home.clone() if memory is None else memory
         self._grad = tensor.grad if tensor.is_leaf else None
         self._grad_values = None if self._grad is None or not copy_grad else self._grad.detach().clone()
         self._version = tensor._version if counted else None
         self._address = tensor.data_ptr() if counted else None
 
     @property
+    def _values(self) -> Tensor:
+        if isinstance(self._copy, Tensor):
+            return self._copy
+        home = self._home
+        return home.new_empty(0).set_(self._copy, home.storage_offset(), home.shape, home.stride())
+
+    @property
     @torch.no_grad()
     def norms(self) -> tuple[float, float]:
         """The norm of the change since then, and that of the values then."""
-        change = (self.tensor - self._values).float()
-        return float(torch.linalg.vector_norm(change)), float(torch.linalg.vector_norm(self._values.float()))
+        values = self._values
+        change = (self.tensor - values).float()
+        return float(torch.linalg.vector_norm(change)), float(torch.linalg.vector_norm(values.float()))
 
     def restore(self) -> None:
         """Restore them all in place, in the memory that the tensor had."""

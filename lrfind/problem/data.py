@@ -15,7 +15,6 @@ from lrfind.datasets.tensors import LazyData, TensorData, split
 from lrfind.errors import UsageError, counted
 from lrfind.problem.batches import (
     Tally,
-    collates,
     loader_batches,
     one_pass,
     tensor_batches,
@@ -37,7 +36,6 @@ class Stream:
         sizes: the arguments of `lrfind.config.arguments.SIZES` that the data determines.
         validation: a function that yields the batches of the validation split once; None without a split.
         batches_per_epoch: the number of batches in one pass; None where the data has no length.
-        fresh: whether each batch is in memory of its own, which is not filled again.
         generators: the random generators that a loader or a data set of the user's draws from.
         facts: the facts that a run reports about its data; a fact that cannot be known is None.
 
@@ -51,7 +49,6 @@ class Stream:
     sizes: dict[str, Any]
     validation: Callable[[], Iterator[Any]] | None
     batches_per_epoch: int | None
-    fresh: bool
     generators: Sequence[Any] = ()
     facts: dict[str, Any] = field(default_factory=dict)
 
@@ -203,7 +200,6 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, stre
             zip(*(torch.split(tensor, HELD_OUT_ROWS) for tensor in held_out), strict=True), device
         ),
         total // rows,
-        fresh=True,
         facts=_facts(total, len(held_out[0]), [part[:rows] for part in train], data.transforms, streamed),
     )
 
@@ -228,7 +224,6 @@ def _lazy_stream(data: LazyData, batch_size: Any, device: torch.device, streamed
         sizes_of(example[0], example[-1], train.classes),
         validation,
         total // rows,
-        fresh=False,
         facts=_facts(total, len(held_out), example, train.transforms, streamed),
     )
 
@@ -268,8 +263,7 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
     length = _length(loader(train, torch.Generator()))
     facts = _facts(_count(train), _count(held_out), example if tensors else None, None)
     generators = generators_of((train, held_out))
-    fresh = collates(loader(train, torch.Generator()))
-    return Stream(batches, sizes, None if held_out is None else validation, length, fresh, generators, facts)
+    return Stream(batches, sizes, None if held_out is None else validation, length, generators, facts)
 
 
 def _length(data: Any) -> int | None:

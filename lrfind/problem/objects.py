@@ -18,7 +18,6 @@ from lrfind.problem.batches import (
     OwnStep,
     Tally,
     accepts,
-    collates,
     is_batch_function,
     loader_batches,
     one_pass,
@@ -35,7 +34,6 @@ from lrfind.problem.rates import (
     innermost,
     is_optimizer,
 )
-from lrfind.problem.reachable import generators_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
 
@@ -278,7 +276,7 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
     """
     first = next(objects.model.parameters(), None)
     device = None if first is None else first.device
-    tally, generators = Tally(), generators_of(objects.all_data)
+    tally, generators = Tally(), snapshot.data_generators
     recordings: dict[Any, Any] = {}  # all setups have the same model
 
     def setup(seed: int) -> Setup:
@@ -300,7 +298,6 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
             own_step=objects.own_step,
             optimizers=objects.optimizers,
             kept=objects.kept,
-            fresh=collates(objects.data),
             recordings=recordings,
         )
 

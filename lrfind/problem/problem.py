@@ -108,7 +108,6 @@ def from_configs(
                 recipe,
                 held_out_batch,
                 number,
-                fresh=data.fresh,
                 recordings=shared,
             )
 

@@ -65,6 +65,7 @@ class Role(Enum):
         KEPT: it belongs to what the user asked to keep.
         LOOSE: a function or an object of the user's refers to it.
         DATA: it belongs to the data, whose large tensors are not copied.
+        whole: whether even large tensors and long containers are followed.
     """
 
     OWNED = 0
@@ -72,10 +73,8 @@ class Role(Enum):
     LOOSE = 2
     DATA = 3
 
-    @property
-    def whole(self) -> bool:
-        """Whether even large tensors and long containers are followed."""
-        return self in (Role.OWNED, Role.KEPT)
+    def __init__(self, number: int) -> None:
+        self.whole = number <= 1  # an attribute, because it is asked for once for each object
 
     @property
     def beyond(self) -> Role:
@@ -99,6 +98,7 @@ class Reachable:
         cells: the variables that functions enclose.
         variables: pairs (global variables of a module, name) that a user's function assigns.
         generators: the random generators.
+        data_generators: those that the data refers to.
         modules: the modules.
         optimizers: the optimizers.
         lost: what cannot be set back, in words: iterators, for example.
@@ -114,6 +114,7 @@ class Reachable:
     cells: list[CellType] = field(default_factory=list)
     variables: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     generators: list[Any] = field(default_factory=list)
+    data_generators: list[Any] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -151,9 +152,11 @@ class _Follower:
         self._drain()
         self._wait(trained, Role.OWNED)
         self._drain()
+        data, seen_before = [*data], bool(self._result.generators)
         for source in data:
             self._wait([source], Role.LOOSE if isinstance(source, FunctionType | MethodType) else Role.DATA)
         self._drain()
+        self._result.data_generators = generators_of(data) if seen_before else self._result.generators
         return self._result
 
     def _drain(self) -> None:

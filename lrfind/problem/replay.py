@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lrfind.errors import LrfindError
+from lrfind.problem.captured import counts_changes
 from lrfind.problem.randomness import capture, restore
 
 SPARSE_PARTS = {
@@ -31,6 +33,40 @@ def copy_of(batch: Any) -> Any:
         return copy.deepcopy(batch)
     except Exception:  # a lock, for example, cannot be copied; a model should not change it
         return batch
+
+
+class HeldBatch:
+    """A batch that is held for later, without a copy where torch counts all changes of its tensors.
+
+    Args:
+        batch: the batch.
+        copied: whether it is copied in any case.
+    """
+
+    __slots__ = ("_batch", "_tensors", "_versions")
+
+    def __init__(self, batch: Any, *, copied: bool = False) -> None:
+        parts: Sequence[Any] = batch if type(batch) in (list, tuple) else (batch,)
+        if copied or not all(map(counts_changes, parts)):
+            self._batch, self._tensors = copy_of(batch), list[Tensor]()
+        else:
+            self._batch, self._tensors = batch, [*parts]
+        self._versions = [tensor._version for tensor in self._tensors]
+
+    @property
+    def lost(self) -> bool:
+        """Whether something has changed the batch since then."""
+        return [tensor._version for tensor in self._tensors] != self._versions
+
+    def copy(self) -> Any:
+        """Return a copy of the batch.
+
+        Raises:
+            LrfindError: if it is lost.
+        """
+        if self.lost:
+            raise LrfindError("a batch was changed in place, so it cannot be used again")
+        return copy_of(self._batch)
 
 
 def bytes_of(batch: Any) -> int:

@@ -67,7 +67,6 @@ class Setup:
         optimizers: the optimizers of `own_step`.
         kept: further objects that a step changes.
         multipliers: a factor for each group of `groups`, on top of its ratio; None for no factors.
-        fresh: whether each batch is in memory of its own, so that it may be kept without a copy.
         recordings: the steps that were recorded; see `lrfind.training.recording`. All setups of a problem
             share them if their model is the same object, or one of lrfind's own. Otherwise they may contain
             numbers that differ between seeds.
@@ -84,7 +83,6 @@ class Setup:
     optimizers: Sequence[Any] = ()
     kept: Sequence[Any] = ()
     multipliers: Sequence[float] | None = None
-    fresh: bool = False
     recordings: dict[Any, Any] = field(default_factory=dict)
 
     @property

@@ -7,7 +7,6 @@ from array import array
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from types import CellType
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line
-from lrfind.problem.captured import captured
+from lrfind.problem.captured import CapturedTensor, captured
 from lrfind.problem.randomness import capture, restore, set_state, state_of
 from lrfind.problem.reachable import reachable
 
@@ -53,6 +52,7 @@ class Snapshot:
     Attributes:
         lost: what cannot be set back, in words.
         optimizers: the optimizers that can be reached.
+        data_generators: the random generators that the data refers to.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Snapshot:
         _reshard(trained)
         reached = reachable(trained, data, kept=kept, with_data=with_data)
         self.lost, self.optimizers = reached.lost, reached.optimizers
+        self.data_generators = reached.data_generators
         self._modules = reached.modules
         self._containers = [(c, _plain_copy(c), id(c) in reached.logs) for c in reached.containers]
         self._tensors = captured(reached.tensors, reached.in_data, copy_grads)
@@ -89,22 +90,23 @@ class Snapshot:
         """
         failures: list[str] = []
         _reshard(self._modules)
-        steps: list[Callable[[], None]] = [
-            *(partial(_restore_cell, *entry) for entry in self._cells),
-            *(partial(_restore_variable, *entry) for entry in self._variables),
-            *(partial(_restore_attribute, *entry) for entry in self._attributes),
-            *(partial(_restore_container, *entry) for entry in self._containers),
-            *(entry.restore for entry in self._tensors),
-            *(partial(_restore_array, *entry) for entry in self._arrays),
-            *(partial(set_state, *entry) for entry in self._generators),
-            *(partial(_check_unchanged, *entry) for entry in self._large),
-            self._restore_surroundings,
+        parts: list[tuple[Callable[..., None], Iterable[tuple[Any, ...]]]] = [
+            (_restore_cell, self._cells),
+            (_restore_variable, self._variables),
+            (_restore_attribute, self._attributes),
+            (_restore_container, self._containers),
+            (CapturedTensor.restore, zip(self._tensors, strict=True)),
+            (_restore_array, self._arrays),
+            (set_state, self._generators),
+            (_check_unchanged, self._large),
+            (Snapshot._restore_surroundings, [(self,)]),
         ]
-        for restore_part in steps:
-            try:
-                restore_part()
-            except Exception as error:
-                failures.append(in_one_line(error))
+        for restore_part, entries in parts:
+            for entry in entries:
+                try:
+                    restore_part(*entry)
+                except Exception as error:
+                    failures.append(in_one_line(error))
         if failures:
             raise LrfindError(
                 f"{counted(len(failures), 'part')} of the state of the training could not be restored; the"

@@ -18,7 +18,7 @@ from lrfind.errors import UsageError, listed
 from lrfind.runs.connection import Connections, DamagedRun, Value, explained
 from lrfind.runs.facts import FACT_NAMES, Facts, fact_value, facts_of
 from lrfind.runs.files import new_file
-from lrfind.runs.rows import Mismatch, digest, insert_lane, lane_digest, planned_lane, read_lane
+from lrfind.runs.rows import Mismatch, digest, insert_lanes, lane_digests, planned_lane, read_lanes
 
 SCHEMA = """
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -71,6 +71,8 @@ LAYOUTS = {
 LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 PLAN = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
 STORE_DIGEST = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"
+TOGETHER = 16
+"""The lanes that are read in one transaction, which keeps others from writing where there is no log."""
 
 
 class OtherFormat(UsageError):  # noqa: N818 - the name says what is wrong
@@ -180,9 +182,8 @@ class Database(Connections):
         """
 
         def add(connection: sqlite3.Connection) -> None:
-            for result in results:
-                query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
-                connection.execute(query, (result.lane,))
+            query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
+            connection.executemany(query, [(result.lane,) for result in results])
             _insert_lanes(connection, results)
             _keep_facts(connection, facts)
 
@@ -194,7 +195,7 @@ class Database(Connections):
         return dict(self.read(lambda connection: connection.execute(query).fetchall()))
 
     def lanes(self) -> list[LaneResult]:
-        """Return every stored lane, in the order of the numbers; each is read in a transaction of its own."""
+        """Return every stored lane, in the order of the numbers; they are read in short transactions."""
 
         def read(connection: sqlite3.Connection) -> tuple[list[int], bool]:
             rows = connection.execute("SELECT lane FROM lanes ORDER BY lane").fetchall()
@@ -205,11 +206,18 @@ class Database(Connections):
 
         with self.kept_open():
             numbers, sealed = self._whole(read)
-            return [self._whole(partial(read_lane, lane=number, sealed=sealed)) for number in numbers]
+            parts = [numbers[at : at + TOGETHER] for at in range(0, len(numbers), TOGETHER)]
+            read_part = partial(read_lanes, sealed=sealed)
+            return [lane for part in parts for lane in self._whole(partial(read_part, lanes=part))]
 
     def lane(self, number: int) -> LaneResult:
         """Return one stored lane."""
-        return self._whole(lambda connection: read_lane(connection, number, sealed=has_digests(connection)))
+
+        def read(connection: sqlite3.Connection) -> LaneResult:
+            (result,) = read_lanes(connection, [number], sealed=has_digests(connection))
+            return result
+
+        return self._whole(read)
 
     def upgrade(self) -> bool:
         """Bring a database of an older format to this format; return whether that was needed.
@@ -316,7 +324,7 @@ def _keep_plan_digests(connection: sqlite3.Connection) -> None:
 
 def _insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> None:
     """Insert lanes, with their digests."""
-    for result in results:
-        insert_lane(connection, result)
-        seal = lane_digest(connection, result.lane)
-        connection.execute(STORE_DIGEST, ("lane", str(result.lane), seal))
+    insert_lanes(connection, results)
+    numbers = [result.lane for result in results]
+    seals = zip(numbers, lane_digests(connection, numbers), strict=True)
+    connection.executemany(STORE_DIGEST, [("lane", str(number), seal) for number, seal in seals])

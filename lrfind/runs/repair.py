@@ -19,7 +19,7 @@ from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
 from lrfind.runs.database import WITHOUT_DIGESTS, stored_version
 from lrfind.runs.facts import fact_value, facts_of
-from lrfind.runs.rows import CHILDREN, Mismatch, digest, lane_digest, planned_lane, read_lane
+from lrfind.runs.rows import CHILDREN, Mismatch, digest, lane_digests, planned_lane, read_lanes
 from lrfind.runs.store import DATABASE, Run, is_run
 from lrfind.runs.summary import read_result
 
@@ -143,7 +143,7 @@ def _any_digest_fits(connection: sqlite3.Connection, tables: set[str]) -> bool:
             return True
     for number in filter(str.isdecimal, map(str, lanes)):
         with contextlib.suppress(*UNREADABLE):
-            if lane_digest(connection, int(number)) == lanes[number]:
+            if lane_digests(connection, [int(number)]) == [lanes[number]]:
                 return True
     return False
 
@@ -214,7 +214,7 @@ def _read_lanes(
         try:
             if not readable:
                 raise Mismatch("a table is missing")
-            salvage.lanes.append(read_lane(connection, number, sealed=digests is not None))
+            salvage.lanes += read_lanes(connection, [number], sealed=digests is not None)
         except UNREADABLE:
             gone.append(number)
     if gone:

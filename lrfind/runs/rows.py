@@ -59,7 +59,7 @@ class LaneRows(NamedTuple):
     digest: bytes
 
 
-def _select(connection: sqlite3.Connection, lane: int) -> LaneRows:
+def _select(connection: sqlite3.Connection, lane: int, step_rows: bool) -> LaneRows:
     def rows(query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query, (lane,)).fetchall()
 
@@ -70,7 +70,7 @@ def _select(connection: sqlite3.Connection, lane: int) -> LaneRows:
         raise Mismatch(f"lane {lane} is missing")
     evaluations = rows("SELECT step, val_loss, metric FROM evaluations WHERE lane = ? ORDER BY step")
     health = rows(f"SELECT {', '.join(LayerHealth._fields)} FROM health WHERE lane = ? ORDER BY place")
-    if has_step_rows(connection):
+    if step_rows:
         table = _table(rows(f"SELECT step, {', '.join(COLUMNS)} FROM steps WHERE lane = ? ORDER BY step"))
         columns = dict(zip(COLUMNS, table[1:], strict=True))
         sealed = digest(found[0], evaluations, health, blobs=[table.data])
@@ -102,31 +102,45 @@ def _columns(blobs: Mapping[str, Any], lane: int) -> dict[str, Array]:
     return {name: np.frombuffer(blob, STORED).astype(np.float64) for name, blob in blobs.items()}
 
 
-def insert_lane(connection: sqlite3.Connection, result: LaneResult) -> None:
-    """Insert a lane with all its measurements; measurements of the same number that are left over go."""
-    lane = (result.lane, result.seed, result.planned, result.peak, result.outcome, result.rung)
-    connection.execute(
-        "INSERT INTO lanes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (*lane, result.seconds, result.error, result.variant),
+def insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> None:
+    """Insert lanes with all their measurements; measurements of the same numbers that are left over go."""
+
+    def insert(table: str, rows: Iterable[Sequence[Any]], columns: int) -> None:
+        connection.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * columns)})", rows)
+
+    lanes = (
+        (
+            one.lane,
+            one.seed,
+            one.planned,
+            one.peak,
+            one.outcome,
+            one.rung,
+            one.seconds,
+            one.error,
+            one.variant,
+        )
+        for one in results
     )
+    insert("lanes", lanes, len(LANE_TYPES))
     for table in CHILDREN:
-        connection.execute(f"DELETE FROM {table} WHERE lane = ?", (result.lane,))
-    columns = [_blob(getattr(result, name)) for name in COLUMNS]
-    connection.execute("INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?)", (result.lane, *columns))
-    evaluations = [(result.lane, *evaluation) for evaluation in result.evaluations]
-    connection.executemany("INSERT INTO evaluations VALUES (?, ?, ?, ?)", evaluations)
-    looks = [(result.lane, place, *row) for place, row in enumerate(result.health)]
-    marks = ", ".join("?" * (2 + len(LayerHealth._fields)))
-    connection.executemany(f"INSERT INTO health VALUES ({marks})", looks)
+        connection.executemany(f"DELETE FROM {table} WHERE lane = ?", ((one.lane,) for one in results))
+    steps = ((one.lane, *(_blob(getattr(one, name)) for name in COLUMNS)) for one in results)
+    insert("steps", steps, 1 + len(COLUMNS))
+    evaluations = ((one.lane, *evaluation) for one in results for evaluation in one.evaluations)
+    insert("evaluations", evaluations, 1 + len(Evaluation._fields))
+    looks = ((one.lane, place, *row) for one in results for place, row in enumerate(one.health))
+    insert("health", looks, 2 + len(LayerHealth._fields))
 
 
 def _blob(column: NDArray[Any] | None) -> bytes | None:
     return None if column is None else column.astype(STORED).tobytes()
 
 
-def lane_digest(connection: sqlite3.Connection, lane: int) -> bytes:
-    """Return the digest of a lane as it is stored."""
-    return _select(connection, lane).digest
+def lane_digests(connection: sqlite3.Connection, lanes: Iterable[int]) -> list[bytes]:
+    """Return the digests of lanes as they are stored."""
+    step_rows = has_step_rows(connection)
+    return [_select(connection, lane, step_rows).digest for lane in lanes]
 
 
 def _table(steps: Sequence[tuple[Any, ...]]) -> Array:
@@ -147,23 +161,26 @@ def _table(steps: Sequence[tuple[Any, ...]]) -> Array:
     return table
 
 
-def read_lane(connection: sqlite3.Connection, lane: int, *, sealed: bool) -> LaneResult:
-    """Return a lane with all its measurements.
+def read_lanes(connection: sqlite3.Connection, lanes: Iterable[int], *, sealed: bool) -> list[LaneResult]:
+    """Return lanes with all their measurements.
 
     Args:
         connection: the connection.
-        lane: the number of the lane.
-        sealed: whether there is a digest of the lane.
+        lanes: the numbers of the lanes.
+        sealed: whether there are digests of the lanes.
 
     Raises:
-        Mismatch: if it is not what lrfind wrote.
+        Mismatch: if one is not what lrfind wrote.
     """
-    rows = _select(connection, lane)
-    if sealed:
-        query = "SELECT digest FROM digests WHERE part = 'lane' AND name = ?"
-        if connection.execute(query, (str(lane),)).fetchone() != (rows.digest,):
-            raise Mismatch(f"lane {lane} is not what lrfind wrote")
-    return _lane(rows)
+    results, step_rows = [], has_step_rows(connection)
+    for lane in lanes:
+        rows = _select(connection, lane, step_rows)
+        if sealed:
+            query = "SELECT digest FROM digests WHERE part = 'lane' AND name = ?"
+            if connection.execute(query, (str(lane),)).fetchone() != (rows.digest,):
+                raise Mismatch(f"lane {lane} is not what lrfind wrote")
+        results.append(_lane(rows))
+    return results
 
 
 def planned_lane(row: tuple[Any, ...], digests: Mapping[str, bytes] | None) -> PlannedLane:

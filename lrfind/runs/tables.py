@@ -55,15 +55,13 @@ def steps_csv(lanes: Sequence[LaneResult]) -> Iterator[str]:
         columns = _step_columns(result, evaluated)
         for begin in range(0, result.lr.size, BLOCK):
             part = slice(begin, begin + BLOCK)
-            missing = ["nan"] * min(BLOCK, result.lr.size - begin)
-            cells = [_texts(columns[name][part]) if name in columns else missing for name in names]
-            yield "\n".join([*map(",".join, zip(*cells, strict=True)), ""])
+            cells = [_texts(columns[name][part]) if name in columns else repeat("nan") for name in names]
+            yield "\n".join(map(",".join, zip(*cells, strict=False))) + "\n"
 
 
 def _texts(column: NDArray[Any]) -> Iterable[str]:
-    """Return the numbers of a column as text; where all are the same bits, they become text only once."""
-    bits = column.view(f"i{column.itemsize}")
-    if (bits == bits[0]).all():
+    """Return the cells of a column; one text serves all its numbers where they are the same."""
+    if column.tobytes() == column[:1].tobytes() * column.size:
         return repeat(repr(column[0].item()), column.size)
     return map(repr, column.tolist())
 

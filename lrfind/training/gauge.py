@@ -182,8 +182,9 @@ class Gauge:
         lanes, column = len(looks[0].weights), {name: place for place, name in enumerate(MEASURED)}
         gradients = self._by_layer([look.gradients for look in looks])  # L tensors (M K, n)
         weights = self._by_layer([look.weights for look in looks])
-        no_update = torch.full_like(looks[0].weights, torch.nan)
-        updates = [no_update if look.update is None else look.update for look in looks]
+        updates = [
+            torch.full_like(look.weights, torch.nan) if look.update is None else look.update for look in looks
+        ]
         zeros = [1 - part.sign().abs_().mean(dim=1) for part in gradients]  # counting zeros is slower
         norms = [*_norms(gradients), *_norms(weights), *_norms(self._by_layer(updates))]
         columns = _host([*norms, *zeros])

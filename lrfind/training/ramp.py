@@ -17,11 +17,13 @@ from lrfind.analysis.lanes import Outcome
 from lrfind.errors import counted
 from lrfind.problem.batches import batch_loss, users_function
 from lrfind.problem.ranks import on_any_rank, over_ranks
-from lrfind.problem.replay import copy_of
+from lrfind.problem.replay import HeldBatch
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.forms import first_few
 from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
+
+WATCHED = 4  # batches; a loader with more places for its batches in turn would be rare
 
 
 @dataclass
@@ -29,7 +31,7 @@ class _TakenStep:
     """A step's loss and batches, and their loss at the untouched weights; NaN until it is needed."""
 
     loss: float
-    batches: list[Any]
+    batches: list[HeldBatch]
     untouched: float = math.nan
     evaluated: bool = False
 
@@ -52,7 +54,9 @@ class RampBatches:
     def __init__(self, setup: Setup) -> None:
         self._source, self._accumulate = setup.batches, setup.recipe.accumulate
         self._setup = setup
-        self._now: list[Any] = []
+        self._now: list[HeldBatch] = []
+        self._first: list[HeldBatch] = []
+        self._filled_again: bool | None = None
         self._last: deque[_TakenStep] = deque(maxlen=3)
         self._calm: list[_TakenStep] = []
         self._best = math.inf
@@ -69,8 +73,21 @@ class RampBatches:
         if len(self._now) == self._accumulate:
             self._now = []
         batch = next(self._source)
-        self._now.append(batch if self._setup.fresh else copy_of(batch))  # a loader may fill memory again
-        return self._now[-1]
+        self._now.append(HeldBatch(batch, copied=self._is_filled_again(batch)))
+        return batch
+
+    def _is_filled_again(self, batch: Any) -> bool:
+        """Return whether a loader, or a model that changes its input, may fill the memory of a batch again.
+
+        The first few batches show it; until then it may.
+        """
+        if self._filled_again is None:
+            if len(self._first) < WATCHED:
+                self._first.append(HeldBatch(batch))
+                return True
+            self._filled_again = any(first.lost for first in self._first)
+            self._first = []
+        return self._filled_again
 
     def judge(self, loss: float, rule: DivergenceRule, outcome: Outcome | None) -> Outcome | None:
         """Take the loss of the last step, and find out whether the lr is the reason where it diverged.
@@ -128,7 +145,8 @@ class RampBatches:
         described = [
             f"batch {before + number} (step {self._steps - 1}): {values}"
             for number, batch in enumerate(step.batches, 1)
-            for values in nonfinite_parts(batch)
+            if not batch.lost
+            for values in nonfinite_parts(batch.copy())
         ]
         if not on_any_rank(bool(described)):
             return ""
@@ -168,13 +186,13 @@ class RampBatches:
         except Exception:
             return math.nan
 
-    def _untouched_loss(self, start: Snapshot, batch: Any) -> float:
+    def _untouched_loss(self, start: Snapshot, batch: HeldBatch) -> float:
         setup = self._setup
         if setup.own_step is not None:
             start.restore()  # a step changes the weights, a forward pass does not
-            return setup.own_step.take(copy_of(batch))
+            return setup.own_step.take(batch.copy())
         with setup.casting():
-            return batch_loss(setup.model, setup.loss_fn, copy_of(batch)).item()
+            return batch_loss(setup.model, setup.loss_fn, batch.copy()).item()
 
     def _snapshot(self) -> Snapshot:
         setup = self._setup

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfind.errors import UsageError
-from lrfind.problem.batches import batch_loss, collates, loader_batches, tensor_batches, to_device
+from lrfind.problem.batches import batch_loss, loader_batches, tensor_batches, to_device
 
 CPU = torch.device("cpu")
 
@@ -116,13 +116,13 @@ def test_a_copy_to_the_cpu_is_complete_before_it_is_read(monkeypatch: pytest.Mon
         torch.Tensor, "to", lambda tensor, device, non_blocking: waits.append(not non_blocking) or tensor
     )
     for place in ("cpu", "cuda"):
-        to_device(A, torch.device(place))
+        to_device(torch.zeros(2, device="meta"), torch.device(place))
     assert waits == [True, False]
 
 
-def test_only_a_loader_that_stacks_single_rows_makes_every_batch_in_new_memory() -> None:
-    rows = TensorDataset(torch.zeros(4, 2))
-    assert collates(DataLoader(rows, batch_size=2))
-    assert not collates(DataLoader(rows, batch_size=None))
-    assert not collates(DataLoader(rows, batch_size=2, collate_fn=lambda parts: parts[0]))
-    assert not collates([torch.zeros(2, 2)])
+def test_a_data_loader_in_this_process_gives_the_batches_that_it_gives_by_itself() -> None:
+    rows = TensorDataset(torch.arange(7))
+    loader = DataLoader(rows, batch_size=2, shuffle=True, generator=torch.Generator().manual_seed(3))
+    given = [batch[0].tolist() for _ in range(2) for batch in loader]
+    loader.generator.manual_seed(3)
+    assert [batch[0].tolist() for batch in islice(loader_batches(loader, CPU), 8)] == given

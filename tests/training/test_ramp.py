@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.suggestions import suggest_over
 from lrfind.config.sections import RangeTestSection
-from lrfind.errors import NoSuggestion
+from lrfind.errors import LrfindError, NoSuggestion
 from lrfind.experiments.range_test import range_test
 from lrfind.problem.batches import OwnStep
 from lrfind.problem.problem import Problem
+from lrfind.problem.replay import HeldBatch
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import train
@@ -166,13 +168,47 @@ def test_until_the_rule_fires_nothing_is_evaluated(monkeypatch: pytest.MonkeyPat
     assert ramp(problem_of(classifier(), [(x, y)], nn.CrossEntropyLoss()), end_lr=0.1).outcome == "finished"
 
 
-@pytest.mark.parametrize("fresh", [False, True])
-def test_a_batch_is_kept_without_a_copy_only_in_memory_of_its_own(fresh: bool) -> None:
+class FilledAgain:
+    """Yields batches in memory that is filled again for later ones, which torch counts or does not count."""
+
+    def __init__(self, batches: list[tuple[Tensor, Tensor]], memories: int, counted: bool) -> None:
+        self._batches, self._counted = batches, counted
+        arrays = [[part.numpy().copy() for part in batches[0]] for _ in range(memories)]
+        self._places = [tuple(map(torch.tensor if counted else torch.from_numpy, place)) for place in arrays]
+
+    def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
+        for place, batch in zip(itertools.cycle(self._places), self._batches, strict=False):
+            for part, values in zip(place, batch, strict=True):
+                part.copy_(values) if self._counted else np.copyto(part.numpy(), values.numpy())
+            yield place
+
+
+@pytest.mark.parametrize("memories", [1, 3])
+@pytest.mark.parametrize("counted", [False, True])
+def test_a_loader_may_fill_its_memory_again(memories: int, counted: bool) -> None:
+    def ramp_on(batches: Batches) -> LaneResult:
+        setup = problem_of(classifier(), [], nn.CrossEntropyLoss()).setup
+        repeated = (batch for _ in itertools.count() for batch in batches)
+        return ramp(Problem(lambda seed: replace(setup(seed), batches=repeated), torch.device("cpu")))
+
+    lane, again = ramp_on(sorted_batches()), ramp_on(FilledAgain(sorted_batches(), memories, counted))
+    np.testing.assert_array_equal(lane.loss, again.loss)
+    assert "the order of the data" in lane.error == again.error
+
+
+def test_a_batch_is_held_without_a_copy_where_torch_counts_its_changes() -> None:
     x, y = classes()
-    model = nn.Linear(6, 3)
-    setup = Setup(model, SGD(model.parameters(), lr=0.1), None, iter([(x, y)]), fresh=fresh)
-    batch = next(RampBatches(setup))
-    assert (batch[0].data_ptr() == x.data_ptr()) == fresh
+    held, numbers = HeldBatch([x, y]), HeldBatch(torch.from_numpy(np.ones(2)))
+    copied, keyed = HeldBatch((x, y), copied=True), HeldBatch({"x": x})
+    before, _ = copied.copy()
+    assert not held.lost
+    x.mul_(2)
+    assert held.lost
+    with pytest.raises(LrfindError, match="changed in place"):
+        held.copy()
+    for batch in (copied.copy()[0], keyed.copy()["x"]):
+        assert torch.equal(batch, before)
+    assert not numbers.lost
 
 
 def test_a_model_that_cannot_run_twice_keeps_the_word_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:

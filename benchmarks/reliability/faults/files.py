@@ -13,7 +13,7 @@ from processes import Process, without_rendering
 from trials import WAYS, Row, Stage, Trial, stored_lanes
 
 from lrfind.runs.database import STEP_ROWS, VERSION, WITHOUT_DIGESTS
-from lrfind.runs.rows import COLUMNS, digest, lane_digest, read_lane
+from lrfind.runs.rows import COLUMNS, digest, lane_digests, read_lanes
 
 
 def damaged(stage: Stage) -> Iterator[Row]:
@@ -109,7 +109,7 @@ def versions(stage: Stage) -> Iterator[Row]:
 def _give_each_step_a_row(connection: sqlite3.Connection) -> None:
     """Store the steps of all lanes as the formats before 7 did."""
     numbers = [lane for (lane,) in connection.execute("SELECT lane FROM lanes")]
-    lanes = [read_lane(connection, number, sealed=True) for number in numbers]
+    lanes = read_lanes(connection, numbers, sealed=True)
     connection.execute("DROP TABLE steps")
     connection.execute(STEP_ROWS)
     for lane in lanes:
@@ -119,7 +119,7 @@ def _give_each_step_a_row(connection: sqlite3.Connection) -> None:
             connection.execute(
                 "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (lane.lane, step, *values)
             )
-        seal = lane_digest(connection, lane.lane)
+        (seal,) = lane_digests(connection, [lane.lane])
         connection.execute(
             "UPDATE digests SET digest = ? WHERE part = 'lane' AND name = ?", (seal, str(lane.lane))
         )
