@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lrfind.errors import NoGradient
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Setup
-from lrfind.training.products import FastProducts, products_are_usual
+from lrfind.training.products import fast_products, products_are_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
@@ -32,9 +32,9 @@ class Backward:
         self._parameters = [p for p in setup.model.parameters() if p.requires_grad]
         self._fixed = [p for p in setup.model.parameters() if not p.requires_grad]
         self._buffers = [*setup.model.buffers()]
-        self._kind = ("lane", products_are_usual(), *(p.shape for p in self._parameters))
         self._recordings: dict[Any, Replay] | None = None  # by the layout of the batch
         if _may_be_recorded(setup, self._parameters):
+            self._kind = ("lane", products_are_usual(), *(p.shape for p in self._parameters))
             self._recordings = setup.recordings.setdefault(self._kind, {})
 
     def __call__(self) -> float:
@@ -80,7 +80,7 @@ class Backward:
 
         assert self._recordings is not None
         if len(self._recordings) >= MOST_RECORDINGS:
-            with FastProducts():  # type: ignore[no-untyped-call]  # as in a recording
+            with fast_products():  # as in a recording
                 return self._computed(batch)
         inputs = [*self._parameters, *self._fixed, *self._buffers, *batch]
         try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
@@ -56,8 +56,14 @@ def fastest(operation: Any, args: Sequence[Any]) -> Callable[..., Any]:
     return _by_onednn(operation) if large and plain else usual
 
 
+def fast_products(allowed: bool = True) -> AbstractContextManager[object]:
+    """Compute every matrix product inside the block in its fastest way, also those of a backward pass."""
+    mode: Any = FastProducts
+    return mode() if allowed and not products_are_usual() else nullcontext()
+
+
 class FastProducts(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Computes every operation inside the block in its fastest way, also those of the backward pass."""
+    """Computes every operation inside the block in its fastest way."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
