@@ -1,6 +1,6 @@
 """Cores: parts of a sweep in several processes of this machine, which are forked from the run.
 
-A forked process has the data and the recorded graphs of the run from its beginning, so it starts within
+A forked process has the data and the recorded steps of the run from its beginning, so it starts within
 milliseconds. It trains one part after another and sends the results; only the run itself writes them. A team
 (`lrfind.training.team`) does the same on other machines, on GPUs and where processes cannot be forked.
 """

@@ -95,7 +95,7 @@ class Estimate:
 
     @property
     def recording(self) -> float:
-        """The seconds in which a stack records its graph, once."""
+        """The seconds in which a stack records its step, once."""
         return self.single * RECORDING * self.work.operations / self.alone
 
     def ratio(self, lanes: int) -> float:

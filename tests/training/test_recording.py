@@ -1,0 +1,241 @@
+"""Recorded steps against steps that torch computes as usual: the same to the last bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lrfind.problem.setup import PLAIN, Recipe, Setup
+from lrfind.training.backward import Backward
+from lrfind.training.loop import train
+from lrfind.training.program import UnrecordableError
+from lrfind.training.recording import MOST_RECORDINGS, record
+
+STEPS, ROWS = 5, 6
+
+
+class Tied(nn.Sequential):
+    """An autoencoder whose two layers share their weight."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(12, 12), nn.GELU(), nn.Linear(12, 12))
+        self[2].weight = self[0].weight
+
+
+Tied.__module__ = "torch.nn.tied"  # as if it were torch's own
+RECORDED: dict[str, Callable[[], nn.Module]] = {
+    "dropout": lambda: nn.Sequential(nn.Linear(12, 9), nn.Dropout(0.4), nn.ReLU(), nn.Linear(9, 12)),
+    "batch norm": lambda: nn.Sequential(nn.Linear(12, 9), nn.BatchNorm1d(9), nn.SiLU(), nn.Linear(9, 12)),
+    "convolutions": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 3, 4)),
+        nn.Conv2d(1, 4, 2).to(memory_format=torch.channels_last),
+        nn.MaxPool2d(2, 1),
+        nn.ConvTranspose2d(4, 2, 2),
+        nn.Flatten(),
+        nn.LazyLinear(12),
+    ),
+    "attention": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 4)), nn.TransformerEncoderLayer(4, 2, 8, batch_first=True), nn.Flatten()
+    ),
+    "tied": Tied,
+    "group norm": lambda: nn.Sequential(nn.Linear(12, 8), nn.GroupNorm(2, 8), nn.PReLU(), nn.Linear(8, 12)),
+    "frozen": lambda: nn.Sequential(nn.Linear(12, 12).requires_grad_(False), nn.Tanh(), nn.Linear(12, 12)),
+}
+USUAL: dict[str, Callable[[], nn.Module]] = {
+    "averaging batch norm": lambda: nn.Sequential(nn.Linear(12, 12), nn.BatchNorm1d(12, momentum=None)),
+    "lstm": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 4)), nn.LSTM(4, 4, batch_first=True), First(), nn.Flatten()
+    ),
+    "unused": lambda: nn.Sequential(nn.Linear(12, 12), Unused()),
+}
+
+
+class First(nn.Module):
+    def forward(self, pair: tuple[Tensor, Tensor]) -> Tensor:
+        return pair[0]
+
+
+class Unused(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+First.__module__ = Unused.__module__ = "torch.nn.own"
+
+
+def batches(seed: int, sizes: tuple[int, ...] = (ROWS,)) -> Iterator[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(100, 24, generator=generator)
+    while True:
+        for size in sizes:
+            start = int(torch.randint(0, 90, (), generator=generator))
+            yield table[start : start + size, :12].contiguous(), table[start : start + size, 12:]
+
+
+def setup(model: Callable[[], nn.Module], recipe: Recipe = PLAIN, **options: Any) -> Setup:
+    torch.manual_seed(0)
+    net = model()
+    net(next(batches(0))[0])
+    trained = [p for p in net.parameters() if p.requires_grad]
+    torch.manual_seed(1)
+    optimizer = torch.optim.SGD(trained, lr=0.1, momentum=0.9)
+    return Setup(net, optimizer, nn.functional.mse_loss, batches(2, **options), recipe)
+
+
+def plain(parts: Setup, clip: float | None = None) -> list[float]:
+    """Train with a plain loop of torch and return the losses."""
+    losses = []
+    for _ in range(STEPS):
+        x, y = next(parts.batches)
+        with parts.casting():
+            loss = nn.functional.mse_loss(parts.model(x), y)
+        parts.optimizer.zero_grad()
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parts.model.parameters(), clip)
+        parts.optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def state(parts: Setup) -> list[Tensor]:
+    return [*parts.model.state_dict().values(), torch.get_rng_state()]
+
+
+def assert_same(ours: Setup, theirs: Setup) -> None:
+    assert all(torch.equal(a, b) for a, b in zip(state(ours), state(theirs), strict=True))
+
+
+@pytest.mark.parametrize("name", [*RECORDED, *USUAL])
+def test_a_recorded_step_equals_the_usual_one_to_the_last_bit(name: str) -> None:
+    model = {**RECORDED, **USUAL}[name]
+    reference = setup(model)
+    expected = plain(reference)
+    reference_state = [tensor.clone() for tensor in state(reference)]
+    parts = setup(model)
+    losses = [step.loss for step in train(parts, np.full(STEPS, 0.1))]
+    assert losses == expected
+    assert all(torch.equal(a, b) for a, b in zip(state(parts), reference_state, strict=True))
+    recorded = [recordings for recordings in parts.recordings.values() if recordings]
+    assert len(recorded) == (name in RECORDED)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "clip"), [(Recipe(clip_norm=0.05), 0.05), (Recipe(precision="bfloat16"), None)]
+)
+def test_a_recorded_step_keeps_to_its_recipe(recipe: Recipe, clip: float | None) -> None:
+    expected = plain(setup(RECORDED["dropout"], recipe), clip)
+    parts = setup(RECORDED["dropout"], recipe)
+    assert [step.loss for step in train(parts, np.full(STEPS, 0.1))] == expected
+    assert any(parts.recordings.values())
+
+
+def test_every_layout_of_a_batch_has_a_recording_of_its_own_up_to_a_number() -> None:
+    sizes = tuple(range(2, 4 + MOST_RECORDINGS))
+    expected = plain(setup(RECORDED["dropout"], sizes=sizes))
+    parts = setup(RECORDED["dropout"], sizes=sizes)
+    assert [step.loss for step in train(parts, np.full(STEPS, 0.1))] == expected
+    (recordings,) = parts.recordings.values()
+    assert len(recordings) == MOST_RECORDINGS
+
+
+@pytest.mark.parametrize("hook", ["module", "parameter", "every module"])
+def test_a_step_with_hooks_is_not_recorded(hook: str) -> None:
+    parts, calls = setup(RECORDED["dropout"]), list[int]()
+    if hook == "module":
+        handle = parts.model[0].register_forward_hook(lambda *_: calls.append(1))
+    elif hook == "parameter":
+        handle = parts.model[0].weight.register_hook(lambda gradient: calls.append(1))
+    else:
+        handle = nn.modules.module.register_module_forward_hook(
+            lambda module, *_: calls.append(1) if module is parts.model else None
+        )
+    with handle:
+        for _ in train(parts, np.full(STEPS, 0.1)):
+            pass
+    assert len(calls) == STEPS
+
+
+def test_a_mistake_in_a_batch_is_raised_as_usual_after_one_forward() -> None:
+    parts = setup(RECORDED["batch norm"])
+    x, _ = next(parts.batches)
+    mistaken = replace(parts, batches=iter([(x, torch.randn(ROWS, 5))]))
+    before = int(parts.model[1].num_batches_tracked)
+    with pytest.raises(RuntimeError, match="must match"), pytest.warns(UserWarning, match="target size"):
+        Backward(mistaken)()
+    assert parts.model[1].num_batches_tracked == before + 1
+
+
+def test_what_does_not_depend_on_the_inputs_and_what_is_equal_is_computed_once() -> None:
+    x = torch.randn(3, 4)
+
+    def step(x: Tensor) -> list[Tensor]:
+        ones = torch.ones_like(x) * 2
+        return [x.sin() + ones, x.sin() * x.t().reshape(3, 4), ones, x]
+
+    outputs, replay = record(step, [x], [])
+    assert all(torch.equal(a, b) for a, b in zip(outputs, step(x), strict=True))
+    operations = [name for name in replay.__code__.co_names if name.startswith("object_")]
+    called = [str(replay.__globals__[name]) for name in operations]
+    assert sum("sin" in name for name in called) == 1
+    assert not any("ones_like" in name for name in called)
+    other = torch.randn(5, 4)[1:4]  # it begins elsewhere in its storage
+    results = replay(other)
+    assert all(torch.equal(a, b) for a, b in zip(results, step(other), strict=True))
+    results[2].zero_(), results[3].zero_()  # outputs are the caller's own
+    assert all(torch.equal(a, b) for a, b in zip(replay(x), step(x), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("step", "reason"),
+    [
+        (lambda x: [x * float(x.sum())], "decide"),
+        (lambda x: [x[x > 0]], "decide"),
+        (lambda x: [x.nonzero()], "decide"),
+        (lambda x: [torch.view_as_real(x.to(torch.complex64))], "view"),
+    ],
+)
+def test_what_a_replay_would_not_repeat_is_refused(step: Callable[..., list[Tensor]], reason: str) -> None:
+    state_before, x = torch.get_rng_state(), torch.randn(4)
+    with pytest.raises(UnrecordableError, match=reason):
+        record(step, [x], [])
+    assert not torch.equal(state_before, torch.get_rng_state())
+
+
+def test_a_failed_recording_puts_buffers_and_generators_back() -> None:
+    x, count = torch.randn(4), torch.zeros(1)
+
+    def step(x: Tensor, count: Tensor) -> list[Tensor]:
+        count += 1
+        return [x * torch.rand(4) * float(x.sum())]
+
+    before = torch.get_rng_state()
+    with pytest.raises(UnrecordableError):
+        record(step, [x, count], [count])
+    assert count == 0
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_replay_changes_tensors_in_place_and_draws_anew() -> None:
+    def step(x: Tensor, count: Tensor) -> list[Tensor]:
+        count += 1
+        return [x + torch.rand(4), count * 2]
+
+    x, count = torch.randn(4), torch.zeros(1)
+    _, replay = record(step, [x, count], [count])
+    assert count == 1
+    torch.manual_seed(3)
+    first, second = replay(x, count), replay(x, count)
+    torch.manual_seed(3)
+    assert torch.equal(first[0], x + torch.rand(4))
+    assert torch.equal(second[0], x + torch.rand(4))
+    assert (count, second[1]) == (3, 6)
