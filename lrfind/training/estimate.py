@@ -47,21 +47,21 @@ class Constants:
 CACHE = 32e6
 """The bytes of the cache of that machine."""
 FITTED = Constants(
-    step=0.000171,
-    operation=1.54e-05,
-    flop=1.7e-11,
-    byte=3.25e-10,
-    stacked_step=0.000124,
-    stacked_operation=2.86e-05,
-    stacked_flop=1.16,
-    stacked_convolution=1.86,
-    stacked_byte=0.722,
-    spill=0.372,
+    step=1.43e-05,
+    operation=1.33e-05,
+    flop=8.77e-12,
+    byte=2.21e-10,
+    stacked_step=1.35e-05,
+    stacked_operation=1.12e-05,
+    stacked_flop=1.25,
+    stacked_convolution=1.74,
+    stacked_byte=0.443,
+    spill=0.994,
 )
 
 
-RECORDING = 4e-3
-"""The seconds in which a stack records an operation there: 3e-3 for a linear model, 4.5e-3 for an MLP."""
+RECORDING = 4e-4
+"""The seconds in which a stack records an operation there: 3e-4 for a linear model, 4e-4 for an MLP."""
 
 
 @dataclass(frozen=True)
