@@ -69,7 +69,7 @@ class Backward:
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _recorded(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def _recorded(self, batch: Sequence[Tensor]) -> Tensor:
         """Compute the loss of a batch and its gradients as usual, and record how."""
 
         def step(*_: Tensor) -> list[Tensor]:

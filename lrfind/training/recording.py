@@ -102,8 +102,8 @@ def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 
 
 def is_plain(batch: Any) -> bool:
-    """Return whether a batch is a tuple of tensors."""
-    return type(batch) is tuple and all(isinstance(part, Tensor) for part in batch)
+    """Return whether a batch is a tuple or a list of tensors."""
+    return type(batch) in (tuple, list) and all(type(part) is Tensor for part in batch)
 
 
 def layout(tensors: Iterable[Tensor]) -> tuple[Any, ...]:

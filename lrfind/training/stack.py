@@ -218,7 +218,7 @@ class Stack:
         gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
         return losses.detach(), list(gradients)
 
-    def _record(self, batch: tuple[Tensor, ...]) -> tuple[list[Tensor], Replay]:
+    def _record(self, batch: Sequence[Tensor]) -> tuple[list[Tensor], Replay]:
         """Do and record the computation of `_differentiate`, as a function of a flat list of tensors.
 
         The tensors are (*parameters, *buffers, *fixed, *batch). It uses `torch.func.grad`. Without recording,
