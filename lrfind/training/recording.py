@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lrfind.errors import in_one_line
 from lrfind.problem.randomness import capture, restore
-from lrfind.training.products import FastProducts
+from lrfind.training.kernels import FastKernels
 from lrfind.training.program import Call, Program, Replay, UnrecordableError, storage_of
 
 MOST_RECORDINGS = 4
@@ -111,7 +111,7 @@ def layout(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
     return tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
 
 
-class _Recorder(FastProducts):  # type: ignore[no-untyped-call]
+class _Recorder(FastKernels):  # type: ignore[no-untyped-call]
     """Notes the calls inside the block. It keeps their tensors, so that no other gets the identity of one."""
 
     def __init__(self) -> None:

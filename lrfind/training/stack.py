@@ -27,8 +27,8 @@ from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
+from lrfind.training.kernels import fast_kernels, products_are_usual, products_as_usual
 from lrfind.training.loop import set_momentum
-from lrfind.training.products import fast_products, products_are_usual, products_as_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
@@ -126,7 +126,7 @@ class Stack:
         key = layout(batch)
         if key not in recordings:
             if len(recordings) >= MOST_RECORDINGS:
-                with fast_products():
+                with fast_kernels(allowed=True):
                     return self._differentiate(batch)
             try:
                 (loss, *gradients), recordings[key] = self._record(batch)
@@ -151,7 +151,7 @@ class Stack:
 
             return _over_lanes(score_lane)(self._parameters, self._buffers), metric
 
-        with evaluating(self._model), torch.no_grad(), fast_products(self._trace):
+        with evaluating(self._model), torch.no_grad(), fast_kernels(self._trace):
             return evaluate(score_lanes, batches)
 
     def keep(self, index: Sequence[int]) -> None:
