@@ -24,6 +24,7 @@ from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Recipe, Setup
+from lrfind.training.eager import eager_gradients
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
@@ -238,7 +239,8 @@ class Stack:
 
         buffers = [*self._buffers.values()]
         inputs = [*self.parameters.values(), *buffers, *self._fixed.values(), *batch]
-        with products_as_usual() if self._compile else nullcontext():  # torch.compile has its own ways
+        usual = products_as_usual() if self._compile else nullcontext()  # torch.compile has its own ways
+        with usual, eager_gradients():
             outputs, replay = record(step, inputs, buffers)
         return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay
 
