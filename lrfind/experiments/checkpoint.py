@@ -140,7 +140,7 @@ def save_checkpoint(executor: SingleExecutor, path: Path, identity: str) -> None
             [[math.nan if value is None else float(value) for value in step] for step in record.steps],
             dtype=torch.float64,
         ),
-        "measured": [value is not None for value in record.steps[0]] if record.steps else [],
+        "measured": [value is not None for value in next(iter(record.steps), ())],
         "evaluations": [list(evaluation) for evaluation in record.evaluations],
         "health": [list(row) for row in record.health],
         "awake": [torch.from_numpy(units) for units in executor.gauge.awake],

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import chain
+from itertools import chain, count, repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -81,6 +81,45 @@ ON_A_RAMP = Conditions(factor=divergence.ON_A_RAMP, evaluated=False, ramp=True)
 """The conditions of range tests."""
 
 
+class Steps:
+    """The steps of a lane so far, by columns, because millions of small objects would take memory and time.
+
+    Attributes:
+        lr, loss, grad_norm, held_out_loss, skipped: a value for each step; those that no step measures are
+            empty.
+    """
+
+    def __init__(self) -> None:
+        self.lr: list[float] = []
+        self.loss: list[float] = []
+        self.grad_norm: list[float] = []
+        self.held_out_loss: list[float] = []
+        self.skipped: list[bool] = []
+
+    def __len__(self) -> int:
+        return len(self.lr)
+
+    def __iter__(self) -> Iterator[Step]:
+        rest = (column or repeat(None) for column in (self.grad_norm, self.held_out_loss, self.skipped))
+        return map(Step, count(), self.lr, self.loss, *rest)
+
+    def append(self, step: Step) -> None:
+        """Append a step with all that it measured."""
+        self.lr.append(step.lr)
+        self.loss.append(step.loss)
+        if step.grad_norm is not None:
+            self.grad_norm.append(step.grad_norm)
+        if step.held_out_loss is not None:
+            self.held_out_loss.append(step.held_out_loss)
+        if step.skipped is not None:
+            self.skipped.append(step.skipped)
+
+    def extend(self, lr: Sequence[float], loss: Sequence[float]) -> None:
+        """Append steps that measured nothing but their losses."""
+        self.lr += lr
+        self.loss += loss
+
+
 @dataclass
 class LaneRecord:
     """The measurements of one lane so far.
@@ -91,7 +130,7 @@ class LaneRecord:
     lane: Lane
     conditions: Conditions
     rule: divergence.DivergenceRule = field(init=False)
-    steps: list[Step] = field(default_factory=list)
+    steps: Steps = field(default_factory=Steps)
     evaluations: list[Evaluation] = field(default_factory=list)
     health: list[LayerHealth] = field(default_factory=list)
     outcome: Outcome | None = None
@@ -107,17 +146,17 @@ class LaneRecord:
     def take(self, step: Step) -> None:
         """Take the next step's measurements."""
         self.steps.append(step)
-        for unjudged in self.steps[self._judged :]:
-            if self.rule.diverges(unjudged.loss):
+        for loss in self.steps.loss[self._judged :]:
+            if self.rule.diverges(loss):
                 self.outcome = "diverged"
         self._judged = len(self.steps)
 
-    def take_block(self, steps: Iterable[Step], *, suspect: bool) -> None:
+    def take_block(self, lr: Sequence[float], losses: Sequence[float], *, suspect: bool) -> None:
         """Take the next steps up to a divergence; a lane that is not suspect is known not to diverge."""
         if not suspect:
-            self.steps += steps
+            self.steps.extend(lr, losses)
             return
-        for step in steps:
+        for step in map(Step, count(len(self.steps)), lr, losses):
             self.take(step)
             if self.outcome:
                 break
@@ -158,7 +197,7 @@ class LaneRecord:
         if reaction is None or reaction.to != "grad_norm":
             return None
         multiplier = reaction.multiplier
-        norms = [step.grad_norm for step in self.steps if step.grad_norm is not None]
+        norms = [*self.steps.grad_norm]
 
         def damp(norm: float) -> float:
             norms.append(norm)
@@ -169,9 +208,10 @@ class LaneRecord:
     def result(self, outcome: Outcome) -> LaneResult:
         """Return the measurements as a result; `outcome` counts only if the lane has no outcome yet."""
 
-        def column(values: list[Any]) -> Any:
-            return None if not values or values[0] is None else np.array(values, dtype=np.float64)
+        def column(values: Sequence[float]) -> Array:
+            return np.array(values, dtype=np.float64)
 
+        steps = self.steps
         text = self.remark if self.failure is None else failure_text(self.failure)
         return LaneResult(
             lane=self.lane.lane,
@@ -179,17 +219,17 @@ class LaneRecord:
             planned=self.lane.lr.size,
             peak=self.lane.peak,
             outcome=self.outcome or outcome,
-            lr=np.array([step.lr for step in self.steps], dtype=np.float64),
-            loss=np.array([step.loss for step in self.steps], dtype=np.float64),
-            held_out_loss=column([step.held_out_loss for step in self.steps]),
-            grad_norm=column([step.grad_norm for step in self.steps]),
+            lr=column(steps.lr),
+            loss=column(steps.loss),
+            held_out_loss=column(steps.held_out_loss) if steps.held_out_loss else None,
+            grad_norm=column(steps.grad_norm) if steps.grad_norm else None,
             evaluations=tuple(self.evaluations),
             rung=self.rung,
             seconds=self.seconds,
             error=text.encode("utf-8", "replace").decode() or None,  # no file can hold lone surrogates
             variant=self.lane.variant,
-            momentum=self.momentum(slice(len(self.steps))),
-            skipped=column([step.skipped for step in self.steps]),
+            momentum=self.momentum(slice(len(steps))),
+            skipped=column(steps.skipped) if steps.skipped else None,
             health=tuple(self.health),
         )
 

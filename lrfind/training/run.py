@@ -262,7 +262,7 @@ def _prune(records: Sequence[LaneRecord], rung: int, by_val_loss: bool) -> None:
         val_losses = [[evaluation.val_loss for evaluation in record.evaluations] for record in live]
         losses = [min(filter(math.isfinite, values), default=math.inf) for values in val_losses]
     else:
-        losses = [halving.recent_loss([step.loss for step in record.steps]) for record in live]
+        losses = [halving.recent_loss(record.steps.loss) for record in live]
     survivors = halving.survivors(losses, len(records), rung)
     for place, record in enumerate(live):
         if place not in survivors:

@@ -14,7 +14,7 @@ from lrfind.analysis.lanes import Lane
 from lrfind.problem.problem import Problem
 from lrfind.training.executor import Conditions, LaneRecord, record_evaluations
 from lrfind.training.gauge import Gauge
-from lrfind.training.loop import Step, gauge_of
+from lrfind.training.loop import gauge_of
 from lrfind.training.stack import Stack
 from lrfind.training.watch import Watch
 
@@ -73,7 +73,7 @@ class StackExecutor:
         live = [self._inside[place] for place in places]
         columns = (table.T[places].tolist() for table in (lr, losses))
         for record, suspect, *column in zip(live, suspects[places].tolist(), *columns, strict=True):
-            record.take_block(map(Step, steps, *column), suspect=suspect)
+            record.take_block(*column, suspect=suspect)
         ended = any(record.outcome for record in live)
         lanes = [record.lane for record in live]
         for step, row in zip(steps, losses[:, places].tolist(), strict=True):
