@@ -35,6 +35,7 @@ CAPABILITIES = {
     ),
     "range test": ("A step of a range test, beside a bare loop", [["range_test.py"]]),
     "lanes": ("A lane, beside the same arithmetic without modules and optimizers", [["limit.py"]]),
+    "kernels": ("Single operations, beside torch's own ways", [["kernels.py"]]),
     "start-up": ("Whole commands, beside a bare `import torch`", [["startup.py"]]),
     "large": ("Large runs", [["large.py"]]),
 }
