@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 from lrfind.errors import NoGradient
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Setup
-from lrfind.training.products import fast_products, products_are_usual
+from lrfind.training.kernels import fast_kernels, products_are_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
@@ -84,7 +85,7 @@ class Backward:
         scaled.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def _recorded(self, batch: tuple[Tensor, ...]) -> Tensor:
+    def _recorded(self, batch: Sequence[Tensor]) -> Tensor:
         """Compute the loss of a batch and its gradients as usual, and record how."""
 
         def step(*_: Tensor) -> list[Tensor]:
@@ -95,7 +96,7 @@ class Backward:
 
         assert self._recordings is not None
         if len(self._recordings) >= MOST_RECORDINGS:
-            with fast_products():  # as in a recording
+            with fast_kernels(allowed=True):  # as in a recording
                 return self._computed(batch)
         try:
             inputs = [*self._tensors, *batch]

@@ -23,9 +23,9 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.training.estimate import Estimate
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.kernels import products_as_usual
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
-from lrfind.training.products import products_as_usual
 from lrfind.training.remembered import remember_ratio, remembered_ratio
 from lrfind.training.stack import Stack
 from lrfind.training.stack_check import checked_stack

@@ -163,6 +163,7 @@ def _forked(processes: int, stop: mmap.mmap, train: TrainPart) -> Iterator[list[
         for worker, end in zip(workers, ours, strict=True):
             end.close()
             worker.kill()
+        for worker in workers:  # which end at the same time
             worker.join()
 
 

@@ -1,8 +1,9 @@
-"""torch's optimizers without torch's compiler, whose import takes about half as long as that of torch itself.
+"""torch without its compiler, whose import takes about half as long as that of torch itself.
 
 torch wraps some methods of its optimizers for `torch.compile`: it does not look into them, or breaks its
 graph there. At the first call the wrappers import `torch._dynamo`, with 900 modules, sympy among them,
-also if nothing is ever compiled. Without the wrappers the methods do the same.
+also if nothing is ever compiled. Without the wrappers the methods do the same. In the same way,
+`torch.func.grad` imports it only to switch off a part of it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import wraps
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -37,6 +39,23 @@ def eager_optimizers() -> Iterator[None]:
                         stack.callback(setattr, kind, name, _hooked(method) if name == "step" else method)
                         setattr(kind, name, eager)
         yield
+
+
+@contextmanager
+def eager_gradients() -> Iterator[None]:
+    """Let `torch.func.grad` work inside the block without importing torch's compiler.
+
+    Nothing changes where it is imported already. Nothing in the block may need it.
+    """
+    if COMPILER in sys.modules:
+        yield
+        return
+    torch_module: Any = torch
+    torch_module._dynamo = SimpleNamespace(compiled_autograd=SimpleNamespace(_disable=nullcontext))
+    try:
+        yield
+    finally:
+        del torch_module._dynamo  # the next to ask for it imports it
 
 
 def _is_optimizer(value: Any) -> bool:

@@ -25,8 +25,8 @@ from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.explanations.failures import failure_text
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
+from lrfind.training.kernels import fast_kernels
 from lrfind.training.loop import Step, gauge_of, train
-from lrfind.training.products import fast_products
 from lrfind.training.ramp import RampBatches
 from lrfind.training.stackable import traceable
 from lrfind.training.watch import Watch
@@ -275,7 +275,7 @@ class SingleExecutor:
         if self._setup is None or self._problem.validation is None or self.record.outcome:
             return
         model, loss_fn = self._setup.model, self._setup.loss_fn
-        fast = fast_products(traceable(self._setup))
+        fast = fast_kernels(traceable(self._setup))
         with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad(), fast:
             evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
             record_evaluations(self.records, step, *evaluation)

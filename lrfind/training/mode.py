@@ -24,7 +24,7 @@ class Mode:
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
         processes: the number of processes of this machine that train lanes at once.
         usual_products: whether torch computes matrix products in its own way; see
-            `lrfind.training.products`. It does in every mode that a config names.
+            `lrfind.training.kernels`. It does in every mode that a config names.
     """
 
     name: Literal["single", "stacked"]

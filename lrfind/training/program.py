@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfind.training.products import fastest
+from lrfind.training.kernels import fastest
 
 Replay = Callable[..., list[Tensor]]
 """A function of tensors that does what a recorded function did."""

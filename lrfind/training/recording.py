@@ -17,7 +17,7 @@ from torch import Tensor
 
 from lrfind.errors import in_one_line
 from lrfind.problem.randomness import capture, restore
-from lrfind.training.products import FastProducts
+from lrfind.training.kernels import FastKernels
 from lrfind.training.program import Call, Program, Replay, UnrecordableError, storage_of
 
 MOST_RECORDINGS = 4
@@ -103,8 +103,8 @@ def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 
 
 def is_plain(batch: Any) -> bool:
-    """Return whether a batch is a tuple of ordinary tensors that are no results of other parameters."""
-    return type(batch) is tuple and all(
+    """Return whether a batch is a tuple or a list of tensors, of ordinary ones that need no gradient."""
+    return type(batch) in (tuple, list) and all(
         type(part) is Tensor
         and part.layout is torch.strided
         and not (part.requires_grad or part.is_conj() or part.is_neg())
@@ -117,7 +117,7 @@ def layout(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
     return tuple((tensor.shape, tensor.stride(), tensor.dtype) for tensor in tensors)
 
 
-class _Recorder(FastProducts):  # type: ignore[no-untyped-call]
+class _Recorder(FastKernels):  # type: ignore[no-untyped-call]
     """Notes the calls inside the block. It keeps their tensors, so that no other gets the identity of one.
 
     Args:

@@ -24,11 +24,12 @@ from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Recipe, Setup
+from lrfind.training.eager import eager_gradients
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
+from lrfind.training.kernels import fast_kernels, products_are_usual, products_as_usual
 from lrfind.training.loop import set_momentum
-from lrfind.training.products import fast_products, products_are_usual, products_as_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import traceable
@@ -126,7 +127,7 @@ class Stack:
         key = layout(batch)
         if key not in recordings:
             if len(recordings) >= MOST_RECORDINGS:
-                with fast_products():
+                with fast_kernels(allowed=True):
                     return self._differentiate(batch)
             try:
                 (loss, *gradients), recordings[key] = self._record(batch)
@@ -151,7 +152,7 @@ class Stack:
 
             return _over_lanes(score_lane)(self._parameters, self._buffers), metric
 
-        with evaluating(self._model), torch.no_grad(), fast_products(self._trace):
+        with evaluating(self._model), torch.no_grad(), fast_kernels(self._trace):
             return evaluate(score_lanes, batches)
 
     def keep(self, index: Sequence[int]) -> None:
@@ -218,7 +219,7 @@ class Stack:
         gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
         return losses.detach(), list(gradients)
 
-    def _record(self, batch: tuple[Tensor, ...]) -> tuple[list[Tensor], Replay]:
+    def _record(self, batch: Sequence[Tensor]) -> tuple[list[Tensor], Replay]:
         """Do and record the computation of `_differentiate`, as a function of a flat list of tensors.
 
         The tensors are (*parameters, *buffers, *fixed, *batch). It uses `torch.func.grad`. Without recording,
@@ -238,7 +239,8 @@ class Stack:
 
         buffers = [*self._buffers.values()]
         inputs = [*self.parameters.values(), *buffers, *self._fixed.values(), *batch]
-        with products_as_usual() if self._compile else nullcontext():  # torch.compile has its own ways
+        usual = products_as_usual() if self._compile else nullcontext()  # torch.compile has its own ways
+        with usual, eager_gradients():
             outputs, replay = record(step, inputs, buffers)
         return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay
 

@@ -66,8 +66,8 @@ def _is_function(value: Any) -> bool:
 
 def _is_of_torch_or_lrfind(value: Any) -> bool:
     """Return whether a class or a function is of torch.nn or of lrfind's models."""
-    known = getattr(value, "__globals__", None)  # functools.wraps copies the name of the module, not these
-    name = getattr(value, "__module__", None) if known is None else known.get("__name__")
-    return str(name).startswith(("torch.nn.", "lrfind.models.")) and not str(name).startswith(
-        "torch.nn.parallel."
-    )
+    if isinstance(value, type):
+        name = value.__module__
+    else:  # functools.wraps copies the name of a function's module, but not what it really belongs to
+        name = getattr(value, "__globals__", {}).get("__name__") or type(value).__module__
+    return name.startswith(("torch.nn.", "lrfind.models.")) and not name.startswith("torch.nn.parallel.")

@@ -1,4 +1,4 @@
-"""Optimizers that do not import torch's compiler: they take the same steps, and torch is as before."""
+"""torch without its compiler: optimizers take the same steps, and torch is the same afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from lrfind.catalog import OPTIMIZERS
 from lrfind.config.registry import resolve
 from lrfind.training import eager, work
-from lrfind.training.eager import eager_optimizers
+from lrfind.training.eager import eager_gradients, eager_optimizers
 
 METHODS = ("add_param_group", "load_state_dict", "state_dict", "zero_grad")
 
@@ -116,3 +116,13 @@ def test_a_step_that_is_to_be_differentiable_is_recorded() -> None:
 def test_counting_the_work_of_a_step_does_not_import_the_compiler() -> None:
     assert eager._eager(optim.Optimizer.zero_grad) is not None
     assert eager._eager(work._Counter.__torch_dispatch__) is None
+
+
+def test_gradients_of_functions_do_not_need_the_compiler() -> None:
+    x = torch.randn(3)
+    with suppress(KeyboardInterrupt), eager_gradients():
+        assert not hasattr(torch._dynamo, "compile")
+        assert torch.equal(torch.func.grad(lambda x: x.square().sum())(x), 2 * x)
+        raise KeyboardInterrupt
+    assert "_dynamo" not in vars(torch)  # it is imported when it is asked for
+    assert hasattr(torch._dynamo, "optimize")

@@ -110,13 +110,13 @@ class Unused(nn.Linear):
 First.__module__ = Unused.__module__ = "torch.nn.own"
 
 
-def batches(seed: int, sizes: tuple[int, ...] = (ROWS,)) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(seed: int, sizes: tuple[int, ...] = (ROWS,)) -> Iterator[list[Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     table = torch.randn(100, 24, generator=generator)
     while True:
         for size in sizes:
             start = int(torch.randint(0, 90, (), generator=generator))
-            yield table[start : start + size, :12].contiguous(), table[start : start + size, 12:]
+            yield [table[start : start + size, :12].contiguous(), table[start : start + size, 12:]]
 
 
 def setup(model: Callable[[], nn.Module], recipe: Recipe = PLAIN, **options: Any) -> Setup:
