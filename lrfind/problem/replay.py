@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from lrfind.errors import LrfindError
 from lrfind.problem.captured import counts_changes
@@ -57,6 +59,13 @@ class HeldBatch:
     def lost(self) -> bool:
         """Whether something has changed the batch since then."""
         return [tensor._version for tensor in self._tensors] != self._versions
+
+    def release(self) -> bool:
+        """Let go of the batch, and return whether it is lost or something else keeps its memory."""
+        lost, weak_memory = self.lost, cast(Any, StorageWeakRef)
+        kept = [(weakref.ref(tensor), weak_memory(tensor.untyped_storage())) for tensor in self._tensors]
+        self._batch, self._tensors, self._versions = (), [], []
+        return lost or any(tensor() is not None or not memory.expired() for tensor, memory in kept)
 
     def copy(self) -> Any:
         """Return a copy of the batch.

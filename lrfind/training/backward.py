@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer
 
 from lrfind.errors import NoGradient
 from lrfind.problem.batches import batch_loss
@@ -32,9 +33,11 @@ class Backward:
         self._parameters = [p for p in setup.model.parameters() if p.requires_grad]
         self._fixed = [p for p in setup.model.parameters() if not p.requires_grad]
         self._buffers = [*setup.model.buffers()]
+        self._tensors = [*self._parameters, *self._fixed, *self._buffers]
         self._recordings: dict[Any, Replay] | None = None  # by the layout of the batch
-        if _may_be_recorded(setup, self._parameters):
-            self._kind = ("lane", products_are_usual(), *(p.shape for p in self._parameters))
+        if _may_be_recorded(setup):
+            self._state = self._state_now()
+            self._kind = ("lane", products_are_usual(), *self._state, *(p.shape for p in self._parameters))
             self._recordings = setup.recordings.setdefault(self._kind, {})
 
     def __call__(self) -> float:
@@ -45,14 +48,27 @@ class Backward:
     def _loss(self, batch: Any) -> Tensor:
         if self._recordings is None or not is_plain(batch):
             return self._computed(batch)
+        if (
+            self._state_now() != self._state
+        ):  # the optimizer of a user gave a tensor other memory, for example
+            self._recordings = None
+            return self._computed(batch)
         replay = self._recordings.get(layout(batch))
         if replay is None:
             return self._recorded(batch)
-        with torch.no_grad():
-            loss, *gradients = replay(*self._parameters, *self._fixed, *self._buffers, *batch)
+        try:
+            with torch.no_grad():
+                loss, *gradients = replay(*self._tensors, *batch)
+        except Exception:
+            self._computed(batch)  # a mistake in the batch is explained where it happens as usual
+            raise
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
         return loss
+
+    def _state_now(self) -> list[Any]:
+        """Return what the user's code could change between two steps, and a replay would not see."""
+        return [(tensor.stride(), tensor.requires_grad) for tensor in self._tensors]
 
     def _computed(self, batch: Any) -> Tensor:
         """Compute the loss of a batch and its gradients as usual."""
@@ -82,8 +98,8 @@ class Backward:
         if len(self._recordings) >= MOST_RECORDINGS:
             with fast_kernels(allowed=True):  # as in a recording
                 return self._computed(batch)
-        inputs = [*self._parameters, *self._fixed, *self._buffers, *batch]
         try:
+            inputs = [*self._tensors, *batch]
             (loss, *_), self._recordings[layout(batch)] = record(step, inputs, self._buffers)
         except Exception:  # also a mistake in the config, which is explained where it happens as usual
             self._recordings = self._setup.recordings[self._kind] = None
@@ -93,15 +109,19 @@ class Backward:
         return loss
 
 
-def _may_be_recorded(setup: Setup, parameters: Sequence[nn.Parameter]) -> bool:
+def _may_be_recorded(setup: Setup) -> bool:
     """Return whether the steps of a lane do nothing that a recording would not repeat."""
+    tensors = [*setup.model.parameters(), *setup.model.buffers()]
+    trained = {id(p) for p in tensors if p.requires_grad}
     in_optimizer = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
     plain = all(
-        type(p) is nn.Parameter
-        and id(p) in in_optimizer
-        and p.device.type == "cpu"
-        and not (p._backward_hooks or p._post_accumulate_grad_hooks)
-        for p in parameters
+        type(tensor) in (nn.Parameter, Tensor)
+        and tensor.device.type == "cpu"
+        and not (tensor._backward_hooks or tensor._post_accumulate_grad_hooks)
+        for tensor in tensors
     )
+    alone = trained <= in_optimizer <= {*map(id, tensors)}  # the loss gives no gradient to others
+    clears = getattr(setup.optimizer.zero_grad, "__func__", None) is Optimizer.zero_grad
     several = setup.recipe.accumulate > 1 or setup.scaler is not None
-    return plain and not several and not torch.is_anomaly_enabled() and traceable(setup)
+    watched = torch.is_anomaly_enabled() or torch.is_autocast_enabled("cpu")
+    return plain and alone and clears and not several and not watched and traceable(setup)

@@ -104,8 +104,8 @@ def _by_onednn(operation: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def product(*args: Any, **kwargs: Any) -> Tensor:
         before = settings.fp32_precision
-        settings.fp32_precision = MAY_ROUND
         try:
+            settings.fp32_precision = MAY_ROUND
             return operation(*args, **kwargs)
         finally:
             settings.fp32_precision = before

@@ -23,7 +23,7 @@ from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.forms import first_few
 from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
 
-WATCHED = 4  # batches; a loader with more places for its batches in turn would be rare
+WATCHED = 4  # batches
 
 
 @dataclass
@@ -55,8 +55,8 @@ class RampBatches:
         self._source, self._accumulate = setup.batches, setup.recipe.accumulate
         self._setup = setup
         self._now: list[HeldBatch] = []
-        self._first: list[HeldBatch] = []
-        self._filled_again: bool | None = None
+        self._watched, self._watch = 0, HeldBatch(())
+        self._filled_again = False
         self._last: deque[_TakenStep] = deque(maxlen=3)
         self._calm: list[_TakenStep] = []
         self._best = math.inf
@@ -79,15 +79,14 @@ class RampBatches:
     def _is_filled_again(self, batch: Any) -> bool:
         """Return whether a loader, or a model that changes its input, may fill the memory of a batch again.
 
-        The first few batches show it; until then it may.
+        It may where something else keeps that memory, as a loader does that has several places for its
+        batches in turn. The first few batches show it; until then it may.
         """
-        if self._filled_again is None:
-            if len(self._first) < WATCHED:
-                self._first.append(HeldBatch(batch))
-                return True
-            self._filled_again = any(first.lost for first in self._first)
-            self._first = []
-        return self._filled_again
+        if self._watched > WATCHED:
+            return self._filled_again
+        self._filled_again |= self._watch.release()
+        self._watched, self._watch = self._watched + 1, HeldBatch(() if self._watched == WATCHED else batch)
+        return True
 
     def judge(self, loss: float, rule: DivergenceRule, outcome: Outcome | None) -> Outcome | None:
         """Take the loss of the last step, and find out whether the lr is the reason where it diverged.

@@ -8,7 +8,8 @@ known by then; see `lrfind.training.program`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -35,21 +36,21 @@ def record(
             numbers in the tensors are.
         tensors: its arguments. The replay needs tensors of the same layout; see `layout`.
         changed: those among them that the function may change in place. If it fails, they and the random
-            generators are put back.
+            generators are put back. A function that changes others is stopped before it does.
 
     Returns:
         What the function returned, and a function that does the same with other tensors: it changes tensors
         in place where the function does, and draws random numbers where the function does.
 
     Raises:
-        UnrecordableError: if the numbers in the tensors decide what follows, a tensor comes from nowhere, or
-            the replay does not return the same.
+        UnrecordableError: if the numbers in the tensors decide what follows, a tensor comes from nowhere,
+            another tensor than `changed` is changed, or the replay does not return the same.
         Exception: whatever the function raises.
     """
     if len({id(tensor) for tensor in tensors}) < len(tensors):
         raise UnrecordableError("a tensor is given twice")
     begin = _State(changed)
-    recorder: Any = _Recorder()
+    recorder: Any = _Recorder({*map(storage_of, tensors)} - {*map(storage_of, changed)})
     try:
         with recorder:
             outputs = [*function(*tensors)]
@@ -102,8 +103,13 @@ def _same(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> bool:
 
 
 def is_plain(batch: Any) -> bool:
-    """Return whether a batch is a tuple or a list of tensors."""
-    return type(batch) in (tuple, list) and all(type(part) is Tensor for part in batch)
+    """Return whether a batch is a tuple or a list of tensors, of ordinary ones that need no gradient."""
+    return type(batch) in (tuple, list) and all(
+        type(part) is Tensor
+        and part.layout is torch.strided
+        and not (part.requires_grad or part.is_conj() or part.is_neg())
+        for part in batch
+    )
 
 
 def layout(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
@@ -112,11 +118,16 @@ def layout(tensors: Iterable[Tensor]) -> tuple[Any, ...]:
 
 
 class _Recorder(FastKernels):  # type: ignore[no-untyped-call]
-    """Notes the calls inside the block. It keeps their tensors, so that no other gets the identity of one."""
+    """Notes the calls inside the block. It keeps their tensors, so that no other gets the identity of one.
 
-    def __init__(self) -> None:
+    Args:
+        unchanged: the storages that no call may write into.
+    """
+
+    def __init__(self, unchanged: Collection[int]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[Call] = []
+        self._unchanged = unchanged
         self._kept: set[int] = set()  # the storages of their outputs
         self._bytes = 0  # in these storages
 
@@ -125,7 +136,10 @@ class _Recorder(FastKernels):  # type: ignore[no-untyped-call]
     ) -> Any:
         if _BY_NUMBERS.intersection(func.tags) or _picks_by_mask(func, args):
             raise UnrecordableError(f"the numbers in a tensor decide what {func} returns")
-        call = Call(func, args, kwargs or {}, super().__torch_dispatch__(func, types, args, kwargs))
+        call = Call(func, args, kwargs or {}, None)
+        if any(storage_of(tensor) in self._unchanged for tensor in call.written):
+            raise UnrecordableError(f"{func} changes an input in place")
+        call = replace(call, output=super().__torch_dispatch__(func, types, args, kwargs))
         self.calls.append(call)
         for tensor in call.outputs:
             if storage_of(tensor) not in self._kept:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import BuiltinFunctionType
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from lrfind.catalog import optimizer_of
@@ -40,22 +41,33 @@ def traceable(setup: Setup) -> bool:
     """Return whether a step may be recorded once and replayed.
 
     This is safe if all modules are torch's or lrfind's, which keep no Python state. A user's `forward` may
-    count its calls, draw from Python's random, or branch on values.
+    count its calls, draw from Python's random, or branch on values. So may a function that a module of torch
+    is given, as an activation, or in the place of its `forward`.
     """
-    parts: list[Any] = [*setup.model.modules()]
+    modules, functions = [*setup.model.modules()], list[Any]()
     if isinstance(setup.loss_fn, nn.Module):
-        parts += setup.loss_fn.modules()
+        modules += setup.loss_fn.modules()
     elif setup.loss_fn is not None:
-        parts.append(setup.loss_fn)
+        functions.append(setup.loss_fn)
     hooked = any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in parts
-        if isinstance(part, nn.Module)
+        for part in modules
     )
     if hooked or _has_any_global_hook():  # type: ignore[no-untyped-call]
         return False
-    module_names = {(type(part) if isinstance(part, nn.Module) else part).__module__ for part in parts}
-    return all(
-        name.startswith(("torch.nn.", "lrfind.models.")) and not name.startswith("torch.nn.parallel.")
-        for name in module_names
-    )
+    functions += (value for part in modules for value in vars(part).values() if _is_function(value))
+    kinds = {kind for part in modules for kind in type(part).__mro__}  # also those that a kind is made of
+    return all(map(_is_of_torch_or_lrfind, [*functions, *(kinds - {object})]))
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type | Tensor | BuiltinFunctionType)
+
+
+def _is_of_torch_or_lrfind(value: Any) -> bool:
+    """Return whether a class or a function is of torch.nn or of lrfind's models."""
+    if isinstance(value, type):
+        name = value.__module__
+    else:  # functools.wraps copies the name of a function's module, but not what it really belongs to
+        name = getattr(value, "__globals__", {}).get("__name__") or type(value).__module__
+    return name.startswith(("torch.nn.", "lrfind.models.")) and not name.startswith("torch.nn.parallel.")

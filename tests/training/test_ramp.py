@@ -171,27 +171,35 @@ def test_until_the_rule_fires_nothing_is_evaluated(monkeypatch: pytest.MonkeyPat
 class FilledAgain:
     """Yields batches in memory that is filled again for later ones, which torch counts or does not count."""
 
-    def __init__(self, batches: list[tuple[Tensor, Tensor]], memories: int, counted: bool) -> None:
-        self._batches, self._counted = batches, counted
+    def __init__(self, batches: list[tuple[Tensor, Tensor]], memories: int, by: str) -> None:
+        self._batches, self._by = batches, by
         arrays = [[part.numpy().copy() for part in batches[0]] for _ in range(memories)]
-        self._places = [tuple(map(torch.tensor if counted else torch.from_numpy, place)) for place in arrays]
+        made = torch.from_numpy if by == "numpy" else torch.tensor
+        self._places = [tuple(map(made, place)) for place in arrays]
 
     def __iter__(self) -> Iterator[tuple[Tensor, ...]]:
         for place, batch in zip(itertools.cycle(self._places), self._batches, strict=False):
             for part, values in zip(place, batch, strict=True):
-                part.copy_(values) if self._counted else np.copyto(part.numpy(), values.numpy())
+                if self._by == "numpy":
+                    np.copyto(part.numpy(), values.numpy())
+                else:
+                    (part if self._by == "torch" else part.data).copy_(values)
             yield place
 
 
-@pytest.mark.parametrize("memories", [1, 3])
-@pytest.mark.parametrize("counted", [False, True])
-def test_a_loader_may_fill_its_memory_again(memories: int, counted: bool) -> None:
-    def ramp_on(batches: Batches) -> LaneResult:
-        setup = problem_of(classifier(), [], nn.CrossEntropyLoss()).setup
-        repeated = (batch for _ in itertools.count() for batch in batches)
-        return ramp(Problem(lambda seed: replace(setup(seed), batches=repeated), torch.device("cpu")))
+@pytest.mark.parametrize("memories", [1, 3, 9])
+@pytest.mark.parametrize("by", ["torch", "torch without a count", "numpy"])
+def test_a_loader_may_fill_its_memory_again(memories: int, by: str) -> None:
+    x, _ = classes(480)
+    batches = [(part, part[:, :3] + 40 * (40 <= step < 50)) for step, part in enumerate(x.split(8))]
 
-    lane, again = ramp_on(sorted_batches()), ramp_on(FilledAgain(sorted_batches(), memories, counted))
+    def ramp_on(batches: Batches) -> LaneResult:
+        setup = problem_of(nn.Linear(6, 3), [], nn.MSELoss()).setup
+        repeated = (batch for _ in itertools.count() for batch in batches)
+        problem = Problem(lambda seed: replace(setup(seed), batches=repeated), torch.device("cpu"))
+        return ramp(problem, end_lr=1e-3)
+
+    lane, again = ramp_on(batches), ramp_on(FilledAgain(batches, memories, by))
     np.testing.assert_array_equal(lane.loss, again.loss)
     assert "the order of the data" in lane.error == again.error
 
@@ -209,6 +217,17 @@ def test_a_batch_is_held_without_a_copy_where_torch_counts_its_changes() -> None
     for batch in (copied.copy()[0], keyed.copy()["x"]):
         assert torch.equal(batch, before)
     assert not numbers.lost
+
+
+def test_a_batch_that_is_let_go_says_whether_its_memory_is_kept_or_changed() -> None:
+    x = torch.randn(4, 2)
+    let_go, kept, kept_by_its_base = (HeldBatch(batch) for batch in ([x.clone(), x * 2], [x], [x[1:]]))
+    assert [batch.release() for batch in (let_go, kept, kept_by_its_base)] == [False, True, True]
+    y = x.clone()
+    changed = HeldBatch([y])
+    y.zero_()
+    del y
+    assert changed.release()
 
 
 def test_a_model_that_cannot_run_twice_keeps_the_word_of_the_rule(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial, wraps
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,44 @@ USUAL: dict[str, Callable[[], nn.Module]] = {
         nn.Unflatten(1, (3, 4)), nn.LSTM(4, 4, batch_first=True), First(), nn.Flatten()
     ),
     "unused": lambda: nn.Sequential(nn.Linear(12, 12), Unused()),
+    "in place": lambda: nn.Sequential(nn.SiLU(inplace=True), nn.Linear(12, 12)),
+    "own forward": lambda: with_forward(nn.Sequential(nn.Linear(12, 12), nn.ReLU()), Growing()),
+    "forward in disguise": lambda: with_forward(
+        nn.Sequential(nn.Linear(12, 12), nn.ReLU()),
+        wraps(nn.functional.relu)(partial(Growing.__call__, Growing())),
+    ),
+    "own activation": lambda: nn.Sequential(
+        nn.Unflatten(1, (3, 4)),
+        nn.TransformerEncoderLayer(4, 2, 8, batch_first=True, activation=Growing()),
+        nn.Flatten(),
+    ),
+    "own layer with a norm of torch": lambda: nn.utils.parametrizations.weight_norm(GrowingLinear()),
 }
+
+
+class Growing:
+    """A function that does more at every call."""
+
+    calls = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return x.relu() * self.calls
+
+
+class GrowingLinear(nn.Linear):
+    def __init__(self) -> None:
+        super().__init__(12, 12)
+        self.calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        return super().forward(x) * self.calls
+
+
+def with_forward(model: nn.Sequential, forward: Any) -> nn.Sequential:
+    model[1].forward = forward
+    return model
 
 
 class First(nn.Module):
@@ -165,6 +203,74 @@ def test_a_step_with_hooks_is_not_recorded(hook: str) -> None:
     assert len(calls) == STEPS
 
 
+class Own(torch.optim.SGD):
+    """An optimizer that keeps half of each gradient, moves a weight in memory, or freezes one."""
+
+    def __init__(self, parameters: list[Tensor], habit: str) -> None:
+        super().__init__(parameters, lr=0.1)
+        self.habit, self.parameters = habit, parameters
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        for parameter in self.parameters:
+            if self.habit == "keeps" and parameter.grad is not None:
+                parameter.grad.mul_(0.5)
+            else:
+                parameter.grad = None
+
+    def step(self, closure: Any = None) -> None:
+        super().step()
+        if self.habit == "moves":
+            self.parameters[0].data = self.parameters[0].data.t().contiguous().t()
+        if self.habit == "freezes":
+            self.parameters[0].requires_grad_(False)
+
+
+class Usual(Own):
+    zero_grad = torch.optim.Optimizer.zero_grad  # so that it is recorded
+
+
+@pytest.mark.parametrize(("kind", "habit"), [(Own, "keeps"), (Usual, "moves"), (Usual, "freezes")])
+def test_an_optimizer_may_change_more_than_the_weights(kind: type[Own], habit: str) -> None:
+    both = [setup(RECORDED["batch norm"]) for _ in range(2)]
+    theirs, ours = (replace(parts, optimizer=kind([*parts.model.parameters()], habit)) for parts in both)
+    expected = plain(theirs)
+    assert [step.loss for step in train(ours, np.full(STEPS, 0.1))] == expected
+    pairs = zip(ours.model.state_dict().values(), theirs.model.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_parameters_outside_of_the_model_are_trained_as_usual() -> None:
+    def run(parts: Setup, steps: Callable[[Setup], list[float]]) -> tuple[list[float], Tensor]:
+        scale = nn.Parameter(torch.ones(12))
+        optimizer = torch.optim.SGD([*parts.model.parameters(), scale], lr=0.1)
+        drawn = ((x * scale, y) for x, y in parts.batches)
+        return steps(replace(parts, optimizer=optimizer, batches=drawn)), scale
+
+    expected, scale = run(setup(RECORDED["tied"]), plain)
+    losses, ours = run(
+        setup(RECORDED["tied"]), lambda parts: [s.loss for s in train(parts, np.full(STEPS, 0.1))]
+    )
+    assert losses == expected
+    assert torch.equal(ours, scale)
+
+
+def test_a_mistake_in_a_later_batch_is_raised_where_it_happens_as_usual() -> None:
+    parts = setup(lambda: nn.Sequential(nn.Linear(12, 3)))
+    targets = iter([0, 1, 2, 9])
+    drawn = ((x, torch.full((ROWS,), next(targets))) for x, _ in parts.batches)
+    parts = replace(parts, batches=drawn, loss_fn=nn.functional.cross_entropy)
+    with pytest.raises(IndexError, match="out of bounds") as caught:
+        [*train(parts, np.full(4, 0.1))]
+    assert any(parts.recordings.values())
+    assert "output_and_loss" in [entry.name for entry in caught.traceback]
+
+
+@pytest.mark.parametrize("loss_fn", [torch.dist, torch.Tensor.dist, eval("lambda a, b: a.dist(b)", {})])
+def test_a_loss_may_belong_to_no_module(loss_fn: Any) -> None:
+    parts = replace(setup(RECORDED["tied"]), loss_fn=loss_fn)
+    assert len([*train(parts, np.full(STEPS, 0.1))]) == STEPS
+
+
 def test_a_mistake_in_a_batch_is_raised_as_usual_after_one_forward() -> None:
     parts = setup(RECORDED["batch norm"])
     x, _ = next(parts.batches)
@@ -202,12 +308,15 @@ def test_what_does_not_depend_on_the_inputs_and_what_is_equal_is_computed_once()
         (lambda x: [x[x > 0]], "decide"),
         (lambda x: [x.nonzero()], "decide"),
         (lambda x: [torch.view_as_real(x.to(torch.complex64))], "view"),
+        (lambda x: [x[1:].exp_()], "in place"),
     ],
 )
 def test_what_a_replay_would_not_repeat_is_refused(step: Callable[..., list[Tensor]], reason: str) -> None:
     state_before, x = torch.get_rng_state(), torch.randn(4)
+    before = x.clone()
     with pytest.raises(UnrecordableError, match=reason):
         record(step, [x], [])
+    assert torch.equal(x, before)
     assert not torch.equal(state_before, torch.get_rng_state())
 
 
