@@ -48,9 +48,7 @@ class Backward:
     def _loss(self, batch: Any) -> Tensor:
         if self._recordings is None or not is_plain(batch):
             return self._computed(batch)
-        if (
-            self._state_now() != self._state
-        ):  # the optimizer of a user gave a tensor other memory, for example
+        if self._state_now() != self._state:  # a user's optimizer gave a tensor other memory, for example
             self._recordings = None
             return self._computed(batch)
         replay = self._recordings.get(layout(batch))
