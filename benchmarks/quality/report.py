@@ -20,15 +20,17 @@ import click
 import numpy as np
 import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
-from bootstrap import bootstrap, interval
+from bootstrap import DRAWS, bootstrap, interval
 from options import task_options, workers_option
 from regret import FAILED, WORTH, Cell, read_cells
 from tasks import LONG, LONGEST, Split, read_tasks
 
+from lrfind.analysis.curves import Array
 from lrfind.errors import listed
 
 LOST, BEHIND = 0.05, 0.02  # ours loses above this regret, or so far above the regret of the best peer
 FINE = 41  # points of an interval whose regret is read
+CONFIDENCES = ("high", "moderate", "low")
 
 
 def spread(rows: pd.DataFrame) -> float:
@@ -100,12 +102,44 @@ def report_intervals(rows: pd.DataFrame) -> None:
         f"\n  Our interval: regret of at most 0.05 in {(inside <= 0.05).mean():.1%} of it, of at most 0.1 in"
         f" {(inside <= 0.1).mean():.1%}; {width.mean():.2f} decades wide"
     )
-    for confidence in ("high", "moderate", "low"):
+    for confidence in CONFIDENCES:
         group = answered[answered.confidence == confidence]
         if len(group):
-            click.echo(f"  confidence {confidence:9} regret {group.regret.mean():.3f} ({len(group)} answers)")
+            click.echo(
+                f"  confidence {confidence:9} regret {group.regret.mean():.3f},"
+                f" fails {group.failed.mean():.1%} ({len(group)} answers)"
+            )
+    if 0 < answered.failed.mean() < 1:
+        area, low, high = area_of_confidence(answered)
+        click.echo(f"  confidence predicts failures with an area of {area:.2f} [{low:.2f}, {high:.2f}]")
     if refused := len(rows) - len(answered):
         click.echo(f"  refused: {refused} times")
+
+
+def area_of_confidence(answered: pd.DataFrame) -> tuple[float, float, float]:
+    """Return the area under the curve of confidence as a sign of failure, and its 95 % interval.
+
+    It is the share of the pairs of a failed answer and another in which the failed one has the lower
+    confidence; pairs of equal confidence count half.
+    """
+    tables = [
+        pd.crosstab(answered.task, answered.confidence.where(answered.failed == failed))
+        .reindex(index=answered.task.unique(), columns=CONFIDENCES, fill_value=0)
+        .to_numpy()
+        for failed in (True, False)
+    ]
+    drawn = np.random.default_rng(0).integers(len(tables[0]), size=(DRAWS, len(tables[0])))
+    areas = _area(*(table[drawn].sum(axis=1) for table in tables))
+    mean = _area(*(table.sum(axis=0) for table in tables))
+    return float(mean), *interval(pd.Series(areas).dropna())
+
+
+def _area(failed: Array, fine: Array) -> Array:
+    """Return the area for (..., C) numbers of failed and other answers of each of `CONFIDENCES`."""
+    higher = fine.cumsum(axis=-1) - fine / 2
+    pairs = failed.sum(axis=-1) * fine.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.divide((failed * higher).sum(axis=-1), pairs)
 
 
 def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -172,6 +206,8 @@ def main(
     for title, kind in lengths.items():
         if kind.any():
             report(title, judged[kind], {task.name for task in tasks if task.plateau})
+    click.echo("\nAll lengths")
+    report_intervals(judged[judged.method == OURS])
 
 
 if __name__ == "__main__":
