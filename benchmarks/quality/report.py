@@ -59,24 +59,27 @@ def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
     peer = min(peers_of(frame), key=lambda method: regret.mean[method], default=None)
     click.echo("\n  Mean regret, ours less that of another, on the same tasks:")
     marked = frame.task.isin(plateaus)
-    for kind, rows in (("all", frame), ("marked plateau", frame[marked]), ("others", frame[~marked])):
+    report_differences("all", frame, [method for method in frame.method.unique() if method != OURS])
+    for kind, rows in (("marked plateau", frame[marked]), ("others", frame[~marked])):
         report_differences(kind, rows, [CLIMB, peer] if peer else [CLIMB])
     report_lost(frame, peer)
     report_intervals(frame[(frame.method == OURS)])
 
 
 def report_differences(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
-    """Print how far the regret of ours is from that of other methods, paired by task."""
+    """Print how far the regret of ours is from that of others, paired by task, with counts of trainings."""
     if frame.empty:
         return
     regret = bootstrap(frame, "regret")
+    means = frame.groupby(["task", "schedule", "steps", "method"], sort=False).regret.mean().unstack()
     for other in others:
+        further = means[OURS] - means[other]
         difference = regret.draws[OURS] - regret.draws[other]
         low, high = interval(difference)
         click.echo(
             f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
-            f" ours is lower in {(difference < 0).mean():.1%} of the draws"
-            f" ({kind}: {frame.task.nunique()} tasks)"
+            f" by over {BEHIND} higher in {(further > BEHIND).sum()}, lower in {(further < -BEHIND).sum()} of"
+            f" {len(means)} trainings ({kind}: {frame.task.nunique()} tasks)"
         )
 
 
@@ -86,7 +89,8 @@ def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
     beside = means[peer] if peer else pd.Series(math.nan, means.index)
     lost = means[(means[OURS] > LOST) | (means[OURS] > beside + BEHIND)]
     others = f", and that of {peer}" if peer else ""
-    click.echo(f"\n  Where ours loses ({len(lost)} of {len(means)} trainings): its mean regret{others}")
+    click.echo(f"\n  The median regret of ours is {means[OURS].median():.3f}.")
+    click.echo(f"  Where ours loses ({len(lost)} of {len(means)} trainings): its mean regret{others}")
     for (task, schedule, steps), row in lost.iterrows():
         other = f"  {row[peer]:.3f}" if peer else ""
         click.echo(f"  {task:28} {schedule:9} {steps:5}  {row[OURS]:.3f}{other}")
