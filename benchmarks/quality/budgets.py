@@ -2,13 +2,14 @@
 
     python benchmarks/quality/searches.py SEARCHES.csv     (what the others reach; hours)
     python benchmarks/quality/budgets.py SEARCHES.csv FIND.csv [--split judging] [--only TASK]
-        [--at-most 1000] [--runs 3] [--workers 2] [--paired 1T] [--plot FILE.png]
+        [--at-most 1000] [--at-least 3000] [--runs 3] [--workers 2] [--paired 1T] [--plot FILE.png]
 
 FIND.csv keeps what `find` answers within 32, 100 and 300 steps and within 1, 2, 4 and 10 trainings. What is
 missing in it is computed first; remove the file when `find` has changed. The script then prints a row for
 each method and budget: the mean cost, the mean regret with its interval from the bootstrap over tasks, and
-how often it fails (regret above 0.1). Then it compares `find` with the optimizers that need no learning
-rate, on the trainings that both have, and names the tasks where `find` loses.
+how often it fails (regret above 0.1). Then it compares `find` with the searches within the same budget and
+with the optimizers that need no learning rate, on the trainings that both have, and names the tasks where
+`find` loses.
 
 The cost of `find` counts the steps of its probes and, as a third each, the forward passes of the untouched
 model. What cost and regret are for the others is said in `searches.py`.
@@ -31,6 +32,7 @@ from options import at_most_option, task_options, workers_option
 from regret import FAILED
 from rows import FIND, Job, Row, Run, cells_with_something_to_find, read_rows, run_jobs
 from spending import FORWARD, evaluation_cost
+from table_searches import TABLE_SEARCHES
 from tasks import SCHEDULES, Split, read_tasks, schedule_of
 
 from lrfind.analysis.recommendation import PlannedTraining
@@ -45,7 +47,7 @@ from lrfind.training.executor import Conditions
 BUDGETS = ("32", "100", "300", "1T", "2T", "4T", "10T")  # of `find`: steps, or multiples of the training's
 OTHERS = ("1T", "2T", "4T", "10T", "20T")  # of the other methods
 TRAINING = ["task", "schedule", "steps"]  # the columns that name a training
-RIVALS = ("MoMo", "MoMo-Adam", "schedule-free", "Prodigy")
+RIVALS = (*TABLE_SEARCHES, "MoMo", "MoMo-Adam", "schedule-free", "Prodigy")
 BEHIND = 0.02  # `find` loses a training if its regret is higher by more than this
 
 
@@ -164,12 +166,15 @@ def print_summary(table: pd.DataFrame) -> None:
 
 
 def print_differences(rows: pd.DataFrame, budget: str) -> None:
-    """Print how far the regret of `find` is from that of each rival, paired by training and drawn by task."""
-    click.echo(f"\n  Regret of find within {budget}, less that of an optimizer without a learning rate:")
+    """Print how far the regret of `find` is from that of each rival, paired by training and drawn by task.
+
+    The searches have the same budget; an optimizer without a learning rate has its one training.
+    """
+    click.echo(f"\n  Regret of find within {budget}, less that of the other:")
     ours = rows[(rows.method == FIND) & (rows.label == budget)]
     lost: list[str] = []
     for rival in RIVALS:
-        theirs = rows[rows.method == rival]
+        theirs = rows[(rows.method == rival) & (rows.label == ("1T" if rival in LR_FREE else budget))]
         for schedule in SCHEDULES:
             both = pd.concat([ours, theirs])
             both = both[both.schedule == schedule].groupby([*TRAINING, "method"]).regret.mean().unstack()
@@ -199,6 +204,7 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
 @click.argument("find", type=click.Path(dir_okay=False, path_type=Path))
 @task_options
 @at_most_option
+@click.option("--at-least", default=0, help="Only trainings of so many steps or more.")
 @click.option("--runs", default=3, help="The number of seeds of find.")
 @click.option(
     "--within",
@@ -213,7 +219,7 @@ def print_differences(rows: pd.DataFrame, budget: str) -> None:
     type=click.Choice(BUDGETS),
     multiple=True,
     default=["1T"],
-    help="The budgets of find that are compared with each rate-free optimizer.",
+    help="The budgets of find that are compared with each search and each rate-free optimizer.",
 )
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw regret against cost into this file."
@@ -224,6 +230,7 @@ def main(
     splits: Sequence[Split],
     only: tuple[str, ...],
     at_most: int | None,
+    at_least: int,
     runs: int,
     within: Sequence[str],
     workers: int,
@@ -234,6 +241,7 @@ def main(
     """Compare find within several budgets with the methods in SEARCHES; FIND keeps its answers."""
     tasks = [task for task in read_tasks(*splits) if not only or task.name in only]
     cells = cells_with_something_to_find(truth, tasks, at_most)
+    cells = [cell for cell in cells if cell.steps >= at_least]
     jobs = []
     for task in tasks:
         pairs = [

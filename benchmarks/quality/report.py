@@ -20,15 +20,17 @@ import click
 import numpy as np
 import pandas as pd
 from answers import ALWAYS, CLIMB, OURS, Row, read_answers, run_all
-from bootstrap import bootstrap, interval
+from bootstrap import DRAWS, bootstrap, interval
 from options import task_options, workers_option
 from regret import FAILED, WORTH, Cell, read_cells
 from tasks import LONG, LONGEST, Split, read_tasks
 
+from lrfind.analysis.curves import Array
 from lrfind.errors import listed
 
 LOST, BEHIND = 0.05, 0.02  # ours loses above this regret, or so far above the regret of the best peer
 FINE = 41  # points of an interval whose regret is read
+CONFIDENCES = ("high", "moderate", "low")
 
 
 def spread(rows: pd.DataFrame) -> float:
@@ -57,24 +59,27 @@ def report(title: str, frame: pd.DataFrame, plateaus: set[str]) -> None:
     peer = min(peers_of(frame), key=lambda method: regret.mean[method], default=None)
     click.echo("\n  Mean regret, ours less that of another, on the same tasks:")
     marked = frame.task.isin(plateaus)
-    for kind, rows in (("all", frame), ("marked plateau", frame[marked]), ("others", frame[~marked])):
+    report_differences("all", frame, [method for method in frame.method.unique() if method != OURS])
+    for kind, rows in (("marked plateau", frame[marked]), ("others", frame[~marked])):
         report_differences(kind, rows, [CLIMB, peer] if peer else [CLIMB])
     report_lost(frame, peer)
     report_intervals(frame[(frame.method == OURS)])
 
 
 def report_differences(kind: str, frame: pd.DataFrame, others: Sequence[str]) -> None:
-    """Print how far the regret of ours is from that of other methods, paired by task."""
+    """Print how far the regret of ours is from that of others, paired by task, with counts of trainings."""
     if frame.empty:
         return
     regret = bootstrap(frame, "regret")
+    means = frame.groupby(["task", "schedule", "steps", "method"], sort=False).regret.mean().unstack()
     for other in others:
+        further = means[OURS] - means[other]
         difference = regret.draws[OURS] - regret.draws[other]
         low, high = interval(difference)
         click.echo(
             f"  {other:20} {regret.mean[OURS] - regret.mean[other]:+.3f} [{low:+.3f}, {high:+.3f}];"
-            f" ours is lower in {(difference < 0).mean():.1%} of the draws"
-            f" ({kind}: {frame.task.nunique()} tasks)"
+            f" by over {BEHIND} higher in {(further > BEHIND).sum()}, lower in {(further < -BEHIND).sum()} of"
+            f" {len(means)} trainings ({kind}: {frame.task.nunique()} tasks)"
         )
 
 
@@ -84,7 +89,8 @@ def report_lost(frame: pd.DataFrame, peer: str | None) -> None:
     beside = means[peer] if peer else pd.Series(math.nan, means.index)
     lost = means[(means[OURS] > LOST) | (means[OURS] > beside + BEHIND)]
     others = f", and that of {peer}" if peer else ""
-    click.echo(f"\n  Where ours loses ({len(lost)} of {len(means)} trainings): its mean regret{others}")
+    click.echo(f"\n  The median regret of ours is {means[OURS].median():.3f}.")
+    click.echo(f"  Where ours loses ({len(lost)} of {len(means)} trainings): its mean regret{others}")
     for (task, schedule, steps), row in lost.iterrows():
         other = f"  {row[peer]:.3f}" if peer else ""
         click.echo(f"  {task:28} {schedule:9} {steps:5}  {row[OURS]:.3f}{other}")
@@ -100,12 +106,44 @@ def report_intervals(rows: pd.DataFrame) -> None:
         f"\n  Our interval: regret of at most 0.05 in {(inside <= 0.05).mean():.1%} of it, of at most 0.1 in"
         f" {(inside <= 0.1).mean():.1%}; {width.mean():.2f} decades wide"
     )
-    for confidence in ("high", "moderate", "low"):
+    for confidence in CONFIDENCES:
         group = answered[answered.confidence == confidence]
         if len(group):
-            click.echo(f"  confidence {confidence:9} regret {group.regret.mean():.3f} ({len(group)} answers)")
+            click.echo(
+                f"  confidence {confidence:9} regret {group.regret.mean():.3f},"
+                f" fails {group.failed.mean():.1%} ({len(group)} answers)"
+            )
+    if 0 < answered.failed.mean() < 1:
+        area, low, high = area_of_confidence(answered)
+        click.echo(f"  confidence predicts failures with an area of {area:.2f} [{low:.2f}, {high:.2f}]")
     if refused := len(rows) - len(answered):
         click.echo(f"  refused: {refused} times")
+
+
+def area_of_confidence(answered: pd.DataFrame) -> tuple[float, float, float]:
+    """Return the area under the curve of confidence as a sign of failure, and its 95 % interval.
+
+    It is the share of the pairs of a failed answer and another in which the failed one has the lower
+    confidence; pairs of equal confidence count half.
+    """
+    tables = [
+        pd.crosstab(answered.task, answered.confidence.where(answered.failed == failed))
+        .reindex(index=answered.task.unique(), columns=CONFIDENCES, fill_value=0)
+        .to_numpy()
+        for failed in (True, False)
+    ]
+    drawn = np.random.default_rng(0).integers(len(tables[0]), size=(DRAWS, len(tables[0])))
+    areas = _area(*(table[drawn].sum(axis=1) for table in tables))
+    mean = _area(*(table.sum(axis=0) for table in tables))
+    return float(mean), *interval(pd.Series(areas).dropna())
+
+
+def _area(failed: Array, fine: Array) -> Array:
+    """Return the area for (..., C) numbers of failed and other answers of each of `CONFIDENCES`."""
+    higher = fine.cumsum(axis=-1) - fine / 2
+    pairs = failed.sum(axis=-1) * fine.sum(axis=-1)
+    with np.errstate(invalid="ignore"):
+        return np.divide((failed * higher).sum(axis=-1), pairs)
 
 
 def with_inside(frame: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
@@ -172,6 +210,8 @@ def main(
     for title, kind in lengths.items():
         if kind.any():
             report(title, judged[kind], {task.name for task in tasks if task.plateau})
+    click.echo("\nAll lengths")
+    report_intervals(judged[judged.method == OURS])
 
 
 if __name__ == "__main__":
