@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from lrfind.training.operations import Operations
 
 LEAST_FLOPS = 2e6
 """The floating-point operations from which a product by oneDNN, which takes longer to begin, is faster."""
@@ -71,18 +72,12 @@ def fast_kernels(allowed: bool) -> AbstractContextManager[object]:
     return mode() if allowed else nullcontext()
 
 
-class FastKernels(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class FastKernels(Operations):  # type: ignore[no-untyped-call]
     """Computes every operation inside the block in its fastest way."""
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False, because otherwise torch imports its compiler only to keep it out of this class."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        return fastest(func, args)(*args, **(kwargs or {}))
+    def compute(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return what an operation returns for these arguments."""
+        return fastest(operation, args)(*args, **kwargs)
 
 
 def _is_slow_to_pool(images: Tensor) -> bool:

@@ -131,15 +131,14 @@ class _Recorder(FastKernels):  # type: ignore[no-untyped-call]
         self._kept: set[int] = set()  # the storages of their outputs
         self._bytes = 0  # in these storages
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if _BY_NUMBERS.intersection(func.tags) or _picks_by_mask(func, args):
-            raise UnrecordableError(f"the numbers in a tensor decide what {func} returns")
-        call = Call(func, args, kwargs or {}, None)
+    def compute(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return what an operation returns for these arguments, and note the call."""
+        if _BY_NUMBERS.intersection(operation.tags) or _picks_by_mask(operation, args):
+            raise UnrecordableError(f"the numbers in a tensor decide what {operation} returns")
+        call = Call(operation, args, kwargs, None)
         if any(storage_of(tensor) in self._unchanged for tensor in call.written):
-            raise UnrecordableError(f"{func} changes an input in place")
-        call = replace(call, output=super().__torch_dispatch__(func, types, args, kwargs))
+            raise UnrecordableError(f"{operation} changes an input in place")
+        call = replace(call, output=super().compute(operation, args, kwargs))
         self.calls.append(call)
         for tensor in call.outputs:
             if storage_of(tensor) not in self._kept:

@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lrfind.errors import as_exception
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Setup
+from lrfind.training.operations import Operations
 
 
 @dataclass(frozen=True)
@@ -36,32 +36,26 @@ class Work:
     memory: int
 
 
-class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Counter(Operations):  # type: ignore[no-untyped-call]
     """Counts the operations inside the block."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.operations, self.bytes, self.flops, self.convolved = 0, 0.0, 0.0, 0.0
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Return False, because otherwise torch imports its compiler only to keep it out of this class."""
-        return False
-
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        output = func(*args, **(kwargs or {}))
-        if func.is_view:
+    def compute(self, operation: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return what an operation returns for these arguments, and count it."""
+        output = operation(*args, **kwargs)
+        if operation.is_view:
             return output
         self.operations += 1
         written = [t for t in (output if isinstance(output, tuple | list) else [output]) if _is_plain(t)]
         self.bytes += sum(t.numel() * t.element_size() for t in written)
-        flops = _FLOPS.get(func.overloadpacket)
+        flops = _FLOPS.get(operation.overloadpacket)
         if flops is not None:
             count = flops(args, written)
             self.flops += count
-            self.convolved += count if "convolution" in str(func) else 0.0
+            self.convolved += count if "convolution" in str(operation) else 0.0
         return output
 
 
