@@ -1,7 +1,7 @@
 """Recordings: the tensor operations of a function, recorded once and replayed without its Python.
 
 A function of tensors is called once, and a dispatch mode of torch notes every operation that reaches the
-device, below autograd and vmap. The replay is generated Python code that calls the same operations on other
+device, below autograd and vmap, each computed in its fastest way (`lrfind.training.kernels`). The replay is generated Python code that calls the same operations on other
 tensors of the same shapes, so its results are the same to the last bit. It takes less time, because much is
 known by then; see `lrfind.training.program`.
 """
@@ -21,7 +21,7 @@ from lrfind.training.kernels import FastKernels
 from lrfind.training.program import Call, Program, Replay, UnrecordableError, storage_of
 
 MOST_RECORDINGS = 4
-"""The most recordings of one kind of step, one for each layout of its batch; others are computed as usual."""
+"""The most recordings of one kind of step, one for each layout of its batch; others are not recorded."""
 MOST_BYTES = 2**29
 """The most memory that may be kept while recording. A step that needs more gains little by it."""
 
