@@ -1,9 +1,9 @@
 """Recordings: the tensor operations of a function, recorded once and replayed without its Python.
 
 A function of tensors is called once, and a dispatch mode of torch notes every operation that reaches the
-device, below autograd and vmap, each computed in its fastest way (`lrfind.training.kernels`). The replay is generated Python code that calls the same operations on other
-tensors of the same shapes, so its results are the same to the last bit. It takes less time, because much is
-known by then; see `lrfind.training.program`.
+device, below autograd and vmap, each computed in its fastest way (`lrfind.training.kernels`). The replay is
+generated Python code that calls the same operations on other tensors of the same shapes, so its results are
+the same to the last bit. It takes less time, because much is known by then; see `lrfind.training.program`.
 """
 
 from __future__ import annotations
