@@ -49,13 +49,15 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
     Attributes:
         reason: what the curve looks like and what to change; one sentence.
         cost: the number of gradient steps that were spent.
+        start: the lr at which longer trainings may begin, because they may tell what was not seen; None if
+            they would tell no more.
     """
 
     exit_code = 3
 
-    def __init__(self, reason: str, cost: int = 0) -> None:
+    def __init__(self, reason: str, cost: int = 0, start: float | None = None) -> None:
         super().__init__(reason)
-        self.reason, self.cost = reason, cost
+        self.reason, self.cost, self.start = reason, cost, start
 
 
 class Stopped(BaseException):

@@ -17,7 +17,8 @@ from peers import suggest
 from regret import Cell
 from tasks import Task, schedule_of
 
-from lrfind.analysis.recommendation import PlannedTraining, recommend
+from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.recommendation import recommend
 from lrfind.config.sections import FindSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import NoSuggestion

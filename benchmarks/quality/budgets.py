@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 import pandas as pd
-from answers import FIRST_SEED, read_ours, training_of
+from answers import FIRST_SEED, training_of
 from bootstrap import bootstrap, interval
 from budget_plot import draw_budgets
 from lr_free import LR_FREE
@@ -35,13 +35,14 @@ from spending import FORWARD, evaluation_cost
 from table_searches import TABLE_SEARCHES
 from tasks import SCHEDULES, Split, read_tasks, schedule_of
 
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.config.sections import FindSection
 from lrfind.config.shapes import shape_of
-from lrfind.experiments.find import Probing, most_steps, probe_rates
+from lrfind.experiments.find import Probing, probe_rates, probing_steps
 from lrfind.experiments.refine import refine
 from lrfind.problem.problem import Problem, from_config
+from lrfind.runs.summaries.find import probing_fact
 from lrfind.training.executor import Conditions
 
 BUDGETS = ("32", "100", "300", "1T", "2T", "4T", "10T")  # of `find`: steps, or multiples of the training's
@@ -81,18 +82,21 @@ def answer_at(
     if probing is None:
         probing = probe_rates(problem, FindSection(lanes="single", budget=budget), seed, training)
     passes = sum(len(result.untouched_loss) for result in probing.results)
-    probed, cost = read_ours(probing, training), probing.cost + FORWARD * passes
+    cost = probing.cost + FORWARD * passes
     steps = max((result.steps for result in probing.results), default=0)
+    fact = probing_fact(probing.results, training, probing.cost)
+    lr, trust, start = fact["answer"]["lr"], fact["answer"]["confidence"], fact["start"]
     plan = None
-    if probed.lr is not None and budget is not None:
-        plan = refine_plan(probed.lr, steps, training, budget - probing.cost, seed)
+    if start is not None and budget is not None:
+        plan = refine_plan(start, steps, training, budget - probing.cost, seed)
     if plan is None:
-        return probed.lr, cost
+        return lr, cost
     shape = shape_of(schedule_of(schedule, training.steps), training.steps, None)
     results = refine(problem, plan, shape, "val_loss", Conditions())
-    changes = refined_answer(probed.lr, probed.confidence, steps, training, plan, results, "val_loss")
+    refusal = fact["answer"]["reason"] if lr is None else None
+    changes = refined_answer(start, trust, steps, training, plan, results, "val_loss", refusal=refusal)
     cost += sum(len(result.lr) for result in results) + len(results) * evaluation_cost(problem)
-    return changes.get("lr", probed.lr), cost
+    return changes.get("lr", lr), cost
 
 
 def find_rows(job: Job) -> list[Row]:
@@ -103,7 +107,7 @@ def find_rows(job: Job) -> list[Row]:
         training = training_of(job.task, problem, cell.schedule, cell.steps)
         seed = FIRST_SEED + run
         section = FindSection(lanes="single", budget=budget)
-        key = (seed, training.longest, most_steps(problem, section, cell.steps))
+        key = (seed, training.longest, *probing_steps(problem, section, cell.steps))
         if key not in probed:
             probed[key] = probe_rates(problem, section, seed, training)
         lr, cost = answer_at(problem, training, cell.schedule, budget, seed, probed[key])

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import Prober
-from lrfind.analysis.recommendation import PlannedTraining
 
 
 class Climbed(NamedTuple):

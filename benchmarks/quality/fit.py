@@ -35,9 +35,9 @@ from truth import TRUTH
 
 from lrfind.analysis import recommendation
 from lrfind.analysis.curves import Array
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import ENOUGH, MOST_COST, Probe, ProbeResult
-from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.refusals import why_no_rate
 from lrfind.errors import counted
 from lrfind.problem.problem import Problem, from_config

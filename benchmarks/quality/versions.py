@@ -1,107 +1,83 @@
-"""How much regret the rule of version 3 has beside that of version 4, read from the same probes.
+"""How much regret two versions of `find` have on the same trainings, paired.
 
-    python benchmarks/quality/versions.py [--split judging] [--only TASK] [--runs 3]
+    python benchmarks/quality/versions.py BEFORE.csv AFTER.csv [BEFORE.csv AFTER.csv ...]
 
-Version 3 knows nothing of the passes over the data, and its other constants were fitted on fewer tasks. It
-appears twice: as it was judged, and with the slope of the length that was corrected after its judging. The
-probes are those of version 4, whose rules differ little from those of version 3. Refusals are the same.
+Each pair of files was written by the same script from two checkouts of lrfind: by `report.py --out` (answers
+without a budget) or by `budgets.py` (answers within budgets). Trainings, runs and budgets that only one of
+them has are left out. For each length of training and each budget, the script prints the mean regret and the
+failures of both versions, and the difference with the 95 % interval of the bootstrap over tasks.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
+import numpy as np
 import pandas as pd
-from answers import FIRST_SEED, ours, read_ours, training_of
+from answers import OURS
 from bootstrap import bootstrap, interval
-from options import task_options
+from budgets import BUDGETS, steps_of
 from regret import FAILED
-from rows import cells_with_something_to_find
-from tasks import LONG, LONGEST, Split, read_tasks
+from rows import FIND
+from tasks import LONG, LONGEST
 
-from lrfind.analysis import recommendation
-from lrfind.analysis.recommendation import FAMILIES, MOMENTUM, SGD
-from lrfind.problem.problem import from_config
-
-SHIFTS = {"sgd": -0.27, "adam": -0.43, "rmsprop": 0.0, "adagrad": 0.27}
-VERSION_3: dict[str, Any] = {
-    "FAMILIES": {name: replace(family, shift=SHIFTS[name]) for name, family in FAMILIES.items()},
-    "SGD": replace(SGD, shift=-0.27),
-    "MOMENTUM": replace(MOMENTUM, shift=-0.69),
-    "PER_REPETITION": 0.0,
-    "PER_DECAY": 0.8,
-    "PULL": 0.23,
-}
-RULES: dict[str, Mapping[str, Any]] = {
-    "version 4": {},
-    "version 3, judged": VERSION_3 | {"PER_LENGTH": {False: -0.56, True: 0.0}},
-    "version 3, corrected": VERSION_3 | {"PER_LENGTH": {False: -0.56, True: -0.3}},
-}
-"""The constants of `lrfind.analysis.recommendation` that differ from those of now, by version."""
+WITHOUT = "no budget"
+BEFORE, AFTER = "before", "after"
 
 
-@contextmanager
-def constants(changed: Mapping[str, Any]) -> Iterator[None]:
-    """Let the recommendation have other constants for a while."""
-    saved = {name: getattr(recommendation, name) for name in changed}
-    try:
-        for name, value in changed.items():
-            setattr(recommendation, name, value)
-        yield
-    finally:
-        for name, value in saved.items():
-            setattr(recommendation, name, value)
+def answers_in(path: Path, version: str) -> pd.DataFrame:
+    """Return the regrets of `find` in a file, with the name of each budget."""
+    frame = pd.read_csv(path)
+    frame = frame[frame.method.isin([OURS, FIND])]
+    if "budget" not in frame:
+        return frame.assign(label=WITHOUT, method=version)
+    parts = []
+    for budget in BUDGETS:
+        steps = frame.steps.map(lambda steps, budget=budget: steps_of(budget, steps))
+        parts.append(frame[frame.budget == steps].assign(label=budget, method=version))
+    return pd.concat(parts)
 
 
-@click.command()
-@task_options
-@click.option("--runs", default=3, help="The number of seeds of the probes.")
-def main(splits: Sequence[Split], runs: int, only: tuple[str, ...], truth: Path) -> None:
-    """Compare the rules of the versions on the same probes."""
-    tasks = [task for task in read_tasks(*splits) if not only or task.name in only]
-    cells = cells_with_something_to_find(truth, tasks)
-    rows = []
-    for task in tasks:
-        problem = from_config(task.experiment)
-        for run in range(runs):
-            probing = ours(task, problem, FIRST_SEED + run)
-            for cell in (cell for cell in cells if cell.task == task.name):
-                training = training_of(task, problem, cell.schedule, cell.steps)
-                for version, changed in RULES.items():
-                    with constants(changed):
-                        lr = read_ours(probing, training).lr
-                    regret = 1.0 if lr is None else float(cell.regret(math.log10(lr)))
-                    rows.append((*cell.name, version, run, regret))
-        click.echo(f"{task.name}: done", err=True)
-    frame = pd.DataFrame(rows, columns=["task", "schedule", "steps", "method", "run", "regret"])
-    for title, kind in (
-        ("Short trainings", frame.steps < LONG),
-        (f"{LONG:,} steps", frame.steps == LONG),
-        (f"{LONGEST:,} steps", frame.steps == LONGEST),
-    ):
-        if kind.any():
-            report(title, frame[kind])
+def paired(before: Path, after: Path) -> pd.DataFrame:
+    """Return the rows that both files have, the earlier version's first."""
+    keys = ["task", "schedule", "steps", "run", "label"]
+    first, second = answers_in(before, BEFORE), answers_in(after, AFTER)
+    common = first[keys].merge(second[keys])
+    return pd.concat([frame.merge(common, on=keys) for frame in (first, second)], ignore_index=True)
 
 
 def report(title: str, frame: pd.DataFrame) -> None:
-    """Print the regrets of the versions, how often they fail, and the differences, paired by task."""
-    drawn = bootstrap(frame, "regret")
-    now = next(iter(RULES))
+    """Print the regrets of both versions for one length of trainings."""
     click.echo(f"\n{title}: {frame.task.nunique()} tasks")
-    for version in RULES:
-        mean, low, high = drawn.of(version)
-        fails = (frame[frame.method == version].regret > FAILED).mean()
-        least, most = interval(drawn.draws[now] - drawn.draws[version])
+    for label in (WITHOUT, *BUDGETS):
+        rows = frame[frame.label == label]
+        if rows.empty:
+            continue
+        drawn = bootstrap(rows, "regret")
+        low, high = interval(drawn.draws[AFTER] - drawn.draws[BEFORE])
+        fails = (rows.regret > FAILED).groupby(rows.method).mean()
         click.echo(
-            f"  {version:20}  {mean:.4f} [{low:.4f}, {high:.4f}]  fails {fails:5.1%}"
-            f"  {now} less this: {drawn.mean[now] - mean:+.4f} [{least:+.4f}, {most:+.4f}]"
+            f"  {label:9}  before {drawn.mean[BEFORE]:.4f}, fails {fails[BEFORE]:5.1%}; after"
+            f" {drawn.mean[AFTER]:.4f}, fails {fails[AFTER]:5.1%}; after less before"
+            f" {drawn.mean[AFTER] - drawn.mean[BEFORE]:+.4f} [{low:+.4f}, {high:+.4f}]"
         )
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+def main(files: Sequence[Path]) -> None:
+    """Compare two versions of find, from the files that they wrote."""
+    if len(files) % 2:
+        raise click.UsageError("give files in pairs: that of the earlier version, then that of the later one")
+    pairs = zip(files[::2], files[1::2], strict=True)
+    frame = pd.concat([paired(before, after) for before, after in pairs], ignore_index=True)
+    lengths = {"Short trainings": frame.steps < LONG}
+    lengths |= {f"{steps:,} steps": frame.steps == steps for steps in (LONG, LONGEST)}
+    for title, kind in lengths.items():
+        if np.any(kind):
+            report(title, frame[kind])
 
 
 if __name__ == "__main__":

@@ -91,6 +91,10 @@ class ProbeSearch:
         """
         if not self._finite(FEWEST_STEPS) or not self._begin(start, wide):
             return self.result
+        return self.go_on()
+
+    def go_on(self) -> ProbeResult:
+        """Continue from the rates that are probed, as far as the budget goes, which may have grown."""
         self._climb()
         while not self._enough():
             keep, steps = self._survivors(), min(2 * self.result.steps, self._longest)

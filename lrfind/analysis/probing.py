@@ -20,7 +20,7 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 4
+METHOD_VERSION = 5
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade
@@ -34,7 +34,8 @@ PLATEAU_FALL = 1.0  # a fall of fewer noises is a plateau, on which the order of
 CERTAIN, SURE, SIGNIFICANT = 12.0, 5.0, 3.0
 BLOWN_UP = 200.0  # a loss so many noises above that of the untouched model ends a probe
 MOST_STEPS = 128  # steps of a probe on a plateau, at most
-MOST_COST = 800  # gradient steps for one seed, at most, if no budget is given
+MOST_COST = 800  # gradient steps for one seed, at most
+MOST_TRAININGS = 4  # planned trainings that one seed may cost, at most, if no budget is given
 TYPICAL_COST = 95  # gradient steps that one seed usually takes
 SAME = 1e-7  # share of a loss below which a difference is rounding
 TAIL = 2  # the score of a probe is the mean loss over the last 1/TAIL of its steps

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from lrfind.analysis.confidence import Confidence
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.recommendation import UNMEASURED, Confidence, PlannedTraining, repetition_shift
+from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, repetition_shift
+from lrfind.analysis.probing import SIGNIFICANT
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import LEARNED, judge_of
 from lrfind.catalog import Judge
@@ -27,14 +29,17 @@ REFINE = "refine"
 """The `variant` of the lanes that refine a rate."""
 
 PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next at first
-RATES = 4  # rates of the first seed; more rates of one seed only follow its noise
+RATES = 5  # rates of the first seed; more rates of one seed only follow its noise
+REPEATED = 4  # rates that every further seed trains again
+FLAT = 0.01  # share of the fall; rates whose losses differ by less are all on a plateau, or all good
 FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
+SHORTER_RATES = 4  # trainings that share a budget that does not allow whole ones
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
 PER_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
 SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
 MOST_SEEDS = 6
-WHOLE_SHARPNESS, SHARPNESS = 0.05, 0.1  # shares of the fall; a rate that loses so much has 1/e of the weight
+WHOLE_SHARPNESS, SHARPNESS = 0.035, 0.1  # shares of the fall; a rate that loses so much has 1/e of the weight
 GOOD = 0.03  # share of the fall; rates that lose no more belong to the interval
 NARROWEST, WIDEST = 0.12, 0.25  # decades of the interval to either side of the answer
 
@@ -73,7 +78,7 @@ def refine_plan(
     """Plan the trainings that refine a rate; None if the budget is too small for any that would help.
 
     Args:
-        lr: the rate that the probes recommend.
+        lr: the rate that the probes recommend, or at which trainings may begin.
         probe_steps: the number of steps of the probes.
         training: the planned training.
         budget: the gradient steps that are left.
@@ -88,7 +93,7 @@ def refine_plan(
     if budget >= WHOLE_RATES * training.steps:
         steps = training.steps
     else:
-        steps = budget // RATES
+        steps = budget // SHORTER_RATES
         if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
             return None
     shifted = lr * 10 ** _length_shift(training, training.steps, steps)
@@ -106,23 +111,24 @@ def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge)
     """Return the lr and the seed of the next training; None if there is none that would change the answer.
 
     With the first seed, rates half a decade apart are trained until the best one has a neighbour on either
-    side, first downward: a lower rate loses less than one that is too high. The next rates lie between
-    them. Every further seed repeats the best of these rates.
+    side, first downward: a lower rate loses less than one that is too high. While all of them end alike,
+    higher ones are trained: on a plateau, only a high rate leaves it. The next rates lie between them. Every
+    further seed repeats the best of these rates.
 
     Args:
         plan: the plan.
         results: the trainings so far, in their order.
         judge: the loss that decides.
     """
-    left = plan.budget - plan.steps * len(results)
+    left = plan.budget - sum(result.lr.size for result in results)
     if left < plan.steps:
         return None
     tables = _tables(plan, results, judge)
     first = tables.get(plan.seed, {})
     if not first or not _bracketed(first) or len(first) < RATES:
-        place = _next_place(first)
+        place = _next_place(first, _first_loss(results) if results else math.inf)
         return None if place is None else (plan.lr(place), plan.seed)
-    repeated = sorted(first, key=lambda place: (first[place], place))[:RATES]
+    repeated = sorted(first, key=lambda place: (first[place], place))[:REPEATED]
     seed = max(tables)
     missing = [place for place in repeated if place not in tables[seed]]
     if not missing:
@@ -142,7 +148,7 @@ def _tables(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> di
     return tables
 
 
-def _next_place(losses: Mapping[Place, float]) -> Place | None:
+def _next_place(losses: Mapping[Place, float], first_loss: float) -> Place | None:
     """Return the next place of the first seed; None if all places near the best are trained, or too far."""
     if not losses:
         return 0
@@ -150,6 +156,8 @@ def _next_place(losses: Mapping[Place, float]) -> Place | None:
     nearby: tuple[Place, ...] = (best - STRIDE, best + STRIDE, best - 1, best + 1)
     if math.isinf(losses[best]):
         nearby = (min(losses) - STRIDE,)
+    elif len(losses) > 1 and max(losses.values()) <= losses[best] + FLAT * (first_loss - losses[best]):
+        nearby = (max(losses) + STRIDE,)
     return next((place for place in nearby if place not in losses and abs(place) <= FARTHEST), None)
 
 
@@ -184,6 +192,15 @@ def _first_loss(results: Sequence[LaneResult]) -> float:
     return fmean(float(result.loss[0]) for result in results if len(result.loss))
 
 
+def _noise(results: Sequence[LaneResult]) -> float:
+    """Return the deviation of the training loss between batches, from its successive differences.
+
+    The estimate is that of von Neumann 1941; the slow fall of a loss hardly counts in it.
+    """
+    differences = [np.diff(result.loss) for result in results if len(result.loss) > 1]
+    return min((math.sqrt(float(np.mean(of_one**2)) / 2) for of_one in differences), default=math.inf)
+
+
 def _middle(losses: Mapping[Place, float], first_loss: float, sharpness: float) -> float:
     """Return the mean of the places, in decades, by weights that fall with the loss."""
     best = losses[_best(losses)]
@@ -194,12 +211,14 @@ def _middle(losses: Mapping[Place, float], first_loss: float, sharpness: float) 
 
 def refined_answer(
     lr: float,
-    confidence: Confidence,
+    confidence: Confidence | None,
     probe_steps: int,
     training: PlannedTraining,
     plan: RefinePlan,
     results: Sequence[LaneResult],
     judge: Judge,
+    *,
+    refusal: str | None = None,
 ) -> dict[str, Any]:
     """Return what the refining trainings change of an answer.
 
@@ -208,16 +227,19 @@ def refined_answer(
     inverse squares of log10(T / S) and of log10(T / n). If S is T, only the trainings count.
 
     Args:
-        lr: the rate that the probes recommend.
-        confidence: the confidence in it.
+        lr: the rate that the probes recommend, or at which the trainings began if they recommend none.
+        confidence: the confidence in it; None if the probes recommend none.
         probe_steps: n, the number of steps of the probes.
         training: the planned training, of T steps.
         plan: the plan of the refining trainings, of S steps.
         results: these trainings; at least one.
         judge: the loss that should decide; see `verification.judge_of`.
+        refusal: why the probes recommend no rate; None if they recommend one.
 
     Returns:
-        `lr`, `low`, `high`, `confidence` and `reason`; the first four are None if no training finished.
+        `lr`, `low`, `high`, `confidence`, `risk` (None: it is known for the answers of probes only) and
+        `reason`; all but the reason are None if no training finished. If the trainings learned nothing, only
+        what changes: the confidence, the risk and the reason, or only the reason.
     """
     judge = judge_of(results, judge)
     tables = _tables(plan, results, judge)
@@ -225,13 +247,18 @@ def refined_answer(
     if not losses:
         tried = listed(f"{plan.lr(place):.3g}" for place in sorted(tables[plan.seed]))
         reason = f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}."
-        return {"lr": None, "low": None, "high": None, "confidence": None, "reason": reason}
+        nothing = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
+        return {**nothing, "reason": reason}
     untouched = _first_loss(results)
     fall = untouched - min(losses.values())
-    if not fall > LEARNED * abs(untouched):
+    # Where the probes saw nothing fall, a fall within the noise of the batches says nothing either.
+    least = LEARNED * abs(untouched) if refusal is None else SIGNIFICANT * _noise(results)
+    if not fall > least:
         trained = f"trainings of {counted(plan.steps, 'step')}"
+        if refusal is not None:
+            return {"reason": f"{refusal} Nor did {trained} lower it by more."}
         reason = f"The {trained} hardly lowered the loss, so they do not change the rate of the probes."
-        return {"confidence": "low", "reason": reason}
+        return {"confidence": "low", "risk": None, "reason": reason}
     # The rate for S steps, and from it the rate for T.
     whole = plan.steps == training.steps
     middle = _middle(losses, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
@@ -248,12 +275,14 @@ def refined_answer(
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
             f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
-    trust: Confidence = "high" if whole or confidence == "high" else "moderate"
+    sure = (whole and refusal is None) or confidence == "high"
+    trust: Confidence = "high" if sure else "moderate"
     return {
         "lr": _rounded(10**answer),
         "low": _rounded(10 ** (answer - below)),
         "high": _rounded(10 ** (answer + above)),
         "confidence": trust if _bracketed(tables[plan.seed]) else "low",
+        "risk": None,
         "reason": reason,
     }
 

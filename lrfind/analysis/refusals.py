@@ -72,6 +72,16 @@ def why_no_rate(result: ProbeResult, *, explained: bool = False) -> str | None:
     return _why_nothing_learns(result, explained=explained)
 
 
+def may_learn_later(result: ProbeResult) -> bool:
+    """Return whether longer trainings may learn what the probes did not: only that nothing fell is wrong."""
+    return (
+        bool(np.isfinite(result.untouched_loss).all())
+        and any(map(math.isfinite, result.scores.values()))
+        and not result.identical
+        and not result.indifferent
+    )
+
+
 def _why_nothing_learns(result: ProbeResult, *, explained: bool) -> str:
     """Return why no rate lowers the loss by more than noise, as far as the probes tell, and what to do."""
     lrs = sorted(probe.lr for probe in result.probes.values())

@@ -163,11 +163,12 @@ def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dic
         lrs: all rates that were trained, ascending.
 
     Returns:
-        `lr`, `low`, `high`, `confidence` and `reason`; all but the reason are None if nothing was learned.
+        `lr`, `low`, `high`, `confidence`, `risk` (None: it is known for the answers of probes only) and
+        `reason`; all but the reason are None if nothing was learned.
     """
     if verdict.lr is None:
-        nothing = {"lr": None, "low": None, "high": None, "confidence": None}
-        return nothing | {"reason": f"{verdict.reason}."}
+        nothing = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
+        return {**nothing, "reason": f"{verdict.reason}."}
     moved = "moved" if verdict.verdict == "moves" else "refuted"
     place = lrs.index(verdict.lr)
     below, above = lrs[max(place - 1, 0)], lrs[min(place + 1, len(lrs) - 1)]
@@ -176,6 +177,7 @@ def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dic
         "low": float(f"{math.sqrt(below * verdict.lr):.3g}"),
         "high": float(f"{math.sqrt(above * verdict.lr):.3g}"),
         "confidence": "moderate",
+        "risk": None,
     }
     reason = f"Whole trainings {moved} the rate of the probes: {verdict.reason}."
     if verdict.lr in (lrs[0], lrs[-1]):

@@ -14,11 +14,11 @@ from lrfind.api.arguments import check_looks, check_seed, notes_on, recipe_from,
 from lrfind.api.origin import origin_of
 from lrfind.api.range_tests import RangeTest
 from lrfind.api.results import Recommendation
-from lrfind.api.trainings import refined, verified
+from lrfind.api.trainings import provisional, refined, verified
 from lrfind.catalog import Precision, Spacing, optimizer_named
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection
-from lrfind.errors import UsageError
+from lrfind.errors import NoSuggestion, UsageError
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
@@ -196,10 +196,10 @@ def find(
             ("cosine", {"warmup": 0.05}); a function of the step that returns the lr or a multiple of it; a
             scheduler of torch, or a function that makes one from an optimizer.
         budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
-            first, with at most 800 steps for each seed. What is left goes to trainings with the planned
-            schedule, compressed or whole, which refine the answer and are judged by their last training
-            losses. When omitted, there are only probes, with at most T steps for each seed, but at least 16
-            (24 for a step of your own).
+            first, with at most T steps for each seed (at least 95, at most 800). What is left goes to
+            trainings with the planned schedule, compressed or whole, which refine the answer and are judged
+            by their last training losses. When omitted, there are only probes, with at most T steps for each
+            seed (at least 16, or 24 for a step of your own), or 4 T where a short training learns slowly.
         max_seconds: how many seconds to spend in the same way, roughly.
         groups: whether to find one rate for each param group too; see `Recommendation.group_lrs`.
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
@@ -254,9 +254,13 @@ def find(
     def probe(problem: Problem) -> Recommendation:
         with call_progress(progress and is_first_rank(), "find") as watch:
             probing = probe_rates(problem, section, seed, training, watch=watch)
-            answer = recommend(probing.results, training, probing.cost, probing.findings)
+            refusal: NoSuggestion | None = None
+            try:
+                answer = recommend(probing.results, training, probing.cost, probing.findings)
+            except NoSuggestion as refused:
+                answer, refusal = provisional(refused), refused
             rates = probing.groups
-            if rates is not None:
+            if rates is not None and refusal is None:
                 before = rates.cost
                 most = left_steps(section, length, probing.cost)
                 rates = confirmed(problem, rates, answer.lr, shape, seed, most=most, watch=watch)
@@ -274,7 +278,8 @@ def find(
             left = left_budget(section, length, best.cost, probing.seconds)
             problem = with_groups(problem, rates)
             longest = max(result.steps for result in best.results)
-            best = replace(best, **refined(best, training, longest, problem, left, seed, shape, watch))
+            changes = refined(best, training, longest, problem, left, seed, shape, watch, refusal)
+            best = replace(best, **changes)
             if not verify:
                 return best
             return replace(best, **verified(best, problem, section, seed, shape, watch))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
 from lrfind.api.rates import apply_rate

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from lrfind.analysis.confidence import Confidence
 from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import ProbeResult, probe_rows
-from lrfind.analysis.recommendation import Answer, Confidence, PlannedTraining, moved_lr
+from lrfind.analysis.recommendation import Answer, moved_lr
 from lrfind.analysis.verification import VERDICTS, Verdict
 from lrfind.api.arguments import without_trace
 from lrfind.api.origin import Origin, known, plan_of, with_shares
@@ -72,10 +74,10 @@ class Recommendation(Answer):
         """Return what `repr` says, in lines that fit the terminal."""
         from lrfind.views.text.find import answer_lines
         from lrfind.views.text.layout import wrapped
+        from lrfind.views.text.parts import confidence_in_words
 
-        lines = answer_lines(
-            vars(self), f"confidence: {self.confidence}", *wrapped(f"for {self.training.in_words}")
-        )
+        trust = confidence_in_words(self.confidence, self.risk)
+        lines = answer_lines(vars(self), trust, *wrapped(f"for {self.training.in_words}"))
         return "\n".join([*lines, *(line for remark in self._remarks for line in wrapped(remark))])
 
     @property
@@ -156,7 +158,9 @@ class Recommendation(Answer):
             f"The rate {self.lr:.3g} was recommended for {self.training.in_words}; it was moved by a fitted"
             " model, and not measured again."
         )
-        moved = replace(self, lr=lr, low=low, high=high, confidence=confidence, reason=reason, training=other)
+        moved = replace(
+            self, lr=lr, low=low, high=high, confidence=confidence, risk=None, reason=reason, training=other
+        )
         if (origin := self.origin) is not None and origin.shape is not None:
             training, words = origin.plan.training, origin.plan.schedule
             if schedule is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from lrfind.analysis.lanes import Shape
-from lrfind.analysis.recommendation import Answer, PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.recommendation import Answer
 from lrfind.analysis.refinement import refine_plan, refined_answer
 from lrfind.analysis.verification import moved_answer, verified_lrs
 from lrfind.config.sections import FindSection
@@ -17,6 +18,18 @@ from lrfind.training.executor import Conditions
 from lrfind.training.watch import Watch
 
 
+def provisional(refusal: NoSuggestion) -> Answer:
+    """Return the rate at which trainings begin where the probes recommend none.
+
+    Raises:
+        NoSuggestion: `refusal`, if trainings would tell no more.
+    """
+    if refusal.start is None:
+        raise refusal
+    start = refusal.start
+    return Answer(start, start, start, "low", None, refusal.reason, refusal.cost)
+
+
 def refined(
     answer: Answer,
     training: PlannedTraining,
@@ -26,21 +39,26 @@ def refined(
     seed: int,
     shape: Shape,
     watch: Watch,
+    refusal: NoSuggestion | None = None,
 ) -> dict[str, Any]:
     """Return what trainings change of a recommendation; nothing if the budget allows none.
 
     Raises:
-        NoSuggestion: if no training finished.
+        NoSuggestion: if no training finished; or, if the answer is only `provisional` because of a refusal,
+            if the trainings learned nothing either, or if there was no budget for them.
     """
     plan = refine_plan(answer.lr, probe_steps, training, budget, seed)
     if plan is None:
+        if refusal is not None:
+            raise refusal
         return {}
     trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
+    trust, reason = (answer.confidence, None) if refusal is None else (None, refusal.reason)
     changes = refined_answer(
-        answer.lr, answer.confidence, probe_steps, training, plan, trainings, "train_loss"
+        answer.lr, trust, probe_steps, training, plan, trainings, "train_loss", refusal=reason
     )
     cost = answer.cost + sum(lane.lr.size for lane in trainings)
-    if "lr" in changes and changes["lr"] is None:
+    if changes.get("lr", None if refusal else answer.lr) is None:
         raise NoSuggestion(changes["reason"], cost)
     return {**changes, "cost": cost, "refinement": trainings}
 

@@ -167,7 +167,7 @@ def _python_of(command: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 
 def _plan(experiment: Experiment, log: str | None) -> dict[str, Any]:
     """Return the plan of a run, as `views.text.script.script_plan_text` takes it."""
-    from lrfind.analysis.recommendation import PlannedTraining
+    from lrfind.analysis.planned_training import PlannedTraining
     from lrfind.experiments.script.starts import absolute_args, linked_names
 
     section, steps = experiment.script, experiment.training.steps

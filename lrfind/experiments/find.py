@@ -13,9 +13,17 @@ import torch
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
 from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
-from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, MOST_COST, TYPICAL_COST, UNTOUCHED, ProbeResult
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.probing import (
+    FEWEST_STEPS,
+    FIRST_STEPS,
+    MOST_COST,
+    MOST_TRAININGS,
+    TYPICAL_COST,
+    UNTOUCHED,
+    ProbeResult,
+)
 from lrfind.catalog import optimizer_named
 from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
@@ -97,8 +105,9 @@ def probe_rates(
         LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
-    most = most_steps(problem, section, training.steps)
-    budget = Budget(most, section.max_seconds)
+    most, patient = probing_steps(problem, section, training.steps)
+    more = (patient - most) // section.seeds
+    budget = Budget(0, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
     group_prober = GroupProber(problem, section, seed, training) if section.groups else None
     try:
@@ -108,10 +117,11 @@ def probe_rates(
         with computing_with(threads, usual_products=section.lanes != "auto"):
             for number in range(section.seeds):
                 seconds = section.max_seconds and section.max_seconds * (number + 1) / section.seeds
-                budget = replace(budget, steps=most * (number + 1) // section.seeds, seconds=seconds)
+                share = most * (number + 1) // section.seeds - most * number // section.seeds
+                budget = replace(budget, steps=budget.steps + share, seconds=seconds)
                 prober = LaneProber(problem, seed + number, budget, mode, watch, first=len(lanes))
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
-                results.append(_related(search.run(training.start, wide=wide), prober))
+                results.append(_related(_searched(search, training, budget, more, wide=wide), prober))
                 lanes += prober.lanes
                 if group_prober:
                     group_prober.add(prober, results[-1], budget)
@@ -129,16 +139,35 @@ def probe_rates(
     return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
 
 
-def most_steps(problem: Problem, section: FindSection, steps: int) -> int:
-    """Return the most gradient steps of all probes for a training of so many steps.
+def probing_steps(problem: Problem, section: FindSection, steps: int) -> tuple[int, int]:
+    """Return the gradient steps that all probes together may take for a training of so many steps.
 
-    Without a budget, each seed may take as many steps as the training, but no fewer than a few probes need.
-    A budget may be larger; what probing leaves of it is for refinement.
+    Of a budget, each seed takes at most as many steps as the training, or as probing usually takes; what
+    that leaves pays for refinement, which tells more.
+
+    Returns:
+        The most steps, and the most where some seed learns slowly: then probes of a short training go on for
+        more steps than the training has, if that continues them to at least twice their steps.
     """
+    fewest = FEWEST_BUDGET + FEWEST_STEPS * problem.own_step
     budget = budget_steps(section, steps)
-    if budget is None:
-        budget = max(steps, FEWEST_BUDGET + FEWEST_STEPS * problem.own_step) * section.seeds
-    return min(MOST_COST * section.seeds, budget)
+    if budget is not None:
+        most = min(MOST_COST, max(steps, fewest, TYPICAL_COST)) * section.seeds
+        return min(most, budget), min(most, budget)
+    usual, patient = (min(MOST_COST, max(n * steps, fewest)) * section.seeds for n in (1, MOST_TRAININGS))
+    return usual, patient if patient >= 2 * usual else usual
+
+
+def _searched(
+    search: ProbeSearch, training: PlannedTraining, budget: Budget, more: int, *, wide: bool
+) -> ProbeResult:
+    """Return what a search measures; where the training learns slowly, its budget grows by `more` steps."""
+    result = search.run(training.start, wide=wide)
+    if more and result.cut and result.scores and result.steps >= FIRST_STEPS:
+        budget.steps += more
+        search.result = replace(result, cut=False)
+        result = search.go_on()
+    return result
 
 
 def _related(result: ProbeResult, prober: LaneProber) -> ProbeResult:
@@ -253,7 +282,7 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
         schedule_shape(experiment, problem, verified)
     trainings = verify_trainings(section) if section.verify else 0
     budget = budget_steps(section, steps)
-    probing = most_steps(problem, section, steps)
+    _, probing = probing_steps(problem, section, steps)
     groups = most_group_steps(setup, section, steps) if section.groups else 0
     return FindPlan(training, FindCost(probing, trainings, verified, groups, budget, section.max_seconds))
 

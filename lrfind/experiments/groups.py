@@ -22,8 +22,8 @@ from lrfind.analysis.group_rates import (
     search,
 )
 from lrfind.analysis.lanes import Shape, planned_lanes
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import BLOWN_UP, FIRST_STEPS, SAME, TAIL, ProbeResult
-from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import judge_of
 from lrfind.config.sections import FindSection

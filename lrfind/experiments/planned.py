@@ -13,7 +13,7 @@ import torch
 
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Shape
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of

@@ -6,8 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
+from lrfind.analysis.confidence import Confidence
 from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
-from lrfind.analysis.recommendation import Confidence, PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan, refined_answer
 from lrfind.analysis.verification import judge_of
 from lrfind.catalog import Judge
@@ -16,6 +17,7 @@ from lrfind.experiments.prepare import evaluate_once, schedule_shape, training_c
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import over_ranks
 from lrfind.runs.store import Run
+from lrfind.runs.summaries.find import verify_trainings
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer, Watch, unwatched
@@ -91,23 +93,25 @@ def refine(
 
 
 def refine_run(run: Run, problem: Problem, observer: Observer) -> None:
-    """Refine the answer of the probes of a run with the budget that is left, and store what comes of it."""
+    """Refine the answer of the probes of a run with the budget that is left, and store what comes of it.
+
+    Where the probes recommend no rate because they saw nothing fall, longer trainings may.
+    """
     facts, experiment = run.facts(), run.experiment
     assert facts.probing is not None  # probing has ended
     assert facts.planned_training is not None
-    assert facts.planned is not None
     answer = facts.probing["answer"]
-    if answer["lr"] is None or facts.refined is not None:
+    start = facts.probing.get("start", answer["lr"])
+    if start is None or facts.refined is not None:
         return
     training = PlannedTraining(**facts.planned_training)
     probe_steps = max(row["steps"] for row in facts.probing["probes"])
-    plan = refine_plan(answer["lr"], probe_steps, training, facts.left_budget, experiment.seed)
+    plan = refine_plan(start, probe_steps, training, facts.left_budget, experiment.seed)
     if plan is None:
         return
     lanes = run.lanes()
     done = [lane for lane in lanes if lane.variant == REFINE and lane.outcome in SETTLED]
     first = sum(lane.variant != REFINE for lane in lanes)
-    verifying = facts.planned - first if facts.verified is None else 0
     if facts.metric is None:
         run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
     results = refine(
@@ -121,8 +125,11 @@ def refine_run(run: Run, problem: Problem, observer: Observer) -> None:
         keep=run.add_lanes,
         watch=observer.watch(None, plan.steps),
     )
-    trust: Confidence = answer["confidence"]
+    trust: Confidence | None = answer["confidence"]
+    refusal = answer["reason"] if trust is None else None
     judge = experiment.find.judge
-    changes = refined_answer(answer["lr"], trust, probe_steps, training, plan, results, judge)
+    changes = refined_answer(start, trust, probe_steps, training, plan, results, judge, refusal=refusal)
+    answered = changes.get("lr", answer["lr"]) is not None
+    verifying = verify_trainings(experiment.find) if experiment.find.verify and answered else 0
     refined = asdict(plan) | {"answer": changes}
     run.keep_facts(refined=refined, planned=first + len(results) + verifying)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from lrfind.analysis.recommendation import PlannedTraining, moved_lr
+from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.recommendation import moved_lr
 from lrfind.config.experiment import Experiment, dump
 from lrfind.config.shapes import shape_of
 from lrfind.config.variants import with_lr, with_multipliers

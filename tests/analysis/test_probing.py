@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.planned_training import FAMILIES, PlannedTraining
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import MOST_STEPS, place_of, rate
-from lrfind.analysis.recommendation import FAMILIES, PlannedTraining, log_lr, moved_lr, recommend
+from lrfind.analysis.recommendation import log_lr, moved_lr, recommend
 from lrfind.analysis.refusals import why_no_rate
 from lrfind.analysis.relation import Relation
 from lrfind.errors import NoSuggestion

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.verification import moved_answer, verdict_on, verified_lrs
 from lrfind.runs.summaries.find import probing_fact
 from tests.helpers.probers import Formula, descent, probed

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 import lrfind
 from lrfind.analysis.lanes import Lane
-from lrfind.analysis.recommendation import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.verification import verified_lrs
 from lrfind.config.experiment import check, dump
 from lrfind.config.sections import FindSection

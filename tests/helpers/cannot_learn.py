@@ -186,12 +186,15 @@ def same_domains() -> Training:
 
 
 def long_lag() -> Training:
-    """A recurrent net that forgets the first step, which decides, long before the last one."""
+    """A recurrent net that forgets the first step, which decides, long before the last one.
+
+    There are more batches than a probe has steps, so that no probe can learn the rows by heart.
+    """
 
     def forward(self: Computed, x: Tensor) -> Tensor:
         return self.head(self.rnn(x)[0][:, -1])
 
-    rnn, x = nn.RNN(2, 16, batch_first=True), inputs(40, 16, 40, 2)
+    rnn, x = nn.RNN(2, 16, batch_first=True), inputs(160, 16, 40, 2)
     return Training(
         Computed(forward, rnn=rnn, head=nn.Linear(16, 2)),
         cross_entropy,

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.analysis.probing import FEWEST_STEPS, MOST_COST, ProbeResult
-from lrfind.analysis.recommendation import PlannedTraining
 from lrfind.catalog import optimizer_named
 from lrfind.config.imports import refuse_import
 from lrfind.config.sections import ScriptSection

@@ -8,8 +8,9 @@ from typing import Any
 
 from lrfind.analysis.group_rates import GroupRate
 from lrfind.analysis.lanes import SETTLED, LaneResult
+from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
-from lrfind.analysis.recommendation import PlannedTraining, recommend
+from lrfind.analysis.recommendation import recommend
 from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import (
     VERIFY,
@@ -44,19 +45,22 @@ def probing_fact(
         findings: what is wrong with the gradients, in sentences.
 
     Returns:
-        `answer`: `lr`, `low`, `high`, `confidence`, `reason`, `method` and `method_version`; `probes`: see
-        `analysis.probing.probe_rows`; `cost`.
+        `answer`: `lr`, `low`, `high`, `confidence`, `risk`, `reason`, `method` and `method_version`; `start`:
+        the lr at which trainings that refine the answer begin, None if they would tell no more; `probes`:
+        see `analysis.probing.probe_rows`; `cost`.
     """
-    answer: dict[str, Any] = {"lr": None, "low": None, "high": None, "confidence": None}
+    answer: dict[str, Any] = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
+    start = None
     try:
         if refusal is not None:
             raise NoSuggestion(refusal)
         recommended = asdict(recommend(results, training, cost, findings))
         answer |= {key: value for key, value in recommended.items() if key != "cost"}
+        start = recommended["lr"]
     except NoSuggestion as error:
-        answer["reason"] = error.reason
+        answer["reason"], start = error.reason, error.start
     answer |= {"method": METHOD, "method_version": METHOD_VERSION}
-    return {"answer": answer, "probes": probe_rows(results), "cost": cost}
+    return {"answer": answer, "start": start, "probes": probe_rows(results), "cost": cost}
 
 
 NOTHING_YET: dict[str, Any] = {
@@ -65,6 +69,7 @@ NOTHING_YET: dict[str, Any] = {
         "low": None,
         "high": None,
         "confidence": None,
+        "risk": None,
         "reason": "probing has not ended.",
         "method": METHOD,
         "method_version": METHOD_VERSION,

@@ -33,7 +33,7 @@ from lrfind.views.report.content import (
     name,
 )
 from lrfind.views.report.courses import loss_chart
-from lrfind.views.text.parts import interval, number, number_or_dash, numbers_apart
+from lrfind.views.text.parts import confidence_in_words, interval, number, number_or_dash, numbers_apart
 
 LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"}
 """The colour of a confidence; a low one has the poor one."""
@@ -75,7 +75,7 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         facts += [("the script's own lr", number(script["lr"]))] if script["lr"] else []
     if answer["lr"] is None:
         return Answer("Learning rate", None, reason=answer["reason"], level="poor", facts=facts)
-    trust = f"confidence: {answer['confidence']}"
+    trust = confidence_in_words(answer["confidence"], answer.get("risk"))
     if verification is not None and verification["verdict"] is not None:
         facts.append(("verification", f"{VERDICTS[verification['verdict']]}: {verification['reason']}"))
         trust += ", verified" if verification["lr"] == verification["of"] else ", from verification"

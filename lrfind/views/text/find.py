@@ -12,6 +12,7 @@ from lrfind.errors import counted, listed
 from lrfind.views.text.layout import beside, table_block, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
+    confidence_in_words,
     interval,
     number,
     number_or_dash,
@@ -22,7 +23,7 @@ from lrfind.views.text.parts import (
 
 def recommendation_text(answer: dict[str, Any]) -> str:
     """Return the recommendation of the probes: lr, interval, confidence, reason; or why there is no lr."""
-    return "\n".join(answer_lines(answer, f"confidence: {answer['confidence']}"))
+    return "\n".join(answer_lines(answer, confidence_in_words(answer["confidence"], answer.get("risk"))))
 
 
 def find_text(summary: dict[str, Any]) -> str:
@@ -119,7 +120,7 @@ def answer_lines(answer: dict[str, Any], trust: str, *purpose: str) -> list[str]
 def _trust(summary: dict[str, Any]) -> str:
     """Return the confidence in the answer, and the result of its verification."""
     verification = summary["verification"]
-    confidence = f"confidence: {summary['answer']['confidence']}"
+    confidence = confidence_in_words(summary["answer"]["confidence"], summary["answer"].get("risk"))
     if verification is None or verification["verdict"] is None:
         return confidence
     if verification["lr"] != verification["of"]:
@@ -137,8 +138,9 @@ def _training(summary: dict[str, Any]) -> str:
 
 
 def _probes_lines(summary: dict[str, Any]) -> list[str]:
-    """Return a table with one row per probe. If there is an lr, it also says how much each rate counts."""
-    probes, answered = summary["probes"], summary["answer"]["lr"] is not None
+    """Return a table with one row per probe. If they recommend an lr, it says how much each rate counts."""
+    probes, refinement = summary["probes"], summary["refinement"]
+    answered = (summary["answer"] if refinement is None else {"lr": refinement["of"]})["lr"] is not None
     several = len({row["seed"] for row in probes}) > 1
     rows = []
     for row in probes:
@@ -200,8 +202,10 @@ def _refinement_lines(summary: dict[str, Any]) -> list[str]:
     if not refinement["ended"]:
         resume = resume_line(summary)
         return wrapped(f"Refinement has not ended: {done} so far. {resume}")
-    probed = f"the rate of the probes, {number(refinement['of'])}"
-    return [*wrapped(f"Refined with {done}, which began with {probed}:"), *_trainings_table(refinement)]
+    what = f"Trained further, because the probes recommend no rate: {done}:"
+    if refinement["of"] is not None:
+        what = f"Refined with {done}, which began with the rate of the probes, {number(refinement['of'])}:"
+    return [*wrapped(what), *_trainings_table(refinement)]
 
 
 def _verification_lines(summary: dict[str, Any]) -> list[str]:

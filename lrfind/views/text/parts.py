@@ -43,6 +43,16 @@ def numbers_apart(values: Sequence[float | None]) -> list[str]:
     return ["-" if value is None else apart(value) for value in values]
 
 
+def confidence_in_words(confidence: str, risk: float | None) -> str:
+    """Return the confidence in an answer, and how many such answers fail, as far as that is known.
+
+    >>> confidence_in_words("high", 0.021), confidence_in_words("low", None)
+    ('confidence: high (2 % of such answers fail)', 'confidence: low')
+    """
+    known = "" if risk is None else f" ({max(round(100 * risk), 1)} % of such answers fail)"
+    return f"confidence: {confidence}{known}"
+
+
 def interval(low: float, high: float) -> str:
     """Return an interval.
 

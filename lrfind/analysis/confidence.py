@@ -1,0 +1,183 @@
+"""How far to trust a recommended rate: how often such answers fail, and what speaks against this one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from lrfind.analysis.planned_training import LONGEST, MANY_PASSES, MOST_PASSES, SHORTEST, PlannedTraining
+from lrfind.analysis.probing import FIRST_STEPS, PER_DECADE, SURE, ProbeResult
+from lrfind.analysis.refusals import PREDICTS, why_uninformed
+from lrfind.errors import counted, listed
+
+Confidence = Literal["high", "moderate", "low"]
+
+HIGH, LOW = 0.03, 0.1
+"""The risks below which the confidence is high, and from which it is low."""
+INTERCEPT = -5.0
+PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH, PER_FALL, PER_RISE = 1.17, 0.77, 4.41, 1.54, -0.6
+"""The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
+FEW_NOISES, MANY_NOISES = 0.01, 100.0  # falls and rises between which they count
+SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
+FAR_STEPS = 1000  # short probes say less about longer trainings
+LITTLE, WIDE = 0.2, 0.3  # a share of the fall, and decades around the best rate, that are worth a sentence
+
+
+def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
+    """Return the probability that the answer fails: that it loses over a tenth of what the loss can fall.
+
+    It is the share of the answers for the design tasks that failed where the probes measured the same, by a
+    logistic model of `risk_measurements`.
+
+    Args:
+        results: one result for each seed, each with at least one finite score.
+        training: the planned training.
+    """
+    slopes = (PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH, PER_FALL, PER_RISE)
+    return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(slopes, risk_measurements(results, training)))))
+
+
+def risk_measurements(
+    results: Sequence[ProbeResult], training: PlannedTraining
+) -> tuple[float, float, float, float, float]:
+    """Return what the risk depends on, as means over the seeds.
+
+    Neither a constant nor a factor of the loss changes it.
+
+    Returns:
+        How often the probes were continued to twice their steps; log10 of the passes over the data; the
+        decades around the best rate that learn about as fast; log10 of the fall in noises; and log10 of how
+        far the loss rises, in noises, if the targets are shuffled. If a fall is large beside this rise, most
+        of it was learned without the inputs.
+    """
+    doublings = float(np.mean([math.log2(result.steps / FIRST_STEPS) for result in results]))
+    passes = math.log10(min(max(training.passes, 1.0), MOST_PASSES))
+    breadth = float(np.mean([result.breadth for result in results]))
+    fall = float(np.mean([_decades(result.fall, result) for result in results]))
+    rise = float(np.mean([_decades(_rise(result), result) for result in results]))
+    return doublings, passes, breadth, fall, rise
+
+
+def _rise(result: ProbeResult) -> float:
+    """Return how far, in noises, shuffled targets raise the loss; as far as it fell if they are not known."""
+    if result.after is None or not result.noise:
+        return result.fall
+    return float(np.mean(result.after.rises)) / result.noise
+
+
+def _decades(noises: float, result: ProbeResult) -> float:
+    """Return log10 of a number of noises; where the loss has no noise, any fall is a large one."""
+    return math.log10(min(max(noises, FEW_NOISES), MANY_NOISES)) if result.noise else 1.0
+
+
+def confidence_in(
+    results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float, risk: float
+) -> tuple[Confidence, list[str]]:
+    """Judge how far to trust a recommended rate.
+
+    Args:
+        results: one result for each seed.
+        training: the planned training.
+        between: the standard deviation between seeds, in decades of lr.
+        lr: the recommended rate.
+        risk: the probability that it fails.
+
+    Returns:
+        The confidence, and the doubts about the rate, as sentences without their full stop.
+    """
+    serious = [*_doubts_about_learning(results), *_doubts_about_the_rates(results, lr)]
+    if between > 1:
+        serious.append("The seeds disagree by more than a decade")
+    slight = _what_was_not_measured(results, training)
+    if 1 / PER_DECADE < between <= 1:
+        slight.append("The seeds disagree")
+    explained = [*serious, *_causes_of_risk(results, training, plateau=bool(serious)), *slight]
+    if serious or risk >= LOW:
+        return "low", explained
+    return ("moderate", explained) if slight or risk >= HIGH else ("high", [])
+
+
+def _doubts_about_learning(results: Sequence[ProbeResult]) -> list[str]:
+    """Return why nothing that the probes learned can be trusted, as far as that is so."""
+    serious = []
+    plateaus = [result for result in results if result.on_a_plateau]
+    if plateaus:
+        hardly = (
+            "Hardly more was learned than the noise between batches"
+            if any(result.after is None or result.uninformed for result in plateaus)
+            else "What was learned of the inputs is small beside the noise between batches"
+        )
+        serious.append(
+            f"{hardly}: these are the highest rates that do no harm on a plateau whose end was not seen"
+        )
+    elif any(result.converged and not result.learned for result in results):
+        serious.append(
+            f"{PREDICTS[0].upper()}{PREDICTS[1:]}, and what it still learns is small beside the noise between"
+            " batches"
+        )
+    elif not all(result.learned for result in results):
+        serious.append("The probes have few steps, too few to tell how much was learned")
+    return serious + sorted({f"After the probes {why_uninformed(r)}" for r in results if r.uninformed})
+
+
+def _doubts_about_the_rates(results: Sequence[ProbeResult], lr: float) -> list[str]:
+    """Return what is wrong with the rates that were probed, and with the batches that they saw."""
+    serious = []
+    if not all(result.bracketed for result in results):
+        sides = {"lowest" if r.best == min(r.probes) else "highest" for r in results if not r.bracketed}
+        serious.append(f"The rate with the lowest loss is the {listed(sorted(sides), 'or')} that was probed")
+    if any(result.broken for result in results):
+        serious.append("On a later batch the loss of the untouched model is not finite; look at the data")
+    if lr >= min(result.wild for result in results):
+        serious.append("A probe at this rate or at a lower one blew up")
+    return serious
+
+
+def _causes_of_risk(results: Sequence[ProbeResult], training: PlannedTraining, *, plateau: bool) -> list[str]:
+    """Return the measurements that make the risk high; on a plateau, those of the probes are told already."""
+    longest = max(result.steps for result in results)
+    causes = []
+    if not plateau:
+        if longest > SURE_STEPS:
+            causes.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
+        elif longest == SURE_STEPS:
+            causes.append(
+                f"The probes needed {longest} steps to tell the rates apart; later steps may differ"
+            )
+        if min(result.certainty(result.best) for result in results) < SURE:
+            causes.append("The fall of the loss is small beside its noise")
+        elif min(_rise(result) / max(result.fall, FEW_NOISES) for result in results) < LITTLE:
+            causes.append("Most of what the probes learned has nothing to do with the inputs")
+        if max(result.breadth for result in results) > WIDE:
+            causes.append("Rates that lie far apart learn about as fast in so few steps")
+    if training.passes > MANY_PASSES:
+        causes.append(
+            f"The training passes over its data {training.passes:,.0f} times, and what fits its noise less"
+            " is not seen in so few steps"
+        )
+    if training.steps > FAR_STEPS:
+        causes.append(
+            f"A training of {training.steps:,} steps may need another rate than probes of"
+            f" {counted(longest, 'step')} tell; a budget of a whole training (1x) or more tells more"
+        )
+    return causes
+
+
+def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
+    """Return what was not measured: by these probes, or on the tasks that the risk comes from."""
+    slight = []
+    if any(result.cut for result in results):
+        slight.append(
+            "Probing ended early: longer probes did not fit into its budget (by default, four trainings) or"
+            " into the memory for batches; a larger budget makes the answer more certain"
+        )
+    if not SHORTEST <= training.steps <= LONGEST:
+        slight.append(
+            f"The method was measured for trainings of 200 to 10,000 steps, not of {training.steps:,}"
+        )
+    if training.family is None:
+        slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")
+    return slight
