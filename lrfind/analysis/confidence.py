@@ -17,8 +17,8 @@ Confidence = Literal["high", "moderate", "low"]
 
 HIGH, LOW = 0.03, 0.1
 """The risks below which the confidence is high, and from which it is low."""
-INTERCEPT = -5.0
-PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH, PER_FALL, PER_RISE = 1.17, 0.77, 4.41, 1.54, -0.6
+INTERCEPT = -6.87
+PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH, PER_FALL, PER_RISE = 1.25, 0.7, 4.42, 1.53, -0.67
 """The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 FEW_NOISES, MANY_NOISES = 0.01, 100.0  # falls and rises between which they count
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
