@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -73,9 +73,21 @@ def _decades(noises: float, result: ProbeResult) -> float:
     return math.log10(min(max(noises, FEW_NOISES), MANY_NOISES)) if result.noise else 1.0
 
 
-def confidence_in(
-    results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float, risk: float
-) -> tuple[Confidence, list[str]]:
+class Trust(NamedTuple):
+    """How far to trust a rate.
+
+    Attributes:
+        confidence: "high", "moderate" or "low".
+        risk: the probability that the rate fails; None if something is wrong that its model does not know.
+        doubts: what speaks against the rate, as sentences without their full stop.
+    """
+
+    confidence: Confidence
+    risk: float | None
+    doubts: list[str]
+
+
+def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float) -> Trust:
     """Judge how far to trust a recommended rate.
 
     Args:
@@ -83,10 +95,6 @@ def confidence_in(
         training: the planned training.
         between: the standard deviation between seeds, in decades of lr.
         lr: the recommended rate.
-        risk: the probability that it fails.
-
-    Returns:
-        The confidence, and the doubts about the rate, as sentences without their full stop.
     """
     serious = [*_doubts_about_learning(results), *_doubts_about_the_rates(results, lr)]
     if between > 1:
@@ -95,9 +103,12 @@ def confidence_in(
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
     explained = [*serious, *_causes_of_risk(results, training, plateau=bool(serious)), *slight]
-    if serious or risk >= LOW:
-        return "low", explained
-    return ("moderate", explained) if slight or risk >= HIGH else ("high", [])
+    if serious:
+        return Trust("low", None, explained)
+    risk = risk_of(results, training)
+    if risk >= LOW:
+        return Trust("low", risk, explained)
+    return Trust("moderate", risk, explained) if slight or risk >= HIGH else Trust("high", risk, [])
 
 
 def _doubts_about_learning(results: Sequence[ProbeResult]) -> list[str]:

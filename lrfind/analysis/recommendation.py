@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lrfind.analysis.confidence import Confidence, confidence_in, risk_of
+from lrfind.analysis.confidence import Confidence, trust_in
 from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, PlannedTraining, plan_shift
 from lrfind.analysis.probing import PER_DECADE, ProbeResult
 from lrfind.analysis.refusals import may_learn_later, why_no_rate
@@ -80,8 +80,7 @@ def recommend(
     width += between / math.sqrt(len(results))
     wild = min(result.wild for result in results)
     # The reason: the fastest rate, its factor for the planned training, and the doubts.
-    risk = risk_of(results, training)
-    confidence, doubts = confidence_in(results, training, between, 10**middle, risk)
+    trust = trust_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     steps = max(result.steps for result in results)
     lowest = listed(f"{lr:.2g}" for lr in sorted({result.probes[result.best].lr for result in results}))
@@ -100,9 +99,9 @@ def recommend(
         lr=_rounded(10**middle),
         low=_rounded(10 ** (middle - width)),
         high=_rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
-        confidence=confidence,
-        risk=round(risk, 3),
-        reason=" ".join([*findings, ". ".join([measured, f"{estimated}; {times}", *doubts]) + "."]),
+        confidence=trust.confidence,
+        risk=None if trust.risk is None else round(trust.risk, 3),
+        reason=" ".join([*findings, ". ".join([measured, f"{estimated}; {times}", *trust.doubts]) + "."]),
         cost=cost,
     )
 

@@ -239,28 +239,32 @@ def refined_answer(
     Returns:
         `lr`, `low`, `high`, `confidence`, `risk` (None: it is known for the answers of probes only) and
         `reason`; all but the reason are None if no training finished. If the trainings learned nothing, only
-        what changes: the confidence, the risk and the reason, or only the reason.
+        what changes: the confidence, the risk and the reason, or only the reason; but no rate remains if
+        whole trainings diverged at that of the probes.
     """
-    judge = judge_of(results, judge)
+    judge, whole = judge_of(results, judge), plan.steps == training.steps
+    nothing: dict[str, Any] = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
     tables = _tables(plan, results, judge)
     losses = {place: loss for place, loss in _means(tables).items() if math.isfinite(loss)}
     if not losses:
         tried = listed(f"{plan.lr(place):.3g}" for place in sorted(tables[plan.seed]))
         reason = f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}."
-        nothing = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
         return {**nothing, "reason": reason}
     untouched = _first_loss(results)
     fall = untouched - min(losses.values())
-    # Where the probes saw nothing fall, a fall within the noise of the batches says nothing either.
-    least = LEARNED * abs(untouched) if refusal is None else SIGNIFICANT * _noise(results)
-    if not fall > least:
+    # A fall within the noise of the batches says nothing, unless the rates end differently on the same ones.
+    visible = fall > SIGNIFICANT * _noise(results)
+    differ = max(losses.values()) - min(losses.values()) > FLAT * abs(untouched)
+    if not fall > LEARNED * abs(untouched) or not (visible or (differ and refusal is None)):
         trained = f"trainings of {counted(plan.steps, 'step')}"
         if refusal is not None:
             return {"reason": f"{refusal} Nor did {trained} lower it by more."}
+        if whole and 0 not in losses:
+            reason = f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."
+            return {**nothing, "reason": reason}
         reason = f"The {trained} hardly lowered the loss, so they do not change the rate of the probes."
         return {"confidence": "low", "risk": None, "reason": reason}
     # The rate for S steps, and from it the rate for T.
-    whole = plan.steps == training.steps
     middle = _middle(losses, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
     carried = math.log10(plan.start) + middle + _length_shift(training, plan.steps, training.steps)
     far, near = math.log10(training.steps / probe_steps), math.log10(training.steps / plan.steps)
@@ -275,7 +279,7 @@ def refined_answer(
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
             f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
-    sure = (whole and refusal is None) or confidence == "high"
+    sure = visible and ((whole and refusal is None) or confidence == "high")
     trust: Confidence = "high" if sure else "moderate"
     return {
         "lr": _rounded(10**answer),

@@ -49,7 +49,8 @@ def test_json_is_the_summary_and_the_snippet_is_a_key_of_it(lrfind: Command, con
     assert f"{lr:.3g}" in summary.pop("snippet")
     assert {*summary} == KEYS
     assert summary == json.loads(Path("run/summary.json").read_text())
-    assert [*summary["answer"]] == ["lr", "low", "high", "confidence", "reason", "method", "method_version"]
+    names = ["lr", "low", "high", "confidence", "risk", "reason", "method", "method_version"]
+    assert [*summary["answer"]] == names
     assert summary["training"]["steps"] == 50
     assert lrfind("find", config, "--out", "other", "--snippet", "-q") == 0
     assert "torch.optim.SGD(" in lrfind.out
@@ -133,8 +134,8 @@ def test_a_dry_run_says_what_a_find_costs_and_trains_nothing(lrfind: Command, co
     assert lrfind("find", "--verify", config, "--dry-run", "--steps", 50) == 0
     assert lrfind.out == (
         "find would look for the learning rate of 50 steps of sgd, constant schedule:\n"
-        "plan: at most 50 gradient steps of probing, then 9 trainings of 50 steps; at\n"
-        "  most 500 steps in all\n"
+        "plan: at most 200 gradient steps of probing (about 100 are usual), then 9\n"
+        "  trainings of 50 steps; at most 650 steps in all\n"
         "Nothing was trained.\n"
     )
     assert lrfind("find", config, "--dry-run", "--budget", 64, "--json") == 0
@@ -215,9 +216,7 @@ def test_a_larger_budget_refines_the_answer_with_trainings(lrfind: Command, conf
     assert probed["refinement"] is None
     plan = ("find", config, "--steps", 100, "--budget", "6x")
     assert lrfind(*plan, "--dry-run") == 0
-    assert (
-        "plan: at most 600 gradient steps: probes (about 100 are usual), then trainings that" in lrfind.text
-    )
+    assert "plan: at most 600 gradient steps: probes, then trainings that refine the rate" in lrfind.text
     assert lrfind(*plan, "--out", "refined") == 0
     assert "Refined with " in lrfind.out
     summary = summary_of(Run.open(Path("refined")))
