@@ -14,7 +14,7 @@ from lrfind.analysis.planned_training import PER_REPETITION, PlannedTraining
 from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan, refined_answer
 
 PLANNED = PlannedTraining("sgd", 400)
-FIRST_LOSS = 10.0
+FIRST_LOSS, NOISE = 10.0, 0.1
 
 
 def bowl(best: float) -> Callable[[float, int], float]:
@@ -25,9 +25,11 @@ def bowl(best: float) -> Callable[[float, int], float]:
 def trained(plan: RefinePlan, loss_at: Callable[[float, int], float]) -> list[LaneResult]:
     """Train whatever comes next until nothing does; a loss of infinity is a divergence."""
     results: list[LaneResult] = []
+    noise = np.random.default_rng(0).normal(0, NOISE, plan.steps)
     while (following := next_training(plan, results, "val_loss")) is not None:
         lr, seed = following
         end = loss_at(lr, seed)
+        steps = plan.steps if math.isfinite(end) else plan.steps // 10
         results.append(
             LaneResult(
                 lane=len(results),
@@ -35,8 +37,8 @@ def trained(plan: RefinePlan, loss_at: Callable[[float, int], float]) -> list[La
                 planned=plan.steps,
                 peak=lr,
                 outcome="finished" if math.isfinite(end) else "diverged",
-                lr=np.full(plan.steps, lr),
-                loss=np.full(plan.steps, FIRST_LOSS),
+                lr=np.full(steps, lr),
+                loss=FIRST_LOSS + noise[:steps] - noise[0],
                 evaluations=(Evaluation(plan.steps, end, None),),
             )
         )
@@ -44,12 +46,12 @@ def trained(plan: RefinePlan, loss_at: Callable[[float, int], float]) -> list[La
 
 
 def answered(
-    lr: float, budget: int, loss_at: Callable[[float, int], float]
+    lr: float, budget: int, loss_at: Callable[[float, int], float], refusal: str | None = None
 ) -> tuple[list[LaneResult], dict[str, object]]:
     plan = refine_plan(lr, 16, PLANNED, budget, 0)
     assert plan is not None
-    results = trained(plan, loss_at)
-    return results, refined_answer(lr, "moderate", 16, PLANNED, plan, results, "val_loss")
+    results, trust = trained(plan, loss_at), "moderate" if refusal is None else None
+    return results, refined_answer(lr, trust, 16, PLANNED, plan, results, "val_loss", refusal=refusal)
 
 
 @pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (9999, 400)])
@@ -127,6 +129,32 @@ def test_the_best_rate_at_the_end_of_those_tried_is_doubted() -> None:
     _, answer = answered(0.1, 1200, lambda lr, seed: 5.0 + math.log10(lr))
     assert answer["confidence"] == "low"
     assert "nothing is known of rates beyond it" in str(answer["reason"])
+
+
+def test_rates_that_end_alike_send_the_trainings_up_from_the_plateau() -> None:
+    results, answer = answered(0.001, 4000, lambda lr, seed: 1.0 if 0.02 < lr < 0.2 else 9.5)
+    assert [result.peak for result in results[:4]] == [0.001, 0.0003162, 0.003162, 0.01]
+    assert 0.02 < float(str(answer["lr"])) < 0.2
+
+
+def test_a_training_that_diverges_costs_only_the_steps_that_it_took() -> None:
+    results, _ = answered(0.1, 1600, lambda lr, seed: math.inf if lr > 0.05 else bowl(0.02)(lr, seed))
+    assert [result.outcome for result in results].count("finished") == 3
+    assert sum(result.lr.size for result in results) <= 1600 < 400 * len(results) + 400
+
+
+def test_where_the_probes_recommend_no_rate_a_fall_within_the_noise_is_none() -> None:
+    _, answer = answered(0.1, 1600, lambda lr, seed: FIRST_LOSS - 2 * NOISE, "nothing learns.")
+    assert answer == {"reason": "nothing learns. Nor did trainings of 400 steps lower it by more."}
+    _, answer = answered(0.1, 1600, bowl(0.1), "nothing learns.")
+    assert abs(math.log10(float(str(answer["lr"])) / 0.1)) < 0.1
+    assert answer["confidence"] == "moderate"
+
+
+def test_a_rate_at_which_training_diverged_does_not_stay_although_lower_ones_learn_nothing() -> None:
+    _, answer = answered(0.1, 1600, lambda lr, seed: math.inf if lr > 0.05 else FIRST_LOSS)
+    assert answer["lr"] is None
+    assert "diverged, and lower rates hardly learn" in str(answer["reason"])
 
 
 def test_rates_that_all_diverge_are_followed_down_no_further_than_four_decades() -> None:

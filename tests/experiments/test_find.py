@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -21,14 +22,14 @@ from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.verification import verified_lrs
 from lrfind.config.experiment import check, dump
 from lrfind.config.sections import FindSection
-from lrfind.experiments.find import planned_training, probe_rates
+from lrfind.experiments.find import planned_training, probe_rates, probing_steps
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
 from tests.helpers.runs import LINEAR, conduct, summary_of
 from tests.helpers.worlds import OPTIMIZERS, World, data
 
-cross_entropy = nn.functional.cross_entropy
+cross_entropy, mse_loss = nn.functional.cross_entropy, nn.functional.mse_loss
 
 
 def found_in(world: World, loss_fn: Any = None, **options: Any) -> lrfind.Recommendation:
@@ -179,6 +180,56 @@ def test_what_cannot_be_asked_says_what_can(options: dict[str, Any], message: st
 def test_short_trainings_are_probed_no_longer_than_they_are(steps: int) -> None:
     found = found_in(World("adam"), steps=steps, schedule="cosine", budget=100)
     assert found.evidence.steps.max() == max(8, steps)
+
+
+class Gate(nn.Module):
+    """A product of small weights: gradient descent learns only after a plateau."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.full((3,), 0.05))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.weights.prod()
+
+
+def gated(steps: int, budget: str | None) -> lrfind.Recommendation:
+    random, model = torch.Generator().manual_seed(1), Gate()
+    x = torch.randn(64, 8, 1, generator=random)
+    y = x + 0.3 * torch.randn(64, 8, 1, generator=random)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    batches = [*zip(x, y, strict=True)]
+    return lrfind.find(model, optimizer, mse_loss, batches, steps=steps, budget=budget, progress=False)
+
+
+def test_a_short_training_that_begins_on_a_plateau_is_probed_for_more_steps_than_it_has() -> None:
+    assert 100 < gated(100, None).cost <= 400
+
+
+def test_a_larger_budget_trains_where_the_probes_see_nothing_fall() -> None:
+    with pytest.raises(lrfind.NoSuggestion, match="lowers the loss in 16 steps by more than the noise"):
+        gated(100, "1x")
+    found = gated(100, "6x")
+    assert found.cost <= 600
+    assert min(lane.train_loss or 1.0 for lane in found.refinement) < 0.15
+    assert (found.confidence, found.risk) != ("high", None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "section", "most"),
+    [
+        (300, {}, (300, 800)),  # slow learners get up to four trainings, but no more than 800 steps
+        (100, {"seeds": 2}, (200, 800)),
+        (600, {}, (600, 600)),  # 800 would not continue probes to twice their steps
+        (5, {}, (16, 16)),
+        (300, {"budget": "4x"}, (300, 300)),  # refinement tells more
+        (5, {"budget": 200}, (95, 95)),
+        (300, {"budget": 50}, (50, 50)),
+    ],
+)
+def test_how_many_steps_probing_may_take(steps: int, section: dict[str, Any], most: tuple[int, int]) -> None:
+    problem = SimpleNamespace(own_step=False)
+    assert probing_steps(problem, FindSection(**section), steps) == most  # type: ignore[arg-type]
 
 
 def test_momentum_is_read_from_the_first_group_that_moves() -> None:

@@ -1,0 +1,88 @@
+"""Trust in a rate: the risk by its formula, and what makes the confidence low whatever the risk is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrfind.analysis import confidence
+from lrfind.analysis.confidence import risk_of, trust_in
+from lrfind.analysis.curves import Array
+from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.relation import Relation
+from tests.helpers.probers import Formula, probed
+
+PLANNED = PlannedTraining("sgd", 400, epoch=40.0)  # 10 passes
+
+
+def noisy(lr: float, step: Array) -> Array:
+    """A loss that falls fastest at 0.1, by 8 noises."""
+    batches = np.random.default_rng(0).normal(0, 0.1, 200)[: len(step)]
+    fastest = math.exp(-(math.log10(max(lr, 1e-9) / 0.1) ** 2))
+    return 2 + batches - 0.8 * fastest * (1 - np.exp(-step / 4)) + 40 * (lr > 30)
+
+
+RESULT = replace(probed(Formula(noisy), start=0.1), after=Relation((0.2,) * 8, varies=True))
+
+
+def test_the_risk_is_the_logistic_function_of_five_measurements() -> None:
+    logit = confidence.INTERCEPT + confidence.PER_DOUBLING * math.log2(RESULT.steps / 16)
+    logit += confidence.PER_DECADE_OF_PASSES * 1 + confidence.PER_BREADTH * RESULT.breadth
+    logit += confidence.PER_FALL * math.log10(RESULT.fall)
+    logit += confidence.PER_RISE * math.log10(0.2 / RESULT.noise)
+    assert risk_of([RESULT], PLANNED) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
+
+
+def test_more_passes_and_a_fall_without_the_inputs_are_riskier() -> None:
+    risk = risk_of([RESULT], PLANNED)
+    assert risk_of([RESULT], replace(PLANNED, epoch=4.0)) > risk
+    assert risk_of([replace(RESULT, after=Relation((0.002,) * 8, varies=True))], PLANNED) > risk
+    assert risk_of([replace(RESULT, after=None)], PLANNED) < risk  # not known: as if all came from the inputs
+
+
+def test_a_low_risk_makes_the_confidence_high_and_a_high_one_low() -> None:
+    assert trust_in([RESULT], replace(PLANNED, epoch=None), 0.0, 0.1).confidence == "high"
+    without_inputs = replace(RESULT, after=Relation((0.002,) * 8, varies=True))
+    risky = trust_in([without_inputs], replace(PLANNED, steps=9000, epoch=9.0), 0.0, 0.1)
+    assert risky.confidence == "low"
+    assert risky.risk is not None
+    assert "passes over its data 1,000 times" in " ".join(risky.doubts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "between", "lr", "doubt"),
+    [
+        ({"broken": True}, 0.0, 0.1, "not finite"),
+        ({"after": Relation((0.0,) * 8, varies=True)}, 0.0, 0.1, "targets are shuffled"),
+        ({}, 1.5, 0.1, "disagree by more than a decade"),
+        ({}, 0.0, 1e3, "blew up"),
+    ],
+)
+def test_what_is_wrong_makes_the_confidence_low_and_the_risk_unknown(
+    changed: dict[str, object], between: float, lr: float, doubt: str
+) -> None:
+    result = replace(RESULT, **changed)  # type: ignore[arg-type]
+    stopped = {place: probe._replace(stopped=place > 2) for place, probe in RESULT.probes.items()}
+    stopped |= {6: RESULT.probes[RESULT.best]._replace(lr=1e3, stopped=True)}
+    trust = trust_in([replace(result, probes=stopped)], PLANNED, between, lr)
+    assert (trust.confidence, trust.risk) == ("low", None)
+    assert doubt in " ".join(trust.doubts)
+
+
+@pytest.mark.parametrize(
+    ("planned", "changed", "doubt"),
+    [
+        (PlannedTraining("sgd", 50_000), {}, "not of 50,000"),
+        (PlannedTraining("mine", 400), {}, "not measured for the optimizer 'mine'"),
+        (PLANNED, {"cut": True}, "Probing ended early"),
+    ],
+)
+def test_what_was_not_measured_makes_the_confidence_moderate_at_most(
+    planned: PlannedTraining, changed: dict[str, bool], doubt: str
+) -> None:
+    trust = trust_in([replace(RESULT, **changed)], planned, 0.0, 0.1)  # type: ignore[arg-type]
+    assert trust.confidence == "moderate"
+    assert doubt in " ".join(trust.doubts)
