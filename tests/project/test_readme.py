@@ -14,6 +14,7 @@ REPORT = (ROOT / "benchmarks/results/report.txt").read_text(encoding="utf-8")
 BUDGETS = (ROOT / "benchmarks/results/budgets.txt").read_text(encoding="utf-8")
 SHORT, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", REPORT, flags=re.MULTILINE)
 SHORT_BUDGETS, MIDDLE_BUDGETS = BUDGETS.split("3,000 steps:")
+OTHERS = ("versions", "confidence")
 
 NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
 ROWS = {
@@ -122,10 +123,24 @@ def test_the_figures_about_hard_tasks_and_schedule_free_are_what_the_benchmark_p
     assert [float(free), float(within)] == pytest.approx(expected, abs=0.00051)
 
 
+def test_the_figures_about_the_confidence_are_what_the_benchmark_printed() -> None:
+    shown = re.search(
+        r"with high confidence (\d+) % failed, and of those with low confidence (\d+) %",
+        " ".join(README.split()),
+    )
+    assert shown is not None
+    in_all = REPORT.split("All lengths")[1]
+    expected = [
+        float(re.search(rf"confidence {level} .*? fails ([\d.]+)%", in_all)[1]) for level in ("high", "low")
+    ]
+    assert [float(percent) for percent in shown.groups()] == pytest.approx(expected, abs=0.5)
+
+
 def test_the_results_in_finding_are_those_of_the_files() -> None:
     blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 6
-    assert [block for block in blocks if block not in REPORT + BUDGETS] == []
+    others = [(ROOT / f"benchmarks/results/{name}.txt").read_text(encoding="utf-8") for name in OTHERS]
+    assert len(blocks) == 9
+    assert [block for block in blocks if block not in "".join([REPORT, BUDGETS, *others])] == []
 
 
 def test_the_results_in_speed_are_those_of_the_file() -> None:
