@@ -106,9 +106,10 @@ def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between:
     if serious:
         return Trust("low", None, explained)
     risk = risk_of(results, training)
+    told = None if slight else risk
     if risk >= LOW:
-        return Trust("low", risk, explained)
-    return Trust("moderate", risk, explained) if slight or risk >= HIGH else Trust("high", risk, [])
+        return Trust("low", told, explained)
+    return Trust("moderate", told, explained) if slight or risk >= HIGH else Trust("high", told, [])
 
 
 def _doubts_about_learning(results: Sequence[ProbeResult]) -> list[str]:
@@ -166,8 +167,8 @@ def _causes_of_risk(results: Sequence[ProbeResult], training: PlannedTraining, *
             causes.append("Rates that lie far apart learn about as fast in so few steps")
     if training.passes > MANY_PASSES:
         causes.append(
-            f"The training passes over its data {training.passes:,.0f} times, and what fits its noise less"
-            " is not seen in so few steps"
+            f"The training passes over its data {training.passes:,.0f} times, so its best rate depends on"
+            " overfitting too, which short probes do not see"
         )
     if training.steps > FAR_STEPS:
         causes.append(
@@ -182,8 +183,8 @@ def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTrai
     slight = []
     if any(result.cut for result in results):
         slight.append(
-            "Probing ended early: longer probes did not fit into its budget (by default, four trainings) or"
-            " into the memory for batches; a larger budget makes the answer more certain"
+            "Probing ended early: longer probes did not fit into its budget or into the memory for batches; a"
+            " larger budget makes the answer more certain"
         )
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(

@@ -31,6 +31,7 @@ REFINE = "refine"
 PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next at first
 RATES = 5  # rates of the first seed; more rates of one seed only follow its noise
 REPEATED = 4  # rates that every further seed trains again
+CLEAR = 0.1  # share of the untouched loss; rates whose losses differ by more differ beyond doubt
 FLAT = 0.01  # share of the fall; rates whose losses differ by less are all on a plateau, or all good
 FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
@@ -254,7 +255,8 @@ def refined_answer(
     fall = untouched - min(losses.values())
     # A fall within the noise of the batches says nothing, unless the rates end differently on the same ones.
     visible = fall > SIGNIFICANT * _noise(results)
-    differ = max(losses.values()) - min(losses.values()) > FLAT * abs(untouched)
+    spread = max(losses.values()) - min(losses.values())
+    differ, clear = (spread > share * abs(untouched) for share in (FLAT, CLEAR))
     if not fall > LEARNED * abs(untouched) or not (visible or (differ and refusal is None)):
         trained = f"trainings of {counted(plan.steps, 'step')}"
         if refusal is not None:
@@ -279,7 +281,7 @@ def refined_answer(
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
             f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
-    sure = visible and ((whole and refusal is None) or confidence == "high")
+    sure = (visible or clear) and ((whole and refusal is None) or confidence == "high")
     trust: Confidence = "high" if sure else "moderate"
     return {
         "lr": _rounded(10**answer),

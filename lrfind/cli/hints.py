@@ -86,8 +86,11 @@ def _after_no_answer(result: RunResult, resolved: str) -> list[list[str]]:
     if health is not None and health["findings"]:
         return [check]
     if result.command == "find":
-        budget = result.experiment.find.budget
-        return [check] if budget is None else [[*find, "--budget", "1x"], check]
+        budget, probing = result.experiment.find.budget, result.facts.probing or {}
+        may_learn_later = probing.get("start") is not None  # then trainings may see what the probes did not
+        larger = "4x" if may_learn_later else "1x"
+        more = [[*find, "--budget", larger]] if (budget or may_learn_later) and budget != larger else []
+        return [check, *more] if budget is None else [*more, check]
     if not any(np.isfinite(lane.loss[:1]).any() for lane in result.lanes):
         return [check]  # the loss of the untouched model is not finite
     if all(lane.outcome == "diverged" for lane in result.lanes) and result.command != "range-test":

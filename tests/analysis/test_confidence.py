@@ -84,5 +84,5 @@ def test_what_was_not_measured_makes_the_confidence_moderate_at_most(
     planned: PlannedTraining, changed: dict[str, bool], doubt: str
 ) -> None:
     trust = trust_in([replace(RESULT, **changed)], planned, 0.0, 0.1)  # type: ignore[arg-type]
-    assert trust.confidence == "moderate"
+    assert (trust.confidence, trust.risk) == ("moderate", None)
     assert doubt in " ".join(trust.doubts)
