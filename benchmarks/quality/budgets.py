@@ -85,7 +85,7 @@ def answer_at(
     cost = probing.cost + FORWARD * passes
     steps = max((result.steps for result in probing.results), default=0)
     fact = probing_fact(probing.results, training, probing.cost)
-    lr, trust, start = fact["answer"]["lr"], fact["answer"]["confidence"], fact["start"]
+    lr, trust, start = fact["answer"]["lr"], fact["answer"]["confidence"] or "low", fact["start"]
     plan = None
     if start is not None and budget is not None:
         plan = refine_plan(start, steps, training, budget - probing.cost, seed)

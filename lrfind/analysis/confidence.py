@@ -96,13 +96,15 @@ def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between:
         between: the standard deviation between seeds, in decades of lr.
         lr: the recommended rate.
     """
-    serious = [*_doubts_about_learning(results), *_doubts_about_the_rates(results, lr)]
+    learning = _doubts_about_learning(results)
+    serious = [*learning, *_doubts_about_the_rates(results, lr)]
     if between > 1:
         serious.append("The seeds disagree by more than a decade")
     slight = _what_was_not_measured(results, training)
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
-    explained = [*serious, *_causes_of_risk(results, training, plateau=bool(serious)), *slight]
+    causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training)
+    explained = [*serious, *causes, *slight]
     if serious:
         return Trust("low", None, explained)
     risk = risk_of(results, training)
@@ -148,32 +150,36 @@ def _doubts_about_the_rates(results: Sequence[ProbeResult], lr: float) -> list[s
     return serious
 
 
-def _causes_of_risk(results: Sequence[ProbeResult], training: PlannedTraining, *, plateau: bool) -> list[str]:
-    """Return the measurements that make the risk high; on a plateau, those of the probes are told already."""
+def _risky_probes(results: Sequence[ProbeResult]) -> list[str]:
+    """Return what the probes measured that makes the risk high."""
     longest = max(result.steps for result in results)
     causes = []
-    if not plateau:
-        if longest > SURE_STEPS:
-            causes.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
-        elif longest == SURE_STEPS:
-            causes.append(
-                f"The probes needed {longest} steps to tell the rates apart; later steps may differ"
-            )
-        if min(result.certainty(result.best) for result in results) < SURE:
-            causes.append("The fall of the loss is small beside its noise")
-        elif min(_rise(result) / max(result.fall, FEW_NOISES) for result in results) < LITTLE:
-            causes.append("Most of what the probes learned has nothing to do with the inputs")
-        if max(result.breadth for result in results) > WIDE:
-            causes.append("Rates that lie far apart learn about as fast in so few steps")
+    if longest > SURE_STEPS:
+        causes.append(f"The probes needed {longest} steps to learn; later steps may need another rate")
+    elif longest == SURE_STEPS:
+        causes.append(f"The probes needed {longest} steps to tell the rates apart; later steps may differ")
+    if min(result.certainty(result.best) for result in results) < SURE:
+        causes.append("The fall of the loss is small beside its noise")
+    elif min(_rise(result) / max(result.fall, FEW_NOISES) for result in results) < LITTLE:
+        causes.append("Most of what the probes learned has nothing to do with the inputs")
+    if max(result.breadth for result in results) > WIDE:
+        causes.append("Rates that lie far apart learn about as fast in so few steps")
+    return causes
+
+
+def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
+    """Return what makes the risk high for this training, whatever the probes measured."""
+    causes = []
     if training.passes > MANY_PASSES:
         causes.append(
             f"The training passes over its data {training.passes:,.0f} times, so its best rate depends on"
             " overfitting too, which short probes do not see"
         )
     if training.steps > FAR_STEPS:
+        longest = counted(max(result.steps for result in results), "step")
         causes.append(
-            f"A training of {training.steps:,} steps may need another rate than probes of"
-            f" {counted(longest, 'step')} tell; a budget of a whole training (1x) or more tells more"
+            f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell; a"
+            " budget of a whole training (1x) or more tells more"
         )
     return causes
 

@@ -212,7 +212,7 @@ def _middle(losses: Mapping[Place, float], first_loss: float, sharpness: float) 
 
 def refined_answer(
     lr: float,
-    confidence: Confidence | None,
+    confidence: Confidence,
     probe_steps: int,
     training: PlannedTraining,
     plan: RefinePlan,
@@ -229,7 +229,7 @@ def refined_answer(
 
     Args:
         lr: the rate that the probes recommend, or at which the trainings began if they recommend none.
-        confidence: the confidence in it; None if the probes recommend none.
+        confidence: the confidence in it.
         probe_steps: n, the number of steps of the probes.
         training: the planned training, of T steps.
         plan: the plan of the refining trainings, of S steps.
@@ -260,7 +260,7 @@ def refined_answer(
     if not fall > LEARNED * abs(untouched) or not (visible or (differ and refusal is None)):
         trained = f"trainings of {counted(plan.steps, 'step')}"
         if refusal is not None:
-            return {"reason": f"{refusal} Nor did {trained} lower it by more."}
+            return {"reason": f"{refusal} {trained[0].upper()}{trained[1:]} hardly lowered the loss either."}
         if whole and 0 not in losses:
             reason = f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."
             return {**nothing, "reason": reason}

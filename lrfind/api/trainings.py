@@ -53,9 +53,9 @@ def refined(
             raise refusal
         return {}
     trainings = refine(problem, plan, shape, "train_loss", Conditions(evaluated=False), watch=watch)
-    trust, reason = (answer.confidence, None) if refusal is None else (None, refusal.reason)
+    why = None if refusal is None else refusal.reason
     changes = refined_answer(
-        answer.lr, trust, probe_steps, training, plan, trainings, "train_loss", refusal=reason
+        answer.lr, answer.confidence, probe_steps, training, plan, trainings, "train_loss", refusal=why
     )
     cost = answer.cost + sum(lane.lr.size for lane in trainings)
     if changes.get("lr", None if refusal else answer.lr) is None:

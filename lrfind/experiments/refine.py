@@ -125,8 +125,8 @@ def refine_run(run: Run, problem: Problem, observer: Observer) -> None:
         keep=run.add_lanes,
         watch=observer.watch(None, plan.steps),
     )
-    trust: Confidence | None = answer["confidence"]
-    refusal = answer["reason"] if trust is None else None
+    trust: Confidence = answer["confidence"] or "low"
+    refusal = answer["reason"] if answer["lr"] is None else None
     judge = experiment.find.judge
     changes = refined_answer(start, trust, probe_steps, training, plan, results, judge, refusal=refusal)
     answered = changes.get("lr", answer["lr"]) is not None

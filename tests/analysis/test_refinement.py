@@ -50,8 +50,8 @@ def answered(
 ) -> tuple[list[LaneResult], dict[str, object]]:
     plan = refine_plan(lr, 16, PLANNED, budget, 0)
     assert plan is not None
-    results, trust = trained(plan, loss_at), "moderate" if refusal is None else None
-    return results, refined_answer(lr, trust, 16, PLANNED, plan, results, "val_loss", refusal=refusal)
+    results = trained(plan, loss_at)
+    return results, refined_answer(lr, "moderate", 16, PLANNED, plan, results, "val_loss", refusal=refusal)
 
 
 @pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (9999, 400)])
@@ -145,7 +145,7 @@ def test_a_training_that_diverges_costs_only_the_steps_that_it_took() -> None:
 
 def test_where_the_probes_recommend_no_rate_a_fall_within_the_noise_is_none() -> None:
     _, answer = answered(0.1, 1600, lambda lr, seed: FIRST_LOSS - 2 * NOISE, "nothing learns.")
-    assert answer == {"reason": "nothing learns. Nor did trainings of 400 steps lower it by more."}
+    assert answer == {"reason": "nothing learns. Trainings of 400 steps hardly lowered the loss either."}
     _, answer = answered(0.1, 1600, bowl(0.1), "nothing learns.")
     assert abs(math.log10(float(str(answer["lr"])) / 0.1)) < 0.1
     assert answer["confidence"] == "moderate"

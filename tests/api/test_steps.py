@@ -328,7 +328,7 @@ def test_an_autocast_around_the_call_gives_the_curve_of_that_precision() -> None
         assert torch.is_autocast_cache_enabled()
 
 
-def test_the_default_search_takes_at_most_the_steps_of_the_training() -> None:
+def test_the_default_search_of_what_learns_fast_takes_at_most_the_steps_of_the_training() -> None:
     world = World("adam")
     for steps in (30, 60):
         assert (
