@@ -61,7 +61,7 @@ class Optimizer:
     Attributes:
         path: the import path of its class.
         family: the optimizers whose learning rates behave alike, a key of
-            `analysis.recommendation.FAMILIES`; None where that was not measured.
+            `analysis.planned_training.FAMILIES`; None where that was not measured.
         adaptive: whether it divides a gradient by the size of past gradients.
         stackable: whether it treats every number by itself and its update is linear in the lr, so that many
             lanes can share one optimizer (see `training.stack`).
@@ -132,6 +132,12 @@ def optimizer_named(name: str) -> Optimizer | None:
     ('adam', 'sgd', None)
     """
     return OPTIMIZERS.get(name.rpartition(":")[2].rpartition(".")[2].lower())
+
+
+def is_adaptive(name: str) -> bool:
+    """Return whether an optimizer of this name is known to divide gradients by the size of past ones."""
+    row = optimizer_named(name)
+    return row is not None and row.adaptive
 
 
 def optimizer_of(kind: object) -> Optimizer | None:

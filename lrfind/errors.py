@@ -47,7 +47,7 @@ class NoSuggestion(LrfindError):  # noqa: N818 - a result with a reason, not a f
     """A method has no learning rate to suggest.
 
     Attributes:
-        reason: what the curve looks like and what to change; one sentence.
+        reason: what the curve looks like and what to change.
         cost: the number of gradient steps that were spent.
         start: the lr at which longer trainings may begin, because they may tell what was not seen; None if
             they would tell no more.

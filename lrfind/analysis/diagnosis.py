@@ -52,6 +52,11 @@ class Finding(NamedTuple):
     evidence: str
     advice: str
 
+    @property
+    def in_words(self) -> str:
+        """The finding, in two sentences."""
+        return f"Gradients, {self.what}: {self.evidence}. What may help: {self.advice}."
+
 
 def calm_looks(result: LaneResult, *, on_a_ramp: bool) -> list[LayerHealth]:
     """Return the looks at a lane in which a problem cannot be the fault of the lr.

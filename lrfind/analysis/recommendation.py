@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -70,7 +71,7 @@ def recommend(
         first = refusal[0].upper() if findings else refusal[0]
         start = None
         if all(map(may_learn_later, results)):
-            start = _rounded(10 ** float(np.mean([log_lr(result, training) for result in results])))
+            start = rounded(10 ** float(np.mean([log_lr(result, training) for result in results])))
         raise NoSuggestion(" ".join([*findings, first + refusal[1:]]), cost, start)
     # The middle of the answer, and how wide its interval is.
     log_lrs = np.array([log_lr(result, training) for result in results])
@@ -96,9 +97,9 @@ def recommend(
         length += f" ({training.passes:,.0f} passes over the data)"
     times = f"for {length} the fitted rule takes {ratio}x that rate"
     return Answer(
-        lr=_rounded(10**middle),
-        low=_rounded(10 ** (middle - width)),
-        high=_rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
+        lr=rounded(10**middle),
+        low=rounded(10 ** (middle - width)),
+        high=rounded(max(min(10 ** (middle + width), wild * 10 ** (-0.5 / PER_DECADE)), 10**middle)),
         confidence=trust.confidence,
         risk=None if trust.risk is None else round(trust.risk, 3),
         reason=" ".join([*findings, ". ".join([measured, f"{estimated}; {times}", *trust.doubts]) + "."]),
@@ -136,8 +137,14 @@ def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> fl
         training: the planned training.
         other: the other plan.
     """
-    return _rounded(lr * 10 ** (plan_shift(other) - plan_shift(training)))
+    return rounded(lr * 10 ** (plan_shift(other) - plan_shift(training)))
 
 
-def _rounded(lr: float) -> float:
+def no_answer(reason: str) -> dict[str, Any]:
+    """Return the values of an answer that has no rate, for this reason."""
+    return {**dict.fromkeys(("lr", "low", "high", "confidence", "risk")), "reason": reason}
+
+
+def rounded(lr: float) -> float:
+    """Return a rate with three digits."""
     return float(f"{lr:.3g}")

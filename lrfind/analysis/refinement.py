@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +21,7 @@ from lrfind.analysis.confidence import Confidence
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, repetition_shift
 from lrfind.analysis.probing import SIGNIFICANT
+from lrfind.analysis.recommendation import no_answer, rounded
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import LEARNED, judge_of
 from lrfind.catalog import Judge
@@ -37,7 +39,7 @@ FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
 SHORTER_RATES = 4  # trainings that share a budget that does not allow whole ones
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
-PER_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
+PER_TRAINED_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
 SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
 MOST_SEEDS = 6
 WHOLE_SHARPNESS, SHARPNESS = 0.035, 0.1  # shares of the fall; a rate that loses so much has 1/e of the weight
@@ -103,7 +105,7 @@ def refine_plan(
 
 def _length_shift(training: PlannedTraining, steps: int, other: int) -> float:
     """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
-    shift = PER_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
+    shift = PER_TRAINED_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
     before, after = (repetition_shift(replace(training, steps=length)) for length in (steps, other))
     return shift + after - before
 
@@ -202,6 +204,54 @@ def _noise(results: Sequence[LaneResult]) -> float:
     return min((math.sqrt(float(np.mean(of_one**2)) / 2) for of_one in differences), default=math.inf)
 
 
+class _Ends:
+    """How the trainings of a plan ended.
+
+    Attributes:
+        tables: seed -> place -> final loss; infinite for a training that did not finish.
+        losses: place -> the mean loss over the seeds; of the places that finished with every seed.
+    """
+
+    def __init__(self, plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> None:
+        self.plan, self.judge, self._results = plan, judge, results
+        self.tables = _tables(plan, results, judge)
+        means = _means(self.tables)
+        self.losses = {place: loss for place, loss in means.items() if math.isfinite(loss)}
+
+    @cached_property
+    def untouched(self) -> float:
+        """The loss before the first step."""
+        return _first_loss(self._results)
+
+    @property
+    def fall(self) -> float:
+        """How far the best rate lowered the loss."""
+        return self.untouched - min(self.losses.values())
+
+    @property
+    def visible(self) -> bool:
+        """Whether the fall is larger than the noise of the batches."""
+        return self.fall > SIGNIFICANT * _noise(self._results)
+
+    @property
+    def clear(self) -> bool:
+        """Whether the rates end differently beyond doubt."""
+        return self._spread > CLEAR * abs(self.untouched)
+
+    @property
+    def _spread(self) -> float:
+        return max(self.losses.values()) - min(self.losses.values())
+
+    def learned(self, *, refused: bool) -> bool:
+        """Return whether the trainings lowered the loss.
+
+        A fall within the noise of the batches says nothing, unless the rates end differently on the same
+        batches. That is not enough where the probes were refused a rate.
+        """
+        differ = self._spread > FLAT * abs(self.untouched)
+        return self.fall > LEARNED * abs(self.untouched) and (self.visible or (differ and not refused))
+
+
 def _middle(losses: Mapping[Place, float], first_loss: float, sharpness: float) -> float:
     """Return the mean of the places, in decades, by weights that fall with the loss."""
     best = losses[_best(losses)]
@@ -243,68 +293,60 @@ def refined_answer(
         what changes: the confidence, the risk and the reason, or only the reason; but no rate remains if
         whole trainings diverged at that of the probes.
     """
-    judge, whole = judge_of(results, judge), plan.steps == training.steps
-    nothing: dict[str, Any] = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
-    tables = _tables(plan, results, judge)
-    losses = {place: loss for place, loss in _means(tables).items() if math.isfinite(loss)}
-    if not losses:
-        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(tables[plan.seed]))
-        reason = f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}."
-        return {**nothing, "reason": reason}
-    untouched = _first_loss(results)
-    fall = untouched - min(losses.values())
-    # A fall within the noise of the batches says nothing, unless the rates end differently on the same ones.
-    visible = fall > SIGNIFICANT * _noise(results)
-    spread = max(losses.values()) - min(losses.values())
-    differ, clear = (spread > share * abs(untouched) for share in (FLAT, CLEAR))
-    if not fall > LEARNED * abs(untouched) or not (visible or (differ and refusal is None)):
-        trained = f"trainings of {counted(plan.steps, 'step')}"
-        if refusal is not None:
-            return {"reason": f"{refusal} {trained[0].upper()}{trained[1:]} hardly lowered the loss either."}
-        if whole and 0 not in losses:
-            reason = f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."
-            return {**nothing, "reason": reason}
-        reason = f"The {trained} hardly lowered the loss, so they do not change the rate of the probes."
-        return {"confidence": "low", "risk": None, "reason": reason}
+    whole, ends = plan.steps == training.steps, _Ends(plan, results, judge_of(results, judge))
+    if not ends.losses:
+        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(ends.tables[plan.seed]))
+        return no_answer(f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}.")
+    if not ends.learned(refused=refusal is not None):
+        return _nothing_learned(lr, ends, whole=whole, refusal=refusal)
     # The rate for S steps, and from it the rate for T.
-    middle = _middle(losses, untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
+    middle = _middle(ends.losses, ends.untouched, WHOLE_SHARPNESS if whole else SHARPNESS)
     carried = math.log10(plan.start) + middle + _length_shift(training, plan.steps, training.steps)
     far, near = math.log10(training.steps / probe_steps), math.log10(training.steps / plan.steps)
     weight = 1.0 if whole else far**2 / (far**2 + near**2)
     answer = weight * carried + (1 - weight) * math.log10(lr)
     # Its interval, its reason, and how far to trust it.
-    below, above = _good_range(losses, middle, fall)
-    reason = _lowest_in_words(plan, losses, tables, judge)
+    below, above = _good_range(ends.losses, middle, ends.fall)
+    reason = _lowest_in_words(ends)
     reason += f" By how low they ended, the trained rates average {plan.start * 10**middle:.3g}."
     if not whole:
         reason += (
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"
             f" rate of the probes ({lr:.3g}), this gives {10**answer:.3g}."
         )
-    sure = (visible or clear) and ((whole and refusal is None) or confidence == "high")
+    sure = (ends.visible or ends.clear) and ((whole and refusal is None) or confidence == "high")
     trust: Confidence = "high" if sure else "moderate"
     return {
-        "lr": _rounded(10**answer),
-        "low": _rounded(10 ** (answer - below)),
-        "high": _rounded(10 ** (answer + above)),
-        "confidence": trust if _bracketed(tables[plan.seed]) else "low",
+        "lr": rounded(10**answer),
+        "low": rounded(10 ** (answer - below)),
+        "high": rounded(10 ** (answer + above)),
+        "confidence": trust if _bracketed(ends.tables[plan.seed]) else "low",
         "risk": None,
         "reason": reason,
     }
 
 
-def _lowest_in_words(
-    plan: RefinePlan,
-    losses: Mapping[Place, float],
-    tables: Mapping[int, Mapping[Place, float]],
-    judge: Judge,
-) -> str:
+def _nothing_learned(lr: float, ends: _Ends, *, whole: bool, refusal: str | None) -> dict[str, Any]:
+    """Return what changes of an answer where trainings hardly lowered the loss; see `refined_answer`."""
+    trained = f"trainings of {counted(ends.plan.steps, 'step')}"
+    if refusal is not None:
+        return {"reason": f"{refusal} {trained[0].upper()}{trained[1:]} hardly lowered the loss either."}
+    if whole and 0 not in ends.losses:
+        return no_answer(
+            f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."
+        )
+    reason = f"The {trained} hardly lowered the loss, so they do not change the rate of the probes."
+    return {"confidence": "low", "risk": None, "reason": reason}
+
+
+def _lowest_in_words(ends: _Ends) -> str:
     """Say which rate ended lowest, and whether a rate on either side of it was trained."""
+    plan, losses, tables = ends.plan, ends.losses, ends.tables
     best, first = _best(losses), tables[plan.seed]
     count = sum(map(len, tables.values()))
     trained = f"{counted(count, 'training')} of {counted(plan.steps, 'step')}"
     seeds = "" if len(tables) == 1 else f", the mean of {counted(len(tables), 'seed')}"
-    name = "training loss" if judge == "train_loss" else "validation loss"
+    name = "training loss" if ends.judge == "train_loss" else "validation loss"
     words = (
         f"Of {trained} with the planned schedule, lr {plan.lr(best):.3g} ended lowest ({name}"
         f" {losses[best]:.4g}{seeds})."
@@ -330,7 +372,3 @@ def _good_range(losses: Mapping[Place, float], middle: float, fall: float) -> tu
         return max(float(offsets[bad.argmax()]) if bad.any() else WIDEST, NARROWEST)
 
     return reach(-1), reach(1)
-
-
-def _rounded(lr: float) -> float:
-    return float(f"{lr:.3g}")

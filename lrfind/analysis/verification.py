@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.recommendation import no_answer, rounded
 from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
 from lrfind.catalog import Judge
 from lrfind.errors import counted, listed
@@ -38,7 +39,7 @@ def verified_lrs(lr: float, beyond: float | None = None) -> list[float]:
     ([0.1, 0.3, 0.9], [0.1, 0.3, 0.9, 1.5])
     """
     factors = FACTORS if beyond is None else (*FACTORS, beyond)
-    return [float(f"{lr * factor:.3g}") for factor in factors]
+    return [rounded(lr * factor) for factor in factors]
 
 
 @dataclass(frozen=True)
@@ -167,19 +168,18 @@ def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dic
         `reason`; all but the reason are None if nothing was learned.
     """
     if verdict.lr is None:
-        nothing = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
-        return {**nothing, "reason": f"{verdict.reason}."}
+        return no_answer(f"{verdict.reason}.")
     moved = "moved" if verdict.verdict == "moves" else "refuted"
     place = lrs.index(verdict.lr)
     below, above = lrs[max(place - 1, 0)], lrs[min(place + 1, len(lrs) - 1)]
     answer = {
         "lr": verdict.lr,
-        "low": float(f"{math.sqrt(below * verdict.lr):.3g}"),
-        "high": float(f"{math.sqrt(above * verdict.lr):.3g}"),
+        "low": rounded(math.sqrt(below * verdict.lr)),
+        "high": rounded(math.sqrt(above * verdict.lr)),
         "confidence": "moderate",
         "risk": None,
     }
-    reason = f"Whole trainings {moved} the rate of the probes: {verdict.reason}."
+    reason = f"Trainings {moved} the rate of the probes: {verdict.reason}."
     if verdict.lr in (lrs[0], lrs[-1]):
         side = "lowest" if verdict.lr < verified else "highest"
         answer["confidence"] = "low"

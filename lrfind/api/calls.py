@@ -15,7 +15,7 @@ from lrfind.api.origin import origin_of
 from lrfind.api.range_tests import RangeTest
 from lrfind.api.results import Recommendation
 from lrfind.api.trainings import provisional, refined, verified
-from lrfind.catalog import Precision, Spacing, optimizer_named
+from lrfind.catalog import Precision, Spacing, is_adaptive
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection
 from lrfind.errors import NoSuggestion, UsageError
@@ -128,8 +128,7 @@ def range_test(
         looks = 0
     if objects.own_step is not None and (grad_norm or held_out_batch is not None):
         raise UsageError("grad_norm and held_out_batch: lrfind measures neither in a step of your own.")
-    kinds = [optimizer_named(type(inner).__name__) for inner in innermost(objects.optimizers)]
-    adaptive = any(row is not None and row.adaptive for row in kinds)
+    adaptive = any(is_adaptive(type(inner).__name__) for inner in innermost(objects.optimizers))
 
     origin = origin_of(objects, seed)
 

@@ -129,15 +129,9 @@ class ComparisonResult:
         return draw_loss(self._courses(), axes_for(ax))
 
     def _courses(self) -> CoursesView:
-        from lrfind.views.plots.courses import course_of, view_courses
+        from lrfind.views.plots.courses import courses_of, view_courses
 
-        return view_courses(
-            [
-                course_of(f"{standing.variant}, peak {standing.best.lr:.3g}", [*standing.best.lanes.values()])
-                for standing in self.ranking
-                if standing.best
-            ]
-        )
+        return view_courses(courses_of(self.ranking))
 
     def __repr__(self) -> str:
         peak = "" if self.ranking[0].rank is None else f" with peak {self.lr:.3g}"

@@ -13,11 +13,11 @@ from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
 from lrfind.api.rates import apply_rate
-from lrfind.catalog import Judge, optimizer_named
+from lrfind.catalog import Judge, is_adaptive
 from lrfind.errors import NoSuggestion, counted, listed
 from lrfind.runs.summaries.sweep import why_no_best
 from lrfind.views.text.parts import loss_name
-from lrfind.views.text.sweep import HEADLINES
+from lrfind.views.text.sweep import headline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +56,10 @@ class GridResult:
         return self._findings_at(self.sweep.best)
 
     def _findings_at(self, best: RateResult | None) -> list[Finding]:
-        row = optimizer_named(self.training.optimizer.split()[0])
         looks = (
             [calm_looks(lane, on_a_ramp=False) for lane in best.lanes.values() if lane.health] if best else []
         )
-        return diagnose(looks, adaptive=row is not None and row.adaptive)
+        return diagnose(looks, adaptive=is_adaptive(self.training.optimizer))
 
     @property
     def best(self) -> RateResult:
@@ -95,8 +94,7 @@ class GridResult:
         doubt, best = doubt_about(self.sweep), self.sweep.best
         if best is None or doubt in NO_ANSWER:
             return "No best learning rate"
-        ties = listed(f"{rate.lr:.3g}" for rate in tied(self.sweep))
-        return HEADLINES[doubt].format(lr=f"{best.lr:.3g}", ties=ties)
+        return headline(doubt, best.lr, [rate.lr for rate in tied(self.sweep)])
 
     @property
     def reason(self) -> str:
@@ -159,14 +157,10 @@ class GridResult:
         from lrfind.views.cells import cell
         from lrfind.views.plots.sweep import sweep_figure, view_sweep
 
-        findings = [
-            f"Gradients, {what}: {evidence}. What may help: {advice}."
-            for what, evidence, advice in self.findings
-        ]
         cost = f"For {self.training.in_words}; {self.cost:,} gradient steps."
         return cell(
             self.headline,
-            [cost, self.reason, *self.notes, *findings],
+            [cost, self.reason, *self.notes, *(finding.in_words for finding in self.findings)],
             f"{len(self.table)} rates",
             [*self.table.columns],
             self.table.itertuples(index=False),

@@ -118,13 +118,9 @@ class RangeTest:
             (name, None if answer["lr"] is None else f"{answer['lr']:.3g}", answer["reason"])
             for name, answer in suggestion_table(self.curves, raw=True).items()
         ]
-        findings = [
-            f"Gradients, {what}: {evidence}. What may help: {advice}."
-            for what, evidence, advice in self.findings
-        ]
         return cell(
             headline,
-            [*sentences, *self.notes, *findings],
+            [*sentences, *self.notes, *(finding.in_words for finding in self.findings)],
             "all methods",
             ("method", "lr", "what it is, or why there is none"),
             rows,

@@ -134,7 +134,7 @@ class Recommendation(Answer):
     def for_plan(self, *, steps: int | None = None, schedule: Any = None) -> Recommendation:
         """Return the rate for another length or schedule of the same training; nothing is trained.
 
-        The rate and its interval are moved by the model of `analysis.recommendation.plan_shift`, which was
+        The rate and its interval are moved by the model of `analysis.planned_training.plan_shift`, which was
         fitted on trainings of 200 to 10,000 steps. What was verified does not hold for the other plan.
 
         Args:

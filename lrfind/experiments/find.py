@@ -24,7 +24,7 @@ from lrfind.analysis.probing import (
     UNTOUCHED,
     ProbeResult,
 )
-from lrfind.catalog import optimizer_named
+from lrfind.catalog import is_adaptive
 from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
@@ -195,13 +195,8 @@ def gradient_findings(problem: Problem, seed: int) -> list[str]:
         gauge = gauge_of(setup, range(LOOKS))
         for _ in train(setup, np.full(LOOKS, HARMLESS_LR), gauge=gauge):
             pass
-        row = optimizer_named(type(setup.optimizer).__name__)
-        findings = diagnose(gauge.take(), adaptive=row is not None and row.adaptive)
-        return [
-            f"Gradients, {what}: {evidence}. What may help: {advice}."
-            for what, evidence, advice in findings
-            if what != ONLY_THE_HEAD
-        ]
+        findings = diagnose(gauge.take(), adaptive=is_adaptive(type(setup.optimizer).__name__))
+        return [finding.in_words for finding in findings if finding.what != ONLY_THE_HEAD]
     return []
 
 

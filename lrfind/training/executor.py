@@ -21,7 +21,7 @@ from lrfind.errors import as_exception
 from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.schedules.reactive import plateaued
-from lrfind.training.evaluation import Metric, evaluate, evaluating, score
+from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.explanations.failures import failure_text
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
@@ -317,8 +317,8 @@ class SingleExecutor:
         model, loss_fn = self._setup.model, self._setup.loss_fn
         fast = fast_kernels(traceable(self._setup))
         with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad(), fast:
-            evaluation = evaluate(partial(score, model, loss_fn), self._problem.validation())
-            record_evaluations(self.records, step, *evaluation)
+            val_loss, metric, _ = evaluate(partial(score, model, loss_fn), self._problem.validation())
+            record_evaluations(self.records, step, val_loss, metric)
 
     @contextmanager
     def _failure_recorded(self) -> Iterator[None]:
@@ -330,7 +330,7 @@ class SingleExecutor:
 
 
 def record_evaluations(
-    records: Sequence[LaneRecord], step: int, val_loss: Array, metric: Array | None, name: Metric | None
+    records: Sequence[LaneRecord], step: int, val_loss: Array, metric: Array | None
 ) -> None:
     """Record an evaluation of every lane that has not ended."""
     metrics = [None] * len(records) if metric is None else metric.tolist()

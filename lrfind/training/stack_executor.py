@@ -92,4 +92,5 @@ class StackExecutor:
     def evaluate(self, step: int) -> None:
         """Evaluate the stack."""
         if self._stack is not None and self._problem.validation is not None:
-            record_evaluations(self._inside, step, *self._stack.evaluate(self._problem.validation()))
+            val_loss, metric, _ = self._stack.evaluate(self._problem.validation())
+            record_evaluations(self._inside, step, val_loss, metric)

@@ -247,7 +247,7 @@ def test_a_plot_shows_the_trainings_that_refined_and_verified_the_rate() -> None
     above, *below = whole.plot().figure.axes
     labels = [ax.get_legend_handles_labels()[1][0] for ax in below]
     assert labels[0].endswith("that refine the answer")
-    assert labels[1].startswith("whole trainings (verification: ")
+    assert labels[1].startswith("trainings that verify the answer (verification: ")
     assert whole.plot(above) is above
     plt.close("all")
 

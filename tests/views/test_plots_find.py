@@ -51,10 +51,19 @@ def test_seeds_are_lines_of_one_colour_and_of_one_name() -> None:
 @pytest.mark.parametrize(
     ("verification", "labels"),
     [
-        (STANDS, [f"whole trainings (verification: {VERDICTS['stands']})", "no training finished"]),
-        (MOVES, [f"whole trainings (verification: {VERDICTS['moves']})", "no training finished"]),
+        (
+            STANDS,
+            [
+                f"trainings that verify the answer (verification: {VERDICTS['stands']})",
+                "no training finished",
+            ],
+        ),
+        (
+            MOVES,
+            [f"trainings that verify the answer (verification: {VERDICTS['moves']})", "no training finished"],
+        ),
         (REFUTED, ["no training finished"]),
-        (UNENDED, ["whole trainings (verification has not ended)"]),
+        (UNENDED, ["trainings that verify the answer (verification has not ended)"]),
     ],
 )
 def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(

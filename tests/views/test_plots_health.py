@@ -64,6 +64,6 @@ def test_one_look_and_nothing_but_zeros_can_be_drawn(tmp_path: Path) -> None:
     )
     save(figure, tmp_path / "health")
     assert figure.get_suptitle() == (
-        "t, lr 0.1, seed 0: the gradients are healthy; a grey cell is 0 or has no value"
+        "t, lr 0.1, seed 0: no problem was seen; a grey cell is 0 or has no value"
     )
     assert (tmp_path / "health.svg").stat().st_size > 1_000

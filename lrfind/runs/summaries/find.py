@@ -10,7 +10,7 @@ from lrfind.analysis.group_rates import GroupRate
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
-from lrfind.analysis.recommendation import recommend
+from lrfind.analysis.recommendation import no_answer, recommend
 from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import (
     VERIFY,
@@ -49,31 +49,20 @@ def probing_fact(
         the lr at which trainings that refine the answer begin, None if they would tell no more; `probes`:
         see `analysis.probing.probe_rows`; `cost`.
     """
-    answer: dict[str, Any] = dict.fromkeys(("lr", "low", "high", "confidence", "risk"))
-    start = None
     try:
         if refusal is not None:
             raise NoSuggestion(refusal)
-        recommended = asdict(recommend(results, training, cost, findings))
-        answer |= {key: value for key, value in recommended.items() if key != "cost"}
-        start = recommended["lr"]
+        answer = asdict(recommend(results, training, cost, findings))
+        del answer["cost"]
+        start = answer["lr"]
     except NoSuggestion as error:
-        answer["reason"], start = error.reason, error.start
+        answer, start = no_answer(error.reason), error.start
     answer |= {"method": METHOD, "method_version": METHOD_VERSION}
     return {"answer": answer, "start": start, "probes": probe_rows(results), "cost": cost}
 
 
 NOTHING_YET: dict[str, Any] = {
-    "answer": {
-        "lr": None,
-        "low": None,
-        "high": None,
-        "confidence": None,
-        "risk": None,
-        "reason": "probing has not ended.",
-        "method": METHOD,
-        "method_version": METHOD_VERSION,
-    },
+    "answer": no_answer("probing has not ended.") | {"method": METHOD, "method_version": METHOD_VERSION},
     "probes": [],
     "cost": 0,
 }

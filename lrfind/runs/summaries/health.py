@@ -7,7 +7,7 @@ from typing import Any
 
 from lrfind.analysis.diagnosis import calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
-from lrfind.catalog import optimizer_named
+from lrfind.catalog import is_adaptive
 from lrfind.runs.result import RunRecord
 
 
@@ -28,8 +28,7 @@ def health_summary(record: RunRecord, answer: Mapping[str, Any]) -> dict[str, An
         return None
     # Lanes that verify the answer of `find` belong to no variant; they have the experiment's own optimizer.
     names = [v.experiment.optimizer.name for v in record.variants if v.name == lanes[0].variant]
-    rows = [optimizer_named(name) for name in names or [record.experiment.optimizer.name]]
-    adaptive = all(row is not None and row.adaptive for row in rows)
+    adaptive = all(map(is_adaptive, names or [record.experiment.optimizer.name]))
     calm = [calm_looks(lane, on_a_ramp=record.kind.lanes == "ramps") for lane in lanes]
     counts = [len({row.step for row in rows}) for rows in calm]
     return {

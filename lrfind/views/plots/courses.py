@@ -128,6 +128,15 @@ def course_of(name: str, lanes: Sequence[LaneResult]) -> Course:
     )
 
 
+def courses_of(ranking: Sequence[Standing]) -> list[Course]:
+    """Return the course of every variant of a comparison at its best peak."""
+    return [
+        course_of(f"{standing.variant}, peak {standing.best.lr:.3g}", list(standing.best.lanes.values()))
+        for standing in ranking
+        if standing.best
+    ]
+
+
 def view_courses(courses: Sequence[Course]) -> CoursesView:
     """Compute the values that `draw_lr` and `draw_loss` draw."""
     losses = [loss for course in courses for loss in (*course.loss, *course.low)]
@@ -283,12 +292,8 @@ def _styled(view: CoursesView) -> list[tuple[Course, str, str]]:
 def comparison_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figure of a comparison, by its file name."""
     ranking = ranking_of(result)
-    courses = [
-        course_of(f"{standing.variant}, peak {standing.best.lr:.3g}", list(standing.best.lanes.values()))
-        for standing in ranking
-        if standing.best
-    ]
-    figure = comparison_figure(view_courses(courses), view_gaps(ranking), result.experiment.name)
+    courses = view_courses(courses_of(ranking))
+    figure = comparison_figure(courses, view_gaps(ranking), result.experiment.name)
     return {"comparison": figure}
 
 

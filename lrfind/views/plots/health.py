@@ -73,7 +73,7 @@ def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) ->
         tables[:, *cell] = [np.nan if value is None else value for value in values]
     frozen = {row.layer for row in lane.health if not row.trained}
     findings = [f"{finding['what']}: {finding['evidence']}" for finding in health["findings"]]
-    no_finding = "the gradients are healthy" if health["calm"] else "the gradients are not judged"
+    no_finding = "no problem was seen" if health["calm"] else "the gradients are not judged"
     return HealthView(
         layers=[f"{layer} (frozen)" if layer in frozen else layer for layer in layers],
         at=lane.lr[[*steps, -1]] if on_a_ramp else np.array([*steps, lane.lr.size], dtype=np.float64),

@@ -52,7 +52,7 @@ def verifying_trainings(verification: Mapping[str, Any] | None) -> list[Training
         return []
     verdict = verification["verdict"]
     words = "verification has not ended" if verdict is None else f"verification: {VERDICTS[verdict]}"
-    return [_trainings(verification, f"whole trainings ({words})")]
+    return [_trainings(verification, f"trainings that verify the answer ({words})")]
 
 
 def _trainings(part: Mapping[str, Any], purpose: str) -> Trainings:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.courses import Course, course_of, view_courses, view_gaps
+from lrfind.views.plots.courses import Course, course_of, courses_of, view_courses, view_gaps
 from lrfind.views.report.content import (
     Answer,
     Band,
@@ -81,11 +81,7 @@ def comparison_report(result: RunResult) -> Report:
             facts=[("judged by", f"{loss_name(summary['judge'])}, {peaks}")],
         )
     view = view_gaps(ranking)
-    courses = [
-        course_of(f"{standing.variant}, peak {standing.best.lr:.3g}", list(standing.best.lanes.values()))
-        for standing in ranking
-        if standing.best
-    ]
+    courses = courses_of(ranking)
     rows = [
         StripRow(
             name(variant),

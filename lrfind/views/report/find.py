@@ -196,7 +196,7 @@ def _trainings(
         marks.append(Dots("no training finished", [(lr, None) for lr in trainings.lost], "edge", "cross"))
     chart = Chart(
         title=f"Final {trainings.loss} against the learning rate",
-        note="Each point is a whole training with the planned schedule.",
+        note=f"Each point is a training of {steps} with the planned schedule.",
         x="learning rate",
         y=f"final {trainings.loss}",
         marks=marks,

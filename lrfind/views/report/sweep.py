@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.sweep_verdicts import FLAWS
-from lrfind.errors import counted, listed
+from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.sweep import CurvesView, SweepView, view_curves, view_sweep
@@ -30,7 +30,7 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
-from lrfind.views.text.sweep import HEADLINES, WORDS
+from lrfind.views.text.sweep import WORDS, headline
 
 OUTCOMES: dict[str, tuple[Shape, str]] = {"diverged": ("cross", "edge"), "pruned": ("triangle", "muted")}
 """The shape and the colour of the rates that did not finish; others are grey diamonds."""
@@ -66,9 +66,6 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
     if answer["lr"] is None:
         return Answer("Best learning rate", None, reason=answer["reason"], level="poor", facts=facts)
     doubt, low, high = answer["doubt"], answer["low"], answer["high"]
-    headline = HEADLINES[doubt].format(
-        lr=number(answer["lr"]), ties=listed(number(lr) for lr in answer["tied"])
-    )
     count = len(summary["rates"])
     rivals = f"the lowest of {counted(count, 'rate')}" if count > 1 else "the only rate"
     if low is not None and low == high and count > 1:
@@ -82,7 +79,7 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         meaning="the rate with the lowest loss, depending on the seed",
         trust=TRUST.get(doubt, "measured, but see the reason" if doubt else "measured by whole trainings"),
         level="poor" if doubt in FLAWS else "fair" if doubt else "good",
-        reason=f"{headline}. It ended with a {reached}.",
+        reason=f"{headline(doubt, answer['lr'], answer['tied'])}. It ended with a {reached}.",
         facts=facts,
     )
 

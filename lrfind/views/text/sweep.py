@@ -44,13 +44,23 @@ HEADLINES: dict[str | None, str] = {
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
 
 
+def headline(doubt: str | None, lr: float, ties: Iterable[float]) -> str:
+    """Return the answer of a sweep in one line.
+
+    Args:
+        doubt: the gravest doubt about it; a key of `HEADLINES`.
+        lr: the rate.
+        ties: the rates that are tied with it.
+    """
+    return HEADLINES[doubt].format(lr=number(lr), ties=listed(map(number, ties)))
+
+
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
     answer = summary["answer"]
     if answer["lr"] is None:
         return wrapped(f"No best learning rate: {answer['reason']}", "")
-    ties = listed(number(lr) for lr in answer["tied"])
     return [
-        *wrapped(HEADLINES[answer["doubt"]].format(lr=number(answer["lr"]), ties=ties), ""),
+        *wrapped(headline(answer["doubt"], answer["lr"], answer["tied"]), ""),
         *_losses_lines(summary),
         *_seeds_lines(summary),
         *_usable_lines(summary),
