@@ -36,7 +36,8 @@ from table_searches import TABLE_SEARCHES
 from tasks import SCHEDULES, Split, read_tasks, schedule_of
 
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.analysis.refinement import refine_plan, refined_answer
+from lrfind.analysis.refined import refined_answer
+from lrfind.analysis.refinement import refine_plan
 from lrfind.config.sections import FindSection
 from lrfind.config.shapes import shape_of
 from lrfind.experiments.find import Probing, probe_rates, probing_steps

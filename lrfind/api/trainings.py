@@ -7,7 +7,8 @@ from typing import Any
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.recommendation import Answer
-from lrfind.analysis.refinement import refine_plan, refined_answer
+from lrfind.analysis.refined import refined_answer
+from lrfind.analysis.refinement import refine_plan
 from lrfind.analysis.verification import moved_answer, verified_lrs
 from lrfind.config.sections import FindSection
 from lrfind.errors import NoSuggestion

@@ -9,7 +9,8 @@ from dataclasses import asdict
 from lrfind.analysis.confidence import Confidence
 from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan, refined_answer
+from lrfind.analysis.refined import refined_answer
+from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan
 from lrfind.analysis.verification import judge_of
 from lrfind.catalog import Judge
 from lrfind.config.sections import FindSection

@@ -11,7 +11,8 @@ import pytest
 
 from lrfind.analysis.lanes import Evaluation, LaneResult
 from lrfind.analysis.planned_training import PER_REPETITION, PlannedTraining
-from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan, refined_answer
+from lrfind.analysis.refined import refined_answer
+from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan
 
 PLANNED = PlannedTraining("sgd", 400)
 FIRST_LOSS, NOISE = 10.0, 0.1
@@ -160,3 +161,17 @@ def test_a_rate_at_which_training_diverged_does_not_stay_although_lower_ones_lea
 def test_rates_that_all_diverge_are_followed_down_no_further_than_four_decades() -> None:
     results, _ = answered(0.1, 400 * 100, lambda lr, seed: math.inf)
     assert min(result.peak for result in results) == pytest.approx(1e-5)
+
+
+def test_a_training_whose_first_loss_is_not_finite_leaves_the_others_their_say() -> None:
+    def ends(lr: float, seed: int) -> float:
+        return math.inf if lr > 0.5 else bowl(0.1)(lr, seed)
+
+    plan = refine_plan(0.1, 16, PLANNED, 4000, 0)
+    assert plan is not None
+    results = trained(plan, ends)
+    expected = refined_answer(0.1, "moderate", 16, PLANNED, plan, results, "val_loss")
+    broken = replace(results[0], seed=0, peak=plan.lr(8), outcome="diverged", loss=np.array([math.nan]))
+    answer = refined_answer(0.1, "moderate", 16, PLANNED, plan, [*results, broken], "val_loss")
+    assert expected["lr"] is not None
+    assert answer["lr"] == expected["lr"]
