@@ -108,7 +108,7 @@ def find_rows(job: Job) -> list[Row]:
         training = training_of(job.task, problem, cell.schedule, cell.steps)
         seed = FIRST_SEED + run
         section = FindSection(lanes="single", budget=budget)
-        key = (seed, training.longest, *probing_steps(problem, section, cell.steps))
+        key = (seed, training.longest, *probing_steps(section, cell.steps))
         if key not in probed:
             probed[key] = probe_rates(problem, section, seed, training)
         lr, cost = answer_at(problem, training, cell.schedule, budget, seed, probed[key])

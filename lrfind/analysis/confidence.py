@@ -11,7 +11,7 @@ import numpy as np
 from lrfind.analysis.planned_training import LONGEST, MANY_PASSES, MOST_PASSES, SHORTEST, PlannedTraining
 from lrfind.analysis.probing import FIRST_STEPS, PER_DECADE, SURE, ProbeResult
 from lrfind.analysis.refusals import PREDICTS, why_uninformed
-from lrfind.errors import counted, listed
+from lrfind.errors import counted, listed, sentence
 
 Confidence = Literal["high", "moderate", "low"]
 
@@ -129,8 +129,7 @@ def _doubts_about_learning(results: Sequence[ProbeResult]) -> list[str]:
         )
     elif any(result.converged and not result.learned for result in results):
         serious.append(
-            f"{PREDICTS[0].upper()}{PREDICTS[1:]}, and what it still learns is small beside the noise between"
-            " batches"
+            f"{sentence(PREDICTS)}, and what it still learns is small beside the noise between batches"
         )
     elif not all(result.learned for result in results):
         serious.append("The probes have few steps, too few to tell how much was learned")
@@ -189,8 +188,8 @@ def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTrai
     slight = []
     if any(result.cut for result in results):
         slight.append(
-            "Probing ended early: longer probes did not fit into its budget or into the memory for batches; a"
-            " larger budget makes the answer more certain"
+            "Probing ended early: longer probes need more steps than it may take, or more memory for batches;"
+            " a larger budget (such as 4x, four trainings) makes the answer more certain"
         )
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(

@@ -13,7 +13,7 @@ from lrfind.analysis.confidence import Confidence, trust_in
 from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, PlannedTraining, plan_shift
 from lrfind.analysis.probing import PER_DECADE, ProbeResult
 from lrfind.analysis.refusals import may_learn_later, why_no_rate
-from lrfind.errors import NoSuggestion, counted, listed
+from lrfind.errors import NoSuggestion, counted, listed, sentence
 
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
 USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
@@ -68,11 +68,10 @@ def recommend(
     reasons = (why_no_rate(result, explained=bool(findings)) for result in results)
     refusal = next(filter(None, reasons), None)
     if refusal is not None:
-        first = refusal[0].upper() if findings else refusal[0]
         start = None
         if all(map(may_learn_later, results)):
             start = rounded(10 ** float(np.mean([log_lr(result, training) for result in results])))
-        raise NoSuggestion(" ".join([*findings, first + refusal[1:]]), cost, start)
+        raise NoSuggestion(" ".join([*findings, sentence(refusal) if findings else refusal]), cost, start)
     # The middle of the answer, and how wide its interval is.
     log_lrs = np.array([log_lr(result, training) for result in results])
     between = float(log_lrs.std(ddof=1)) if len(log_lrs) > 1 else 0.0

@@ -28,9 +28,9 @@ from lrfind.analysis.refinement import (
     mean_losses,
     middle_of,
 )
-from lrfind.analysis.verification import LEARNED, judge_of
+from lrfind.analysis.verification import judge_of, learned, noise_of
 from lrfind.catalog import Judge
-from lrfind.errors import counted, listed
+from lrfind.errors import counted, sentence
 
 CLEAR = 0.1  # share of the untouched loss; rates whose losses differ by more differ beyond doubt
 SHARPNESS = 0.1  # as `WHOLE_SHARPNESS`, for trainings that are shorter than the planned one
@@ -65,7 +65,7 @@ class _Ends:
     @property
     def visible(self) -> bool:
         """Whether the fall is larger than the noise of the batches."""
-        return self.fall > SIGNIFICANT * _noise(self._results)
+        return self.fall > SIGNIFICANT * noise_of(self._results)
 
     @property
     def clear(self) -> bool:
@@ -83,7 +83,8 @@ class _Ends:
         batches. That is not enough where the probes were refused a rate.
         """
         differ = self._spread > FLAT * abs(self.untouched)
-        return self.fall > LEARNED * abs(self.untouched) and (self.visible or (differ and not refused))
+        fell = learned(self.fall, self.untouched, self._results)
+        return fell and (self.visible or (differ and not refused))
 
 
 def refined_answer(
@@ -121,8 +122,12 @@ def refined_answer(
     """
     whole, ends = plan.steps == training.steps, _Ends(plan, results, judge_of(results, judge))
     if not ends.losses:
-        tried = listed(f"{plan.lr(place):.3g}" for place in sorted(ends.tables[plan.seed]))
-        return no_answer(f"no training of {counted(plan.steps, 'step')} finished; the rates were {tried}.")
+        lrs = sorted(plan.lr(place) for place in ends.tables[plan.seed])
+        tried = f"{counted(len(lrs), 'rate')} from {lrs[0]:.3g} to {lrs[-1]:.3g}"
+        return no_answer(
+            f"no training of {counted(plan.steps, 'step')} finished: at each of {tried} the loss blew up or"
+            " became NaN. Lower rates did not help, so look at the data, the loss and the number format."
+        )
     if not ends.learned(refused=refusal is not None):
         return _nothing_learned(lr, ends, whole=whole, refusal=refusal)
     # The rate for S steps, and from it the rate for T.
@@ -152,20 +157,11 @@ def refined_answer(
     }
 
 
-def _noise(results: Sequence[LaneResult]) -> float:
-    """Return the deviation of the training loss between batches, from its successive differences.
-
-    The estimate is that of von Neumann 1941; the slow fall of a loss hardly counts in it.
-    """
-    differences = [np.diff(result.loss) for result in results if len(result.loss) > 1]
-    return min((math.sqrt(float(np.mean(of_one**2)) / 2) for of_one in differences), default=math.inf)
-
-
 def _nothing_learned(lr: float, ends: _Ends, *, whole: bool, refusal: str | None) -> dict[str, Any]:
     """Return what changes of an answer where trainings hardly lowered the loss; see `refined_answer`."""
     trained = f"trainings of {counted(ends.plan.steps, 'step')}"
     if refusal is not None:
-        return {"reason": f"{refusal} {trained[0].upper()}{trained[1:]} hardly lowered the loss either."}
+        return {"reason": f"{refusal} {sentence(trained)} hardly lowered the loss either."}
     if whole and 0 not in ends.losses:
         return no_answer(
             f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."

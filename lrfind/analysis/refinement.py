@@ -17,6 +17,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, repetition_shift
 from lrfind.analysis.sweeps import judged
 from lrfind.catalog import Judge
+from lrfind.errors import counted
 
 REFINE = "refine"
 """The `variant` of the lanes that refine a rate."""
@@ -81,14 +82,36 @@ def refine_plan(
     >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1200, 4000)]
     [100, 400, 400]
     """
-    if budget >= WHOLE_RATES * training.steps:
-        steps = training.steps
-    else:
-        steps = budget // SHORTER_RATES
-        if steps < max(min(FEWEST_STEPS, LEAST_SHARE * training.steps), 2 * probe_steps):
-            return None
+    if budget < least_budget(training, probe_steps):
+        return None
+    steps = training.steps if budget >= WHOLE_RATES * training.steps else budget // SHORTER_RATES
     shifted = lr * 10 ** length_shift(training, training.steps, steps)
     return RefinePlan(float(f"{shifted:.4g}"), steps, budget, seed)
+
+
+def least_budget(training: PlannedTraining, probe_steps: int) -> int:
+    """Return the fewest gradient steps in which trainings tell more than probes of so many steps."""
+    shortest = max(math.ceil(min(FEWEST_STEPS, LEAST_SHARE * training.steps)), 2 * probe_steps)
+    return min(WHOLE_RATES * training.steps, SHORTER_RATES * shortest)
+
+
+def unspent_budget(training: PlannedTraining, probe_steps: int, cost: int, budget: int | None) -> list[str]:
+    """Return why a budget was not spent on trainings, as a list of one sentence; an empty list if it was.
+
+    Args:
+        training: the planned training.
+        probe_steps: the number of steps of the probes.
+        cost: the gradient steps that probing took.
+        budget: the gradient steps of the budget; None if none was given.
+    """
+    least = least_budget(training, probe_steps)
+    if budget is None or budget - cost >= least:
+        return []
+    share = math.ceil(10 * (cost + least) / training.steps) / 10
+    return [
+        f"the probes left {counted(budget - cost, 'step')} of the budget of {budget:,}, too few for trainings"
+        f" that would tell more; a budget of {cost + least:,} steps ({share:g}x) or more allows them."
+    ]
 
 
 def length_shift(training: PlannedTraining, steps: int, other: int) -> float:

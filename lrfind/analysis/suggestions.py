@@ -15,7 +15,7 @@ from lrfind.analysis import peers
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.divergence import HUGE
 from lrfind.catalog import DEFAULT_METHOD
-from lrfind.errors import NoSuggestion, unknown
+from lrfind.errors import NoSuggestion, sentence, unknown
 
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed; the lowest of many points is low by chance
@@ -244,7 +244,7 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
     note, curve = " ".join(curve.notes), curve.without_gaps
     reason = why_not_a_curve(curve) or (why_no_valley(curve) if method.needs_fall else None)
     if reason:
-        addition = f" {note[0].upper()}{note[1:]}" if note and note != reason else ""
+        addition = f" {sentence(note)}" if note and note != reason else ""
         raise NoSuggestion(reason + addition)
     index, lr = method.answer(method.as_peer(curve) if raw and method.as_peer else curve)
     if lr < curve.lr[0]:

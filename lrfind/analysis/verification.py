@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
+
+import numpy as np
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.recommendation import no_answer, rounded
@@ -18,8 +20,11 @@ FACTORS = (1 / 3, 1.0, 3.0)
 USABLE = 0.1
 """The share of the fall of the loss that a rate may lose against a better one and not be refuted."""
 
-LEARNED = 0.01
-"""The share of the first loss by which the best rate must lower the loss; otherwise, nothing was learned."""
+LEARNED, CERTAIN, LEAST = 0.01, 10.0, 1e-4
+"""Trainings learned if the loss falls by the first share of it, or by so many noises and the second share.
+
+The noises count because a loss may have a large constant in it, which no training lowers.
+"""
 
 VERDICTS = {"stands": "the rate stands", "moves": "the rate moves", "refuted": "the rate is refuted"}
 """The verdicts in words."""
@@ -86,8 +91,9 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     assert best.loss is not None
     first = fmean(float(lane.loss[0]) for lane in judged.lanes.values())
     fall = first - best.loss
-    if not fall > LEARNED * abs(first):
-        return Verdict("refuted", None, f"no rate lowered the loss from {first:.4g}: {_end_of(best)}", judge)
+    if not learned(fall, first, [lane for rate in rates for lane in rate.lanes.values()]):
+        reason = f"no rate visibly lowered the loss from {first:.4g}: {_end_of(best)}"
+        return Verdict("refuted", None, reason, judge)
     stability = _stability(rates, lr, first, fall)
     if judged.loss is None:
         reason = f"the rate {judged.outcome}, while {_end_of(best)}{stability}"
@@ -101,6 +107,26 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     reason = f"{_end_of(judged)} and {_end_of(best)}; lr {lr:.3g} {_loss_of_fall(judged, best, fall, judge)}"
     usable = lost <= USABLE or beyond_noise(judged, best, judge) is False
     return Verdict("moves" if usable else "refuted", best.lr, f"{reason}{stability}", judge)
+
+
+def learned(fall: float, first: float, results: Iterable[LaneResult]) -> bool:
+    """Return whether trainings learned anything.
+
+    Args:
+        fall: how far the best of them lowered the loss.
+        first: the loss before the first step.
+        results: the trainings.
+    """
+    return fall > LEARNED * abs(first) or fall > max(CERTAIN * noise_of(results), LEAST * abs(first))
+
+
+def noise_of(results: Iterable[LaneResult]) -> float:
+    """Return the deviation of the training loss between batches, from its successive differences.
+
+    The estimate is that of von Neumann 1941; the slow fall of a loss hardly counts in it.
+    """
+    differences = [np.diff(result.loss) for result in results if len(result.loss) > 1]
+    return min((math.sqrt(float(np.mean(of_one**2)) / 2) for of_one in differences), default=math.inf)
 
 
 def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge) -> str:
@@ -179,13 +205,13 @@ def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dic
         "confidence": "moderate",
         "risk": None,
     }
-    reason = f"Trainings {moved} the rate of the probes: {verdict.reason}."
+    reason = f"Verification {moved} the rate {verified:.3g}: {verdict.reason}."
     if verdict.lr in (lrs[0], lrs[-1]):
-        side = "lowest" if verdict.lr < verified else "highest"
+        side, beyond = ("lowest", "lower") if verdict.lr < verified else ("highest", "higher")
         answer["confidence"] = "low"
         reason += (
-            f" This rate is the {side} of the {len(lrs)} that were trained; nothing is known of rates beyond"
-            " it."
+            f" This rate is the {side} of the {len(lrs)} that verify the answer, so it is not known whether a"
+            f" {beyond} one is better."
         )
     return answer | {"reason": reason}
 

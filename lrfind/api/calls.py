@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from lrfind.analysis.recommendation import recommend
+from lrfind.analysis.refinement import unspent_budget
 from lrfind.api.arguments import check_looks, check_seed, notes_on, recipe_from, without_trace
 from lrfind.api.origin import origin_of
 from lrfind.api.range_tests import RangeTest
@@ -18,7 +19,7 @@ from lrfind.api.trainings import provisional, refined, verified
 from lrfind.catalog import Precision, Spacing, is_adaptive
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection
-from lrfind.errors import NoSuggestion, UsageError
+from lrfind.errors import NoSuggestion, UsageError, sentence
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
@@ -277,8 +278,9 @@ def find(
             left = left_budget(section, length, best.cost, probing.seconds)
             problem = with_groups(problem, rates)
             longest = max(result.steps for result in best.results)
+            unspent = unspent_budget(training, longest, best.cost, section.budget_steps(length))
             changes = refined(best, training, longest, problem, left, seed, shape, watch, refusal)
-            best = replace(best, **changes)
+            best = replace(best, notes=[*best.notes, *map(sentence, unspent)], **changes)
             if not verify:
                 return best
             return replace(best, **verified(best, problem, section, seed, shape, watch))

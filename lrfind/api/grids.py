@@ -14,7 +14,7 @@ from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, 
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge, is_adaptive
-from lrfind.errors import NoSuggestion, counted, listed
+from lrfind.errors import NoSuggestion, counted, listed, sentence
 from lrfind.runs.summaries.sweep import why_no_best
 from lrfind.views.text.parts import loss_name
 from lrfind.views.text.sweep import headline
@@ -101,7 +101,7 @@ class GridResult:
         """Why this rate is the answer and how far to trust it, or why there is none, in sentences."""
         sweep, best = self.sweep, self.sweep.best
         if best is None or doubt_about(sweep) in NO_ANSWER:
-            return f"{why_no_best(sweep)[0].upper()}{why_no_best(sweep)[1:]}"
+            return sentence(why_no_best(sweep))
         seeds = f", median of {counted(len(best.lanes), 'seed')}" if len(best.lanes) > 1 else ""
         rates, loss = counted(len(sweep.rates), "rate"), loss_name(sweep.judge)
         why = f"Of {rates}, lr {best.lr:.3g} has the lowest {loss} ({best.loss:.4g}{seeds})."

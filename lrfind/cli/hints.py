@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FINER = 5  # rates of a finer grid
 OUTWARD = 3  # rates beyond the end of a grid whose best rate is its last
+PROBING_STEPS, TRAININGS, FEWEST_SECONDS = 100, 4, 60.0
+"""Budgets that suffice: steps for one seed's probes, trainings that see more than probes, and seconds."""
 
 
 def show_next(commands: Sequence[Sequence[str]], root: str | None = None) -> None:
@@ -85,18 +87,34 @@ def _after_no_answer(result: RunResult, resolved: str) -> list[list[str]]:
     health = result.summary["health"]
     if health is not None and health["findings"]:
         return [check]
-    if result.command == "find":
-        budget, probing = result.experiment.find.budget, result.facts.probing or {}
-        may_learn_later = probing.get("start") is not None  # then trainings may see what the probes did not
-        larger = "4x" if may_learn_later else "1x"
-        more = [[*find, "--budget", larger]] if (budget or may_learn_later) and budget != larger else []
-        return [check, *more] if budget is None else [*more, check]
-    if not any(np.isfinite(lane.loss[:1]).any() for lane in result.lanes):
+    if result.lanes and not any(np.isfinite(lane.loss[:1]).any() for lane in result.lanes):
         return [check]  # the loss of the untouched model is not finite
+    if result.command == "find":
+        larger = _larger_budget(result)
+        more = [[*find, *larger]] if larger else []
+        limited = result.experiment.find.budget is not None or not result.lanes
+        return [*more, check] if limited else [check, *more]
     if all(lane.outcome == "diverged" for lane in result.lanes) and result.command != "range-test":
         lowest = min(lane.peak for lane in result.lanes)
         return [["grid", resolved, "--lrs", _listed([lowest / 1000, lowest / 100, lowest / 10])], find]
     return [find, check]
+
+
+def _larger_budget(result: RunResult) -> list[str]:
+    """Return options that allow more steps than a `find` without an answer had, where these may help."""
+    section, training = result.experiment.find, result.facts.planned_training
+    if training is None:
+        return []
+    options = []
+    if section.max_seconds is not None:
+        options += ["--max-seconds", f"{max(10 * section.max_seconds, FEWEST_SECONDS):g}"]
+    budget = section.budget_steps(training["steps"])
+    if (result.facts.probing or {}).get("start") is not None:  # trainings may see what the probes did not
+        if budget is None or budget < TRAININGS * training["steps"]:
+            options += ["--budget", f"{TRAININGS}x"]
+    elif budget is not None and budget < PROBING_STEPS * section.seeds:
+        options += ["--budget", str(PROBING_STEPS * section.seeds)]
+    return options
 
 
 def _after_find(result: RunResult, resolved: str, train: list[str]) -> list[list[str]]:

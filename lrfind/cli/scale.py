@@ -13,7 +13,7 @@ from lrfind.catalog import OPTIMIZERS
 from lrfind.cli.completion import complete_names
 from lrfind.cli.help import SETTINGS, Command, option
 from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
-from lrfind.errors import UsageError, counted, listed
+from lrfind.errors import UsageError, counted, listed, sentence
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
@@ -199,5 +199,5 @@ def _implied(measured: list[NoiseScale], batch: int, to_batch: int | None) -> li
 
     last = next((at for at in reversed(measured) if at.scale is not None), measured[-1])
     ended = measured[-1]
-    cut = [f"{ended.note[0].upper()}{ended.note[1:]}."] if ended.note and ended is not last else []
+    cut = [f"{sentence(ended.note)}."] if ended.note and ended is not last else []
     return [*cut, *implication(last, batch, to_batch)]

@@ -23,6 +23,7 @@ from lrfind.cli.options import (
     print_json,
     quiet_option,
     refuse_rivals,
+    refuse_unasked_imports,
     report_option,
     snippet_option,
     to_option,
@@ -41,6 +42,7 @@ from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
+    from lrfind.runs.result import RunResult
 
 range_options = options_of(
     option("--low", group=SEARCH, key=".low", metavar="LR", help="The lowest lr."),
@@ -170,7 +172,7 @@ def grid(**options: Any) -> int:
     type=click.Path(path_type=Path),
     metavar="RUN",
     shell_complete=complete_runs,
-    help="A range test's run; its suggestion is tried first.",
+    help="A run with an answer, which is tried first. Without CONFIG, the config is that of the run.",
 )
 @lane_options
 def search(start_run: Path | None, **options: Any) -> int:
@@ -179,12 +181,20 @@ def search(start_run: Path | None, **options: Any) -> int:
     The samplers random and sobol spread the lrs in advance; tpe and gp (a Gaussian process) learn from the
     trials so far. Use it where a grid is too coarse or costs too much.
     """
-    first = (
-        []
-        if start_run is None
-        else [Override.option("--from", "search.start", repr(_suggestion_of(start_run)))]
+    if start_run is None:
+        return _start("search", options)
+    from lrfind.config.experiment import dump
+    from lrfind.runs.best import answered_experiment
+
+    result = _with_one_rate(start_run)
+    answered, own = answered_experiment(result), None
+    if options["config"] is None:
+        command = ["search", "--from", str(start_run)]
+        refuse_unasked_imports(answered, start_run, result.facts.import_root, command)
+        own = dump(answered), f"{start_run} (its config)"
+    return _start(
+        "search", options, [Override.option("--from", "search.start", repr(answered.optimizer.lr))], own
     )
-    return _start("search", options, first)
 
 
 @click.command(
@@ -246,34 +256,47 @@ def compare(**options: Any) -> int:
     return _start("compare", options)
 
 
-def _suggestion_of(path: Path) -> float:
-    from lrfind.runs.best import answered_experiment
+def _with_one_rate(path: Path) -> RunResult:
+    """Return the result of a run, whose answer must be one rate for its whole config."""
     from lrfind.runs.store import Run
     from lrfind.runs.summary import read_result
 
     result = read_result(Run.open(path))
-    if result.kind.lanes != "ramps" or len(result.variants) > 1:
+    if len(result.variants) > 1 or not result.kind.recommends:
         raise UsageError(
-            f"--from: '{path}' is not the run of a range test over only the lr; give such a run."
+            f"--from: '{path}' is a run of `lrfind {result.command}`; give one of find, range-test, grid or"
+            " search, because the answer of such a run is one learning rate."
         )
-    return answered_experiment(result).optimizer.lr
+    return result
 
 
-def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ()) -> int:
+def _start(
+    command: str,
+    options: dict[str, Any],
+    more: Sequence[Override] = (),
+    own: tuple[str, str] | None = None,
+) -> int:
     """Start a sweep.
 
     Args:
         command: grid, search or compare.
         options: all options as typed.
         more: further overrides of the config.
+        own: the text of a config to use instead of the file that was typed, and where it comes from.
     """
+    from lrfind.config.experiment import check
+
     refuse_rivals(options, ("steps", "epochs"))
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
     as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
     no_report = options.pop("no_report")
     typed = [*map(Override.of, overrides), *option_overrides(options), *more]
-    experiment, text = load(config, typed, quiet)
+    if own is None:
+        experiment, text = load(config, typed, quiet)
+    else:
+        text, origin = own
+        experiment = check(text, typed, origin)
     if command == "compare" and options["schedule"] is not None and not experiment.compare.optimizers:
         raise UsageError(
             "--schedule is the schedule of all optimizers that are compared; give --optimizers too, or give"

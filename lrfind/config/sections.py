@@ -556,6 +556,12 @@ class FindSection(LanesSection):
         " whether training soon becomes unstable above the answer; 5 is usual.",
     )
 
+    def budget_steps(self, steps: int) -> int | None:
+        """Return the budget in gradient steps, for a training of so many steps; None if none is given."""
+        if isinstance(self.budget, str):
+            return round(float(self.budget.removesuffix("x")) * steps)
+        return self.budget
+
     @field_validator("budget")
     @classmethod
     def _for_every_seed(cls, budget: int | str | None, info: ValidationInfo) -> int | str | None:

@@ -13,7 +13,7 @@ import yaml
 
 from lrfind.datasets.csv_columns import Column, are_dates, numbers_among, other_notations
 from lrfind.datasets.csv_table import Problem, Settings, Table
-from lrfind.errors import listed
+from lrfind.errors import listed, sentence
 
 CLASSES = 20  # a target of whole numbers with at most this many different values is read as classes
 CATEGORIES = 50  # a column of words with more different values is not read as categories
@@ -204,7 +204,7 @@ def report(settings: Settings, problems: Sequence[Problem], mended: Settings) ->
     for problem in sorted(problems, key=lambda problem: order.index(problem.column)):
         role = "target" if problem.column == mended.target else "column"
         column = f"{role} '{problem.column}': " if problem.column else ""
-        advice = problem.advice[0].upper() + problem.advice[1:]
+        advice = sentence(problem.advice)
         lines += textwrap.wrap(f"{column}{problem.what}.", WIDTH, initial_indent="- ", subsequent_indent="  ")
         lines += textwrap.wrap(f"{advice}.", WIDTH, initial_indent="  ", subsequent_indent="  ")
     if mended == settings:

@@ -16,7 +16,6 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import (
-    FEWEST_STEPS,
     FIRST_STEPS,
     MOST_COST,
     MOST_TRAININGS,
@@ -40,7 +39,7 @@ from lrfind.experiments.prepare import (
     training_steps,
 )
 from lrfind.experiments.prober import PASSES, Budget, LaneProber
-from lrfind.experiments.refine import budget_steps, left_budget, left_steps, refine_run
+from lrfind.experiments.refine import left_budget, left_steps, refine_run
 from lrfind.experiments.verify import verify_run
 from lrfind.problem.param_groups import multipliers_in_words
 from lrfind.problem.problem import Problem, from_config
@@ -57,7 +56,6 @@ from lrfind.training.mode import FindCost, Mode
 from lrfind.training.team import Team
 from lrfind.training.watch import Observer, Watch, unwatched
 
-FEWEST_BUDGET = 2 * FEWEST_STEPS  # steps of probing even for a shorter training, since fewer measure nothing
 HARMLESS_LR = 1e-8  # at which steps show the gradients of the untouched model
 LOOKS = 4  # at these gradients; in one batch units may be dead, or gradients 0, by chance
 WORTH_CALIBRATING = 20.0  # seconds of probing; for less, timing both modes takes longer than it saves
@@ -105,7 +103,7 @@ def probe_rates(
         LrfindError: if the first step cannot be taken; the message says which parts do not match.
         NoSuggestion: if the loss has no gradient.
     """
-    most, patient = probing_steps(problem, section, training.steps)
+    most, patient = probing_steps(section, training.steps)
     more = (patient - most) // section.seeds
     budget = Budget(0, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
@@ -139,22 +137,22 @@ def probe_rates(
     return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
 
 
-def probing_steps(problem: Problem, section: FindSection, steps: int) -> tuple[int, int]:
+def probing_steps(section: FindSection, steps: int) -> tuple[int, int]:
     """Return the gradient steps that all probes together may take for a training of so many steps.
 
-    Of a budget, each seed takes at most as many steps as the training, or as probing usually takes; what
-    that leaves pays for refinement, which tells more.
+    Each seed takes at most as many steps as the training, but always as many as probing usually takes. What
+    that leaves of a budget pays for refinement, which tells more.
 
     Returns:
         The most steps, and the most where some seed learns slowly: then probes of a short training go on for
         more steps than the training has, if that continues them to at least twice their steps.
     """
-    fewest = FEWEST_BUDGET + FEWEST_STEPS * problem.own_step
-    budget = budget_steps(section, steps)
+    usual, patient = (
+        min(MOST_COST, max(n * steps, TYPICAL_COST)) * section.seeds for n in (1, MOST_TRAININGS)
+    )
+    budget = section.budget_steps(steps)
     if budget is not None:
-        most = min(MOST_COST, max(steps, fewest, TYPICAL_COST)) * section.seeds
-        return min(most, budget), min(most, budget)
-    usual, patient = (min(MOST_COST, max(n * steps, fewest)) * section.seeds for n in (1, MOST_TRAININGS))
+        return min(usual, budget), min(usual, budget)
     return usual, patient if patient >= 2 * usual else usual
 
 
@@ -276,8 +274,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     if section.verify:
         schedule_shape(experiment, problem, verified)
     trainings = verify_trainings(section) if section.verify else 0
-    budget = budget_steps(section, steps)
-    _, probing = probing_steps(problem, section, steps)
+    budget = section.budget_steps(steps)
+    _, probing = probing_steps(section, steps)
     groups = most_group_steps(setup, section, steps) if section.groups else 0
     return FindPlan(training, FindCost(probing, trainings, verified, groups, budget, section.max_seconds))
 

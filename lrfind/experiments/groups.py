@@ -29,7 +29,6 @@ from lrfind.analysis.verification import judge_of
 from lrfind.config.sections import FindSection
 from lrfind.errors import UsageError, counted, listed
 from lrfind.experiments.prober import Budget, LaneProber
-from lrfind.experiments.refine import budget_steps
 from lrfind.problem.problem import Problem
 from lrfind.problem.rates import group_names
 from lrfind.problem.setup import Setup
@@ -146,7 +145,7 @@ class GroupProber:
     def __init__(self, problem: Problem, section: FindSection, seed: int, training: PlannedTraining) -> None:
         setup = problem.setup(seed)
         self._groups, self._most = rated_groups(setup), most_group_steps(setup, section, training.steps)
-        self._limit, self._shortest = budget_steps(section, training.steps), _probe_steps(training.steps)
+        self._limit, self._shortest = section.budget_steps(training.steps), _probe_steps(training.steps)
         self._seeds: list[tuple[LaneProber, float, Array]] = []
         self._budget = Budget(0)
         self.probes, self.cost = 0, 0

@@ -24,13 +24,6 @@ from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer, Watch, unwatched
 
 
-def budget_steps(section: FindSection, steps: int) -> int | None:
-    """Return the budget in gradient steps, for a training of so many steps; None if none is given."""
-    if isinstance(section.budget, str):
-        return round(float(section.budget.removesuffix("x")) * steps)
-    return section.budget
-
-
 def left_steps(section: FindSection, steps: int, cost: int) -> float:
     """Return the gradient steps that a budget of steps leaves; infinite if none is given.
 
@@ -39,7 +32,7 @@ def left_steps(section: FindSection, steps: int, cost: int) -> float:
         steps: the number of steps of the planned training.
         cost: the gradient steps that were taken.
     """
-    budget = budget_steps(section, steps)
+    budget = section.budget_steps(steps)
     return math.inf if budget is None else budget - cost
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import lrfind
+from lrfind.analysis.probing import TYPICAL_COST
 from tests.helpers.worlds import World, data
 
 
@@ -328,12 +329,11 @@ def test_an_autocast_around_the_call_gives_the_curve_of_that_precision() -> None
         assert torch.is_autocast_cache_enabled()
 
 
-def test_the_default_search_of_what_learns_fast_takes_at_most_the_steps_of_the_training() -> None:
+@pytest.mark.parametrize("steps", [30, 60, 120])
+def test_the_default_search_of_what_learns_fast_is_cheap(steps: int) -> None:
     world = World("adam")
-    for steps in (30, 60):
-        assert (
-            lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=steps).cost <= steps
-        )
+    best = lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, steps=steps)
+    assert best.cost <= max(steps, 2 * TYPICAL_COST)
 
 
 def test_progress_is_shown_on_stderr_only_when_it_takes_a_while(
@@ -459,7 +459,7 @@ def test_a_whole_step_at_lr_0_counts_too() -> None:
 
     optimizers = [world.of_generator, world.of_critic]
     best = lrfind.find(step=step, optimizers=optimizers, data=world.batch, steps=60, score=world.distance)
-    assert len(taken) == best.cost <= 60
+    assert len(taken) == best.cost <= TYPICAL_COST
 
 
 def test_silence_is_broken_by_a_line(

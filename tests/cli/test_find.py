@@ -205,7 +205,10 @@ def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> No
     assert "such as 4x, at most 100x; found '4y'" in lrfind.err
     assert not Path("runs").exists()
     assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
-    assert json.loads(lrfind.out)["cost"] <= 40
+    summary = json.loads(lrfind.out)
+    assert summary["cost"] <= 40
+    (warning,) = summary["warnings"]
+    assert "of the budget of 40, too few for trainings that would tell more; a budget of" in warning
     assert lrfind("find", config, "--max-seconds", 1e-9, "--json", "-q") == 3
     assert "does not allow a single probe" in json.loads(lrfind.out)["answer"]["reason"]
 

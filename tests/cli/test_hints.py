@@ -41,7 +41,11 @@ def hints(lrfind: Command) -> list[list[str]]:
 
 
 COMMANDS = {
-    "find": (["find", "--set", "find.verify_seeds=1"], ["find", "train"]),  # its confidence is low
+    "find": (["find", "--set", "find.verify_seeds=1"], ["train", "find"]),
+    "low": (
+        ["find", "--set", "find.verify_seeds=1", "--budget", "16"],
+        ["find", "train"],
+    ),  # its confidence is low
     "verified": (["find", "--verify", "--verify-seeds", "1"], ["train"]),
     "range-test": (["range-test"], ["find", "train"]),
     "group": (
@@ -111,6 +115,22 @@ def test_a_refusal_leads_to_what_may_help(
     (command, *rest) = options
     assert lrfind(command, own, *rest, "--import-root", "my code", "--out", "run") == 3
     assert set(first) <= set(hints(lrfind)[0])
+
+
+@pytest.mark.parametrize("loss", ["nothing", "nan"])
+def test_no_smaller_budget_is_proposed_than_the_one_that_was_spent(
+    loss: str, lrfind: Command, own: Path
+) -> None:
+    options = ("--set", f"loss='hinted_losses:{loss}'", "--import-root", "my code", "--out", "run")
+    assert lrfind("find", own, "--budget", "20x", *options) == 3
+    assert [hint[0] for hint in hints(lrfind)] == ["check"]
+
+
+def test_a_limit_that_allowed_no_probe_is_raised(lrfind: Command, own: Path) -> None:
+    limits = ("--budget", "100", "--max-seconds", "1e-9")
+    assert lrfind("find", own, *limits, "--import-root", "my code", "--out", "run") == 3
+    assert "--max-seconds" in hints(lrfind)[0]
+    assert lrfind(*hints(lrfind)[0]) == 0
 
 
 def test_a_loss_that_is_not_finite_at_the_start_is_no_reason_to_lower_the_rate(

@@ -152,4 +152,4 @@ def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, confi
         assert optimizer.lr == found["lr"]
         assert f"momentum {optimizer.args['momentum']:g}" == found["variant"]
     assert lrfind("search", config, "--from", "run") == 2
-    assert "is not the run of a range test over only the lr" in lrfind.err
+    assert "because the answer of such a run is one learning rate" in lrfind.err

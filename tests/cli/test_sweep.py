@@ -100,8 +100,19 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     assert lrfind(*call, "--out", "run", *QUICK) == 0
     assert pd.read_csv("run/lanes.csv").lr[0] == answer
     assert len(pd.read_csv("run/lanes.csv")) == 8
-    assert lrfind("search", config, "--from", "run") == 2
-    assert "--from: 'run' is not the run of a range test over only the lr" in lrfind.err
+    # Without a config, the config is that of the run, and not the packaged one.
+    own = ("search", "--from", "run", "--sampler", "random", "--trials", 2, "--out", "own")
+    assert lrfind(*own, *QUICK, "--json", "-q") == 0
+    assert Path("own/resolved.yaml").read_text().startswith("name: tiny\n")
+    assert (
+        json.loads(Path("run/summary.json").read_text())["answer"]["lr"] == pd.read_csv("own/lanes.csv").lr[0]
+    )
+    assert lrfind("train", config, "--out", "trained", "-q") == 0
+    assert lrfind("search", config, "--from", "trained") == 2
+    assert (
+        "--from: 'trained' is a run of `lrfind train`; give one of find, range-test, grid or search"
+        in lrfind.err
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -221,15 +220,15 @@ def test_a_larger_budget_trains_where_the_probes_see_nothing_fall() -> None:
         (300, {}, (300, 800)),  # slow learners get up to four trainings, but no more than 800 steps
         (100, {"seeds": 2}, (200, 800)),
         (600, {}, (600, 600)),  # 800 would not continue probes to twice their steps
-        (5, {}, (16, 16)),
+        (50, {}, (95, 200)),
+        (5, {}, (95, 95)),
         (300, {"budget": "4x"}, (300, 300)),  # refinement tells more
         (5, {"budget": 200}, (95, 95)),
         (300, {"budget": 50}, (50, 50)),
     ],
 )
 def test_how_many_steps_probing_may_take(steps: int, section: dict[str, Any], most: tuple[int, int]) -> None:
-    problem = SimpleNamespace(own_step=False)
-    assert probing_steps(problem, FindSection(**section), steps) == most  # type: ignore[arg-type]
+    assert probing_steps(FindSection(**section), steps) == most
 
 
 def test_momentum_is_read_from_the_first_group_that_moves() -> None:

@@ -12,7 +12,7 @@ import torch
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ProbeSearch
-from lrfind.analysis.probing import FEWEST_STEPS, MOST_COST, ProbeResult
+from lrfind.analysis.probing import MOST_COST, TYPICAL_COST, ProbeResult
 from lrfind.catalog import optimizer_named
 from lrfind.config.imports import refuse_import
 from lrfind.config.sections import ScriptSection
@@ -28,7 +28,6 @@ from lrfind.runs.summaries.find import probing_fact
 from lrfind.training.mode import StartCost
 from lrfind.training.watch import Observer
 
-FEWEST_BUDGET = 3 * FEWEST_STEPS  # gradient steps even for a shorter training: the untouched, and two probes
 USUAL_STARTS = 10
 LOG = "script.log"
 """The file of the run directory that has the output of the script."""
@@ -108,7 +107,7 @@ def _prober(run: Run, script: ScriptSection, observer: Observer) -> ScriptProber
     prober = ScriptProber(
         start,
         seed,
-        Limits(min(MOST_COST, max(steps, FEWEST_BUDGET)), run.experiment.find.max_seconds),
+        Limits(min(MOST_COST, max(steps, TYPICAL_COST)), run.experiment.find.max_seconds),
         longest=PlannedTraining("", steps).longest,
         watch=observer.watch(None, None),
         keep=keep,

@@ -11,7 +11,7 @@ from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import no_answer, recommend
-from lrfind.analysis.refinement import REFINE
+from lrfind.analysis.refinement import REFINE, unspent_budget
 from lrfind.analysis.verification import (
     VERIFY,
     Verdict,
@@ -106,8 +106,19 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         "groups": _groups(probing.get("groups"), answer["lr"]),
         "refinement": _refinement(record),
         "verification": verification,
-        "warnings": [],
+        "warnings": _unspent_budget(record, answer),
     }
+
+
+def _unspent_budget(record: RunRecord, answer: Mapping[str, Any]) -> list[str]:
+    """Say that the budget was too small to refine the answer of the probes, where that is so."""
+    facts = record.facts
+    if answer["lr"] is None or facts.probing is None or facts.planned_training is None:
+        return []
+    training, probing = PlannedTraining(**facts.planned_training), facts.probing
+    longest = max(row["steps"] for row in probing["probes"])
+    budget = record.experiment.find.budget_steps(training.steps)
+    return unspent_budget(training, longest, probing["cost"], budget)
 
 
 def _refinement(record: RunRecord) -> dict[str, Any] | None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.sweep_verdicts import FLAWS
-from lrfind.errors import counted
+from lrfind.errors import counted, sentence
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.sweep import CurvesView, SweepView, view_curves, view_sweep
@@ -112,7 +112,7 @@ def _sweep_chart(view: SweepView, summary: Mapping[str, Any]) -> Chart:
         *(v for losses in view.beside.values() for v in losses),
     ]
     return Chart(
-        title=f"{view.label[0].upper()}{view.label[1:]} against the learning rate",
+        title=f"{sentence(view.label)} against the learning rate",
         note="Points at the upper end lie above it, or have no loss because the training did not finish.",
         x="learning rate",
         y=view.label,
