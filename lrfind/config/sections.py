@@ -477,7 +477,7 @@ def _budget(value: Any) -> int | str:
     Raises:
         ValueError: if it is neither, or out of range.
     """
-    trainings = re.fullmatch(r"(\d+(?:\.\d+)?)x", value) if isinstance(value, str) else None
+    trainings = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", value) if isinstance(value, str) else None
     if trainings is not None and 0 < float(trainings[1]) <= MOST_TRAININGS:
         return str(value)
     if type(value) is int and FEWEST_PROBE_STEPS <= value <= 100 * MOST_STEPS:

@@ -14,6 +14,7 @@ from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine
 from lrfind.analysis.verification import judge_of
 from lrfind.catalog import Judge
 from lrfind.config.sections import FindSection
+from lrfind.errors import UsageError, counted
 from lrfind.experiments.prepare import evaluate_once, schedule_shape, training_conditions
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import over_ranks
@@ -25,10 +26,20 @@ from lrfind.training.watch import Observer, Watch, unwatched
 
 
 def budget_steps(section: FindSection, steps: int) -> int | None:
-    """Return the budget in gradient steps, for a training of so many steps; None if none is given."""
-    if isinstance(section.budget, str):
-        return round(float(section.budget.removesuffix("x")) * steps)
-    return section.budget
+    """Return the budget in gradient steps, for a training of so many steps; None if none is given.
+
+    Raises:
+        UsageError: if it is less than a step.
+    """
+    if not isinstance(section.budget, str):
+        return section.budget
+    budget = round(float(section.budget.removesuffix("x")) * steps)
+    if budget < 1:
+        raise UsageError(
+            f"budget: {section.budget} is less than a step, as the training has {counted(steps, 'step')};"
+            " give more, such as 4x."
+        )
+    return budget
 
 
 def left_steps(section: FindSection, steps: int, cost: int) -> float:
