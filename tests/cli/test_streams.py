@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_json_is_alone_on_stdout_whatever_the_users_code_prints(config: Path, co
     assert isinstance(json.loads(done.stdout), dict)
     assert done.stderr.splitlines()[:2] == ["at import", "in a child"]
     assert ("in the loss" in done.stderr) is ("--dry-run" not in command)
+
+
+@pytest.mark.parametrize("command", ["find", "range-test"])
+def test_huge_losses_leak_no_warning_of_numpy(lrfind: Command, config: Path, command: str) -> None:
+    Path("huge.py").write_text(
+        "from torch.nn.functional import mse_loss\n"
+        "def loss(output, y): return mse_loss(output.double(), y.double()) * 1e300\n"
+    )
+    with warnings.catch_warnings(action="error", category=RuntimeWarning):
+        code = lrfind(command, config, "-q", "--import-root", ".", "--set", "loss=huge:loss")
+    assert (code, lrfind.err) == (3, "")
 
 
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
