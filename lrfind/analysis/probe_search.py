@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import HUGE
+from lrfind.analysis.divergence import HUGE, deviation
 from lrfind.analysis.probing import (
     BLOWN_UP,
     ENOUGH,
@@ -194,7 +194,7 @@ class ProbeSearch:
         hardly any noise. If all batches have the same loss, the margin is twice the size of the loss.
         """
         untouched = self._untouched(self.result.steps)
-        noise, size = float(np.std(untouched)), abs(float(untouched[0]))
+        noise, size = deviation(untouched), abs(float(untouched[0]))
         room = max(BLOWN_UP * noise, size / 2) if noise > SAME * size else 2 * size
         return np.minimum(untouched + room, HUGE)
 

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.divergence import deviation
 from lrfind.analysis.relation import Relation
 
 METHOD_VERSION = 5
@@ -128,7 +129,7 @@ class ProbeResult:
         is 0 if all batches have the same loss, as in a training on all rows at once.
         """
         losses = self.untouched_loss[: self.steps]
-        noise = float(np.std(losses))
+        noise = deviation(losses)
         return noise if noise > SAME * float(np.abs(losses).max(initial=0.0)) else 0.0
 
     @property

@@ -131,6 +131,8 @@ def why_not_a_curve(curve: Curve) -> str | None:
     if total == 0:
         return "the curve has no points."
     if finite == 0 and not (np.abs(curve.loss) < HUGE).any():
+        if np.isfinite(curve.loss).any():
+            return f"every loss is beyond {HUGE:g}, where it counts as infinite; scale the loss down."
         return "no loss is finite, at any lr; check the data and the model for NaN and inf."
     if finite < total and finite < FEWEST_POINTS:
         return (

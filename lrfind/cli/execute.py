@@ -83,21 +83,39 @@ def complete(
             return exit_code(result)
 
     def answered(result: RunResult) -> None:
-        _print_answer(result, as_json=as_json, snippet=snippet)
+        with _found_again(run):
+            _print_answer(result, as_json=as_json, snippet=snippet)
 
     result, warnings = _conclude(run, quiet, no_report, team, answered)
     if not as_json:
-        _print_files(run, result, quiet=quiet, snippet=snippet)
+        with _found_again(run):
+            _print_files(run, result, quiet=quiet, snippet=snippet)
     for warning in warnings:
         note(f"warning: {warning}")
     return exit_code(result)
 
 
+@contextmanager
+def _found_again(run: Run) -> Iterator[None]:
+    """Name, where stdout is on a full disk, the command that prints the answer of a run that is stored."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise StorageError(
+            "the answer cannot be printed, because stdout goes to a disk that is full. The run is stored;"
+            f" `lrfind show {run.path}` prints its answer.",
+            error.errno,
+        ) from None
+
+
 def print_result(run: Run, result: RunResult, *, as_json: bool, quiet: bool, snippet: bool) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
-    _print_answer(result, as_json=as_json, snippet=snippet)
-    if not as_json:
-        _print_files(run, result, quiet=quiet, snippet=snippet)
+    with _found_again(run):
+        _print_answer(result, as_json=as_json, snippet=snippet)
+        if not as_json:
+            _print_files(run, result, quiet=quiet, snippet=snippet)
 
 
 def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:

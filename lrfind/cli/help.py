@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, get_args
 
 import click
 
 from lrfind.catalog import KINDS
+from lrfind.views.terminal import only_answers_on_stdout
 
 PLAN, SEARCH, SEEDS, SETTINGS, PLACE, OUTPUT, CODE, GENERAL = GROUPS = (
     "Training plan",
@@ -90,6 +92,8 @@ def _default_of(key: str) -> str:
 class Command(click.Command):
     """A command whose help has worked examples and groups of options.
 
+    With --json, only its answer is on stdout.
+
     Args:
         examples: command lines, each with a few words.
     """
@@ -97,6 +101,11 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **attrs: Any) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, with a stdout that only its answer reaches if that is JSON."""
+        with only_answers_on_stdout() if ctx.params.get("as_json") else nullcontext():
+            return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples, and the options in their groups."""

@@ -49,7 +49,13 @@ quiet_option = options_of(
         help="Use no colours, as with the environment variable NO_COLOR.",
     ),
 )
-json_option = option("--json", "as_json", group=OUTPUT, is_flag=True, help="Print JSON, for programs.")
+json_option = option(
+    "--json",
+    "as_json",
+    group=OUTPUT,
+    is_flag=True,
+    help="Print JSON, for programs. What your own code prints goes to stderr.",
+)
 out_option = option(
     "--out",
     group=OUTPUT,

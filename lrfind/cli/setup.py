@@ -11,7 +11,7 @@ from click.shell_completion import get_completion_class
 from lrfind.cli.help import Command
 from lrfind.cli.options import json_option, print_json, quiet_option
 from lrfind.errors import counted
-from lrfind.views.terminal import columns, note, show, show_exactly
+from lrfind.views.terminal import columns, note, show, show_exactly, stdout
 
 INSTALL = {
     "bash": "echo 'eval \"$(lrfind completion bash)\"' >> ~/.bashrc",
@@ -64,8 +64,8 @@ def _terminal() -> dict[str, object]:
     if os.environ.get("NO_COLOR"):
         colours = "none, because of NO_COLOR or --no-color"
     return {
-        "width": columns(sys.stdout),
-        "encoding": getattr(sys.stdout, "encoding", None) or "unknown",
+        "width": columns(stdout()),
+        "encoding": getattr(stdout(), "encoding", None) or "unknown",
         "colours": colours,
     }
 

@@ -128,6 +128,9 @@ class Document:
         if not start or "" in path:
             self.mistakes.append(Mistake(at(1), "expected KEY.KEY=VALUE, e.g. optimizer.lr=1e-3"))
             return
+        if override.source != "--set" and not override.value.strip():
+            self.mistakes.append(Mistake(at(start), "there is no value; give one, or leave this option out"))
+            return
         new = parse(override.value, override.source)
         for mistake in new.mistakes:
             self.mistakes.append(Mistake(at(start + mistake.place.column - 1), mistake.message))

@@ -11,7 +11,7 @@ import difflib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BeforeValidator,
@@ -294,9 +294,18 @@ def section_of(kind: type[AnySection], **values: Any) -> AnySection:
     Raises:
         UsageError: if one of them has the wrong type or is out of range.
     """
+    for name, value in values.items():
+        annotation = kind.model_fields[name].annotation
+        if isinstance(value, bool) and _allows(annotation, int, float) and not _allows(annotation, bool):
+            raise UsageError(f"{name}: must be a number; found {value}")  # pydantic would take it for 1 or 0
     try:
         return kind.model_validate(values, strict=False)
     except ValidationError as error:
         errors = merge_unions(error.errors(), kind, values)
         messages = [f"{'.'.join(map(str, d['loc'])) or 'arguments'}: {message_of(d)}" for d in errors]
         raise UsageError("; ".join(messages)) from None
+
+
+def _allows(annotation: Any, *types: type) -> bool:
+    """Return whether an annotation is one of these types, or has one of them in it."""
+    return annotation in types or any(_allows(part, *types) for part in get_args(annotation))

@@ -1,8 +1,10 @@
-"""Reads of files that a user names: whatever the path leads to, no more than a bound is read."""
+"""Reads of files that a user names, of which no more than a bound is read, and the text in them."""
 
 from __future__ import annotations
 
+import codecs
 import os
+import re
 from pathlib import Path
 
 from lrfind.errors import UsageError
@@ -31,3 +33,40 @@ def read_bounded(path: Path, most: int) -> bytes:
     if len(content) > most:
         raise UsageError(f"'{path}' is larger than {most:,} bytes, which is the most that is read of it.")
     return content
+
+
+class NotText(ValueError):  # noqa: N818 - it says what a file is not
+    """Bytes are no text that is read; the message is what to say after the name of their file."""
+
+
+def decoded(content: bytes) -> str:
+    """Return a text in UTF-8, with or without its mark, or in UTF-16 with its mark.
+
+    Raises:
+        NotText: if it is in another encoding; the message has the command that converts it, if that is known.
+    """
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = "UTF-16LE" if content[1:2] == b"\0" else "UTF-16BE" if content[:1] == b"\0" else None
+    if wide is not None and not marked:
+        raise NotText(
+            f"seems to be in UTF-16, without its mark. Convert it: iconv -f {wide} -t UTF-8 OLD > NEW."
+        )
+    try:
+        return content.decode("utf-16" if marked else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        if marked:
+            raise NotText(f"begins like UTF-16, but byte {error.start:,} fits no character.") from error
+        raise NotText(
+            f"is not UTF-8 text (byte {error.start:,} is 0x{content[error.start]:02x}). If it is Latin-1,"
+            " convert it: iconv -f latin1 -t UTF-8 OLD > NEW."
+        ) from error
+
+
+def separator_note(text: str) -> str:
+    r"""Return the first line of a CSV if it is only a note for Excel, which names the separator; else "".
+
+    >>> separator_note("sep=;\nlr;loss\n")
+    'sep=;'
+    """
+    note = re.match(r'\s*("?sep=.?"?)[,;\t ]*(?=[\r\n]|$)', text, re.IGNORECASE)
+    return note[1] if note else ""

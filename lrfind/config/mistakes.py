@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 from collections.abc import Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -264,6 +265,9 @@ def mistake_at(
             hint += f" An argument belongs in args: args: {{{key}: ...}}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
     message = message_of(details)
+    if kind == "greater_than" and details["input"] == 0:  # a decimal comma may have cut a number
+        place = document.place(path)
+        message += _comma_hint(_CUT_BY_COMMA.match(place.text, place.column - 1))
     if kind == "missing":
         path = path[:-1]
         if not isinstance(details["loc"][-1], int):  # for a key, the message names it
@@ -278,7 +282,18 @@ def message_of(details: ErrorDetails) -> str:
     key = details["loc"][-1] if details["loc"] else ""
     if details["type"] == "missing" and isinstance(key, int):
         return f"item {key + 1} of the list is missing"
-    return text.format(key=key, found=_quoted(details["input"]), **details.get("ctx", {}))
+    message = text.format(key=key, found=_quoted(details["input"]), **details.get("ctx", {}))
+    given = details["input"] if isinstance(details["input"], str) and "number" in message else ""
+    return message + _comma_hint(_WITH_COMMA.fullmatch(given.strip()))
+
+
+_WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?x?")
+_CUT_BY_COMMA = re.compile(r"0,[0-9]+(?![\w.])")
+
+
+def _comma_hint(number: re.Match[str] | None) -> str:
+    """Say how to write a number that has a decimal comma; nothing if there is none."""
+    return f"; a decimal comma is not read: write {number[0].replace(',', '.')}" if number else ""
 
 
 def _quoted(value: Any) -> str:

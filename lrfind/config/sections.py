@@ -38,7 +38,7 @@ from lrfind.catalog import (
     Precision,
     Spacing,
 )
-from lrfind.errors import counted, unknown
+from lrfind.errors import UsageError, counted, unknown
 
 
 class Section(BaseModel):
@@ -477,7 +477,7 @@ def _budget(value: Any) -> int | str:
     Raises:
         ValueError: if it is neither, or out of range.
     """
-    trainings = re.fullmatch(r"(\d+(?:\.\d+)?)x", value) if isinstance(value, str) else None
+    trainings = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", value) if isinstance(value, str) else None
     if trainings is not None and 0 < float(trainings[1]) <= MOST_TRAININGS:
         return str(value)
     if type(value) is int and FEWEST_PROBE_STEPS <= value <= 100 * MOST_STEPS:
@@ -557,10 +557,20 @@ class FindSection(LanesSection):
     )
 
     def budget_steps(self, steps: int) -> int | None:
-        """Return the budget in gradient steps, for a training of so many steps; None if none is given."""
-        if isinstance(self.budget, str):
-            return round(float(self.budget.removesuffix("x")) * steps)
-        return self.budget
+        """Return the budget in gradient steps, for a training of so many steps; None if none is given.
+
+        Raises:
+            UsageError: if it does not allow a single probe for each seed.
+        """
+        if not isinstance(self.budget, str):
+            return self.budget
+        budget, fewest = round(float(self.budget.removesuffix("x")) * steps), FEWEST_PROBE_STEPS * self.seeds
+        if budget < fewest:
+            raise UsageError(
+                f"budget: {self.budget} of a training of {counted(steps, 'step')} is"
+                f" {counted(budget, 'step')}; it must be at least {fewest} for {counted(self.seeds, 'seed')}."
+            )
+        return budget
 
     @field_validator("budget")
     @classmethod

@@ -41,7 +41,7 @@ def csv(
     rows, are left out.
 
     Args:
-        path: the path of the file, which is in UTF-8.
+        path: the path of the file, in UTF-8, or in UTF-16 with its mark.
         target: the name of the column to predict.
         task: the kind of the target. `auto` infers it: text, true/false, and whole numbers with at most 20
             different values are classes.

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from lrfind.config.files import separator_note
 from lrfind.datasets.files import existing_file, read_text
 from lrfind.errors import UsageError, counted, in_one_line, listed
 
@@ -136,6 +137,11 @@ def read_table(settings: Settings) -> Table:
     if (place := text.find("\0")) >= 0:
         line = text.count("\n", 0, place) + 1
         raise Unreadable(f"line {line} holds a null character", "save the file as UTF-8 text without them")
+    if note := separator_note(text):
+        advice = (
+            "delete that line; the separator is taken from the line of names, or from data.args.separator"
+        )
+        raise Unreadable(f"line 1 is '{note}', which only Excel reads", advice)
     separator = _separator_of(text) if settings.separator == "auto" else settings.separator
     try:
         first = next((fields for _, fields in _rows(text, separator)), [])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import io
 from pathlib import Path
 
+from lrfind.config.files import NotText, decoded
 from lrfind.errors import UsageError, listed
 
 
@@ -37,18 +39,15 @@ def existing_folder(path: str) -> Path:
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark.
+    r"""Return the text of a file in UTF-8, or in UTF-16 with its mark; all its line breaks are "\n".
 
     Raises:
-        UsageError: if the file is not in UTF-8, or cannot be read.
+        UsageError: if the file is in another encoding, or cannot be read.
     """
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"data: {path} is not UTF-8 text (byte {error.start:,} is 0x{error.object[error.start]:02x}). If"
-            " it is Latin-1, convert it: iconv -f latin1 -t utf-8 OLD > NEW."
-        ) from error
+        return io.StringIO(decoded(path.read_bytes()), newline=None).read()
+    except NotText as error:
+        raise UsageError(f"data: {path} {error}") from error
     except OSError as error:
         raise UsageError(f"data: {path} cannot be read: {error.strerror}.") from error
 

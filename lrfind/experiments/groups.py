@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import HUGE
+from lrfind.analysis.divergence import HUGE, deviation
 from lrfind.analysis.group_rates import (
     MOST_PROBES,
     GroupRate,
@@ -331,6 +331,6 @@ def _tail(losses: Array, steps: int) -> Array:
 
 def _ceiling(untouched: Array) -> Array:
     """Return (n,) the losses above which a probe stops; see `analysis.probe_search.ProbeSearch`."""
-    noise, size = float(np.std(untouched)), abs(float(untouched[0]))
+    noise, size = deviation(untouched), abs(float(untouched[0]))
     room = BLOWN_UP * noise if noise > SAME * size else 2 * size
     return np.minimum(untouched + room, HUGE)

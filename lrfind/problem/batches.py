@@ -132,7 +132,7 @@ def output_and_loss(
         function: keep their names.)
 
     Raises:
-        UsageError: if the loss is not a tensor with one element.
+        UsageError: if the loss is not a tensor with one floating-point number.
     """
     if isinstance(loss_fn, OwnLoss):
         with _never_exhausted("the loss"):
@@ -141,21 +141,21 @@ def output_and_loss(
         inputs, named, target = _parts_for(model, loss_fn, batch)
         output = model(*inputs, **named)
         loss = _loss_of_output(output, batch) if loss_fn is None else loss_fn(output, target)
-    if not isinstance(loss, Tensor) or loss.numel() != 1:
+    if not (isinstance(loss, Tensor) and loss.numel() == 1 and loss.is_floating_point()):
         raise UsageError(f"the loss must be a tensor with one element; {_form_and_remedy(loss)}.")
     return output, loss
 
 
 def _form_and_remedy(loss: Any) -> str:
     """Say what was returned as a loss, and what to return instead."""
+    if isinstance(loss, Tensor) and loss.numel() == 1:
+        return f"found {loss.dtype}. Return a floating-point number: others have no gradient"
     if isinstance(loss, Tensor):
         return f"found shape {tuple(loss.shape)}. Return its mean: loss.mean()"
     if loss is None:
         return "found None. End the function with `return loss`, without loss.backward()"
     if isinstance(loss, int | float):
-        return (
-            f"found the number {loss:.4g}, which has no gradient. Return the tensor itself, without .item()"
-        )
+        return f"found the number {loss:.4g}, which has no gradient. Return the tensor itself, not .item()"
     if isinstance(loss, tuple | list | Mapping):
         parts = counted(len(loss), "part")
         return f"found a {type(loss).__name__} of {parts}. Return the tensor to minimise alone, or their sum"

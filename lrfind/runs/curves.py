@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bz2
-import codecs
 import csv
 import gzip
 import io
@@ -20,8 +19,8 @@ from numpy.typing import NDArray
 
 from lrfind.analysis.curves import Array, Curve
 from lrfind.catalog import DEFAULT_METHOD
-from lrfind.config.files import read_bounded
-from lrfind.errors import UsageError, in_one_line
+from lrfind.config.files import NotText, decoded, read_bounded, separator_note
+from lrfind.errors import UsageError, in_one_line, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 
@@ -52,8 +51,13 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
     if _is_folder(source):
         return _curves_of(Run.open(source).record())
     text = _text(source)
+    if note := separator_note(text):
+        raise UsageError(
+            f"'{source}', line 1 is '{note}', which only Excel reads; delete that line, and put commas"
+            " between the columns."
+        )
     points = _numbers(text) or _points(source, _table(source, text))
-    return [*_curves(points)], False, DEFAULT_METHOD
+    return [*_curves(source, points)], False, DEFAULT_METHOD
 
 
 class _Points(NamedTuple):
@@ -65,12 +69,23 @@ class _Points(NamedTuple):
     lane: NDArray[np.int64]
 
 
-def _curves(points: _Points) -> Iterator[Curve]:
-    """Yield a curve for each lane, in the order of their first points, sorted by lr."""
+def _curves(source: Path, points: _Points) -> Iterator[Curve]:
+    """Yield a curve for each lane, in the order of their first points, sorted by lr.
+
+    Raises:
+        UsageError: if an lr stands twice in a lane.
+    """
     by_lane = np.argsort(points.lane, kind="stable")
     ends = np.cumsum(np.bincount(points.lane))[:-1]
     for rows in np.split(by_lane, ends):
         rows = rows[np.argsort(points.lr[rows], kind="stable")]
+        for again in np.flatnonzero(np.diff(points.lr[rows]) == 0)[:1]:
+            first, second = points.line[rows[again : again + 2]]
+            raise UsageError(
+                f"'{source}', line {second}: lr is {points.lr[rows[again]]:g}, as in line {first}. A curve"
+                " has each lr once. If the file holds several runs or seeds, number them in a column"
+                " named lane, or give a file for each."
+            )
         yield Curve.of(points.lr[rows], points.loss[rows], lines=points.line[rows])
 
 
@@ -159,16 +174,12 @@ def _text(source: Path) -> str:
                 content = file.read(MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
             raise UsageError(f"'{source}' is larger than {MOST_BYTES:,} bytes once it is decompressed.")
-        marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        return content.decode("utf-16" if marked else "utf-8-sig")
+        return decoded(content)
     except FileNotFoundError:
         raise UsageError(f"there is no file or run directory '{source}'.") from None
-    except UnicodeDecodeError as error:
-        hint = f"compression: {', '.join(OPENERS)}, by the end of the name"
-        raise UsageError(
-            f"'{source}' is not text in UTF-8 (byte {error.start}). Save it as UTF-8; if it is compressed,"
-            f" lrfind reads this {hint}."
-        ) from None
+    except NotText as error:
+        packed = f"If it is compressed, its name must end in {listed(OPENERS, 'or')}."
+        raise UsageError(f"'{source}' {error} {packed}") from None
     except OSError as error:
         raise UsageError(f"'{source}' cannot be read: {error.strerror or in_one_line(error)}.") from None
     except (EOFError, lzma.LZMAError, zlib.error) as error:

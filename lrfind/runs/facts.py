@@ -142,6 +142,13 @@ def resume_command(path: Path, facts: Facts) -> str:
     return command_line(["resume", str(path)], facts.import_root)
 
 
+def found_again(path: Path, facts: Facts) -> str:
+    """Say which run a directory holds, and the command that goes on from it."""
+    if facts.concluded:
+        return f"It holds a finished run of {facts.command}, which `lrfind show {path}` prints."
+    return f"It holds an unfinished run of {facts.command}, which `{resume_command(path, facts)}` continues."
+
+
 def variants_fact(experiment: Experiment, command: str) -> dict[str, str]:
     """Return the variants that a command compares, as YAML; empty if it compares nothing.
 

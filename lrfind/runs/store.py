@@ -29,7 +29,7 @@ from lrfind.config.resolved import resolved_text
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
-from lrfind.runs.facts import Facts, imported_facts, moment, resume_command, variants_fact
+from lrfind.runs.facts import Facts, found_again, imported_facts, moment, resume_command, variants_fact
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
@@ -139,9 +139,10 @@ class Run:
     def _refuse_unless_empty(self) -> None:
         """Refuse a directory that has files in it, except those of a run that was killed as it began."""
         if {file.name for file in self.folder.iterdir()} - {LOCK, DRAFT}:
-            raise UsageError(
-                f"'{self.path}' is not empty, and a run never overwrites anything; give another --out."
-            )
+            message = f"'{self.path}' is not empty, and a run never overwrites anything; give another --out."
+            with contextlib.suppress(LrfindError, OSError):  # it may hold anything
+                message += f" {found_again(self.path, Run.open(self.path).facts())}"
+            raise UsageError(message)
 
     @classmethod
     def open(cls, path: Path) -> Run:

@@ -128,6 +128,8 @@ class RampBatches:
 
     def _are_harder(self) -> bool:
         """Return whether the loss at which the rule fires has risen because of its batches."""
+        if not self._calm:  # no loss has counted as finite
+            return False
         rise = median(step.loss for step in self._last) - self._best
         self._evaluate_untouched([*self._last, *self._calm])
         now, calm = (np.median([step.untouched for step in steps]) for steps in (self._last, self._calm))

@@ -4,7 +4,8 @@ Names, messages and headers come from configs, data and code that somebody else 
 obeys the control sequences in them, so these are shown escaped (see `errors.printable`), and long lines are
 shortened. What the terminal's encoding lacks is escaped too.
 
-While a live display is on the terminal, it prints the notes, above itself; see `notes_above`.
+While a live display is on the terminal, it prints the notes, above itself; see `notes_above`. While a command
+prints JSON, what others print on stdout goes to stderr; see `only_answers_on_stdout`.
 """
 
 from __future__ import annotations
@@ -52,12 +53,42 @@ def show(text: str) -> None:
     Raises:
         OSError: if it cannot be written, because nobody reads it or the disk is full.
     """
-    _write(sys.stdout, "\n".join(shortened(line, LONGEST_LINE) for line in printable(text).split("\n")))
+    _write(stdout(), "\n".join(shortened(line, LONGEST_LINE) for line in printable(text).split("\n")))
 
 
 def show_exactly(text: str) -> None:
     """Print text for programs, such as JSON in ASCII, on stdout; see `show`."""
-    _write(sys.stdout, text)
+    _write(stdout(), text)
+
+
+def stdout() -> TextIO | None:
+    """Return the stream of the answers, also while `sys.stdout` leads elsewhere."""
+    return _answers or sys.stdout
+
+
+@contextmanager
+def only_answers_on_stdout() -> Iterator[None]:
+    """Send to stderr whatever is printed on stdout inside the block, except by `show` and `show_exactly`.
+
+    So what the user's code prints does not get into the answer. The processes that are started inside the
+    block inherit this, also those that know nothing of Python.
+    """
+    global _answers
+    before, stream = (_answers, sys.stdout), stdout()
+    with contextlib.ExitStack() as stack:
+        if stream is not None and _number_of(stream) == 1 and _number_of(sys.stderr) is not None:
+            stream.flush()
+            kept = os.dup(1)
+            stack.callback(os.close, kept)
+            stack.callback(os.dup2, kept, 1)
+            os.dup2(sys.stderr.fileno(), 1)
+            stream = os.fdopen(kept, "w", encoding=stream.encoding, closefd=False)
+            stack.callback(_closed, stream)
+        try:
+            _answers, sys.stdout = stream, sys.stderr
+            yield
+        finally:
+            _answers, sys.stdout = before
 
 
 def note(text: str) -> None:
@@ -141,6 +172,7 @@ class LiveDisplay:
 
 
 _display: LiveDisplay | None = None
+_answers: TextIO | None = None
 
 
 @contextmanager
@@ -152,6 +184,20 @@ def notes_above(display: LiveDisplay) -> Iterator[None]:
         yield
     finally:
         _display = before
+
+
+def _number_of(stream: TextIO | None) -> int | None:
+    """Return the number of the file behind a stream; None if there is none, or the stream is closed."""
+    try:
+        return None if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None
+
+
+def _closed(stream: TextIO) -> None:
+    """Close a stream; what it could not write has been told."""
+    with contextlib.suppress(OSError):
+        stream.close()
 
 
 def _write(stream: TextIO | None, text: str) -> None:

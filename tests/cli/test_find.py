@@ -203,6 +203,10 @@ def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> No
     assert "must be a number of steps from 16" in lrfind.err
     assert lrfind("find", config, "--budget", "4y") == 2
     assert "such as 4x, at most 100x; found '4y'" in lrfind.err
+    assert lrfind("find", config, "--budget", "") == 2
+    assert "--budget:1:10: error: there is no value; give one, or leave this option out" in lrfind.err
+    assert lrfind("find", config, "--budget", "0.001x", "--dry-run") == 2
+    assert "it must be at least 16 for 1 seed" in lrfind.err
     assert not Path("runs").exists()
     assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
     summary = json.loads(lrfind.out)

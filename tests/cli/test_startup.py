@@ -85,16 +85,24 @@ def test_the_answer_is_printed_before_anything_is_drawn(
         assert lrfind.out.splitlines() == ["  report: run/report.html", "  run: run"]
 
 
+@pytest.mark.parametrize(
+    ("number", "code", "message"),
+    [
+        (errno.EBADF, 1, "because stdout was closed"),
+        (errno.ENOSPC, 4, "disk that is full. The run is stored; `lrfind show run`"),
+    ],
+)
 def test_a_run_whose_answer_cannot_be_printed_is_complete(
-    lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch
+    lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int, message: str
 ) -> None:
     def fail(text: str) -> None:
-        raise OSError(errno.EBADF, "the stream is closed")
+        raise OSError(number, "cannot be written")
 
     with monkeypatch.context() as broken:
         broken.setattr("lrfind.cli.execute.show", fail)
-        assert lrfind("range-test", config, "--out", "run", "-q") == 1
-    assert lrfind.err.startswith("error: the answer cannot be printed, because stdout was closed")
+        assert lrfind("range-test", config, "--out", "run", "-q") == code
+    assert lrfind.err.startswith("error: the answer cannot be printed, ")
+    assert message in lrfind.err
     assert Run.open(Path("run")).concluded
     assert Path("run/range_test.png").is_file()
     assert lrfind("show", "run", "-q") == 0

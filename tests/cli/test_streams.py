@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,34 @@ def test_a_closed_or_broken_stream_gives_no_traceback(
     assert code is None or done.returncode == code
     assert done.stdout.startswith(out)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["find --dry-run", "find --budget 40", "scale --measure --steps 2"])
+def test_json_is_alone_on_stdout_whatever_the_users_code_prints(config: Path, command: str) -> None:
+    (config.parent / "talks.py").write_text(
+        "import os\nfrom torch import nn\nprint('at import')\n"
+        "def loss(output, y):\n"
+        "    print('in the loss')\n"
+        "    return nn.functional.mse_loss(output, y)\n"
+        "os.system('echo in a child')\n"
+    )
+    line = f"lrfind {command} {config.name} --json -q --import-root . --set loss=talks:loss --set data.batch_size=16"
+    done = shell(line, config.parent)
+    assert done.returncode == 0
+    assert isinstance(json.loads(done.stdout), dict)
+    assert done.stderr.splitlines()[:2] == ["at import", "in a child"]
+    assert ("in the loss" in done.stderr) is ("--dry-run" not in command)
+
+
+@pytest.mark.parametrize("command", ["find", "range-test"])
+def test_huge_losses_leak_no_warning_of_numpy(lrfind: Command, config: Path, command: str) -> None:
+    Path("huge.py").write_text(
+        "from torch.nn.functional import mse_loss\n"
+        "def loss(output, y): return mse_loss(output.double(), y.double()) * 1e300\n"
+    )
+    with warnings.catch_warnings(action="error", category=RuntimeWarning):
+        code = lrfind(command, config, "-q", "--import-root", ".", "--set", "loss=huge:loss")
+    assert (code, lrfind.err) == (3, "")
 
 
 def test_no_file_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:

@@ -42,6 +42,14 @@ def test_losses_missing_at_the_end_are_a_divergence(lrfind: Command) -> None:
     assert answer["methods"]["edge"]["lr"] == pytest.approx(LR[51])
 
 
+def test_losses_that_count_as_infinite_are_not_called_nan(lrfind: Command) -> None:
+    Path("curve.csv").write_text(
+        "\n".join(["lr,loss", *(f"{lr},{1e307 * loss}" for lr, loss in zip(LR, LOSS, strict=True))])
+    )
+    assert lrfind("suggest", "curve.csv", "--method", "steepest") == 3
+    assert "every loss is beyond 1e+100, where it counts as infinite" in lrfind.text
+
+
 def ramp(loss: np.ndarray, remark: str) -> LaneResult:
     lr = LR[: loss.size]
     return LaneResult(0, 0, LR.size, 1.0, "finished", lr=lr, loss=loss, error=remark)

@@ -223,6 +223,24 @@ def test_the_branches_of_any_union_are_merged(annotation: Any, value: Any, expec
     assert merged(annotation, value) == expected
 
 
+@pytest.mark.parametrize(
+    ("override", "written"),
+    [
+        ("find.budget=4,5x", ["4.5x"]),
+        ("optimizer.lr=0,001", ["0.001"]),
+        ("grid.lrs=[0,001,0,1]", ["0.001", "0.1"]),
+        ("grid.lrs=[0,0.1]", [None]),
+        ("name=4,5", [None]),
+    ],
+)
+def test_a_decimal_comma_is_named(override: str, written: list[str | None]) -> None:
+    ends = [
+        message.partition("; a decimal comma is not read: write ")[2] or None
+        for message in messages(override)
+    ]
+    assert ends == written
+
+
 def test_python_arguments_have_the_same_messages() -> None:
     with pytest.raises(UsageError, match=r"^budget: must be a number of steps from 16 .* such as 4x"):
         section_of(FindSection, budget="x")

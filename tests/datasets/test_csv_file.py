@@ -174,6 +174,8 @@ def test_other_separators_and_a_byte_order_mark_are_read(tmp_path: Path) -> None
         ("a,y\n1,1.5\ninf,2.5\n5,2", {}, "'a': infinite values: 'inf' .line 3"),
         ("a,y\n1,1.5\n2,2.5\nx,2\n4,3", {}, "'a': numbers, but also text: 'x' .line 4.*missing_values: .x."),
         ("a,b,y\nu,1,1.5\nv,2,2.5\nw,2,2\nx,9,3", {}, "'a': text with 4 different values, too many.*Put it into `ignore`"),
+        ("sep=;\na;y\n1;2", {}, "line 1 is 'sep=;', which only Excel reads. Delete that line; .*data.args.separator"),
+        ("a,y\n1,2".encode("utf-16-le"), {}, "in UTF-16, without its mark.*iconv -f UTF-16LE -t UTF-8 OLD > NEW"),
         (b"a,y\n1,caf\xe9\n", {}, "is not UTF-8 text .byte 9 is 0xe9"),
     ],
 )  # fmt: skip

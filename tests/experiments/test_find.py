@@ -155,6 +155,12 @@ class Stream(IterableDataset[Any]):
         ({"accumulate": 0}, "accumulate: must be at least 1; found 0"),
         ({"budget": 5}, "budget: must be a number of steps from 16 to"),
         ({"seeds": 2, "budget": 16}, "budget: must be at least 32 for 2 seeds; found 16"),
+        ({"budget": "１x"}, "budget: must be a number of steps from 16 to"),
+        (
+            {"steps": 100, "budget": "0.001x"},
+            "budget: 0.001x of a training of 100 steps is 0 steps; it must be at least 16 for 1 seed",
+        ),
+        ({"max_seconds": True}, "max_seconds: must be a number; found True"),
         ({"schedule": 3}, "schedule: must be a name from `lrfind ls schedules`"),
         ({"seed": -1}, "seed: must be a whole number from 0"),
         ({"max_seconds": 0}, "max_seconds: must be greater than 0; found 0"),

@@ -70,6 +70,7 @@ def test_the_only_single_number_in_a_tuple_of_outputs_is_the_loss() -> None:
         (None, {"input": A}, "no loss_fn, and the model's output .Tensor. has no `loss`"),
         (lambda out, y: out - y, (A, Y), r"one element; found shape \(3,\)\. Return its mean: loss.mean"),
         (lambda out, y: 1.0, (A, Y), "found the number 1, which has no gradient. Return the tensor itself"),
+        (lambda out, y: (out != y).sum(), (A, Y), "found torch.int64. Return a floating-point number"),
         (lambda out, y: None, (A, Y), "found None. End the function with `return loss`"),
         (lambda out, y: (out, y), (A, Y), "found a tuple of 2 parts. Return the tensor to minimise alone"),
     ],

@@ -24,7 +24,7 @@ WINGS: dict[str, set[str]] = {
     "schedules": GROUND | {"analysis"},
     "config": GROUND | {"analysis", "schedules"},
     "models": GROUND,
-    "datasets": GROUND,
+    "datasets": GROUND | {"config"},
     "problem": GROUND | {"config", "datasets"},
     "training": GROUND | {"analysis", "schedules", "config", "problem"},
     "runs": GROUND | {"analysis", "config"},

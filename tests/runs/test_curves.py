@@ -41,7 +41,11 @@ def test_a_row_without_a_loss_keeps_its_line(tmp_path: Path) -> None:
     [
         ("rate,loss\n1,2\n", "no column lr; its columns are: rate, loss"),
         ("lr,loss\n1,low\n", "line 2: loss is 'low', not a number"),
-        ("lr,loss\n1,2\n1,3\n", "lr must increase"),
+        (
+            "lr,loss\n2,1\n1,2\n1,3\n",
+            "line 4: lr is 1, as in line 3.*several runs or seeds, .* a column named lane",
+        ),
+        ("sep=;\nlr;loss\n1;2\n", "line 1 is 'sep=;', which only Excel reads; delete that line"),
         ("lr,loss\n1,2\n-1,2\n", "line 3: lr is '-1', not a positive number"),
         ("lr;loss\n1;2\n", "with a comma between"),
         ("", "cannot be read as CSV"),
@@ -86,8 +90,13 @@ GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000, mtime=0)
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.csv", "lr,loss,größe\n".encode("latin-1"), r"not text in UTF-8 \(byte 10\). Save it as UTF-8"),
-        ("a.csv", GZIPPED, "lrfind reads this compression: .gz, .bz2, .xz"),
+        (
+            "a.csv",
+            "lr,loss,größe\n".encode("latin-1"),
+            r"not UTF-8 text \(byte 10 is 0xf6\).*iconv -f latin1",
+        ),
+        ("a.csv", "lr,loss\n".encode("utf-16-be"), "in UTF-16, without its mark.*iconv -f UTF-16BE -t UTF-8"),
+        ("a.csv", GZIPPED, "If it is compressed, its name must end in .gz, .bz2 or .xz"),
         ("a.csv.gz", b"lr,loss\n1,2\n", "cannot be read: BadGzipFile"),
         ("a.csv.gz", GZIPPED[:-20], "cannot be decompressed: EOFError"),
         ("a.csv.gz", GZIPPED[:30] + bytes(20) + GZIPPED[50:], "cannot be|not text"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import re
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.errors import UsageError
 from lrfind.runs.store import Run, default_path
 from lrfind.runs.tables import lanes_frame, steps_frame
+from tests.helpers.runs import start
 
 
 def lane(number: int = 0, **changes: object) -> LaneResult:
@@ -94,6 +96,17 @@ def test_a_run_is_never_overwritten(tmp_path: Path) -> None:
         Run.create(tmp_path / "file")
     with pytest.raises(UsageError, match="a file is in the way"):
         Run.create(tmp_path / "file" / "run")
+
+
+def test_a_directory_that_holds_a_run_names_the_command_that_goes_on_from_it(tmp_path: Path) -> None:
+    run = start(tmp_path / "run", "find")
+    for concluded, hint in (
+        (False, f"It holds an unfinished run of find, which `lrfind resume {run.path}` continues."),
+        (True, f"It holds a finished run of find, which `lrfind show {run.path}` prints."),
+    ):
+        run.keep_facts(concluded=concluded)
+        with pytest.raises(UsageError, match=f"give another --out. {re.escape(hint)}$"):
+            start(run.path, "find")
 
 
 def test_an_empty_run_is_discarded_and_nothing_else(tmp_path: Path) -> None:

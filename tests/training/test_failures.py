@@ -88,6 +88,12 @@ def test_a_failed_step_keeps_the_users_exception_and_names_its_line(
     assert where in str(caught.value)
 
 
+def test_a_loss_of_whole_numbers_asks_for_a_floating_point_number() -> None:
+    loss = OwnLoss(lambda model, batch: (model(batch[0]) > batch[1]).sum())
+    with pytest.raises(UsageError, match=r"gives \(\) int64, but the loss must be a floating-point number"):
+        range_tested(problem_of(lambda: nn.Linear(3, 1), 4, loss=loss))
+
+
 def test_a_lane_of_a_grid_says_why_and_where_it_failed(own: Any) -> None:
     kept: list[LaneResult] = []
     lanes = [Lane(0, 0, np.full(8, 0.1))]

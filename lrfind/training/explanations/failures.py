@@ -168,6 +168,11 @@ def _explain_refused_loss(scene: Scene) -> str:
             f"loss: {name} gives {describe(loss)}, but the loss must be a tensor with one element, the mean"
             " over the batch: remove `reduction: none` from its args, or call .mean()."
         )
+    if isinstance(loss, Tensor) and not loss.is_floating_point():
+        return (
+            f"loss: {name} gives {describe(loss)}, but the loss must be a floating-point number, as others"
+            " have no gradient: compute it without .long(), argmax, comparisons or counting."
+        )
     if loss is not None and not isinstance(loss, Tensor):
         number = isinstance(loss, float | int)
         advice = "remove the call of .item()" if number else "return only the tensor to minimise"

@@ -56,7 +56,8 @@ def scale_for(values: Sequence[float], *, log: bool) -> Scale | None:
     if log:
         if low <= 0:
             return None
-        room = 1.0 if high > HUGE or low < 1 / HUGE else max(high / low, 1.2) ** 0.06
+        extreme = high > HUGE or low < 1 / HUGE
+        room = 1.0 if extreme and low < high else max(high / low, 1.2) ** 0.06
         return Scale(low / room, high * room, True)
     room = 0.06 * (high - low) or 0.1 * abs(high) or 0.5
     return Scale(low - room, high + room, False)
