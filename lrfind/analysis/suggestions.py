@@ -15,7 +15,7 @@ from lrfind.analysis import peers
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.divergence import HUGE
 from lrfind.catalog import DEFAULT_METHOD
-from lrfind.errors import NoSuggestion, sentence, unknown
+from lrfind.errors import NoSuggestion, counted, sentence, unknown
 
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed; the lowest of many points is low by chance
@@ -313,7 +313,9 @@ def suggest_over(curves: Sequence[Curve], name: str = DEFAULT_METHOD, *, raw: bo
     if edge is not None and median > edge:
         raise NoSuggestion(_above_edge(name, median, edge))
     note = " ".join(dict.fromkeys(note for curve in curves for note in curve.notes))
-    return replace(answers[0], lr=median, index=None, low=float(lrs.min()), high=float(lrs.max()), note=note)
+    reason = f"{answers[0].reason}; the median of {counted(len(answers), 'seed')}"
+    ends = float(lrs.min()), float(lrs.max())
+    return replace(answers[0], lr=median, index=None, low=ends[0], high=ends[1], reason=reason, note=note)
 
 
 def _edge_over(curves: Sequence[Curve]) -> float | None:

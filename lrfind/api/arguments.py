@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -10,6 +11,7 @@ from lrfind.config.experiment import section_of
 from lrfind.config.sections import TrainingSection
 from lrfind.errors import UsageError
 from lrfind.experiments.check import refuse_silent_misfit
+from lrfind.experiments.script import HELD
 from lrfind.problem.limits import limits_of
 from lrfind.problem.objects import Objects, from_objects
 from lrfind.problem.problem import Problem, recipe_of
@@ -48,8 +50,14 @@ def without_trace(objects: Objects, work: Callable[[Problem], T], *, seed: int =
         seed: the seed of the batch on which output and y are compared first.
 
     Raises:
-        UsageError: if output and y do not fit, although torch would compute a loss.
+        UsageError: if output and y do not fit, although torch would compute a loss; or in a script that
+            `lrfind script` has started, whose lr it holds already.
     """
+    if os.environ.get(HELD):
+        raise UsageError(
+            "`lrfind script` runs this script, which itself asks lrfind for a learning rate. Run it with"
+            " `python` as it is, or take the call of lrfind out of it."
+        )
     snapshots: list[Snapshot] = []
 
     def on_this_rank() -> T:

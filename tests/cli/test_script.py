@@ -143,6 +143,13 @@ def test_a_script_that_cannot_be_probed_is_refused_and_leaves_no_run(lrfind: Com
     assert lrfind("script", "--steps", 300, "--link", "missing.csv", "train.py") == 2  # it trains nothing
 
 
+def test_a_script_that_asks_for_a_learning_rate_itself_is_refused(lrfind: Command) -> None:
+    call = "import lrfind; lrfind.range_test(model, optimizer, nn.MSELoss(), [(x, y)], steps=9)"
+    Path("train.py").write_text(SCRIPT.replace("for epoch", f"{call}\nfor epoch"))
+    assert lrfind("script", "--steps", 300, "train.py") == 1
+    assert "which itself asks lrfind for a learning rate" in " ".join(lrfind.err.split())
+
+
 def test_a_script_that_is_never_the_same_has_no_answer(lrfind: Command) -> None:
     Path("train.py").write_text(SCRIPT.replace("manual_seed(1)", "seed()"))
     assert lrfind("script", "--steps", 300, "--out", "run", "train.py", "--json") == 1

@@ -21,6 +21,7 @@ import lrfind
 from lrfind.analysis.curves import Array
 from lrfind.config.sections import ScriptSection
 from lrfind.errors import UsageError, counted, printable
+from lrfind.experiments.script import HELD
 from lrfind.experiments.script.child import ENDED
 from lrfind.training.interrupts import stop_if_asked
 
@@ -202,6 +203,7 @@ def _working_directory(script: ScriptSection) -> Iterator[tuple[Path, Path]]:
 def _environment(script: ScriptSection, scratch: Path) -> dict[str, str]:
     """Return the environment of a script: ours, without what would reach outside of the scratch directory."""
     environment = UNSEEN | os.environ | {"TMPDIR": str(scratch / "tmp"), "PYTHONUNBUFFERED": "1"}
+    environment[HELD] = "1"
     if path := os.environ.get("PYTHONPATH"):
         parts = [str(Path(script.folder, part)) for part in path.split(os.pathsep) if part]
         environment["PYTHONPATH"] = os.pathsep.join(parts)
