@@ -178,7 +178,7 @@ def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> li
         longest = counted(max(result.steps for result in results), "step")
         causes.append(
             f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell; a"
-            " budget of a whole training (1x) or more tells more"
+            " budget of four trainings (4x) tells more"
         )
     return causes
 
