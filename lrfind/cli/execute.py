@@ -14,7 +14,7 @@ import click
 
 from lrfind.catalog import KINDS
 from lrfind.cli.hints import next_commands, show_next
-from lrfind.cli.options import print_json
+from lrfind.cli.options import is_quiet, print_json
 from lrfind.config.registry import load
 from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
 from lrfind.views.terminal import note, show
@@ -30,7 +30,6 @@ def start(
     run: Run,
     *,
     as_json: bool,
-    quiet: bool,
     snippet: bool = False,
     no_report: bool = False,
     team: TeamRequest | None = None,
@@ -40,7 +39,7 @@ def start(
 
     try:
         run.keep_facts(origin=origin(click.get_current_context().obj["typed"], run.folder))
-        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
+        return complete(run, as_json=as_json, snippet=snippet, no_report=no_report, team=team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
     except Exception:
@@ -54,7 +53,6 @@ def complete(
     run: Run,
     *,
     as_json: bool,
-    quiet: bool,
     snippet: bool = False,
     no_report: bool = False,
     team: TeamRequest | None = None,
@@ -66,7 +64,6 @@ def complete(
     Args:
         run: the run.
         as_json: print the summary as JSON instead of text.
-        quiet: show no progress and no notes.
         snippet: also print lines for a training script; JSON has them under the key `snippet`.
         no_report: write no report.
         team: the workers that train; None to train in this process.
@@ -79,25 +76,25 @@ def complete(
     if run.concluded:
         result = read_result(run)
         with content_of(run):
-            print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
+            print_result(run, result, as_json=as_json, snippet=snippet)
             return exit_code(result)
 
     def answered(result: RunResult) -> None:
         _print_answer(result, as_json=as_json, snippet=snippet)
 
-    result, warnings = _conclude(run, quiet, no_report, team, answered)
+    result, warnings = _conclude(run, no_report, team, answered)
     if not as_json:
-        _print_files(run, result, quiet=quiet, snippet=snippet)
+        _print_files(run, result, snippet=snippet)
     for warning in warnings:
         note(f"warning: {warning}")
     return exit_code(result)
 
 
-def print_result(run: Run, result: RunResult, *, as_json: bool, quiet: bool, snippet: bool) -> None:
+def print_result(run: Run, result: RunResult, *, as_json: bool, snippet: bool) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
     _print_answer(result, as_json=as_json, snippet=snippet)
     if not as_json:
-        _print_files(run, result, quiet=quiet, snippet=snippet)
+        _print_files(run, result, snippet=snippet)
 
 
 def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:
@@ -110,7 +107,7 @@ def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:
         show(load(result.kind.text)(result.summary))
 
 
-def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> None:
+def _print_files(run: Run, result: RunResult, *, snippet: bool) -> None:
     """Print what follows the text of an answer: files of the run, lines to paste and the next commands."""
     from lrfind.views.report.page import NAME
     from lrfind.views.snippets.scripts import run_snippet
@@ -122,13 +119,12 @@ def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> 
     show(f"  run: {run.path}")
     if snippet:
         show(f"\n{run_snippet(result)}\n")
-    if not quiet:
+    if not is_quiet():
         show_next(next_commands(result), result.facts.import_root)
 
 
 def _conclude(
     run: Run,
-    quiet: bool,
     no_report: bool,
     team: TeamRequest | None,
     answered: Callable[[RunResult], None],
@@ -137,7 +133,6 @@ def _conclude(
 
     Args:
         run: the run.
-        quiet: show no progress and no notes.
         no_report: write no report.
         team: the workers that train; None to train in this process.
         answered: called with the result, before anything is drawn. If it fails, the rest is written even so.
@@ -153,8 +148,8 @@ def _conclude(
     scene = Scene(run.facts().command)
     try:
         with run.held(), delivered(run, run.experiment.sinks) as write_to_sinks:
-            with progress(run, scene, quiet=quiet) as observer:
-                result = _run_missing_part(run, observer, quiet, team)
+            with progress(run, scene, quiet=is_quiet()) as observer:
+                result = _run_missing_part(run, observer, team)
             try:
                 answered(result)
             finally:
@@ -203,7 +198,7 @@ def _warning_of(what: str, again: str, warnings: list[str]) -> Iterator[None]:
         warnings.append(f"{what}: {in_one_line(error)}. {again}.")
 
 
-def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
+def _run_missing_part(run: Run, observer: Observer, team: TeamRequest | None) -> RunResult:
     result: RunResult
     command = run.facts().command
     run_part = _imported(KINDS[command].run)
@@ -217,7 +212,7 @@ def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamReque
             raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
         from lrfind.training.assembly import assembled
 
-        with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
+        with assembled(team, say=(lambda text: None) if is_quiet() else note) as workers:
             result = run_part(run, observer, workers)
         return result
 

@@ -14,6 +14,7 @@ from lrfind.cli.execute import start
 from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
 from lrfind.cli.options import (
     as_list,
+    common_options,
     config_options,
     dry_run_option,
     json_option,
@@ -21,7 +22,6 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     print_json,
-    quiet_option,
     refuse_rivals,
     report_option,
     snippet_option,
@@ -91,7 +91,7 @@ lane_options = options_of(
     report_option,
     json_option,
     config_options,
-    quiet_option,
+    common_options,
 )
 """The options that all commands of this module share."""
 
@@ -270,10 +270,10 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
     refuse_rivals(options, ("steps", "epochs"))
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
-    as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
+    as_json, snippet = options.pop("as_json"), options.pop("snippet")
     no_report = options.pop("no_report")
     typed = [*map(Override.of, overrides), *option_overrides(options), *more]
-    experiment, text = load(config, typed, quiet)
+    experiment, text = load(config, typed)
     if command == "compare" and options["schedule"] is not None and not experiment.compare.optimizers:
         raise UsageError(
             "--schedule is the schedule of all optimizers that are compared; give --optimizers too, or give"
@@ -285,7 +285,7 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
+    return start(run, as_json=as_json, snippet=snippet, no_report=no_report, team=team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -254,6 +254,7 @@ def test_runs_lists_what_stands_where(lrfind: Command, config: Path) -> None:
     assert re.fullmatch(r"  range-test  finished just now  lr \S+", of_ramp)
     assert "left out: 'runs/broken/run.sqlite' is damaged: file is not a database" in lrfind.err
     assert lrfind("runs", "--json", "-q") == 0
+    assert lrfind.err == ""
     states = json.loads(lrfind.out)
     assert [state["command"] for state in states] == ["grid", "range-test"]
     for state in states:

@@ -380,6 +380,8 @@ def test_a_report_opens_in_the_browser(
     assert lrfind("report", "run", "--open") == 0
     assert opened == [(here / "run/report.html").as_uri()]
     assert lrfind.err == "no web browser was found; open run/report.html in one.\n"
+    assert lrfind("report", "run", "--open", "-q") == 0
+    assert lrfind.err == ""
 
 
 def test_a_link_in_place_of_the_report_is_replaced_and_never_followed(lrfind: Command, config: Path) -> None:
