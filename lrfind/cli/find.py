@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import SEARCH, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -148,7 +148,7 @@ def find(
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, no_report=no_report, snippet=snippet, team=team)
+    return start(run, Output(as_json, snippet, report=not no_report), team)
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

@@ -9,7 +9,7 @@ import click
 
 from lrfind.catalog import METHODS, Over
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import SEARCH, SETTINGS, Command, option
 from lrfind.cli.hints import after_suggestion, show_next
 from lrfind.cli.options import (
@@ -127,7 +127,7 @@ def range_test(
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, snippet=snippet, no_report=no_report)
+    return start(run, Output(as_json, snippet, report=not no_report))
 
 
 @click.command(

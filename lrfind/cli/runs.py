@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.completion import complete_runs
-from lrfind.cli.execute import complete, exit_code, print_result
+from lrfind.cli.execute import Output, complete, exit_code, print_result
 from lrfind.cli.help import OUTPUT, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -57,14 +57,14 @@ def resume(path: Path, workers: str | None, cluster: str | None, no_report: bool
     team, run = requested_team(workers, cluster), Run.open(path)
     if run.concluded:
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json)
+        return complete(run, Output(as_json))
     refuse_unasked_imports(run.experiment, path, run.facts().import_root, ["resume", str(path)])
     result = read_result(run)  # damage must show before hours of training, not after them
     with content_of(run):
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, no_report=no_report, team=team)
+        return complete(run, Output(as_json, report=not no_report), team)
 
 
 def _refuse_changed_config(run: Run) -> None:
@@ -117,7 +117,7 @@ def show_run(path: Path, snippet: bool, as_json: bool) -> int:
             if not result.lanes:
                 return 0
             show("")
-        print_result(run, result, as_json=as_json, snippet=snippet)
+        print_result(run, result, Output(as_json, snippet))
         return exit_code(result) if result.facts.concluded else 0
 
 

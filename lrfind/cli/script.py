@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import OUTPUT, PLACE, PLAN, SEARCH, SEEDS, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -110,7 +110,7 @@ def script(
     run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
     if not is_quiet():
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
-    return start(run, as_json=as_json, no_report=no_report)
+    return start(run, Output(as_json, report=not no_report))
 
 
 def _experiment(

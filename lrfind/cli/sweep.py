@@ -10,7 +10,7 @@ import click
 
 from lrfind.catalog import OPTIMIZERS, SAMPLERS, SCHEDULES, Judge
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
 from lrfind.cli.options import (
     as_list,
@@ -285,7 +285,7 @@ def _start(command: str, options: dict[str, Any], more: Sequence[Override] = ())
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, snippet=snippet, no_report=no_report, team=team)
+    return start(run, Output(as_json, snippet, report=not no_report), team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.completion import complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -115,7 +115,7 @@ def train(
     if not is_quiet() and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
-    return start(run, as_json=as_json, no_report=no_report, team=team)
+    return start(run, Output(as_json, report=not no_report), team)
 
 
 def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tuple[Experiment, str]:
