@@ -65,12 +65,13 @@ class _Progress(Observer):
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""
+        settled = [lane for lane, outcome in self._run.outcomes().items() if outcome in SETTLED]
         if not self._introduced:
             self._tell(
                 f"run: {self._run.path}. After an interruption, run `{self._run.resume_command}` to continue."
             )
+            self.scene.stored([self._run.lane(number) for number in settled])
         self._introduced = True
-        settled = [lane for lane, outcome in self._run.outcomes().items() if outcome in SETTLED]
         take = self.scene.begin(lanes, steps, settled)
 
         def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:

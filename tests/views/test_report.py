@@ -300,7 +300,7 @@ def test_an_interrupted_run_says_what_there_is_so_far(tmp_path: Path) -> None:
         conduct(run, lambda lanes, steps: interrupt)
     shown = Page(report_html([result_of(run.path)]))
     assert "This run is not finished." in shown.text
-    assert "2 of 3 lanes" in shown.text
+    assert "Trainings: 2 of 3 (" in shown.text
 
 
 def test_a_range_test_without_a_suggestion_gives_the_reason() -> None:

@@ -88,6 +88,22 @@ def resume_line(summary: Mapping[str, Any]) -> str:
     return f"Run `{command_line(['resume', summary['run']], summary.get('import_root'))}` to continue."
 
 
+def count_text(what: str, count: Mapping[str, Any]) -> str:
+    """Return how many lanes of a kind have settled, and how they ended.
+
+    Args:
+        what: what they are, such as "probes".
+        count: see `runs.summaries.parts.count_kinds`.
+
+    >>> count_text("probes", {"planned": None, "settled": 3, "outcomes": {"finished": 2, "diverged": 1}})
+    'probes: 3 so far (2 finished and 1 diverged)'
+    """
+    outcomes = listed(f"{number} {outcome}" for outcome, number in count["outcomes"].items())
+    ended = f" ({outcomes})" if outcomes else ""
+    of = "so far" if count["planned"] is None else f"of {count['planned']}"
+    return f"{what}: {count['settled']} {of}{ended}"
+
+
 def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     """Return the number of lanes that have settled, their outcomes, and their training steps.
 
@@ -98,10 +114,7 @@ def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     >>> lanes_lines({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
     ['  ramps: 3 of 3 (3 diverged), 240 steps']
     """
-    outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
-    ended = f" ({outcomes})" if outcomes else ""
-    steps = counted(lanes["steps"], "step")
-    return wrapped(f"{plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}")
+    return wrapped(f"{count_text(plural(noun), lanes)}, {counted(lanes['steps'], 'step')}")
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
