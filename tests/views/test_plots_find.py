@@ -76,6 +76,8 @@ def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
     low, high = above.get_xlim()
     assert all(low < row["lr"] < high for row in verification["trainings"])
     assert legend(figure, 1) == labels
+    moved = verification["verdict"] in ("moves", "refuted")
+    assert ("rate before verification: 0.0123" in legend(figure, 0)) is moved
 
 
 def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:

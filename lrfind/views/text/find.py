@@ -124,7 +124,8 @@ def _trust(summary: dict[str, Any]) -> str:
     if verification is None or verification["verdict"] is None:
         return confidence
     if verification["lr"] != verification["of"]:
-        return f"{confidence}, from verification; the probes recommended {number(verification['of'])}"
+        before = "the probes recommended" if summary["refinement"] is None else "the rate before it was"
+        return f"{confidence}, from verification; {before} {number(verification['of'])}"
     steps = summary["training"]["steps"]
     share = "" if verification["steps"] == steps else f" on {verification['steps']:,} of {steps:,} steps"
     return f"{confidence}, verified{share}"
