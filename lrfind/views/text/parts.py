@@ -141,20 +141,29 @@ def _data(facts: Mapping[str, Any] | None) -> list[str]:
     return [*lines, *(line for remark in remarks for line in wrapped(remark, "    ", "    "))]
 
 
-def _health(health: Mapping[str, Any] | None) -> list[str]:
-    """Return what is wrong with the gradients and what to try, or that nothing is."""
-    if health is None:
-        return []
+def gradient_findings(health: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with the gradients, each with what to try; or that nothing is, without advice.
+
+    Args:
+        health: see `runs.summaries.health.health_summary`.
+
+    >>> gradient_findings({"looks": 14, "layers": 5, "findings": []})
+    [('no problem was seen (5 layers, checked 14 times)', '')]
+    """
     if not health["looks"]:
-        return wrapped("gradients: not judged, because the loss was not finite whenever they were measured")
+        return [("not judged, because the loss was not finite whenever they were measured", "")]
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return wrapped(f"gradients: no problem was seen ({layers}, checked {looks})")
-    return [
-        line
-        for finding in health["findings"]
-        for line in [
-            *wrapped(f"gradients: {finding['what']}: {finding['evidence']}.", ""),
-            *wrapped(f"try: {finding['advice']}."),
-        ]
-    ]
+        return [(f"no problem was seen ({layers}, checked {looks})", "")]
+    return [(f"{row['what']}: {row['evidence']}", row["advice"]) for row in health["findings"]]
+
+
+def _health(health: Mapping[str, Any] | None) -> list[str]:
+    """Return what is wrong with the gradients and what to try, or that nothing is."""
+    lines = []
+    for what, advice in gradient_findings(health) if health is not None else []:
+        if advice:
+            lines += [*wrapped(f"gradients: {what}.", ""), *wrapped(f"try: {advice}.")]
+        else:
+            lines += wrapped(f"gradients: {what}")
+    return lines
