@@ -141,7 +141,7 @@ def view_find(
         fastest=fastest,
         answer=answer,
         note=_note(answer[0], fastest, verification, steps, refinement) if answer and fastest else "",
-        moved_from=verification["of"] if verification and _moved(verification) else None,
+        moved_from=verification["of"] if verification and _moved(verification, suggestion["lr"]) else None,
         refusal="" if answer else str(suggestion["reason"]),
         trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
@@ -191,16 +191,16 @@ def _note(
     ratio = lr / fastest
     if 1 / NEAR < ratio < NEAR:
         return ""
-    if verification is not None and _moved(verification):
+    if verification is not None and _moved(verification, lr):
         return f"{ratio:.2g}x, by verification"
     if refinement is not None and refinement["ended"]:
         return f"{ratio:.2g}x, by trainings"
     return f"{ratio:.2g}x" + ("" if steps is None else f" for {counted(steps, 'step')}")
 
 
-def _moved(verification: Mapping[str, Any]) -> bool:
-    """Return whether verification moved the answer, or left none."""
-    return verification["verdict"] is not None and verification["lr"] != verification["of"]
+def _moved(verification: Mapping[str, Any], lr: float | None) -> bool:
+    """Return whether verification moved the answer to this lr, or refuted it; then there may be none."""
+    return verification["verdict"] is not None and verification["of"] != lr
 
 
 def moved_label(lr: float) -> str:
