@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
+from lrfind.training.watch import rows_of, watch_reported
 from lrfind.views.live.dots import dots
 from lrfind.views.live.picture import headline, picture, plain_line
 from lrfind.views.live.scene import Scene
@@ -142,7 +143,7 @@ def test_the_trainings_of_a_find_are_counted_without_its_probes(clock: Clock) ->
     assert headline(scene).startswith("find: 2 probes (1 diverged), 1 training, ")
     scene.stored([replace(result(3, 0.2, [2.0] * 10, "finished", 0.6), variant="refine")])
     verifying = scene.begin(6, 10, settled=[0, 1, 2, 3])
-    verifying([Lane(4, 0, np.full(10, 0.2), variant="verify")], 4, [0.7])
+    watch_reported(verifying, rows_of([Lane(4, 0, np.full(10, 0.2), variant="verify")], 4), 4, [0.7])
     scene.look()
     assert headline(scene).startswith("find: 2 probes (1 diverged), 1 of 3 trainings done, ")
     assert scene.share == pytest.approx((10 + 5) / 30)
