@@ -11,7 +11,7 @@ from lrfind.cli.completion import complete_templates
 from lrfind.cli.help import SETTINGS, Command, option
 from lrfind.cli.hints import show_next, typed_config
 from lrfind.cli.listing import LISTS, listing
-from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
+from lrfind.cli.options import common_options, config_options, is_quiet, json_option, load, print_json
 from lrfind.config.registry import import_root
 from lrfind.config.registry import load as load_name
 from lrfind.errors import UsageError
@@ -39,20 +39,19 @@ from lrfind.views.terminal import show
     help="Also take one batch through model, loss and gradient, and one step. This implies --imports.",
 )
 @config_options
-@quiet_option
+@common_options
 def check(
     config: Path | None,
     overrides: tuple[str, ...],
     imports: bool,
     batch: bool,
-    quiet: bool,
 ) -> int:
     """Check a config without training, and list every mistake.
 
     Each mistake has its line and column. With --batch, also check that data, model, loss, optimizer and
     schedule fit together, and report the first misfit with what to do.
     """
-    experiment, _ = load(config, overrides, quiet)
+    experiment, _ = load(config, overrides)
     if batch:
         from lrfind.experiments.check import check_batch
         from lrfind.training.eager import eager_optimizers
@@ -60,7 +59,7 @@ def check(
         with eager_optimizers():
             for line in check_batch(experiment):
                 show(line)
-        _show_find(config, overrides, quiet)
+        _show_find(config, overrides)
         return 0
     if imports:
         from lrfind.problem.components import import_names
@@ -72,21 +71,21 @@ def check(
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
     )
-    _show_find(config, overrides, quiet)
+    _show_find(config, overrides)
     return 0
 
 
-def _show_find(config: Path | None, overrides: tuple[str, ...], quiet: bool) -> None:
+def _show_find(config: Path | None, overrides: tuple[str, ...]) -> None:
     """Print the command that finds the rate of a config that was checked."""
-    if not quiet:
+    if not is_quiet():
         show_next([["find", *typed_config(config, overrides)]], import_root())
 
 
 @click.command(
     cls=Command, examples=(("lrfind schema > lrfind.schema.json", "for the YAML extension of an editor"),)
 )
-@quiet_option
-def schema(quiet: bool) -> int:
+@common_options
+def schema() -> int:
     """Print the JSON Schema of a config, for editors.
 
     An editor that knows the schema completes the keys of a config and marks mistakes.
@@ -121,8 +120,8 @@ def schema(quiet: bool) -> int:
 )
 @option("--target", group=SETTINGS, metavar="COLUMN", help="The column of the CSV file to predict.")
 @click.argument("file", default=None, required=False, type=click.Path(path_type=Path))
-@quiet_option
-def init(template: str | None, table: str | None, target: str | None, file: Path | None, quiet: bool) -> int:
+@common_options
+def init(template: str | None, table: str | None, target: str | None, file: Path | None) -> int:
     """Write a commented config to start from.
 
     It is written as FILE, or else as lrfind.yaml, which all commands take when no CONFIG is given.
@@ -142,7 +141,7 @@ def init(template: str | None, table: str | None, target: str | None, file: Path
             if line.startswith("# "):
                 show(line.removeprefix("# "))
     show(f"wrote {', '.join(map(str, written))}")
-    if not quiet:
+    if not is_quiet():
         arguments = [] if path == Path(DEFAULT_FILE) else [str(path)]
         show_next([["check", *arguments, "--batch"], ["find", *arguments]])
     return 0
@@ -159,8 +158,8 @@ def init(template: str | None, table: str | None, target: str | None, file: Path
 )
 @click.argument("what", metavar="[WHAT]", required=False, type=click.Choice([*LISTS]))
 @json_option
-@quiet_option
-def ls(what: str | None, as_json: bool, quiet: bool) -> int:
+@common_options
+def ls(what: str | None, as_json: bool) -> int:
     """List the names that a config or an option can use.
 
     Without WHAT, it says what can be listed.

@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from lrfind.catalog import KINDS
 from lrfind.cli.hints import next_commands, show_next
-from lrfind.cli.options import print_json
+from lrfind.cli.options import is_quiet, print_json
 from lrfind.config.registry import load
 from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
 from lrfind.views.terminal import note, show
@@ -26,21 +26,28 @@ if TYPE_CHECKING:
     from lrfind.training.watch import Observer
 
 
-def start(
-    run: Run,
-    *,
-    as_json: bool,
-    quiet: bool,
-    snippet: bool = False,
-    no_report: bool = False,
-    team: TeamRequest | None = None,
-) -> int:
+@dataclass(frozen=True)
+class Output:
+    """What the command of a run prints and writes at its end.
+
+    Attributes:
+        as_json: print the summary as JSON instead of text.
+        snippet: also print lines for a training script; JSON has them under the key `snippet`.
+        report: write a report.
+    """
+
+    as_json: bool = False
+    snippet: bool = False
+    report: bool = True
+
+
+def start(run: Run, output: Output, team: TeamRequest | None = None) -> int:
     """Run a new run to its end; see `complete`. A run that fails before anything is measured is removed."""
     from lrfind.runs.origin import origin
 
     try:
         run.keep_facts(origin=origin(click.get_current_context().obj["typed"], run.folder))
-        return complete(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
+        return complete(run, output, team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise
     except Exception:
@@ -50,25 +57,14 @@ def start(
         run.release()
 
 
-def complete(
-    run: Run,
-    *,
-    as_json: bool,
-    quiet: bool,
-    snippet: bool = False,
-    no_report: bool = False,
-    team: TeamRequest | None = None,
-) -> int:
+def complete(run: Run, output: Output, team: TeamRequest | None = None) -> int:
     """Run the missing part of a run, print its answer and draw it. A concluded run is only printed.
 
     The answer is printed as soon as it is known. What is drawn and written after it is named below it.
 
     Args:
         run: the run.
-        as_json: print the summary as JSON instead of text.
-        quiet: show no progress and no notes.
-        snippet: also print lines for a training script; JSON has them under the key `snippet`.
-        no_report: write no report.
+        output: what is printed and written.
         team: the workers that train; None to train in this process.
 
     Returns:
@@ -79,17 +75,13 @@ def complete(
     if run.concluded:
         result = read_result(run)
         with content_of(run):
-            print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
+            print_result(run, result, output)
             return exit_code(result)
 
-    def answered(result: RunResult) -> None:
+    result, warnings = _conclude(run, output, team)
+    if not output.as_json:
         with _found_again(run):
-            _print_answer(result, as_json=as_json, snippet=snippet)
-
-    result, warnings = _conclude(run, quiet, no_report, team, answered)
-    if not as_json:
-        with _found_again(run):
-            _print_files(run, result, quiet=quiet, snippet=snippet)
+            _print_files(run, result, output)
     for warning in warnings:
         note(f"warning: {warning}")
     return exit_code(result)
@@ -110,25 +102,25 @@ def _found_again(run: Run) -> Iterator[None]:
         ) from None
 
 
-def print_result(run: Run, result: RunResult, *, as_json: bool, quiet: bool, snippet: bool) -> None:
+def print_result(run: Run, result: RunResult, output: Output) -> None:
     """Print the result of a run, as text or as JSON; see `complete`."""
     with _found_again(run):
-        _print_answer(result, as_json=as_json, snippet=snippet)
-        if not as_json:
-            _print_files(run, result, quiet=quiet, snippet=snippet)
+        _print_answer(result, output)
+        if not output.as_json:
+            _print_files(run, result, output)
 
 
-def _print_answer(result: RunResult, *, as_json: bool, snippet: bool) -> None:
+def _print_answer(result: RunResult, output: Output) -> None:
     """Print the summary of a run, as text or as JSON."""
     from lrfind.views.snippets.scripts import run_snippet
 
-    if as_json:
-        print_json(result.summary | ({"snippet": run_snippet(result)} if snippet else {}))
+    if output.as_json:
+        print_json(result.summary | ({"snippet": run_snippet(result)} if output.snippet else {}))
     else:
         show(load(result.kind.text)(result.summary))
 
 
-def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> None:
+def _print_files(run: Run, result: RunResult, output: Output) -> None:
     """Print what follows the text of an answer: files of the run, lines to paste and the next commands."""
     from lrfind.views.report.page import NAME
     from lrfind.views.snippets.scripts import run_snippet
@@ -138,27 +130,21 @@ def _print_files(run: Run, result: RunResult, *, quiet: bool, snippet: bool) -> 
     for kind, name in (*plots, *report):
         show(f"  {kind}: {run.path / name}")
     show(f"  run: {run.path}")
-    if snippet:
+    if output.snippet:
         show(f"\n{run_snippet(result)}\n")
-    if not quiet:
+    if not is_quiet():
         show_next(next_commands(result), result.facts.import_root)
 
 
-def _conclude(
-    run: Run,
-    quiet: bool,
-    no_report: bool,
-    team: TeamRequest | None,
-    answered: Callable[[RunResult], None],
-) -> tuple[RunResult, list[str]]:
-    """Run the missing part of a run, locked against other processes, and write its plots, report and sinks.
+def _conclude(run: Run, output: Output, team: TeamRequest | None) -> tuple[RunResult, list[str]]:
+    """Run the missing part of a run, locked against other processes, and print its answer.
+
+    Its plots, report and sinks are written afterwards, even if the answer cannot be printed.
 
     Args:
         run: the run.
-        quiet: show no progress and no notes.
-        no_report: write no report.
+        output: what is printed and written.
         team: the workers that train; None to train in this process.
-        answered: called with the result, before anything is drawn. If it fails, the rest is written even so.
 
     Returns:
         The result, and what could not be drawn or written, in sentences. The answer does not depend on it.
@@ -171,12 +157,13 @@ def _conclude(
     scene = Scene(run.facts().command)
     try:
         with run.held(), delivered(run, run.experiment.sinks) as write_to_sinks:
-            with progress(run, scene, quiet=quiet) as observer:
-                result = _run_missing_part(run, observer, quiet, team)
+            with progress(run, scene, quiet=is_quiet()) as observer:
+                result = _run_missing_part(run, observer, team)
             try:
-                answered(result)
+                with _found_again(run):
+                    _print_answer(result, output)
             finally:
-                ended, warnings = _illustrated(run, result, no_report)
+                ended, warnings = _illustrated(run, result, output)
                 warnings += write_to_sinks()
                 run.keep_facts(concluded=True, ended=moment())
             return ended, warnings
@@ -186,7 +173,7 @@ def _conclude(
         raise
 
 
-def _illustrated(run: Run, result: RunResult, no_report: bool) -> tuple[RunResult, list[str]]:
+def _illustrated(run: Run, result: RunResult, output: Output) -> tuple[RunResult, list[str]]:
     """Draw the plots of a run that has ended, and write its report; see `_conclude`."""
     from lrfind.views.plots.runs import plot_run
     from lrfind.views.report.page import NAME, write_report
@@ -195,7 +182,7 @@ def _illustrated(run: Run, result: RunResult, no_report: bool) -> tuple[RunResul
     with _warning_of("a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings):
         plot_run(result, run.folder)
     ended = replace(result, facts=replace(result.facts, concluded=True))
-    if not no_report:
+    if output.report:
         again = f"`lrfind report {run.path}` writes it again"
         with _warning_of("the report could not be written", again, warnings):
             write_report([ended], run.folder / NAME)
@@ -221,7 +208,7 @@ def _warning_of(what: str, again: str, warnings: list[str]) -> Iterator[None]:
         warnings.append(f"{what}: {in_one_line(error)}. {again}.")
 
 
-def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamRequest | None) -> RunResult:
+def _run_missing_part(run: Run, observer: Observer, team: TeamRequest | None) -> RunResult:
     result: RunResult
     command = run.facts().command
     run_part = _imported(KINDS[command].run)
@@ -235,7 +222,7 @@ def _run_missing_part(run: Run, observer: Observer, quiet: bool, team: TeamReque
             raise UsageError(f"{command} trains in this process only; leave out --workers and --cluster.")
         from lrfind.training.assembly import assembled
 
-        with assembled(team, say=lambda text: None if quiet else note(text)) as workers:
+        with assembled(team, say=(lambda text: None) if is_quiet() else note) as workers:
             result = run_part(run, observer, workers)
         return result
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import SEARCH, Command, option
 from lrfind.cli.options import (
+    common_options,
     config_options,
     dry_run_option,
     json_option,
@@ -18,7 +19,6 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     print_json,
-    quiet_option,
     refuse_rivals,
     report_option,
     snippet_option,
@@ -118,13 +118,12 @@ class FindCommand(Command):
 @report_option
 @json_option
 @config_options
-@quiet_option
+@common_options
 def find(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
     as_json: bool,
-    quiet: bool,
     no_report: bool,
     workers: str | None,
     cluster: str | None,
@@ -140,7 +139,7 @@ def find(
     refuse_rivals(options, ("steps", "epochs"))
     team = requested_team(workers, cluster)
     typed = [*map(Override.of, overrides), *option_overrides(options)]
-    experiment, text = load(config, typed, quiet)
+    experiment, text = load(config, typed)
     if team is not None and not experiment.find.verify:
         raise UsageError("--workers and --cluster share out the verifying trainings; give --verify too.")
     if dry_run:
@@ -149,7 +148,7 @@ def find(
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, snippet=snippet, team=team)
+    return start(run, Output(as_json, snippet, report=not no_report), team)
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

@@ -18,7 +18,7 @@ import click
 import lrfind
 from lrfind.catalog import COMMAND_GROUPS, COMMANDS
 from lrfind.cli.help import write_examples
-from lrfind.cli.options import quiet_option
+from lrfind.cli.options import common_options
 from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
@@ -84,8 +84,8 @@ class _Group(click.Group):
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(lrfind.__version__, prog_name="lrfind")
-@quiet_option
-def cli(quiet: bool) -> None:
+@common_options
+def cli() -> None:
     """Which learning rate should I use?
 
     CONFIG is a YAML experiment, or the name of a template. Without it, lrfind takes lrfind.yaml in this

@@ -25,10 +25,14 @@ if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
 
 
-def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    ctx.ensure_object(dict)
-    ctx.obj["quiet"] = ctx.obj.get("quiet", False) or value
-    return bool(ctx.obj["quiet"])
+def _quiet(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    settings = ctx.ensure_object(dict)
+    settings["quiet"] = settings.get("quiet", False) or value
+
+
+def is_quiet() -> bool:
+    """Return whether the running command was typed with --quiet, before or after its name."""
+    return bool(click.get_current_context().ensure_object(dict).get("quiet"))
 
 
 def _without_colors(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -37,9 +41,14 @@ def _without_colors(ctx: click.Context, _: click.Parameter, value: bool) -> None
         ctx.call_on_close(lambda: os.environ.pop("NO_COLOR", None))
 
 
-quiet_option = options_of(
+common_options = options_of(
     click.option(
-        "-q", "--quiet", is_flag=True, callback=_quiet, help="Show no progress and no notes on stderr."
+        "-q",
+        "--quiet",
+        is_flag=True,
+        callback=_quiet,
+        expose_value=False,
+        help="Show no progress and no notes on stderr.",
     ),
     click.option(
         "--no-color",
@@ -49,6 +58,7 @@ quiet_option = options_of(
         help="Use no colours, as with the environment variable NO_COLOR.",
     ),
 )
+"""The options of every command. `is_quiet` says whether --quiet was given."""
 json_option = option(
     "--json",
     "as_json",
@@ -158,7 +168,7 @@ config_options = options_of(
 """CONFIG, --set and the options of imports, which every command has that reads a config."""
 
 
-def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) -> tuple[Experiment, str]:
+def load(config: Path | None, overrides: Sequence[str | Override]) -> tuple[Experiment, str]:
     """Return the experiment and its text; if no config was given, say on stderr which one is used."""
     from lrfind.config.experiment import anchored, check, read
     from lrfind.config.templates import find_config
@@ -168,7 +178,7 @@ def load(config: Path | None, overrides: Sequence[str | Override], quiet: bool) 
     experiment = anchored(check(text, overrides, str(path)), path.parent)
     if experiment.script is not None:
         raise UsageError(f"'{path}' is the config of a script, which only `lrfind script` starts.")
-    if not quiet and path != config:
+    if path != config and not is_quiet():
         note(f"config: {path}, {why}")
     return experiment, text
 

@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, Lane
+from lrfind.config.experiment import section_for
 from lrfind.errors import LrfindError, counted
 from lrfind.runs.store import Run
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
@@ -19,7 +20,7 @@ from lrfind.views.progress import progress_lines
 from lrfind.views.terminal import note
 from lrfind.views.text.find import find_cost_text
 from lrfind.views.text.script import start_cost_text
-from lrfind.views.text.sweep import cost_text, mode_text
+from lrfind.views.text.sweep import cost_text, mode_text, more_lanes
 
 STORE_SECONDS = 2.0
 """The time between two moments at which the run stores how far it is, for `lrfind watch`."""
@@ -44,7 +45,8 @@ class _Progress(Observer):
 
     def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
         """Tell the expected cost of a sweep, and how its lanes run."""
-        self._tell(f"{cost_text(**vars(cost))}; {mode_text(map(asdict, modes))}")
+        more = more_lanes(section_for(self._run.experiment, self.scene.command))
+        self._tell(f"{cost_text(**vars(cost), more=more)}; {mode_text(map(asdict, modes))}")
 
     def expected(self, cost: FindCost) -> None:
         """Tell the most steps that a `find` may take."""
@@ -65,12 +67,13 @@ class _Progress(Observer):
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:
         """Return the watch for this number of lanes and this number of steps per lane."""
+        settled = [lane for lane, outcome in self._run.outcomes().items() if outcome in SETTLED]
         if not self._introduced:
             self._tell(
                 f"run: {self._run.path}. After an interruption, run `{self._run.resume_command}` to continue."
             )
+            self.scene.stored([self._run.lane(number) for number in settled])
         self._introduced = True
-        settled = [lane for lane, outcome in self._run.outcomes().items() if outcome in SETTLED]
         take = self.scene.begin(lanes, steps, settled)
 
         def watch(together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:

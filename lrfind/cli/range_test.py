@@ -9,18 +9,19 @@ import click
 
 from lrfind.catalog import METHODS, Over
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import SEARCH, SETTINGS, Command, option
 from lrfind.cli.hints import after_suggestion, show_next
 from lrfind.cli.options import (
     as_list,
+    common_options,
     config_options,
+    is_quiet,
     json_option,
     load,
     option_overrides,
     out_option,
     print_json,
-    quiet_option,
     report_option,
     snippet_option,
     to_option,
@@ -105,14 +106,13 @@ from lrfind.views.terminal import show
 @report_option
 @json_option
 @config_options
-@quiet_option
+@common_options
 def range_test(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
     snippet: bool,
     as_json: bool,
-    quiet: bool,
     no_report: bool,
     **options: Any,
 ) -> int:
@@ -122,12 +122,12 @@ def range_test(
     nor the schedule of your training; `lrfind find` does.
     """
     typed = [*map(Override.of, overrides), *option_overrides(options)]
-    experiment, text = load(config, typed, quiet)
+    experiment, text = load(config, typed)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "range-test")
     run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report)
+    return start(run, Output(as_json, snippet, report=not no_report))
 
 
 @click.command(
@@ -150,8 +150,8 @@ def range_test(
     help="Print only the answer of this method; see `lrfind ls methods`.",
 )
 @json_option
-@quiet_option
-def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
+@common_options
+def suggest(source: Path, method: str, as_json: bool) -> int:
     """Read an lr again, from a run or from a CSV with lr and loss.
 
     The run is one of range-test or find. Nothing is trained.
@@ -160,7 +160,7 @@ def suggest(source: Path, method: str, as_json: bool, quiet: bool) -> int:
     from lrfind.runs.probes import recommended_by
 
     def show_hint(lr: float | None) -> None:
-        if not quiet and not as_json:
+        if not as_json and not is_quiet():
             show_next(*after_suggestion(source, method, lr))
 
     recommendation = recommended_by(source, method)

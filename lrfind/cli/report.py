@@ -11,7 +11,7 @@ import click
 
 from lrfind.cli.completion import complete_runs
 from lrfind.cli.help import OUTPUT, Command, option
-from lrfind.cli.options import quiet_option
+from lrfind.cli.options import common_options, is_quiet
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note, show
 
@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     help="The HTML file to write; by default report.html in RUN, or here if there are several runs.",
 )
 @option("--open", "opened", group=OUTPUT, is_flag=True, help="Open the report in a web browser.")
-@quiet_option
-def report(paths: tuple[Path, ...], out: Path | None, opened: bool, quiet: bool) -> int:
+@common_options
+def report(paths: tuple[Path, ...], out: Path | None, opened: bool) -> int:
     """Write a run, or several compared, as one HTML page.
 
     The page holds the answer, its evidence and how to reproduce it. It needs no network, so it can be shared.
@@ -62,7 +62,7 @@ def report(paths: tuple[Path, ...], out: Path | None, opened: bool, quiet: bool)
     with content_of(runs[0]):
         _write(results, file)
     show(f"wrote {file}")
-    if opened and not webbrowser.open(file.absolute().as_uri()):
+    if opened and not webbrowser.open(file.absolute().as_uri()) and not is_quiet():
         note(f"no web browser was found; open {file} in one.")
     return 0
 

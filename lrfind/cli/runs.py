@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.completion import complete_runs
-from lrfind.cli.execute import complete, exit_code, print_result
+from lrfind.cli.execute import Output, complete, exit_code, print_result
 from lrfind.cli.help import OUTPUT, Command, option
 from lrfind.cli.options import (
+    common_options,
     import_options,
+    is_quiet,
     json_option,
     print_json,
-    quiet_option,
     refuse_unasked_imports,
     report_option,
     run_argument,
@@ -43,10 +44,8 @@ if TYPE_CHECKING:
 @report_option
 @json_option
 @import_options
-@quiet_option
-def resume(
-    path: Path, workers: str | None, cluster: str | None, no_report: bool, as_json: bool, quiet: bool
-) -> int:
+@common_options
+def resume(path: Path, workers: str | None, cluster: str | None, no_report: bool, as_json: bool) -> int:
     """Continue a run that was interrupted.
 
     What was measured is kept; only the missing part is trained. A finished run is only printed, as by
@@ -58,14 +57,14 @@ def resume(
     team, run = requested_team(workers, cluster), Run.open(path)
     if run.concluded:
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, quiet=quiet)
+        return complete(run, Output(as_json))
     refuse_unasked_imports(run.experiment, path, run.facts().import_root, ["resume", str(path)])
     result = read_result(run)  # damage must show before hours of training, not after them
     with content_of(run):
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
+        return complete(run, Output(as_json, report=not no_report), team)
 
 
 def _refuse_changed_config(run: Run) -> None:
@@ -98,8 +97,8 @@ def _refuse_changed_config(run: Run) -> None:
 @run_argument
 @snippet_option
 @json_option
-@quiet_option
-def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
+@common_options
+def show_run(path: Path, snippet: bool, as_json: bool) -> int:
     """Print the result of a run again.
 
     Nothing is trained. Of a run that is not finished, it prints what is known so far. `lrfind status` says
@@ -118,7 +117,7 @@ def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
             if not result.lanes:
                 return 0
             show("")
-        print_result(run, result, as_json=as_json, quiet=quiet, snippet=snippet)
+        print_result(run, result, Output(as_json, snippet))
         return exit_code(result) if result.facts.concluded else 0
 
 
@@ -131,8 +130,8 @@ def show_run(path: Path, snippet: bool, as_json: bool, quiet: bool) -> int:
 )
 @run_argument
 @json_option
-@quiet_option
-def status(path: Path, as_json: bool, quiet: bool) -> int:
+@common_options
+def status(path: Path, as_json: bool) -> int:
     """Show how far a run is, and which process runs it.
 
     `lrfind show` prints the result too.
@@ -162,8 +161,8 @@ def status(path: Path, as_json: bool, quiet: bool) -> int:
 )
 @click.argument("folder", metavar="[DIR]", default="runs", type=click.Path(path_type=Path, file_okay=False))
 @json_option
-@quiet_option
-def runs(folder: Path, as_json: bool, quiet: bool) -> int:
+@common_options
+def runs(folder: Path, as_json: bool) -> int:
     """List the runs in a directory, with the answer of each.
 
     The directory is ./runs, unless DIR is given. The newest run is the last. A run that cannot be read is
@@ -183,7 +182,7 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
             statuses.append(run_status)
         except (LrfindError, OSError) as error:
             unreadable.append(str(error))
-    for reason in unreadable:
+    for reason in [] if is_quiet() else unreadable:
         note(f"left out: {reason}")
     if as_json:
         print_json(statuses)
@@ -217,8 +216,8 @@ def runs(folder: Path, as_json: bool, quiet: bool) -> int:
     type=click.Path(path_type=Path, dir_okay=False),
     help="The PNG to write, for one run or several; an SVG is written beside it.",
 )
-@quiet_option
-def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
+@common_options
+def plot(paths: tuple[Path, ...], out: Path | None) -> int:
     """Draw the plots of a run again, or several runs in one plot.
 
     The plots of one run are written into its directory. Several runs are drawn to overlay.png, or to
@@ -257,8 +256,8 @@ def plot(paths: tuple[Path, ...], out: Path | None, quiet: bool) -> int:
 )
 @to_option
 @import_options
-@quiet_option
-def export(path: Path, file: Path | None, to: str | None, quiet: bool) -> int:
+@common_options
+def export(path: Path, file: Path | None, to: str | None) -> int:
     """Write a run to an Optuna study or to a tracker.
 
     `optuna-dashboard sqlite:///FILE` shows the study of a sweep. A tracker gets any run, and only what it has
@@ -314,8 +313,8 @@ def _write_to_sinks(run: Run, sinks: str) -> None:
     type=click.Path(path_type=Path),
     help="The run directory to write; it must be new or empty.",
 )
-@quiet_option
-def repair(path: Path, out: Path, quiet: bool) -> int:
+@common_options
+def repair(path: Path, out: Path) -> int:
     """Save what is whole in a damaged run, as a new run.
 
     The damaged run is not changed. `lrfind resume` completes the new one.

@@ -12,7 +12,7 @@ from lrfind.analysis.batch_size import RULES, Scaled, scale_lr
 from lrfind.catalog import OPTIMIZERS
 from lrfind.cli.completion import complete_names
 from lrfind.cli.help import SETTINGS, Command, option
-from lrfind.cli.options import config_options, json_option, load, print_json, quiet_option
+from lrfind.cli.options import common_options, config_options, is_quiet, json_option, load, print_json
 from lrfind.errors import UsageError, counted, listed, sentence
 from lrfind.views.terminal import note, show
 
@@ -85,7 +85,7 @@ MOST_STEPS = 100  # unless --steps says more
 )
 @json_option
 @config_options
-@quiet_option
+@common_options
 def scale(
     config: Path | None,
     overrides: tuple[str, ...],
@@ -99,7 +99,6 @@ def scale(
     steps: int | None,
     batches: int | None,
     as_json: bool,
-    quiet: bool,
 ) -> int:
     """Scale an lr to another batch size.
 
@@ -110,14 +109,14 @@ def scale(
     measured: list[NoiseScale] = []
     settings: dict[str, Any] = {}
     if measure:
-        experiment, _ = load(config, overrides, quiet)
+        experiment, _ = load(config, overrides)
         lr = experiment.optimizer.lr if lr is None else lr
         optimizer = optimizer or experiment.optimizer.name
         settings = _settings(experiment) if optimizer == experiment.optimizer.name else {}
         # Check before the training whether the lr can be scaled.
         rows = 1 if from_batch is None else from_batch
         _scaled(lr, rows, to_batch, workers=workers, rule=rule, optimizer=optimizer)
-        measured = _measure(experiment, lr, steps, 16 if batches is None else batches, quiet)
+        measured = _measure(experiment, lr, steps, 16 if batches is None else batches)
         if from_batch is None:
             from_batch = measured[0].rows * experiment.training.accumulate
         settings["noise_scale"] = next((at.scale for at in reversed(measured) if at.scale is not None), None)
@@ -174,9 +173,7 @@ def _settings(experiment: Experiment) -> dict[str, Any]:
     return settings
 
 
-def _measure(
-    experiment: Experiment, lr: float, steps: int | None, batches: int, quiet: bool
-) -> list[NoiseScale]:
+def _measure(experiment: Experiment, lr: float, steps: int | None, batches: int) -> list[NoiseScale]:
     from lrfind.experiments.noise_scale import measure
     from lrfind.experiments.prepare import training_steps
     from lrfind.problem.problem import from_config
@@ -185,7 +182,7 @@ def _measure(
     problem = from_config(experiment)
     if steps is None:
         steps = min(training_steps(experiment.training, problem), MOST_STEPS)
-    if not quiet:
+    if not is_quiet():
         note(f"measuring the noise scale along {counted(steps, 'step')} at lr {lr:.3g}")
     with eager_optimizers():
         return measure(problem, experiment.seed, lr, steps=steps, batches=batches)

@@ -12,7 +12,7 @@ import click
 from lrfind.catalog import SCHEDULES
 from lrfind.cli.completion import complete_names
 from lrfind.cli.help import OUTPUT, PLAN, Command, option
-from lrfind.cli.options import import_options, json_option, print_json, quiet_option
+from lrfind.cli.options import common_options, import_options, json_option, print_json
 from lrfind.config.document import ConfigError, Document, Mistake, parse
 from lrfind.errors import UsageError
 from lrfind.views.terminal import show
@@ -64,7 +64,7 @@ COUNT = click.IntRange(min=1, max=10_000_000)
 )
 @json_option
 @import_options
-@quiet_option
+@common_options
 def schedules(
     texts: tuple[str, ...],
     steps: int,
@@ -72,7 +72,6 @@ def schedules(
     epoch_steps: int | None,
     out: Path | None,
     as_json: bool,
-    quiet: bool,
 ) -> int:
     """Show or draw schedules, without training.
 

@@ -11,14 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import OUTPUT, PLACE, PLAN, SEARCH, SEEDS, Command, option
 from lrfind.cli.options import (
+    common_options,
+    is_quiet,
     json_option,
     option_overrides,
     out_option,
     print_json,
-    quiet_option,
     report_option,
 )
 from lrfind.cli.trainings import schedule_option
@@ -84,7 +85,7 @@ if TYPE_CHECKING:
 @option("--dry-run", group=OUTPUT, is_flag=True, help="Say what would be done, but start nothing.")
 @report_option
 @json_option
-@quiet_option
+@common_options
 def script(
     command: tuple[str, ...],
     out: Path | None,
@@ -92,7 +93,6 @@ def script(
     links: tuple[str, ...],
     dry_run: bool,
     as_json: bool,
-    quiet: bool,
     no_report: bool,
     **options: Any,
 ) -> int:
@@ -108,9 +108,9 @@ def script(
     from lrfind.views.text.script import script_plan_text
 
     run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
-    if not quiet:
+    if not is_quiet():
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
-    return start(run, as_json=as_json, quiet=quiet, no_report=no_report)
+    return start(run, Output(as_json, report=not no_report))
 
 
 def _experiment(

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from lrfind.cli.help import Command
-from lrfind.cli.options import json_option, print_json, quiet_option
+from lrfind.cli.options import common_options, is_quiet, json_option, print_json
 from lrfind.errors import counted
 from lrfind.views.terminal import columns, note, show, show_exactly, stdout
 
@@ -31,8 +31,8 @@ INSTALL = {
 )
 @click.option("--forget", is_flag=True, help="Delete the timings of modes that sweeps have remembered.")
 @json_option
-@quiet_option
-def doctor(forget: bool, as_json: bool, quiet: bool) -> int:
+@common_options
+def doctor(forget: bool, as_json: bool) -> int:
     """Say what is installed, what works here, and what is missing.
 
     It looks at packages, devices, data, the place of runs, the config that would be used, and the terminal.
@@ -43,7 +43,7 @@ def doctor(forget: bool, as_json: bool, quiet: bool) -> int:
 
     if forget:
         count = forget_timings()
-        if not quiet:
+        if not is_quiet():
             note(f"{counted(count, 'remembered timing')} deleted")
     report = examine() | {"terminal": _terminal()}
     if as_json:
@@ -78,9 +78,9 @@ def _terminal() -> dict[str, object]:
     ),
 )
 @click.argument("shell", type=click.Choice([*INSTALL]))
-@quiet_option
+@common_options
 @click.pass_context
-def completion(context: click.Context, shell: str, quiet: bool) -> int:
+def completion(context: click.Context, shell: str) -> int:
     """Print the script with which a shell completes lrfind's names.
 
     The Tab key then completes commands, options, names such as those of schedules and templates, and runs.
@@ -89,6 +89,6 @@ def completion(context: click.Context, shell: str, quiet: bool) -> int:
     kind = get_completion_class(shell)
     assert kind is not None  # the choices are click's shells
     show_exactly(kind(context.find_root().command, {}, "lrfind", "_LRFIND_COMPLETE").source())
-    if not quiet and sys.stdout.isatty():
+    if not is_quiet() and sys.stdout.isatty():
         note(f"To install it: {INSTALL[shell]}")
     return 0

@@ -10,10 +10,11 @@ import click
 
 from lrfind.catalog import OPTIMIZERS, SAMPLERS, SCHEDULES, Judge
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
 from lrfind.cli.options import (
     as_list,
+    common_options,
     config_options,
     dry_run_option,
     json_option,
@@ -21,7 +22,6 @@ from lrfind.cli.options import (
     option_overrides,
     out_option,
     print_json,
-    quiet_option,
     refuse_rivals,
     refuse_unasked_imports,
     report_option,
@@ -93,7 +93,7 @@ lane_options = options_of(
     report_option,
     json_option,
     config_options,
-    quiet_option,
+    common_options,
 )
 """The options that all commands of this module share."""
 
@@ -289,11 +289,11 @@ def _start(
     refuse_rivals(options, ("steps", "epochs"))
     config, overrides, out = options.pop("config"), options.pop("overrides"), options.pop("out")
     team = requested_team(options.pop("workers"), options.pop("cluster"))
-    as_json, quiet, snippet = options.pop("as_json"), options.pop("quiet"), options.pop("snippet")
+    as_json, snippet = options.pop("as_json"), options.pop("snippet")
     no_report = options.pop("no_report")
     typed = [*map(Override.of, overrides), *option_overrides(options), *more]
     if own is None:
-        experiment, text = load(config, typed, quiet)
+        experiment, text = load(config, typed)
     else:
         text, origin = own
         experiment = check(text, typed, origin)
@@ -308,7 +308,7 @@ def _start(
 
     path = out or default_path(experiment.name, command)
     run = Run.start(path, command, experiment, text, [override.text for override in typed])
-    return start(run, as_json=as_json, quiet=quiet, snippet=snippet, no_report=no_report, team=team)
+    return start(run, Output(as_json, snippet, report=not no_report), team)
 
 
 def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.completion import complete_runs
-from lrfind.cli.execute import start
+from lrfind.cli.execute import Output, start
 from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import (
+    common_options,
     config_options,
+    is_quiet,
     json_option,
     load,
     option_overrides,
     out_option,
-    quiet_option,
     refuse_rivals,
     refuse_unasked_imports,
     report_option,
@@ -78,14 +79,13 @@ if TYPE_CHECKING:
 @report_option
 @json_option
 @config_options
-@quiet_option
+@common_options
 def train(
     config: Path | None,
     overrides: tuple[str, ...],
     out: Path | None,
     source: Path | None,
     as_json: bool,
-    quiet: bool,
     no_report: bool,
     workers: str | None,
     cluster: str | None,
@@ -104,23 +104,21 @@ def train(
     from lrfind.runs.store import Run, default_path
 
     if source is None:
-        experiment, text = load(config, typed, quiet)
-        said = None if config is None or quiet else _of_best_config(config, experiment)
+        experiment, text = load(config, typed)
+        said = None if config is None or is_quiet() else _of_best_config(config, experiment)
         if said is not None:
             note(said)
     else:
-        experiment, text = _with_answer(source, config, typed, quiet)
+        experiment, text = _with_answer(source, config, typed)
     path = out or default_path(experiment.name, "train")
     run = Run.start(path, "train", experiment, text, [override.text for override in typed])
-    if not quiet and source is not None:
+    if not is_quiet() and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
-    return start(run, as_json=as_json, quiet=quiet, no_report=no_report, team=team)
+    return start(run, Output(as_json, report=not no_report), team)
 
 
-def _with_answer(
-    source: Path, config: Path | None, typed: list[Override], quiet: bool
-) -> tuple[Experiment, str]:
+def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tuple[Experiment, str]:
     """Return a config with the answer of a run in it: the run's own config, or the one that was given."""
     from lrfind.config.experiment import check, dump
     from lrfind.config.variants import with_lr
@@ -151,7 +149,7 @@ def _with_answer(
             overrides.append(
                 Override.option("--from", "optimizer.param_groups", yaml_text(groups, flow=True))
             )
-        experiment, text = load(config, [*overrides, *typed], quiet)
+        experiment, text = load(config, [*overrides, *typed])
     lr = lr_for_plan(result, experiment)
     if lr is None:
         said = other_plan(result, experiment)
@@ -161,7 +159,7 @@ def _with_answer(
             f"the rate {answered.optimizer.lr:.3g} is for {plans[0]}; it is moved to {lr:.3g} for {plans[1]}"
         )
         experiment = with_lr(experiment, lr)
-    if said is not None and not quiet:
+    if said is not None and not is_quiet():
         note(said)
     return experiment, text
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lrfind.cli.help import Command
-from lrfind.cli.options import quiet_option, run_argument
+from lrfind.cli.options import common_options, is_quiet, run_argument
 from lrfind.errors import UsageError
 from lrfind.views.terminal import note, show
 
@@ -29,8 +29,8 @@ LINE_SECONDS = 10.0
     examples=(("lrfind watch runs/NAME", "in a second terminal, while a run goes on in the first"),),
 )
 @run_argument
-@quiet_option
-def watch(path: Path, quiet: bool) -> int:
+@common_options
+def watch(path: Path) -> int:
     """Show a run that another process runs, until it ends.
 
     Ctrl-C leaves the view; the run goes on.
@@ -41,7 +41,7 @@ def watch(path: Path, quiet: bool) -> int:
 
     run = Run.open(path)
     try:
-        if run.taken and not quiet:
+        if run.taken and not is_quiet():
             _follow(run)
         while run.taken:
             time.sleep(LOOK_SECONDS)

@@ -15,7 +15,7 @@ from lrfind.runs.facts import moment
 from lrfind.runs.result import RunRecord, RunResult
 from lrfind.runs.store import DATABASE, Run
 from lrfind.runs.summaries.health import health_summary
-from lrfind.runs.summaries.parts import count_lanes
+from lrfind.runs.summaries.parts import count_kinds, count_lanes
 
 SCHEMA_VERSION = 2
 """The version of the keys of summary.json."""
@@ -77,9 +77,9 @@ def status(run: Run) -> dict[str, Any]:
     """Return the progress of a run, its answer so far, and its times in ISO 8601.
 
     Returns:
-        `run`, `name`, `command`, `state`, `lanes`, `answer`, `holder`; `loss`: see `final_loss`; `began`,
-        None for a run of an older lrfind; `changed`, when something was stored last; `ended`, None until the
-        run is finished.
+        `run`, `name`, `command`, `state`, `lanes`, `answer`, `holder`; `kinds`: see `count_kinds`; `loss`:
+        see `final_loss`; `began`, None for a run of an older lrfind; `changed`, when something was stored
+        last; `ended`, None until the run is finished.
     """
     result, holder = read_result(run), run.holder
     answer, facts, changed = result.answer, result.facts, moment(last_change(run.file))
@@ -90,6 +90,7 @@ def status(run: Run) -> dict[str, Any]:
         "command": result.command,
         "state": "running" if holder else "finished" if facts.concluded else "unfinished",
         "lanes": result.summary["lanes"],
+        "kinds": count_kinds(result),
         "answer": {"lr": answer["lr"], "variant": answer.get("variant")},
         "loss": final_loss(result.summary),
         "began": facts.began,

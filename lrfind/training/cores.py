@@ -29,7 +29,7 @@ import torch
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.errors import LrfindError, Stopped
 from lrfind.training.interrupts import deferred, leave_to_driver, stop_if_asked
-from lrfind.training.watch import Watch, watch_reported
+from lrfind.training.watch import Watch, rows_of, watch_reported
 from lrfind.training.worker import Answer, answer_of
 
 LOOK_SECONDS = 0.1
@@ -181,7 +181,7 @@ def _serve(driver: Any, stop: mmap.mmap, train: TrainPart, parent: int) -> None:
             raise Stopped("the run stops")
         if time.monotonic() - reported >= LOOK_SECONDS:
             reported = time.monotonic()
-            driver.send(([(lane.lane, lane.seed, float(lane.lr[step])) for lane in lanes], step, [*losses]))
+            driver.send((rows_of(lanes, step), step, [*losses]))
 
     with contextlib.suppress(EOFError, OSError):
         while True:

@@ -21,18 +21,25 @@ def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None
     """Ignore a step."""
 
 
-def watch_reported(
-    watch: Watch, rows: Sequence[tuple[int, int, float]], step: int, losses: Sequence[float]
-) -> None:
+Row = tuple[int, int, float, float, str]
+
+
+def rows_of(lanes: Sequence[Lane], step: int) -> list[Row]:
+    """Return what another process must know of lanes that took a step; see `watch_reported`."""
+    return [(lane.lane, lane.seed, float(lane.lr[step]), float(lane.peak), lane.variant) for lane in lanes]
+
+
+def watch_reported(watch: Watch, rows: Sequence[Row], step: int, losses: Sequence[float]) -> None:
     """Call a watch with a step that another process took.
 
     Args:
         watch: the watch.
-        rows: (lane, seed, lr at the step) of each lane.
+        rows: (lane, seed, lr at the step, peak, variant) of each lane.
         step: the number of the step.
         losses: the loss of each lane.
     """
-    watch([Lane(lane, seed, np.full(step + 1, lr)) for lane, seed, lr in rows], step, losses)
+    lanes = [Lane(lane, seed, np.full(step + 1, lr), peak, name) for lane, seed, lr, peak, name in rows]
+    watch(lanes, step, losses)
 
 
 class Observer:

@@ -23,6 +23,7 @@ from lrfind.analysis.lanes import Lane
 from lrfind.config.imports import ImportPolicy, imports_limited_to
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError
+from lrfind.training.watch import rows_of
 
 REPORT_SECONDS = 1.0
 """The least time between two reports of a lane's progress, and between two looks whether to stop."""
@@ -115,8 +116,7 @@ class Report:
         task = self._worker.state.tasks.get(self._key)
         if task is None or task.state not in ("executing", "long-running"):
             raise Stopped("the driver no longer waits for this task")
-        rows = [(lane.lane, lane.seed, float(lane.lr[step])) for lane in lanes]
-        self.send("step", rows, step, list(map(float, losses)))
+        self.send("step", rows_of(lanes, step), step, list(map(float, losses)))
 
     def send(self, *event: Any) -> None:
         """Send an event, made of numbers, text and lists, to the driver."""

@@ -235,6 +235,9 @@ def test_a_larger_budget_refines_the_answer_with_trainings(lrfind: Command, conf
     assert min(ended) <= summary["answer"]["lr"] <= max(ended)
     assert f"lr {min(ended, key=ended.__getitem__):.3g} ended lowest" in summary["answer"]["reason"]
     assert summary["lanes"]["settled"] == summary["lanes"]["planned"]
+    assert lrfind("status", "refined") == 0
+    for what, rows in (("probes", summary["probes"]), ("trainings", refinement["trainings"])):
+        assert f"{what}: {len(rows)} of {len(rows)} " in lrfind.out
     assert lrfind("train", "--from", "refined", "-q", "--json") == 0
     assert json.loads(lrfind.out)["answer"]["lr"] == summary["answer"]["lr"]
 

@@ -139,7 +139,7 @@ def test_the_options_of_the_plan_reach_the_experiment(
 ) -> None:
     runs: list[Run] = []
 
-    def start(run: Run, **_: object) -> int:
+    def start(run: Run, *_: object) -> int:
         runs.append(run)
         run.release()
         return 0

@@ -113,7 +113,7 @@ def test_an_interrupted_run_asks_before_it_starts_the_script_again_and_repeats_n
     monkeypatch.setattr(starts, "Popen", interrupted)
     assert lrfind("script", "--steps", 300, "--out", "run", "-q", "train.py") == 130
     assert lrfind("status", "run") == 0
-    assert "3 interrupted" in lrfind.out  # the untouched script, and two probes
+    assert "probes: 0 so far (2 interrupted)" in lrfind.out  # and the untouched script
     assert lrfind("resume", "run") == 2
     assert f"--import-root {Path.cwd()}" in lrfind.err
     assert lrfind("resume", "run", "--import-root", ".", "--no-import-paths") == 2

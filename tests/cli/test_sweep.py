@@ -36,7 +36,7 @@ def test_a_grid_leaves_tables_plots_and_a_config_with_the_best_lr(lrfind: Comman
         "warning: the best lr is the highest one that was tried; higher ones may be better: give --extend"
         in lrfind.text
     )
-    assert "6 trainings x 20 steps, " in lrfind.err
+    assert lrfind.err.startswith("6 trainings x 20 steps, ")
     assert set(files("run")) == {
         "config.yaml", "resolved.yaml", "environment.json", "run.sqlite", "steps.csv", "lanes.csv", "summary.json",
         "best.yaml", "sweep.png", "sweep.svg", "curves.png", "curves.svg", "health.csv", "health.png", "health.svg",
@@ -57,6 +57,15 @@ def test_json_is_the_summary(lrfind: Command, config: Path) -> None:
     ]
     assert summary["rates"][1]["val_loss"] is None
     assert {"edge", "sensitivity", "mode", "warnings"} <= set(summary)
+
+
+def test_a_sweep_that_may_get_more_trainings_says_so(lrfind: Command, config: Path) -> None:
+    for options in (("compare",), ("grid", "--extend")):
+        assert lrfind(options[0], config, *options[1:], "--dry-run") == 0
+        assert "at least " in lrfind.text
+        assert "; more follow, while " in lrfind.text
+    assert lrfind("compare", config, "--peaks", "0.1", "--dry-run") == 0
+    assert "at least " not in lrfind.text
 
 
 def test_options_win_over_the_config_and_the_last_way_of_giving_lrs_over_the_others(
@@ -265,6 +274,7 @@ def test_runs_lists_what_stands_where(lrfind: Command, config: Path) -> None:
     assert re.fullmatch(r"  range-test  finished just now  lr \S+", of_ramp)
     assert "left out: 'runs/broken/run.sqlite' is damaged: file is not a database" in lrfind.err
     assert lrfind("runs", "--json", "-q") == 0
+    assert lrfind.err == ""
     states = json.loads(lrfind.out)
     assert [state["command"] for state in states] == ["grid", "range-test"]
     for state in states:

@@ -86,7 +86,7 @@ def test_a_watch_reports_and_stops_a_task_that_was_cancelled(
     monkeypatch.setattr(worker, "REPORT_SECONDS", 0.0)
     report, lane = Report(dask), Lane(3, 1, np.array([0.1, 0.2]))
     report.watch([lane], 1, [0.5])
-    assert dask.events == [("step", [(3, 1, 0.2)], 1, [0.5])]
+    assert dask.events == [("step", [(3, 1, 0.2, 0.2, "")], 1, [0.5])]
     dask.state.tasks["key"].state = "cancelled"
     with pytest.raises(Stopped):
         report.watch([lane], 1, [0.5])

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from lrfind.config.registry import load
+from lrfind.experiments.doctor import examine
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result
 from lrfind.views import terminal
 from lrfind.views.text import layout
+from lrfind.views.text.doctor import doctor_text
 from lrfind.views.text.find import find_text
 from lrfind.views.text.layout import beside, table_text, wrapped
 from lrfind.views.text.parts import numbers_apart
@@ -86,6 +88,26 @@ def test_a_table_that_is_too_wide_goes_on_below_with_its_first_column() -> None:
         "0.1  second value",
         "1    fourth value",
     ]
+
+
+def test_a_remark_without_room_stands_below_its_row() -> None:
+    rows = [["0.1", "16", "counts 4%"], ["3.16", "3", "loss blew up at step 2"], ["9", "3", ""]]
+    assert table_text(["lr", "steps", ""], rows, width=30).splitlines() == [
+        "lr    steps",
+        "0.1   16",
+        "      counts 4%",
+        "3.16  3",
+        "      loss blew up at step 2",
+        "9     3",
+    ]
+
+
+def test_what_the_doctor_found_fits_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_width(monkeypatch, 40)
+    report = examine() | {"terminal": {"width": 40, "encoding": "utf-8", "colours": "standard"}}
+    report["config"] |= {"path": "lrfind.yaml", "why": "it is in this directory, and no other was given"}
+    wide = [line for line in doctor_text(report).splitlines() if len(line) > 40]
+    assert all(len(line.split()) <= 2 for line in wide)  # only a path is whole
 
 
 def test_a_long_path_has_a_line_of_its_own() -> None:

@@ -8,11 +8,13 @@ import pty
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
+from lrfind.training.watch import rows_of, watch_reported
 from lrfind.views.live.dots import dots
 from lrfind.views.live.picture import headline, picture, plain_line
 from lrfind.views.live.scene import Scene
@@ -65,7 +67,7 @@ def grid(clock: Clock) -> Scene:
 def test_a_scene_knows_the_lanes_the_best_and_the_time_left(grid: Scene) -> None:
     assert grid.settled == {0, 1}
     assert [state.name for state in grid.running] == [2]
-    assert grid.best is grid.lanes[0]
+    assert grid.best == ("final validation loss", 0.9, 0.01)
     assert grid.done == 25
     assert grid.share == pytest.approx(25 / 30)
     assert grid.seconds_left == pytest.approx(5 * 18 / 24)  # 24 steps, six of which were left out, in 18 s
@@ -73,10 +75,10 @@ def test_a_scene_knows_the_lanes_the_best_and_the_time_left(grid: Scene) -> None
 
 def test_the_picture_says_it_in_words(grid: Scene) -> None:
     lines = [line.text for line in picture(grid, 80, 30, braille=True)]
-    assert lines[0] == "grid: 2 of 3 trainings done, 1 diverged, about 4 s left"
+    assert lines[0] == "grid: 2 of 3 trainings done (1 diverged), about 4 s left"
     assert lines[1].endswith(" 83%")
     assert lines[2:4] == [
-        "lowest validation loss so far: 0.9 at lr 0.01",
+        "lowest final validation loss so far: 0.9 at lr 0.01",
         "  training 3  lr 0.1  step 5 of 10  loss 1.6",
     ]
     assert any("●" in line for line in lines)
@@ -107,8 +109,44 @@ def test_where_the_work_is_not_known_no_time_is_left(clock: Clock) -> None:
         scene.look()
     assert (scene.seconds_left, scene.share) == (None, None)
     assert plain_line(scene) == (
-        "find: 1 probe, 6 s so far; lowest loss so far: 1 at lr 0.1; lr 0.1  step 3  loss 1"
+        "find: 1 probe, 6 s so far; lowest training loss of a single step so far: 1 at lr 0.1;"
+        " lr 0.1  step 3  loss 1"
     )
+
+
+def test_the_lowest_loss_of_a_step_never_rises(clock: Clock) -> None:
+    scene = Scene("script", clock)
+    watch = scene.begin(None, None)
+    for step, loss in enumerate((2.0, 0.684, 0.846, float("nan"))):
+        watch([lane(1, 0.1)], step, [loss])
+    watch([lane(2, 0.3)], 0, [0.7])
+    scene.look()
+    assert scene.best == ("training loss of a single step", 0.684, 0.1)
+    other = Scene("script", clock)
+    other.restore(json.loads(json.dumps(scene.progress())))
+    assert other.best == scene.best
+
+
+def test_the_trainings_of_a_find_are_counted_without_its_probes(clock: Clock) -> None:
+    scene = Scene("find", clock)
+    probes = scene.begin(None, None)
+    for number, lr in enumerate((0.0, 0.1, 10.0)):
+        probes([lane(number, lr)], 3, [1.0])
+    untouched, probe, wild = (
+        replace(result(number, lr, [2.0] * 4, outcome, 0.5), evaluations=())
+        for number, lr, outcome in ((0, 0.0, "finished"), (1, 0.1, "finished"), (2, 10.0, "diverged"))
+    )
+    scene.stored([untouched, probe, wild])
+    refining = scene.begin(None, 10)  # before anything was looked at
+    refining([Lane(3, 0, np.full(10, 0.2), variant="refine")], 4, [0.7])
+    scene.look()
+    assert headline(scene).startswith("find: 2 probes (1 diverged), 1 training, ")
+    scene.stored([replace(result(3, 0.2, [2.0] * 10, "finished", 0.6), variant="refine")])
+    verifying = scene.begin(6, 10, settled=[0, 1, 2, 3])
+    watch_reported(verifying, rows_of([Lane(4, 0, np.full(10, 0.2), variant="verify")], 4), 4, [0.7])
+    scene.look()
+    assert headline(scene).startswith("find: 2 probes (1 diverged), 1 of 3 trainings done, ")
+    assert scene.share == pytest.approx((10 + 5) / 30)
 
 
 def test_lanes_that_settled_before_count_as_done(clock: Clock) -> None:
@@ -154,7 +192,7 @@ def test_losses_that_are_not_finite_can_be_sent_too(clock: Clock) -> None:
     scene.look()
     sent = json.loads(json.dumps(scene.progress(), allow_nan=False))
     scene.restore(sent)
-    assert sent["lanes"] == [[0, 0, 0.1, 3, None]]
+    assert sent["lanes"] == [["training", 0, 0, 0.1, 3, None]]
 
 
 def test_a_curve_is_drawn_where_its_points_are() -> None:

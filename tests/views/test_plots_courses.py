@@ -66,6 +66,18 @@ def test_a_validation_loss_above_the_axis_is_marked_at_its_border() -> None:
     assert "a validation loss above this axis" in labels
 
 
+def test_the_figure_says_which_statistic_of_the_seeds_it_shows_and_which_variant_is_the_reference() -> None:
+    below = training_figure(view_courses([course_of("cosine", [lane(0), lane(1)])]), "title").axes[1]
+    assert legend(below)[1:] == [
+        "range of seeds (line: median)", "validation loss (median)"
+    ]  # fmt: skip
+    from matplotlib.figure import Figure
+
+    view = GapsView(["a", "b"], [np.empty(0), np.array([1.0])], [None, None], ["lowest", "worse"], "gap", "")
+    texts = {text.get_text(): text.xy for text in draw_gaps(view, Figure().add_subplot()).texts}  # type: ignore[attr-defined]
+    assert texts == {"the reference": (0, 0)}
+
+
 def test_the_legend_of_the_gaps_lies_below_a_label_of_two_lines() -> None:
     from matplotlib.figure import Figure
 
@@ -84,7 +96,7 @@ def test_many_seeds_are_one_line_with_a_band(lrfind: Command, config: Path) -> N
     assert lrfind("train", config, "--steps", "4", "--seeds", "7", "--out", "seven", "-q") == 0
     below = training_figures(read_result(Run.open(Path("seven"))))["training"].axes[1]
     assert "median of 7 seeds" in legend(below)
-    assert "range of the seeds" in legend(below)
+    assert "range of seeds (line: median)" in legend(below)
 
 
 def test_runs_of_several_losses_have_a_panel_for_each(lrfind: Command, config: Path) -> None:

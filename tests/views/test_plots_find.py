@@ -69,13 +69,15 @@ def test_seeds_are_lines_of_one_colour_and_of_one_name() -> None:
 def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
     verification: dict[str, Any], labels: list[str]
 ) -> None:
-    answer = summary()["answer"] | {"lr": verification["lr"]}
-    figure = find_figure(view(summary(suggestion=answer, verification=verification)), "title")
+    answer = summary()["answer"] | ({"lr": verification["lr"]} if verification["verdict"] else {})
+    figure = find_figure(view(summary(answer=answer, verification=verification)), "title")
     above, below = figure.axes
     assert above.get_xlim() == below.get_xlim()
     low, high = above.get_xlim()
     assert all(low < row["lr"] < high for row in verification["trainings"])
     assert legend(figure, 1) == labels
+    moved = verification["verdict"] in ("moves", "refuted")
+    assert ("rate before verification: 0.0123" in legend(figure, 0)) is moved
 
 
 def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:

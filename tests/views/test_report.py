@@ -300,7 +300,7 @@ def test_an_interrupted_run_says_what_there_is_so_far(tmp_path: Path) -> None:
         conduct(run, lambda lanes, steps: interrupt)
     shown = Page(report_html([result_of(run.path)]))
     assert "This run is not finished." in shown.text
-    assert "2 of 3 lanes" in shown.text
+    assert "Trainings: 2 of 3 (" in shown.text
 
 
 def test_a_range_test_without_a_suggestion_gives_the_reason() -> None:
@@ -380,6 +380,8 @@ def test_a_report_opens_in_the_browser(
     assert lrfind("report", "run", "--open") == 0
     assert opened == [(here / "run/report.html").as_uri()]
     assert lrfind.err == "no web browser was found; open run/report.html in one.\n"
+    assert lrfind("report", "run", "--open", "-q") == 0
+    assert lrfind.err == ""
 
 
 def test_a_link_in_place_of_the_report_is_replaced_and_never_followed(lrfind: Command, config: Path) -> None:

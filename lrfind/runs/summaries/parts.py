@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from lrfind.analysis.lanes import SETTLED, LaneResult
+from lrfind.analysis.lanes import SETTLED, Lane, LaneResult
+from lrfind.catalog import KINDS
 from lrfind.errors import counted
 from lrfind.runs.result import RunRecord
 
 
-def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, Any]:
+def count_lanes(results: Sequence[LaneResult], planned: int | None) -> dict[str, Any]:
     """Count the lanes of a run.
 
     Returns:
@@ -27,6 +28,44 @@ def count_lanes(results: Sequence[LaneResult], planned: int) -> dict[str, Any]:
         "steps": sum(int(result.lr.size) for result in results if result.lr.any()),
         "outcomes": {outcome: outcomes.count(outcome) for outcome in dict.fromkeys(outcomes)},
     }
+
+
+def lane_noun(command: str, lane: Lane | LaneResult) -> str | None:
+    """Return what a lane is: a probe, a ramp or a training; None for an untouched model at lr 0.
+
+    The lanes of a find are its probes, and then trainings, which have the name of what they are for.
+
+    Args:
+        command: the command that made the run.
+        lane: the lane.
+    """
+    noun = KINDS[command].lanes.removesuffix("s")
+    if noun != "probe":
+        return noun
+    return "training" if lane.variant else "probe" if lane.lr.any() else None
+
+
+def count_kinds(record: RunRecord) -> dict[str, dict[str, Any]]:
+    """Count the lanes of a run for each thing that they are, such as probes and trainings.
+
+    Returns:
+        "probes", "ramps" or "trainings" -> the counts of `count_lanes`; `planned` is None if it is
+        not known.
+    """
+    lanes = {
+        noun: [lane for lane in record.lanes if lane_noun(record.command, lane) == noun]
+        for noun in dict.fromkeys((record.kind.lanes.removesuffix("s"), "training"))
+    }
+    if "probe" not in lanes:
+        return {record.kind.lanes: count_lanes(record.lanes, record.planned)}
+    facts = record.facts
+    probing, refining = facts.probing is None, facts.left_budget > 0 and facts.refined is None
+    counts = {"probes": count_lanes(lanes["probe"], None if probing else len(lanes["probe"]))}
+    trainings = record.planned - (len(record.lanes) - len(lanes["training"]))
+    if trainings > 0 and not probing:
+        unknown = refining and facts.verified is None and not facts.concluded
+        counts["trainings"] = count_lanes(lanes["training"], None if unknown else trainings)
+    return counts
 
 
 def unsettled(record: RunRecord) -> int:

@@ -54,9 +54,7 @@ def picture(scene: Scene, width: int, height: int, *, braille: bool) -> list[Lin
 
 def headline(scene: Scene) -> str:
     """Return how far a run is and how long it still takes, as far as that is known."""
-    parts = [_counts(scene)]
-    failed = [s.outcome for s in scene.lanes.values() if s.outcome not in (None, "finished")]
-    parts += [f"{failed.count(outcome)} {outcome}" for outcome in dict.fromkeys(failed)]
+    parts = _counts(scene)
     left = scene.seconds_left
     if left is not None:
         parts.append(f"{'about ' if left >= 1 else ''}{duration(left)} left")
@@ -67,22 +65,30 @@ def headline(scene: Scene) -> str:
     return f"{scene.command}: {', '.join(parts)}"
 
 
-def _counts(scene: Scene) -> str:
+def _counts(scene: Scene) -> list[str]:
+    """Return how many probes and how many trainings there are, each with those that failed in brackets."""
     if not scene.lanes and not scene.settled:
-        return "starting"
-    if scene.planned is None:
-        return counted(len(scene.lanes), scene.noun)
-    return f"{len(scene.settled)} of {counted(scene.planned, scene.noun)} done"
+        return ["starting"]
+    states, parts = [*scene.lanes.values()], list[str]()
+    for noun in dict.fromkeys([*(state.noun for state in states), scene.noun]):
+        outcomes = [state.outcome for state in states if state.noun == noun]
+        count = counted(len(outcomes), noun)
+        if noun == scene.noun and scene.expected is None and not outcomes and parts:
+            continue
+        if noun == scene.noun and scene.expected is not None:
+            count = f"{scene.ended} of {counted(scene.expected, noun)} done"
+        failed = dict.fromkeys(outcome for outcome in outcomes if outcome not in (None, "finished"))
+        bad = listed(f"{outcomes.count(outcome)} {outcome}" for outcome in failed)
+        parts.append(f"{count} ({bad})" if bad else count)
+    return parts
 
 
 def best_line(scene: Scene) -> str:
-    """Return the lowest loss so far and its lr; "" where lanes cannot be compared by their losses."""
+    """Return the lowest loss so far, with its kind and lr; "" where lanes cannot be compared by it."""
     best = scene.best
     if best is None or scene.noun == "ramp" or scene.command == "train":
         return ""
-    if best.outcome and best.evaluation:
-        return f"lowest validation loss so far: {number(best.evaluation.val_loss)} at lr {number(best.lr)}"
-    return f"lowest loss so far: {number(best.loss)} at lr {number(best.lr)}"
+    return f"lowest {best.what} so far: {number(best.loss)} at lr {number(best.lr)}"
 
 
 def lane_lines(scene: Scene) -> list[str]:
@@ -98,7 +104,7 @@ def lane_lines(scene: Scene) -> list[str]:
 
 
 def _lane_line(scene: Scene, state: LaneState) -> str:
-    parts = [] if scene.noun == "probe" else [f"{scene.noun} {state.name + 1}"]
+    parts = [] if state.noun == "probe" else [f"{state.noun} {_number(scene, state)}"]
     parts += [f"lr {number(state.lr)}", _step(scene, state)]
     if scene.epoch_steps and scene.command == "train":
         parts.append(f"epoch {(state.step + 1) / scene.epoch_steps:.1f}")
@@ -106,6 +112,11 @@ def _lane_line(scene: Scene, state: LaneState) -> str:
     if state.evaluation:
         parts.append(f"val loss {number(state.evaluation.val_loss)}")
     return "  ".join(parts)
+
+
+def _number(scene: Scene, state: LaneState) -> int:
+    """Return the number of a training of a run, from 1; those of a find are counted without its probes."""
+    return state.name + 1 - (scene.without_training if state.noun == "training" else 0)
 
 
 def _step(scene: Scene, state: LaneState) -> str:

@@ -12,10 +12,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from lrfind.analysis.lanes import SETTLED, Evaluation, Lane, LaneResult
 from lrfind.catalog import KINDS
+from lrfind.runs.summaries.parts import lane_noun
 
 Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 """A function of (lanes, step, losses before the update), called after every step; see `training.watch`."""
@@ -23,6 +24,7 @@ Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
 RECENT_SECONDS = 5.0  # a lane without a step for so long, while others take steps, does not run any more
 PACE_SECONDS = 60.0  # the pace is measured over the last minute
 MOST_POINTS = 4000  # of a curve
+STEP_LOSS = "training loss of a single step"
 
 
 @dataclass
@@ -30,6 +32,7 @@ class LaneState:
     """What is known of one lane.
 
     Attributes:
+        noun: what it is: a probe, a ramp or a training.
         name: the number of the lane.
         seed: its seed.
         lr: its lr at the last step.
@@ -40,6 +43,7 @@ class LaneState:
         evaluation: its last evaluation; None before the first.
     """
 
+    noun: str
     name: int
     seed: int
     lr: float
@@ -50,6 +54,20 @@ class LaneState:
     evaluation: Evaluation | None = None
 
 
+class Best(NamedTuple):
+    """The lowest loss so far.
+
+    Attributes:
+        what: which loss it is, such as "final validation loss".
+        loss: the loss.
+        lr: the lr of its lane, without the schedule.
+    """
+
+    what: str
+    loss: float
+    lr: float
+
+
 class Scene:
     """A run as far as it is known at this moment.
 
@@ -58,8 +76,10 @@ class Scene:
         clock: returns the time in seconds.
 
     Attributes:
+        noun: what runs now: a probe, a ramp or a training.
         lanes: the lanes that have taken a step, in the order in which they began.
         curve: (lr, loss) at each step of ramps, or (step, loss) of a final training, for the plot.
+        lowest: the lowest loss before any update so far, of all lanes but ramps.
         planned: the number of lanes, where it is known.
         steps: the number of steps of each lane, where it is known.
         epoch_steps: the number of steps of an epoch, where it is known.
@@ -74,6 +94,7 @@ class Scene:
         self.noun = KINDS[command].lanes.removesuffix("s")
         self.lanes: dict[Any, LaneState] = {}
         self.curve: list[tuple[float, float]] = []
+        self.lowest: Best | None = None
         self.planned: int | None = None
         self.steps: int | None = None
         self.epoch_steps: float | None = None
@@ -81,6 +102,7 @@ class Scene:
         self.settled: set[int] = set()
         self.began = clock()
         self.lock = threading.RLock()
+        self._no_trainings: set[int] = set()  # the settled lanes that are probes or untouched models
         self._events: deque[tuple[Any, ...]] = deque()
         self._pace: deque[tuple[float, float]] = deque()
         self._last_seen = self.began
@@ -121,6 +143,7 @@ class Scene:
                 event = self._events.popleft()
                 if len(event) == 3:
                     latest[event[0][0].lane, event[0][0].seed] = event
+                    self._take_lowest(*event)
                     if self.noun == "ramp":
                         self.curve.append((float(event[0][0].lr[event[1]]), event[2][0]))
                     continue
@@ -139,12 +162,20 @@ class Scene:
         for together, step, losses in latest.values():
             for lane, loss in zip(together, losses, strict=True):
                 lr = float(lane.lr[min(step, len(lane.lr) - 1)])
-                if lr > 0:  # an untouched model is at lr 0
-                    self._take_step(LaneState(lane.lane, lane.seed, lr, step, float(loss), now))
+                noun = lane_noun(self.command, lane)
+                if noun and lr > 0:  # an untouched model is at lr 0, and so may the first step of a warmup be
+                    self._take_step(LaneState(noun, lane.lane, lane.seed, lr, step, float(loss), now))
             self._last_seen = now
 
+    def _take_lowest(self, together: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
+        loss = min((loss for loss in losses if math.isfinite(loss)), default=math.inf)
+        if loss < (self.lowest.loss if self.lowest else math.inf):
+            lane = together[[*losses].index(loss)]
+            if lane.peak > 0:
+                self.lowest = Best(STEP_LOSS, float(loss), float(lane.peak))
+
     def _take_step(self, state: LaneState) -> None:
-        key = (state.seed, state.lr) if self.noun == "probe" else state.name
+        key = _key(state)
         before = self.lanes.get(key)
         if before is not None:
             state.outcome, state.evaluation = before.outcome, before.evaluation
@@ -160,15 +191,18 @@ class Scene:
         for result in results:
             if result.outcome in SETTLED:
                 self.settled.add(result.lane)
-            if result.loss.size and result.lr.any():
-                key = (result.seed, float(result.lr[-1])) if self.noun == "probe" else result.lane
+            noun = lane_noun(self.command, result)
+            if noun != "training":
+                self._no_trainings.add(result.lane)
+            if noun and result.loss.size and result.lr.any():
                 loss = result.train_loss if result.train_loss is not None else float(result.loss[-1])
-                lr = float(result.lr[-1]) if math.isnan(result.peak) else result.peak
+                lr = float(result.lr[-1]) if noun == "probe" or math.isnan(result.peak) else result.peak
                 evaluation = result.evaluations[-1] if result.evaluations else None
                 size, seen = int(result.loss.size), self._clock()
-                self.lanes[key] = LaneState(
-                    result.lane, result.seed, lr, size - 1, loss, seen, result.outcome, evaluation
+                state = LaneState(
+                    noun, result.lane, result.seed, lr, size - 1, loss, seen, result.outcome, evaluation
                 )
+                self.lanes[_key(state)] = state
 
     def _take_pace(self, now: float) -> None:
         self._pace.append((now, self.done))
@@ -184,26 +218,48 @@ class Scene:
         return [state for state in states if state.seen > self._last_seen - RECENT_SECONDS]
 
     @property
-    def best(self) -> LaneState | None:
-        """The lane with the lowest loss so far: the validation loss, where lanes that ended have one."""
-        states = [s for s in self.lanes.values() if s.outcome in (None, "finished") and math.isfinite(s.loss)]
-        judged = [s for s in states if s.outcome and s.evaluation and math.isfinite(s.evaluation.val_loss)]
-        if judged:
-            return min(judged, key=lambda s: s.evaluation.val_loss if s.evaluation else s.loss)
-        return min([s for s in states if s.outcome] or states, key=lambda s: s.loss, default=None)
+    def best(self) -> Best | None:
+        """The lowest loss since the run began: that of a training that finished, or else that of a step."""
+        ended = [s for s in self.lanes.values() if s.noun == "training" and s.outcome == "finished"]
+        judged = [(s.evaluation.val_loss, s.lr) for s in ended if s.evaluation]
+        for what, values in (
+            ("final validation loss", judged),
+            ("final training loss", [(s.loss, s.lr) for s in ended]),
+        ):
+            finite = [value for value in values if math.isfinite(value[0])]
+            if finite:
+                return Best(what, *min(finite))
+        return self.lowest
+
+    @property
+    def ended(self) -> int:
+        """The number of lanes that have settled, of those that `expected` counts."""
+        return len(self.settled - self._no_trainings if self.noun == "training" else self.settled)
+
+    @property
+    def expected(self) -> int | None:
+        """The number of trainings (or of ramps) of the run, without its probes; None if it is not known."""
+        if self.planned is None:
+            return None
+        return self.planned - (self.without_training if self.noun == "training" else 0)
+
+    @property
+    def without_training(self) -> int:
+        """The number of stored lanes that are no trainings: the probes and untouched models."""
+        return len(self._no_trainings)
 
     @property
     def done(self) -> float:
         """The steps that are done of all that are planned; those of a lane that stopped early count too."""
-        running = sum(s.step + 1 for s in self.lanes.values() if s.outcome is None)
-        return len(self.settled) * (self.steps or 0) + running
+        running = sum(s.step + 1 for s in self.lanes.values() if s.outcome is None and s.noun == self.noun)
+        return self.ended * (self.steps or 0) + running
 
     @property
     def share(self) -> float | None:
         """The share of the work that is done; None where it is not known how much there is."""
-        if self.planned is None or self.steps is None:
+        if self.expected is None or self.steps is None:
             return None
-        return min(self.done / max(self.planned * self.steps, 1), 1.0)
+        return min(self.done / max(self.expected * self.steps, 1), 1.0)
 
     @property
     def seconds(self) -> float:
@@ -213,12 +269,12 @@ class Scene:
     @property
     def seconds_left(self) -> float | None:
         """The time left at the pace of the last minute; None where it cannot be known."""
-        if self.planned is None or self.steps is None or len(self._pace) < 3:
+        if self.expected is None or self.steps is None or len(self._pace) < 3:
             return None
         (began, before), (now, done) = self._pace[0], self._pace[-1]
         if done <= before:
             return None
-        return max(self.planned * self.steps - done, 0) * (now - began) / (done - before)
+        return max(self.expected * self.steps - done, 0) * (now - began) / (done - before)
 
     def progress(self) -> dict[str, Any]:
         """Return what another process needs to show the lanes that are not stored yet, as plain data."""
@@ -231,8 +287,17 @@ class Scene:
                 "epoch_steps": self.epoch_steps,
                 "usual_seconds": self.usual_seconds,
                 "seconds": self.seconds,
+                "lowest": self.lowest and [self.lowest.loss, self.lowest.lr],
                 "lanes": [
-                    [s.name, s.seed, s.lr, s.step, *_finite(s.loss), *_finite_evaluation(s.evaluation)]
+                    [
+                        s.noun,
+                        s.name,
+                        s.seed,
+                        s.lr,
+                        s.step,
+                        *_finite(s.loss),
+                        *_finite_evaluation(s.evaluation),
+                    ]
                     for s in unsettled[-64:]
                 ],
             }
@@ -244,14 +309,23 @@ class Scene:
             self.epoch_steps, self.usual_seconds = progress["epoch_steps"], progress["usual_seconds"]
             now = self._last_seen = self._clock()
             self.began = now - progress["seconds"]
-            for name, seed, lr, step, loss, *evaluation in progress["lanes"]:
+            if progress["lowest"] is not None:
+                self.lowest = Best(STEP_LOSS, *progress["lowest"])
+            for noun, name, seed, lr, step, loss, *evaluation in progress["lanes"]:
                 if name in self.settled:
                     continue
-                before = self.lanes.get((seed, lr) if self.noun == "probe" else name)
-                seen = before.seen if before is not None and before.step == step else now
-                self._take_step(LaneState(name, seed, lr, step, math.nan if loss is None else loss, seen))
+                state = LaneState(noun, name, seed, lr, step, math.nan if loss is None else loss, now)
+                before = self.lanes.get(_key(state))
+                if before is not None and before.step == step:
+                    state.seen = before.seen
+                self._take_step(state)
                 if evaluation:
                     self._take_evaluation(name, Evaluation(evaluation[0], evaluation[1], None))
+
+
+def _key(state: LaneState) -> Any:
+    """Return what tells a lane from others: a probe has no number until it is stored."""
+    return (state.seed, state.lr) if state.noun == "probe" else state.name
 
 
 def _finite(loss: float) -> list[float | None]:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WRAP = 120  # the largest length of a title's line, in characters
+REFERENCE = "the reference"
+"""What stands in the row of the variant that all others are compared with, which has no gap."""
 NAME_WIDTH = 24  # the largest length of a line of a variant's name, in characters
 
 
@@ -204,7 +206,7 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
             )  # fmt: skip
         above = [step for step, loss in course.val if loss > view.top]
         mark_border(ax, above, f"a validation loss {ABOVE}", color=color)
-    label = "loss\n(lines: training)" if _evaluated(view) else "training loss\n(smoothed)"
+    label = "loss\n(lines: training, smoothed)" if _evaluated(view) else "training loss\n(smoothed)"
     return finish(_explained(view, ax), "step", label)
 
 
@@ -213,12 +215,14 @@ def _explained(view: CoursesView, ax: Axes) -> Axes:
     if any(course.raw.size for course in view.courses):
         label = "training loss of each step, not smoothed"
         ax.plot([], [], color="0.4", alpha=0.4, linewidth=0.8, label=label)
-    if any(course.seeds > 1 for course in view.courses):
-        ax.fill_between([], [], [], color="0.4", alpha=0.2, linewidth=0, label="range of the seeds")
+    several = any(course.seeds > 1 for course in view.courses)
+    if several:
+        label = "range of seeds (line: median)"
+        ax.fill_between([], [], [], color="0.4", alpha=0.2, linewidth=0, label=label)
     if _evaluated(view):
         ax.plot(
             [], [], "o", color="0.4", markersize=4.5, markerfacecolor="white", linestyle="none",
-            label="validation loss",
+            label="validation loss" + " (median)" * several,
         )  # fmt: skip
     return ax
 
@@ -244,6 +248,11 @@ def draw_gaps(view: GapsView, ax: Axes) -> Axes:
         ax.plot(gaps, [row] * gaps.size, "o", color=color, markersize=5)
         if gaps.size:
             ax.plot([gaps.mean()], [row], "|", color=color, markersize=16, markeredgewidth=2)
+        else:
+            ax.annotate(
+                REFERENCE, (0, row), (6, 0), textcoords="offset points", va="center", fontsize=SMALL,
+                color="0.3", annotation_clip=False,
+            )  # fmt: skip
     ax.axvline(0, color="0.3", linewidth=1)
     if any(gaps.size for gaps in view.gaps):
         ax.plot([], [], "|", color="0.4", markersize=10, markeredgewidth=2, linestyle="none", label="mean")

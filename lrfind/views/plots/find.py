@@ -71,6 +71,7 @@ class FindView:
         fastest: the lr that learns fastest, over all seeds; None where nothing learns.
         answer: the lr and the two ends of its interval; None where there is no answer.
         note: the answer as a multiple of the fastest lr, and the reason; empty if they are about the same.
+        moved_from: the rate that verification moved or refuted; None where it did not.
         refusal: the reason why there is no answer; empty if there is an answer.
         trainings: those that refine the answer, and those that verify it, as far as there are any.
         lr_ends: the two ends of the lr axis.
@@ -86,6 +87,7 @@ class FindView:
     fastest: float | None
     answer: tuple[float, float, float] | None
     note: str
+    moved_from: float | None
     refusal: str
     trainings: Sequence[Trainings]
     lr_ends: tuple[float, float]
@@ -139,6 +141,7 @@ def view_find(
         fastest=fastest,
         answer=answer,
         note=_note(answer[0], fastest, verification, steps, refinement) if answer and fastest else "",
+        moved_from=verification["of"] if verification and _moved(verification, suggestion["lr"]) else None,
         refusal="" if answer else str(suggestion["reason"]),
         trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
@@ -188,11 +191,21 @@ def _note(
     ratio = lr / fastest
     if 1 / NEAR < ratio < NEAR:
         return ""
-    if verification is not None and verification["verdict"] is not None and lr != verification["of"]:
+    if verification is not None and _moved(verification, lr):
         return f"{ratio:.2g}x, by verification"
     if refinement is not None and refinement["ended"]:
         return f"{ratio:.2g}x, by trainings"
     return f"{ratio:.2g}x" + ("" if steps is None else f" for {counted(steps, 'step')}")
+
+
+def _moved(verification: Mapping[str, Any], lr: float | None) -> bool:
+    """Return whether verification moved the answer to this lr, or refuted it; then there may be none."""
+    return verification["verdict"] is not None and verification["of"] != lr
+
+
+def moved_label(lr: float) -> str:
+    """Return what the legend says of a rate that verification moved or refuted."""
+    return f"rate before verification: {lr:.3g}"
 
 
 def draw_find(view: FindView, ax: Axes) -> Axes:
@@ -246,10 +259,15 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
 
     If the fastest lr differs, an arrow goes from it to the answer, in a band above all scores.
     """
+    top = 1.0 if not view.note else 1 - _add_band(view, ax)
+    if view.moved_from is not None:
+        ax.axvline(
+            view.moved_from, ymax=top, color=RED, linestyle=":", linewidth=1.2, zorder=1,
+            label=moved_label(view.moved_from),
+        )  # fmt: skip
     if view.answer is None:
         return
     lr, low, high = view.answer
-    top = 1.0 if not view.note else 1 - _add_band(view, ax)
     ax.axvspan(
         low, high, ymax=top, color=RED, alpha=0.13, linewidth=0, zorder=0,
         label=f"interval: {low:.3g} to {high:.3g}",

@@ -14,6 +14,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.axes import short, tidy_ticks
 from lrfind.views.plots.drawing import LONGEST_TITLE, SMALL, SMALLEST, literal
+from lrfind.views.text.parts import gradient_findings
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,8 +73,6 @@ def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) ->
         cell = layers.index(row.layer), steps.index(row.step)
         tables[:, *cell] = [np.nan if value is None else value for value in values]
     frozen = {row.layer for row in lane.health if not row.trained}
-    findings = [f"{finding['what']}: {finding['evidence']}" for finding in health["findings"]]
-    no_finding = "no problem was seen" if health["calm"] else "the gradients are not judged"
     return HealthView(
         layers=[f"{layer} (frozen)" if layer in frozen else layer for layer in layers],
         at=lane.lr[[*steps, -1]] if on_a_ramp else np.array([*steps, lane.lr.size], dtype=np.float64),
@@ -82,7 +81,7 @@ def view_health(lane: LaneResult, health: dict[str, Any], *, on_a_ramp: bool) ->
         update=tables[1],
         silent=tables[2],
         calm=health["calm"],
-        title="; ".join(findings) or no_finding,
+        title="; ".join(what for what, _ in gradient_findings(health)),
         lane=_lane_in_words(lane, on_a_ramp),
     )
 
@@ -159,7 +158,7 @@ def health_figure(view: HealthView, title: str) -> Figure:
     draw_map(view, view.gradient, "gradient norm / weight norm", first)
     draw_map(view, view.update, "update norm / weight norm", second)
     draw_map(view, view.silent, "share of dead units (or zeros)", third, share=True)
-    heading = f"{title}, {view.lane}: {view.title}"
+    heading = f"{title}, {view.lane}; gradients: {view.title}"
     if 0 < view.calm < view.at.size - 1:
         heading += "; right of the dashed line the learning rate is to blame, not the network"
     if not np.isfinite(view.gradient).all() or not (view.update > 0).all():

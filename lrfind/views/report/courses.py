@@ -10,7 +10,7 @@ import numpy as np
 
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.courses import Course, course_of, courses_of, view_courses, view_gaps
+from lrfind.views.plots.courses import REFERENCE, Course, course_of, courses_of, view_courses, view_gaps
 from lrfind.views.report.content import (
     Answer,
     Band,
@@ -88,7 +88,7 @@ def comparison_report(result: RunResult) -> Report:
             float(np.mean(gaps)) if len(gaps) else 0.0,
             interval,
             gaps.tolist(),
-            words,
+            words if len(gaps) else f"{words}, {REFERENCE}",
             several(place),
         )
         for place, (variant, gaps, interval, words) in enumerate(
@@ -140,7 +140,7 @@ def _standings(summary: Mapping[str, Any]) -> Table:
     header += [*([metric] if metric else []), "between seeds", "standing"]
     note = (
         "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: mean training loss over all steps"
+        " steps; area: mean training loss over all steps; losses are means of the seeds"
     )
     return Table("Standings", header, rows, note)
 
@@ -181,8 +181,10 @@ def course_charts(courses: Sequence[Course]) -> list[Chart]:
             )
     evaluated = any(isinstance(mark, Dots) for mark in losses)
     note = f"The line is the smoothed training loss{', and each dot a validation loss' * evaluated}."
-    if any(isinstance(mark, Band) for mark in losses):
-        note += " The line is the median of the seeds, and the band their range."
+    if any(course.seeds > 1 for course in courses):
+        note += f" {'Both are medians' if evaluated else 'It is the median'} of the seeds; the band is their"
+        note += " range. The numbers elsewhere are means of the seeds, and a final training loss is the mean"
+        note += " over the last twentieth of the steps."
     rates: list[Mark] = [
         Line(
             name(course.name),

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from collections import Counter
 from typing import Any
 
 from lrfind.analysis.sweep_verdicts import FLAWS
 from lrfind.config.registry import command_line
-from lrfind.errors import counted, listed, shortened
+from lrfind.errors import counted, shortened
 from lrfind.runs.result import RunResult
+from lrfind.runs.summaries.parts import count_kinds
 from lrfind.views.report.content import LONGEST_TEXT, Table, name
 from lrfind.views.snippets.scripts import run_snippet
-from lrfind.views.text.parts import number, number_or_dash
+from lrfind.views.text.parts import count_text, number, number_or_dash
 
 LONGEST_CONFIG = 12_000  # characters
 
@@ -40,12 +40,10 @@ def lanes_table(result: RunResult) -> Table:
 
 
 def outcomes_text(result: RunResult) -> str:
-    """Return how many lanes have ended, and how."""
-    lanes = result.summary["lanes"]
-    outcomes = Counter(lane.outcome for lane in result.lanes)
-    ended = f": {listed(f'{count} {outcome}' for outcome, count in outcomes.items())}" if outcomes else ""
-    steps = counted(lanes["steps"], "training step")
-    return f"{lanes['settled']} of {counted(lanes['planned'], 'lane')}{ended}. {steps} in all."
+    """Return how many probes, ramps and trainings have ended, and how."""
+    counts = "; ".join(count_text(what, count) for what, count in count_kinds(result).items())
+    steps = counted(result.summary["lanes"]["steps"], "training step")
+    return f"{counts[0].upper()}{counts[1:]}. {steps} in all."
 
 
 def data_texts(result: RunResult) -> list[str]:

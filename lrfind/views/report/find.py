@@ -14,7 +14,7 @@ from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import VERDICTS, VERIFY
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.find import FindView, view_find
+from lrfind.views.plots.find import FindView, moved_label, view_find
 from lrfind.views.plots.trainings import Trainings, refining_trainings, verifying_trainings
 from lrfind.views.report.content import (
     SHAPES,
@@ -109,6 +109,8 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
     marks: list[Mark] = [*_answer_marks(view.answer)]
     if view.answer and view.note and view.fastest is not None:
         marks.append(Rule(f"estimated best of the probes: {view.fastest:.3g}", view.fastest, "muted", True))
+    if view.moved_from is not None:
+        marks.append(Rule(moved_label(view.moved_from), view.moved_from, "answer", dashed=True))
     if view.untouched is not None:
         marks.append(Rule("loss of the untouched model", view.untouched, "muted", dashed=True, level=True))
     for place, (steps, points) in enumerate(view.shorter.items()):

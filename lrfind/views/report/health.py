@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.health import view_health
 from lrfind.views.report.content import Heat, Section, Table, finite, name, spread_places
-from lrfind.views.text.parts import number, number_or_dash
+from lrfind.views.text.parts import gradient_findings, number, number_or_dash
 
 MOST_LAYERS = 40
 MOST_LOOKS = 30
@@ -23,7 +22,7 @@ def health_section(result: RunResult) -> Section | None:
     health = result.summary["health"]
     if health is None:
         return None
-    on_a_ramp = result.kind.lanes == "ramps"
+    found, on_a_ramp = gradient_findings(health), result.kind.lanes == "ramps"
     (lane,) = [lane for lane in result.lanes if lane.lane == health["lane"]]
     view = view_health(lane, health, on_a_ramp=on_a_ramp)
     maps = (
@@ -48,17 +47,8 @@ def health_section(result: RunResult) -> Section | None:
         calm=sum(column < view.calm for column in columns),
         table=_table(view.layers, [(label, values) for label, values, _ in maps]),
     )
-    return Section("Gradient health", _findings(health), [heat])
-
-
-def _findings(health: Mapping[str, Any]) -> list[str]:
-    """Return what is wrong with the gradients and what to try, or that nothing is."""
-    if not health["looks"]:
-        return ["The gradients are not judged, because there was no look at them while the loss was finite."]
-    if not health["findings"]:
-        layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return [f"No problem was seen ({layers}, checked {looks})."]
-    return [f"{row['what']}: {row['evidence']}. Try: {row['advice']}." for row in health["findings"]]
+    texts = [f"Gradients: {what}.{f' Try: {advice}.' if advice else ''}" for what, advice in found]
+    return Section("Gradient health", texts, [heat])
 
 
 def _table(layers: Sequence[str], maps: Sequence[tuple[str, Array]]) -> Table:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.views.plots.axes import even_numbers, short
 
 MOST_TICKS = 7
 HUGE = 1e150  # an axis that reaches further has no room at its ends
@@ -41,9 +42,16 @@ class Scale:
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """The ticks of the axis: (place, label)."""
+        """The ticks of the axis, with labels as on the axes of the plots: (place, label).
+
+        >>> [label for _, label in Scale(1e-4, 2.0, log=True).ticks]
+        ['0.0001', '0.001', '0.01', '0.1', '1']
+        >>> [label for _, label in Scale(0.0, 1.0, log=False).ticks]
+        ['0.0', '0.2', '0.4', '0.6', '0.8', '1.0']
+        """
         values = _log_ticks(self.low, self.high) if self.log else _linear_ticks(self.low, self.high)
-        return [(float(self.share(value)), tick_text(value)) for value in values]
+        labels = [*map(short, values)] if self.log else even_numbers(values)
+        return [(float(self.share(value)), label) for value, label in zip(values, labels, strict=True)]
 
 
 def scale_for(values: Sequence[float], *, log: bool) -> Scale | None:
@@ -91,19 +99,3 @@ def _log_ticks(low: float, high: float) -> list[float]:
     if len(inside) < 3:
         return [value for value in _linear_ticks(low, high) if value > 0]
     return inside[:: -(-len(inside) // MOST_TICKS)]
-
-
-def tick_text(value: float) -> str:
-    """Return a number as a short label.
-
-    >>> tick_text(0.0003), tick_text(0.001), tick_text(25000.0), tick_text(0.25)
-    ('3e-4', '0.001', '25,000', '0.25')
-    """
-    size = abs(value)
-    if value and (size < 0.001 or size >= 1e6):
-        mantissa, _, power = f"{value:.3g}".partition("e")
-        if not power:
-            mantissa, _, power = f"{value:.2e}".partition("e")
-            mantissa = mantissa.rstrip("0").rstrip(".")
-        return f"{mantissa}e{int(power)}"
-    return f"{value:,.0f}" if size >= 1000 else f"{value:.6g}"

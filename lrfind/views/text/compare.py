@@ -28,7 +28,7 @@ def comparison_text(summary: dict[str, Any]) -> str:
     lines += _standings_table(summary)
     lines += wrapped(
         "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: mean training loss over all steps"
+        " steps; area: mean training loss over all steps; losses are means of the seeds"
     )
     lines += lanes_lines(summary["lanes"])
     lines += wrapped(mode_text(summary["modes"])) if summary["modes"] else []

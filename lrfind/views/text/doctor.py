@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
 from lrfind.errors import counted, listed
+from lrfind.views.text.layout import wrapped
 
-WIDTH = 80
 COLUMN = 16
 """The width of the column of names."""
 
@@ -62,14 +61,7 @@ def _rows(rows: Iterable[tuple[str, str]], column: int = COLUMN) -> list[str]:
     lines = []
     for name, text in rows:
         first, rest = f"  {name}".ljust(column), " " * column
-        lines += textwrap.wrap(
-            text,
-            WIDTH,
-            initial_indent=first,
-            subsequent_indent=rest,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
+        lines += wrapped(text, first, rest)
     return lines
 
 

@@ -124,7 +124,8 @@ def _trust(summary: dict[str, Any]) -> str:
     if verification is None or verification["verdict"] is None:
         return confidence
     if verification["lr"] != verification["of"]:
-        return f"{confidence}, from verification; the probes recommended {number(verification['of'])}"
+        before = "the probes recommended" if summary["refinement"] is None else "the rate before it was"
+        return f"{confidence}, from verification; {before} {number(verification['of'])}"
     steps = summary["training"]["steps"]
     share = "" if verification["steps"] == steps else f" on {verification['steps']:,} of {steps:,} steps"
     return f"{confidence}, verified{share}"
@@ -143,13 +144,13 @@ def _probes_lines(summary: dict[str, Any]) -> list[str]:
     answered = (summary["answer"] if refinement is None else {"lr": refinement["of"]})["lr"] is not None
     several = len({row["seed"] for row in probes}) > 1
     rows = []
-    for row in probes:
-        beside_untouched = "-" if row["score"] is None else _beside(row["score"], row["untouched"])
+    beside_untouched = _beside([(row["score"], row["untouched"]) for row in probes])
+    for row, comparison in zip(probes, beside_untouched, strict=True):
         remark = "not continued"
         if row["weight"] is not None:
             remark = f"counts {row['weight']:.0%}" if answered else ""
         remark = f"loss blew up at step {row['steps'] - 1}" if row["stopped"] else remark
-        cells = [number(row["lr"]), str(row["steps"]), number_or_dash(row["score"]), beside_untouched, remark]
+        cells = [number(row["lr"]), str(row["steps"]), number_or_dash(row["score"]), comparison, remark]
         rows.append([str(row["seed"]), *cells] if several else cells)
     header = ["lr", "steps", "loss", "against untouched model", ""]
     keys = ["seed", *header] if several else header
@@ -166,31 +167,42 @@ def groups_lines(groups: dict[str, Any]) -> list[str]:
         groups: the fields of `analysis.group_rates.GroupRates`; each of the `rates` has an `lr` too.
     """
     rows = []
-    for rate in groups["rates"]:
-        falls = ["-" if loss is None else _beside(loss, groups["untouched"]) for loss in rate["losses"]]
+    columns = zip(*(rate["losses"] for rate in groups["rates"]), strict=True)
+    compared = [_beside([(loss, groups["untouched"]) for loss in losses]) for losses in columns]
+    for rate, *falls in zip(groups["rates"], *compared, strict=True):
         rows.append([rate["name"], number(rate["lr"]), f"{rate['multiplier']:.3g}x", *falls])
     header = ["param group", "lr", "multiplier", "loss at a third", "loss at this lr", "loss at 3 times"]
     return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
 
 
-def _beside(loss: float, other: float) -> str:
-    """Compare a loss with another: by their ratio, or by their difference if one of them is not positive.
+def _beside(losses: Sequence[tuple[float | None, float]]) -> list[str]:
+    """Compare losses with others, for one table, in one form: in percent, or in times if one is far away.
 
-    >>> _beside(0.379, 1.0), _beside(1.0001, 1.0), _beside(-3.9, -2.0)
-    ('62% lower', 'the same', '1.9 lower')
-    >>> _beside(0.002, 1.0), _beside(41.0, 1.0)
-    ('0.002 times as high', '41 times as high')
+    Where a loss is not positive, there is no ratio, and the difference is given.
+
+    Args:
+        losses: pairs of a loss and the one beside it; a loss of None gives a dash.
+
+    >>> _beside([(0.379, 1.0), (1.0001, 1.0), (1.062, 1.0), (None, 1.0)])
+    ['62% lower', 'the same', '6.2% higher', '-']
+    >>> _beside([(0.002, 1.0), (0.02, 1.0), (41.0, 1.0), (-3.9, -2.0)])
+    ['500 times lower', '50 times lower', '41 times as high', '1.9 lower']
     """
-    if loss < 0 or other <= 0:
+    ratios = [loss / other for loss, other in losses if loss is not None and loss > 0 and other > 0]
+    far = any(not 0.01 <= ratio < 3 for ratio in ratios)
+    return ["-" if loss is None else _comparison(loss, other, far) for loss, other in losses]
+
+
+def _comparison(loss: float, other: float, far: bool) -> str:
+    """Compare a loss with another; see `_beside`."""
+    if loss <= 0 or other <= 0:
         gap = loss - other
         return f"{abs(gap):.3g} {'lower' if gap < 0 else 'higher'}" if gap else "the same"
     share = (loss - other) / other
-    if -1 < share < -0.99:
-        return f"{1 + share:.2g} times as high"
-    if share >= 2:
-        return f"{1 + share:.3g} times as high"
     if abs(share) < 0.0005:
         return "the same"
+    if far:
+        return f"{1 + share:.3g} times as high" if share > 0 else f"{other / loss:.3g} times lower"
     percent = f"{abs(share):.0%}" if abs(share) >= 0.0995 else f"{abs(share):.1%}"
     return f"{percent} {'lower' if share < 0 else 'higher'}"
 

@@ -66,7 +66,8 @@ def table_text(
 
     Titles that make their column wide are folded. Columns for which there is no room go into a further table
     below, which begins with the same first columns. If the first column is very wide, such as a path, it gets
-    a line of its own above the rest of its row. Only a single cell that is wider than all that is folded.
+    a line of its own above the rest of its row. A last column without a title holds remarks; without room for
+    them, each has a line of its own below its row. Only a single cell that is wider than all that is folded.
 
     Args:
         header: the titles of the columns.
@@ -87,8 +88,15 @@ def table_text(
         below = table_text(*_cells(table[1:]), width - GAP).split("\n")
         if len(below) == len(table[0]):  # each row is one line
             return "\n".join(_interleaved(table[0], below))
-    parts = _parts(table, width, keys, split)
-    return "\n\n".join("\n".join(_lines(part, width)) for part in parts)
+    parts, remarks = _parts(table, width, keys, split), list[str]()
+    if len(parts) > 1 and not table[-1][0]:
+        without = _parts(table[:-1], width, keys, split)
+        if _least(without[0]) <= width:  # then each row is one line
+            parts, remarks = without, table[-1][1:]
+    blocks = [_lines(part, width) for part in parts]
+    if remarks:
+        blocks[0] = _with_remarks(blocks[0], remarks, " " * (max(map(cell_len, table[0])) + GAP))
+    return "\n\n".join(map("\n".join, blocks))
 
 
 def _cells(table: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
@@ -98,6 +106,14 @@ def _cells(table: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
 
 def _interleaved(first: Sequence[str], below: Sequence[str]) -> list[str]:
     return [line for key, rest in zip(first, below, strict=True) for line in (key, f"{' ' * GAP}{rest}")]
+
+
+def _with_remarks(lines: Sequence[str], remarks: Sequence[str], indent: str) -> list[str]:
+    """Return the lines of a table with each row's remark below it. The titles may take several lines."""
+    header = len(lines) - len(remarks)
+    below = [[f"{indent}{remark}"] if remark else [] for remark in remarks]
+    rows = zip(lines[header:], below, strict=True)
+    return [*lines[:header], *(line for row, remark in rows for line in (row, *remark))]
 
 
 def _parts(table: list[list[str]], width: int, keys: int, split: int | None) -> list[list[list[str]]]:

@@ -88,6 +88,22 @@ def resume_line(summary: Mapping[str, Any]) -> str:
     return f"Run `{command_line(['resume', summary['run']], summary.get('import_root'))}` to continue."
 
 
+def count_text(what: str, count: Mapping[str, Any]) -> str:
+    """Return how many lanes of a kind have settled, and how they ended.
+
+    Args:
+        what: what they are, such as "probes".
+        count: see `runs.summaries.parts.count_kinds`.
+
+    >>> count_text("probes", {"planned": None, "settled": 3, "outcomes": {"finished": 2, "diverged": 1}})
+    'probes: 3 so far (2 finished and 1 diverged)'
+    """
+    outcomes = listed(f"{number} {outcome}" for outcome, number in count["outcomes"].items())
+    ended = f" ({outcomes})" if outcomes else ""
+    of = "so far" if count["planned"] is None else f"of {count['planned']}"
+    return f"{what}: {count['settled']} {of}{ended}"
+
+
 def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     """Return the number of lanes that have settled, their outcomes, and their training steps.
 
@@ -98,10 +114,7 @@ def lanes_lines(lanes: Mapping[str, Any], noun: str = "training") -> list[str]:
     >>> lanes_lines({"planned": 3, "settled": 3, "steps": 240, "outcomes": {"diverged": 3}}, "ramp")
     ['  ramps: 3 of 3 (3 diverged), 240 steps']
     """
-    outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
-    ended = f" ({outcomes})" if outcomes else ""
-    steps = counted(lanes["steps"], "step")
-    return wrapped(f"{plural(noun)}: {lanes['settled']} of {lanes['planned']}{ended}, {steps}")
+    return wrapped(f"{count_text(plural(noun), lanes)}, {counted(lanes['steps'], 'step')}")
 
 
 def closing_lines(summary: Mapping[str, Any]) -> list[str]:
@@ -128,20 +141,29 @@ def _data(facts: Mapping[str, Any] | None) -> list[str]:
     return [*lines, *(line for remark in remarks for line in wrapped(remark, "    ", "    "))]
 
 
-def _health(health: Mapping[str, Any] | None) -> list[str]:
-    """Return what is wrong with the gradients and what to try, or that nothing is."""
-    if health is None:
-        return []
+def gradient_findings(health: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what is wrong with the gradients, each with what to try; or that nothing is, without advice.
+
+    Args:
+        health: see `runs.summaries.health.health_summary`.
+
+    >>> gradient_findings({"looks": 14, "layers": 5, "findings": []})
+    [('no problem was seen (5 layers, checked 14 times)', '')]
+    """
     if not health["looks"]:
-        return wrapped("gradients: not judged, because the loss was not finite whenever they were measured")
+        return [("not judged, because the loss was not finite whenever they were measured", "")]
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
-        return wrapped(f"gradients: no problem was seen ({layers}, checked {looks})")
-    return [
-        line
-        for finding in health["findings"]
-        for line in [
-            *wrapped(f"gradients: {finding['what']}: {finding['evidence']}.", ""),
-            *wrapped(f"try: {finding['advice']}."),
-        ]
-    ]
+        return [(f"no problem was seen ({layers}, checked {looks})", "")]
+    return [(f"{row['what']}: {row['evidence']}", row["advice"]) for row in health["findings"]]
+
+
+def _health(health: Mapping[str, Any] | None) -> list[str]:
+    """Return what is wrong with the gradients and what to try, or that nothing is."""
+    lines = []
+    for what, advice in gradient_findings(health) if health is not None else []:
+        if advice:
+            lines += [*wrapped(f"gradients: {what}.", ""), *wrapped(f"try: {advice}.")]
+        else:
+            lines += wrapped(f"gradients: {what}")
+    return lines

@@ -6,20 +6,17 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-from lrfind.catalog import KINDS
-from lrfind.errors import counted, listed
+from lrfind.errors import counted
 from lrfind.views.text.layout import wrapped
-from lrfind.views.text.parts import number, resume_line
+from lrfind.views.text.parts import count_text, number, resume_line
 
 
 def status_text(status: dict[str, Any]) -> str:
     """Return how far one run is, and what to do next."""
-    lanes, answer = status["lanes"], status["answer"]
-    outcomes = listed(f"{count} {outcome}" for outcome, count in lanes["outcomes"].items())
-    ended = f" ({outcomes})" if outcomes else ""
+    answer = status["answer"]
     lines = wrapped(f"{status['run']}: {status['command']} of {status['name']}, {_state(status)}", "")
-    nouns = KINDS[status["command"]].lanes
-    lines.append(f"  {nouns}: {lanes['settled']} of {lanes['planned']}{ended}")
+    for what, count in status["kinds"].items():
+        lines += wrapped(count_text(what, count))
     if status["holder"]:
         holder = status["holder"]
         lines += wrapped(

@@ -201,29 +201,41 @@ def dry_run_text(
     lines += wrapped("A lane is one training: one rate with one seed.", "")
     if isinstance(section, SearchSection) and cost["lane_count"] > len(rows):
         lines.append(f"... and {cost['lane_count'] - len(rows)} more, which {section.sampler} proposes later")
-    if isinstance(section, GridSection) and section.extend:
-        lines.append("... and more outward, while the best lr is the lowest or the highest (--extend)")
     if isinstance(section, CompareSection) and section.one_peak is None:
-        if section.peaks is None:
-            lines.append(
-                "... and more outward, while the best peak (the highest lr of a schedule) of a variant is its"
-                " lowest or its highest"
-            )
         seeds = counted(section.seeds, "other seed")
         lines.append(f"... and then, to compare, {seeds} of each variant at its best peak")
-    lines += [*wrapped(cost_text(**cost), ""), *wrapped(mode_text(modes), "")]
+    lines += [*wrapped(cost_text(**cost, more=more_lanes(section)), ""), *wrapped(mode_text(modes), "")]
     return "\n".join(lines)
 
 
-def cost_text(lane_count: int, steps: int, seconds: float, bytes: int) -> str:
+def more_lanes(section: LanesSection) -> str:
+    """Return when more trainings follow than are planned, in words; "" if none may follow."""
+    if isinstance(section, GridSection) and section.extend:
+        return "while the best lr is the lowest or the highest (--extend)"
+    if isinstance(section, CompareSection) and section.one_peak is None and section.peaks is None:
+        return "while a variant's best peak (the highest lr of a schedule) is its lowest or its highest"
+    return ""
+
+
+def cost_text(lane_count: int, steps: int, seconds: float, bytes: int, more: str = "") -> str:
     """Return the expected cost of a sweep.
+
+    Args:
+        lane_count: the number of trainings that are planned.
+        steps: the number of steps of each.
+        seconds: the time that they take.
+        bytes: the space that they take.
+        more: when more trainings follow; see `more_lanes`.
 
     >>> cost_text(9, 100, 8.2, 200_000)
     '9 trainings x 100 steps, about 8 s and 0.2 MB'
+    >>> cost_text(9, 100, 8.2, 200_000, "while it pays")
+    'at least 9 trainings x 100 steps, about 8 s and 0.2 MB; more follow, while it pays'
     """
     size = f"{bytes / 1e6:.1f} MB" if bytes >= 1e5 else "under 0.1 MB"
     about = f"{duration(seconds) if seconds < 1 else f'about {duration(seconds)}'} and {size}"
-    return f"{counted(lane_count, 'training')} x {counted(steps, 'step')}, {about}"
+    least, then = ("at least ", f"; more follow, {more}") if more else ("", "")
+    return f"{least}{counted(lane_count, 'training')} x {counted(steps, 'step')}, {about}{then}"
 
 
 def mode_text(modes: Iterable[Mapping[str, Any]]) -> str:
