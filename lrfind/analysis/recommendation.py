@@ -112,6 +112,8 @@ def _fall(results: Sequence[ProbeResult]) -> str:
     lowest = float(np.median([result.scores[result.best] for result in results]))
     if min(untouched, lowest) <= 0:
         return f"lower by {untouched - lowest:.3g} than the untouched model"
+    if lowest < untouched / 100:
+        return f"{untouched / lowest:.3g} times lower than the untouched model"
     return f"{1 - lowest / untouched:.0%} lower than the untouched model"
 
 
