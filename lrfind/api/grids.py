@@ -189,7 +189,10 @@ def _doubts(sweep: SweepResult, best: RateResult) -> list[str]:
             f"It is the {end} rate that was tried, and {way} ones may be better: give them too, or"
             " extend=True."
         )
-    if sweep.overfitting and sweep.judge != "best_val_loss":
+    if sweep.judge == "best_val_loss":
+        if sweep.overfits_at(best):
+            sentences.append("After its lowest validation loss, training overfits: end it there.")
+    elif sweep.overfitting:
         sentences.append(
             f"Training overfits at {_lrs(sweep.overfitting)}: the validation loss did not follow the training"
             " loss. Train for fewer steps, or compare the lowest validation losses: judge='best_val_loss',"

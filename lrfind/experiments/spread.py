@@ -25,7 +25,7 @@ THREADS = 1  # of a worker's torch, unless the config gives another number
 
 
 @dataclass(frozen=True)
-class Sweep:
+class LaneSource:
     """The lanes of a run, as a worker can make them again.
 
     Attributes:
@@ -49,16 +49,16 @@ def one_threaded(experiment: Experiment, command: str) -> Experiment:
     return experiment.model_copy(update={name: section.model_copy(update={"threads": THREADS})})
 
 
-def outlook_of(team: Team, sweep: Sweep) -> Outlook:
+def outlook_of(team: Team, source: LaneSource) -> Outlook:
     """Have a worker load the data, choose the modes unless they are given, and estimate the cost."""
-    outlook: Outlook = team.ask(f"{HERE}:look_ahead", sweep=sweep)
+    outlook: Outlook = team.ask(f"{HERE}:look_ahead", source=source)
     cost = replace(outlook.cost, seconds=outlook.cost.seconds / max(team.size, 1))
     return replace(outlook, cost=cost)
 
 
 def spread_lanes(
     team: Team,
-    sweep: Sweep,
+    source: LaneSource,
     planned: Sequence[PlannedLane],
     steps: int,
     *,
@@ -74,16 +74,16 @@ def spread_lanes(
 
     Args:
         team: the workers.
-        sweep: what the lanes belong to, with its modes.
+        source: what the lanes belong to, with its modes.
         planned: the lanes.
         steps: T, the number of steps of each lane.
         keep: called with the results of lanes that were trained together.
         watch: called with the steps that workers report.
         note: called with a sentence for the user.
     """
-    parts, pruned = team.ask(f"{HERE}:divide", sweep=sweep, planned=[*planned])
+    parts, pruned = team.ask(f"{HERE}:divide", source=source, planned=[*planned])
     while parts:
-        works = [Work(f"{HERE}:train", {"sweep": sweep, "planned": part}) for part in parts]
+        works = [Work(f"{HERE}:train", {"source": source, "planned": part}) for part in parts]
         parts = []
         with closing(team.results(works, watch)) as results:
             for work, value in results:
@@ -111,18 +111,18 @@ def failed(lane: PlannedLane, steps: int, lost: Lost) -> LaneResult:
     )
 
 
-def look_ahead(report: Report, sweep: Sweep) -> Outlook:
+def look_ahead(report: Report, source: LaneSource) -> Outlook:
     """Prepare a sweep on a worker; return what the driver has to know."""
-    prepared = _trainable(sweep)
+    prepared = _trainable(source)
     assert isinstance(prepared, Prepared)
     return prepared.outlook
 
 
 def divide(
-    report: Report, sweep: Sweep, planned: Sequence[PlannedLane]
+    report: Report, source: LaneSource, planned: Sequence[PlannedLane]
 ) -> tuple[list[list[PlannedLane]], bool]:
     """Divide lanes into parts that are trained independently; return them, and whether lanes are pruned."""
-    trainable, by_number = _trainable(sweep), {lane.lane: lane for lane in planned}
+    trainable, by_number = _trainable(source), {lane.lane: lane for lane in planned}
     parts = [
         [by_number[lane.lane] for stack in unit for lane in stack]
         for job in trainable.jobs
@@ -131,9 +131,11 @@ def divide(
     return parts, bool(trainable.conditions.rungs)
 
 
-def train(report: Report, sweep: Sweep, planned: Sequence[PlannedLane]) -> tuple[list[LaneResult], list[str]]:
+def train(
+    report: Report, source: LaneSource, planned: Sequence[PlannedLane]
+) -> tuple[list[LaneResult], list[str]]:
     """Train the lanes of one part on a worker; return their results, and notes for the user."""
-    trainable, results, notes = _trainable(sweep), list[LaneResult](), list[str]()
+    trainable, results, notes = _trainable(source), list[LaneResult](), list[str]()
     (job,) = (job for job in trainable.jobs if planned[0].variant in job.shapes)
     with computing_with(job.mode.threads, job.mode.usual_products):
         run_lanes(
@@ -148,16 +150,16 @@ def train(report: Report, sweep: Sweep, planned: Sequence[PlannedLane]) -> tuple
     return results, notes
 
 
-def _trainable(sweep: Sweep) -> Trainable:
+def _trainable(source: LaneSource) -> Trainable:
     """Return the lanes' problems and conditions, which this process keeps for the driver's session."""
 
     def prepare() -> Trainable:
-        experiment = one_threaded(check(sweep.config), sweep.command)
-        prepared: Trainable = load(sweep.prepare)(experiment, sweep.command, sweep.modes)
+        experiment = one_threaded(check(source.config), source.command)
+        prepared: Trainable = load(source.prepare)(experiment, source.command, source.modes)
         return prepared
 
-    trainable: Trainable = remembered((sweep.config, sweep.command), prepare)
-    if not sweep.modes:
+    trainable: Trainable = remembered((source.config, source.command), prepare)
+    if not source.modes:
         return trainable
-    jobs = [replace(job, mode=mode) for job, mode in zip(trainable.jobs, sweep.modes, strict=True)]
+    jobs = [replace(job, mode=mode) for job, mode in zip(trainable.jobs, source.modes, strict=True)]
     return replace(trainable, jobs=jobs)

@@ -12,7 +12,7 @@ from lrfind.errors import LrfindError, Stopped, UsageError
 from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
 from lrfind.experiments.prepare import Prepared, prepare
 from lrfind.experiments.rounds import Rounds, rounds_of
-from lrfind.experiments.spread import Sweep, outlook_of, spread_lanes
+from lrfind.experiments.spread import LaneSource, outlook_of, spread_lanes
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
@@ -46,10 +46,10 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
             prepared = prepare(run.experiment, facts.command, modes)
             outlook, train = prepared.outlook, partial(_run_round, run, prepared, checkpoints)
         else:
-            sweep = Sweep(facts.resolved, facts.command, tuple(modes))
-            outlook = outlook_of(team, sweep)
+            source = LaneSource(facts.resolved, facts.command, tuple(modes))
+            outlook = outlook_of(team, source)
             train = partial(
-                _spread_round, run, team, replace(sweep, modes=tuple(outlook.modes)), outlook.steps
+                _spread_round, run, team, replace(source, modes=tuple(outlook.modes)), outlook.steps
             )
         if not facts.modes:
             run.keep_facts(
@@ -106,10 +106,10 @@ def _run_round(
 
 
 def _spread_round(
-    run: Run, team: Team, sweep: Sweep, steps: int, planned: Sequence[PlannedLane], watch: Watch
+    run: Run, team: Team, source: LaneSource, steps: int, planned: Sequence[PlannedLane], watch: Watch
 ) -> None:
     """Run the planned lanes on a team, and store them as they arrive."""
-    spread_lanes(team, sweep, planned, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
+    spread_lanes(team, source, planned, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
 
 
 def train_rounds(

@@ -17,7 +17,7 @@ from lrfind.experiments.prepare import (
     training_conditions,
     training_steps,
 )
-from lrfind.experiments.spread import Sweep, one_threaded, spread_lanes
+from lrfind.experiments.spread import LaneSource, one_threaded, spread_lanes
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
@@ -92,8 +92,8 @@ def verify_run(
     mode = calibrate(problem, section, plan, experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:
-        sweep = Sweep(resolved, "find", (mode,), "lrfind.experiments.verify:prepare_verification")
-        spread_lanes(team, sweep, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
+        source = LaneSource(resolved, "find", (mode,), "lrfind.experiments.verify:prepare_verification")
+        spread_lanes(team, source, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]
     with computing_with(mode.threads, mode.usual_products):
@@ -101,7 +101,7 @@ def verify_run(
 
 
 def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:
-    """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.Sweep`."""
+    """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.LaneSource`."""
     problem = from_config(experiment)
     steps = verify_steps(experiment, training_steps(experiment.training, problem))
     shape = schedule_shape(experiment, problem, steps)

@@ -113,6 +113,20 @@ def test_a_grid_at_which_nothing_falls_refuses_with_the_reason_and_keeps_its_tab
     assert "diverges at every lr that was tried, down to 50" in diverged.reason
 
 
+def test_a_grid_judged_by_the_lowest_validation_loss_says_that_training_overfits_after_it() -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(40, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, truth = torch.randn(440, 40), torch.randn(40, 1)
+    y = x @ truth + 6 * torch.randn(440, 1)  # 40 rows are too few for 40 features
+    train, val = [(x[:40], y[:40])], [(x[40:], y[40:])]
+    result = lrfind.grid(
+        model, optimizer, nn.MSELoss(), train, lrs=[0.02, 0.1], steps=300, seeds=1, val=val, eval_every=10,
+        judge="best_val_loss",
+    )  # fmt: skip
+    assert "After its lowest validation loss, training overfits: end it there." in result.reason
+
+
 def compared(world: World, **options: Any) -> lrfind.ComparisonResult:
     options = {"schedules": ["constant", "cosine"], "steps": 12, "seeds": 2, "tuning_seeds": 1, **options}
     return lrfind.compare(world.model, world.optimizer, world.loss_fn, world.loader, **options)

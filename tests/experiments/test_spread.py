@@ -16,7 +16,7 @@ from lrfind.analysis.lanes import LaneResult, PlannedLane
 from lrfind.catalog import KINDS
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError
-from lrfind.experiments.spread import Sweep, spread_lanes
+from lrfind.experiments.spread import LaneSource, spread_lanes
 from lrfind.runs.store import Run
 from lrfind.training.assembly import TeamRequest, assembled, visible_gpus
 from lrfind.training.team import Lost, Team, Work
@@ -212,7 +212,7 @@ def test_only_the_lane_that_ends_its_workers_fails_and_says_so() -> None:
     notes: list[str] = []
     planned = [PlannedLane(number, 0, 0.1) for number in range(3)]
     spread_lanes(
-        Doomed(), Sweep("", "grid"), planned, 20, keep=kept.extend, watch=unwatched, note=notes.append
+        Doomed(), LaneSource("", "grid"), planned, 20, keep=kept.extend, watch=unwatched, note=notes.append
     )
     assert [kept[0], kept[2]] == ["result of lane 0", "result of lane 2"]
     assert (kept[1].lane, kept[1].outcome, kept[1].planned, kept[1].error) == (
