@@ -88,13 +88,8 @@ def train_on_cores(
         busy: dict[Any, Sequence[Lane]] = {}
         interruption: BaseException | None = None
         while busy or (waiting and idle and interruption is None):
-            while waiting and idle and interruption is None:
-                worker, part = idle.pop(), waiting.popleft()
-                try:
-                    worker.send(part)
-                    busy[worker] = part
-                except OSError:  # it died while it had nothing to do
-                    waiting.appendleft(part)
+            if interruption is None:
+                _hand_out(waiting, idle, busy)
             ready: list[Any] = connection.wait([*busy], LOOK_SECONDS)
             for worker in ready:
                 try:
@@ -140,6 +135,17 @@ class _Ended:
     results: Sequence[LaneResult]
     notes: Sequence[str]
     answer: Answer
+
+
+def _hand_out(waiting: deque[Sequence[Lane]], idle: list[Any], busy: dict[Any, Sequence[Lane]]) -> None:
+    """Give waiting parts to processes that have nothing to do."""
+    while waiting and idle:
+        worker, part = idle.pop(), waiting.popleft()
+        try:
+            worker.send(part)
+            busy[worker] = part
+        except OSError:  # it died while it had nothing to do
+            waiting.appendleft(part)
 
 
 @contextmanager
