@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -98,76 +98,80 @@ def run_lanes(
     Raises:
         LrfindError: if `begin` refuses a lane.
     """
-
-    def run_here(lanes: Sequence[Lane], keep: Keep, watch: Watch, note: Note) -> None:
-        _run_here(problem, lanes, conditions, mode, keep, watch, note, begin, paused)
-
+    here = _Here(problem, conditions, mode, begin, paused)
     parts = [[lane for stack in unit for lane in stack] for unit in units(lanes, conditions, mode)]
     processes = min(mode.processes, len(parts))
     if processes > 1:
-        train_on_cores(processes, parts, run_here, keep=keep, watch=watch, note=note)
+        train_on_cores(processes, parts, here.train, keep=keep, watch=watch, note=note)
     else:
-        run_here(lanes, keep, watch, note)
+        here.train(lanes, keep, watch, note)
 
 
-def _run_here(
-    problem: Problem,
-    lanes: Sequence[Lane],
-    conditions: Conditions,
-    mode: Mode,
-    keep: Keep,
-    watch: Watch,
-    note: Note,
-    begin: Callable[[SingleExecutor], None],
-    paused: Callable[[SingleExecutor], None],
-) -> None:
-    """Train lanes in this process, one unit after another; see `run_lanes`."""
-    unpaused = replace(conditions, pause_every=None)  # so that the losses of a stack are read as seldom
+@dataclass(frozen=True)
+class _Here:
+    """Trains lanes in the process that calls it; see `run_lanes` for the attributes."""
 
-    def alone(lane: Lane) -> list[LaneResult]:
-        executor = SingleExecutor(problem, lane, conditions, watch)
-        begin(executor)
-        return _train([executor], problem, conditions, interrupted=keep, paused=lambda: paused(executor))
+    problem: Problem
+    conditions: Conditions
+    mode: Mode
+    begin: Callable[[SingleExecutor], None]
+    paused: Callable[[SingleExecutor], None]
 
-    def together(stacks: Sequence[Sequence[Lane]]) -> list[LaneResult]:
+    def train(self, lanes: Sequence[Lane], keep: Keep, watch: Watch, note: Note) -> None:
+        """Train lanes, one unit after another."""
+        for unit in units(lanes, self.conditions, self.mode):
+            members = [lane for stack in unit for lane in stack]
+            results: list[LaneResult] | None = None
+            try:
+                results = self._together(unit, keep, watch)
+            except Exception as error:  # of a stack; a single lane records its own failure
+                stop_if_asked()
+                if len(members) == 1:
+                    raise
+                note(
+                    f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
+                    f" they failed ({in_one_line(error, 200)})."
+                )
+            if results is None:  # outside of the handler, where the error still holds the memory of the stack
+                results = self._one_by_one(members, keep, watch)
+            keep(results)
+
+    def _together(self, stacks: Sequence[Sequence[Lane]], keep: Keep, watch: Watch) -> list[LaneResult]:
+        """Train the stacks of a unit side by side."""
         if len(stacks) == len(stacks[0]) == 1:
-            return alone(stacks[0][0])
+            return self._alone(stacks[0][0], keep, watch)
+        unpaused = replace(self.conditions, pause_every=None)  # so that their losses are read as seldom
         executors: list[Executor] = [
-            SingleExecutor(problem, stack[0], unpaused, watch)
+            SingleExecutor(self.problem, stack[0], unpaused, watch)
             if len(stack) == 1
-            else StackExecutor(problem, stack, unpaused, watch, compile=mode.compile)
+            else StackExecutor(self.problem, stack, unpaused, watch, compile=self.mode.compile)
             for stack in stacks
         ]
-        return _train(executors, problem, unpaused, interrupted=keep)
+        return _train(executors, self.problem, unpaused, interrupted=keep)
 
-    def one_by_one(members: Sequence[Lane]) -> list[LaneResult]:
-        if conditions.rungs:  # then the lanes are compared on the way
-            return together([[lane] for lane in members])
+    def _alone(self, lane: Lane, keep: Keep, watch: Watch) -> list[LaneResult]:
+        executor = SingleExecutor(self.problem, lane, self.conditions, watch)
+        self.begin(executor)
+        return _train(
+            [executor],
+            self.problem,
+            self.conditions,
+            interrupted=keep,
+            paused=lambda: self.paused(executor),
+        )
+
+    def _one_by_one(self, members: Sequence[Lane], keep: Keep, watch: Watch) -> list[LaneResult]:
+        """Train the lanes of a stack that failed."""
+        if self.conditions.rungs:  # then the lanes are compared on the way
+            return self._together([[lane] for lane in members], keep, watch)
         done: list[LaneResult] = []
         try:
             for lane in members:
-                done += together([[lane]])
+                done += self._alone(lane, keep, watch)
         except (KeyboardInterrupt, Stopped):
             keep([replace(result, outcome="interrupted") for result in done])
             raise
         return done
-
-    for unit in units(lanes, conditions, mode):
-        members = [lane for stack in unit for lane in stack]
-        results: list[LaneResult] | None = None
-        try:
-            results = together(unit)
-        except Exception as error:  # of a stack; a single lane records its own failure
-            stop_if_asked()
-            if len(members) == 1:
-                raise
-            note(
-                f"lanes {members[0].lane} to {members[-1].lane} ran one after another, because as a stack"
-                f" they failed ({in_one_line(error, 200)})."
-            )
-        if results is None:  # outside of the handler, where the error still holds the memory of the stack
-            results = one_by_one(members)
-        keep(results)
 
 
 def units(lanes: Sequence[Lane], conditions: Conditions, mode: Mode) -> list[list[list[Lane]]]:
