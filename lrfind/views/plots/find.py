@@ -323,11 +323,15 @@ def find_figure(view: FindView, title: str, figure: Figure | None = None) -> Fig
     return figure
 
 
-def find_figures(result: RunResult) -> dict[str, Figure]:
-    """Return the figure of a `find`, by its file name."""
+def find_view(result: RunResult) -> FindView:
+    """Compute the values that the figure and the report of a `find` draw."""
     summary = result.summary
     steps = summary["training"] and summary["training"]["steps"]
-    view = view_find(
+    return view_find(
         summary["probes"], summary["answer"], summary["verification"], steps, summary["refinement"]
     )
-    return {"find": find_figure(view, result.experiment.name)}
+
+
+def find_figures(result: RunResult) -> dict[str, Figure]:
+    """Return the figure of a `find`, by its file name."""
+    return {"find": find_figure(find_view(result), result.experiment.name)}

@@ -14,7 +14,7 @@ from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import VERDICTS, VERIFY
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.find import FindView, moved_label, view_find
+from lrfind.views.plots.find import FindView, find_view, moved_label
 from lrfind.views.plots.trainings import Trainings, refining_trainings, verifying_trainings
 from lrfind.views.report.content import (
     SHAPES,
@@ -42,11 +42,7 @@ LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"
 def find_report(result: RunResult) -> Report:
     """Return what the report of a `find` shows."""
     summary = result.summary
-    steps = summary["training"] and summary["training"]["steps"]
-    view = view_find(
-        summary["probes"], summary["answer"], summary["verification"], steps, summary["refinement"]
-    )
-    sections = [_probes(view, result)] if summary["probes"] else []
+    sections = [_probes(find_view(result), result)] if summary["probes"] else []
     if refining := refining_trainings(summary["refinement"]):
         title = "Refinement: the rate of the probes, and trainings around it"
         sections.append(_trainings(title, "", refining[0], summary["refinement"], REFINE, result))
