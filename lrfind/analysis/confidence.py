@@ -189,7 +189,7 @@ def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTrai
     if any(result.cut for result in results):
         slight.append(
             "Probing ended early: longer probes need more steps than it may take, or more memory for batches;"
-            " a larger budget (such as 4x, four trainings) makes the answer more certain"
+            " a larger budget makes the answer more certain"
         )
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(

@@ -15,6 +15,7 @@ from statistics import fmean
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, repetition_shift
+from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.sweeps import judged
 from lrfind.catalog import Judge
 from lrfind.errors import counted
@@ -105,8 +106,8 @@ def unspent_budget(training: PlannedTraining, probe_steps: int, cost: int, budge
         budget: the gradient steps of the budget; None if none was given.
     """
     least = least_budget(training, probe_steps)
-    if budget is None or budget - cost >= least:
-        return []
+    if budget is None or budget < max(training.steps, TYPICAL_COST) or budget - cost >= least:
+        return []  # a budget that is too small for the probes would first make them longer
     share = math.ceil(10 * (cost + least) / training.steps) / 10
     return [
         f"the probes left {counted(budget - cost, 'step')} of the budget of {budget:,}, too few for trainings"

@@ -44,10 +44,7 @@ def why_no_rate(result: ProbeResult, *, explained: bool = False) -> str | None:
             " and the loss function."
         )
     if not result.probes:
-        return (
-            "the budget does not allow a single probe: give --budget (steps) or --max-seconds, whichever was"
-            " given, a larger value."
-        )
+        return "the budget of steps or of seconds does not allow a single probe; give a larger one."
     scores = {place: score for place, score in result.scores.items() if math.isfinite(score)}
     steps = counted(result.steps, "step")
     if not scores:

@@ -264,8 +264,8 @@ def _with_one_rate(path: Path) -> RunResult:
     result = read_result(Run.open(path))
     if len(result.variants) > 1 or not result.kind.recommends:
         raise UsageError(
-            f"--from: '{path}' is a run of `lrfind {result.command}`; give one of find, range-test, grid or"
-            " search, because the answer of such a run is one learning rate."
+            f"--from: the answer of '{path}', a run of `lrfind {result.command}`, is not one learning rate;"
+            " give a run of find, range-test (without --over), grid or search."
         )
     return result
 

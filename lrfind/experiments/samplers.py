@@ -69,11 +69,12 @@ def propose(
     Raises:
         UsageError: if the sampler's package is not installed, or the user's own sampler fails.
     """
-    row, before = SAMPLERS.get(sampler), len(history)
+    row, before, known = SAMPLERS.get(sampler), len(history), [trial.lr for trial in history]
     if row is not None and not row.learns:
         drawn: list[float] = load(row.path)(low, high, before + count, seed)
-        return drawn[before:]
+        return _without_repeats(drawn[before:], known, low, high, seed)
     spread = [] if row is None else sobol(low, high, startup(trials), seed)[before : before + count]
+    spread = _without_repeats(spread, known, low, high, seed)  # the lr to start from may be one of them
     learned = count - len(spread)
     if learned == 0:
         return spread
@@ -170,8 +171,8 @@ def _without_repeats(
 ) -> list[float]:
     """Return the lrs with repeated ones replaced: a second training at the same lr would show nothing new."""
     result = list(earlier)
-    substitutes = random(low, high, len(earlier) + len(lrs), seed)[-len(lrs) :]
-    for lr, substitute in zip(lrs, substitutes, strict=True):
+    unit = np.random.default_rng(np.random.SeedSequence((seed, 3, len(earlier)))).random(len(lrs))
+    for lr, substitute in zip(lrs, _spread(low, high, unit), strict=True):
         repeated = any(math.isclose(lr, other, rel_tol=1e-6) for other in result)
         result.append(substitute if repeated else lr)
     return result[len(earlier) :]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -211,8 +212,14 @@ def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> No
     assert lrfind("find", config, "--budget", 40, "--json", "-q") == 0
     summary = json.loads(lrfind.out)
     assert summary["cost"] <= 40
-    (warning,) = summary["warnings"]
-    assert "of the budget of 40, too few for trainings that would tell more; a budget of" in warning
+    assert summary["warnings"] == []  # a larger budget would pay for longer probes first
+    assert lrfind("find", config, "--budget", 96, "--json", "-q") == 0
+    (warning,) = json.loads(lrfind.out)["warnings"]
+    least = re.search(r"left \d+ steps of the budget of 96, .*; a budget of (\d+) steps", warning)
+    assert least
+    for budget, refined in ((int(least[1]) - 1, False), (int(least[1]), True)):
+        assert lrfind("find", config, "--budget", budget, "--json", "-q") == 0
+        assert (json.loads(lrfind.out)["refinement"] is not None) is refined
     assert lrfind("find", config, "--max-seconds", 1e-9, "--json", "-q") == 3
     assert "does not allow a single probe" in json.loads(lrfind.out)["answer"]["reason"]
 

@@ -152,4 +152,4 @@ def test_what_was_found_over_momentum_is_the_momentum_too(lrfind: Command, confi
         assert optimizer.lr == found["lr"]
         assert f"momentum {optimizer.args['momentum']:g}" == found["variant"]
     assert lrfind("search", config, "--from", "run") == 2
-    assert "because the answer of such a run is one learning rate" in lrfind.err
+    assert "is not one learning rate; give a run of find, range-test (without --over)" in lrfind.err

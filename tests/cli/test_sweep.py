@@ -119,7 +119,7 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     assert lrfind("train", config, "--out", "trained", "-q") == 0
     assert lrfind("search", config, "--from", "trained") == 2
     assert (
-        "--from: 'trained' is a run of `lrfind train`; give one of find, range-test, grid or search"
+        "--from: the answer of 'trained', a run of `lrfind train`, is not one learning rate; give a run of find"
         in lrfind.err
     )
 

@@ -150,3 +150,12 @@ def test_random_needs_no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in ("scipy", "scipy.stats.qmc", "optuna"):
         monkeypatch.setitem(sys.modules, module, None)
     assert len(propose("random", LOW, HIGH, [], 3, 3, seed=0)) == 3
+
+
+@pytest.mark.parametrize("sampler", ["random", "sobol", "tpe", "gp"])
+def test_the_lr_to_start_from_is_not_proposed_again(sampler: str) -> None:
+    # The answer of an earlier search with the same seed is one of the lrs that the sampler begins with.
+    first = samplers.propose(sampler, 1e-4, 1.0, [], 4, 8, 0)
+    for start in first:
+        further = samplers.propose(sampler, 1e-4, 1.0, [samplers.Trial(start, math.nan)], 3, 8, 0)
+        assert len({start, *further}) == 4
