@@ -23,7 +23,7 @@ from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
-from lrfind.views.terminal import announce, note
+from lrfind.views.terminal import announce, leave_stdout, note
 
 INTERRUPTED = 130
 
@@ -161,6 +161,7 @@ def main() -> NoReturn:
     except Exception:
         note(f"{traceback.format_exc()}\nThis is a bug of lrfind or of your code.")
         code = 1
+    leave_stdout()
     gc.freeze()  # Python's last collections would look at all that torch is made of, which takes 0.3 s
     sys.exit(code)
 

@@ -73,8 +73,8 @@ def only_answers_on_stdout() -> Iterator[None]:
     So what the user's code prints does not get into the answer. The processes that are started inside the
     block inherit this, also those that know nothing of Python.
     """
-    global _answers
-    before, stream = (_answers, sys.stdout), stdout()
+    global _answers, _programs_read
+    before, stream, _programs_read = (_answers, sys.stdout), stdout(), True
     with contextlib.ExitStack() as stack:
         if stream is not None and _number_of(stream) == 1 and _number_of(sys.stderr) is not None:
             stream.flush()
@@ -89,6 +89,12 @@ def only_answers_on_stdout() -> Iterator[None]:
             yield
         finally:
             _answers, sys.stdout = before
+
+
+def leave_stdout() -> None:
+    """Send to stderr what is printed on stdout after an answer for programs, by exit handlers for example."""
+    if _programs_read and _number_of(sys.__stdout__) == 1 and _number_of(sys.__stderr__) == 2:
+        os.dup2(2, 1)
 
 
 def note(text: str) -> None:
@@ -173,6 +179,7 @@ class LiveDisplay:
 
 _display: LiveDisplay | None = None
 _answers: TextIO | None = None
+_programs_read = False
 
 
 @contextmanager

@@ -43,7 +43,8 @@ def test_a_closed_or_broken_stream_gives_no_traceback(
 @pytest.mark.parametrize("command", ["find --dry-run", "find --budget 40", "scale --measure --steps 2"])
 def test_json_is_alone_on_stdout_whatever_the_users_code_prints(config: Path, command: str) -> None:
     (config.parent / "talks.py").write_text(
-        "import os\nfrom torch import nn\nprint('at import')\n"
+        "import atexit, ctypes, os, sys\nfrom torch import nn\nprint('at import')\n"
+        "atexit.register(print, 'at exit')\nctypes.CDLL(None).puts(b'by C')\nprint('past', file=sys.__stdout__)\n"
         "def loss(output, y):\n"
         "    print('in the loss')\n"
         "    return nn.functional.mse_loss(output, y)\n"
@@ -53,7 +54,7 @@ def test_json_is_alone_on_stdout_whatever_the_users_code_prints(config: Path, co
     done = shell(line, config.parent)
     assert done.returncode == 0
     assert isinstance(json.loads(done.stdout), dict)
-    assert done.stderr.splitlines()[:2] == ["at import", "in a child"]
+    assert {"at import", "in a child", "at exit", "by C", "past"} <= {*done.stderr.splitlines()}
     assert ("in the loss" in done.stderr) is ("--dry-run" not in command)
 
 
