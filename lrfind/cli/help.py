@@ -56,6 +56,12 @@ class Option(click.Option):
         default = "" if record is None or key is None or self.is_flag else _default_of(key)
         return (record[0], f"{record[1]}  [default: {default}]") if record and default else record
 
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """Return the value in its type; refuse an empty path, which would stand for this directory."""
+        if isinstance(self.type, click.Path) and (value == "" or (self.multiple and value and "" in value)):
+            raise click.BadParameter("there is no path; give one, or leave this option out.", ctx, self)
+        return super().process_value(ctx, value)
+
 
 def option(*declarations: str, group: str, key: str | None = None, **attributes: Any) -> Decorator:
     """Add an option to a command; see `Option` and `click.option`."""

@@ -183,9 +183,7 @@ def load(config: Path | None, overrides: Sequence[str | Override]) -> tuple[Expe
     return experiment, text
 
 
-def refuse_unasked_imports(
-    experiment: Experiment, run: Path, root: str | None, command: Sequence[str]
-) -> None:
+def refuse_unasked_imports(experiment: Experiment, run: Path, root: str | None) -> None:
     """Refuse to import code of a user that only a run directory names, unless --import-root was given.
 
     A run directory may come from somebody else, and an import path in it can name any function of any
@@ -195,7 +193,6 @@ def refuse_unasked_imports(
         experiment: the experiment of the run.
         run: the run directory.
         root: the folder that the run was started with, as it says.
-        command: the command without --import-root.
 
     Raises:
         UsageError: if there is no consent; the message names what would be imported, and the whole command.
@@ -207,7 +204,8 @@ def refuse_unasked_imports(
         return
     where = f"the run says that {root} is the folder of this code" if root else "name the folder of this code"
     folder = root or str(folder_of(names[0]) or "DIR")
-    line = shlex.join(["lrfind", *command, "--import-root", folder])
+    typed: list[str] = click.get_current_context().obj["typed"]
+    line = shlex.join(["lrfind", *typed, "--import-root", folder])
     raise UsageError(
         f"the run '{run}' imports and runs code that is not part of lrfind: {listed(names)}. If you trust it,"
         f" run `{line}` ({where})."

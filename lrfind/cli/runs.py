@@ -58,7 +58,7 @@ def resume(path: Path, workers: str | None, cluster: str | None, no_report: bool
     if run.concluded:
         _refuse_changed_config(run)
         return complete(run, Output(as_json))
-    refuse_unasked_imports(run.experiment, path, run.facts().import_root, ["resume", str(path)])
+    refuse_unasked_imports(run.experiment, path, run.facts().import_root)
     result = read_result(run)  # damage must show before hours of training, not after them
     with content_of(run):
         load(result.kind.text)(result.summary)

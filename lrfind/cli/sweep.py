@@ -189,8 +189,7 @@ def search(start_run: Path | None, **options: Any) -> int:
     result = _with_one_rate(start_run)
     answered, own = answered_experiment(result), None
     if options["config"] is None:
-        command = ["search", "--from", str(start_run)]
-        refuse_unasked_imports(answered, start_run, result.facts.import_root, command)
+        refuse_unasked_imports(answered, start_run, result.facts.import_root)
         own = dump(answered), f"{start_run} (its config)"
     return _start(
         "search", options, [Override.option("--from", "search.start", repr(answered.optimizer.lr))], own

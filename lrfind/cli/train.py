@@ -131,8 +131,7 @@ def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tu
     result = read_result(Run.open(source))
     answered = answered_experiment(result)
     if config is None or len(result.variants) > 1:  # then the run says what is imported, or a part of it
-        command = ["train", *([] if config is None else [str(config)]), "--from", str(source)]
-        refuse_unasked_imports(answered, source, result.facts.import_root, command)
+        refuse_unasked_imports(answered, source, result.facts.import_root)
     if config is None:
         text, origin = dump(answered), f"{source} (its config)"
         experiment = check(text, typed, origin)

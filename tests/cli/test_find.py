@@ -206,6 +206,8 @@ def test_what_probing_may_take_is_an_option(lrfind: Command, config: Path) -> No
     assert "such as 4x, at most 100x; found '4y'" in lrfind.err
     assert lrfind("find", config, "--budget", "") == 2
     assert "--budget:1:10: error: there is no value; give one, or leave this option out" in lrfind.err
+    assert lrfind("train", "--from", "") == 2
+    assert "'--from': there is no path; give one, or leave this option out" in lrfind.err
     assert lrfind("find", config, "--budget", "0.001x", "--dry-run") == 2
     assert "it must be at least 16 for 1 seed" in lrfind.err
     assert not Path("runs").exists()

@@ -105,7 +105,7 @@ def test_a_training_from_a_run_asks_too(lrfind: Command, config: Path, elsewhere
     assert lrfind("grid", config, "--out", "run", *own, "-q") == 0
     forget(elsewhere)
     assert lrfind("train", "--from", "run", "--out", "trained") == 2
-    assert f"run `lrfind train --from run --import-root {elsewhere}`" in lrfind.err
+    assert f"run `lrfind train --from run --out trained --import-root {elsewhere}`" in lrfind.err
     assert lrfind("train", "--from", "run", "--out", "trained", "--import-root", elsewhere, "-q") == 0
 
 
