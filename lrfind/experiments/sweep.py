@@ -51,7 +51,7 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
             train = partial(
                 _spread_round, run, team, replace(source, modes=tuple(outlook.modes)), outlook.steps
             )
-        if not facts.modes:
+        if not facts.modes or facts.environment is None:  # a repaired run may have lost it
             run.keep_facts(
                 environment=outlook.environment,
                 data=outlook.data,

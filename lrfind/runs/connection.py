@@ -170,7 +170,8 @@ class Connections:
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
-                return attempt()
+                with _readable_errors():
+                    return attempt()
             except sqlite3.IntegrityError:
                 raise
             except sqlite3.Error as error:
@@ -217,7 +218,8 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA cell_size_check = ON")
-        connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
+        with _readable_errors():
+            connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()
     except BaseException:
         connection.close()
         raise
@@ -320,6 +322,15 @@ def limit_work(connection: sqlite3.Connection, most: int | None = MOST_WORK) -> 
     often = 100_000
     answers = chain(repeat(0, (most or 0) // often), repeat(1))
     connection.set_progress_handler(answers.__next__ if most else None, often)
+
+
+@contextmanager
+def _readable_errors() -> Iterator[None]:
+    """Turn an error of SQLite that cannot be read, because it quotes bytes of the file, into one that can."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise sqlite3.DatabaseError("what describes its tables is not text") from error
 
 
 def _primary(error: sqlite3.Error) -> int:

@@ -160,6 +160,34 @@ def test_a_fact_of_a_wrong_form_is_one_clear_error(
         assert "Traceback" not in lrfind.err
 
 
+def test_a_description_of_the_tables_that_is_not_text_is_damage(
+    whole: Path, damaged: Path, lrfind: Command
+) -> None:
+    # SQLite quotes it in its error, which Python then cannot decode.
+    broken = "CAST(x'8a8b' AS TEXT)"
+    change(
+        damaged, "PRAGMA writable_schema = ON", f"UPDATE sqlite_master SET sql = {broken}, name = {broken}"
+    )
+    for command in ("status", "resume", "plot"):
+        assert lrfind(command, damaged) == 2
+        assert "is damaged: what describes its tables is not text" in lrfind.err
+    new = damaged.parent / "new"
+    assert lrfind("repair", damaged, "--out", new) == 0
+    conduct(Run.open(new))
+    assert table_of(new) == table_of(whole)
+
+
+def test_a_sweep_that_lost_what_is_known_of_the_machine_notes_it_again(tmp_path: Path) -> None:
+    first = start(tmp_path / "run", "grid", "grid.lrs=[0.1]", "grid.seeds=1", "grid.lanes=single")
+    conduct(first)
+    first.release()
+    change(first.path, "DELETE FROM facts WHERE name = 'environment'")
+    run, lost = repair(first.path, tmp_path / "new")
+    assert "the fact 'environment'" in lost
+    conduct(run)
+    assert (run.path / "environment.json").is_file()
+
+
 def test_a_find_that_lost_its_answer_finds_it_again(tmp_path: Path) -> None:
     first = start(tmp_path / "run", "find", "find.lanes=single")
     before = conduct(first)["answer"]
