@@ -94,7 +94,7 @@ def repair(source: Path, target: Path) -> tuple[Run, list[str]]:
 
 def _salvage(file: Path) -> Salvage:
     """Read all facts and lanes of a database that are whole."""
-    salvage = Salvage()
+    salvage, cut = Salvage(), _ended_at_cut(file)
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         connection.execute("PRAGMA trusted_schema = OFF")
@@ -106,7 +106,7 @@ def _salvage(file: Path) -> Salvage:
         }
         if not tables:
             salvage.lost.append(f"all of {DATABASE}, which cannot be read")
-        elif "digests" in tables and _is_cut(file) and not _any_digest_fits(connection, tables):
+        elif "digests" in tables and cut and not _any_digest_fits(connection, tables):
             tables.discard("digests")  # they stood behind the cut, which changed nothing in front of it
             salvage.lost.append(UNSEALED)
         elif "digests" not in tables and not _is_older(connection):
@@ -126,12 +126,23 @@ def _is_older(connection: sqlite3.Connection) -> bool:
         return False
 
 
-def _is_cut(file: Path) -> bool:
-    """Return whether a database is shorter than its header says (SQLite's file format, section 1.3)."""
-    with file.open("rb") as content:
+def _ended_at_cut(file: Path) -> bool:
+    """Let the header of a copy that was cut off say how many pages are left; return whether it was.
+
+    Where pages are missing that the header counts (SQLite's file format, section 1.3), SQLite reads zeros.
+    """
+    with file.open("r+b") as content:
         header = content.read(100)
-    page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
-    return file.stat().st_size < (65536 if page_size == 1 else page_size) * pages
+        page_size, pages = int.from_bytes(header[16:18]), int.from_bytes(header[28:32])
+        if page_size == 0:  # not even the header is whole
+            return True
+        page_size = 65536 if page_size == 1 else page_size
+        whole = file.stat().st_size // page_size
+        if whole < pages:
+            content.truncate(whole * page_size)
+            content.seek(28)
+            content.write(whole.to_bytes(4))
+        return whole < pages
 
 
 def _any_digest_fits(connection: sqlite3.Connection, tables: set[str]) -> bool:

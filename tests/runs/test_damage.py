@@ -130,6 +130,25 @@ def test_a_file_that_is_cut_anywhere_is_noticed_and_repaired(whole: Path, damage
         assert run.concluded is False
 
 
+def test_no_zeros_are_saved_for_the_pages_of_a_lane_that_are_cut_off(tmp_path: Path) -> None:
+    options = ("grid.points=6", "grid.seeds=1", "grid.lanes=single", "training.steps=80")
+    whole = start(tmp_path / "whole", "grid", *options)
+    conduct(whole)
+    whole.release()
+    expected = {lane.lane: lane.loss.tolist() for lane in whole.lanes()}
+    change(whole.path, "DELETE FROM digests")  # as where they stood behind the cut
+    data = (whole.path / "run.sqlite").read_bytes()
+    saved = 0
+    for size in range(4 * 4096 + 1024, len(data), 2048):
+        damaged = Path(shutil.copytree(whole.path, tmp_path / f"damaged{size}"))
+        (damaged / "run.sqlite").write_bytes(data[:size])
+        run, _ = repair(damaged, tmp_path / f"new{size}")
+        for lane in run.lanes():
+            assert lane.loss.tolist() == expected[lane.lane]
+            saved += 1
+    assert saved > 0
+
+
 @pytest.mark.parametrize("cut", [2048, 4000, 4096])
 def test_a_run_that_was_killed_and_cut_keeps_the_lanes_in_front_of_the_cut(
     whole: Path, damaged: Path, cut: int
