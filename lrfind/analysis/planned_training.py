@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from lrfind.analysis.probing import FEWEST_STEPS, MOST_STEPS
+from lrfind.analysis.probing import FEWEST_STEPS, MOST_COST, MOST_STEPS, TYPICAL_COST
 from lrfind.catalog import optimizer_named
 from lrfind.errors import counted
 
@@ -112,6 +112,15 @@ class PlannedTraining:
     def start(self) -> float:
         """The lr that probing begins with."""
         return (self.family or UNMEASURED).start
+
+
+def most_cost(steps: int) -> int:
+    """Return the most gradient steps of one seed's probes, for a training of so many steps.
+
+    >>> most_cost(5), most_cost(300), most_cost(3000)
+    (95, 300, 800)
+    """
+    return min(MOST_COST, max(steps, TYPICAL_COST))
 
 
 def plan_shift(training: PlannedTraining) -> float:

@@ -28,7 +28,7 @@ from lrfind.analysis.refinement import (
     mean_losses,
     middle_of,
 )
-from lrfind.analysis.verification import judge_of, learned, noise_of
+from lrfind.analysis.verification import judge_of, noise_of, visibly_fell
 from lrfind.catalog import Judge
 from lrfind.errors import counted, sentence
 
@@ -40,6 +40,11 @@ NARROWEST, WIDEST = 0.12, 0.25  # decades of the interval to either side of the 
 
 class _Ends:
     """How the trainings of a plan ended.
+
+    Args:
+        plan: the plan.
+        results: the trainings so far, in their order.
+        judge: the loss that decides.
 
     Attributes:
         tables: seed -> place -> final loss; infinite for a training that did not finish.
@@ -83,7 +88,7 @@ class _Ends:
         batches. That is not enough where the probes were refused a rate.
         """
         differ = self._spread > FLAT * abs(self.untouched)
-        fell = learned(self.fall, self.untouched, self._results)
+        fell = visibly_fell(self.fall, self.untouched, self._results)
         return fell and (self.visible or (differ and not refused))
 
 

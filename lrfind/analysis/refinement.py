@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, repetition_shift
-from lrfind.analysis.probing import TYPICAL_COST
+from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, most_cost, repetition_shift
 from lrfind.analysis.sweeps import judged
 from lrfind.catalog import Judge
 from lrfind.errors import counted
@@ -96,18 +95,23 @@ def least_budget(training: PlannedTraining, probe_steps: int) -> int:
     return min(WHOLE_RATES * training.steps, SHORTER_RATES * shortest)
 
 
-def unspent_budget(training: PlannedTraining, probe_steps: int, cost: int, budget: int | None) -> list[str]:
+def unspent_budget(
+    training: PlannedTraining, probe_steps: int, seeds: int, cost: int, budget: int | None
+) -> list[str]:
     """Return why a budget was not spent on trainings, as a list of one sentence; an empty list if it was.
 
     Args:
         training: the planned training.
         probe_steps: the number of steps of the probes.
+        seeds: the number of their seeds.
         cost: the gradient steps that probing took.
         budget: the gradient steps of the budget; None if none was given.
     """
     least = least_budget(training, probe_steps)
-    if budget is None or budget < max(training.steps, TYPICAL_COST) or budget - cost >= least:
-        return []  # a budget that is too small for the probes would first make them longer
+    if budget is None or budget - cost >= least:
+        return []
+    if budget < most_cost(training.steps) * seeds:  # a larger one would first make the probes longer
+        return []
     share = math.ceil(10 * (cost + least) / training.steps) / 10
     return [
         f"the probes left {counted(budget - cost, 'step')} of the budget of {budget:,}, too few for trainings"

@@ -91,7 +91,7 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     assert best.loss is not None
     first = fmean(float(lane.loss[0]) for lane in judged.lanes.values())
     fall = first - best.loss
-    if not learned(fall, first, [lane for rate in rates for lane in rate.lanes.values()]):
+    if not visibly_fell(fall, first, [lane for rate in rates for lane in rate.lanes.values()]):
         reason = f"no rate visibly lowered the loss from {first:.4g}: {_end_of(best)}"
         return Verdict("refuted", None, reason, judge)
     stability = _stability(rates, lr, first, fall)
@@ -109,8 +109,8 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     return Verdict("moves" if usable else "refuted", best.lr, f"{reason}{stability}", judge)
 
 
-def learned(fall: float, first: float, results: Iterable[LaneResult]) -> bool:
-    """Return whether trainings learned anything.
+def visibly_fell(fall: float, first: float, results: Iterable[LaneResult]) -> bool:
+    """Return whether trainings lowered the loss at all; see `LEARNED`.
 
     Args:
         fall: how far the best of them lowered the loss.

@@ -72,7 +72,7 @@ class _Progress(Observer):
             self._tell(
                 f"run: {self._run.path}. After an interruption, run `{self._run.resume_command}` to continue."
             )
-            self.scene.stored([self._run.lane(number) for number in settled])
+            self.scene.stored(self._run.lanes() if settled else [])
         self._introduced = True
         take = self.scene.begin(lanes, steps, settled)
 

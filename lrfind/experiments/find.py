@@ -13,11 +13,10 @@ import torch
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
 from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining, most_cost
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import (
     FIRST_STEPS,
-    MOST_COST,
     MOST_TRAININGS,
     TYPICAL_COST,
     UNTOUCHED,
@@ -147,9 +146,7 @@ def probing_steps(section: FindSection, steps: int) -> tuple[int, int]:
         The most steps, and the most where some seed learns slowly: then probes of a short training go on for
         more steps than the training has, if that continues them to at least twice their steps.
     """
-    usual, patient = (
-        min(MOST_COST, max(n * steps, TYPICAL_COST)) * section.seeds for n in (1, MOST_TRAININGS)
-    )
+    usual, patient = (most_cost(n * steps) * section.seeds for n in (1, MOST_TRAININGS))
     budget = section.budget_steps(steps)
     if budget is not None:
         return min(usual, budget), min(usual, budget)

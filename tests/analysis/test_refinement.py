@@ -12,7 +12,7 @@ import pytest
 from lrfind.analysis.lanes import Evaluation, LaneResult
 from lrfind.analysis.planned_training import PER_REPETITION, PlannedTraining
 from lrfind.analysis.refined import refined_answer
-from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan
+from lrfind.analysis.refinement import RefinePlan, next_training, refine_plan, unspent_budget
 
 PLANNED = PlannedTraining("sgd", 400)
 FIRST_LOSS, NOISE = 10.0, 0.1
@@ -175,3 +175,16 @@ def test_a_training_whose_first_loss_is_not_finite_leaves_the_others_their_say()
     answer = refined_answer(0.1, "moderate", 16, PLANNED, plan, [*results, broken], "val_loss")
     assert expected["lr"] is not None
     assert answer["lr"] == expected["lr"]
+
+
+def test_a_budget_that_pays_for_no_training_is_told_where_it_did_not_limit_the_probes() -> None:
+    long = PlannedTraining("sgd", 3000)
+    (told,) = unspent_budget(long, 32, 1, cost=150, budget=1000)
+    assert "left 850 steps of the budget of 1,000" in told
+    assert "a budget of 1,174 steps (0.4x) or more allows them" in told
+    assert refine_plan(0.1, 32, long, 1174 - 150, 0) is not None
+    assert refine_plan(0.1, 32, long, 1173 - 150, 0) is None
+    assert unspent_budget(long, 32, 1, cost=150, budget=700) == []  # longer probes would come first
+    assert unspent_budget(long, 32, 2, cost=150, budget=1000) == []
+    assert unspent_budget(long, 32, 1, cost=150, budget=1174) == []
+    assert unspent_budget(long, 32, 1, cost=150, budget=None) == []

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.planned_training import PlannedTraining
+from lrfind.analysis.planned_training import PlannedTraining, most_cost
 from lrfind.analysis.probe_search import ProbeSearch
-from lrfind.analysis.probing import MOST_COST, TYPICAL_COST, ProbeResult
+from lrfind.analysis.probing import ProbeResult
 from lrfind.catalog import optimizer_named
 from lrfind.config.imports import refuse_import
 from lrfind.config.sections import ScriptSection
@@ -107,7 +107,7 @@ def _prober(run: Run, script: ScriptSection, observer: Observer) -> ScriptProber
     prober = ScriptProber(
         start,
         seed,
-        Limits(min(MOST_COST, max(steps, TYPICAL_COST)), run.experiment.find.max_seconds),
+        Limits(most_cost(steps), run.experiment.find.max_seconds),
         longest=PlannedTraining("", steps).longest,
         watch=observer.watch(None, None),
         keep=keep,

@@ -117,8 +117,9 @@ def _unspent_budget(record: RunRecord, answer: Mapping[str, Any]) -> list[str]:
         return []
     training, probing = PlannedTraining(**facts.planned_training), facts.probing
     longest = max(row["steps"] for row in probing["probes"])
-    budget = record.experiment.find.budget_steps(training.steps)
-    return unspent_budget(training, longest, probing["cost"], budget)
+    section = record.experiment.find
+    budget = section.budget_steps(training.steps)
+    return unspent_budget(training, longest, section.seeds, probing["cost"], budget)
 
 
 def _refinement(record: RunRecord) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from lrfind.analysis.sweep_verdicts import FLAWS
 from lrfind.config.registry import command_line
-from lrfind.errors import counted, shortened
+from lrfind.errors import counted, sentence, shortened
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.parts import count_kinds
 from lrfind.views.report.content import LONGEST_TEXT, Table, name
@@ -43,7 +43,7 @@ def outcomes_text(result: RunResult) -> str:
     """Return how many probes, ramps and trainings have ended, and how."""
     counts = "; ".join(count_text(what, count) for what, count in count_kinds(result).items())
     steps = counted(result.summary["lanes"]["steps"], "training step")
-    return f"{counts[0].upper()}{counts[1:]}. {steps} in all."
+    return f"{sentence(counts)}. {steps} in all."
 
 
 def data_texts(result: RunResult) -> list[str]:
