@@ -11,11 +11,13 @@ import numpy as np
 
 from lrfind.analysis.confidence import Confidence, trust_in
 from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, PlannedTraining, plan_shift
-from lrfind.analysis.probing import PER_DECADE, ProbeResult
+from lrfind.analysis.probing import PER_DECADE, PLATEAU_FALL, ProbeResult
 from lrfind.analysis.refusals import may_learn_later, why_no_rate
 from lrfind.errors import NoSuggestion, counted, listed, sentence
 
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
+SLOW_STEPS, SLOW_FALL = 64, 6.0  # probes of so many steps that fell by fewer noises have had a slow start
+SLOW_START = 0.2  # the shift after a slow start, for SGD and for SGD with momentum
 USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
 HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
 PER_BREADTH = 0.1  # decades added to `HALF_WIDTH` for every decade of the result's breadth
@@ -91,6 +93,8 @@ def recommend(
         estimated = f"The highest rates that do no harm are near {fastest:.2g}"
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
+        if any(learns_slowly(result, training) for result in results):
+            estimated += ", but they hardly learned more than noise, and what comes later needs a higher one"
     length, ratio = counted(training.steps, "step"), f"{10**middle / fastest:.2g}"
     if training.passes > MANY_PASSES:
         length += f" ({training.passes:,.0f} passes over the data)"
@@ -125,9 +129,23 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
         shift += ON_A_PLATEAU
     else:
         shift += family.shift + PULL * (USUAL_LOG_LR - result.middle) * family.adaptive
+    if learns_slowly(result, training):
+        safe = math.log10(result.wild) - 0.5 / PER_DECADE - result.middle
+        shift = max(shift, min(shift - family.shift + SLOW_START, safe))
     if training.steps <= result.steps:
         shift = min(shift, 0.0)  # the probes were as long as the training, and a higher rate was no better
     return result.middle + shift
+
+
+def learns_slowly(result: ProbeResult, training: PlannedTraining) -> bool:
+    """Return whether long probes with SGD, with or without momentum, learned little more than the noise.
+
+    What such probes learn first, as how often each class occurs, is learned fastest at a low rate. What is
+    learned later needs a rate near the highest that does no harm.
+    """
+    if training.family is None or training.family.adaptive or result.on_a_plateau:
+        return False
+    return result.steps >= SLOW_STEPS and PLATEAU_FALL <= result.fall < SLOW_FALL
 
 
 def moved_lr(lr: float, training: PlannedTraining, other: PlannedTraining) -> float:

@@ -28,11 +28,11 @@ def noisy(lr: float, step: Array) -> Array:
 RESULT = replace(probed(Formula(noisy), start=0.1), after=Relation((0.2,) * 8, varies=True))
 
 
-def test_the_risk_is_the_logistic_function_of_five_measurements() -> None:
+def test_the_risk_is_the_logistic_function_of_six_measurements() -> None:
     logit = confidence.INTERCEPT + confidence.PER_DOUBLING * math.log2(RESULT.steps / 16)
     logit += confidence.PER_DECADE_OF_PASSES * 1 + confidence.PER_BREADTH * RESULT.breadth
     logit += confidence.PER_FALL * math.log10(RESULT.fall)
-    logit += confidence.PER_RISE * math.log10(0.2 / RESULT.noise)
+    logit += confidence.PER_RISE * math.log10(0.2 / RESULT.noise) + confidence.PER_GAIN * RESULT.gain
     assert risk_of([RESULT], PLANNED) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
 
 

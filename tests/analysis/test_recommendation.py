@@ -1,0 +1,63 @@
+"""After a slow start, SGD gets a higher rate: what it learns first is learned fastest at a low one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from lrfind.analysis.planned_training import FAMILIES, PlannedTraining
+from lrfind.analysis.probing import Probe, ProbeResult, rate, tail
+from lrfind.analysis.recommendation import SLOW_START, learns_slowly, log_lr, recommend
+
+SGD = PlannedTraining("sgd", 400)
+MOMENTUM = replace(SGD, momentum=0.9)
+
+
+def probed(noises: float, steps: int = 64) -> ProbeResult:
+    """Probes at 0.03, 0.1 and 0.3, of which the middle one has lowered the loss by so many noises."""
+    untouched = 2 + np.random.default_rng(0).normal(0, 0.1, steps)
+    untouched_result = ProbeResult(untouched_loss=untouched, steps=steps)
+    falls = {-3: 0.5, -2: 1.0, -1: 0.5}
+    losses = {place: untouched - share * noises * untouched_result.noise for place, share in falls.items()}
+    probes = {place: Probe(rate(place), loss, False) for place, loss in losses.items()}
+    return replace(
+        untouched_result, scores={place: tail(loss) for place, loss in losses.items()}, probes=probes
+    )
+
+
+@pytest.mark.parametrize("training", [SGD, MOMENTUM], ids=["sgd", "momentum"])
+def test_long_probes_that_learned_little_more_than_the_noise_move_the_rate_up(
+    training: PlannedTraining,
+) -> None:
+    result = probed(3.0)
+    assert result.fall == pytest.approx(3.0)
+    assert log_lr(result, training) == pytest.approx(result.middle + SLOW_START)
+    assert "what comes later needs a higher one" in recommend([result], training, 1).reason
+
+
+@pytest.mark.parametrize(
+    ("result", "training"),
+    [
+        (probed(3.0, steps=32), SGD),
+        (probed(8.0), SGD),
+        (probed(3.0), PlannedTraining("adam", 400)),
+        (probed(3.0), PlannedTraining("lion", 400)),
+    ],
+    ids=["short probes", "a large fall", "adaptive", "not measured"],
+)
+def test_other_probes_do_not(result: ProbeResult, training: PlannedTraining) -> None:
+    assert not learns_slowly(result, training)
+    assert log_lr(result, training) < result.middle
+    assert "higher one" not in recommend([result], training, 1).reason
+
+
+def test_the_rate_stays_below_one_whose_probe_blew_up_but_is_not_lowered_for_that() -> None:
+    slow = probed(3.0)
+    short = replace(SGD, steps=100)  # moves the rate up by 0.36 decades
+    assert log_lr(slow, short) > -0.75
+    wild = replace(slow, probes={**slow.probes, -1: Probe(rate(-1), slow.untouched_loss[:3], True)})
+    assert log_lr(wild, short) == pytest.approx(-0.75)
+    steep = replace(SGD, mean_multiplier=0.02)  # moves it up by 1.5 decades, slow or not
+    assert log_lr(wild, steep) == pytest.approx(wild.middle + FAMILIES["sgd"].shift + 0.89 * 1.69897)
