@@ -4,15 +4,15 @@
     python benchmarks/quality/fit.py FOLDER [--truth FILE]
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
-each family of optimizers, a shift for plateaus, and five slopes: how the rate changes with the length of the
-training (for adaptive optimizers and for others), with further passes over data that was repeated often, with
-the schedule, and how far the rate of an adaptive optimizer is pulled to a usual one. The fit minimises the
-mean regret, in which a task counts once at each length; slopes are held near `BEGIN` where the regret hardly
-depends on them. Each rate is blurred by a fifth of a decade to either side, so that a cliff next to a rate
-counts before the rate is beyond it. The script prints the constants; their regret on tasks that were left out
-of the fit, in eight parts in turn, with and without the slope of repetition, and the difference with its
-bootstrap interval over tasks; the same for the tasks of one draw, left out together; how good the answers
-are, by their gain; and how good the rates in intervals of several widths are.
+each family of optimizers, one for plateaus, one for slow starts, and five slopes: how the rate changes with
+the length of the training (for adaptive optimizers and for others), with further passes over data that was
+repeated often, with the schedule, and how far the rate of an adaptive optimizer is pulled to a usual one. The
+fit minimises the mean regret, in which a task counts once at each length; slopes are held near `BEGIN` where
+the regret hardly depends on them. Each rate is blurred by a fifth of a decade to either side, so that a cliff
+next to a rate counts before the rate is beyond it. The script prints the constants; their regret on tasks
+that were left out of the fit, in eight parts in turn, with and without the slope of repetition, and the
+difference with its bootstrap interval over tasks; the same for the tasks of one draw, left out together; how
+good the answers are, by their gain; and how good the rates in intervals of several widths are.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from lrfind.problem.problem import Problem, from_config
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
 SLOPES = ("PER_LENGTH", "PER_LENGTH, adaptive", "PER_DECAY", "PULL", "PER_REPETITION")
-NAMES = (*FAMILIES, "ON_A_PLATEAU", *SLOPES)
-BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, -0.5, -0.3, 0.8, 0.2, -0.5)
+NAMES = (*FAMILIES, "ON_A_PLATEAU", "SLOW_START", *SLOPES)
+BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, 0.2, -0.5, -0.3, 0.8, 0.2, -0.5)
 HELD = 0.0005  # weight of the squared distance of the slopes from `BEGIN`
-LAST_DRAW = "_draw5_"  # in the names of the tasks that judged the version before
+LAST_DRAW = "_draw8_"  # in the names of the tasks that judged the version before
 LENGTHS = {"short": 0, "3,000 steps": LONG, "10,000 steps": LONGEST}  # 0: whatever the task says
 BLUR = (-0.2, -0.1, 0.0, 0.1, 0.2)  # decades
 WORST = 0.5  # beyond this regret it does not matter how bad a rate is
@@ -139,7 +139,9 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         repetition = recommendation.repetition_shift(training) / recommendation.PER_REPETITION
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
-            shift = [0, 0, 0, 0, 0, 1] if result.on_a_plateau else [*family, 0]
+            shift = [*family, 0, 0]
+            if result.on_a_plateau or recommendation.learns_slowly(result, training):
+                shift = [0, 0, 0, 0, 0, result.on_a_plateau, not result.on_a_plateau]
             away = (recommendation.USUAL_LOG_LR - result.middle) * adaptive * (not result.on_a_plateau)
             refused = why_no_rate(result) is not None
             base, gain, breadth = (
