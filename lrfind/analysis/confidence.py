@@ -41,9 +41,7 @@ def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
     return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(slopes, risk_measurements(results, training)))))
 
 
-def risk_measurements(
-    results: Sequence[ProbeResult], training: PlannedTraining
-) -> tuple[float, ...]:
+def risk_measurements(results: Sequence[ProbeResult], training: PlannedTraining) -> tuple[float, ...]:
     """Return what the risk depends on, as means over the seeds.
 
     Neither a constant nor a factor of the loss changes it.
