@@ -81,6 +81,19 @@ def test_the_report_of_every_kind_of_run_has_its_answer_and_its_evidence(
     assert len(html) < 300_000
 
 
+def test_the_cost_of_a_find_counts_the_trainings_that_refined_and_verified_it(
+    results: dict[str, RunResult],
+) -> None:
+    result = results["verified"]
+    trained = {
+        variant: [lane.lr.size for lane in result.lanes if lane.variant == variant]
+        for variant in ("refine", "verify")
+    }
+    shown = " ".join(Page(report_html([result])).text.split())
+    for sizes in trained.values():
+        assert f", and {sum(sizes):,} steps in {len(sizes)} training" in shown
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_each_chart_has_a_table_behind_it_and_a_name(name: str, results: dict[str, RunResult]) -> None:
     html = report_html([results[name]])

@@ -33,6 +33,7 @@ from lrfind.views.report.content import (
     name,
 )
 from lrfind.views.report.courses import loss_chart
+from lrfind.views.text.find import cost_in_words
 from lrfind.views.text.parts import confidence_in_words, interval, number, number_or_dash, numbers_apart
 
 LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"}
@@ -64,8 +65,7 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         plan = f"{counted(training['steps'], 'step')} of {training['optimizer']}{momentum}"
         facts.append(("for", f"{plan}, {summary['schedule']} schedule"))
     if summary["cost"]:
-        probes = counted(len(summary["probes"]), "probe")
-        facts.append(("cost", f"{counted(summary['cost'], 'gradient step')} in {probes}"))
+        facts.append(("cost", cost_in_words(summary)))
     if script := summary.get("script"):
         facts.append(("script", " ".join([script["path"], *script["args"]])))
         facts += [("the script's own lr", number(script["lr"]))] if script["lr"] else []

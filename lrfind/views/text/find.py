@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
@@ -40,15 +40,7 @@ def find_text(summary: dict[str, Any]) -> str:
     if summary["groups"] is not None:
         lines += groups_lines(summary["groups"])
     if summary["cost"]:
-        steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
-        cost = f"cost: {steps} in {probes}"
-        if summary["groups"] is not None:
-            cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
-        for part in filter(None, (summary["refinement"], verification)):
-            if part["trainings"]:
-                trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
-                cost += f", and {trained} in {counted(len(part['trainings']), 'training')}"
-        lines += wrapped(cost)
+        lines += wrapped(f"cost: {cost_in_words(summary)}")
     if summary["refinement"] is not None:
         lines += ["", *_refinement_lines(summary)]
     if verification is not None and (verification["trainings"] or answer["lr"] is not None):
@@ -56,6 +48,19 @@ def find_text(summary: dict[str, Any]) -> str:
     elif verification is not None and summary["probing_ended"]:
         lines += wrapped("verification: none, because there is no rate to verify")
     return "\n".join([*lines, *closing_lines(summary)])
+
+
+def cost_in_words(summary: Mapping[str, Any]) -> str:
+    """Return how many steps the probes of a `find` took, and its trainings."""
+    steps, probes = counted(summary["cost"], "gradient step"), counted(len(summary["probes"]), "probe")
+    cost = f"{steps} in {probes}"
+    if summary["groups"] is not None:
+        cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
+    for part in filter(None, (summary["refinement"], summary["verification"])):
+        if part["trainings"]:
+            trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
+            cost += f", and {trained} in {counted(len(part['trainings']), 'training')}"
+    return cost
 
 
 def find_plan_text(plan: dict[str, Any]) -> str:
