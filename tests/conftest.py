@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,8 +20,13 @@ from tests.helpers.runs import LINEAR
 settings.register_profile("lrfind", deadline=None, derandomize=True)
 settings.load_profile("lrfind")
 os.environ["MPLBACKEND"] = "Agg"
-os.environ["LRFIND_CACHE_DIR"] = tempfile.mkdtemp(prefix="lrfind-tests-")
+CACHE = os.environ["LRFIND_CACHE_DIR"] = tempfile.mkdtemp(prefix="lrfind-tests-")
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
+
+
+def pytest_unconfigure() -> None:
+    """Remove the cache of this process when its tests have ended."""
+    shutil.rmtree(CACHE, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
