@@ -45,6 +45,8 @@ def decoded(content: bytes) -> str:
     Raises:
         NotText: if it is in another encoding; the message has the command that converts it, if that is known.
     """
+    if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # one begins with the mark of UTF-16
+        raise NotText("is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW.")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     wide = "UTF-16LE" if content[1:2] == b"\0" else "UTF-16BE" if content[:1] == b"\0" else None
     if wide is not None and not marked:

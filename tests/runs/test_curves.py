@@ -96,6 +96,7 @@ GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000, mtime=0)
             r"not UTF-8 text \(byte 10 is 0xf6\).*iconv -f latin1",
         ),
         ("a.csv", "lr,loss\n".encode("utf-16-be"), "in UTF-16, without its mark.*iconv -f UTF-16BE -t UTF-8"),
+        ("a.csv", "lr,loss\n".encode("utf-32"), "is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8"),
         ("a.csv", GZIPPED, "If it is compressed, its name must end in .gz, .bz2 or .xz"),
         ("a.csv.gz", b"lr,loss\n1,2\n", "cannot be read: BadGzipFile"),
         ("a.csv.gz", GZIPPED[:-20], "cannot be decompressed: EOFError"),
