@@ -93,12 +93,12 @@ def recommend(
         estimated = f"The highest rates that do no harm are near {fastest:.2g}"
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
-        if any(learns_slowly(result, training) for result in results):
-            estimated += ", but they hardly learned more than noise, and what comes later needs a higher one"
     length, ratio = counted(training.steps, "step"), f"{10**middle / fastest:.2g}"
     if training.passes > MANY_PASSES:
         length += f" ({training.passes:,.0f} passes over the data)"
     times = f"for {length} the fitted rule takes {ratio}x that rate"
+    if any(learns_slowly(result, training) for result in results):
+        times += ", more than usual, because the loss fell by hardly more than its noise"
     return Answer(
         lr=rounded(10**middle),
         low=rounded(10 ** (middle - width)),

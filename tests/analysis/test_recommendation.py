@@ -34,7 +34,10 @@ def test_long_probes_that_learned_little_more_than_the_noise_move_the_rate_up(
     result = probed(3.0)
     assert result.fall == pytest.approx(3.0)
     assert log_lr(result, training) == pytest.approx(result.middle + SLOW_START)
-    assert "what comes later needs a higher one" in recommend([result], training, 1).reason
+    assert (
+        "more than usual, because the loss fell by hardly more than its noise"
+        in recommend([result], training, 1).reason
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,7 +53,7 @@ def test_long_probes_that_learned_little_more_than_the_noise_move_the_rate_up(
 def test_other_probes_do_not(result: ProbeResult, training: PlannedTraining) -> None:
     assert not learns_slowly(result, training)
     assert log_lr(result, training) < result.middle
-    assert "higher one" not in recommend([result], training, 1).reason
+    assert "more than usual" not in recommend([result], training, 1).reason
 
 
 def test_the_rate_stays_below_one_whose_probe_blew_up_but_is_not_lowered_for_that() -> None:
