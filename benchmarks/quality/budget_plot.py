@@ -45,7 +45,7 @@ def draw_searches(ax: Axes, table: pd.DataFrame) -> Axes:
     methods = sorted(table.method.unique(), key=lambda method: method != FIND)
     ends = []
     for number, method in enumerate(methods):
-        rows = table[table.method == method].sort_values("trainings")
+        rows = table[table.method == method]  # in the order of the budgets
         color = SEVERAL[number % len(SEVERAL)]
         width = 2.6 if method == FIND else 1.4
         regret, low, high = (np.maximum(rows[name], LOWEST) for name in ("regret", "low", "high"))
