@@ -12,10 +12,13 @@ from lrfind.errors import UsageError
 from lrfind.integrations import transformers as integration
 from tests.helpers.states import bits
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",  # peft calls it
-    "ignore:'pin_memory' argument is set as true:UserWarning",
-)
+pytestmark = [
+    pytest.mark.usefixtures("here"),  # a Trainer makes its output folder
+    pytest.mark.filterwarnings(
+        "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning",  # peft calls it
+        "ignore:'pin_memory' argument is set as true:UserWarning",
+    ),
+]
 STEPS = 200
 
 
