@@ -87,6 +87,10 @@ def report(frame: pd.DataFrame) -> None:
                 f"  risk from {low:4.0%} to {high:4.0%}: {len(within):5,} answers, of which"
                 f" {within.fails.mean():5.1%} fail; the mean risk is {within.risk.mean():5.1%}"
             )
+
+
+def report_confidence(frame: pd.DataFrame) -> None:
+    """Print how often the answers of each confidence fail."""
     for confidence in ("high", "moderate", "low"):
         some = frame[frame.confidence == confidence]
         if len(some):
@@ -113,6 +117,7 @@ def main(splits: Sequence[Split], runs: int, only: tuple[str, ...], truth: Path,
     click.echo(f"{frame.task.nunique()} tasks, {len(frame):,} answers, {frame.fails.mean():.1%} fail")
     click.echo("the model in lrfind:")
     report(frame)
+    report_confidence(frame)
     if "judging" in splits:
         return
     fitted = model().fit(frame[MEASURED], frame.fails)

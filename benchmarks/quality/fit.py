@@ -140,7 +140,7 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [*family, 0, 0]
-            if result.on_a_plateau or recommendation.learns_slowly(result, training):
+            if result.on_a_plateau or recommendation.has_slow_start(result, training):
                 shift = [0, 0, 0, 0, 0, result.on_a_plateau, not result.on_a_plateau]
             away = (recommendation.USUAL_LOG_LR - result.middle) * adaptive * (not result.on_a_plateau)
             refused = why_no_rate(result) is not None

@@ -16,7 +16,7 @@ from lrfind.analysis.refusals import may_learn_later, why_no_rate
 from lrfind.errors import NoSuggestion, counted, listed, sentence
 
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
-SLOW_STEPS, SLOW_FALL = 64, 6.0  # probes of so many steps that fell by fewer noises have had a slow start
+SLOW_STEPS, SLOW_FALL = 64, 6.0  # after so many steps, a loss that fell by fewer noises is a slow start
 SLOW_START = 0.2  # the shift after a slow start, for SGD and for SGD with momentum
 USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
 HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
@@ -97,8 +97,8 @@ def recommend(
     if training.passes > MANY_PASSES:
         length += f" ({training.passes:,.0f} passes over the data)"
     times = f"for {length} the fitted rule takes {ratio}x that rate"
-    if any(learns_slowly(result, training) for result in results):
-        times += ", more than usual, because the loss fell by hardly more than its noise"
+    if any(has_slow_start(result, training) for result in results):
+        times += ", more than usual, because the loss of the probes fell by only a few times its noise"
     return Answer(
         lr=rounded(10**middle),
         low=rounded(10 ** (middle - width)),
@@ -129,7 +129,7 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
         shift += ON_A_PLATEAU
     else:
         shift += family.shift + PULL * (USUAL_LOG_LR - result.middle) * family.adaptive
-    if learns_slowly(result, training):
+    if has_slow_start(result, training):
         safe = math.log10(result.wild) - 0.5 / PER_DECADE - result.middle
         shift = max(shift, min(shift - family.shift + SLOW_START, safe))
     if training.steps <= result.steps:
@@ -137,11 +137,11 @@ def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     return result.middle + shift
 
 
-def learns_slowly(result: ProbeResult, training: PlannedTraining) -> bool:
-    """Return whether long probes with SGD, with or without momentum, learned little more than the noise.
+def has_slow_start(result: ProbeResult, training: PlannedTraining) -> bool:
+    """Return whether long probes with SGD, with or without momentum, lowered the loss by only a few noises.
 
-    What such probes learn first, as how often each class occurs, is learned fastest at a low rate. What is
-    learned later needs a rate near the highest that does no harm.
+    On most of the design tasks where that is so, the best rate of the whole training is higher than usual
+    beside the rate that learns fastest in the probes. The limits were chosen on these tasks.
     """
     if training.family is None or training.family.adaptive or result.on_a_plateau:
         return False

@@ -1,4 +1,4 @@
-"""After a slow start, SGD gets a higher rate: what it learns first is learned fastest at a low one."""
+"""After a slow start, SGD gets a higher rate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from lrfind.analysis.planned_training import FAMILIES, PlannedTraining
 from lrfind.analysis.probing import Probe, ProbeResult, rate, tail
-from lrfind.analysis.recommendation import SLOW_START, learns_slowly, log_lr, recommend
+from lrfind.analysis.recommendation import SLOW_START, has_slow_start, log_lr, recommend
 
 SGD = PlannedTraining("sgd", 400)
 MOMENTUM = replace(SGD, momentum=0.9)
@@ -35,7 +35,7 @@ def test_long_probes_that_learned_little_more_than_the_noise_move_the_rate_up(
     assert result.fall == pytest.approx(3.0)
     assert log_lr(result, training) == pytest.approx(result.middle + SLOW_START)
     assert (
-        "more than usual, because the loss fell by hardly more than its noise"
+        "more than usual, because the loss of the probes fell by only a few times its noise"
         in recommend([result], training, 1).reason
     )
 
@@ -51,7 +51,7 @@ def test_long_probes_that_learned_little_more_than_the_noise_move_the_rate_up(
     ids=["short probes", "a large fall", "adaptive", "not measured"],
 )
 def test_other_probes_do_not(result: ProbeResult, training: PlannedTraining) -> None:
-    assert not learns_slowly(result, training)
+    assert not has_slow_start(result, training)
     assert log_lr(result, training) < result.middle
     assert "more than usual" not in recommend([result], training, 1).reason
 
