@@ -33,7 +33,7 @@ from scipy.optimize import minimize
 from tasks import LONG, LONGEST, Task, read_tasks
 from truth import TRUTH
 
-from lrfind.analysis import recommendation
+from lrfind.analysis import planned_training, recommendation
 from lrfind.analysis.curves import Array
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ProbeSearch
@@ -132,11 +132,11 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
             start = training_of(task, problems[cell.task], "constant", task.steps)
             probed[cell.task] = _probe_again(folder / f"{cell.task}.npz", start)
         training = training_of(task, problems[cell.task], cell.schedule, cell.steps)
-        family = [int(training.family is getattr(recommendation, name)) for name in FAMILIES]
+        family = [int(training.family is getattr(planned_training, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
         adaptive = training.family is not None and training.family.adaptive
-        lengths = math.log10(training.steps / recommendation.USUAL_STEPS)
-        repetition = recommendation.repetition_shift(training) / recommendation.PER_REPETITION
+        lengths = math.log10(training.steps / planned_training.USUAL_STEPS)
+        repetition = planned_training.repetition_shift(training) / planned_training.PER_REPETITION
         decay = -math.log10(training.mean_multiplier)
         for result, cost in probed[cell.task]:
             shift = [*family, 0, 0]
