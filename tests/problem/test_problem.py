@@ -197,6 +197,17 @@ def test_classes_are_counted_from_the_data_and_convolutions_use_channels_last() 
     assert model.features[3].weight.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize(("channels", "channels_last"), [([15, 20], False), ([16, 20], True), ([6], True)])
+def test_strided_1x1_convolutions_of_few_channels_are_not_channels_last(
+    channels: list[int], channels_last: bool
+) -> None:
+    model = (
+        problem(f"model={{name: small_resnet, args: {{channels: {channels}}}}}", "data=digits").setup(0).model
+    )
+    convolution = model.stages[0].residual[0]
+    assert convolution.weight.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
 def test_adam_and_sgd_are_fused_unless_set_otherwise() -> None:
     for name in ("adam", "sgd"):
         assert problem(f"optimizer={name}").setup(0).optimizer.defaults["fused"] is True
