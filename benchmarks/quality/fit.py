@@ -5,9 +5,9 @@
 
 Probing is that of `lrfind.analysis.probing`, on the recorded losses. The fitted constants are a shift for
 each family of optimizers, one for plateaus, one for slow starts, and five slopes: how the rate changes with
-the length of the training (for adaptive optimizers and for others), with further passes over data that was
-repeated often, with the schedule, and how far the rate of an adaptive optimizer is pulled to a usual one. The
-fit minimises the mean regret, in which a task counts once at each length; slopes are held near `BEGIN` where
+the length of the training (for Adagrad and for the others), with further passes over data that was repeated
+often, with the schedule, and how far the rate of an adaptive optimizer is pulled to a usual one. The fit
+minimises the mean regret, in which a task counts once at each length; slopes are held near `BEGIN` where
 the regret hardly depends on them. Each rate is blurred by a fifth of a decade to either side, so that a cliff
 next to a rate counts before the rate is beyond it. The script prints the constants; their regret on tasks
 that were left out of the fit, in eight parts in turn, with and without the slope of repetition, and the
@@ -43,11 +43,11 @@ from lrfind.errors import counted
 from lrfind.problem.problem import Problem, from_config
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
-SLOPES = ("PER_LENGTH", "PER_LENGTH, adaptive", "PER_DECAY", "PULL", "PER_REPETITION")
+SLOPES = ("PER_LENGTH", "PER_LENGTH, Adagrad", "PER_DECAY", "PULL", "PER_REPETITION")
 NAMES = (*FAMILIES, "ON_A_PLATEAU", "SLOW_START", *SLOPES)
 BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, 0.2, -0.5, -0.3, 0.8, 0.2, -0.5)
 HELD = 0.0005  # weight of the squared distance of the slopes from `BEGIN`
-LAST_DRAW = "_draw8_"  # in the names of the tasks that judged the version before
+LAST_DRAW = "_draw9_"  # in the names of the tasks that judged the version before
 LENGTHS = {"short": 0, "3,000 steps": LONG, "10,000 steps": LONGEST}  # 0: whatever the task says
 BLUR = (-0.2, -0.1, 0.0, 0.1, 0.2)  # decades
 WORST = 0.5  # beyond this regret it does not matter how bad a rate is
@@ -135,6 +135,7 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
         family = [int(training.family is getattr(planned_training, name)) for name in FAMILIES]
         family = [0, 1, 0, 0, 0] if training.momentum else family
         adaptive = training.family is not None and training.family.adaptive
+        adagrad = training.family is planned_training.ADAGRAD
         lengths = math.log10(training.steps / planned_training.USUAL_STEPS)
         repetition = planned_training.repetition_shift(training) / planned_training.PER_REPETITION
         decay = -math.log10(training.mean_multiplier)
@@ -147,7 +148,7 @@ def sample(folder: Path, tasks: Sequence[Task], cells: Sequence[Cell]) -> Sample
             base, gain, breadth = (
                 (math.nan, 0.0, 0.0) if refused else (result.middle, result.gain, result.breadth)
             )
-            slopes = (lengths * (not adaptive), lengths * adaptive, decay, away, repetition)
+            slopes = (lengths * (not adagrad), lengths * adagrad, decay, away, repetition)
             known = (gain, breadth, cost, cell.steps if cell.steps in LENGTHS.values() else 0)
             rows.append((number, by_name[cell.task], base, *shift, *slopes, *known))
     table = np.array(rows, dtype=np.float64)

@@ -23,28 +23,29 @@ class Family:
         start: the lr that probing begins with.
         shift: the distance in decades from the lr that learns fastest in short probes to the best lr of a
             training of `USUAL_STEPS` steps at a constant lr.
-        adaptive: whether it divides gradients by their size. The best lr of such optimizers depends less on
-            the length of the training, and differs less between models than that of short probes.
+        adaptive: whether it divides gradients by their size. The best lr of such optimizers differs less
+            between models than that of short probes.
+        per_length: the decades by which a training of ten times the length lowers the best lr (negative).
     """
 
     name: str
     start: float
     shift: float
     adaptive: bool = True
+    per_length: float = -0.6
 
 
 SGD = Family("SGD", 0.1, -0.28, adaptive=False)
 MOMENTUM = Family("SGD with momentum", 0.03, -0.67, adaptive=False)
 ADAM = Family("Adam's family", 0.01, -0.49)
-RMSPROP = Family("RMSprop", 0.003, -0.02)
-ADAGRAD = Family("Adagrad", 0.03, 0.19)
+RMSPROP = Family("RMSprop", 0.003, -0.1)
+ADAGRAD = Family("Adagrad", 0.03, 0.19, per_length=-0.3)  # its steps become shorter by themselves
 UNMEASURED = Family("an optimizer that was not measured", 0.01, -0.49, adaptive=False)
 FAMILIES = {"sgd": SGD, "adam": ADAM, "rmsprop": RMSPROP, "adagrad": ADAGRAD}
 """The families by their names in the catalog. Their shifts were fitted by `benchmarks/quality/fit.py`."""
 
 USUAL_STEPS = 400
 SHORTEST, LONGEST = 100, 10_000  # lengths that count; the fit was made at 200 to 10,000 steps
-PER_LENGTH = {False: -0.6, True: -0.3}  # adaptive? -> decades of lr per decade of training length
 MANY_PASSES, MOST_PASSES = 100, 1000  # passes over the data between which each further one lowers the best lr
 PER_REPETITION = -0.9  # decades of lr per decade of these passes
 PER_DECAY = 0.89  # decades of lr per decade that the schedule's mean is below its peak
@@ -127,7 +128,7 @@ def plan_shift(training: PlannedTraining) -> float:
     """Return how far, in decades, the length and the schedule of a training move its best lr."""
     decay = -math.log10(max(training.mean_multiplier, 1e-3))
     lengths = math.log10(min(max(training.steps, SHORTEST), LONGEST) / USUAL_STEPS)
-    per_length = PER_LENGTH[(training.family or UNMEASURED).adaptive]
+    per_length = (training.family or UNMEASURED).per_length
     return per_length * lengths + repetition_shift(training) + PER_DECAY * decay
 
 

@@ -21,7 +21,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.divergence import deviation
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade

@@ -59,7 +59,7 @@ def test_the_answer_of_a_find_stays_as_it_was_given_when_the_method_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = conduct(start(tmp_path / "run", "find"))
-    monkeypatch.setattr(planned_training, "PER_LENGTH", {False: -1.0, True: -1.0})
+    monkeypatch.setattr(planned_training, "USUAL_STEPS", 40)
     monkeypatch.setattr("lrfind.analysis.probing.SHARPNESS", 0.5)
     assert summary_of(Run.open(tmp_path / "run")) == before
     assert before["answer"]["method_version"] == METHOD_VERSION
