@@ -30,7 +30,6 @@ FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
 SHORTER_RATES = 4  # trainings that share a budget that does not allow whole ones
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
-PER_TRAINED_LENGTH = {False: -0.5, True: -0.3}  # adaptive? -> decades of lr per decade of a training's length
 SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
 MOST_SEEDS = 6
 WHOLE_SHARPNESS = 0.035  # share of the fall; a rate whose whole trainings lose so much has 1/e of the weight
@@ -121,7 +120,7 @@ def unspent_budget(
 
 def length_shift(training: PlannedTraining, steps: int, other: int) -> float:
     """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
-    shift = PER_TRAINED_LENGTH[(training.family or UNMEASURED).adaptive] * math.log10(other / steps)
+    shift = (training.family or UNMEASURED).per_length * math.log10(other / steps)
     before, after = (repetition_shift(replace(training, steps=length)) for length in (steps, other))
     return shift + after - before
 

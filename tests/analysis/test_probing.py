@@ -168,6 +168,12 @@ def test_longer_trainings_want_lower_rates_and_schedules_that_fall_higher_ones()
     assert log_lr(found, replace(SGD, mean_multiplier=0.5)) > log_lr(found, SGD)
 
 
+def test_the_rate_falls_with_the_length_alike_for_all_optimizers_but_adagrad() -> None:
+    trainings = [PlannedTraining(name, 400) for name in ("sgd", "adam", "adamw", "rmsprop", "adagrad")]
+    ratios = [moved_lr(1.0, training, replace(training, steps=4000)) for training in trainings]
+    assert ratios == pytest.approx([10**-0.6] * 4 + [10**-0.3], rel=0.01)
+
+
 def test_more_than_a_hundred_passes_over_the_data_lower_the_rate_and_fewer_do_not() -> None:
     found = probed(Formula(descent(1.0)), 0.1)
     unknown = log_lr(found, SGD)
