@@ -2,8 +2,8 @@
 
     python benchmarks/quality/confidence.py [--split design] [--runs 2] [--workers 2]
 
-Each task is probed by `find` without a budget. Then a logistic model of the six measurements that
-`risk_measurements` names is fitted to the answers that fail (regret above 0.1). The script prints the model,
+Each task is probed by `find` without a budget. Then a logistic model of the six measurements of
+`RiskMeasurements` is fitted to the answers that fail (regret above 0.1). The script prints the model,
 and how well it predicts on tasks that were left out of its fit, an eighth at a time: the area under the
 curve, how many answers fail in each range of predicted risks, and in each confidence.
 
@@ -33,10 +33,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tasks import Split, Task, read_tasks
 
-from lrfind.analysis.confidence import risk_measurements, risk_of
+from lrfind.analysis.confidence import RiskMeasurements, risk_measurements, risk_of
 from lrfind.problem.problem import from_config
 
-MEASURED = ["doublings", "passes", "breadth", "fall", "rise", "gain"]
+MEASURED = [*RiskMeasurements._fields]
 EIGHTHS, DRAWS = 8, 4  # parts that are left out in turn, and how often the tasks are dealt to them anew
 EDGES = (0.0, 0.03, 0.1, 0.2, 0.4, 1.0)
 REGULARISATION = 0.3  # the inverse strength, of measurements with a deviation of 1
@@ -55,9 +55,7 @@ def answers_of(task: Task, cells: Sequence[Cell], runs: int) -> list[dict[str, A
             measured = risk_measurements(probing.results, training)
             fails = float(cell.regret(np.log10(answer.lr))) > FAILED
             told = {"risk": risk_of(probing.results, training), "confidence": answer.confidence}
-            rows.append(
-                dict(zip(MEASURED, measured, strict=True)) | told | {"task": task.name, "fails": fails}
-            )
+            rows.append(measured._asdict() | told | {"task": task.name, "fails": fails})
     return rows
 
 

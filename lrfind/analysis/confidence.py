@@ -17,14 +17,38 @@ Confidence = Literal["high", "moderate", "low"]
 
 HIGH, LOW = 0.03, 0.1
 """The risks below which the confidence is high, and from which it is low."""
-INTERCEPT = -5.53
-PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH = 0.91, 0.71, 4.03
-PER_FALL, PER_RISE, PER_GAIN = 2.1, -0.93, -1.59
-"""The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 FEW_NOISES, MANY_NOISES = 0.01, 100.0  # falls and rises between which they count
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
 FAR_STEPS = 1000  # short probes say less about longer trainings
 LITTLE, WIDE = 0.2, 0.3  # a share of the fall, and decades around the best rate, that are worth a sentence
+
+
+class RiskMeasurements(NamedTuple):
+    """What the risk of an answer depends on, as means over its seeds.
+
+    Neither a constant nor a factor of the loss changes any of it.
+
+    Attributes:
+        doublings: how often the probes were continued to twice their steps.
+        passes: log10 of the passes over the data.
+        breadth: the decades around the best rate that learn about as fast.
+        fall: log10 of the fall of the loss, in noises.
+        rise: log10 of how far the loss rises, in noises, if the targets are shuffled. If a fall is large
+            beside this rise, most of it was learned without the inputs.
+        gain: the gain of the probes.
+    """
+
+    doublings: float
+    passes: float
+    breadth: float
+    fall: float
+    rise: float
+    gain: float
+
+
+INTERCEPT = -5.53
+SLOPES = RiskMeasurements(doublings=0.91, passes=0.71, breadth=4.03, fall=2.1, rise=-0.93, gain=-1.59)
+"""The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 
 
 def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
@@ -37,28 +61,19 @@ def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
         results: one result for each seed, each with at least one finite score.
         training: the planned training.
     """
-    slopes = (PER_DOUBLING, PER_DECADE_OF_PASSES, PER_BREADTH, PER_FALL, PER_RISE, PER_GAIN)
-    return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(slopes, risk_measurements(results, training)))))
+    return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(SLOPES, risk_measurements(results, training)))))
 
 
-def risk_measurements(results: Sequence[ProbeResult], training: PlannedTraining) -> tuple[float, ...]:
-    """Return what the risk depends on, as means over the seeds.
-
-    Neither a constant nor a factor of the loss changes it.
-
-    Returns:
-        How often the probes were continued to twice their steps; log10 of the passes over the data; the
-        decades around the best rate that learn about as fast; log10 of the fall in noises; log10 of how far
-        the loss rises, in noises, if the targets are shuffled; and the gain. If a fall is large beside this
-        rise, most of it was learned without the inputs.
-    """
-    doublings = float(np.mean([math.log2(result.steps / FIRST_STEPS) for result in results]))
-    passes = math.log10(min(max(training.passes, 1.0), MOST_PASSES))
-    breadth = float(np.mean([result.breadth for result in results]))
-    fall = float(np.mean([_decades(result.fall, result) for result in results]))
-    rise = float(np.mean([_decades(_rise(result), result) for result in results]))
-    gain = float(np.mean([result.gain for result in results]))
-    return doublings, passes, breadth, fall, rise, gain
+def risk_measurements(results: Sequence[ProbeResult], training: PlannedTraining) -> RiskMeasurements:
+    """Return what the risk of the answer for a training depends on."""
+    return RiskMeasurements(
+        doublings=float(np.mean([math.log2(result.steps / FIRST_STEPS) for result in results])),
+        passes=math.log10(min(max(training.passes, 1.0), MOST_PASSES)),
+        breadth=float(np.mean([result.breadth for result in results])),
+        fall=float(np.mean([_decades(result.fall, result) for result in results])),
+        rise=float(np.mean([_decades(_rise(result), result) for result in results])),
+        gain=float(np.mean([result.gain for result in results])),
+    )
 
 
 def _rise(result: ProbeResult) -> float:

@@ -29,10 +29,10 @@ RESULT = replace(probed(Formula(noisy), start=0.1), after=Relation((0.2,) * 8, v
 
 
 def test_the_risk_is_the_logistic_function_of_six_measurements() -> None:
-    logit = confidence.INTERCEPT + confidence.PER_DOUBLING * math.log2(RESULT.steps / 16)
-    logit += confidence.PER_DECADE_OF_PASSES * 1 + confidence.PER_BREADTH * RESULT.breadth
-    logit += confidence.PER_FALL * math.log10(RESULT.fall)
-    logit += confidence.PER_RISE * math.log10(0.2 / RESULT.noise) + confidence.PER_GAIN * RESULT.gain
+    slopes = confidence.SLOPES
+    logit = confidence.INTERCEPT + slopes.doublings * math.log2(RESULT.steps / 16)
+    logit += slopes.passes * 1 + slopes.breadth * RESULT.breadth + slopes.fall * math.log10(RESULT.fall)
+    logit += slopes.rise * math.log10(0.2 / RESULT.noise) + slopes.gain * RESULT.gain
     assert risk_of([RESULT], PLANNED) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
 
 
