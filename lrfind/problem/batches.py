@@ -260,14 +260,14 @@ def tensor_batches(tensors: tuple[Tensor, ...], rows: int, seed: int) -> Iterato
 
     Args:
         tensors: the data, each tensor (N, ...), on the device where it is used.
-        rows: B, the rows of a batch, at most N. With B = N every batch is the tensors themselves, as the
+        rows: B, the rows of a batch, at most N. With B = N every batch has the order of the tensors, as the
             order does not change a mean.
         seed: the seed of the order.
     """
     total = len(tensors[0])
     if rows == total:
         while True:
-            yield tensors
+            yield tuple(tensor.clone() for tensor in tensors)  # a model may change its inputs in place
     order = torch.Generator().manual_seed(seed)
     device = tensors[0].device
     while True:

@@ -196,12 +196,16 @@ def _tensor_stream(data: TensorData, batch_size: Any, device: torch.device, stre
     return Stream(
         batches,
         sizes_of(train[0], y, classes, data.vocabulary),
-        lambda: one_pass(
-            zip(*(torch.split(tensor, HELD_OUT_ROWS) for tensor in held_out), strict=True), device
-        ),
+        lambda: one_pass(_in_parts(held_out), device),
         total // rows,
         facts=_facts(total, len(held_out[0]), [part[:rows] for part in train], data.transforms, streamed),
     )
+
+
+def _in_parts(tensors: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield all rows of tensors in copies of a few, because a model may change its inputs in place."""
+    for parts in zip(*(torch.split(tensor, HELD_OUT_ROWS) for tensor in tensors), strict=True):
+        yield tuple(part.clone() for part in parts)
 
 
 def _lazy_stream(data: LazyData, batch_size: Any, device: torch.device, streamed: str) -> Stream:

@@ -92,6 +92,13 @@ def test_tensor_batches_go_through_every_row_once_in_a_seeded_order() -> None:
     assert not torch.equal(epoch[0], other)
 
 
+def test_a_model_that_changes_a_batch_in_place_leaves_the_data_as_it_is() -> None:
+    rows = torch.ones(4)
+    batches = tensor_batches((rows,), 4, seed=0)
+    next(batches)[0].zero_()
+    assert next(batches)[0].tolist() == rows.tolist() == [1, 1, 1, 1]
+
+
 def test_rows_that_do_not_fill_a_batch_wait_for_another_epoch() -> None:
     batches = list(islice(tensor_batches((torch.arange(10),), 4, seed=0), 4))
     assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4]
