@@ -270,9 +270,10 @@ def _take_step(setup: Setup, section: OptimizerSection) -> None:
 
 def _nonfinite_count(tensor: Tensor) -> int:
     """Count the numbers of a tensor that are not finite."""
-    if tensor.device.type == "meta" or not tensor.is_floating_point():
+    if tensor.device.type == "meta" or not (tensor.is_floating_point() or tensor.is_complex()):
         return 0
-    return int((~tensor.isfinite()).sum())
+    numbers = tensor.coalesce().values() if tensor.is_sparse else tensor
+    return int((~numbers.isfinite()).sum())
 
 
 def _outputs(setup: Setup, batch: Any) -> list[tuple[str, nn.Module, Any]]:

@@ -48,6 +48,16 @@ def holes():
 def nothing():
     return 3
 
+class Sparse(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(4, 1, sparse=True)
+
+class Complex(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
 class Leaving(Rows):
     def __getitem__(self, i):
         raise SystemExit(0)
@@ -217,6 +227,12 @@ def test_adam_and_sgd_are_fused_unless_set_otherwise() -> None:
     assert (
         problem("optimizer={name: adam, args: {foreach: true}}").setup(0).optimizer.defaults["fused"] is None
     )
+
+
+@pytest.mark.parametrize("model", ["Sparse", "Complex"])
+def test_an_optimizer_is_not_fused_where_torch_does_not_allow_it(model: str) -> None:
+    setup = problem(f"model='own:{model}'", "optimizer=sgd").setup(0)
+    assert not setup.optimizer.defaults["fused"]
 
 
 @pytest.mark.parametrize(
