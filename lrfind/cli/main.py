@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 
@@ -25,7 +25,7 @@ from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
 from lrfind.views.terminal import announce, leave_stdout, note
 
-INTERRUPTED = 130
+INTERRUPTED, UNREAD = 130, 141  # as shells say it of programs that SIGINT and SIGPIPE end
 
 FIRST_STEPS = (
     ("lrfind find", "the rate of a small CNN on MNIST"),
@@ -71,6 +71,14 @@ class _Group(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was typed; end quietly if nobody reads its output, as with `| head -1`."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more when it ends
+            raise click.exceptions.Exit(UNREAD) from None
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
@@ -92,7 +100,7 @@ def cli() -> None:
     directory, or else the packaged MNIST experiment. RUN is the directory of a run, such as runs/NAME.
 
     Exit codes: 0 done, 1 failed run or bug, 2 usage or config, 3 no usable lr, 4 stopped from outside,
-    130 Ctrl-C.
+    130 Ctrl-C, 141 nobody reads stdout any more.
     """
 
 

@@ -115,7 +115,7 @@ def test_a_wrong_call_is_exit_2_with_a_message_and_no_traceback(
         ("nets/mine.py", "a Python file", "`model: nets.mine:NAME`; then add `--import-root .`"),
         ("/far/mine.py", "a Python file", "`model: mine:NAME`; then add `--import-root /far`"),
         ("train.py", "a Python file", "`lrfind script --steps N -- train.py`"),
-        ("table.csv", "a table", "`lrfind init --template csv_regression FILE.yaml`"),
+        ("table.csv", "a table", "`lrfind init --csv table.csv --target COLUMN`"),
         ("look.ipynb", "a notebook", "call `lrfind.find(...)`"),
         ("mine.nets:Net", "an object in Python", "`model: mine.nets:Net`"),
         ("run", "a run", "Its config is run/resolved.yaml."),
@@ -256,6 +256,14 @@ def test_what_was_measured_is_kept_when_a_signal_ends_the_run(
     assert 9 <= lanes.steps[1] <= 11
     assert len(pd.read_csv("run/steps.csv")) == lanes.steps.sum()
     assert lrfind("suggest", "run") in (0, 3), lrfind.err
+
+
+def test_a_reader_that_leaves_is_exit_141_without_a_word() -> None:
+    call = [sys.executable, "-m", "lrfind", "schema"]
+    with subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert (process.wait(), process.stderr.read() if process.stderr else None) == (141, "")
 
 
 def test_a_full_disk_is_exit_4(lrfind: Command, config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
