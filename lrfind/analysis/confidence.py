@@ -174,7 +174,7 @@ def _risky_probes(results: Sequence[ProbeResult]) -> list[str]:
         causes.append(f"The probes needed {longest} steps to tell the rates apart; later steps may differ")
     if min(result.certainty(result.best) for result in results) < SURE:
         causes.append("The fall of the loss is small beside its noise")
-    elif min(_rise(result) / max(result.fall, FEW_NOISES) for result in results) < LITTLE:
+    elif any(result.noise and _rise(result) / max(result.fall, FEW_NOISES) < LITTLE for result in results):
         causes.append("Most of what the probes learned has nothing to do with the inputs")
     if max(result.breadth for result in results) > WIDE:
         causes.append("Rates that lie far apart learn about as fast in so few steps")

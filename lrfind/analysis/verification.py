@@ -57,12 +57,14 @@ class Verdict:
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
         judge: the loss that decided.
+        within_noise: whether the verified rate ended higher than `lr` only within the noise between seeds.
     """
 
     verdict: Literal["stands", "moves", "refuted"]
     lr: float | None
     reason: str
     judge: Judge
+    within_noise: bool = False
 
 
 def judge_of(results: Sequence[LaneResult], judge: Judge) -> Judge:
@@ -105,8 +107,9 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
         return Verdict("stands", lr, f"{reason}{stability}", judge)
     lost = (judged.loss - best.loss) / fall
     reason = f"{_end_of(judged)} and {_end_of(best)}; lr {lr:.3g} {_loss_of_fall(judged, best, fall, judge)}"
-    usable = lost <= USABLE or beyond_noise(judged, best, judge) is False
-    return Verdict("moves" if usable else "refuted", best.lr, f"{reason}{stability}", judge)
+    within_noise = beyond_noise(judged, best, judge) is False
+    moves = within_noise or lost <= USABLE
+    return Verdict("moves" if moves else "refuted", best.lr, f"{reason}{stability}", judge, within_noise)
 
 
 def visibly_fell(fall: float, first: float, results: Iterable[LaneResult]) -> bool:
@@ -198,10 +201,13 @@ def moved_answer(verdict: Verdict, verified: float, lrs: Sequence[float]) -> dic
     moved = "moved" if verdict.verdict == "moves" else "refuted"
     place = lrs.index(verdict.lr)
     below, above = lrs[max(place - 1, 0)], lrs[min(place + 1, len(lrs) - 1)]
+    low, high = rounded(math.sqrt(below * verdict.lr)), rounded(math.sqrt(above * verdict.lr))
+    if verdict.within_noise:  # then the verified rate is about as good
+        low, high = min(low, verified), max(high, verified)
     answer = {
         "lr": verdict.lr,
-        "low": rounded(math.sqrt(below * verdict.lr)),
-        "high": rounded(math.sqrt(above * verdict.lr)),
+        "low": low,
+        "high": high,
         "confidence": "moderate",
         "risk": None,
     }

@@ -59,7 +59,7 @@ def check(
         with eager_optimizers():
             for line in check_batch(experiment):
                 show(line)
-        _show_find(config, overrides)
+        _show_next(["find"], config, overrides)
         return 0
     if imports:
         from lrfind.problem.components import import_names
@@ -71,14 +71,15 @@ def check(
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
     )
-    _show_find(config, overrides)
+    _show_next(["check", "--batch"], config, overrides)
     return 0
 
 
-def _show_find(config: Path | None, overrides: tuple[str, ...]) -> None:
-    """Print the command that finds the rate of a config that was checked."""
+def _show_next(command: list[str], config: Path | None, overrides: tuple[str, ...]) -> None:
+    """Print the command that comes after this one, with the same config."""
     if not is_quiet():
-        show_next([["find", *typed_config(config, overrides)]], import_root())
+        name, *options = command
+        show_next([[name, *typed_config(config, overrides), *options]], import_root())
 
 
 @click.command(
@@ -100,8 +101,8 @@ def schema() -> int:
     cls=Command,
     examples=(
         ("lrfind init", "lrfind.yaml, a small CNN"),
-        ("lrfind init --template csv_regression my.yaml", "a table in a CSV file"),
         ("lrfind init --csv houses.csv --target price", "your own table"),
+        ("lrfind init --template csv_regression my.yaml", "an example with a table"),
     ),
 )
 @option(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from lrfind.runs.result import RunResult
 
 FINER = 5  # rates of a finer grid
-OUTWARD = 3  # rates beyond the end of a grid whose best rate is its last
+OUTWARD, FARTHEST = 3, 10.0  # rates beyond the end of a sweep whose best rate is its last, and their ratio
 PROBING_STEPS, TRAININGS, FEWEST_SECONDS = 100, 4, 60.0
 """Budgets that suffice: steps for one seed's probes, trainings that see more than probes, and seconds."""
 
@@ -139,7 +139,8 @@ def _after_sweep(result: RunResult, resolved: str, train: list[str]) -> list[lis
     place = min(range(len(rates)), key=lambda i: abs(rates[i] - best))
     if len(rates) > 1 and place in (0, len(rates) - 1):
         inner = rates[1] if place == 0 else rates[-2]
-        further = [best * (best / inner) ** n for n in range(OUTWARD + 1)]
+        ratio = min(max(best / inner, 1 / FARTHEST), FARTHEST)
+        further = [best * ratio**n for n in range(OUTWARD + 1)]
         return [["grid", resolved, "--lrs", _listed(sorted(further))], train]
     low, high = (rates[place - 1], rates[place + 1]) if len(rates) > 1 else (best / 3, best * 3)
     finer = [low * (high / low) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]

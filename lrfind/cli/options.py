@@ -48,7 +48,7 @@ common_options = options_of(
         is_flag=True,
         callback=_quiet,
         expose_value=False,
-        help="Show no progress and no notes on stderr.",
+        help="Show no progress, no notes and no lines with `next:`.",
     ),
     click.option(
         "--no-color",

@@ -76,8 +76,7 @@ def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
     if given.suffix == ".ipynb":
         return "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
     if given.suffix.lower() in (".csv", ".tsv"):
-        command = "`lrfind init --template csv_regression FILE.yaml`"
-        return "a table", f"{command} writes a config for a table; name yours there, as data.args.path."
+        return "a table", f"`lrfind init --csv {given} --target COLUMN` writes a config for it."
     return None
 
 

@@ -43,6 +43,13 @@ def test_more_passes_and_a_fall_without_the_inputs_are_riskier() -> None:
     assert risk_of([replace(RESULT, after=None)], PLANNED) < risk  # not known: as if all came from the inputs
 
 
+def test_a_loss_without_noise_between_batches_is_not_said_to_be_learned_without_the_inputs() -> None:
+    smooth = probed(Formula(lambda lr, step: noisy(lr, step) - noisy(1e-9, step) + 2), start=0.1)
+    assert smooth.noise == 0
+    told = trust_in([replace(smooth, after=RESULT.after, scores=smooth.scores)], PLANNED, 0.0, 0.1)
+    assert "nothing to do with the inputs" not in " ".join(told.doubts)
+
+
 def test_a_low_risk_makes_the_confidence_high_and_a_high_one_low() -> None:
     assert trust_in([RESULT], replace(PLANNED, epoch=None), 0.0, 0.1).confidence == "high"
     without_inputs = replace(RESULT, after=Relation((0.002,) * 8, varies=True))

@@ -121,6 +121,12 @@ def test_a_rate_between_two_that_were_trained_is_trusted_more_than_one_at_the_bo
     assert "that verify the answer" not in answer["reason"]
 
 
+def test_a_rate_that_ended_higher_only_within_the_noise_stays_in_the_interval() -> None:
+    verdict = verdict_on(LR, lanes(3.0, (2.0, 2.7, 3.6), (2.0, 2.0, 2.1)), "train_loss")
+    answer = moved_answer(verdict, LR, verified_lrs(LR))
+    assert (answer["low"], answer["lr"], answer["high"]) == (LR, 0.9, 0.9)
+
+
 def test_the_validation_loss_decides_where_there_is_one() -> None:
     assert verdict_on(LR, lanes(3.0, 4.0, 2.0, val=True), "val_loss").lr == 0.9
     assert verdict_on(LR, lanes(3.0, 4.0, 2.0), "val_loss").lr == 0.9

@@ -57,7 +57,7 @@ COMMANDS = {
     "search": (["search", "--sampler", "random", "--trials", "5", "--seeds", "1"], None),
     "compare": (["compare", "--schedules", "constant,cosine", "--peaks", "0.1", "--seeds", "2"], ["train"]),
     "train": (["train", "--lr", "0.1"], []),
-    "check": (["check"], ["find"]),
+    "check": (["check"], ["check"]),
     "batch": (["check", "--batch"], ["find"]),
 }
 

@@ -59,6 +59,17 @@ def test_json_is_the_summary(lrfind: Command, config: Path) -> None:
     assert {"edge", "sensitivity", "mode", "warnings"} <= set(summary)
 
 
+@pytest.mark.parametrize(("low", "more"), [(1e-3, "raise --high"), (1e-6, "give more --trials")])
+def test_a_search_whose_best_rate_is_the_highest_says_how_to_try_higher_ones(
+    lrfind: Command, config: Path, low: float, more: str
+) -> None:
+    call = ("search", config, "--sampler", "sobol", "--trials", 3, "--low", low, "--high", 0.4)
+    assert lrfind(*call, "--out", "run", *QUICK) == 0
+    assert f"is the highest one that was tried; higher ones may be better: {more}." in " ".join(
+        lrfind.text.split()
+    )
+
+
 def test_a_sweep_that_may_get_more_trainings_says_so(lrfind: Command, config: Path) -> None:
     for options in (("compare",), ("grid", "--extend")):
         assert lrfind(options[0], config, *options[1:], "--dry-run") == 0

@@ -10,12 +10,15 @@ from typing import Any
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, close, doubt_about, maybe_worse, tied, verdict_on
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
-from lrfind.config.sections import GridSection
+from lrfind.config.sections import GridSection, SearchSection
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
 from lrfind.runs.summaries.parts import unsettled, unsettled_warning
+
+NEAR = 2.0
+"""The factor within which a rate is near an end of the range of a search."""
 
 
 def sweep_summary(record: RunRecord) -> dict[str, Any]:
@@ -157,7 +160,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     if best and sweep.boundary and doubt not in ("learned less", *NO_ANSWER):
         name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
-        more = "give --extend" if isinstance(record.section, GridSection) else "widen --low and --high"
+        more = _how_to_try_more(record.section, best.lr)
         warnings.append(f"the {name} is the {side} one that was tried; {way} ones may be better: {more}.")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not unsettled(record):
         warnings.append(_one_seed(sweep))
@@ -171,6 +174,15 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     if diverged and above:
         warnings.append(f"lr {diverged:.3g} diverged, but {above[0]:.3g} finished: the edge is not sharp.")
     return warnings
+
+
+def _how_to_try_more(section: GridSection | SearchSection, lr: float) -> str:
+    """Return what tries rates beyond one that is the lowest or the highest of those tried."""
+    if isinstance(section, GridSection):
+        return "give --extend"
+    if lr <= section.low * NEAR:
+        return "lower --low"
+    return "raise --high" if lr >= section.high / NEAR else "give more --trials"
 
 
 def _noise_warnings(sweep: SweepResult) -> list[str]:
