@@ -14,7 +14,7 @@ REPORT = (ROOT / "benchmarks/results/report.txt").read_text(encoding="utf-8")
 BUDGETS = (ROOT / "benchmarks/results/budgets.txt").read_text(encoding="utf-8")
 SHORT, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", REPORT, flags=re.MULTILINE)
 SHORT_BUDGETS, MIDDLE_BUDGETS = BUDGETS.split("3,000 steps:")
-OTHERS = ("versions", "confidence")
+OTHERS = ("versions", "lengths", "confidence")
 
 NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
 ROWS = {
@@ -106,6 +106,15 @@ def test_the_figures_about_long_trainings_are_what_the_benchmark_printed() -> No
     assert [float(number) for number in shown.groups()] == pytest.approx(expected, abs=0.00051)
 
 
+def test_the_figures_about_the_last_change_are_what_the_benchmark_printed() -> None:
+    shown = re.search(r"at 10,000 steps fell from (\.\d+) to (\.\d+); on fresh", " ".join(README.split()))
+    versions = (ROOT / "benchmarks/results/versions.txt").read_text(encoding="utf-8")
+    printed = re.search(r"10,000 steps.*?\n.*?before (0\.\d+).*?after (0\.\d+)", versions)
+    assert shown is not None
+    assert printed is not None
+    assert [float(n) for n in shown.groups()] == pytest.approx([float(n) for n in printed.groups()], abs=5e-4)
+
+
 def test_the_figures_about_hard_tasks_and_schedule_free_are_what_the_benchmark_printed() -> None:
     text = " ".join(README.split())
     median, share = re.search(
@@ -139,7 +148,7 @@ def test_the_figures_about_the_confidence_are_what_the_benchmark_printed() -> No
 def test_the_results_in_finding_are_those_of_the_files() -> None:
     blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
     others = [(ROOT / f"benchmarks/results/{name}.txt").read_text(encoding="utf-8") for name in OTHERS]
-    assert len(blocks) == 10
+    assert len(blocks) == 13
     assert [block for block in blocks if block not in "".join([REPORT, BUDGETS, *others])] == []
 
 
