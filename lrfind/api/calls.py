@@ -19,7 +19,7 @@ from lrfind.api.trainings import provisional, refined, verified
 from lrfind.catalog import Precision, Spacing, is_adaptive
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import FindSection, RangeTestSection
-from lrfind.errors import NoSuggestion, UsageError, sentence
+from lrfind.errors import NoSuggestion, UsageError, counted, sentence
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
@@ -245,6 +245,11 @@ def find(
     )
     check_seed(seed)
     length = planned_steps(steps, data, accumulate)
+    assumed = []
+    if steps is None:
+        assumed = [
+            f"`steps` was not given, so the rate is for one epoch, which has {counted(length, 'step')}."
+        ]
     course = "constant" if schedule is None else schedule
     epoch = steps_per_epoch(data, accumulate)
     shape = fitting_shape(course, length, epoch, objects.optimizers)
@@ -270,7 +275,7 @@ def find(
                 training=training,
                 results=probing.results,
                 lanes=probing.lanes,
-                notes=notes_on(objects, scheduled=schedule is not None, shared=not groups),
+                notes=[*assumed, *notes_on(objects, scheduled=schedule is not None, shared=not groups)],
                 optimizer_count=len(objects.optimizers),
                 groups=rates,
                 origin=origin,

@@ -23,7 +23,7 @@ from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
-from lrfind.views.terminal import announce, leave_stdout, note
+from lrfind.views.terminal import UnreadError, announce, leave_stdout, note
 
 INTERRUPTED, UNREAD = 130, 141  # as shells say it of programs that SIGINT and SIGPIPE end
 
@@ -72,10 +72,10 @@ class _Group(click.Group):
                     formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was typed; end quietly if nobody reads its output, as with `| head -1`."""
+        """Run the command that was typed; end quietly if nobody reads its output any more."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
+        except UnreadError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more when it ends
             raise click.exceptions.Exit(UNREAD) from None
 

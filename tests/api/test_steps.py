@@ -389,6 +389,7 @@ def test_a_scheduler_that_nobody_named_is_told() -> None:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(world.optimizer, 40)
     assert any("give schedule=scheduler" in note for note in lrfind.find(*objects, steps=40).notes)
     assert lrfind.find(*objects, steps=40, schedule=scheduler).notes == []
+    assert "is for one epoch, which has" in lrfind.find(*objects, schedule=scheduler).notes[0]
 
 
 def test_a_rate_reaches_the_optimizer_and_an_attached_scheduler_is_asked_for() -> None:
