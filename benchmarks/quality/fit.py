@@ -43,7 +43,7 @@ from lrfind.errors import counted
 from lrfind.problem.problem import Problem, from_config
 
 FAMILIES = ("SGD", "MOMENTUM", "ADAM", "RMSPROP", "ADAGRAD")
-SLOPES = ("PER_LENGTH", "PER_LENGTH, Adagrad", "PER_DECAY", "PULL", "PER_REPETITION")
+SLOPES = ("per_length", "per_length, Adagrad", "PER_DECAY", "PULL", "PER_REPETITION")
 NAMES = (*FAMILIES, "ON_A_PLATEAU", "SLOW_START", *SLOPES)
 BEGIN = (-0.3, -0.7, -0.4, 0.0, 0.3, 0.1, 0.2, -0.5, -0.3, 0.8, 0.2, -0.5)
 HELD = 0.0005  # weight of the squared distance of the slopes from `BEGIN`

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.planned_training import UNMEASURED, PlannedTraining, most_cost, repetition_shift
+from lrfind.analysis.planned_training import PlannedTraining, most_cost, plan_shift
 from lrfind.analysis.sweeps import judged
 from lrfind.catalog import Judge
 from lrfind.errors import counted
@@ -120,9 +120,8 @@ def unspent_budget(
 
 def length_shift(training: PlannedTraining, steps: int, other: int) -> float:
     """Return how far, in decades, the best lr of trainings of `steps` is from that of `other` steps."""
-    shift = (training.family or UNMEASURED).per_length * math.log10(other / steps)
-    before, after = (repetition_shift(replace(training, steps=length)) for length in (steps, other))
-    return shift + after - before
+    before, after = (plan_shift(replace(training, steps=length)) for length in (steps, other))
+    return after - before
 
 
 def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> tuple[float, int] | None:

@@ -57,7 +57,8 @@ class Verdict:
         lr: the rate to use; None if no training learned anything.
         reason: the verdict's reason, in words.
         judge: the loss that decided.
-        within_noise: whether the verified rate ended higher than `lr` only within the noise between seeds.
+        within_noise: whether the verified rate ended higher than `lr` by no more than the noise between
+            seeds; False if that is not known.
     """
 
     verdict: Literal["stands", "moves", "refuted"]

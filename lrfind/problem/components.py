@@ -23,7 +23,7 @@ from lrfind.problem.data import Stream, stream
 from lrfind.problem.param_groups import param_groups
 from lrfind.problem.randomness import child_seed, reseed
 
-VECTOR = 16
+VECTOR_NUMBERS = 16
 """The most float32 numbers in a vector register of a processor (AVX-512)."""
 
 
@@ -132,12 +132,12 @@ def make_model(section: Component, make: Callable[..., Any], sizes: dict[str, An
         raise UsageError(
             f"model: '{section.name}' returned an object of type {type(model).__name__}, not a torch module."
         )
-    if ":" not in section.name and _is_faster_channels_last(model):  # a user's model may call `view`
+    if ":" not in section.name and _takes_channels_last(model):  # a user's model may call `view`
         model.to(memory_format=torch.channels_last)
     return model
 
 
-def _is_faster_channels_last(model: nn.Module) -> bool:
+def _takes_channels_last(model: nn.Module) -> bool:
     """Return whether a model has convolutions of images, and all of them are safe on channels-last images.
 
     oneDNN writes past its memory for the gradient of a strided 1x1 convolution of such images, if they have
@@ -145,7 +145,7 @@ def _is_faster_channels_last(model: nn.Module) -> bool:
     """
     convolutions = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     return bool(convolutions) and not any(
-        module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < VECTOR
+        module.kernel_size == (1, 1) and max(module.stride) > 1 and module.in_channels < VECTOR_NUMBERS
         for module in convolutions
     )
 

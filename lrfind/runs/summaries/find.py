@@ -171,7 +171,13 @@ def _verification(
     if answer["lr"] is not None and len(trained) == verify_trainings(section):
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
     judge = judge_of(trained, section.judge)
-    unended = {"verdict": None, "lr": None, "reason": "it has not ended", "judge": judge}
+    unended = {
+        "verdict": None,
+        "lr": None,
+        "reason": "it has not ended",
+        "judge": judge,
+        "within_noise": None,
+    }
     verification = {
         "of": verified,
         "steps": steps,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, close, doubt_about, maybe_worse, tied, verdict_on
@@ -160,7 +160,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     if best and sweep.boundary and doubt not in ("learned less", *NO_ANSWER):
         name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
-        more = _how_to_try_more(record.section, best.lr)
+        more = _how_to_try_more(record.section, best.lr, sweep.boundary)
         warnings.append(f"the {name} is the {side} one that was tried; {way} ones may be better: {more}.")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not unsettled(record):
         warnings.append(_one_seed(sweep))
@@ -176,12 +176,14 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     return warnings
 
 
-def _how_to_try_more(section: GridSection | SearchSection, lr: float) -> str:
+def _how_to_try_more(
+    section: GridSection | SearchSection, lr: float, boundary: Literal["low", "high"]
+) -> str:
     """Return what tries rates beyond one that is the lowest or the highest of those tried."""
     if isinstance(section, GridSection):
         return "give --extend"
-    if lr <= section.low * NEAR:
-        return "lower --low"
+    if boundary == "low":
+        return "lower --low" if lr <= section.low * NEAR else "give more --trials"
     return "raise --high" if lr >= section.high / NEAR else "give more --trials"
 
 
