@@ -28,7 +28,10 @@ CAPABILITIES = {
         "Whole sweeps on one core, beside the loops that people write",
         [["sweep.py", "--one-core"], ["sweep.py", "--one-core", "--longer", "4", "--preloaded"]],
     ),
-    "cores": ("Whole sweeps on all cores", [["sweep.py", "--preloaded"]]),
+    "cores": (
+        "Whole sweeps on all cores",
+        [["sweep.py", "--preloaded"], ["sweep.py", "--preloaded", "--longer", "4"]],
+    ),
     "busy": (
         "The chosen mode beside named modes, while another process is busy on one core",
         [["sweep.py", "--named", "--busy"]],
