@@ -192,6 +192,13 @@ def test_held_out_rows_that_cannot_be_read_are_reported() -> None:
         problem("data={name: 'own:half_broken', batch_size: 4}", held_out=True)
 
 
+def test_a_model_that_changes_a_validation_batch_in_place_leaves_the_next_evaluation_as_it_is() -> None:
+    validation = problem().validation
+    before = [part.clone() for part in next(iter(validation()))]
+    next(iter(validation()))[0].zero_()
+    assert all(map(torch.equal, next(iter(validation())), before))
+
+
 def test_a_held_out_batch_without_validation_data_is_refused() -> None:
     with pytest.raises(UsageError, match="no validation part"):
         problem("data={name: 'own:Stream', batch_size: 5}", held_out=True)
