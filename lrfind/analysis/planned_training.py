@@ -62,6 +62,7 @@ class PlannedTraining:
         momentum: the momentum of SGD; 0 for any other optimizer, whether it has a momentum or not.
         mean_multiplier: the mean lr of the schedule divided by its peak.
         epoch: the number of steps of one pass over the data; None if it is not known.
+        schedule: the name of the schedule; empty if it has none.
     """
 
     optimizer: str
@@ -69,6 +70,7 @@ class PlannedTraining:
     momentum: float = 0.0
     mean_multiplier: float = 1.0
     epoch: float | None = None
+    schedule: str = ""
 
     @property
     def family(self) -> Family | None:
@@ -89,10 +91,14 @@ class PlannedTraining:
 
         >>> PlannedTraining("sgd", 300, 0.9, 0.5).in_words
         '300 steps of sgd with momentum 0.9, with a schedule whose mean is 0.5x its peak'
+        >>> PlannedTraining("adam", 300, mean_multiplier=0.5, schedule="cosine").in_words
+        '300 steps of adam, cosine schedule'
         """
         momentum = f" with momentum {self.momentum:g}" if self.momentum else ""
         course = "at a constant lr"
-        if self.mean_multiplier != 1:
+        if self.mean_multiplier != 1 and self.schedule:
+            course = f"{self.schedule} schedule"
+        elif self.mean_multiplier != 1:
             course = f"with a schedule whose mean is {self.mean_multiplier:.2g}x its peak"
         return f"{counted(self.steps, 'step')} of {self.optimizer}{momentum}, {course}"
 

@@ -85,7 +85,7 @@ def recommend(
     trust = trust_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     steps = max(result.steps for result in results)
-    lowest = listed(f"{lr:.2g}" for lr in sorted({result.probes[result.best].lr for result in results}))
+    lowest = listed(f"{lr:.3g}" for lr in sorted({result.probes[result.best].lr for result in results}))
     measured = (
         f"Of the probes of {counted(steps, 'step')}, lr {lowest} has the lowest loss ({_fall(results)})"
     )

@@ -12,7 +12,7 @@ from torch import nn
 from lrfind.analysis.recommendation import recommend
 from lrfind.analysis.refinement import unspent_budget
 from lrfind.api.arguments import check_looks, check_seed, notes_on, recipe_from, without_trace
-from lrfind.api.origin import origin_of
+from lrfind.api.origin import origin_of, schedule_name
 from lrfind.api.range_tests import RangeTest
 from lrfind.api.results import Recommendation
 from lrfind.api.trainings import provisional, refined, verified
@@ -253,7 +253,8 @@ def find(
     course = "constant" if schedule is None else schedule
     epoch = steps_per_epoch(data, accumulate)
     shape = fitting_shape(course, length, epoch, objects.optimizers)
-    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()), epoch)
+    mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
+    training = planned_training(objects.optimizers, length, mean, epoch, name)
     origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)
 
     def probe(problem: Problem) -> Recommendation:

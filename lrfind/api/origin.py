@@ -138,6 +138,12 @@ def plan_of(schedule: Any) -> tuple[Component, str]:
     return Component(name="constant"), words
 
 
+def schedule_name(schedule: Any) -> str:
+    """Return the name of a schedule; empty if it is a function or a scheduler of the user's own."""
+    component, words = plan_of(schedule)
+    return "" if words else component.name
+
+
 def _own_optimizers(objects: Objects) -> OwnOptimizers:
     """Return what the optimizers tell of how they were made."""
     optimizers = objects.optimizers

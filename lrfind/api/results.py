@@ -14,7 +14,7 @@ from lrfind.analysis.probing import ProbeResult, probe_rows
 from lrfind.analysis.recommendation import Answer, moved_lr
 from lrfind.analysis.verification import VERDICTS, Verdict
 from lrfind.api.arguments import without_trace
-from lrfind.api.origin import Origin, known, plan_of, with_shares
+from lrfind.api.origin import Origin, known, plan_of, schedule_name, with_shares
 from lrfind.api.rates import apply_rate
 from lrfind.api.trainings import verified
 from lrfind.config.experiment import section_of
@@ -145,11 +145,11 @@ class Recommendation(Answer):
             UsageError: if an argument is out of range.
         """
         length = self.training.steps if steps is None else planned_steps(steps, None, 1)
-        mean, shape = self.training.mean_multiplier, None
+        mean, name, shape = self.training.mean_multiplier, self.training.schedule, None
         if schedule is not None:
             shape = planned_shape(schedule, length, None)
-            mean = float(shape.multiplier.mean())
-        other = replace(self.training, steps=length, mean_multiplier=mean)
+            mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
+        other = replace(self.training, steps=length, mean_multiplier=mean, schedule=name)
         if other == self.training:
             return self
         lr, low, high = (moved_lr(rate, self.training, other) for rate in (self.lr, self.low, self.high))

@@ -12,7 +12,7 @@ from lrfind.api.arguments import check_seed, notes_on, recipe_from, without_trac
 from lrfind.api.comparisons import ComparisonResult
 from lrfind.api.grids import GridResult
 from lrfind.api.lanes import ALIKE, conditions_of_lanes, refuse_without_any, seeds_are_alike, shape_of_lanes
-from lrfind.api.origin import plan_of
+from lrfind.api.origin import plan_of, schedule_name
 from lrfind.catalog import Judge, Precision
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import CompareSection, GridSection
@@ -129,7 +129,8 @@ def grid(
     length = planned_steps(steps, data, accumulate)
     shape = shape_of_lanes(objects, "constant" if schedule is None else schedule, length, eval_every)
     conditions = conditions_of_lanes(objects, judge, eval_every, looks, length)
-    training = planned_training(objects.optimizers, length, float(shape.multiplier.mean()))
+    mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
+    training = planned_training(objects.optimizers, length, mean, schedule=name)
 
     def train(problem: Problem) -> GridResult:
         metric, _ = evaluate_once(problem, seed)

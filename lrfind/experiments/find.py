@@ -266,7 +266,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
     epoch = epoch_steps(experiment.training, problem)
-    training = planned_training([setup.optimizer], steps, float(shape.multiplier.mean()), epoch)
+    mean, schedule = float(shape.multiplier.mean()), experiment.training.schedule.name
+    training = planned_training([setup.optimizer], steps, mean, epoch, schedule)
     verified = verify_steps(experiment, steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)

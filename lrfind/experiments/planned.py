@@ -24,7 +24,11 @@ from lrfind.training.loop import has_momentum
 
 
 def planned_training(
-    optimizers: Sequence[Any], steps: int, mean_multiplier: float, epoch: float | None = None
+    optimizers: Sequence[Any],
+    steps: int,
+    mean_multiplier: float,
+    epoch: float | None = None,
+    schedule: str = "",
 ) -> PlannedTraining:
     """Describe the training for which a rate is looked for.
 
@@ -33,6 +37,7 @@ def planned_training(
         steps: T.
         mean_multiplier: the mean of its schedule divided by the peak.
         epoch: the number of steps of one pass over the data; None if it is not known.
+        schedule: the name of the schedule; empty if it has none.
     """
     candidates = [
         (optimizer, group) for optimizer in innermost(optimizers) for group in optimizer.param_groups
@@ -42,7 +47,7 @@ def planned_training(
     name = type(optimizer).__name__.lower()
     row = optimizer_named(name)
     momentum = float(group.get("momentum", 0.0)) if row is not None and row.family == "sgd" else 0.0
-    return PlannedTraining(name, steps, momentum, mean_multiplier, epoch)
+    return PlannedTraining(name, steps, momentum, mean_multiplier, epoch, schedule)
 
 
 def planned_steps(steps: Any, data: Any, accumulate: int) -> int:

@@ -185,6 +185,11 @@ def _check_model(model: Any, optimizer: Any) -> None:
         raise UsageError(
             "the optimizer has none of the model's parameters; was it created for another model?"
         )
+    if meta := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
+        raise UsageError(
+            f"the model's weight '{meta[0]}' is on the device 'meta', where weights have no values; load or"
+            " initialize the weights on a real device first."
+        )
 
 
 def _integration_for(value: Any) -> str:

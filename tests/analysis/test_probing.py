@@ -303,7 +303,7 @@ def test_a_fall_within_the_noise_is_no_answer() -> None:
 def test_the_reason_names_what_was_measured_and_what_is_estimated() -> None:
     found = probed(Formula(noisy), start=0.01)
     reason = recommend([found], SGD, 1).reason
-    assert f"lr {found.probes[found.best].lr:.2g} has the lowest loss (" in reason
+    assert f"lr {found.probes[found.best].lr:.3g} has the lowest loss (" in reason
     assert (
         f"the best rate is estimated at {10**found.middle:.2g}; for 400 steps the fitted rule takes" in reason
     )

@@ -252,6 +252,13 @@ def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
         ({"model": len}, "model must be a torch module; found an object of type builtin"),
         ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found an object of type type"),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, "none of the model's parameters"),
+        (
+            {
+                "model": (empty := torch.nn.Linear(2, 1, device="meta")),
+                "optimizer": torch.optim.Adam(empty.parameters()),
+            },
+            "the model's weight 'weight' is on the device 'meta', where weights have no values",
+        ),
         ({"data": data()}, "wrap it in a DataLoader"),
         (
             {"data": 5},

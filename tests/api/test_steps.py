@@ -380,6 +380,9 @@ def test_a_rate_moves_to_another_plan_by_the_fitted_model() -> None:
     assert "for 4,000 steps of sgd with momentum 0.9, at a constant lr." in repr(longer)
     cosine = best.for_plan(schedule=("cosine", {}))
     assert cosine.lr == pytest.approx(best.lr * 2**0.89, rel=0.01)
+    assert "for 400 steps of sgd with momentum 0.9, cosine schedule." in repr(cosine)
+    own = best.for_plan(schedule=lambda step: 1 - step / 400)
+    assert "for 400 steps of sgd with momentum 0.9, with a schedule whose mean is 0.5x its peak." in repr(own)
     assert best.for_plan(steps=400) is best
 
 

@@ -60,14 +60,15 @@ def _probe(run: Run, observer: Observer) -> None:
     refuse_import("script", script.path)
     steps = experiment.training.steps
     assert steps is not None  # the same
-    mean = float(shape_of(experiment.training.schedule, steps, None).multiplier.mean())
+    schedule = experiment.training.schedule
+    mean = float(shape_of(schedule, steps, None).multiplier.mean())
     prober = _prober(run, script, observer)
 
     # What the script trains, and whether two starts do the same.
     results, refusal = list[ProbeResult](), None
     try:
         prober.begin()
-        training = _training(prober.about, steps, mean)
+        training = _training(prober.about, steps, mean, schedule.name)
         device = environment(torch.device(prober.about["device"]))
         run.keep_facts(environment=device, planned_training=asdict(training))
         prober.check_repeats()
@@ -123,11 +124,11 @@ def _fact(prober: ScriptProber) -> dict[str, Any]:
     return prober.about | asdict(prober.spent)
 
 
-def _training(about: Mapping[str, Any], steps: int, mean_multiplier: float) -> PlannedTraining:
+def _training(about: Mapping[str, Any], steps: int, mean_multiplier: float, schedule: str) -> PlannedTraining:
     """Return the training that the script makes."""
     row = optimizer_named(about["optimizer"])
     momentum = about["momentum"] if row is not None and row.family == "sgd" else 0.0
-    return PlannedTraining(about["optimizer"], steps, momentum, mean_multiplier)
+    return PlannedTraining(about["optimizer"], steps, momentum, mean_multiplier, schedule=schedule)
 
 
 def _cost(prober: ScriptProber) -> StartCost:
