@@ -28,6 +28,7 @@ from lrfind.config.consistency import judge_mistakes, schedule_mistakes
 from lrfind.config.document import (
     MAX_BYTES,
     ConfigError,
+    Document,
     Mistake,
     Override,
     parse,
@@ -138,7 +139,7 @@ RIVALS = {
     "loss.name": ("loss.step",),
     "loss.step": ("loss.name",),
 }
-"""For each key, the keys that cannot be combined with it. An override of the key removes them."""
+"""For each key, the keys whose values in the file an override of the key replaces."""
 
 
 def read(path: Path) -> str:
@@ -188,15 +189,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         )
     if document.mistakes and not isinstance(document.value, dict):
         raise ConfigError(document.mistakes)
-    for override in overrides:
-        if isinstance(override, str):
-            override = Override.of(override)
-        for rival in RIVALS.get(override.key, ()):
-            document.drop(tuple(rival.split(".")))
-        part, _, key = override.key.rpartition(".")
-        if key == "name" and part in NAMED:
-            document.drop((*part.split("."), "args"))  # the old args belong to the old name
-        document.set(override)
+    _override(document, [Override.of(o) if isinstance(o, str) else o for o in overrides])
     mistakes = [*document.mistakes, *name_mistakes(document)]
     experiment = None
     try:
@@ -211,6 +204,28 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
     if mistakes or experiment is None:
         raise ConfigError(mistakes)
     return experiment
+
+
+def _override(document: Document, overrides: Sequence[Override]) -> None:
+    """Set values in order, and drop what does not go with them, unless an override has set it."""
+
+    def drop_replaced(override: Override, typed: Sequence[Override] = ()) -> None:
+        for replaced in _replaced_by(override.key):
+            if not any(f"{other.key}.".startswith(f"{replaced}.") for other in typed):
+                document.drop(tuple(replaced.split(".")))
+
+    for override in overrides:
+        drop_replaced(override)
+    for number, override in enumerate(overrides):
+        drop_replaced(override, overrides[:number])  # what came with a whole section
+        document.set(override)
+
+
+def _replaced_by(key: str) -> tuple[str, ...]:
+    """Return the keys whose values in the file do not go with a new value of `key`."""
+    part, _, last = key.rpartition(".")
+    args = (f"{part}.args",) if last == "name" and part in NAMED else ()  # they belong to the old name
+    return (*RIVALS.get(key, ()), *args)
 
 
 def restored(text: str, source: str) -> Experiment:

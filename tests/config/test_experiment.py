@@ -46,6 +46,19 @@ def test_a_name_in_an_override_leaves_the_arguments_of_the_old_name_behind() -> 
     }
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_what_an_override_sets_no_other_one_removes(turned: bool) -> None:
+    order = reversed if turned else list
+    name = ["optimizer.name=adam", "optimizer.args.eps=1e-7"]
+    assert check(CLASSIFIER, [*order(name)]).optimizer.args == {"eps": 1e-7}
+    whole = "optimizer={name: sgd, args: {nesterov: true, momentum: 0.9}}"
+    assert check(CLASSIFIER, [whole, *name]).optimizer.args == {"eps": 1e-7}
+    over = ["range_test.over=momentum", "range_test.values=[0, 0.9]"]
+    assert check(CLASSIFIER, [*order(over)]).range_test.values == (0, 0.9)
+    both = [*order(["training.steps=5", "training.epochs=2"])]
+    assert mistakes(CLASSIFIER, *both)[0].endswith("training: give exactly one of steps and epochs")
+
+
 def test_a_range_that_an_override_turns_around_is_pointed_at_there() -> None:
     assert mistakes(CLASSIFIER, "range_test.start_lr=1", "range_test.end_lr=0.1")[0].startswith(
         "--set:1:19: error"
