@@ -244,9 +244,3 @@ def _medians(loss: NDArray[np.float64]) -> NDArray[np.float64]:
 def _place(count: int) -> int:
     """Return the place of the percentile among so many changes in order."""
     return int(SHARE * (count - 1))
-
-
-def deviation(losses: NDArray[np.float64]) -> float:
-    """Return the standard deviation of losses; infinite where their squares are."""
-    with np.errstate(over="ignore"):
-        return float(np.std(losses))

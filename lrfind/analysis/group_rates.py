@@ -15,7 +15,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.probing import PER_DECADE, SAME, SIGNIFICANT
+from lrfind.analysis.noise import certainty_of
+from lrfind.analysis.probing import PER_DECADE, SIGNIFICANT
 
 Places = tuple[int, ...]
 """The multiplier of each group's lr, as a place on the grid of rates: 10^(place / PER_DECADE)."""
@@ -42,19 +43,6 @@ def moved(places: Places, group: int, by: int) -> Places:
     (-1, 1)
     """
     return (*places[:group], places[group] + by, *places[group + 1 :])
-
-
-def certainty_of(before: Array, after: Array) -> float:
-    """Return the mean fall between two losses on the same batches, divided by its standard error.
-
-    >>> certainty_of(np.array([2.0, 3.0, 4.0, 5.0]), np.array([1.0, 2.5, 3.0, 4.5])).__round__(2)
-    5.2
-    """
-    if len(before) < 2 or not (np.isfinite(before).all() and np.isfinite(after).all()):
-        return 0.0
-    falls = before - after
-    error = max(float(falls.std(ddof=1)) / math.sqrt(len(falls)), SAME * abs(float(falls.mean())), 1e-300)
-    return float(falls.mean()) / error
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ class GroupSearch:
         before, after = self.losses[other], self.losses[places]
         fall = float(self.untouched.mean() - before.mean())
         enough = float(before.mean() - after.mean()) >= WORTH * fall
-        return enough and certainty_of(before, after) >= SIGNIFICANT
+        return enough and certainty_of(before - after) >= SIGNIFICANT
 
     @property
     def multipliers(self) -> list[float]:
@@ -164,7 +152,7 @@ class _Search:
         before, after = self.result.losses[self.result.best], self.result.losses[places]
         if not np.isfinite(before).all():
             return bool(np.isfinite(after).all())
-        return certainty_of(before, after) >= SIGNIFICANT
+        return certainty_of(before - after) >= SIGNIFICANT
 
     def move(self, places: Places) -> None:
         """Make these the best multipliers."""

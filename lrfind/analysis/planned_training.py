@@ -109,7 +109,7 @@ class PlannedTraining:
         >>> PlannedTraining("sgd", 3000, epoch=12).passes
         250.0
         """
-        return 1.0 if self.epoch is None else self.steps / self.epoch
+        return self.steps / self.epoch if self.epoch else 1.0
 
     @property
     def longest(self) -> int:

@@ -10,7 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import HUGE, deviation
+from lrfind.analysis.divergence import HUGE
+from lrfind.analysis.noise import SAME, deviation
 from lrfind.analysis.probing import (
     BLOWN_UP,
     ENOUGH,
@@ -19,7 +20,6 @@ from lrfind.analysis.probing import (
     HIGHEST,
     LOWEST,
     MOST_STEPS,
-    SAME,
     SIGNIFICANT,
     GridPlace,
     Probe,
@@ -181,22 +181,11 @@ class ProbeSearch:
     def _bring(self, places: Iterable[GridPlace]) -> None:
         """Probe these rates, or continue their probes, up to `result.steps` steps; then score them."""
         ordered, result = sorted(places), self.result
-        probes = self._prober.probe([rate(place) for place in ordered], result.steps, self._ceiling())
+        ceiling = ceiling_over(self._untouched(result.steps))
+        probes = self._prober.probe([rate(place) for place in ordered], result.steps, ceiling)
         new = dict(zip(ordered, probes, strict=True))
         scores = {place: math.inf if probe.stopped else tail(probe.loss) for place, probe in new.items()}
         self.result = replace(result, probes={**result.probes, **new}, scores={**result.scores, **scores})
-
-    def _ceiling(self) -> Array:
-        """Return (steps,) the losses above which a probe stops.
-
-        Each is the untouched loss on the same batch plus `BLOWN_UP` noises, or plus half the size of the
-        loss if that is more: an output that hardly differs between inputs, such as that of tiny ones, has
-        hardly any noise. If all batches have the same loss, the margin is twice the size of the loss.
-        """
-        untouched = self._untouched(self.result.steps)
-        noise, size = deviation(untouched), abs(float(untouched[0]))
-        room = max(BLOWN_UP * noise, size / 2) if noise > SAME * size else 2 * size
-        return np.minimum(untouched + room, HUGE)
 
     def _affords(self, places: Iterable[GridPlace], steps: int, more: int = 0) -> bool:
         """Return whether these rates and `more` others can have `steps` steps; if not, probing is cut."""
@@ -214,3 +203,15 @@ class ProbeSearch:
         if len(untouched) > len(self.result.untouched_loss):
             self.result = replace(self.result, untouched_loss=untouched)
         return untouched
+
+
+def ceiling_over(untouched: Array) -> Array:
+    """Return (steps,) the losses above which a probe stops.
+
+    Each is the untouched loss on the same batch plus `BLOWN_UP` noises, or plus half the size of the loss if
+    that is more: an output that hardly differs between inputs, such as that of tiny ones, has hardly any
+    noise. If all batches have the same loss, the margin is twice the size of the loss.
+    """
+    noise, size = deviation(untouched), abs(float(untouched[0]))
+    room = max(BLOWN_UP * noise, size / 2) if noise > SAME * size else 2 * size
+    return np.minimum(untouched + room, HUGE)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import deviation
+from lrfind.analysis.noise import SAME, certainty_of, deviation, successive_noise
 from lrfind.analysis.relation import Relation
 
 METHOD_VERSION = 7
@@ -38,7 +38,6 @@ MOST_STEPS = 128  # steps of a probe on a plateau, at most
 MOST_COST = 800  # gradient steps for one seed, at most
 MOST_TRAININGS = 4  # planned trainings that one seed may cost, at most, if no budget is given
 TYPICAL_COST = 95  # gradient steps that one seed usually takes
-SAME = 1e-7  # share of a loss below which a difference is rounding
 TAIL = 2  # the score of a probe is the mean loss over the last 1/TAIL of its steps
 HARMLESS = 2.0  # a rate that raises the loss by no more noises is harmless
 SHARPNESS = 0.15  # share of the best gain; a rate that gains so much less has 1/e of the best one's weight
@@ -146,11 +145,7 @@ class ProbeResult:
         The untouched model sees the same batches as the probe, so the noise between batches cancels out.
         """
         falls = self._falls(place)
-        last = falls[-max(len(falls) // TAIL, 1) :]
-        if len(last) < 2:
-            return 0.0
-        error = max(float(last.std(ddof=1)) / math.sqrt(len(last)), SAME * abs(float(last.mean())), 1e-300)
-        return float(last.mean()) / error
+        return certainty_of(falls[-max(len(falls) // TAIL, 1) :])
 
     @property
     def progress(self) -> float:
@@ -247,19 +242,17 @@ class ProbeResult:
         """Whether a rate `learns`, or lowers a loss whose `noise` is 0 by more than the noise of its probe.
 
         The untouched loss has no noise where the output is the same for every input, as with a last layer of
-        0. The noise is then estimated from the differences of successive losses of the best probe (von
-        Neumann 1941), so that the fall itself hardly counts. A loss that falls at every step, as in a
-        training on all rows at once, has no such noise.
+        0. The noise is then that of successive losses of the best probe, in which the fall itself hardly
+        counts. A loss that falls at every step, as in a training on all rows at once, has no such noise.
         """
         if self.learns or self.noise or math.isinf(self.scores[self.best]):
             return self.learns
         if self.certainty(self.best) < CERTAIN:
             return False
         loss = self.probes[self.best].loss[: self.steps]
-        differences = np.diff(loss[-max(len(loss) // TAIL, 2) :])
-        noise = math.sqrt(float(np.mean(differences**2)) / 2)
+        last = loss[-max(len(loss) // TAIL, 2) :]
         fall = self.untouched - self.scores[self.best]
-        return bool((differences > 0).any()) and fall >= PLATEAU_FALL * noise
+        return bool((np.diff(last) > 0).any()) and fall >= PLATEAU_FALL * successive_noise(last)
 
     @property
     def on_a_plateau(self) -> bool:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Literal
 
-import numpy as np
-
 from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.noise import successive_noise
 from lrfind.analysis.recommendation import no_answer, rounded
 from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
 from lrfind.catalog import Judge
@@ -125,12 +124,8 @@ def visibly_fell(fall: float, first: float, results: Iterable[LaneResult]) -> bo
 
 
 def noise_of(results: Iterable[LaneResult]) -> float:
-    """Return the deviation of the training loss between batches, from its successive differences.
-
-    The estimate is that of von Neumann 1941; the slow fall of a loss hardly counts in it.
-    """
-    differences = [np.diff(result.loss) for result in results if len(result.loss) > 1]
-    return min((math.sqrt(float(np.mean(of_one**2)) / 2) for of_one in differences), default=math.inf)
+    """Return the least deviation of a training's loss between batches; see `successive_noise`."""
+    return min((successive_noise(r.loss) for r in results if len(r.loss) > 1), default=math.inf)
 
 
 def _loss_of_fall(rate: RateResult, best: RateResult, fall: float, judge: Judge) -> str:

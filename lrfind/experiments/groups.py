@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.divergence import HUGE, deviation
 from lrfind.analysis.group_rates import (
     MOST_PROBES,
     GroupRate,
@@ -23,7 +22,8 @@ from lrfind.analysis.group_rates import (
 )
 from lrfind.analysis.lanes import Shape, planned_lanes
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.analysis.probing import BLOWN_UP, FIRST_STEPS, SAME, TAIL, ProbeResult
+from lrfind.analysis.probe_search import ceiling_over
+from lrfind.analysis.probing import FIRST_STEPS, TAIL, ProbeResult
 from lrfind.analysis.sweeps import judged
 from lrfind.analysis.verification import judge_of
 from lrfind.config.sections import FindSection
@@ -193,7 +193,7 @@ class GroupProber:
             prober, steps = base.scaled(multipliers, self._budget), len(untouched)
             if not prober.affords([lr], steps):
                 return None
-            (probe,) = prober.probe([lr], steps, _ceiling(untouched))
+            (probe,) = prober.probe([lr], steps, ceiling_over(untouched))
             tails.append(np.full(steps // TAIL, math.inf) if probe.stopped else _tail(probe.loss, steps))
             self.probes += 1
         return np.concatenate(tails)
@@ -327,10 +327,3 @@ def with_groups(problem: Problem, groups: GroupRates | None) -> Problem:
 def _tail(losses: Array, steps: int) -> Array:
     """Return the losses by which a probe is judged: those of the last half of its steps."""
     return losses[steps - steps // TAIL :]
-
-
-def _ceiling(untouched: Array) -> Array:
-    """Return (n,) the losses above which a probe stops; see `analysis.probe_search.ProbeSearch`."""
-    noise, size = deviation(untouched), abs(float(untouched[0]))
-    room = BLOWN_UP * noise if noise > SAME * size else 2 * size
-    return np.minimum(untouched + room, HUGE)

@@ -57,7 +57,7 @@ def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
         UsageError: if it is not a whole number, or if it is None and the data has no length.
     """
     if steps is None and (epoch := steps_per_epoch(data, accumulate)) is not None:
-        return epoch
+        return max(1, int(epoch))
     if steps is None:
         raise UsageError(
             "steps: the data has no length; give the number of steps of the training that you plan."
@@ -67,10 +67,10 @@ def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
     return steps
 
 
-def steps_per_epoch(data: Any, accumulate: int) -> int | None:
+def steps_per_epoch(data: Any, accumulate: int) -> float | None:
     """Return the number of steps of one pass over the data; None if the data has no length."""
     try:
-        return max(1, len(data) // accumulate)
+        return len(data) / accumulate
     except TypeError:  # a function, or an iterable data set
         return None
 

@@ -238,11 +238,6 @@ def schedule_shape(experiment: Experiment, problem: Problem, steps: int) -> Shap
     shape = shape_of(training.schedule, steps, epoch_steps(training, problem), training.eval_every)
     watching = [training.schedule.name] if shape.reaction and shape.reaction.to == "val_loss" else []
     watching += ["early_stop"] if training.early_stop else []
-    if watching and training.eval_every is None:
-        raise UsageError(
-            f"{watching[0]} watches the validation loss; give training.eval_every, the steps between"
-            " evaluations."
-        )
     if watching and problem.validation is None:
         raise UsageError(f"{watching[0]} watches the validation loss, but the data has no validation part.")
     if shape.momentum is None:

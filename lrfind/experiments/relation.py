@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfind.analysis.probing import SAME
+from lrfind.analysis.noise import SAME
 from lrfind.analysis.relation import Relation
 from lrfind.errors import as_exception
 from lrfind.problem.batches import output_and_loss

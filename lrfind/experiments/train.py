@@ -18,6 +18,7 @@ from lrfind.errors import LrfindError, Stopped
 from lrfind.experiments.checkpoint import PAUSE_STEPS, Checkpoint, remove_checkpoint
 from lrfind.experiments.prepare import (
     environment,
+    epoch_steps,
     evaluate_once,
     idle_watches,
     schedule_shape,
@@ -79,8 +80,7 @@ def _train_here(run: Run, observer: Observer) -> None:
     if run.facts().threads is None:
         run.keep_facts(**_facts_of(problem, experiment, steps), threads=torch.get_num_threads())
     facts = run.facts()
-    epoch = problem.batches_per_epoch
-    observer.epochs(None if epoch is None else epoch / training.accumulate)
+    observer.epochs(epoch_steps(training, problem))
     conditions, watch = _conditions(experiment), observer.watch(training.seeds, steps)
     with computing_with(facts.threads or torch.get_num_threads()):
         for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, training.seeds):

@@ -102,7 +102,7 @@ def test_the_innermost_optimizer_that_moves_decides_the_family() -> None:
 
 def test_how_often_a_training_passes_over_its_data_is_known_from_an_epoch() -> None:
     momentum = SGD([nn.Parameter(torch.ones(2))], lr=0.1, momentum=0.9)
-    assert planned_training([momentum], 10, 1.0, steps_per_epoch([1] * 9, 2)).passes == 2.5
+    assert planned_training([momentum], 10, 1.0, steps_per_epoch([1] * 10, 4)).passes == 4
     assert planned_training([momentum], 10, 1.0, steps_per_epoch(lambda: 1, 1)).passes == 1
 
 
