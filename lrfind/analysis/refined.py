@@ -28,7 +28,8 @@ from lrfind.analysis.refinement import (
     mean_losses,
     middle_of,
 )
-from lrfind.analysis.verification import judge_of, noise_of, visibly_fell
+from lrfind.analysis.sweeps import judge_in_force
+from lrfind.analysis.verification import noise_of, visibly_fell
 from lrfind.catalog import Judge
 from lrfind.errors import counted, sentence
 
@@ -116,7 +117,7 @@ def refined_answer(
         training: the planned training, of T steps.
         plan: the plan of the refining trainings, of S steps.
         results: these trainings; at least one.
-        judge: the loss that should decide; see `verification.judge_of`.
+        judge: the loss that should decide; see `sweeps.judge_in_force`.
         refusal: why the probes recommend no rate; None if they recommend one.
 
     Returns:
@@ -125,7 +126,7 @@ def refined_answer(
         what changes: the confidence, the risk and the reason, or only the reason; but no rate remains if
         whole trainings diverged at that of the probes.
     """
-    whole, ends = plan.steps == training.steps, _Ends(plan, results, judge_of(results, judge))
+    whole, ends = plan.steps == training.steps, _Ends(plan, results, judge_in_force(results, judge))
     if not ends.losses:
         lrs = sorted(plan.lr(place) for place in ends.tables[plan.seed])
         tried = f"{counted(len(lrs), 'rate')} from {lrs[0]:.3g} to {lrs[-1]:.3g}"

@@ -29,11 +29,11 @@ FLAWS: tuple[Doubt, ...] = ("no fall", "hardly fell", "learned less", "overfits 
 NO_ANSWER: tuple[Doubt, ...] = ("no fall", "hardly fell")
 """The doubts with which no rate is answered."""
 
-Verdict = Literal[
+RateVerdict = Literal[
     "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
     "no fall", "not finite", Outcome,
 ]  # fmt: skip
-"""The verdict on one rate; see `verdict_on`."""
+"""The verdict on one rate; see `rate_verdict`."""
 
 
 HARDLY, HARDLY_IN_TROUBLE = 1.0, 6.0
@@ -88,7 +88,7 @@ def maybe_worse(sweep: SweepResult) -> list[RateResult]:
     return [rate for rate in _others(sweep) if not _is_close(rate, sweep) and _within_noise(rate, sweep)]
 
 
-def verdict_on(rate: RateResult, sweep: SweepResult) -> Verdict:
+def rate_verdict(rate: RateResult, sweep: SweepResult) -> RateVerdict:
     """Return the verdict on one rate.
 
     Returns:

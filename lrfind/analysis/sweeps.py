@@ -148,8 +148,9 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
 
 
 def judge_in_force(results: Sequence[LaneResult], judge: Judge) -> Judge:
-    """Return the loss that decides: `judge`, or the training loss if no lane has the loss it names."""
-    return judge if any(judged(result, judge) is not None for result in results) else "train_loss"
+    """Return the loss that decides: `judge`, or the training loss if there are lanes, but none has it."""
+    has_it = not results or any(judged(result, judge) is not None for result in results)
+    return judge if has_it else "train_loss"
 
 
 def comparable(results: Sequence[LaneResult]) -> list[LaneResult]:

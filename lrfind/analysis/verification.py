@@ -11,7 +11,7 @@ from typing import Any, Literal
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.noise import successive_noise
 from lrfind.analysis.recommendation import no_answer, rounded
-from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, rate_of
+from lrfind.analysis.sweeps import RateResult, beyond_noise, by_lr, judge_in_force, rate_of
 from lrfind.catalog import Judge
 from lrfind.errors import counted, listed
 
@@ -67,11 +67,6 @@ class Verdict:
     within_noise: bool = False
 
 
-def judge_of(results: Sequence[LaneResult], judge: Judge) -> Judge:
-    """Return the loss that decides: `judge`, or the training loss if lanes have no validation loss."""
-    return judge if not results or any(result.val_loss is not None for result in results) else "train_loss"
-
-
 def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdict:
     """Judge a rate by its own lanes and those of its neighbours.
 
@@ -80,9 +75,9 @@ def verdict_on(lr: float, results: Sequence[LaneResult], judge: Judge) -> Verdic
     Args:
         lr: the rate.
         results: the settled lanes of all rates, each rate with the same seeds.
-        judge: the loss that should decide; see `judge_of`.
+        judge: the loss that should decide; see `judge_in_force`.
     """
-    judge = judge_of(results, judge)
+    judge = judge_in_force(results, judge)
     rates = [rate_of(lanes, judge) for lanes in by_lr(results)]
     judged = next(rate for rate in rates if rate.lr == lr)
     finished = sorted((r for r in rates if r.loss is not None), key=lambda r: (r.loss, r is not judged))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, tied, verdict_on
+from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, rate_verdict, tied
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge, is_adaptive
@@ -115,7 +115,7 @@ class GridResult:
         rows = [
             {
                 "lr": rate.lr,
-                "verdict": verdict_on(rate, self.sweep),
+                "verdict": rate_verdict(rate, self.sweep),
                 "outcome": rate.outcome,
                 "loss": rate.loss,
                 "train_loss": rate.train_loss,

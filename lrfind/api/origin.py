@@ -122,12 +122,12 @@ def origin_of(
         schedule: its schedule, as the user gave it.
         shape: the same as multiples of the peak.
     """
-    component, words = plan_of(schedule)
+    component, words = named_or_described(schedule)
     training = TrainingSection.model_construct(steps=steps, schedule=component, **vars(objects.recipe))
     return Origin(Hold(objects), _own_optimizers(objects), OwnPlan(training, words), seed, shape)
 
 
-def plan_of(schedule: Any) -> tuple[Component, str]:
+def named_or_described(schedule: Any) -> tuple[Component, str]:
     """Return a schedule by its name, and in words if it has none."""
     if schedule is None:
         return Component(name="constant"), ""
@@ -140,7 +140,7 @@ def plan_of(schedule: Any) -> tuple[Component, str]:
 
 def schedule_name(schedule: Any) -> str:
     """Return the name of a schedule; empty if it is a function or a scheduler of the user's own."""
-    component, words = plan_of(schedule)
+    component, words = named_or_described(schedule)
     return "" if words else component.name
 
 

@@ -14,7 +14,7 @@ from lrfind.analysis.probing import ProbeResult, probe_rows
 from lrfind.analysis.recommendation import Answer, moved_lr
 from lrfind.analysis.verification import VERDICTS, Verdict
 from lrfind.api.arguments import without_trace
-from lrfind.api.origin import Origin, known, plan_of, schedule_name, with_shares
+from lrfind.api.origin import Origin, known, named_or_described, schedule_name, with_shares
 from lrfind.api.rates import apply_rate
 from lrfind.api.trainings import verified
 from lrfind.config.experiment import section_of
@@ -164,7 +164,7 @@ class Recommendation(Answer):
         if (origin := self.origin) is not None and origin.shape is not None:
             training, words = origin.plan.training, origin.plan.schedule
             if schedule is not None:
-                component, words = plan_of(schedule)
+                component, words = named_or_described(schedule)
                 training = training.model_copy(update={"schedule": component})
             plan = OwnPlan(training.model_copy(update={"steps": length}), words)
             moved = replace(

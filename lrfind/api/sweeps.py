@@ -12,7 +12,7 @@ from lrfind.api.arguments import check_seed, notes_on, recipe_from, without_trac
 from lrfind.api.comparisons import ComparisonResult
 from lrfind.api.grids import GridResult
 from lrfind.api.lanes import ALIKE, conditions_of_lanes, refuse_without_any, seeds_are_alike, shape_of_lanes
-from lrfind.api.origin import plan_of, schedule_name
+from lrfind.api.origin import named_or_described, schedule_name
 from lrfind.catalog import Judge, Precision
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import CompareSection, GridSection
@@ -274,7 +274,7 @@ def _named(schedules: Any) -> dict[str, Any]:
     else:
         if isinstance(schedules, str) or not isinstance(schedules, Sequence):
             raise UsageError(f"schedules: must be a list of schedules, or a dict; found {schedules!r:.80}.")
-        plans = [plan_of(schedule) for schedule in schedules]
+        plans = [named_or_described(schedule) for schedule in schedules]
         by_name = iter(labels([component for component, words in plans if not words]))
         names = [
             _own_name(schedule, number) if words else next(by_name)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from lrfind.catalog import OPTIMIZERS, SCHEDULES
 from lrfind.config.document import Document, KeyPath, Mistake, Place
-from lrfind.config.sections import Component, FindSection, LanesSection, name_only
+from lrfind.config.sections import MOST_STEPS, Component, FindSection, LanesSection, name_only
 
 
 def schedule_mistakes(
@@ -118,7 +118,7 @@ def _name_in(part: Any) -> str:
 
 def _count(value: Any) -> int | None:
     """Return a number of steps or epochs if it is one; None if it is not, which is another mistake."""
-    return value if type(value) is int and 0 < value <= 10_000_000 else None
+    return value if type(value) is int and 0 < value <= MOST_STEPS else None
 
 
 def _places(document: Document, at: KeyPath) -> set[Place]:

@@ -466,9 +466,8 @@ class LanesSection(Section):
     )
 
 
-FEWEST_PROBE_STEPS = 16
-MOST_TRAININGS = 100
-"""The smallest budget of a seed: two probes, each as short as a probe can be."""
+SMALLEST_BUDGET = 16  # gradient steps of a seed: two probes, each as short as a probe can be
+LARGEST_BUDGET = 100  # planned trainings
 
 
 def _budget(value: Any) -> int | str:
@@ -478,13 +477,13 @@ def _budget(value: Any) -> int | str:
         ValueError: if it is neither, or out of range.
     """
     trainings = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", value) if isinstance(value, str) else None
-    if trainings is not None and 0 < float(trainings[1]) <= MOST_TRAININGS:
+    if trainings is not None and 0 < float(trainings[1]) <= LARGEST_BUDGET:
         return str(value)
-    if type(value) is int and FEWEST_PROBE_STEPS <= value <= 100 * MOST_STEPS:
+    if type(value) is int and SMALLEST_BUDGET <= value <= 100 * MOST_STEPS:
         return value
     raise ValueError(
-        f"must be a number of steps from {FEWEST_PROBE_STEPS} to {100 * MOST_STEPS}, or a number of trainings"
-        f" such as 4x, at most {MOST_TRAININGS}x; found {value!r}"
+        f"must be a number of steps from {SMALLEST_BUDGET} to {100 * MOST_STEPS}, or a number of trainings"
+        f" such as 4x, at most {LARGEST_BUDGET}x; found {value!r}"
     )
 
 
@@ -494,7 +493,7 @@ FindBudget = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": FEWEST_PROBE_STEPS, "maximum": 100 * MOST_STEPS},
+                {"type": "integer", "minimum": SMALLEST_BUDGET, "maximum": 100 * MOST_STEPS},
                 {"type": "string", "pattern": r"^\d+(\.\d+)?x$"},
             ]
         }
@@ -519,7 +518,7 @@ class FindSection(LanesSection):
         default=None,
         description="How much to spend: a number of gradient steps, or a number of trainings such as 4x. What"
         " short probes leave goes to trainings that refine their answer. When omitted, there are only probes."
-        f" At least {FEWEST_PROBE_STEPS} steps for each seed.",
+        f" At least {SMALLEST_BUDGET} steps for each seed.",
     )
     max_seconds: float | None = Field(
         default=None,
@@ -564,7 +563,7 @@ class FindSection(LanesSection):
         """
         if not isinstance(self.budget, str):
             return self.budget
-        budget, fewest = round(float(self.budget.removesuffix("x")) * steps), FEWEST_PROBE_STEPS * self.seeds
+        budget, fewest = round(float(self.budget.removesuffix("x")) * steps), SMALLEST_BUDGET * self.seeds
         if budget < fewest:
             raise UsageError(
                 f"budget: {self.budget} of a training of {counted(steps, 'step')} is"
@@ -576,7 +575,7 @@ class FindSection(LanesSection):
     @classmethod
     def _for_every_seed(cls, budget: int | str | None, info: ValidationInfo) -> int | str | None:
         seeds = info.data.get("seeds", 1)
-        fewest = FEWEST_PROBE_STEPS * seeds
+        fewest = SMALLEST_BUDGET * seeds
         if isinstance(budget, int) and budget < fewest:
             raise ValueError(f"must be at least {fewest} for {counted(seeds, 'seed')}; found {budget}")
         return budget

@@ -24,8 +24,7 @@ from lrfind.analysis.lanes import Shape, planned_lanes
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ceiling_over
 from lrfind.analysis.probing import FIRST_STEPS, TAIL, ProbeResult
-from lrfind.analysis.sweeps import judged
-from lrfind.analysis.verification import judge_of
+from lrfind.analysis.sweeps import judge_in_force, judged
 from lrfind.config.sections import FindSection
 from lrfind.errors import UsageError, counted, listed
 from lrfind.experiments.prober import Budget, LaneProber
@@ -296,7 +295,7 @@ def confirmed(
         run_lane(variant, lane.shaped(course), conditions, watch=watch)
         for variant in (problem, with_groups(problem, groups))
     ]
-    judge = judge_of(results, "val_loss")
+    judge = judge_in_force(results, "val_loss")
     common, favoured = (judged(result, judge) for result in results)
     cost = groups.cost + sum(result.lr.size for result in results)
     length = counted(len(course.multiplier), "step")

@@ -153,7 +153,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
             mode = modes[number]
         else:
             mode = calibrate(
-                problem, section, plan_of(problem, section, first, steps, shapes), experiment.seed
+                problem, section, mode_plan(problem, section, first, steps, shapes), experiment.seed
             )
         jobs.append(Job(problem, mode, shapes))
     # The conditions of all lanes, and the cost of the whole sweep.
@@ -174,7 +174,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     return Prepared(jobs, conditions, variants, steps, metric, cost, notes)
 
 
-def plan_of(
+def mode_plan(
     problem: Problem,
     section: LanesSection,
     planned: Sequence[PlannedLane],

@@ -11,7 +11,7 @@ from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.refined import refined_answer
 from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan
-from lrfind.analysis.verification import judge_of
+from lrfind.analysis.sweeps import judge_in_force
 from lrfind.catalog import Judge
 from lrfind.config.sections import FindSection
 from lrfind.experiments.prepare import evaluate_once, schedule_shape, training_conditions
@@ -78,7 +78,7 @@ def refine(
         watch: called after every step.
     """
     results, course = [*done], shape.compressed(plan.steps)
-    while (following := next_training(plan, results, judge_of(results, judge))) is not None:
+    while (following := next_training(plan, results, judge_in_force(results, judge))) is not None:
         lr, seed = following
         lane = PlannedLane(first + len(results), seed, lr, REFINE).shaped(course)
         kept = run_lane(problem, lane, conditions, keep=lambda result: keep([result]), watch=watch)

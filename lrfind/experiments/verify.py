@@ -12,7 +12,7 @@ from lrfind.experiments.prepare import (
     Job,
     Trainable,
     evaluate_once,
-    plan_of,
+    mode_plan,
     schedule_shape,
     training_conditions,
     training_steps,
@@ -88,7 +88,7 @@ def verify_run(
         run.keep_facts(metric=evaluate_once(problem, experiment.seed)[0])
     if team is not None:
         section = one_threaded(experiment, "find").find
-    plan = plan_of(problem, section, pending, steps, {VERIFY})
+    plan = mode_plan(problem, section, pending, steps, {VERIFY})
     mode = calibrate(problem, section, plan, experiment.seed)
     watch = observer.watch(first + len(planned), steps)
     if team is not None:

@@ -12,10 +12,10 @@ from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probing import METHOD_VERSION, ProbeResult, probe_rows
 from lrfind.analysis.recommendation import no_answer, recommend
 from lrfind.analysis.refinement import REFINE, unspent_budget
+from lrfind.analysis.sweeps import judge_in_force
 from lrfind.analysis.verification import (
     VERIFY,
     Verdict,
-    judge_of,
     moved_answer,
     verdict_on,
     verified_lrs,
@@ -131,7 +131,7 @@ def _refinement(record: RunRecord) -> dict[str, Any] | None:
         "of": record.facts.probing["answer"]["lr"],
         "steps": trained[0].planned,
         "metric": record.facts.metric,
-        "judge": judge_of(trained, record.experiment.find.judge),
+        "judge": judge_in_force(trained, record.experiment.find.judge),
         "ended": record.facts.refined is not None,
         "trainings": [_training_row(lane) for lane in trained],
     }
@@ -170,7 +170,7 @@ def _verification(
     verdict: Verdict | None = None
     if answer["lr"] is not None and len(trained) == verify_trainings(section):
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
-    judge = judge_of(trained, section.judge)
+    judge = judge_in_force(trained, section.judge)
     unended = {
         "verdict": None,
         "lr": None,

@@ -8,7 +8,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, close, doubt_about, maybe_worse, tied, verdict_on
+from lrfind.analysis.sweep_verdicts import (
+    FLAWS,
+    NO_ANSWER,
+    close,
+    doubt_about,
+    maybe_worse,
+    rate_verdict,
+    tied,
+)
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
 from lrfind.config.sections import GridSection, SearchSection
 from lrfind.errors import counted, listed
@@ -54,7 +62,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "best_val_loss": best.best_val_loss if best else None,
             "best_val_step": best.best_val_step if best else None,
             "metric": best.metric if best else None,
-            "verdict": verdict_on(best, sweep) if best else None,
+            "verdict": rate_verdict(best, sweep) if best else None,
             "doubt": doubt,
             "tied": [rate.lr for rate in tied(sweep)] if best else None,
             "rule": "the lowest median of the judged loss over seeds" if best else None,
@@ -98,7 +106,7 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
     best = sweep.best if rate is not sweep.best and rate.loss is not None else None
     return {
         "lr": rate.lr,
-        "verdict": verdict_on(rate, sweep),
+        "verdict": rate_verdict(rate, sweep),
         "outcome": rate.outcome,
         "overfits": sweep.overfits_at(rate),
         "val_loss": rate.val_loss,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.sweep_verdicts import FLAWS, doubt_about
+from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, doubt_about
 from lrfind.analysis.sweeps import RateResult, SweepResult, judged
 from lrfind.analysis.trends import trend
 from lrfind.runs.result import RunResult
@@ -144,7 +144,7 @@ def _best_label(sweep: SweepResult) -> str:
     if sweep.best is None:
         return ""
     doubt, lr = doubt_about(sweep), f"{sweep.best.lr:.3g}"
-    if doubt in ("no fall", "hardly fell"):
+    if doubt in NO_ANSWER:
         return f"lowest at {lr}, but {doubt}"
     if doubt == "learned less":
         return f"lowest at {lr}, but learned less"

@@ -233,6 +233,11 @@ def several(number: int) -> str:
     return f"c{number % SEVERAL}"
 
 
+def is_repeated(number: int) -> bool:
+    """Return whether an earlier one of several things has the colour of this one, so that it is dashed."""
+    return number >= SEVERAL
+
+
 def level(value: float, low: float, high: float) -> str:
     """Return the colour of a value on a logarithmic scale from low to high.
 

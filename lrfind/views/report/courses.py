@@ -24,6 +24,7 @@ from lrfind.views.report.content import (
     Strips,
     Table,
     finite,
+    is_repeated,
     name,
     several,
     spread_places,
@@ -174,7 +175,7 @@ def course_charts(courses: Sequence[Course]) -> list[Chart]:
             continue
         if not np.array_equal(course.low, course.high):
             losses.append(Band(label, steps, course.low, course.high, color))
-        losses.append(Line(label, steps, course.loss, color, dashed=place >= 6))
+        losses.append(Line(label, steps, course.loss, color, dashed=is_repeated(place)))
         if len(course.val) > 1:
             losses.append(
                 Dots(label, [(step, loss) for step, loss in course.val], color, sizes=[3.0] * len(course.val))
@@ -191,7 +192,7 @@ def course_charts(courses: Sequence[Course]) -> list[Chart]:
             np.arange(course.lr.size, dtype=np.float64),
             course.lr,
             several(place),
-            dashed=place >= 6,
+            dashed=is_repeated(place),
         )
         for place, course in enumerate(courses)
         if course.lr.size

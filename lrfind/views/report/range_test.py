@@ -22,6 +22,7 @@ from lrfind.views.report.content import (
     Span,
     Table,
     finite,
+    is_repeated,
     name,
     several,
     spread_places,
@@ -113,7 +114,7 @@ def _variants_chart(result: RunResult) -> Chart:
     marks: list[Mark] = []
     for place, (variant, (lr, loss)) in enumerate(view.ramps.items()):
         label, color = name(variant), several(place)
-        marks.append(Line(label, lr, loss, color, bold=variant == view.best, dashed=place >= 6))
+        marks.append(Line(label, lr, loss, color, bold=variant == view.best, dashed=is_repeated(place)))
         if variant in view.suggestions and len(lr):
             chosen = view.suggestions[variant]
             height = float(np.interp(np.log(chosen), np.log(lr), loss))

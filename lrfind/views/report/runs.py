@@ -24,6 +24,7 @@ from lrfind.views.report.content import (
     Strips,
     Table,
     finite,
+    is_repeated,
     name,
     several,
     spread_places,
@@ -127,7 +128,7 @@ def _ramps_chart(ramps: Sequence[tuple[str, RunResult]]) -> Chart:
         if not len(view.lr):
             continue
         marks.append(Band(title, view.lr, view.low, view.high, color))
-        marks.append(Line(title, view.lr, view.middle, color, dashed=place >= 6))
+        marks.append(Line(title, view.lr, view.middle, color, dashed=is_repeated(place)))
         seen += [min(finite(view.low)), view.top]
         rows += [
             [title, number(float(view.lr[p])), number(float(view.middle[p]))]
@@ -152,7 +153,7 @@ def _sweeps_chart(sweeps: Sequence[tuple[str, RunResult]]) -> Chart:
     for place, (title, result) in enumerate(sweeps):
         view, color = view_sweep(sweep_of(result)), several(place)
         points = list(zip(view.lr.tolist(), view.middle.tolist(), strict=True))
-        marks.append(Line(title, np.asarray(view.lr), view.middle, color, dashed=place >= 6))
+        marks.append(Line(title, np.asarray(view.lr), view.middle, color, dashed=is_repeated(place)))
         marks.append(Dots(title, points, color))
         diverged = [(lr, None) for lr in view.lost.get("diverged", [])]
         if diverged:
