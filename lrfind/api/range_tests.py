@@ -46,8 +46,8 @@ class RangeTest:
             answer = repr(self.suggest())
         except NoSuggestion as refusal:
             answer = f"no suggestion: {refusal.reason}"
-        lanes, steps = counted(len(self.lanes), "lane"), counted(len(self.lr), "step")
-        return f"RangeTest({lanes}, {steps}, lr {self.lr[0]:.3g} to {self.lr[-1]:.3g}): {answer}"
+        lanes, steps = counted(len(self.lanes), "lane"), counted(len(self.lrs), "step")
+        return f"RangeTest({lanes}, {steps}, lr {self.lrs[0]:.3g} to {self.lrs[-1]:.3g}): {answer}"
 
     @property
     def curves(self) -> list[Curve]:
@@ -55,14 +55,14 @@ class RangeTest:
         return [lane.curve for lane in self.lanes]
 
     @property
-    def lr(self) -> Array:
+    def lrs(self) -> Array:
         """(T,) the lrs that the optimizer used, up to the last one that every seed reached."""
         return min((lane.lr for lane in self.lanes), key=len)
 
     @property
-    def loss(self) -> Array:
-        """(T,) the loss before the update that uses lr[t]; the median if there are several seeds."""
-        reached = len(self.lr)
+    def losses(self) -> Array:
+        """(T,) the loss before the update that uses lrs[t]; the median if there are several seeds."""
+        reached = len(self.lrs)
         median: Array = np.median([lane.loss[:reached] for lane in self.lanes], axis=0)
         return median
 

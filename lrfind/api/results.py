@@ -243,7 +243,7 @@ class Recommendation(Answer):
         apply_rate(self.lr, optimizer, scheduler, shares)
 
     @property
-    def evidence(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """One row for each probe: seed, lr, steps, score, untouched, stopped, weight; see `probe_rows`."""
         import pandas as pd
 

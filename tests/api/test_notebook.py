@@ -80,7 +80,7 @@ def text_of(client: Watching, part: str) -> str:
 
 def test_the_tutorial_runs_and_says_what_its_text_says(client: Watching) -> None:
     told = r"lr 0\.\d+, from 0\.\d+ to 0\.\d+, confidence (high|moderate)"
-    assert re.search(told, text_of(client, "best.evidence"))
+    assert re.search(told, text_of(client, "best.table"))
     assert "stands - " in text_of(client, "best.verify(")
     assert "CosineAnnealingLR(optimizer, T_max=190)" in text_of(client, "best.snippet()")
     before, after = map(float, re.findall(r"0\.\d+", text_of(client, "best.apply(optimizer)")))

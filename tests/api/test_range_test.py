@@ -30,7 +30,7 @@ def test_everything_is_bit_for_bit_as_it_was_and_training_goes_on_the_same(
         assert plain.train(seed=7) == tested.train(seed=7)
     before = tested.state()
     result = tested.test(seeds=2, grad_norm=True)
-    assert result.loss.size >= 10
+    assert result.losses.size >= 10
     assert tested.state() == before
     assert plain.train(seed=11) == tested.train(seed=11)
     for ours, theirs in zip(tested.model.parameters(), plain.model.parameters(), strict=True):
@@ -71,8 +71,8 @@ def test_hooks_and_a_scheduler_stay_attached() -> None:
 def test_the_same_seed_gives_the_same_curve_and_another_seed_another() -> None:
     world = World("adam")
     first, again, other = world.test(), world.test(), world.test(seed=1)
-    np.testing.assert_array_equal(first.loss, again.loss)
-    assert not np.array_equal(first.loss[:10], other.loss[:10])
+    np.testing.assert_array_equal(first.losses, again.losses)
+    assert not np.array_equal(first.losses[:10], other.losses[:10])
 
 
 def test_the_first_loss_is_that_of_the_untouched_model() -> None:
@@ -80,8 +80,8 @@ def test_the_first_loss_is_that_of_the_untouched_model() -> None:
     expected = nn.functional.mse_loss(model(rows[0][0]), rows[0][1]).item()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     result = lrfind.range_test(model, optimizer, nn.functional.mse_loss, rows, steps=10, end_lr=0.1)
-    assert result.loss[0] == expected
-    assert (result.lr[0], result.lr[-1], result.lr.size) == (1e-6, 0.1, 10)
+    assert result.losses[0] == expected
+    assert (result.lrs[0], result.lrs[-1], result.lrs.size) == (1e-6, 0.1, 10)
 
 
 def test_the_lr_reported_is_what_the_optimizer_used() -> None:
@@ -94,7 +94,7 @@ def test_the_lr_reported_is_what_the_optimizer_used() -> None:
 
     world.optimizer.step = recording
     result = world.test(end_lr=0.1)
-    assert used == result.lr.tolist()
+    assert used == result.lrs.tolist()
     assert world.optimizer.step is recording
 
 
@@ -233,7 +233,7 @@ def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() 
     loader = DataLoader(Subset(base, range(60)), batch_size=15, num_workers=1, persistent_workers=True)
     state = base.generator.bit_generator.state["state"]["pos"]
     result = lrfind.range_test(world.model, world.optimizer, world.loss_fn, loader, steps=6, end_lr=0.1)
-    assert result.loss.size == 6
+    assert result.losses.size == 6
     assert base.generator.bit_generator.state["state"]["pos"] == state
     assert loader._iterator is None
 
@@ -381,7 +381,7 @@ def test_the_frame_and_the_plot_show_what_was_measured() -> None:
 def test_a_test_inside_no_grad_works_and_the_mode_is_kept() -> None:
     world = World("adam")
     with torch.no_grad():
-        assert world.test(steps=20, end_lr=0.1).loss.size == 20
+        assert world.test(steps=20, end_lr=0.1).losses.size == 20
         assert not torch.is_grad_enabled()
 
 

@@ -317,15 +317,15 @@ def test_float16_precision_comes_with_a_loss_scaler_and_clipping_with_accumulati
     assert 1e-5 < lrfind.find(world.model, world.optimizer, world.loss_fn, world.loader, **options).lr < 10
     tested = world.test(steps=10, end_lr=0.1, precision="bfloat16", accumulate=2)
     assert world.state() == before
-    assert world.test(steps=10, end_lr=0.1).loss[0] != tested.loss[0]
+    assert world.test(steps=10, end_lr=0.1).losses[0] != tested.losses[0]
 
 
 def test_an_autocast_around_the_call_gives_the_curve_of_that_precision() -> None:
     world = World("adam")
-    expected = world.test(steps=20, end_lr=1.0, precision="bfloat16", looks=0).loss
+    expected = world.test(steps=20, end_lr=1.0, precision="bfloat16", looks=0).losses
     with torch.autocast("cpu", torch.bfloat16):
         world.model(data().tensors[0])  # fills the cache of converted weights
-        np.testing.assert_array_equal(world.test(steps=20, end_lr=1.0, looks=0).loss, expected)
+        np.testing.assert_array_equal(world.test(steps=20, end_lr=1.0, looks=0).losses, expected)
         assert torch.is_autocast_cache_enabled()
 
 

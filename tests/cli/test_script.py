@@ -68,9 +68,9 @@ def test_the_answer_is_that_of_find_and_the_run_is_one_like_any_other(lrfind: Co
     result = read_result(Run.open(Path("run")))
     assert result.answer["lr"] == pytest.approx(best.lr, rel=0.01)
     assert result.summary["training"] == vars(best.training) | {"epoch": None}  # unknown of a script
-    assert [row["lr"] for row in result.summary["probes"]] == [*best.evidence.lr]
+    assert [row["lr"] for row in result.summary["probes"]] == [*best.table.lr]
     assert [row["score"] for row in result.summary["probes"]] == pytest.approx(
-        [*best.evidence.score], rel=1e-5, nan_ok=True
+        [*best.table.score], rel=1e-5, nan_ok=True
     )
     assert 4 <= result.summary["script"]["starts"] <= 18
     assert result.summary["cost"] == result.summary["script"]["steps"] >= best.cost

@@ -115,16 +115,16 @@ def test_a_refusal_has_a_reason_and_a_cost_and_leaves_no_trace(
 def test_the_same_seeds_give_the_same_answer_and_others_another() -> None:
     first, again, other = (found_in(World("adam"), seed=seed) for seed in (0, 0, 1))
     assert repr(first) == repr(again)
-    assert first.evidence.equals(again.evidence)
-    assert not first.evidence.score.equals(other.evidence.score)
+    assert first.table.equals(again.table)
+    assert not first.table.score.equals(other.table.score)
 
 
 @pytest.mark.parametrize(("budget", "seeds"), [(16, 1), (50, 1), (90, 2)])
 def test_a_budget_holds_for_all_seeds_and_every_step_is_counted(budget: int, seeds: int) -> None:
     found = found_in(World("adam"), budget=budget, seeds=seeds)
     refining = sum(lane.lr.size for lane in found.refinement)
-    assert found.evidence.steps.sum() + refining == found.cost <= budget
-    assert {*found.evidence.seed} == {*range(seeds)}
+    assert found.table.steps.sum() + refining == found.cost <= budget
+    assert {*found.table.seed} == {*range(seeds)}
 
 
 def test_no_time_at_all_is_a_refusal() -> None:
@@ -184,7 +184,7 @@ def test_what_cannot_be_asked_says_what_can(options: dict[str, Any], message: st
 @pytest.mark.parametrize("steps", [1, 6, 11])
 def test_short_trainings_are_probed_no_longer_than_they_are(steps: int) -> None:
     found = found_in(World("adam"), steps=steps, schedule="cosine", budget=100)
-    assert found.evidence.steps.max() == max(8, steps)
+    assert found.table.steps.max() == max(8, steps)
 
 
 class Gate(nn.Module):
@@ -246,7 +246,7 @@ def test_momentum_is_read_from_the_first_group_that_moves() -> None:
 
 def test_the_evidence_is_a_row_a_probe_and_the_plot_shows_the_answer() -> None:
     found = found_in(World("adam"), seeds=2)
-    frame = found.evidence
+    frame = found.table
     assert [*frame] == ["seed", "lr", "steps", "score", "untouched", "stopped", "weight"]
     assert frame.groupby("seed").weight.sum().tolist() == pytest.approx([1, 1])
     assert frame.groupby("seed").lr.is_monotonic_increasing.all()
@@ -272,7 +272,7 @@ def test_a_config_and_the_same_objects_have_the_same_answer(tmp_path: Path) -> N
     found = lrfind.find(setup.model, setup.optimizer, setup.loss_fn, [batch], steps=20)
     for key in ("lr", "low", "high", "confidence", "reason"):
         assert summary["answer"][key] == getattr(found, key)
-    assert summary["probes"] == found.evidence.to_dict("records")
+    assert summary["probes"] == found.table.to_dict("records")
     assert summary["cost"] == found.cost
 
 

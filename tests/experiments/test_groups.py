@@ -101,7 +101,7 @@ def test_the_common_answer_is_the_same_with_and_without_groups() -> None:
     optimizer = torch.optim.SGD([{"params": [model.flat]}, {"params": [model.steep]}], lr=0.1)
     alone, beside = find(model, [optimizer], groups=False), find(model, [optimizer])
     assert (alone.lr, alone.low, alone.high) == (beside.lr, beside.low, beside.high)
-    assert alone.evidence.equals(beside.evidence)
+    assert alone.table.equals(beside.table)
 
 
 def test_everything_is_as_it_was_bit_for_bit() -> None:

@@ -183,6 +183,6 @@ def test_an_example_of_find_trains_best_at_what_it_finds(
     assert own < low
     assert own < high
     assert found.low < found.lr < found.high
-    assert found.evidence.steps.sum() <= found.cost < 200
+    assert found.table.steps.sum() <= found.cost < 200
     SHOWN[name](asked, found)
     assert ("head: lr" in capsys.readouterr().out) is (name == "frozen_backbone")
