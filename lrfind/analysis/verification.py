@@ -46,6 +46,11 @@ def verified_lrs(lr: float, beyond: float | None = None) -> list[float]:
     return [rounded(lr * factor) for factor in factors]
 
 
+def verify_count(beyond: float | None, seeds: int) -> int:
+    """Return the number of trainings that verify a rate; see `verified_lrs`."""
+    return len(verified_lrs(1.0, beyond)) * seeds
+
+
 @dataclass(frozen=True)
 class Verdict:
     """The verdict of whole trainings on a rate.

@@ -571,6 +571,10 @@ class FindSection(LanesSection):
             )
         return budget
 
+    def verify_steps(self, steps: int) -> int:
+        """Return the length of the trainings that verify a rate for a training of so many steps."""
+        return max(1, round(self.verify_share * steps))
+
     @field_validator("budget")
     @classmethod
     def _for_every_seed(cls, budget: int | str | None, info: ValidationInfo) -> int | str | None:

@@ -22,6 +22,7 @@ from lrfind.analysis.probing import (
     UNTOUCHED,
     ProbeResult,
 )
+from lrfind.analysis.verification import verify_count
 from lrfind.catalog import is_adaptive
 from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
@@ -46,7 +47,7 @@ from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import group_multipliers, probing_fact, verify_steps, verify_trainings
+from lrfind.runs.summaries.find import group_multipliers, probing_fact
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import Plan, calibrate, computing_with
 from lrfind.training.explanations.values import why_not_float16
@@ -185,14 +186,15 @@ def gradient_findings(problem: Problem, seed: int) -> list[str]:
     """
     if problem.own_step:
         return []
-    with contextlib.suppress(Exception):
+    try:
         setup = problem.setup(seed)
         gauge = gauge_of(setup, range(LOOKS))
         for _ in train(setup, np.full(LOOKS, HARMLESS_LR), gauge=gauge):
             pass
-        findings = diagnose(gauge.take(), adaptive=is_adaptive(type(setup.optimizer).__name__))
-        return [finding.in_words for finding in findings if finding.what != ONLY_THE_HEAD]
-    return []
+    except Exception:
+        return []
+    findings = diagnose(gauge.take(), adaptive=is_adaptive(type(setup.optimizer).__name__))
+    return [finding.in_words for finding in findings if finding.what != ONLY_THE_HEAD]
 
 
 def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) -> Mode | None:
@@ -268,10 +270,10 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     epoch = epoch_steps(experiment.training, problem)
     mean, schedule = float(shape.multiplier.mean()), experiment.training.schedule.name
     training = planned_training([setup.optimizer], steps, mean, epoch, schedule)
-    verified = verify_steps(experiment, steps)
+    verified = section.verify_steps(steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)
-    trainings = verify_trainings(section) if section.verify else 0
+    trainings = verify_count(section.verify_beyond, section.verify_seeds) if section.verify else 0
     budget = section.budget_steps(steps)
     _, probing = probing_steps(section, steps)
     groups = most_group_steps(setup, section, steps) if section.groups else 0

@@ -12,13 +12,13 @@ from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.refined import refined_answer
 from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan
 from lrfind.analysis.sweeps import judge_in_force
+from lrfind.analysis.verification import verify_count
 from lrfind.catalog import Judge
 from lrfind.config.sections import FindSection
 from lrfind.experiments.prepare import evaluate_once, schedule_shape, training_conditions
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import over_ranks
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import verify_trainings
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer, Watch, unwatched
@@ -124,6 +124,8 @@ def refine_run(run: Run, problem: Problem, observer: Observer) -> None:
     judge = experiment.find.judge
     changes = refined_answer(start, trust, probe_steps, training, plan, results, judge, refusal=refusal)
     answered = changes.get("lr", answer["lr"]) is not None
-    verifying = verify_trainings(experiment.find) if experiment.find.verify and answered else 0
+    section, verifying = experiment.find, 0
+    if section.verify and answered:
+        verifying = verify_count(section.verify_beyond, section.verify_seeds)
     refined = asdict(plan) | {"answer": changes}
     run.keep_facts(refined=refined, planned=first + len(results) + verifying)

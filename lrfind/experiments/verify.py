@@ -21,7 +21,6 @@ from lrfind.experiments.spread import LaneSource, one_threaded, spread_lanes
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.runs.summaries.find import verify_steps
 from lrfind.training.calibration import calibrate, computing_with
 from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
@@ -71,7 +70,7 @@ def verify_run(
     experiment, section = run.experiment, run.experiment.find
     facts = result.facts
     assert facts.planned_training is not None  # it is stored before probing
-    steps = verify_steps(experiment, facts.planned_training["steps"])
+    steps = experiment.find.verify_steps(facts.planned_training["steps"])
     shape = schedule_shape(experiment, problem, steps)
     verified = result.answer["lr"] if facts.verified is None else facts.verified
     lrs = verified_lrs(verified, section.verify_beyond)
@@ -103,6 +102,6 @@ def verify_run(
 def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:
     """Prepare the verifying trainings on a worker; see `lrfind.experiments.spread.LaneSource`."""
     problem = from_config(experiment)
-    steps = verify_steps(experiment, training_steps(experiment.training, problem))
+    steps = experiment.find.verify_steps(training_steps(experiment.training, problem))
     shape = schedule_shape(experiment, problem, steps)
     return Trainable([Job(problem, modes[0], {VERIFY: shape})], training_conditions(experiment))

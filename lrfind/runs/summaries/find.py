@@ -19,9 +19,8 @@ from lrfind.analysis.verification import (
     moved_answer,
     verdict_on,
     verified_lrs,
+    verify_count,
 )
-from lrfind.config.experiment import Experiment
-from lrfind.config.sections import FindSection
 from lrfind.errors import NoSuggestion
 from lrfind.runs.result import RunRecord
 
@@ -91,7 +90,7 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
     answer = dict(probing["answer"]) | (facts.refined or {}).get("answer", {})
     verification = None
     if section.verify and facts.planned_training is not None:
-        steps = verify_steps(record.experiment, facts.planned_training["steps"])
+        steps = section.verify_steps(facts.planned_training["steps"])
         verification, verdict = _verification(record, answer, steps)
         if verdict is not None and verdict.lr != verification["of"]:
             lrs = verified_lrs(verification["of"], section.verify_beyond)
@@ -151,16 +150,6 @@ def group_multipliers(summary: Mapping[str, Any]) -> dict[str, float]:
     return {} if groups is None else {rate["name"]: rate["multiplier"] for rate in groups["rates"]}
 
 
-def verify_steps(experiment: Experiment, steps: int) -> int:
-    """Return the length of the trainings that verify a rate for a training of so many steps."""
-    return max(1, round(experiment.find.verify_share * steps))
-
-
-def verify_trainings(section: FindSection) -> int:
-    """Return the number of trainings that verify a rate."""
-    return len(verified_lrs(1.0, section.verify_beyond)) * section.verify_seeds
-
-
 def _verification(
     record: RunRecord, answer: dict[str, Any], steps: int
 ) -> tuple[dict[str, Any], Verdict | None]:
@@ -168,7 +157,7 @@ def _verification(
     section, verified = record.experiment.find, record.facts.verified
     trained = [lane for lane in record.lanes if lane.variant == VERIFY and lane.outcome in SETTLED]
     verdict: Verdict | None = None
-    if answer["lr"] is not None and len(trained) == verify_trainings(section):
+    if answer["lr"] is not None and len(trained) == verify_count(section.verify_beyond, section.verify_seeds):
         verdict = verdict_on(answer["lr"] if verified is None else verified, trained, section.judge)
     judge = judge_in_force(trained, section.judge)
     unended = {
