@@ -19,7 +19,7 @@ from lrfind.errors import NoSuggestion, counted, sentence, unknown
 
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed; the lowest of many points is low by chance
-RAMP_EDGE = "where the loss diverged, which is an upper bound of the largest stable lr"
+RAMP_EDGE = "where the loss diverged; the largest stable lr is usually lower"
 
 
 @dataclass(frozen=True)

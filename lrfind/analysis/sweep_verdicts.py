@@ -31,7 +31,7 @@ NO_ANSWER: tuple[Doubt, ...] = ("no fall", "hardly fell")
 
 RateVerdict = Literal[
     "best", "best, tied", "lowest", "overfits", "tied", "usable", "maybe worse", "worse", "close", "higher",
-    "no fall", "not finite", Outcome,
+    "rose", "no fall", "not finite", Outcome,
 ]  # fmt: skip
 """The verdict on one rate; see `rate_verdict`."""
 
@@ -95,10 +95,11 @@ def rate_verdict(rate: RateResult, sweep: SweepResult) -> RateVerdict:
         For a rate that did not finish, its outcome; "not finite" if it finished without a finite loss.
         For the answered rate, "best", "best, tied", or "lowest" if there is a graver doubt about it.
         For another rate, "overfits" if that is so and final losses decide; "no fall" if the loss of not even
-        the answered rate fell by more than its noise. Otherwise, with one seed, "close"
-        if its loss is within the tolerance, or else "higher". With several seeds, within the tolerance,
-        "tied" if its difference to the answered rate is within the noise, or else "usable"; beyond the
-        tolerance, "maybe worse" if it is within the noise, or else "worse".
+        the answered rate fell by more than its noise; "rose" if its training loss rose further than that
+        of the answered rate fell. Otherwise, with one seed, "close" if its loss is within the tolerance, or
+        else "higher". With several seeds, within the tolerance, "tied" if its difference to the answered rate
+        is within the noise, or else "usable"; beyond the tolerance, "maybe worse" if it is within the noise,
+        or else "worse".
     """
     if rate.outcome != "finished":
         return rate.outcome
@@ -111,6 +112,8 @@ def rate_verdict(rate: RateResult, sweep: SweepResult) -> RateVerdict:
         return "overfits"
     if sweep.best is not None and _flaw(sweep, sweep.best) in NO_ANSWER:
         return "no fall"
+    if sweep.rises_at(rate):
+        return "rose"
     near, within = _is_close(rate, sweep), _within_noise(rate, sweep)
     if within is None:
         return "close" if near else "higher"
@@ -129,5 +132,7 @@ def _is_close(rate: RateResult, sweep: SweepResult) -> bool:
 
 def _within_noise(rate: RateResult, sweep: SweepResult) -> bool | None:
     """Return whether the noise between seeds hides the difference to the answered rate; None if not known."""
+    if sweep.rises_at(rate):
+        return False
     worse = None if sweep.best is None else beyond_noise(rate, sweep.best, sweep.judge)
     return None if worse is None else not worse

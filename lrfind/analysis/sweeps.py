@@ -73,7 +73,7 @@ class SweepResult:
         troubled: whether something is wrong with the gradients at the best rate, as far as it was looked at.
         first_loss: the median over lanes of the loss at step 0.
         sensitivity: the cost of a badly chosen lr; see `lr_sensitivity`.
-        edge: where training breaks down; see `sweep_edge`.
+        edge: where training breaks down: it diverges, or `rises_at` the lr; see `sweep_edge`.
         boundary: the end of the range at which the best lr lies; None if it lies inside.
         overfitting: the rates that learned something and overfit, ascending in lr; see `rates_that_learned`.
         overfits_everywhere: whether these are all rates that learned something.
@@ -99,6 +99,10 @@ class SweepResult:
     def overfits_at(self, rate: RateResult) -> bool:
         """Return whether a rate is one of those that overfit."""
         return any(rate is other for other in self.overfitting)
+
+    def rises_at(self, rate: RateResult) -> bool:
+        """Return whether the training loss rose further than that of the best rate fell."""
+        return rate.train_loss is not None and rate.train_loss > _highest_loss(self.best, self.first_loss)
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> SweepResult:
@@ -140,7 +144,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
         fall=falls_in_noises([*best.lanes.values()], noise) if best else math.nan,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
-        edge=sweep_edge(rates),
+        edge=sweep_edge(rates, _highest_loss(best, first)),
         boundary=_boundary(rates, best),
         overfitting=overfitting,
         overfits_everywhere=bool(overfitting) and len(overfitting) == len(learned),
@@ -240,6 +244,13 @@ def _ceiling(best: RateResult | None, first_loss: float, tolerance: float) -> fl
     return best.loss + tolerance * (first_loss - best.loss)
 
 
+def _highest_loss(best: RateResult | None, first_loss: float) -> float:
+    """Return the training loss that is as far above the first loss as that of the best rate is below it."""
+    if best is None or best.train_loss is None or math.isnan(first_loss):
+        return math.inf
+    return max(2 * first_loss - best.train_loss, first_loss)
+
+
 def usable_range(rates: Sequence[RateResult], best: RateResult, ceiling: float) -> tuple[float, float]:
     """Return the lowest and the highest lr of the unbroken row of rates around the best up to this loss."""
     good = [rate.loss is not None and rate.loss <= ceiling for rate in rates]
@@ -276,15 +287,23 @@ def lr_sensitivity(rates: Sequence[RateResult], first_loss: float) -> float | No
     return float(np.average(losses, weights=width) - min(losses))
 
 
-def sweep_edge(rates: Sequence[RateResult]) -> float | None:
-    """Return the edge: the point between the lowest diverged lr and the highest finished lr below it.
+def sweep_edge(rates: Sequence[RateResult], highest_loss: float = math.inf) -> float | None:
+    """Return the edge: the point between the lowest lr that broke and the highest finished lr below it.
+
+    Args:
+        rates: the result of each lr, ascending in lr.
+        highest_loss: an lr whose final training loss is above it broke, as one that diverged did.
 
     Returns:
-        The geometric mean of the two lrs; None if no lr diverged, or if no lr below it finished.
+        The geometric mean of the two lrs; None if no lr broke, or if no lr below it finished.
     """
-    first = next((rate.lr for rate in rates if rate.outcome == "diverged"), None)
-    if first is None:
+    broke = [
+        rate.outcome == "diverged" or (rate.train_loss is not None and rate.train_loss > highest_loss)
+        for rate in rates
+    ]
+    if True not in broke:
         return None
+    first = rates[broke.index(True)].lr
     below = [rate.lr for rate in rates if rate.outcome == "finished" and rate.lr < first]
     return math.sqrt(below[-1] * first) if below else None
 

@@ -17,7 +17,7 @@ from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.analysis.relation import Relation
 from lrfind.errors import UsageError, as_exception, counted
-from lrfind.experiments.relation import BATCHES, relation_on
+from lrfind.experiments.relation import MOST_BATCHES, relation_on
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
@@ -226,7 +226,7 @@ class LaneProber:
         kept = {lr: probe.snapshot for lr, probe in self._probes.items()} | {UNTOUCHED: self._start}
         snapshot = next((snapshot for lr in lrs if (snapshot := kept.get(lr)) is not None), None)
         at = steps * self._setup.recipe.accumulate
-        if snapshot is None or rank_count() > 1 or (at + BATCHES) * self._replay.bytes > MOST_BYTES:
+        if snapshot is None or rank_count() > 1 or (at + MOST_BATCHES) * self._replay.bytes > MOST_BYTES:
             return None
         snapshot.restore()
         self._replay.at = at

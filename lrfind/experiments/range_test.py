@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, range_test_lanes
+from lrfind.analysis.probe_search import ceiling_over
 from lrfind.config.sections import RangeTestSection
 from lrfind.config.variants import variants_of
 from lrfind.errors import NoSuggestion
@@ -77,12 +78,17 @@ def measure_edge(problem: Problem, seed: int, guess: float) -> tuple[Edge, int]:
     """
     cost = 0
 
-    def diverges(lr: float) -> bool:
+    def trial(lr: float) -> LaneResult:
         nonlocal cost
-        lane = Lane(0, seed, np.full(TRIAL_STEPS, lr))
-        trial = run_lane(problem, lane, TRIAL)
-        cost += trial.lr.size
-        return trial.outcome == "diverged"
+        result = run_lane(problem, Lane(0, seed, np.full(TRIAL_STEPS, lr)), TRIAL)
+        cost += result.lr.size
+        return result
+
+    highest = ceiling_over(trial(0.0).loss)
+
+    def diverges(lr: float) -> bool:
+        result = trial(lr)
+        return result.outcome == "diverged" or float(np.median((result.loss - highest)[-3:])) > 0
 
     return bisect_edge(diverges, guess), cost
 

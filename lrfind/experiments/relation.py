@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from lrfind.problem.setup import Setup
 from lrfind.training.interrupts import stop_if_asked
 
 TARGETS = ("labels", "label", "targets", "target", "y")  # their keys in batches that are dicts
-BATCHES = 8  # on which the loss is compared
+BATCHES, MOST_BATCHES = 8, 32  # on which the loss is compared; more of them if they have few rows
+ROWS = 64  # that are needed; among fewer, chance can hide a relation
 
 
 def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Relation | None:
@@ -34,19 +35,22 @@ def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Rela
 
     Returns:
         The relation. None if it cannot be measured: in a step of the user's own, for batches whose targets
-        are not known, or if the loss does not depend on which target belongs to which row.
+        are not known, if the data has too few rows, or if the loss does not depend on which target belongs to
+        which row.
     """
     if setup.own_step is not None:
         return None
     order = torch.Generator().manual_seed(0)
-    rises, varies = [], False
+    rises: list[float] = []
+    varies, rows = False, 0
     with contextlib.suppress(Exception), as_exception():  # a loss may not take shuffled targets
-        for _ in range(BATCHES):
+        while len(rises) < BATCHES or (rows < ROWS and len(rises) < MOST_BATCHES):
             stop_if_asked()
             batch = next(batches)
-            shuffled = with_shuffled_targets(batch, order)
-            if shuffled is None:
+            if (key := target_key(batch)) is None:
                 return None
+            rows += len(batch[key])
+            shuffled = with_shuffled_targets(batch, order)
             random = capture()
             with setup.casting():
                 output, loss = output_and_loss(setup.model, setup.loss_fn, batch)
@@ -56,22 +60,29 @@ def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Rela
             rises.append(rise if abs(rise) > SAME * abs(float(loss.detach())) else 0.0)
             varies = varies or not same_for_all_rows(output)
     stop_if_asked()
-    if len(rises) < BATCHES or (varies and not any(rises)):
+    count = len(rises)
+    different = min(epoch or count, count)
+    if count < BATCHES or rows * different < ROWS * count or (varies and not any(rises)):
         return None
-    return Relation(tuple(rises), varies, epoch if epoch and epoch < BATCHES else None)
+    return Relation(tuple(rises), varies, different if different < count else None)
+
+
+def target_key(batch: Any) -> str | int | None:
+    """Return where a batch has its targets; None if it has none, or only one row.
+
+    They are the last part of a tuple, or the entry of a dict that has one of the names in `TARGETS`.
+    """
+    if isinstance(batch, Mapping):
+        return next((key for key in TARGETS if _has_rows(batch.get(key))), None)
+    return -1 if isinstance(batch, tuple | list) and len(batch) > 1 and _has_rows(batch[-1]) else None
 
 
 def with_shuffled_targets(batch: Any, order: torch.Generator) -> Any:
-    """Return a batch whose targets are shuffled among its rows; None if there are none, or only one row.
-
-    The targets are the last part of a tuple, or the entry of a dict that has one of the names in `TARGETS`.
-    """
+    """Return a batch whose targets, which it must have, are shuffled among its rows."""
+    key = target_key(batch)
     if isinstance(batch, Mapping):
-        keys: Sequence[Any] = [key for key in TARGETS if _has_rows(batch.get(key))]
-        return {**batch, keys[0]: _shuffled(batch[keys[0]], order)} if keys else None
-    if isinstance(batch, tuple | list) and len(batch) > 1 and _has_rows(batch[-1]):
-        return (*batch[:-1], _shuffled(batch[-1], order))
-    return None
+        return {**batch, key: _shuffled(batch[key], order)}
+    return (*batch[:-1], _shuffled(batch[-1], order))
 
 
 def _has_rows(value: Any) -> bool:
@@ -79,7 +90,12 @@ def _has_rows(value: Any) -> bool:
 
 
 def _shuffled(targets: Tensor, order: torch.Generator) -> Tensor:
-    return targets[torch.randperm(len(targets), generator=order).to(targets.device)]
+    places = torch.randperm(len(targets), generator=order).to(targets.device)
+    if len(targets) >= BATCHES:
+        return targets[places]
+    shuffled = targets.clone()
+    shuffled[places] = targets[places.roll(1)]  # among so few rows, many would keep their targets
+    return shuffled
 
 
 def same_for_all_rows(output: Any) -> bool:

@@ -76,6 +76,18 @@ def test_bisection_finds_the_edge_from_any_guess(guess: float) -> None:
     assert measure_edge(least_squares(10), seed=1, guess=guess)[0].lr == pytest.approx(1.0, rel=0.05)
 
 
+def test_a_rate_that_blows_the_loss_up_at_once_is_beyond_the_edge() -> None:
+    """After a jump in the first steps, the loss only swings; no rule that watches its course says diverged."""
+    problem = from_config(
+        check(
+            "{model: {name: mlp, args: {hidden: [32]}}, optimizer: adam, training: {steps: 100},"
+            " loss: cross_entropy, data: {name: digits, batch_size: 64}}"
+        )
+    )
+    edge, _ = measure_edge(problem, seed=0, guess=1.0)
+    assert 0.01 < edge.stable < edge.diverging < 100
+
+
 @pytest.mark.parametrize(("diverges", "words"), [(True, "at every lr tried"), (False, "at no lr tried")])
 def test_bisection_says_when_there_is_no_edge(diverges: bool, words: str) -> None:
     with pytest.raises(NoSuggestion, match=words):

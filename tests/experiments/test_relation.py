@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import lrfind
-from lrfind.experiments.relation import same_for_all_rows, with_shuffled_targets
+from lrfind.experiments.relation import same_for_all_rows, target_key, with_shuffled_targets
 
 ROWS = torch.arange(32)
 
@@ -34,7 +34,7 @@ def test_only_the_targets_of_a_batch_are_shuffled(batch: Any, targets: Any) -> N
     "batch", [ROWS, (ROWS,), (ROWS, ROWS[:1]), (ROWS, [1, 2]), {"x": ROWS}, {"labels": torch.tensor(3)}]
 )
 def test_a_batch_without_known_targets_is_not_shuffled(batch: Any) -> None:
-    assert with_shuffled_targets(batch, torch.Generator()) is None
+    assert target_key(batch) is None
 
 
 def test_an_output_is_the_same_for_all_rows_up_to_rounding() -> None:
@@ -59,3 +59,22 @@ def test_the_relation_is_known_where_the_loss_depends_on_which_target_belongs_to
     assert related.varies
     ignored = found(torch.zeros(40, 32, dtype=torch.long), lambda output, y: (output - 1).square().mean())
     assert ignored.results[0].after is None
+
+
+@pytest.mark.parametrize("rows", [2, 4])
+def test_few_rows_in_a_batch_hide_no_relation(rows: int) -> None:
+    for seed in range(4):
+        torch.manual_seed(seed)
+        x = torch.randn(150, rows, 2)
+        batches = [*zip(x, 2 * x[..., :1] - x[..., 1:], strict=True)]
+        model = nn.Linear(2, 1)
+        best = lrfind.find(model, torch.optim.SGD(model.parameters(), 0.1), nn.MSELoss(), batches, steps=300)
+        assert best.results[0].after is not None
+        assert best.results[0].after.sure
+
+
+def test_too_few_rows_tell_nothing_of_a_relation() -> None:
+    batches = [(torch.randn(12, 2), torch.randn(12, 1))]
+    model = nn.Linear(2, 1)
+    best = lrfind.find(model, torch.optim.SGD(model.parameters(), 0.1), nn.MSELoss(), batches, steps=100)
+    assert best.results[0].after is None

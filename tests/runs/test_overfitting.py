@@ -111,6 +111,16 @@ def test_a_rate_is_not_best_if_the_loss_fell_by_no_more_than_its_noise() -> None
     assert grid(*falling)["answer"]["doubt"] == "one seed"  # over 40 steps, the fall is sure
 
 
+def test_rates_beyond_the_edge_that_finish_are_past_it_and_no_answer() -> None:
+    rows = ((0.01, 1.0, 1.0), (0.1, 1.2, 1.2), (1.0, 40.0, 40.0), (10.0, 175.0, 175.0))
+    summary = grid(*(lane(lr, train, val) for lr, train, val in rows))
+    assert summary["edge"] == pytest.approx(math.sqrt(0.1 * 1.0))
+    assert verdicts(summary) == ["lowest", "higher", "rose", "rose"]
+    risen = grid(*(lane(lr, train, val) for lr, train, val in rows[2:]))
+    assert risen["answer"]["lr"] is None
+    assert risen["answer"]["reason"].startswith("the loss rose at every rate. At lr 1, which ended lowest,")
+
+
 def test_a_low_rate_whose_validation_rows_are_only_harder_does_not_overfit() -> None:
     summary = grid(lane(1e-4, 2.9, 3.3), lane(0.1, 0.2, 0.5))
     assert verdicts(summary) == ["higher", "lowest"]

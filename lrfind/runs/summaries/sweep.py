@@ -133,13 +133,16 @@ def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
 def why_no_best(sweep: SweepResult) -> str:
     """Return the reason why a sweep has no answer."""
     if sweep.best is not None and sweep.best.loss is not None:
+        course = (
+            f"At lr {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and ended at"
+            f" {sweep.best.loss:.4g}."
+        )
+        if sweep.best.loss - sweep.first_loss > abs(sweep.first_loss):
+            return f"the loss rose at every rate. {course} Try lower rates, or run `lrfind find`."
         hardly = "the loss hardly fell beside its noise between batches, at any rate"
         if sweep.fell and sweep.troubled:
             hardly += ", and something is wrong with the gradients (see below)"
-        return (
-            f"{hardly}. At lr {sweep.best.lr:.3g}, which ended lowest, it began at {sweep.first_loss:.4g} and"
-            f" ended at {sweep.best.loss:.4g}. Train longer, or run `lrfind find`, which looks for reasons."
-        )
+        return f"{hardly}. {course} Train longer, or run `lrfind find`, which looks for reasons."
     outcomes = {rate.outcome for rate in sweep.rates}
     if sweep.rates and not math.isfinite(sweep.first_loss) and outcomes == {"diverged"}:
         return "the loss is not finite before the first update; no lr helps: look at data, model and loss."

@@ -66,6 +66,14 @@ def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
             f"training stopped early, at step {listed(lane.lr.size for lane in early)} of {early[0].planned},"
             " because the validation loss no longer fell."
         )
+    rose = [lane for lane in finished if (lane.train_loss or 0.0) > float(lane.loss[0])]
+    if rose and len(rose) == len(finished):
+        ended = listed(f"{lane.train_loss:.4g}" for lane in rose)
+        began = listed(f"{float(lane.loss[0]):.4g}" for lane in rose)
+        warnings.append(
+            f"the training loss did not fall: it began at {began} and ended at {ended}; try a lower lr, or"
+            " ask `lrfind find`."
+        )
     skipped = sum(int(lane.skipped.sum()) for lane in record.lanes if lane.skipped is not None)
     if skipped:
         was = "was" if skipped == 1 else "were"

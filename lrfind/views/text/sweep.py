@@ -121,12 +121,13 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
 def _edge_lines(summary: dict[str, Any]) -> list[str]:
     texts = []
     if summary["edge"] is not None:
-        between = "between the last rate that finished and the first that diverged"
+        between = "between the last rate that trained and the first that diverged, or whose loss rose"
         texts.append(f"edge of stability: {number(summary['edge'])}, {between}")
     if summary["sensitivity"] is not None:
         sensitivity = number(summary["sensitivity"])
         texts.append(
             f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss"
+            " (those above the first loss count with that)"
         )
     return [line for text in texts for line in wrapped(text)]
 
@@ -144,6 +145,7 @@ WORDS = {
     "usable": "worse beyond the noise, but by little",
     "maybe worse": "higher, but the seeds are too few to be sure",
     "close": "higher by little; with one seed, the noise is not known",
+    "rose": "the training loss rose further than that of the best rate fell",
     "overfits": "the training loss fell, and the validation loss did not follow or rose again",
     "no fall": "the loss hardly fell beside its noise between batches",
     "lowest": "the lowest loss, but see the first line",
