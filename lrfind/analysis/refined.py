@@ -64,6 +64,11 @@ class _Ends:
         return first_loss_of(self._results)
 
     @property
+    def left(self) -> int:
+        """The gradient steps that the trainings left of the plan's budget."""
+        return self.plan.budget - sum(result.lr.size for result in self._results)
+
+    @property
     def fall(self) -> float:
         """How far the best rate lowered the loss."""
         return self.untouched - min(self.losses.values())
@@ -191,6 +196,9 @@ def _lowest_in_words(ends: _Ends) -> str:
     if not is_bracketed(first):
         side = "lowest" if best == min(first) else "highest"
         words += f" This rate is the {side} that was trained; nothing is known of rates beyond it."
+        if ends.left < plan.steps:
+            more = counted(plan.steps - ends.left, "step")
+            words += f" A budget that is larger by {more} would train the next one."
     return words
 
 
