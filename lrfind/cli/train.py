@@ -30,6 +30,7 @@ from lrfind.views.terminal import note
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
+    from lrfind.runs.result import RunResult
 
 
 @click.command(
@@ -130,6 +131,8 @@ def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tu
 
     result = read_result(Run.open(source))
     answered = answered_experiment(result)
+    if not result.facts.concluded:
+        note(_of_unfinished(result))
     if config is None or len(result.variants) > 1:  # then the run says what is imported, or a part of it
         refuse_unasked_imports(answered, source, result.facts.import_root)
     if config is None:
@@ -161,6 +164,16 @@ def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tu
     if said is not None and not is_quiet():
         note(said)
     return experiment, text
+
+
+def _of_unfinished(result: RunResult) -> str:
+    """Return a warning that the answer of a run may change until the run has ended."""
+    from lrfind.views.text.sweep import rivals_text
+
+    answer = f"lr {result.answer['lr']:.3g} is its answer so far"
+    if result.summary.get("unfinished") is not None:
+        answer = f"lr {result.answer['lr']:.3g} is {rivals_text(result.summary)}"
+    return f"warning: '{result.path}' has not ended; {answer}. To end it, run `{result.resume_command}`."
 
 
 def _of_best_config(config: Path, experiment: Experiment) -> str | None:

@@ -53,6 +53,7 @@ def test_a_rate_that_only_learned_less_than_overfitting_ones_is_not_called_best(
     assert "best" not in text.replace("best_val_loss", "").lower()
     assert "every rate that learned overfits" in headline(summary)
     assert verdicts(summary) == ["overfits", "overfits", "lowest"]
+    assert "lowest: the lowest loss, but only because it learned little" in text
     assert summary["overfitting"] == {"lrs": [1e-3, 1e-2], "everywhere": True}
     warning = " ".join(summary["warnings"])
     assert "lr 0.1 ended lower only because it learned less" in warning

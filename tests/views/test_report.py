@@ -303,17 +303,30 @@ def test_a_run_without_any_lane_gets_an_honest_report(command: str, tmp_path: Pa
     assert "Paste into" not in shown.text
 
 
-def test_an_interrupted_run_says_what_there_is_so_far(tmp_path: Path) -> None:
+def test_an_interrupted_run_says_what_there_is_so_far(tmp_path: Path, lrfind: Command) -> None:
     def interrupt(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
         if lanes[0].lane == 2:
             raise KeyboardInterrupt
 
-    run = start(tmp_path / "run", "grid", "grid={lrs: [1e-3, 1e-2, 0.1], seeds: 1, lanes: single}")
+    run = start(tmp_path / "run", "grid", "grid={lrs: [1e-3, 1e-2, 0.1], seeds: 2, lanes: single}")
     with pytest.raises(KeyboardInterrupt):
         conduct(run, lambda lanes, steps: interrupt)
-    shown = Page(report_html([result_of(run.path)]))
+    result = result_of(run.path)
+    shown = Page(report_html([result]))
     assert "This run is not finished." in shown.text
-    assert "Trainings: 2 of 3 (" in shown.text
+    assert "Trainings: 2 of 6 (" in shown.text
+    assert "The number of seeds at a rate is 1, of 2 that are planned." in shown.text
+    assert "measured by whole trainings" not in shown.text
+    rank = "the best of 2 of 3 rates so far, with 1 of 2 seeds"
+    assert rank in shown.text
+    assert result.answer["verdict"] == "lowest"
+    assert result.summary["usable"]["low"] is None  # the next rate was not tried
+    assert not any("one that was tried" in warning for warning in result.summary["warnings"])
+    assert lrfind("show", run.path) == 0
+    assert "Best learning rate so far: 0.01, by one seed" in lrfind.out
+    assert "usable:" not in lrfind.out
+    assert lrfind("train", "--from", run.path, "-q") == 0
+    assert f"warning: '{run.path}' has not ended; lr 0.01 is {rank}." in lrfind.err
 
 
 def test_a_range_test_without_a_suggestion_gives_the_reason() -> None:

@@ -44,13 +44,15 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         - `metric`: the name of the task's metric.
         - `usable`, `edge` and `sensitivity`: see `analysis.sweeps.SweepResult`.
         - `rates`: one row for each rate.
+        - `unfinished`: how many `rates` and `seeds` are planned; None when all trainings have ended.
         - `pruned`: the savings of pruning.
         - `mode`: the mode in which lanes ran.
     """
     section, sweep = record.section, sweep_of(record)
     doubt = doubt_about(sweep)
     best = None if doubt in NO_ANSWER else sweep.best
-    usable = sweep.usable or (None, None)
+    missing = rates_missing(sweep, record)  # then the rates beside the best one are not known
+    usable = (None if missing else sweep.usable) or (None, None)
     return {
         "answer": {
             "lr": best.lr if best else None,
@@ -62,7 +64,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "best_val_loss": best.best_val_loss if best else None,
             "best_val_step": best.best_val_step if best else None,
             "metric": best.metric if best else None,
-            "verdict": rate_verdict(best, sweep) if best else None,
+            "verdict": _verdict(best, sweep, record) if best else None,
             "doubt": doubt,
             "tied": [rate.lr for rate in tied(sweep)] if best else None,
             "rule": "the lowest median of the judged loss over seeds" if best else None,
@@ -76,7 +78,8 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         "usable": {"low": usable[0], "high": usable[1], "tolerance": section.tolerance},
         "edge": sweep.edge,
         "sensitivity": sweep.sensitivity,
-        "rates": [_rate(rate, sweep) for rate in sweep.rates],
+        "rates": [_rate(rate, sweep, record) for rate in sweep.rates],
+        "unfinished": unfinished(record),
         "pruned": _pruned(record),
         "mode": next(iter(record.facts.modes), None),
         "warnings": _warnings(sweep, record),
@@ -99,14 +102,34 @@ def _pruned(record: RunRecord) -> dict[str, Any]:
     return {"count": len(pruned), "steps_saved": saved, "share_saved": saved / max(1, saved + steps)}
 
 
-def _rate(rate: RateResult, sweep: SweepResult) -> dict[str, Any]:
+def unfinished(record: RunRecord) -> dict[str, int] | None:
+    """Return how many `rates` and `seeds` a sweep plans; None when all its trainings have ended."""
+    if not unsettled(record):
+        return None
+    seeds = record.section.seeds
+    return {"rates": record.planned // seeds, "seeds": seeds}
+
+
+def rates_missing(sweep: SweepResult, record: RunRecord) -> bool:
+    """Return whether not one training of some planned rate has a result that is compared."""
+    planned = unfinished(record)
+    return planned is not None and len(sweep.rates) < planned["rates"]
+
+
+def _verdict(rate: RateResult, sweep: SweepResult, record: RunRecord) -> str:
+    """Return the verdict on a rate; while trainings are missing, the best one is only the best so far."""
+    verdict = rate_verdict(rate, sweep)
+    return verdict.replace("best", "best so far") if unsettled(record) else verdict
+
+
+def _rate(rate: RateResult, sweep: SweepResult, record: RunRecord) -> dict[str, Any]:
     """Return a row for one lr; `worse_beyond_noise` is None for the best lr, and where it is not known."""
     losses = [loss for lane in rate.lanes.values() if (loss := judged(lane, sweep.judge)) is not None]
     ends = [int(lane.lr.size) - 1 for lane in rate.lanes.values() if lane.outcome == "diverged"]
     best = sweep.best if rate is not sweep.best and rate.loss is not None else None
     return {
         "lr": rate.lr,
-        "verdict": rate_verdict(rate, sweep),
+        "verdict": _verdict(rate, sweep, record),
         "outcome": rate.outcome,
         "overfits": sweep.overfits_at(rate),
         "val_loss": rate.val_loss,
@@ -168,7 +191,12 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         warnings.append("there is no validation loss, so the final training loss decides.")
     # How far to trust the best lr.
     doubt = doubt_about(sweep)
-    if best and sweep.boundary and doubt not in ("learned less", *NO_ANSWER):
+    if (
+        best
+        and sweep.boundary
+        and not rates_missing(sweep, record)
+        and doubt not in ("learned less", *NO_ANSWER)
+    ):
         name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
         more = _how_to_try_more(record.section, best.lr, sweep.boundary)

@@ -30,7 +30,7 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
-from lrfind.views.text.sweep import WORDS, headline
+from lrfind.views.text.sweep import headline, rivals_text, verdicts_in_words
 
 OUTCOMES: dict[str, tuple[Shape, str]] = {"diverged": ("cross", "edge"), "pruned": ("triangle", "muted")}
 """The shape and the colour of the rates that did not finish; others are grey diamonds."""
@@ -46,7 +46,8 @@ def sweep_report(result: RunResult) -> Report:
     charts = [_sweep_chart(view_sweep(sweep), result.summary), _curves_chart(view_curves(sweep))]
     text = (
         "Each rate trains whole trainings, from the same weights and on the same batches. The number of seeds"
-        f" at a rate is {max(len(rate.lanes) for rate in sweep.rates)}."
+        f" at a rate is {max(len(rate.lanes) for rate in sweep.rates)}"
+        + (f", of {result.section.seeds} that are planned." if result.summary["unfinished"] else ".")
     )
     return Report(_answer(result.summary), [Section("Sweep", [text], charts)])
 
@@ -67,19 +68,21 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         return Answer("Best learning rate", None, reason=answer["reason"], level="poor", facts=facts)
     doubt, low, high = answer["doubt"], answer["low"], answer["high"]
     count = len(summary["rates"])
-    rivals = f"the lowest of {counted(count, 'rate')}" if count > 1 else "the only rate"
+    unfinished = summary["unfinished"] is not None
+    trust = TRUST.get(doubt, "measured, but see the reason" if doubt else "measured by whole trainings")
     if low is not None and low == high and count > 1:
         facts.insert(0, ("seeds", "with each of them, this rate has the lowest loss"))
     metric = f"; {summary['metric']} {number(answer['metric'])}" if answer["metric"] is not None else ""
-    reached = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}, {rivals}{metric}"
+    loss = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}"
+    reached = f"{loss}, {rivals_text(summary)}{metric}"
     return Answer(
-        "Learning rate" if doubt in FLAWS else "Best learning rate",
+        ("Learning rate" if doubt in FLAWS else "Best learning rate") + (" so far" if unfinished else ""),
         answer["lr"],
         interval=None if low is None or low == high else (low, high),
         meaning="the rate with the lowest loss, depending on the seed",
-        trust=TRUST.get(doubt, "measured, but see the reason" if doubt else "measured by whole trainings"),
-        level="poor" if doubt in FLAWS else "fair" if doubt else "good",
-        reason=f"{headline(doubt, answer['lr'], answer['tied'])}. It ended with a {reached}.",
+        trust="measured, but not to the end" if unfinished else trust,
+        level="poor" if doubt in FLAWS else "fair" if doubt or unfinished else "good",
+        reason=f"{headline(doubt, answer['lr'], answer['tied'], unfinished)}. It ended with a {reached}.",
         facts=facts,
     )
 
@@ -141,8 +144,7 @@ def _rates_table(summary: Mapping[str, Any]) -> Table:
         verdict = rate["verdict"] + ("" if rate["diverged_at"] is None else f" at step {rate['diverged_at']}")
         spread = interval(*rate["spread"]) if rate["spread"] else "-"
         rows.append([number(rate["lr"]), *cells, spread, verdict])
-    seen = {rate["verdict"] for rate in rates}
-    note = "; ".join(f"{word}: {meaning}" for word, meaning in WORDS.items() if word in seen)
+    note = "; ".join(verdicts_in_words(summary))
     return Table("The rates", ["lr", *keys.values(), "between seeds", "verdict"], rows, note)
 
 

@@ -44,15 +44,27 @@ HEADLINES: dict[str | None, str] = {
 """The first line by `analysis.sweep_verdicts.Doubt`; an answer with a flaw is not called the best."""
 
 
-def headline(doubt: str | None, lr: float, ties: Iterable[float]) -> str:
+def headline(doubt: str | None, lr: float, ties: Iterable[float], unfinished: bool = False) -> str:
     """Return the answer of a sweep in one line.
 
     Args:
         doubt: the gravest doubt about it; a key of `HEADLINES`.
         lr: the rate.
         ties: the rates that are tied with it.
+        unfinished: whether some trainings of the sweep have not ended.
     """
-    return HEADLINES[doubt].format(lr=number(lr), ties=listed(map(number, ties)))
+    line = HEADLINES[doubt].format(lr=number(lr), ties=listed(map(number, ties)))
+    return line.replace(" rate:", " rate so far:", 1) if unfinished else line
+
+
+def rivals_text(summary: Mapping[str, Any]) -> str:
+    """Return among how many rates the answered one ended lowest, and what is still missing."""
+    tried, planned = len(summary["rates"]), summary["unfinished"]
+    if planned is None:
+        return f"the lowest of {tried} rates" if tried > 1 else "the only rate"
+    seeds = max(len(rate["seeds"]) for rate in summary["rates"])
+    by = f", with {seeds} of {planned['seeds']} seeds" if seeds < planned["seeds"] else ""
+    return f"the best of {tried} of {counted(planned['rates'], 'rate')} so far{by}"
 
 
 def _answer_lines(summary: dict[str, Any]) -> list[str]:
@@ -60,7 +72,7 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     if answer["lr"] is None:
         return wrapped(f"No best learning rate: {answer['reason']}", "")
     return [
-        *wrapped(headline(answer["doubt"], answer["lr"], answer["tied"]), ""),
+        *wrapped(headline(answer["doubt"], answer["lr"], answer["tied"], bool(summary["unfinished"])), ""),
         *_losses_lines(summary),
         *_seeds_lines(summary),
         *_usable_lines(summary),
@@ -72,7 +84,6 @@ def _losses_lines(summary: dict[str, Any]) -> list[str]:
     """Return the losses at the answered rate: first the one that decides, then the others."""
     answer, judge, seeds = summary["answer"], summary["judge"], len(summary["rates"][0]["seeds"])
     ends = {"val_loss": "validation loss at the end", "train_loss": "training loss at the end"}
-    rivals = f"the lowest of {len(summary['rates'])} rates" if len(summary["rates"]) > 1 else "the only rate"
     median = f", median of {seeds} seeds" if seeds > 1 else ""
     decides = f"{loss_name(judge)} {number(answer[judge])}"
     if judge == "best_val_loss":
@@ -83,7 +94,7 @@ def _losses_lines(summary: dict[str, Any]) -> list[str]:
     if answer["metric"] is not None:
         when = " at that step" if judge == "best_val_loss" else ""
         others.insert(0, f"{summary['metric']}{when} {number(answer['metric'])}")
-    texts = [f"{decides} ({rivals}{median})", ", ".join(others)]
+    texts = [f"{decides} ({rivals_text(summary)}{median})", ", ".join(others)]
     return [line for text in texts for line in wrapped(text)]
 
 
@@ -106,7 +117,9 @@ MEASURED = (
 
 
 def _usable_lines(summary: dict[str, Any]) -> list[str]:
-    usable = summary["usable"]
+    usable, planned = summary["usable"], summary["unfinished"]
+    if planned is not None and len(summary["rates"]) < planned["rates"]:
+        return []
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] is None:
         text = "none; the loss hardly fell beside its noise"
@@ -148,9 +161,25 @@ WORDS = {
     "rose": "the training loss rose further than that of the best rate fell",
     "overfits": "the training loss fell, and the validation loss did not follow or rose again",
     "no fall": "the loss hardly fell beside its noise between batches",
-    "lowest": "the lowest loss, but see the first line",
 }
-"""The verdicts that need an explanation."""
+"""The verdicts that need an explanation, besides "lowest"; see `verdicts_in_words`."""
+
+LOWEST: dict[str | None, str] = {
+    "one seed": "by one seed, so another rate may be as good",
+    "overfits": "training overfits with it",
+    "overfits everywhere": "training overfits with it, as with every rate that learned",
+    "learned less": "only because it learned little",
+    "no fall": "the loss did not fall beyond its noise",
+    "hardly fell": "the loss hardly fell beside its noise",
+}
+"""Why the rate with the lowest loss is not called the best, by the doubt about it."""
+
+
+def verdicts_in_words(summary: Mapping[str, Any]) -> list[str]:
+    """Return an explanation of each verdict in the table of the rates that needs one."""
+    words = WORDS | {"lowest": f"the lowest loss, but {LOWEST.get(summary['answer']['doubt'])}"}
+    seen = {rate["verdict"] for rate in summary["rates"]}
+    return [f"{word}: {meaning}" for word, meaning in words.items() if word in seen]
 
 
 def _rates_table(summary: dict[str, Any]) -> list[str]:
@@ -175,8 +204,7 @@ def _rates_table(summary: dict[str, Any]) -> list[str]:
     header = ["lr", *(LOSSES[key] for key in first), *(["range over seeds"] if several else []), "verdict"]
     header += [LOSSES[key] for key in columns if key not in first]
     lines = table_block([*header, *([metric] if metric else [])], rows)
-    seen = {rate["verdict"] for rate in rates}
-    words = [line for word in WORDS if word in seen for line in wrapped(f"{word}: {WORDS[word]}")]
+    words = [line for text in verdicts_in_words(summary) for line in wrapped(text)]
     return [*lines, *words, *([""] if words else [])]
 
 
