@@ -13,6 +13,7 @@ from lrfind.datasets.csv_table import EMPTY, Settings
 from lrfind.errors import listed
 
 FEWEST_ROWS = 20  # with fewer rows, numbers are consecutive by chance
+NEARLY_ALL = 0.9  # the share of the words of a column that show what it holds
 GROUP_MARKS = (" ", "'", "\u2019", "\u00a0", "\u202f")  # thousands marks that cannot be a decimal point
 _MARK = r"[$\u20ac\u00a3\u00a5\u20b9%]|\b(?:USD|EUR|GBP|CHF|JPY|INR)\b"
 _DATES = re.compile(
@@ -143,9 +144,10 @@ def _number(word: str, decimal: str, thousands: str) -> float:
 
 
 def other_notations(words: Sequence[str], settings: Settings, separator: str) -> list[dict[str, str]]:
-    """Return the settings `decimal` and `thousands` with which all words are numbers, the likeliest first.
+    """Return the settings `decimal` and `thousands` with which nearly all words are numbers, and most are.
 
-    "1,234" may be meant either way. In a file whose columns are separated by commas it is more often 1234.
+    Without them, fewer words are numbers. The likeliest settings come first: "1,234" may be meant either way.
+    In a file whose columns are separated by commas it is more often 1234.
     """
     mark = _common_mark(words)
     plain = [_without(word, mark) for word in words]
@@ -153,9 +155,11 @@ def other_notations(words: Sequence[str], settings: Settings, separator: str) ->
     grouped: list[dict[str, str]] = [{"thousands": sign} for sign in (other, *GROUP_MARKS)]
     swapped: list[dict[str, str]] = [{"decimal": other}, {"decimal": other, "thousands": settings.decimal}]
     ways = [*grouped, *swapped] if separator == "," or settings.decimal != "." else [*swapped, *grouped]
-    readings = [{"decimal": settings.decimal, "thousands": settings.thousands, **way} for way in ways]
-    patterns = [_number_pattern(**reading) for reading in readings]
-    return [way for way, p in zip(ways, patterns, strict=True) if words and all(map(p.fullmatch, plain))]
+    counts = [numbers_among(plain, settings.mended([way])).sum() for way in ways]
+    most = max(counts)
+    if most < max(NEARLY_ALL * len(words), 1 + numbers_among(plain, settings).sum()):
+        return []
+    return [way for way, count in zip(ways, counts, strict=True) if count == most]
 
 
 def numbers_among(words: Sequence[str], settings: Settings) -> np.ndarray:
@@ -170,4 +174,4 @@ def are_dates(words: Sequence[str]) -> bool:
     >>> are_dates(["2024-01-31", "2024-02-01 12:30", "31.1.24", "1 Feb 2024", "12:30"]), are_dates(["1.5"])
     (True, False)
     """
-    return bool(words) and sum(map(bool, map(_DATES.fullmatch, words))) >= 0.9 * len(words)
+    return bool(words) and sum(map(bool, map(_DATES.fullmatch, words))) >= NEARLY_ALL * len(words)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from lrfind.datasets.csv_inspection import inspected, mend
@@ -33,7 +34,7 @@ def csv_config(path: str, target: str) -> str:
     steps = min(max(EPOCHS * table.rows // batch_size, FEWEST_STEPS), MOST_STEPS)
     regression = table.task == "regression"
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(path).stem).strip("-._")[:80] or "table"
-    remarks = [f"{p.column or 'the file'}: {p.what}; so `{listed(p.mends)}` is set" for p in problems]
+    remarks = [f"{p.column or 'the file'}: {p.what}; so {_in_words(p.mends)} set" for p in problems]
     remarks += table.remarks
     about = [f"A perceptron on {settings.shown_path}, which predicts '{target}' ({table.task})."]
     if remarks:
@@ -52,3 +53,13 @@ def csv_config(path: str, target: str) -> str:
             "",
         ]
     )
+
+
+def _in_words(names: Iterable[str]) -> str:
+    """Return names of settings with their verb.
+
+    >>> _in_words(["decimal", "thousands"]), _in_words(["ignore"])
+    ('`decimal` and `thousands` are', '`ignore` is')
+    """
+    quoted = [f"`{name}`" for name in names]
+    return f"{listed(quoted)} {'is' if len(quoted) == 1 else 'are'}"

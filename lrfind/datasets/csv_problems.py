@@ -64,13 +64,13 @@ class Judge:
         name, different, drop = column.name, column.different, {"missing_target": "drop"}
         if different == 0 and len(column.gaps):
             return Problem(name, "no values", "choose another target")
+        way = self._notation(column)
+        if way is not None:
+            return way
         among = numbers_among(column.words or (), self.settings)
         many = different > min(CLASSES, len(column.gaps) / 2)
         if among.any() and (task == "regression" or (many and among.sum() >= len(among) / 2)):
             return self._words_among_numbers(column, among, drop)
-        way = self._notation(column)
-        if way is not None:
-            return way
         if column.gaps.any():
             what = self._gaps(column)
             advice = "`missing_target: drop` leaves these rows out; a missing target is never filled in"
@@ -129,7 +129,8 @@ class Judge:
         ways = other_notations(column.words, self.settings, self.table.separator)
         if not ways:
             return None
-        marks = np.array([not word.isdecimal() for word in column.words])[column.values] & ~column.gaps
+        marked = [not word.isdecimal() and any(map(str.isdecimal, word)) for word in column.words]
+        marks = np.array(marked)[column.values] & ~column.gaps
         what = f"numbers such as {self._examples(column, marks)}"
         way = next((way for way in ways if "decimal" not in way or not self._has_decimals()), None)
         if way is None:

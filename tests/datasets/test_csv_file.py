@@ -250,11 +250,16 @@ def test_all_problems_are_listed_at_once_and_the_proposed_lines_mend_them(tmp_pa
         (lambda i: f'"$1,{i + 100}.25"', {"thousands": ","}),
         (lambda i: "inf" if i == 3 else i + 0.5, {"missing": "median", "missing_values": ["inf", "-inf"]}),
         (lambda i: "n.d." if i % 9 == 0 else i + 0.5, {"missing": "median", "missing_values": ["n.d."]}),
+        (
+            lambda i: "k.A." if i == 0 else f'"1,{i + 100}.25"',
+            {"thousands": ",", "missing": "median", "missing_values": ["k.A."]},
+        ),
         (lambda i: "" if i == 3 else i + 0.5, {"missing": "median"}),
         (lambda i: f"{i % 24}:{i}", {"ignore": ["a"]}),
     ],
     ids=[
-        "thousands", "both decimals", "spaces", "apostrophes", "dollars", "infinite", "sentinel", "gap", "times"
+        "thousands", "both decimals", "spaces", "apostrophes", "dollars", "infinite", "sentinel", "notation and sentinel", "gap",
+        "times",
     ],
 )  # fmt: skip
 def test_a_notation_has_a_setting_that_reads_it(tmp_path: Path, column: Callable, args: dict) -> None:
@@ -355,6 +360,16 @@ def test_usual_spellings_of_nothing_are_missing_values(tmp_path: Path, missing: 
     text = "a,b,y\n" + "".join(f"{missing if i == 4 else i * 0.5},{i % 2},{i}.5\n" for i in range(30))
     with pytest.raises(UsageError, match="'a': a missing value: .*line 6"):
         csv(write(tmp_path, text), "y")
+
+
+@pytest.mark.parametrize("target", ["a", "y"])
+def test_one_word_among_numbers_with_a_decimal_comma_does_not_hide_them(tmp_path: Path, target: str) -> None:
+    rows = [f"{'k.A.' if i == 3 else f'1.{800 + i},4'};{i % 2}" for i in range(40)]
+    text = csv_config(write(tmp_path, "\n".join(["a;y", *rows])), target)
+    args = check(text, [], "first.yaml").data.args
+    assert (args["decimal"], args["thousands"], args["missing_values"]) == (",", ".", ["k.A."])
+    assert "# - a: numbers such as '1.800,4' (line 2)" in text
+    assert "so `decimal` and `thousands` are set" in text
 
 
 def test_a_first_config_for_a_table_is_valid_and_says_what_was_decided(tmp_path: Path) -> None:
