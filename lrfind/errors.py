@@ -116,6 +116,16 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural(noun)}"
 
 
+def times(ratio: float) -> str:
+    """Return a ratio with three digits in words.
+
+    >>> times(1.9), times(4583.2)
+    ('1.9 times', '4,580 times')
+    """
+    value = float(f"{ratio:.3g}")
+    return f"{value:,.0f} times" if value >= 1000 else f"{value:.3g} times"
+
+
 def plural(noun: str) -> str:
     """Return the plural of a noun.
 

@@ -13,7 +13,7 @@ from lrfind.analysis.confidence import Confidence, trust_in
 from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, PlannedTraining, plan_shift
 from lrfind.analysis.probing import PER_DECADE, PLATEAU_FALL, ProbeResult
 from lrfind.analysis.refusals import may_learn_later, why_no_rate
-from lrfind.errors import NoSuggestion, counted, listed, sentence
+from lrfind.errors import NoSuggestion, counted, listed, sentence, times
 
 ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
 SLOW_STEPS, SLOW_FALL = 64, 6.0  # after so many steps, a loss that fell by fewer noises is a slow start
@@ -84,16 +84,12 @@ def recommend(
     # The reason: the fastest rate, its factor for the planned training, and the doubts.
     trust = trust_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
-    steps = max(result.steps for result in results)
-    lowest = listed(f"{lr:.3g}" for lr in sorted({result.probes[result.best].lr for result in results}))
-    measured = (
-        f"Of the probes of {counted(steps, 'step')}, lr {lowest} has the lowest loss ({_fall(results)})"
-    )
+    measured = f"{_lowest(results)} ({_fall(results)})"
     if any(result.on_a_plateau for result in results):
         estimated = f"The highest rates that do no harm are near {fastest:.2g}"
     else:
         estimated = f"For so few steps the best rate is estimated at {fastest:.2g}"
-    length, ratio = counted(training.steps, "step"), f"{10**middle / fastest:.2g}"
+    length, ratio = counted(training.steps, "step"), f"{rounded(10**middle) / fastest:.2g}"
     if training.passes > MANY_PASSES:
         length += f" ({training.passes:,.0f} passes over the data)"
     times = f"for {length} the fitted rule takes {ratio}x that rate"
@@ -110,6 +106,17 @@ def recommend(
     )
 
 
+def _lowest(results: Sequence[ProbeResult]) -> str:
+    """Return in words at which rates the longest probes ended lowest; they may differ between seeds."""
+    steps = sorted({result.steps for result in results})
+    probes = f"probes of {counted(steps[0], 'step')}"
+    if len(steps) > 1:
+        probes = f"longest probes ({listed(steps, 'or')} steps, depending on the seed)"
+    lrs = [f"{lr:.3g}" for lr in sorted({result.probes[result.best].lr for result in results})]
+    by_seed = ", depending on the seed" if len(lrs) > 1 else ""
+    return f"Of the {probes}, lr {listed(lrs, 'or')} has the lowest loss{by_seed}"
+
+
 def _fall(results: Sequence[ProbeResult]) -> str:
     """Return in words how far the best rate lowered the loss, as the median over seeds."""
     untouched = float(np.median([result.untouched for result in results]))
@@ -117,7 +124,7 @@ def _fall(results: Sequence[ProbeResult]) -> str:
     if min(untouched, lowest) <= 0:
         return f"lower by {untouched - lowest:.3g} than the untouched model"
     if lowest < untouched / 100:
-        return f"{untouched / lowest:.3g} times lower than the untouched model"
+        return f"{times(untouched / lowest)} lower than the untouched model"
     return f"{1 - lowest / untouched:.0%} lower than the untouched model"
 
 

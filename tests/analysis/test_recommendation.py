@@ -64,3 +64,13 @@ def test_the_rate_stays_below_one_whose_probe_blew_up_but_is_not_lowered_for_tha
     assert log_lr(wild, short) == pytest.approx(-0.75)
     steep = replace(SGD, mean_multiplier=0.02)  # moves it up by 1.5 decades, slow or not
     assert log_lr(wild, steep) == pytest.approx(wild.middle + FAMILIES["sgd"].shift + 0.89 * 1.69897)
+
+
+def test_the_reason_names_the_probes_of_all_seeds() -> None:
+    short, long = probed(8.0, steps=32), probed(8.0)
+    scores = {**long.scores, -3: long.scores[-2] / 2}
+    reason = recommend([short, replace(long, scores=scores)], SGD, 1).reason
+    assert reason.startswith(
+        "Of the longest probes (32 or 64 steps, depending on the seed), lr 0.0316 or 0.1 has the lowest loss,"
+        " depending on the seed ("
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from lrfind.analysis.verification import VERDICTS
 from lrfind.views.plots.find import FindView, find_figure, view_find
@@ -78,6 +79,15 @@ def test_trainings_that_verify_are_drawn_below_on_the_same_lrs(
     assert legend(figure, 1) == labels
     moved = verification["verdict"] in ("moves", "refuted")
     assert ("rate before verification: 0.0123" in legend(figure, 0)) is moved
+
+
+def test_after_a_verification_that_moved_the_rate_the_arrow_starts_at_the_rate_before() -> None:
+    moved = summary()["answer"] | {"lr": MOVES["lr"]}
+    shown = view(summary(answer=moved, verification=MOVES))
+    assert shown.note == "0.33x, by verification"
+    above = find_figure(shown, "title").axes[0]
+    (arrow,) = [text for text in above.texts if isinstance(text, Annotation) and text.arrow_patch is not None]
+    assert (arrow.xyann[0], arrow.xy[0]) == (MOVES["of"], MOVES["lr"])
 
 
 def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:

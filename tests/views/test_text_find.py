@@ -52,6 +52,13 @@ def test_probes_of_several_seeds_say_whose_they_are() -> None:
     assert "  1     0.0316   32     0.974  58% lower" in text
 
 
+def test_the_rule_by_which_rates_count_is_that_of_the_weights() -> None:
+    plateau = [probe(lr, 32, 2.29, weight, seed=1) for lr, weight in ((0.01, 0.0), (0.1, 0.5), (1.0, 0.5))]
+    assert "in which only the highest rates that do no harm count" in in_a_line(find_text(summary(plateau)))
+    mixed = in_a_line(find_text(summary(probes() + plateau)))
+    assert "counts more if its loss is lower; with a seed with which none lowered it" in mixed
+
+
 @pytest.mark.parametrize(
     ("found", "first", "told"),
     [

@@ -70,7 +70,8 @@ class FindView:
         untouched: the untouched model's loss on the batches of the longest probes; None without a probe.
         fastest: the lr that learns fastest, over all seeds; None where nothing learns.
         answer: the lr and the two ends of its interval; None where there is no answer.
-        note: the answer as a multiple of the fastest lr, and the reason; empty if they are about the same.
+        note: the answer as a multiple of the lr before, and the reason; empty if they are about the same. The
+            lr before is the one that verification moved, and otherwise the fastest one.
         moved_from: the rate that verification moved or refuted; None where it did not.
         refusal: the reason why there is no answer; empty if there is an answer.
         trainings: those that refine the answer, and those that verify it, as far as there are any.
@@ -125,6 +126,8 @@ def view_find(
     if suggestion["lr"] is not None:
         answer = suggestion["lr"], suggestion["low"], suggestion["high"]
     fastest = _fastest(longest) if answer else None
+    moved_from = verification["of"] if verification and _moved(verification, suggestion["lr"]) else None
+    before = moved_from or fastest
     trainings = [*refining_trainings(refinement), *verifying_trainings(verification)]
 
     # The axes must hold all rates, and all scores that are not far too high.
@@ -140,8 +143,8 @@ def view_find(
         untouched=untouched,
         fastest=fastest,
         answer=answer,
-        note=_note(answer[0], fastest, verification, steps, refinement) if answer and fastest else "",
-        moved_from=verification["of"] if verification and _moved(verification, suggestion["lr"]) else None,
+        note=_note(answer[0], before, moved_from, steps, refinement) if answer and before else "",
+        moved_from=moved_from,
         refusal="" if answer else str(suggestion["reason"]),
         trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
@@ -182,16 +185,16 @@ def _fastest(longest: Sequence[LongestProbes]) -> float | None:
 
 def _note(
     lr: float,
-    fastest: float,
-    verification: Mapping[str, Any] | None,
+    before: float,
+    moved_from: float | None,
     steps: int | None,
     refinement: Mapping[str, Any] | None,
 ) -> str:
-    """Return the answer as a multiple of the fastest lr, and the reason; empty if they are about the same."""
-    ratio = lr / fastest
+    """Return the answer as a multiple of the lr before, and the reason; empty if they are about the same."""
+    ratio = lr / before
     if 1 / NEAR < ratio < NEAR:
         return ""
-    if verification is not None and _moved(verification, lr):
+    if moved_from is not None:
         return f"{ratio:.2g}x, by verification"
     if refinement is not None and refinement["ended"]:
         return f"{ratio:.2g}x, by trainings"
@@ -257,7 +260,7 @@ def _on_axis(view: FindView, score: float) -> float:
 def _draw_answer(view: FindView, ax: Axes) -> None:
     """Draw the answer with its interval.
 
-    If the fastest lr differs, an arrow goes from it to the answer, in a band above all scores.
+    If the lr before it differs, an arrow goes from there to the answer, in a band above all scores.
     """
     top = 1.0 if not view.note else 1 - _add_band(view, ax)
     if view.moved_from is not None:
@@ -273,21 +276,23 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
         label=f"interval: {low:.3g} to {high:.3g}",
     )  # fmt: skip
     ax.axvline(lr, ymax=top, color=RED, linewidth=1.6, zorder=3, label=f"answer: {lr:.3g}")
-    if not view.note or view.fastest is None:
+    before = view.moved_from or view.fastest
+    if not view.note or before is None:
         return
-    ax.axvline(
-        view.fastest, ymax=top, color=GREY, linestyle=":", linewidth=1.2, zorder=1,
-        label=f"estimated best of the probes: {view.fastest:.3g}",
-    )  # fmt: skip
+    if view.fastest is not None:
+        ax.axvline(
+            view.fastest, ymax=top, color=GREY, linestyle=":", linewidth=1.2, zorder=1,
+            label=f"estimated best of the probes: {view.fastest:.3g}",
+        )  # fmt: skip
     across = ax.get_xaxis_transform()
     ax.annotate(
-        "", xy=(lr, top), xytext=(view.fastest, top), xycoords=across, textcoords=across, zorder=5,
+        "", xy=(lr, top), xytext=(before, top), xycoords=across, textcoords=across, zorder=5,
         arrowprops={"arrowstyle": "->", "color": RED, "shrinkA": 0, "shrinkB": 0},
     )  # fmt: skip
 
     # The note lies above the arrow, and within the axes.
     left, right = (math.log(end) for end in view.lr_ends)
-    middle = ((math.log(lr) + math.log(view.fastest)) / 2 - left) / (right - left)
+    middle = ((math.log(lr) + math.log(before)) / 2 - left) / (right - left)
     half = min(0.5, 0.29 * SMALL * len(view.note) / size_of(ax)[0])
     ax.annotate(
         view.note, xy=(float(np.clip(middle, half, 1 - half)), top), xytext=(0, 3), xycoords="axes fraction",

@@ -88,9 +88,10 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
 
 
 def _probes(view: FindView, result: RunResult) -> Section:
+    of_seed = " of one seed" if len(view.longest) > 1 else ""
     text = (
-        "A probe is a short training at a constant rate. All probes start from the same weights and see the"
-        " same batches. A whole training needs another rate than a probe: the answer allows for that."
+        f"A probe is a short training at a constant rate. All probes{of_seed} start from the same weights and"
+        " see the same batches. A whole training needs another rate than a probe: the answer allows for that."
     )
     lanes = [lane for lane in result.lanes if not lane.variant and lane.peak > 0]
     parts = [_probes_chart(view, result.summary)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from lrfind.analysis.probing import TYPICAL_COST
 from lrfind.analysis.verification import VERDICTS
-from lrfind.errors import counted, listed
+from lrfind.errors import counted, listed, times
 from lrfind.views.text.layout import beside, table_block, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
@@ -161,8 +161,24 @@ def _probes_lines(summary: dict[str, Any]) -> list[str]:
     keys = ["seed", *header] if several else header
     what = "Each probe is a short training at a constant rate."
     if answered:
-        what += " Their best rate is a mean in log lr, in which a rate counts more if its loss is lower."
+        what += f" Their best rate is a mean in log lr, in which {_what_counts(probes)}."
     return [*wrapped(what), *table_block(keys, rows, keys=1 + several)]
+
+
+def _what_counts(probes: Sequence[Mapping[str, Any]]) -> str:
+    """Return the rule by which rates count, which is another one on a plateau; see `ProbeResult.weights`."""
+    weights: dict[int, list[float]] = {}
+    for row in probes:
+        if row["weight"] is not None:
+            weights.setdefault(row["seed"], []).append(row["weight"])
+    plateaus = [0.0 in of_seed or of_seed.count(max(of_seed)) > 1 for of_seed in weights.values()]
+    lower = "a rate counts more if its loss is lower"
+    highest = "the highest rates that do no harm count"
+    if not any(plateaus):
+        return lower
+    if all(plateaus):
+        return f"only {highest}, because none lowered the loss by more than its noise"
+    return f"{lower}; with a seed with which none lowered it by more than its noise, {highest}"
 
 
 def groups_lines(groups: dict[str, Any]) -> list[str]:
@@ -207,7 +223,7 @@ def _comparison(loss: float, other: float, far: bool) -> str:
     if abs(share) < 0.0005:
         return "the same"
     if far:
-        return f"{1 + share:.3g} times as high" if share > 0 else f"{other / loss:.3g} times lower"
+        return f"{times(1 + share)} as high" if share > 0 else f"{times(other / loss)} lower"
     percent = f"{abs(share):.0%}" if abs(share) >= 0.0995 else f"{abs(share):.1%}"
     return f"{percent} {'lower' if share < 0 else 'higher'}"
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lrfind.analysis.confidence import HIGH, LOW
 from lrfind.config.registry import command_line
 from lrfind.errors import counted, listed, plural
 from lrfind.views.text.layout import wrapped
@@ -48,9 +49,17 @@ def confidence_in_words(confidence: str, risk: float | None) -> str:
 
     >>> confidence_in_words("high", 0.021), confidence_in_words("low", None)
     ('confidence: high (2 % of such answers fail)', 'confidence: low')
+    >>> confidence_in_words("moderate", 0.098)  # it is low from 10 % on
+    'confidence: moderate (9.8 % of such answers fail)'
     """
-    known = "" if risk is None else f" ({max(round(100 * risk), 1)} % of such answers fail)"
+    known = "" if risk is None else f" ({_percent(risk)} % of such answers fail)"
     return f"confidence: {confidence}{known}"
+
+
+def _percent(risk: float) -> str:
+    """Return a risk in percent, rounded, unless that makes it one from which the confidence is another."""
+    whole = max(round(100 * risk), 1)
+    return f"{100 * risk:.1f}" if whole in (100 * HIGH, 100 * LOW) and risk < whole / 100 else str(whole)
 
 
 def interval(low: float, high: float) -> str:
