@@ -46,8 +46,9 @@ class RangeTest:
             answer = repr(self.suggest())
         except NoSuggestion as refusal:
             answer = f"no suggestion: {refusal.reason}"
-        lanes, steps = counted(len(self.lanes), "lane"), counted(len(self.lrs), "step")
-        return f"RangeTest({lanes}, {steps}, lr {self.lrs[0]:.3g} to {self.lrs[-1]:.3g}): {answer}"
+        longest = max((lane.lr for lane in self.lanes), key=len)
+        lanes, steps = counted(len(self.lanes), "lane"), counted(len(longest), "step")
+        return f"RangeTest({lanes}, {steps}, lr {longest[0]:.3g} to {longest[-1]:.3g}): {answer}"
 
     @property
     def curves(self) -> list[Curve]:

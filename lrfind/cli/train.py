@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     metavar="RUN",
     shell_complete=complete_runs,
-    help="Take the answer of a run; without CONFIG, take its config too.",
+    help="Take the answer of a run; without CONFIG, take its config too."
+    " The rate of a find is moved to the steps and the schedule of this training.",
 )
 @plan_options
 @option(
@@ -106,25 +107,33 @@ def train(
 
     if source is None:
         experiment, text = load(config, typed)
-        said = None if config is None or is_quiet() else _of_best_config(config, experiment)
-        if said is not None:
-            note(said)
+        said = None if config is None else _of_best_config(config, experiment)
     else:
-        experiment, text = _with_answer(source, config, typed)
+        experiment, text, said = _with_answer(source, config, typed)
     path = out or default_path(experiment.name, "train")
     run = Run.start(path, "train", experiment, text, [override.text for override in typed])
+    if said is not None:
+        run.add_note(f"{said.rstrip('.')}.")
+        if not is_quiet():
+            note(said)
     if not is_quiet() and source is not None:
         lr, schedule = f"{experiment.optimizer.lr:.3g}", experiment.training.schedule.name
         note(f"from {source}: lr {lr}, schedule {schedule}")
     return start(run, Output(as_json, report=not no_report), team)
 
 
-def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tuple[Experiment, str]:
-    """Return a config with the answer of a run in it: the run's own config, or the one that was given."""
+def _with_answer(
+    source: Path, config: Path | None, typed: list[Override]
+) -> tuple[Experiment, str, str | None]:
+    """Return a config with the answer of a run in it: the run's own config, or the one that was given.
+
+    Returns:
+        The experiment, the text of its config, and what to know of the rate, in a sentence; None if nothing.
+    """
     from lrfind.config.experiment import check, dump
     from lrfind.config.variants import with_lr
     from lrfind.config.yaml12 import dump as yaml_text
-    from lrfind.runs.best import answered_experiment, lr_for_plan, other_plan, plan_in_words
+    from lrfind.runs.best import answered_experiment, lr_for_plan, moved_in_words, other_plan
     from lrfind.runs.store import Run
     from lrfind.runs.summaries.find import group_multipliers
     from lrfind.runs.summary import read_result
@@ -156,14 +165,9 @@ def _with_answer(source: Path, config: Path | None, typed: list[Override]) -> tu
     if lr is None:
         said = other_plan(result, experiment)
     else:
-        plans = [plan_in_words(e) for e in (result.experiment, experiment)]
-        said = (
-            f"the rate {answered.optimizer.lr:.3g} is for {plans[0]}; it is moved to {lr:.3g} for {plans[1]}"
-        )
+        said = moved_in_words(result, experiment, lr)
         experiment = with_lr(experiment, lr)
-    if said is not None and not is_quiet():
-        note(said)
-    return experiment, text
+    return experiment, text, said
 
 
 def _of_unfinished(result: RunResult) -> str:

@@ -78,7 +78,7 @@ def _train_here(run: Run, observer: Observer) -> None:
     steps = training_steps(training, problem)
     shape = schedule_shape(experiment, problem, steps)
     if run.facts().threads is None:
-        run.keep_facts(**_facts_of(problem, experiment, steps), threads=torch.get_num_threads())
+        _keep_facts(run, _facts_of(problem, experiment, steps), torch.get_num_threads())
     facts = run.facts()
     observer.epochs(epoch_steps(training, problem))
     conditions, watch = _conditions(experiment), observer.watch(training.seeds, steps)
@@ -130,12 +130,18 @@ def _facts_of(problem: Problem, experiment: Experiment, steps: int) -> dict[str,
     }
 
 
+def _keep_facts(run: Run, known: dict[str, Any], threads: int) -> None:
+    """Store what is known before a training begins, after the notes that its command has made."""
+    notes = [*run.facts().notes, *known["notes"]]
+    run.keep_facts(**known | {"notes": notes}, threads=threads)
+
+
 def _train_on(team: Team, run: Run, observer: Observer) -> None:
     """Train the seeds on a team. The workers send their files, and only this process writes into the run."""
     experiment, facts = run.experiment, run.facts()
     steps, known = team.ask(f"{HERE}:look_ahead", config=facts.resolved)
     if facts.threads is None:
-        run.keep_facts(**known, threads=THREADS)
+        _keep_facts(run, known, THREADS)
     facts, works = run.facts(), []
     for planned in planned_lanes({"": [experiment.optimizer.lr]}, experiment.seed, experiment.training.seeds):
         if run.outcomes().get(planned.lane) in SETTLED:

@@ -98,6 +98,28 @@ def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
     return moved_lr(result.answer["lr"], planned, other)
 
 
+def moved_in_words(result: RunResult, experiment: Experiment, lr: float) -> str:
+    """Return what a training should know of a rate that `lr_for_plan` moved to this lr, in sentences."""
+    found, own, facts = result.answer["lr"], result.experiment.training, result.facts
+    assert facts.planned_training is not None  # otherwise nothing was moved
+    plans = [
+        counted(facts.planned_training["steps"], "step"),
+        counted(experiment.training.steps or 0, "step"),
+    ]
+    if own.epochs is not None:
+        plans[0] += f" ({counted(own.epochs, 'epoch')})"
+    if own.schedule != experiment.training.schedule:
+        schedules = [training.schedule.name for training in (own, experiment.training)]
+        plans = [f"{plan} with schedule {name}" for plan, name in zip(plans, schedules, strict=True)]
+    moves = "keeps it at" if lr == found else "lowers it to" if lr < found else "raises it to"
+    best = result.path / "best.yaml"
+    way = f"the config {best}" if best.is_file() else f"--lr {found:.3g}"
+    return (
+        f"The rate {found:.3g} was found for {plans[0]}. For {plans[1]}, lrfind {moves} {lr:.3g}. To train at"
+        f" {found:.3g}, give {way} instead of --from."
+    )
+
+
 def other_plan(result: RunResult, experiment: Experiment) -> str | None:
     """Return what a training should know of a rate that comes from a run with another plan, in a sentence.
 

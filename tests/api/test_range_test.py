@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -288,6 +289,13 @@ def test_lbfgs_is_refused() -> None:
 def test_its_repr_is_one_line() -> None:
     text = repr(World("adam").test(steps=5, end_lr=0.1))
     assert text.startswith("RangeTest(1 lane, 5 steps, lr 1e-05 to 0.1): no suggestion: ")
+
+
+def test_its_repr_has_the_range_of_the_longest_lane() -> None:
+    test = World("adam").test(steps=5, end_lr=0.1)
+    (lane,) = test.lanes
+    short = replace(lane, lr=lane.lr[:3], loss=lane.loss[:3])
+    assert repr(replace(test, lanes=[lane, short])).startswith("RangeTest(2 lanes, 5 steps, lr 1e-05 to 0.1)")
 
 
 def test_a_loader_that_can_be_read_only_once_is_refused() -> None:

@@ -164,11 +164,12 @@ def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path)
     assert lrfind("train", "--from", "run", "--steps", 100, "--out", "shorter") == 0
     # Both plans pass over the few rows of the data at least 100 times.
     assert rate_of("shorter") == pytest.approx(lr * 2 ** (0.6 + 0.9), rel=0.01)
-    plans = ("200 steps of sgd, constant schedule", "100 steps of sgd, constant schedule")
-    sentence = (
-        f"the rate {lr:.3g} is for {plans[0]}, batch size full; it is moved to {rate_of('shorter'):.3g}"
+    said = (
+        f"The rate {lr:.3g} was found for 200 steps. For 100 steps, lrfind raises it to"
+        f" {rate_of('shorter'):.3g}. To train at {lr:.3g}, give the config run/best.yaml instead of --from."
     )
-    assert f"{sentence} for {plans[1]}, batch size full" in lrfind.err
+    assert said in lrfind.err
+    assert f"note: {said}" in lrfind.text  # also with -q, and in JSON
     assert lrfind("train", config, "--from", "run", "--out", "by_config", "-q") == 0
     assert rate_of("by_config") == rate_of("shorter")
     for option, words in (

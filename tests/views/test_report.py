@@ -81,6 +81,17 @@ def test_the_report_of_every_kind_of_run_has_its_answer_and_its_evidence(
     assert len(html) < 300_000
 
 
+def test_probes_of_several_seeds_are_not_said_to_start_alike(results: dict[str, RunResult]) -> None:
+    result = results["find"]
+    probes = result.summary["probes"]
+    two = [*probes, *({**row, "seed": row["seed"] + 1} for row in probes)]
+    alike = [
+        "All probes of one seed start from" in Page(report_html([replace(result, summary=summary)])).text
+        for summary in (result.summary, result.summary | {"probes": two})
+    ]
+    assert alike == [False, True]
+
+
 def test_the_cost_of_a_find_counts_the_trainings_that_refined_and_verified_it(
     results: dict[str, RunResult],
 ) -> None:
