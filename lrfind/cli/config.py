@@ -9,7 +9,7 @@ import click
 from lrfind.catalog import CSV_CONFIG
 from lrfind.cli.completion import complete_templates
 from lrfind.cli.help import SETTINGS, Command, option
-from lrfind.cli.hints import show_next, typed_config
+from lrfind.cli.hints import own_folder, show_next, typed_config
 from lrfind.cli.listing import LISTS, listing
 from lrfind.cli.options import common_options, config_options, is_quiet, json_option, load, print_json
 from lrfind.config.registry import import_root
@@ -52,6 +52,7 @@ def check(
     schedule fit together, and report the first misfit with what to do.
     """
     experiment, _ = load(config, overrides)
+    root = import_root() or own_folder(experiment, config)
     if batch:
         from lrfind.experiments.check import check_batch
         from lrfind.training.eager import eager_optimizers
@@ -59,7 +60,7 @@ def check(
         with eager_optimizers():
             for line in check_batch(experiment):
                 show(line)
-        _show_next(["find"], config, overrides)
+        _show_next(["find"], config, overrides, root)
         return 0
     if imports:
         from lrfind.problem.components import import_names
@@ -71,15 +72,15 @@ def check(
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
     )
-    _show_next(["check", "--batch"], config, overrides)
+    _show_next(["check", "--batch"], config, overrides, root)
     return 0
 
 
-def _show_next(command: list[str], config: Path | None, overrides: tuple[str, ...]) -> None:
+def _show_next(command: list[str], config: Path | None, overrides: tuple[str, ...], root: str | None) -> None:
     """Print the command that comes after this one, with the same config."""
     if not is_quiet():
         name, *options = command
-        show_next([[name, *typed_config(config, overrides), *options]], import_root())
+        show_next([[name, *typed_config(config, overrides), *options]], root)
 
 
 @click.command(

@@ -138,7 +138,7 @@ def find(
     """
     refuse_rivals(options, ("steps", "epochs"))
     team = requested_team(workers, cluster)
-    typed = [*map(Override.of, overrides), *option_overrides(options)]
+    typed = [*map(Override.of, overrides), *option_overrides(options, verify_beyond="--verify")]
     experiment, text = load(config, typed)
     if team is not None and not experiment.find.verify:
         raise UsageError("--workers and --cluster share out the verifying trainings; give --verify too.")

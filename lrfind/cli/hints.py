@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,9 +12,12 @@ from lrfind.config.registry import command_line
 from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
+    from lrfind.config.experiment import Experiment
     from lrfind.runs.result import RunResult
 
-FINER = 5  # rates of a finer grid
+FINER = 2  # rates of a finer grid to either side of the best one
+RAISED_END = r"raise end_lr to (\S*\d)"
+"""The advice of `analysis.suggestions` in the reason why there is no suggestion."""
 OUTWARD, FARTHEST = 3, 10.0  # rates beyond the end of a sweep whose best rate is its last, and their ratio
 PROBING_STEPS, TRAININGS, FEWEST_SECONDS = 100, 4, 60.0
 """Budgets that suffice: steps for one seed's probes, trainings that see more than probes, and seconds."""
@@ -35,6 +40,26 @@ def typed_config(config: Path | None, overrides: Sequence[str]) -> list[str]:
     return [*([] if config is None else [str(config)]), *sets]
 
 
+def own_folder(experiment: Experiment, config: Path | None) -> str | None:
+    """Return the folder of the user's own modules that a config needs, if it is here or beside the config.
+
+    Args:
+        experiment: the experiment.
+        config: the config; None if none was given.
+
+    Returns:
+        The folder as --import-root takes it; None if none is needed, or none is found.
+    """
+    from lrfind.config.experiment import own_names
+
+    packages = [name.partition(":")[0].partition(".")[0] for name in own_names(experiment)]
+    if not packages or find_spec(packages[0]) is not None:
+        return None
+    folders = (Path(), *([] if config is None else [config.parent]))
+    found = (f for f in folders if (f / f"{packages[0]}.py").is_file() or (f / packages[0]).is_dir())
+    return next(map(str, found), None)
+
+
 def next_commands(result: RunResult) -> list[list[str]]:
     """Return the arguments of commands to run after a run, the most useful first.
 
@@ -51,8 +76,8 @@ def next_commands(result: RunResult) -> list[list[str]]:
         case "find":
             return _after_find(result, resolved, train)
         case "range-test":
-            grouped = result.summary.get("group") is not None
-            return [["find", resolved, "--groups"]] if grouped else [["find", resolved], train]
+            find = _find_after_ramp(result, resolved)
+            return [find] if result.summary.get("group") is not None else [find, train]
         case "grid" | "search":
             return _after_sweep(result, resolved, train)
         case "compare":
@@ -97,7 +122,16 @@ def _after_no_answer(result: RunResult, resolved: str) -> list[list[str]]:
     if all(lane.outcome == "diverged" for lane in result.lanes) and result.command != "range-test":
         lowest = min(lane.peak for lane in result.lanes)
         return [["grid", resolved, "--lrs", _listed([lowest / 1000, lowest / 100, lowest / 10])], find]
+    if result.command == "range-test":
+        end = re.search(RAISED_END, result.answer["reason"])
+        further = ["range-test", resolved, "--set", f"range_test.end_lr={end[1]}"] if end else None
+        return [*([further] if further else []), _find_after_ramp(result, resolved), check]
     return [find, check]
+
+
+def _find_after_ramp(result: RunResult, resolved: str) -> list[str]:
+    """Return the find that goes on from a range test: with rates for groups, if it ramped one of them."""
+    return ["find", resolved, *(["--groups"] if result.summary.get("group") is not None else [])]
 
 
 def _larger_budget(result: RunResult) -> list[str]:
@@ -143,8 +177,9 @@ def _after_sweep(result: RunResult, resolved: str, train: list[str]) -> list[lis
         further = [best * ratio**n for n in range(OUTWARD + 1)]
         return [["grid", resolved, "--lrs", _listed(sorted(further))], train]
     low, high = (rates[place - 1], rates[place + 1]) if len(rates) > 1 else (best / 3, best * 3)
-    finer = [low * (high / low) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]
-    return [train, ["grid", resolved, "--lrs", _listed(finer)]]
+    below = [low * (best / low) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]
+    above = [best * (high / best) ** (n / (FINER + 1)) for n in range(1, FINER + 1)]
+    return [train, ["grid", resolved, "--lrs", _listed([*below, best, *above])]]
 
 
 def _listed(lrs: Sequence[float]) -> str:

@@ -212,11 +212,12 @@ def refuse_unasked_imports(experiment: Experiment, run: Path, root: str | None) 
     )
 
 
-def option_overrides(options: Mapping[str, Any]) -> list[Override]:
+def option_overrides(options: Mapping[str, Any], **spelled: str) -> list[Override]:
     """Return the options of the running command that stand for a value of the config, as overrides.
 
     Args:
         options: the options as typed; None or False for one that was left out.
+        spelled: how users type an option that has another name than its argument.
     """
     command = click.get_current_context().command
     keys = {
@@ -225,7 +226,9 @@ def option_overrides(options: Mapping[str, Any]) -> list[Override]:
         if isinstance(parameter, Option) and (key := parameter.key_for(command.name)) is not None
     }
     return [
-        Override.option(f"--{name.replace('_', '-')}", keys[name], "true" if value is True else value)
+        Override.option(
+            spelled.get(name, f"--{name.replace('_', '-')}"), keys[name], "true" if value is True else value
+        )
         for name, value in options.items()
         if name in keys and value is not None and value is not False
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -300,6 +301,10 @@ def _write_to_sinks(run: Run, sinks: str) -> None:
     if failures:
         raise LrfindError("\n".join(failures))
     show(f"wrote {run.path} to {listed(map(as_typed, parts))}")
+    for part in parts:
+        if part.name == "tensorboard":
+            folder = str(part.args.get("folder", run.path / "tensorboard"))
+            show(f"  next: {shlex.join(['tensorboard', '--logdir', folder])}")
 
 
 @click.command(

@@ -23,7 +23,7 @@ from lrfind.cli.options import (
     report_option,
 )
 from lrfind.cli.trainings import schedule_option
-from lrfind.errors import UsageError
+from lrfind.errors import LrfindError, UsageError
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
@@ -110,7 +110,12 @@ def script(
     run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
     if not is_quiet():
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
-    return start(run, Output(as_json, report=not no_report))
+    try:
+        return start(run, Output(as_json, report=not no_report))
+    except LrfindError:
+        if not run.path.exists() and not is_quiet():
+            note(f"Nothing was measured, so {run.path} is removed.")
+        raise
 
 
 def _experiment(

@@ -71,6 +71,8 @@ def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
             f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own,"
             f" {init} `model: {module}:NAME`; then add `--import-root {root}`."
         )
+    if missing and re.fullmatch(r"[\d.]+(e[+-]?\d+)?", str(given), re.IGNORECASE):
+        return "a number", "Separate several rates with commas, as in `--lrs 1e-3,1e-2`."
     if missing and re.fullmatch(r"[\w.]+:\w+", str(given)):
         return "an object in Python", f"For a model of your own, {init} `model: {given}`."
     if given.suffix == ".ipynb":

@@ -212,7 +212,7 @@ def report(settings: Settings, problems: Sequence[Problem], mended: Settings) ->
         return "\n".join(lines)
     stuck = any(not problem.mends for problem in problems)
     rest = "the others are" if stuck else "all of this is" if len(problems) > 1 else "this is"
-    lines += [f"With these lines for `data` in the config, {rest} mended (other keys of `data` stay):"]
+    lines += [f"With these lines for `data` in a config, {rest} mended (other keys of `data` stay):"]
     return "\n".join([*lines, "", *data_block(mended)])
 
 

@@ -190,13 +190,13 @@ def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
     """Return the curves of a range test that varies only the lr."""
     if record.kind.lanes != "ramps":
         raise UsageError(
-            f"'{record.path}' is a run of {record.command}, which has no ramp to suggest from; `lrfind resume"
-            f" {record.path}` prints its answer again. Give a range test's run, or a CSV."
+            f"'{record.path}' is a run of {record.command}, which has no ramp to suggest from; `lrfind show"
+            f" {record.path}` prints its answer. Give a range test's run, or a CSV."
         )
     if record.section.over != "lr":
         raise UsageError(
-            f"'{record.path}' holds range tests with several values of {record.section.over}; `lrfind resume"
-            f" {record.path}` prints the suggestion for each value again."
+            f"'{record.path}' holds range tests with several values of {record.section.over}; `lrfind show"
+            f" {record.path}` prints the suggestion for each value."
         )
     return [lane.curve for lane in record.lanes if lane.complete], True, record.section.method
 

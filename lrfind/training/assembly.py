@@ -76,6 +76,7 @@ def assembled(request: TeamRequest, say: Callable[[str], None]) -> Iterator[Team
             )
             cluster = stack.enter_context(_local_cluster(distributed, request.workers or 0, folder))
             where: dict[str, Any] = {"address": cluster}
+            say(f"workers: {len(cluster.workers)} on this machine, each with one thread")
         elif Path(request.cluster).is_file():
             where = {"scheduler_file": request.cluster}
         elif "://" in request.cluster:

@@ -12,7 +12,7 @@ from lrfind.cli.hints import next_commands
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result
 from tests.helpers.command import Command
-from tests.helpers.runs import LINEAR
+from tests.helpers.runs import LINEAR, start
 
 OWN = (
     "from torch import nn\ndef loss(output, y):\n    return nn.functional.mse_loss(output, y)\n"
@@ -85,6 +85,52 @@ def test_best_rates_at_the_end_of_a_grid_lead_outward(lrfind: Command, config: P
     assert train == ["train", "--from", "run"]
 
 
+def test_a_finer_grid_has_the_best_rate_of_uneven_ones(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "1e-3,0.2,0.5,100", "--seeds", 2, "--out", "run") == 0
+    best = read_result(Run.open(Path("run"))).answer["lr"]
+    (grid,) = [hint for hint in hints(lrfind) if hint[0] == "grid"]
+    lrs = [float(lr) for lr in grid[-1].split(",")]
+    assert len(lrs) == 5
+    assert lrs[2] == best
+
+
+def test_a_ramp_that_ends_too_early_leads_to_a_longer_one(lrfind: Command, config: Path) -> None:
+    ends = ("--start-lr", "1e-4", "--end-lr", "1e-2")
+    assert lrfind("range-test", config, *ends, "--out", "run") == 3
+    assert hints(lrfind)[0] == ["range-test", "run/resolved.yaml", "--set", "range_test.end_lr=0.1"]
+    groups = "optimizer.param_groups=[{name: w, match: '*weight'}]"
+    assert lrfind("range-test", config, *ends, "--group", "w", "--set", groups, "--out", "group") == 3
+    assert hints(lrfind)[1] == ["find", "group/resolved.yaml", "--groups"]
+
+
+def test_a_check_finds_the_folder_of_the_code_beside_the_config(lrfind: Command, own: Path) -> None:
+    Path("my code/beside_losses.py").write_text(OWN)  # no other test has imported it
+    config = Path("my code/beside.yaml")
+    config.write_text(own.read_text().replace("hinted_losses", "beside_losses"))
+    assert lrfind("check", config) == 0
+    (batch,) = hints(lrfind)
+    assert batch[-2:] == ["--import-root", str(config.parent)]
+    assert lrfind(*batch) == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["find", "--verify", "2"], "--verify 2"),
+        (["grid", "--lrs", "1e-3", "1e-2"], "Separate several rates with commas, as in `--lrs 1e-3,1e-2`"),
+        (["suggest", "run"], "`lrfind show run` prints its answer"),
+    ],
+)
+def test_a_mistake_is_named_as_it_was_typed(
+    command: list[str], words: str, lrfind: Command, config: Path
+) -> None:
+    if command[-1] == "run":
+        start(Path("run"), "grid").release()
+    assert lrfind(*command) == 2
+    assert words in lrfind.err
+    assert "--verify-beyond" not in lrfind.err
+
+
 def test_a_grid_that_diverged_everywhere_leads_to_lower_rates(lrfind: Command, config: Path) -> None:
     assert lrfind("grid", config, "--lrs", "1e5,1e6", "--seeds", 1, "--out", "run") == 3
     assert hints(lrfind)[0] == ["grid", "run/resolved.yaml", "--lrs", "100,1e+03,1e+04"]
@@ -106,7 +152,7 @@ def test_a_run_in_which_nothing_learns_leads_to_a_check(command: str, lrfind: Co
         (["range-test", "--set", "loss='hinted_losses:nan'"], ["check"]),
         (["find", "--set", "loss='hinted_losses:nan'"], ["check"]),
         (["find", "--budget", "16", "--set", "optimizer.lr=1e-9", "--set", "loss='hinted_losses:huge'"], ["find", "--budget"]),
-        (["range-test", "--start-lr", "1e-6", "--end-lr", "1e-5"], ["find"]),
+        (["range-test", "--start-lr", "1e-6", "--end-lr", "1e-5"], ["range-test", "--set"]),
     ],
 )  # fmt: skip
 def test_a_refusal_leads_to_what_may_help(

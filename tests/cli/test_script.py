@@ -197,3 +197,10 @@ def test_a_script_of_several_processes_is_refused(lrfind: Command, monkeypatch: 
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert lrfind("script", "--steps", 300, "train.py") == 2
     assert "several processes" in lrfind.err
+
+
+def test_a_script_that_fails_before_its_first_step_leaves_no_run_and_says_so(lrfind: Command) -> None:
+    Path("train.py").write_text("raise SystemExit('no data here')")
+    assert lrfind("script", "--steps", 300, "--out", "run", "train.py") == 1
+    assert "Nothing was measured, so run is removed." in lrfind.err
+    assert not Path("run").exists()

@@ -56,7 +56,9 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def team(roots: Path) -> Iterator[Team]:
     """Two workers, which all tests of this file share."""
-    with assembled(TeamRequest(workers=2, import_roots=(str(roots),)), say=lambda text: None) as workers:
+    said: list[str] = []
+    with assembled(TeamRequest(workers=2, import_roots=(str(roots),)), say=said.append) as workers:
+        assert said == ["workers: 2 on this machine, each with one thread"]
         yield workers
 
 

@@ -166,6 +166,8 @@ def test_tensorboard_reads_what_was_written(own: Command) -> None:
 
     assert own(*line_of_the_page("find --to tensorboard  ")) in (0, 3)
     assert own.err == ""
+    assert own("export", "run", "--to", "tensorboard") == 0
+    assert "  next: tensorboard --logdir run/tensorboard\n" in own.out
     root, steps = Path("run/tensorboard"), pd.read_csv("run/steps.csv")
     lanes = pd.read_csv("run/lanes.csv")
     folders = sorted(path for path in root.iterdir() if path.is_dir())
