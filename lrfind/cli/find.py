@@ -14,6 +14,7 @@ from lrfind.cli.options import (
     common_options,
     config_options,
     dry_run_option,
+    is_quiet,
     json_option,
     load,
     option_overrides,
@@ -33,8 +34,8 @@ from lrfind.cli.trainings import (
     team_options,
 )
 from lrfind.config.document import Override
-from lrfind.errors import UsageError
-from lrfind.views.terminal import show
+from lrfind.errors import UsageError, counted
+from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -142,13 +143,26 @@ def find(
     experiment, text = load(config, typed)
     if team is not None and not experiment.find.verify:
         raise UsageError("--workers and --cluster share out the verifying trainings; give --verify too.")
+    said = _of_default_length(experiment)
+    if said is not None and not is_quiet():
+        note(said)
     if dry_run:
         return _dry_run(experiment, as_json)
     from lrfind.runs.store import Run, default_path
 
     path = out or default_path(experiment.name, "find")
     run = Run.start(path, "find", experiment, text, [override.text for override in typed])
+    if said is not None:
+        run.add_note(said)
     return start(run, Output(as_json, snippet, report=not no_report), team)
+
+
+def _of_default_length(experiment: Experiment) -> str | None:
+    """Return what to know of a rate whose training has the default length, in a sentence, or None."""
+    if "training" in experiment.model_fields_set:
+        return None
+    length = counted(experiment.training.steps or 0, "step")
+    return f"The config has no `training`, so the rate is for {length}. For others, give --steps or --epochs."
 
 
 def _dry_run(experiment: Experiment, as_json: bool) -> int:

@@ -308,5 +308,5 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
     planned = len(probing.lanes) + (plan.cost.trainings if answered else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
     ratios = None if section.groups else multipliers_in_words(groups)  # the rates of groups stand in a table
-    notes = [*problem.notes, *filter(None, [ratios])]
+    notes = [*run.facts().notes, *problem.notes, *filter(None, [ratios])]
     run.add_lanes(probing.lanes, probing=fact, notes=notes, planned=planned, left_budget=budget)

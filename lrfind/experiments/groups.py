@@ -208,8 +208,8 @@ class GroupProber:
             rates = [GroupRate(*pair, 1.0) for pair in zip(groups.names, groups.ratios, strict=True)]
             return GroupRates(
                 rates,
-                "All groups keep the common rate: the probes learned too little to tell more rates apart, or"
-                " the budget left no steps for probes of single groups.",
+                "All groups keep their ratios to the common rate: the probes learned too little to tell more"
+                " rates apart, or the budget left no steps for probes of single groups.",
                 groups.over_all([1.0] * len(rates)),
                 groups.all_ratios,
                 cost=self.cost,
@@ -240,8 +240,8 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
     ended = " The search ended early, because its budget did." if result.cut else ""
     if not changed:
         return (
-            f"All groups keep the common rate: in probes of {length}, no other rate of a single group was"
-            f" certainly better.{ended}"
+            f"All groups keep their ratios to the common rate: in probes of {length}, no other rate of a"
+            f" single group was certainly better.{ended}"
         )
     before, after = result.score(result.common), result.score(result.best)
     assert before is not None
@@ -250,8 +250,8 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
     share = (untouched - after) / max(untouched - before, 1e-300)
     times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in changed)
     return (
-        f"In probes of {length} the loss falls {share:.2f} times as far if groups have these multiples of the"
-        f" common rate: {times}. For the others no other rate was certainly better.{ended}"
+        f"In probes of {length} the loss falls {share:.2f} times as far if groups have these multiples of"
+        f" their rates: {times}. For the others no other rate was certainly better.{ended}"
     )
 
 
@@ -284,7 +284,7 @@ def confirmed(
     course = shape.compressed(max(len(shape.multiplier) // 2, 1))
     times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in groups.changed)
     favoured_words = (
-        f"All groups keep the common rate: the probes favour other multiples of it ({times}), but"
+        f"All groups keep their ratios to the common rate: the probes favour other rates ({times}), but"
     )
     if 2 * len(course.multiplier) > most:
         reason = f"{favoured_words} the budget leaves no steps for trainings that would confirm them."

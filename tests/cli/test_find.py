@@ -13,7 +13,7 @@ from lrfind.config.experiment import check
 from lrfind.runs.store import Run
 from lrfind.training.run import run_lane
 from tests.helpers.command import Command
-from tests.helpers.runs import summary_of
+from tests.helpers.runs import LINEAR, summary_of
 
 KEYS = {
     "schema_version", "command", "run", "import_root", "answer", "probing_ended", "cost", "training", "schedule", "probes", "groups", "refinement",
@@ -179,6 +179,18 @@ def test_a_rate_moves_with_its_plan_or_is_refused(lrfind: Command, config: Path)
     ):
         assert lrfind("train", "--from", "run", "--set", option, "-q", "--out", "refused") == 2
         assert words in lrfind.err
+
+
+def test_a_config_without_a_training_says_for_how_many_steps_the_rate_is(
+    lrfind: Command, config: Path
+) -> None:
+    config.write_text(LINEAR.replace("training: {steps: 20}\n", ""))
+    assert lrfind("find", config, "--out", "run") == 0
+    said = "The config has no `training`, so the rate is for 100 steps."
+    assert said in lrfind.err
+    assert f"note: {said}" in lrfind.text
+    assert lrfind("find", config, "--steps", 20, "--dry-run") == 0
+    assert said not in lrfind.err
 
 
 def test_a_find_that_was_interrupted_is_resumed(

@@ -72,11 +72,11 @@ def test_show_of_an_unfinished_run_says_how_far_it_is_and_what_is_known(
         assert lrfind("grid", config, *CALLS["grid"][1:], "--out", "run") == 130
     assert lrfind("show", "run") == 0
     first, *rest = lrfind.out.splitlines()
-    assert first == "run: grid of tiny, unfinished just now"
+    assert first == "run: grid of tiny, unfinished, last changed just now"
     assert "  Run `lrfind resume run` to continue." in rest
     assert any(line.startswith("Best learning rate: 0.1") for line in rest)
     assert lrfind("runs", ".") == 0
-    assert "unfinished just now  lr 0.1  loss " in lrfind.out
+    assert "unfinished, last changed just now  lr 0.1  loss " in lrfind.out
     assert "  2 of 2 lanes" in lrfind.out
 
 

@@ -93,7 +93,7 @@ def test_a_group_that_does_not_matter_keeps_the_common_rate() -> None:
     best = find(model, [torch.optim.SGD(groups, lr=0.1)])
     assert best.groups is not None
     assert [rate.multiplier for rate in best.groups.rates] == [1.0, 1.0]
-    assert best.groups.reason.startswith("All groups keep the common rate")
+    assert best.groups.reason.startswith("All groups keep their ratios to the common rate")
 
 
 def test_the_common_answer_is_the_same_with_and_without_groups() -> None:

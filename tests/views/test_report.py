@@ -77,6 +77,7 @@ def test_the_report_of_every_kind_of_run_has_its_answer_and_its_evidence(
     assert f"lrfind {result.command} {result.path}/resolved.yaml" in shown.text
     assert "torch.optim.SGD(model.parameters()" in shown.text
     assert ("lrfind train --from" in shown.text) is (name != "train")
+    assert ("This rate was given to lrfind train, which trained with it." in shown.text) is (name == "train")
     assert "low: 0.0001" in shown.text  # of the config with its defaults
     assert len(html) < 300_000
 

@@ -59,6 +59,12 @@ def test_the_rule_by_which_rates_count_is_that_of_the_weights() -> None:
     assert "counts more if its loss is lower; with a seed with which none lowered it" in mixed
 
 
+def test_the_multiplier_of_a_param_group_is_that_of_the_common_rate() -> None:
+    rate = {"name": "body", "lr": 0.00123, "ratio": 0.1, "multiplier": 1.0, "losses": [None, None, None]}
+    groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3}
+    assert "0.00123  0.1x" in find_text(summary(groups=groups))
+
+
 @pytest.mark.parametrize(
     ("found", "first", "told"),
     [

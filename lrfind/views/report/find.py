@@ -239,7 +239,7 @@ def _groups(groups: Mapping[str, Any]) -> Section:
         [
             name(rate["name"]),
             number(rate["lr"]),
-            f"{rate['multiplier']:.3g}",
+            f"{rate['ratio'] * rate['multiplier']:.3g}",
             *map(number_or_dash, rate["losses"]),
         ]
         for rate in groups["rates"]

@@ -59,6 +59,8 @@ def run_snippet(result: RunResult) -> str:
     if result.kind.lanes == "trainings":
         steps = max(lane.planned for lane in result.lanes)
         trust = [f"# This rate comes from whole trainings (lrfind {command}).", PLAN]
+        if not result.kind.recommends:
+            trust[0] = f"# This rate was given to lrfind {command}, which trained with it."
         return _lines(experiment, answer["lr"], steps, trust)
     if experiment.training.steps is None:
         return f"no snippet, because {command} does not count the steps of an epoch; `lrfind find` does."

@@ -191,7 +191,7 @@ def groups_lines(groups: dict[str, Any]) -> list[str]:
     columns = zip(*(rate["losses"] for rate in groups["rates"]), strict=True)
     compared = [_beside([(loss, groups["untouched"]) for loss in losses]) for losses in columns]
     for rate, *falls in zip(groups["rates"], *compared, strict=True):
-        rows.append([rate["name"], number(rate["lr"]), f"{rate['multiplier']:.3g}x", *falls])
+        rows.append([rate["name"], number(rate["lr"]), f"{rate['ratio'] * rate['multiplier']:.3g}x", *falls])
     header = ["param group", "lr", "multiplier", "loss at a third", "loss at this lr", "loss at 3 times"]
     return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
 

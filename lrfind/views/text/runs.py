@@ -63,6 +63,8 @@ def _state(status: dict[str, Any]) -> str:
     state, began = status["state"], status["began"]
     if state == "running":
         return f"{state}, began {age(began)}" if began else str(state)
+    if state == "unfinished":
+        return f"{state}, last changed {age(status['changed'])}"
     return f"{state} {age(status['ended'] or status['changed'])}"
 
 
