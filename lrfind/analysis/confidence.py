@@ -177,7 +177,8 @@ def _risky_probes(results: Sequence[ProbeResult]) -> list[str]:
     elif any(result.noise and _rise(result) / max(result.fall, FEW_NOISES) < LITTLE for result in results):
         causes.append("Most of what the probes learned has nothing to do with the inputs")
     if max(result.breadth for result in results) > WIDE:
-        causes.append("Rates that lie far apart learn about as fast in so few steps")
+        equally = "very different rates learn equally fast, so the probes hardly tell them apart"
+        causes.append(f"In so few steps, {equally}")
     return causes
 
 

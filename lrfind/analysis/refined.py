@@ -150,7 +150,8 @@ def refined_answer(
     # Its interval, its reason, and how far to trust it.
     below, above = _good_range(ends.losses, middle, ends.fall)
     reason = _lowest_in_words(ends)
-    reason += f" By how low they ended, the trained rates average {plan.start * 10**middle:.3g}."
+    mean = f"{plan.start * 10**middle:.3g}"
+    reason += f" Their mean, in which a rate counts more if it ended lower, is {mean}."
     if not whole:
         reason += (
             f" Carried over to {counted(training.steps, 'step')}, with a weight of {weight:.0%} beside the"

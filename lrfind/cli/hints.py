@@ -50,13 +50,14 @@ def own_folder(experiment: Experiment, config: Path | None) -> str | None:
     Returns:
         The folder as --import-root takes it; None if none is needed, or none is found.
     """
-    from lrfind.config.experiment import own_names
-
-    packages = [name.partition(":")[0].partition(".")[0] for name in own_names(experiment)]
-    if not packages or find_spec(packages[0]) is not None:
+    # `own_names` knows schedules within schedules too, but it imports numpy, which takes its time.
+    parts = (experiment.model, experiment.data, experiment.optimizer, experiment.training.schedule)
+    names = [part.name for part in parts] + ([] if experiment.loss is None else [experiment.loss.path])
+    package = next((name.partition(":")[0].partition(".")[0] for name in names if ":" in name), None)
+    if package is None or find_spec(package) is not None:
         return None
     folders = (Path(), *([] if config is None else [config.parent]))
-    found = (f for f in folders if (f / f"{packages[0]}.py").is_file() or (f / packages[0]).is_dir())
+    found = (f for f in folders if (f / f"{package}.py").is_file() or (f / package).is_dir())
     return next(map(str, found), None)
 
 

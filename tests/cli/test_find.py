@@ -135,7 +135,7 @@ def test_a_dry_run_says_what_a_find_costs_and_trains_nothing(lrfind: Command, co
     assert lrfind("find", "--verify", config, "--dry-run", "--steps", 50) == 0
     assert lrfind.out == (
         "find would look for the learning rate of 50 steps of sgd, constant schedule:\n"
-        "plan: at most 200 gradient steps of probing (about 100 are usual), then 9\n"
+        "plan: at most 200 gradient steps of probing (usually about 100), then 9\n"
         "  trainings of 50 steps; at most 650 steps in all\n"
         "Nothing was trained.\n"
     )

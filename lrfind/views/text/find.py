@@ -84,25 +84,24 @@ def find_cost_text(
     """Return the most that a `find` costs.
 
     >>> find_cost_text(300, 0, 300)
-    'plan: at most 300 gradient steps of probing (about 100 are usual)'
+    'plan: at most 300 gradient steps of probing (usually about 100)'
     >>> find_cost_text(60, 9, 60)
     'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
     >>> find_cost_text(60, 0, 60, 288)
     'plan: at most 60 gradient steps of probing, then at most 288 of probing param groups'
-    >>> find_cost_text(400, 0, 400, budget=1600)
-    'plan: at most 1,600 gradient steps: probes (about 100 are usual), then trainings that refine the rate'
+    >>> find_cost_text(400, 0, 400, budget=1600).partition("probes ")[2]
+    '(usually about 100 steps together), then trainings that refine the rate'
     """
-    usual = f" (about {round(TYPICAL_COST, -2)} are usual)" if probing > 1.5 * TYPICAL_COST else ""
-    text = f"plan: at most {counted(probing, 'gradient step')} of probing{usual}"
+    usual = f"usually about {round(TYPICAL_COST, -2)}" if probing > 1.5 * TYPICAL_COST else ""
+    text = f"plan: at most {counted(probing, 'gradient step')} of probing" + (f" ({usual})" if usual else "")
     if groups:
         text += f", then at most {groups:,} of probing param groups"
     if budget is not None or seconds is not None:
         limits = [f"{counted(budget, 'gradient step')}"] if budget is not None else []
         limits += [f"about {seconds:g} s"] if seconds is not None else []
         of_groups = ", then probes of param groups" if groups else ""
-        text = (
-            f"plan: at most {listed(limits)}: probes{usual}{of_groups}, then trainings that refine the rate"
-        )
+        probes = "probes" + (f" ({usual} steps together)" if usual else "")
+        text = f"plan: at most {listed(limits)}: {probes}{of_groups}, then trainings that refine the rate"
     if not trainings:
         return text
     most = counted((budget or probing + groups) + trainings * steps, "step")
