@@ -14,7 +14,7 @@ steps.csv has one row for each step of a lane, with these columns:
 lanes.csv has one row for each lane: lane, variant (where a run compares several), seed, lr (the peak; for a
 ramp its end), outcome, steps, first_loss, best_loss, last_loss, train_loss (the mean over the last twentieth
 of the steps), val_loss, best_val_loss (the lowest of all evaluations), best_val_step (its step), metric (at
-the end), rung (of a pruned lane), train_seconds.
+the end), rung (of a pruned lane), train_seconds (nan for probes).
 
 health.csv has one row for each layer in each look: lane, variant, seed, lr (of the step), then the fields of
 `analysis.health.LayerHealth`.
@@ -128,7 +128,7 @@ def lane_rows(lanes: Sequence[LaneResult]) -> list[dict[str, Any]]:
             "best_val_step": math.nan if lowest is None else lowest.step,
             "metric": _or_nan(result.metric),
             "rung": _or_nan(result.rung),
-            "train_seconds": result.seconds,
+            "train_seconds": result.seconds or math.nan,
         }
         for result in lanes
         for lowest in [result.lowest_evaluation]
