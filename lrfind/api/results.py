@@ -229,7 +229,8 @@ class Recommendation(Answer):
 
         Every param group gets its share: the groups keep the ratios of their lrs, or get the rates of
         `group_lrs` if these were requested. `initial_lr`, the base and highest lrs of the scheduler, and the
-        lr of the current step are scaled with it.
+        lr of the current step are scaled with it. Without a scheduler, the lr of every group becomes its
+        share of the rate, whatever an earlier scheduler has left; a new scheduler starts from there.
 
         Args:
             optimizer: the optimizer that was given to `find`, or one with the same param groups; several

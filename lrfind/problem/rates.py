@@ -156,8 +156,13 @@ def base_lr(groups: Sequence[Group]) -> float:
 def _base_of(groups: Sequence[Group], peaks: Sequence[float]) -> float:
     for group, peak in zip(groups, peaks, strict=True):
         if peak > 0:
-            return peak / float(group.get("lr_scale", 1.0) or 1.0)
+            return peak / _decay_over_layers(group)
     raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
+
+
+def _decay_over_layers(group: Group) -> float:
+    """Return the factor by which timm's schedulers multiply the lr of a group."""
+    return float(group.get("lr_scale", 1.0) or 1.0)
 
 
 def lr_ratios(groups: Sequence[Group]) -> list[float]:
@@ -207,7 +212,8 @@ def apply_lr(
     """Give an lr to every param group, and to the scheduler, as if they had been created with it.
 
     All lrs are multiplied by the same number, so the groups keep their ratios, and a scheduler that is
-    under way stays where it is. `ReduceLROnPlateau` keeps no peak: the lr in use becomes `lr`.
+    under way stays where it is. `ReduceLROnPlateau` keeps no peak: the lr in use becomes `lr`. Without a
+    scheduler, the groups forget what an earlier one left: each starts anew from its share of `lr`.
 
     Args:
         lr: the peak lr; see `base_lr`.
@@ -239,15 +245,18 @@ def apply_lr(
         return lr * (float(value) / base) * changes.get(id(group), 1.0)
 
     filled: set[int] = set()  # one tensor may be the lr of several groups
-    for group in groups:
+    for group, peak in zip(groups, peaks, strict=True):
+        start = peak / _decay_over_layers(group)
+        anew = ("lr", "initial_lr") if not schedulers and "initial_lr" in group else ()
         for key in SCALED_KEYS:
             if group.get(key) is not None:
+                new = scaled(start if key in anew else group[key], group)
                 if isinstance(group[key], Tensor):
                     if id(group[key]) not in filled:
-                        group[key].fill_(scaled(group[key], group))
+                        group[key].fill_(new)
                     filled.add(id(group[key]))
                 else:
-                    group[key] = scaled(group[key], group)
+                    group[key] = new
     for single in schedulers:
         members = dict(enumerate(getattr(getattr(single, "optimizer", None), "param_groups", ())))
         for name in SCALED_LISTS:

@@ -155,3 +155,24 @@ def test_a_tensor_that_is_the_lr_of_several_groups_is_scaled_once() -> None:
     optimizer = AdamW(groups, lr=shared, foreach=False)
     apply_lr(0.02, [optimizer])
     assert float(shared) == pytest.approx(0.02)
+
+
+@pytest.mark.filterwarnings("ignore:Detected call of .lr_scheduler.step")
+@pytest.mark.parametrize("kind", ["cosine", "one cycle", "step"])
+def test_without_a_scheduler_the_rate_holds_whatever_an_earlier_one_left(kind: str) -> None:
+    optimizer = two_groups(0.8, 0.4)
+    earlier = SCHEDULERS[kind](optimizer, 0.4)
+    for _ in range(9 if kind == "one cycle" else 10):
+        earlier.step()
+    apply_lr(0.06, [optimizer])
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.06, 0.03])
+    later = lr_scheduler.StepLR(optimizer, 100)
+    assert later.get_last_lr() == later.base_lrs == pytest.approx([0.06, 0.03])
+
+
+def test_timms_scheduler_applies_its_decay_once_to_a_rate_that_is_applied_without_it() -> None:
+    optimizer = two_groups(0.05, 0.1)
+    for group, scale in zip(optimizer.param_groups, (0.5, 1.0), strict=True):
+        group |= {"lr_scale": scale, "initial_lr": 0.1}
+    apply_lr(0.03, [optimizer])
+    assert [group["initial_lr"] for group in optimizer.param_groups] == pytest.approx([0.03, 0.03])
