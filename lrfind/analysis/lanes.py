@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple
 
@@ -41,11 +41,13 @@ class Shape:
         momentum: (T,) the optimizer's momentum at each step; None if the schedule does not move it.
         reaction: computes a factor of the lr from the measurements during the training; None if the lr
             depends only on the step.
+        of_scheduler: whether it is the course of a scheduler of torch.
     """
 
     multiplier: Array
     momentum: Array | None = None
     reaction: Reaction | None = None
+    of_scheduler: bool = False
 
     def compressed(self, steps: int) -> Shape:
         """Return the same course in fewer steps, each of which stands for several.
@@ -63,7 +65,7 @@ class Shape:
         length = len(self.multiplier)
         places = ((np.arange(steps) + 0.5) * length / steps).astype(int)
         momentum = None if self.momentum is None else self.momentum[places]
-        return Shape(self.multiplier[places], momentum, self.reaction)
+        return replace(self, multiplier=self.multiplier[places], momentum=momentum)
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,7 @@ def notes_on(objects: Objects, *, scheduled: bool = True, shared: bool = True) -
         shared: whether all param groups share one rate, in the ratios that they have.
     """
     notes = []
-    ratios = ratios_in_words(groups_of(objects.optimizers)) if shared else None
+    ratios = ratios_in_words(objects.optimizers) if shared else None
     if ratios is not None:
         notes.append(f"{ratios}.")
     groups = groups_of(innermost(objects.optimizers))

@@ -35,6 +35,7 @@ class GridResult:
         tolerance: how far the loss of a usable rate may lie above the best one, as a share of the fall.
         notes: what to know about the rates, in sentences.
         metric: the name of the task's metric on the validation data; None if there is none.
+        of_scheduler: whether the schedule was a scheduler of torch, or a function that makes one.
     """
 
     lanes: Sequence[LaneResult]
@@ -43,6 +44,7 @@ class GridResult:
     tolerance: float = 0.05
     notes: Sequence[str] = ()
     metric: str | None = None
+    of_scheduler: bool = False
 
     @cached_property
     def sweep(self) -> SweepResult:
@@ -140,7 +142,7 @@ class GridResult:
             NoSuggestion: if no rate can be called best.
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        apply_rate(self.lr, optimizer, scheduler)
+        apply_rate(self.lr, optimizer, scheduler, steps=self.training.steps if self.of_scheduler else None)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the final loss against lr, on `ax` or on the axes of a new figure."""

@@ -149,7 +149,7 @@ def _own_optimizers(objects: Objects) -> OwnOptimizers:
     optimizers = objects.optimizers
     if [*innermost(optimizers)] != [*optimizers]:
         return OwnOptimizers(None, ())
-    ratios = iter(lr_ratios(groups_of(optimizers)))
+    ratios = iter(lr_ratios(optimizers))
     shares = [[next(ratios) for _ in optimizer.param_groups] for optimizer in optimizers]
     return OwnOptimizers(_section_of(objects), shares)
 

@@ -3,20 +3,52 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from lrfind.problem.rates import apply_lr, groups_of
+from lrfind.experiments.planned import highest_lr
+from lrfind.problem.applied import apply_lr, take_back
+from lrfind.problem.rates import Group, groups_of
 
 
-def apply_rate(lr: float, optimizer: Any, scheduler: Any, shares: Sequence[float] | None = None) -> None:
-    """Give a rate to optimizers and schedulers; warn if a scheduler was made that is not given."""
+def apply_rate(
+    lr: float,
+    optimizer: Any,
+    scheduler: Any,
+    shares: Sequence[float] | None = None,
+    steps: int | None = None,
+) -> None:
+    """Give a rate to optimizers and schedulers; warn if a scheduler was made that is not given.
+
+    Args:
+        lr: the rate.
+        optimizer: the optimizer, or a list of several.
+        scheduler: the scheduler, or a list of several; None if there is none.
+        shares: see `apply_lr`.
+        steps: the number of steps in which the highest lr of the scheduler is the rate; None if the rate is
+            that from which the scheduler starts, or its peak.
+    """
     optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
     scheduled = any("initial_lr" in group for group in groups_of(optimizers))
-    apply_lr(lr, optimizers, scheduler, shares)
+    if scheduler is not None:
+        take_back(scheduler)
+    apply_lr(lr, optimizers, scheduler, shares, () if steps is None else _highest(scheduler, steps))
     if scheduled and scheduler is None:
         warnings.warn(
             "the optimizer has had a scheduler. If you go on to use it, it will overwrite the lr at its next"
             " step; give it too: apply(optimizer, scheduler). A new scheduler starts from the rate.",
             stacklevel=3,
         )
+
+
+def _highest(scheduler: Any, steps: int) -> list[tuple[Sequence[Group], float]]:
+    """Return the param groups under each scheduler, and the highest lr that they get in the next steps.
+
+    Several schedulers of one optimizer may each step at times of their own, so nothing is told of them.
+    """
+    schedulers = scheduler if isinstance(scheduler, list | tuple) else [scheduler]
+    count = Counter(id(getattr(single, "optimizer", None)) for single in schedulers)
+    alone = [single for single in schedulers if count[id(getattr(single, "optimizer", None))] == 1]
+    tops = [(single, highest_lr(single, steps)) for single in alone]
+    return [(single.optimizer.param_groups, top) for single, top in tops if top is not None]

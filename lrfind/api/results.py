@@ -232,6 +232,10 @@ class Recommendation(Answer):
         lr of the current step are scaled with it. Without a scheduler, the lr of every group becomes its
         share of the rate, whatever an earlier scheduler has left; a new scheduler starts from there.
 
+        If `find` was given a scheduler of torch as the schedule, or a function that makes one, the highest lr
+        that the scheduler gives in the planned number of steps, counted from where it is now, becomes the
+        rate. Otherwise the rate is the lr that the scheduler multiplies, or its highest one.
+
         Args:
             optimizer: the optimizer that was given to `find`, or one with the same param groups; several
                 optimizers as a list. Changed in place.
@@ -241,7 +245,9 @@ class Recommendation(Answer):
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
         shares = None if self.groups is None else self.groups.shares
-        apply_rate(self.lr, optimizer, scheduler, shares)
+        shape = None if self.origin is None else self.origin.shape
+        steps = self.training.steps if shape is not None and shape.of_scheduler else None
+        apply_rate(self.lr, optimizer, scheduler, shares, steps)
 
     @property
     def table(self) -> pd.DataFrame:

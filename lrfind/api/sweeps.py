@@ -26,7 +26,7 @@ from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import objects_of
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import is_first_rank
-from lrfind.problem.rates import base_lr, groups_of
+from lrfind.problem.rates import base_lr
 from lrfind.views.progress import call_progress
 
 
@@ -140,7 +140,9 @@ def grid(
             lanes = train_rounds(problem, rounds, {"": 1.0}, {"": shape}, conditions, watch=watch)
         refuse_without_any(lanes)
         notes = [*notes_on(objects), *([ALIKE] if alike else [])]
-        return GridResult(lanes, training, section.judge, section.tolerance, notes, metric)
+        return GridResult(
+            lanes, training, section.judge, section.tolerance, notes, metric, shape.of_scheduler
+        )
 
     return without_trace(objects, train, seed=seed)
 
@@ -245,7 +247,7 @@ def compare(
         for name, schedule in _named(schedules).items()
     }
     conditions = conditions_of_lanes(objects, judge, eval_every, 0, length)
-    lrs = dict.fromkeys(shapes, base_lr(groups_of(objects.optimizers)))
+    lrs = dict.fromkeys(shapes, base_lr(objects.optimizers))
 
     def train(problem: Problem) -> ComparisonResult:
         metric, _ = evaluate_once(problem, seed)

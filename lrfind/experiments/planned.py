@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, as_exception, in_one_line
-from lrfind.problem.rates import groups_of, innermost, peak_lrs
+from lrfind.problem.rates import group_peaks, groups_of, innermost
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.loop import has_momentum
 
@@ -42,7 +43,7 @@ def planned_training(
     candidates = [
         (optimizer, group) for optimizer in innermost(optimizers) for group in optimizer.param_groups
     ]
-    peaks = [peak_lrs([group])[0] for _, group in candidates]
+    peaks = [group_peaks([group])[0] for _, group in candidates]
     optimizer, group = next((c for c, peak in zip(candidates, peaks, strict=True) if peak > 0), candidates[0])
     name = type(optimizer).__name__.lower()
     row = optimizer_named(name)
@@ -103,9 +104,9 @@ def planned_shape(schedule: Any, steps: int, epoch: float | None, eval_every: in
         UsageError: if it has none of these forms, or fails.
     """
     if _is_scheduler(schedule):
-        return Shape(_course_of(schedule, steps))
+        return _course_of(schedule, steps)
     if callable(schedule):
-        return Shape(_called(schedule, steps))
+        return _called(schedule, steps)
     return shape_of(named_schedule(schedule), steps, epoch, eval_every)
 
 
@@ -138,8 +139,8 @@ def _is_scheduler(value: Any) -> bool:
     return isinstance(value, torch.optim.lr_scheduler.LRScheduler)
 
 
-def _called(function: Callable[..., Any], steps: int) -> Array:
-    """Return the multiples of the peak of a function of the step, or of one that makes a scheduler."""
+def _called(function: Callable[..., Any], steps: int) -> Shape:
+    """Return the course of a function of the step, or of one that makes a scheduler."""
     if not inspect.isclass(function):
         try:
             with as_exception():
@@ -148,7 +149,7 @@ def _called(function: Callable[..., Any], steps: int) -> Array:
             reason = error
         else:
             if isinstance(first, int | float | np.number | torch.Tensor):
-                return _relative([_value_at(function, step) for step in range(steps)])
+                return Shape(_relative([_value_at(function, step) for step in range(steps)]))
             reason = TypeError(f"it returned a {type(first).__name__} for step 0")
     else:
         reason = TypeError("it is a class")
@@ -184,10 +185,29 @@ def _value_at(function: Callable[..., Any], step: int) -> float:
         ) from error
 
 
-def _course_of(scheduler: Any, steps: int) -> Array:
-    """Step a scheduler through a training; return the lrs, divided by their peak, and set everything back."""
+def _course_of(scheduler: Any, steps: int) -> Shape:
+    """Return the course of a scheduler from where it is.
+
+    Raises:
+        UsageError: if it fails before the last step.
+    """
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-        return np.ones(steps)  # it reacts to the training; until then its lr is constant
+        return Shape(np.ones(steps))  # it reacts to the training; until then its lr is constant
+    lrs, error = _lrs_ahead(scheduler, steps)
+    if error is not None:
+        raise UsageError(
+            f"schedule: the scheduler {type(scheduler).__name__} failed after {len(lrs)} of {steps} steps:"
+            f" {in_one_line(error)}. It takes one step per optimizer step; make it for {steps} steps."
+        ) from error
+    return Shape(_relative(lrs), of_scheduler=True)
+
+
+def _lrs_ahead(scheduler: Any, steps: int) -> tuple[list[float], Exception | None]:
+    """Step a scheduler through a training, and set everything back.
+
+    Returns:
+        The highest lr of all param groups at each step, and the error that ended the course early.
+    """
     before = Snapshot([scheduler.optimizer], kept=[scheduler])
     groups = groups_of([scheduler.optimizer])
     lrs = []
@@ -198,13 +218,27 @@ def _course_of(scheduler: Any, steps: int) -> Array:
                 if len(lrs) < steps:
                     scheduler.step()
     except Exception as error:
-        raise UsageError(
-            f"schedule: the scheduler {type(scheduler).__name__} failed after {len(lrs)} of {steps} steps:"
-            f" {in_one_line(error)}. It takes one step per optimizer step; make it for {steps} steps."
-        ) from error
+        return lrs, error
     finally:
         before.restore()
-    return _relative(lrs)
+    return lrs, None
+
+
+def highest_lr(scheduler: Any, steps: int) -> float | None:
+    """Return the highest lr that a scheduler gives in the next steps; None if that cannot be told.
+
+    That is so for what is no scheduler of torch, for one that reacts to the training, and where something
+    else has moved the lrs too, such as a second scheduler.
+    """
+    if not _is_scheduler(scheduler) or isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
+        return None
+    if (alone := getattr(scheduler, "_get_closed_form_lr", None)) is not None:
+        lrs = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
+        if not np.allclose([float(lr) for lr in alone()], lrs, rtol=1e-3, atol=0):
+            return None
+    lrs, _ = _lrs_ahead(scheduler, steps)
+    highest = max(lrs)
+    return highest if 0 < highest < math.inf else None
 
 
 def _relative(lrs: Sequence[float]) -> Array:

@@ -19,7 +19,7 @@ import torch
 
 import lrfind
 from lrfind.integrations.adapters import Grouped, framework, same_randomness
-from lrfind.problem.rates import base_lr, groups_of
+from lrfind.problem.rates import base_lr
 
 EVENTS = (
     "before_batch",
@@ -62,7 +62,7 @@ def find(learn: Any, n_epoch: int = 1, **options: Any) -> lrfind.Recommendation:
     steps = options.get("steps", n_epoch * len(data))
     read: dict[str, Any] = {"steps": steps, "schedule": one_cycle(steps)}
     with same_randomness(), _ready(learn) as optimizer:
-        before = base_lr(groups_of([optimizer]))
+        before = base_lr([optimizer])
         step = partial(_step, learn, optimizer)
         best = lrfind.find(step=step, data=data, optimizers=[optimizer], **read | options)
     _set(learn, best.lr, before)

@@ -166,7 +166,7 @@ def _schedule(trainer: Any, options: dict[str, Any]) -> Any:
     interval = config.frequency
     if config.interval == "epoch":
         interval *= math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return every(config.scheduler, steps, interval)
+    return config.scheduler if interval == 1 else every(config.scheduler, steps, interval)
 
 
 def _silence(trainer: Any) -> AbstractContextManager[Any]:

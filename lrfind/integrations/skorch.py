@@ -13,7 +13,7 @@ from typing import Any
 
 import lrfind
 from lrfind.integrations.adapters import every, framework, same_randomness
-from lrfind.problem.rates import base_lr, groups_of
+from lrfind.problem.rates import base_lr
 
 
 def find(net: Any, x: Any, y: Any = None, **options: Any) -> lrfind.Recommendation:
@@ -35,7 +35,7 @@ def find(net: Any, x: Any, y: Any = None, **options: Any) -> lrfind.Recommendati
     with same_randomness():
         ready = net if getattr(net, "initialized_", False) else _copy(net)
         best = _ask(ready, x, y, options)
-    before = base_lr(groups_of(_optimizers(ready)))
+    before = base_lr(_optimizers(ready))
     if ready is net:
         best.apply(_optimizers(net))
     _set(net, best.lr, before)

@@ -19,7 +19,8 @@ import torch
 import lrfind
 from lrfind.errors import UsageError
 from lrfind.integrations.adapters import framework, replaced, same_randomness
-from lrfind.problem.rates import apply_lr, base_lr, groups_of
+from lrfind.problem.applied import apply_lr
+from lrfind.problem.rates import base_lr
 
 
 def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
@@ -122,7 +123,10 @@ def _set(trainer: Any, best: lrfind.Recommendation) -> None:
     args = trainer.args
     if trainer.optimizer is not None:
         args.learning_rate = best.lr
-        apply_lr(best.lr, [trainer.optimizer], _own_scheduler(trainer))
+        if (scheduler := _own_scheduler(trainer)) is not None:
+            best.apply(trainer.optimizer, scheduler)
+        else:  # the trainer makes a scheduler of its own
+            apply_lr(best.lr, [trainer.optimizer])
         return
     args.learning_rate = best.lr * (args.learning_rate / _lr_at_start(trainer))
     if not math.isclose(lr := _lr_at_start(trainer), best.lr, rel_tol=1e-6):
@@ -137,7 +141,7 @@ def _set(trainer: Any, best: lrfind.Recommendation) -> None:
 def _lr_at_start(trainer: Any) -> float:
     """Return the lr of the optimizer that the trainer makes when it begins to train."""
     with same_randomness(), replaced(trainer, optimizer=None):
-        return base_lr(groups_of([trainer.create_optimizer()]))
+        return base_lr([trainer.create_optimizer()])
 
 
 def __getattr__(name: str) -> Any:

@@ -239,7 +239,7 @@ def _step_objects(step: Any, data: Any, optimizers: list[Any], kept: list[Any], 
 
 def _check_optimizers(optimizers: Sequence[Any]) -> None:
     """Refuse optimizers that have no lr to set, or that raise the loss."""
-    base_lr(groups_of(optimizers))
+    base_lr(optimizers)
     for optimizer in innermost(optimizers):
         refuse_ascent(optimizer, "the optimizer")
 

@@ -1,4 +1,4 @@
-"""Rates: which param groups a training has, how they share one lr, and how a new lr reaches all of them."""
+"""Rates: which param groups a training has, and how they share one lr."""
 
 from __future__ import annotations
 
@@ -13,11 +13,6 @@ from lrfind.errors import UsageError, counted
 
 Group = dict[str, Any]
 """A param group of an optimizer: its parameters and their settings."""
-
-SCALED_KEYS = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
-"""The lrs in a param group: the one in use, and those from which a scheduler computes it."""
-SCALED_LISTS = ("base_lrs", "max_lrs", "base_values", "_last_lr")
-"""The lists of lrs in a scheduler, one lr for each param group (`base_values` is timm's)."""
 
 
 def is_optimizer(value: Any) -> bool:
@@ -116,13 +111,27 @@ def group_names(optimizers: Iterable[Any]) -> list[str]:
     ]
 
 
-def peak_lrs(groups: Sequence[Group]) -> list[float]:
-    """Return the lr of each param group at the peak of the scheduler, if one is attached.
+def peak_lrs(optimizers: Iterable[Any], *, cycled: bool = True) -> list[float]:
+    """Return the lr of each group of `groups_of` at the peak of its optimizer's scheduler; see `group_peaks`.
+
+    The schedulers of several optimizers may be at different places.
+    """
+    peaks: dict[int, float] = {}
+    for optimizer in optimizers:
+        groups = [group for group in groups_of([optimizer]) if id(group) not in peaks]
+        peaks |= {
+            id(group): peak for group, peak in zip(groups, group_peaks(groups, cycled=cycled), strict=True)
+        }
+    return [*peaks.values()]
+
+
+def group_peaks(groups: Sequence[Group], *, cycled: bool = True) -> list[float]:
+    """Return the lr of each param group of an optimizer at the peak of its scheduler, if it has one.
 
     - A scheduler that multiplies the lrs of all groups by one factor leaves their ratios as they are. One
       with different factors, such as `LambdaLR` with a list, changes the ratios: the lrs in use count.
     - While all lrs are 0, at the start of a warmup, the lrs that the scheduler started from count.
-    - `OneCycleLR` keeps its peaks in the groups, under `max_lr`.
+    - `OneCycleLR` keeps its peaks in the groups, under `max_lr`; without `cycled`, they do not count.
     - timm keeps the decay over layers as `lr_scale` in the groups; its schedulers multiply by it. It counts
       here too, whether a scheduler has already multiplied by it or not.
     """
@@ -135,14 +144,15 @@ def peak_lrs(groups: Sequence[Group]) -> list[float]:
         peaks = [lr / factor if on else lr for lr, on in zip(lrs, scheduled, strict=True)]
     else:
         peaks = starts
-    peaks = [float(group.get("max_lr", peak)) for group, peak in zip(groups, peaks, strict=True)]
+    if cycled:
+        peaks = [float(group.get("max_lr", peak)) for group, peak in zip(groups, peaks, strict=True)]
     scales = [float(group.get("lr_scale", 1.0)) for group in groups]
     if len({*scales}) > 1 and math.isclose(min(peaks), max(peaks)):  # nothing has multiplied by them yet
         return [peak * scale for peak, scale in zip(peaks, scales, strict=True)]
     return peaks
 
 
-def base_lr(groups: Sequence[Group]) -> float:
+def base_lr(optimizers: Sequence[Any]) -> float:
     """Return the lr that a recommended lr stands for: the peak lr of the first group whose lr is not 0.
 
     With timm's decay over layers it is the lr before the decay.
@@ -150,42 +160,44 @@ def base_lr(groups: Sequence[Group]) -> float:
     Raises:
         UsageError: if every lr is 0.
     """
-    return _base_of(groups, peak_lrs(groups))
+    return base_of(groups_of(optimizers), peak_lrs(optimizers))
 
 
-def _base_of(groups: Sequence[Group], peaks: Sequence[float]) -> float:
+def base_of(groups: Sequence[Group], peaks: Sequence[float]) -> float:
+    """Return the `base_lr` of groups with these peaks."""
     for group, peak in zip(groups, peaks, strict=True):
         if peak > 0:
-            return peak / _decay_over_layers(group)
+            return peak / decay_over_layers(group)
     raise UsageError("every param group of the optimizer has lr 0; give at least one a positive lr.")
 
 
-def _decay_over_layers(group: Group) -> float:
+def decay_over_layers(group: Group) -> float:
     """Return the factor by which timm's schedulers multiply the lr of a group."""
     return float(group.get("lr_scale", 1.0) or 1.0)
 
 
-def lr_ratios(groups: Sequence[Group]) -> list[float]:
+def lr_ratios(optimizers: Sequence[Any]) -> list[float]:
     """Return the peak lr of each param group as a multiple of `base_lr`.
 
     Raises:
         UsageError: if every lr is 0.
     """
-    base = base_lr(groups)
-    return [peak / base for peak in peak_lrs(groups)]
+    peaks = peak_lrs(optimizers)
+    base = base_of(groups_of(optimizers), peaks)
+    return [peak / base for peak in peaks]
 
 
-def set_lr(group: Group, lr: float) -> None:
-    """Set the lr of a param group; an lr in a tensor, as of capturable optimizers, keeps its tensor."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].fill_(lr)
+def set_lr(group: Group, lr: float, key: str = "lr") -> None:
+    """Set an lr of a param group; an lr in a tensor, as of capturable optimizers, keeps its tensor."""
+    if isinstance(group[key], Tensor):
+        group[key].fill_(lr)
     else:
-        group["lr"] = lr
+        group[key] = lr
 
 
-def ratios_in_words(groups: Sequence[Group]) -> str | None:
+def ratios_in_words(optimizers: Sequence[Any]) -> str | None:
     """Say which group the lr is for and what the other groups get; None if all groups have the same lr."""
-    ratios = lr_ratios(groups)
+    groups, ratios = groups_of(optimizers), lr_ratios(optimizers)
     if all(math.isclose(ratio, 1.0) for ratio in ratios):
         return None
     names = [str(group.get("name", number)) for number, group in enumerate(groups)]
@@ -204,91 +216,3 @@ def ratios_in_words(groups: Sequence[Group]) -> str | None:
         for ratio, members in by_ratio.items()
     ]
     return f"{which}; the groups keep their ratios ({'; '.join(parts)})"
-
-
-def apply_lr(
-    lr: float, optimizers: Sequence[Any], scheduler: Any = None, shares: Sequence[float] | None = None
-) -> None:
-    """Give an lr to every param group, and to the scheduler, as if they had been created with it.
-
-    All lrs are multiplied by the same number, so the groups keep their ratios, and a scheduler that is
-    under way stays where it is. `ReduceLROnPlateau` keeps no peak: the lr in use becomes `lr`. Without a
-    scheduler, the groups forget what an earlier one left: each starts anew from its share of `lr`.
-
-    Args:
-        lr: the peak lr; see `base_lr`.
-        optimizers: the optimizers, changed in place.
-        scheduler: the scheduler of the optimizers, or a list of several; changed in place.
-        shares: the lr of each group of `groups_of` as a multiple of `lr`; their own ratios when omitted.
-
-    Raises:
-        UsageError: if the scheduler keeps its lrs in a way that is not known here, or if the optimizers have
-            another number of groups than there are shares.
-    """
-    groups = groups_of(optimizers)
-    if shares is not None and len(shares) != len(groups):
-        raise UsageError(
-            f"the rates are for {counted(len(shares), 'param group')}, but these optimizers have"
-            f" {len(groups)}; give all optimizers that were given to `find`, in the same order."
-        )
-    schedulers = [] if scheduler is None else _single_schedulers(scheduler)
-    peaks = next((single.max_lrs for single in schedulers if hasattr(single, "max_lrs")), peak_lrs(groups))
-    base = _base_of(groups, peaks)
-
-    changes = {
-        id(group): share * base / peak
-        for group, share, peak in zip(groups, shares or (), peaks, strict=False)
-        if peak > 0
-    }  # how far the share of each group differs from its ratio
-
-    def scaled(value: Any, group: Group | None) -> Any:
-        return lr * (float(value) / base) * changes.get(id(group), 1.0)
-
-    filled: set[int] = set()  # one tensor may be the lr of several groups
-    for group, peak in zip(groups, peaks, strict=True):
-        start = peak / _decay_over_layers(group)
-        anew = ("lr", "initial_lr") if not schedulers and "initial_lr" in group else ()
-        for key in SCALED_KEYS:
-            if group.get(key) is not None:
-                new = scaled(start if key in anew else group[key], group)
-                if isinstance(group[key], Tensor):
-                    if id(group[key]) not in filled:
-                        group[key].fill_(new)
-                    filled.add(id(group[key]))
-                else:
-                    group[key] = new
-    for single in schedulers:
-        members = dict(enumerate(getattr(getattr(single, "optimizer", None), "param_groups", ())))
-        for name in SCALED_LISTS:
-            values = getattr(single, name, None)
-            if isinstance(values, list | tuple):
-                setattr(single, name, [scaled(value, members.get(n)) for n, value in enumerate(values)])
-
-
-def _single_schedulers(scheduler: Any) -> list[Any]:
-    """Return a scheduler and those inside it.
-
-    Raises:
-        UsageError: if it is no scheduler that keeps a list of lrs.
-    """
-    if isinstance(scheduler, list | tuple):
-        return [single for part in scheduler for single in _single_schedulers(part)]
-    inner = [
-        part for name in ("_schedulers", "scheduler") for part in _as_list(getattr(scheduler, name, None))
-    ]
-    known = any(hasattr(scheduler, name) for name in SCALED_LISTS)
-    if not inner and not known:
-        raise UsageError(
-            f"scheduler: a {type(scheduler).__name__} keeps its lrs in a way that lrfind does not know;"
-            " create it after `best.apply(optimizer)`."
-        )
-    return [
-        *([scheduler] if known else []),
-        *(single for part in inner for single in _single_schedulers(part)),
-    ]
-
-
-def _as_list(value: Any) -> list[Any]:
-    if value is None:
-        return []
-    return [*value] if isinstance(value, list | tuple) else [value]

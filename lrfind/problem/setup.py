@@ -108,7 +108,7 @@ class Setup:
         if all(MULTIPLIER in group for group in self.groups):
             ratios = [float(group[MULTIPLIER]) for group in self.groups]
         else:
-            ratios = lr_ratios(self.groups)
+            ratios = lr_ratios(self.all_optimizers)
         if self.multipliers is None:
             return ratios
         return [ratio * factor for ratio, factor in zip(ratios, self.multipliers, strict=True)]
@@ -118,7 +118,7 @@ class Setup:
         """Return the lr that each group of `groups` keeps; 0 for a group whose lr changes."""
         if self.group is None:
             return [0.0] * len(self.groups)
-        return [0.0 if n == self.group else lr for n, lr in enumerate(peak_lrs(self.groups))]
+        return [0.0 if n == self.group else lr for n, lr in enumerate(peak_lrs(self.all_optimizers))]
 
     def set_lr(self, lr: float) -> None:
         """Give an lr to every param group, each its share of it."""

@@ -11,7 +11,8 @@ from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from lrfind.errors import UsageError
-from lrfind.problem.rates import apply_lr, groups_of, innermost, is_optimizer, lr_ratios, ratios_in_words
+from lrfind.problem.applied import apply_lr
+from lrfind.problem.rates import groups_of, innermost, is_optimizer, lr_ratios, ratios_in_words
 
 
 def parameter() -> nn.Parameter:
@@ -51,7 +52,7 @@ def test_the_innermost_optimizers_are_found_in_wrappers_and_lists() -> None:
     sgd, adamw = SGD([parameter()], lr=0.1), AdamW([parameter()], lr=0.2)
     assert innermost([Lookahead(Lookahead(sgd))]) == [sgd]
     assert innermost([Pair(sgd, Lookahead(adamw))]) == [sgd, adamw]
-    assert lr_ratios(groups_of([Pair(sgd, adamw)])) == [1, 2]
+    assert lr_ratios([Pair(sgd, adamw)]) == [1, 2]
     assert len(groups_of([Lookahead(sgd)])) == 1
     assert is_optimizer(Pair(sgd))
     assert not is_optimizer(Pair())
@@ -77,7 +78,7 @@ def test_under_a_scheduler_the_ratio_is_that_of_the_lrs_in_use(
 ) -> None:
     optimizer = two_groups(0.2, 0.1)
     lr_scheduler.LambdaLR(optimizer, [*factors])
-    body, head = lr_ratios(groups_of([optimizer]))
+    body, head = lr_ratios([optimizer])
     assert body / head == pytest.approx(ratio)
 
 
@@ -86,16 +87,16 @@ def test_timms_decay_over_layers_counts_before_and_after_its_scheduler_applied_i
     for optimizer in (before, after):
         for group, scale in zip(optimizer.param_groups, (0.5, 1.0), strict=True):
             group["lr_scale"] = scale
-        assert lr_ratios(groups_of([optimizer])) == [0.5, 1.0]
-    assert "before the decay over layers" in str(ratios_in_words(groups_of([before])))
+        assert lr_ratios([optimizer]) == [0.5, 1.0]
+    assert "before the decay over layers" in str(ratios_in_words([before]))
 
 
 def test_the_group_that_the_lr_is_for_is_named() -> None:
     optimizer = two_groups(0.0, 0.1)
     optimizer.add_param_group({"params": [parameter()], "lr": 0.2, "name": "head"})
-    text = ratios_in_words(groups_of([optimizer]))
+    text = ratios_in_words([optimizer])
     assert text == "The lr is that of param group 1; the groups keep their ratios (0: 0x; 1: 1x; head: 2x)"
-    assert ratios_in_words(groups_of([two_groups(0.1, 0.1)])) is None
+    assert ratios_in_words([two_groups(0.1, 0.1)]) is None
 
 
 SCHEDULERS: dict[str, Callable[[Any, float], Any]] = {
@@ -176,3 +177,13 @@ def test_timms_scheduler_applies_its_decay_once_to_a_rate_that_is_applied_withou
         group |= {"lr_scale": scale, "initial_lr": 0.1}
     apply_lr(0.03, [optimizer])
     assert [group["initial_lr"] for group in optimizer.param_groups] == pytest.approx([0.03, 0.03])
+
+
+def test_schedulers_of_several_optimizers_may_be_at_different_places() -> None:
+    first, second = SGD([parameter()], lr=0.1), SGD([parameter()], lr=0.01)
+    warming = lr_scheduler.LinearLR(first, 0.1, total_iters=5)
+    cycling = lr_scheduler.CyclicLR(second, 0.001, 0.01, 3, cycle_momentum=False)
+    assert lr_ratios([first, SGD([parameter()], lr=0.01)]) == pytest.approx([1, 0.1])
+    apply_lr(0.5, [first, second], [warming, cycling])
+    assert (warming.base_lrs, cycling.max_lrs) == ([0.5], pytest.approx([0.05]))
+    assert (first.param_groups[0]["lr"], second.param_groups[0]["lr"]) == pytest.approx((0.05, 0.005))

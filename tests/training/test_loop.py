@@ -81,9 +81,9 @@ def test_param_groups_keep_their_ratios_and_the_lr_is_the_first_groups() -> None
 def test_ratios_count_from_the_first_group_that_moves() -> None:
     model, _ = parts()
     groups = [{"params": model[0].parameters(), "lr": 0.0}, {"params": model[2].parameters(), "lr": 0.2}]
-    assert lr_ratios(torch.optim.SGD(groups).param_groups) == [0, 1]
+    assert lr_ratios([torch.optim.SGD(groups)]) == [0, 1]
     with pytest.raises(UsageError, match="every param group"):
-        lr_ratios(torch.optim.SGD(model.parameters(), lr=0.0).param_groups)
+        lr_ratios([torch.optim.SGD(model.parameters(), lr=0.0)])
 
 
 def test_an_lr_held_in_a_tensor_is_filled() -> None:

@@ -180,12 +180,12 @@ class Recorder:
         try:
             groups = groups_of([optimizer])
             if self._base is None:
-                self._base, self._words = base_lr(groups), ratios_in_words(groups)
+                self._base, self._words = base_lr([optimizer]), ratios_in_words([optimizer])
         except UsageError as error:
             self._refuse(str(error).rstrip("."))
             return
         ratios = self._ratios.setdefault(optimizer, [])
-        ratios += [peak / self._base for peak in peak_lrs(groups)[len(ratios) :]]
+        ratios += [peak / self._base for peak in peak_lrs([optimizer])[len(ratios) :]]
         self._own = [(group, float(group["lr"])) for group in groups]
         for group, ratio in zip(groups, ratios, strict=False):
             set_lr(group, self._lr * ratio)
