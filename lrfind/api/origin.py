@@ -19,6 +19,7 @@ from lrfind.errors import UsageError
 from lrfind.experiments.planned import named_schedule
 from lrfind.problem.objects import Objects
 from lrfind.problem.rates import groups_of, innermost, lr_ratios
+from lrfind.training.loop import has_momentum
 from lrfind.views.snippets.objects import OwnOptimizers, OwnPlan
 
 PLAIN_VALUES = (bool, int, float, str, type(None))
@@ -151,7 +152,7 @@ def _own_optimizers(objects: Objects) -> OwnOptimizers:
         return OwnOptimizers(None, ())
     ratios = iter(lr_ratios(optimizers))
     shares = [[next(ratios) for _ in optimizer.param_groups] for optimizer in optimizers]
-    return OwnOptimizers(_section_of(objects), shares)
+    return OwnOptimizers(_section_of(objects), shares, all(map(has_momentum, optimizers)))
 
 
 def _section_of(objects: Objects) -> OptimizerSection | None:
@@ -192,7 +193,8 @@ def with_shares(optimizers: OwnOptimizers, shares: Sequence[float] | None) -> Ow
     if shares is None or not optimizers.shares:
         return optimizers
     rest = iter(shares)
-    return OwnOptimizers(None, [[next(rest) for _ in groups] for groups in optimizers.shares])
+    new = [[next(rest) for _ in groups] for groups in optimizers.shares]
+    return replace(optimizers, section=None, shares=new)
 
 
 def known(origin: Origin | None) -> Origin:

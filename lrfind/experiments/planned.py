@@ -19,7 +19,7 @@ from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, as_exception, in_one_line
-from lrfind.problem.rates import group_peaks, groups_of, innermost
+from lrfind.problem.rates import Group, group_peaks, groups_of, innermost
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.loop import has_momentum
 
@@ -84,9 +84,13 @@ def fitting_shape(
     If a schedule moves the momentum only by default and an optimizer uses no momentum, only the lr moves.
     """
     shape = planned_shape(schedule, steps, epoch, eval_every)
-    if shape.momentum is None or "momentum" in named_schedule(schedule).args:
+    if shape.momentum is None:
         return shape
-    return shape if all(map(has_momentum, innermost(optimizers))) else replace(shape, momentum=None)
+    if not shape.of_scheduler and "momentum" in named_schedule(schedule).args:
+        return shape
+    inner = innermost(optimizers)
+    moved = all(map(has_momentum, inner)) and not (shape.of_scheduler and len(inner) > 1)
+    return shape if moved else replace(shape, momentum=None)  # a scheduler moves that of one optimizer
 
 
 def planned_shape(schedule: Any, steps: int, epoch: float | None, eval_every: int | None = None) -> Shape:
@@ -193,35 +197,45 @@ def _course_of(scheduler: Any, steps: int) -> Shape:
     """
     if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
         return Shape(np.ones(steps))  # it reacts to the training; until then its lr is constant
-    lrs, error = _lrs_ahead(scheduler, steps)
+    lrs, momenta, error = _ahead(scheduler, steps)
     if error is not None:
         raise UsageError(
             f"schedule: the scheduler {type(scheduler).__name__} failed after {len(lrs)} of {steps} steps:"
             f" {in_one_line(error)}. It takes one step per optimizer step; make it for {steps} steps."
         ) from error
-    return Shape(_relative(lrs), of_scheduler=True)
+    moved = len({*momenta}) > 1 and None not in momenta
+    return Shape(_relative(lrs), np.array(momenta) if moved else None, of_scheduler=True)
 
 
-def _lrs_ahead(scheduler: Any, steps: int) -> tuple[list[float], Exception | None]:
+def _ahead(scheduler: Any, steps: int) -> tuple[list[float], list[float | None], Exception | None]:
     """Step a scheduler through a training, and set everything back.
 
     Returns:
-        The highest lr of all param groups at each step, and the error that ended the course early.
+        At each step, the highest lr of all param groups, and their momentum (None if they have none, or not
+        the same); and the error that ended the course early.
     """
     before = Snapshot([scheduler.optimizer], kept=[scheduler])
     groups = groups_of([scheduler.optimizer])
-    lrs = []
+    lrs, momenta = list[float](), list[float | None]()
     try:
         with warnings.catch_warnings(action="ignore"):  # that no optimizer step comes in between
             for _ in range(steps):
                 lrs.append(max(float(group["lr"]) for group in groups))
+                momenta.append(_common_momentum(groups))
                 if len(lrs) < steps:
                     scheduler.step()
     except Exception as error:
-        return lrs, error
+        return lrs, momenta, error
     finally:
         before.restore()
-    return lrs, None
+    return lrs, momenta, None
+
+
+def _common_momentum(groups: Sequence[Group]) -> float | None:
+    """Return the momentum of param groups, or the first of their betas; None if they differ or have none."""
+    values = {group["momentum"] if "momentum" in group else group.get("betas", [None])[0] for group in groups}
+    value = values.pop()
+    return None if values or value is None else float(value)
 
 
 def highest_lr(scheduler: Any, steps: int) -> float | None:
@@ -236,7 +250,7 @@ def highest_lr(scheduler: Any, steps: int) -> float | None:
         lrs = [float(group["lr"]) for group in scheduler.optimizer.param_groups]
         if not np.allclose([float(lr) for lr in alone()], lrs, rtol=1e-3, atol=0):
             return None
-    lrs, _ = _lrs_ahead(scheduler, steps)
+    lrs, _, _ = _ahead(scheduler, steps)
     highest = max(lrs)
     return highest if 0 < highest < math.inf else None
 

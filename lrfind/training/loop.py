@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -63,7 +64,7 @@ def train(
     """
     with as_exception():
         if setup.own_step is not None:
-            yield from own_steps(setup, lr, start)
+            yield from own_steps(setup, lr, start, momentum)
         else:
             yield from _steps(setup, lr, start, grad_norm, momentum, damping, gauge)
 
@@ -83,6 +84,7 @@ def _steps(
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     named: dict[str, nn.Parameter] = {}
     backward, take_step = Backward(setup), plain_step(optimizer)
+    wrapped = [inner for inner in innermost(setup.all_optimizers) if inner is not optimizer]
     for step, value in enumerate(lr.tolist(), start):
         stop_if_asked()
         held_out, held_out_loss = setup.held_out_batch, None
@@ -101,32 +103,50 @@ def _steps(
         _change_gradients(parameters, setup.recipe)
         if damping is not None and norm is not None:
             value *= damping(norm)
-        setup.set_lr(value)
-        if momentum is not None:
-            set_momentum(optimizer, float(momentum[step - start]))
+        give = _giver(setup, value, None if momentum is None else float(momentum[step - start]))
+        give()
         yield Step(step, value, loss, norm if grad_norm or damping else None, held_out_loss, skipped)
-        _update(setup, take_step, skip=bool(skipped))
+        with _before_updates(wrapped, give):  # a wrapper may set rates of its own
+            _update(setup, take_step, skip=bool(skipped))
         if gauge is not None and gauge.awaits_update:
             gauge.updated({name: p.detach()[None] for name, p in named.items()})
 
 
-def own_steps(setup: Setup, lr: Array, start: int) -> Iterator[Step]:
+def own_steps(setup: Setup, lr: Array, start: int, momentum: Array | None = None) -> Iterator[Step]:
     """Take steps with the user's own function, and yield each step's measurements after its update.
 
-    Before every update, the lr is set in each innermost optimizer, so a scheduler inside the function has no
-    effect on it. The loss is that before the update, as everywhere.
+    Before every update, lr and momentum are set in each innermost optimizer, so a scheduler inside the
+    function has no effect on them. The loss is that before the update, as everywhere.
     """
-    own_step, value = setup.own_step, 0.0
+    own_step, inner = setup.own_step, innermost(setup.optimizers)
     assert own_step is not None
-    hooks = [
-        optimizer.register_step_pre_hook(lambda *_: setup.set_lr(value))
-        for optimizer in innermost(setup.optimizers)
-    ]
+    for step, value in enumerate(lr.tolist(), start):
+        stop_if_asked()
+        give = _giver(setup, value, None if momentum is None else float(momentum[step - start]))
+        give()
+        with _before_updates(inner, give):
+            loss = over_ranks(own_step.take(next(setup.batches)))
+        yield Step(step, value, loss)
+
+
+def _giver(setup: Setup, lr: float, momentum: float | None) -> Callable[[], None]:
+    """Return a function that gives an lr and a momentum to a lane's optimizers; None leaves the momentum."""
+
+    def give() -> None:
+        setup.set_lr(lr)
+        if momentum is not None:
+            for optimizer in innermost(setup.all_optimizers):
+                set_momentum(optimizer, momentum)
+
+    return give
+
+
+@contextmanager
+def _before_updates(optimizers: Sequence[torch.optim.Optimizer], give: Callable[[], None]) -> Iterator[None]:
+    """Call a function before each update of these optimizers, inside of whatever wraps them."""
+    hooks = [optimizer.register_step_pre_hook(lambda *_: give()) for optimizer in optimizers]
     try:
-        for step, value in enumerate(lr.tolist(), start):
-            stop_if_asked()
-            setup.set_lr(value)
-            yield Step(step, value, over_ranks(own_step.take(next(setup.batches))))
+        yield
     finally:
         for hook in hooks:
             hook.remove()

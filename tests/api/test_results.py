@@ -89,6 +89,7 @@ def test_the_snippet_of_param_groups_gives_each_its_share_of_the_rate() -> None:
     assert lrs == [pytest.approx(best.lr, rel=0.01), pytest.approx(10 * best.lr, rel=0.01)]
     assert "with 2 param groups" in best.snippet()
     assert "LinearLR" in best.snippet()
+    assert "max_momentum=0.95" in asked(world, schedule="one_cycle").snippet()
 
 
 @pytest.mark.parametrize(

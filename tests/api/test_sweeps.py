@@ -258,3 +258,50 @@ def test_one_cycle_gives_no_momentum_to_an_optimizer_without_one() -> None:
     )
     assert result.lanes[0].momentum is None
     assert math.isfinite(result.lanes[0].loss[-1])
+
+
+@pytest.mark.parametrize("own_step", [False, True])
+def test_a_scheduler_that_moves_the_momentum_moves_it_as_in_a_plain_loop(own_step: bool) -> None:
+    def world() -> tuple[Any, ...]:
+        model, _, batches = line()
+        optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=20)
+
+        def step(batch: Any) -> Tensor:
+            loss = nn.functional.mse_loss(model(batch[0]), batch[1])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            return loss
+
+        return model, optimizer, batches, scheduler, step
+
+    _, _, batches, scheduler, step = world()
+    plain = []
+    for batch in (batches * 3)[:20]:
+        plain.append(step(batch).item())
+        scheduler.step()
+    model, optimizer, batches, scheduler, step = world()
+    how: dict[str, Any] = {"step": step, "optimizers": [optimizer]}
+    if not own_step:
+        how = {"model": model, "optimizer": optimizer, "loss_fn": nn.MSELoss()}
+    result = lrfind.grid(**how, data=batches, lrs=[0.02], steps=20, seeds=1, schedule=scheduler)
+    np.testing.assert_allclose(result.lanes[0].loss, plain, rtol=1e-5)
+    assert optimizer.param_groups[0]["momentum"] == 0.95
+
+
+def test_a_wrapper_that_sets_its_own_lr_trains_at_the_rates_of_the_grid() -> None:
+    class Noam:
+        def __init__(self, inner: torch.optim.Optimizer) -> None:
+            self.inner, self.param_groups, self.zero_grad = inner, inner.param_groups, inner.zero_grad
+
+        def step(self) -> None:
+            self.param_groups[0]["lr"] = 1e-4
+            self.inner.step()
+
+    model, optimizer, batches = line()
+    options: dict[str, Any] = {"lrs": [0.01, 0.1], "steps": 20, "seeds": 1}
+    plain = lrfind.grid(model, optimizer, nn.MSELoss(), batches, **options)
+    wrapped = lrfind.grid(model, Noam(optimizer), nn.MSELoss(), batches, **options)
+    for lane, same in zip(plain.lanes, wrapped.lanes, strict=True):
+        np.testing.assert_array_equal(lane.loss, same.loss)

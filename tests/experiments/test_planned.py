@@ -14,7 +14,13 @@ from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 from lrfind.errors import UsageError
-from lrfind.experiments.planned import planned_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.experiments.planned import (
+    fitting_shape,
+    planned_shape,
+    planned_steps,
+    planned_training,
+    steps_per_epoch,
+)
 
 STEPS = 40
 
@@ -124,3 +130,17 @@ def test_a_schedule_function_that_fails_later_names_the_step(fault: Callable[[],
 def test_more_steps_than_any_training_has_are_refused() -> None:
     with pytest.raises(UsageError, match="steps: must be a whole number from 1 to 10,000,000"):
         planned_steps(10**30, None, 1)
+
+
+def test_a_scheduler_of_torch_moves_the_momentum_that_an_optimizer_has() -> None:
+    def cycle(optimizer: Any, **settings: Any) -> Any:
+        return lr_scheduler.OneCycleLR(optimizer, 0.1, total_steps=STEPS, **settings)
+
+    expected = planned_shape("one_cycle", STEPS, None).momentum
+    adamw = AdamW([nn.Parameter(torch.ones(2))])
+    for schedule in (cycle, cycle(adamw)):
+        shape = fitting_shape(schedule, STEPS, None, [adamw])
+        assert shape.momentum == pytest.approx(expected)
+        assert fitting_shape(schedule, STEPS, None, [adamw, optimizer()]).momentum is None
+    assert fitting_shape(cycle, STEPS, None, [optimizer()]).momentum is None
+    assert planned_shape(cycle(adamw, cycle_momentum=False), STEPS, None).momentum is None

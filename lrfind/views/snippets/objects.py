@@ -31,10 +31,12 @@ class OwnOptimizers:
             not tell.
         shares: for each optimizer, the lr of each of its param groups as a multiple of the rate; empty if an
             optimizer works through another one.
+        has_momentum: whether all of them use a momentum that a schedule can move.
     """
 
     section: OptimizerSection | None
     shares: Sequence[Sequence[float]]
+    has_momentum: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ def _scheduler(optimizers: OwnOptimizers, plan: OwnPlan, steps: int) -> tuple[Sc
         groups = tuple(
             ParamGroup(name=f"group {n}", match=("*",)) for n, _ in enumerate(optimizers.shares[0])
         )
-        section = OptimizerSection(name="sgd", param_groups=groups)
+        momentum = {"momentum": 0.9} if optimizers.has_momentum else {}  # only that there is one counts
+        section = OptimizerSection(name="sgd", args=momentum, param_groups=groups)
     scheduler = scheduler_of(Experiment.model_construct(optimizer=section, training=plan.training), steps)
     return scheduler, calls_of(scheduler)
