@@ -40,6 +40,7 @@ class Hold:
 
     def __init__(self, objects: Objects | None = None) -> None:
         self._others: Objects | None = None
+        self._optimizers: list[Callable[[], Any]] = []
         if objects is None:
             return
         self._model = (lambda: nn.Module()) if objects.own_step else self._weakly(objects.model)
@@ -58,6 +59,11 @@ class Hold:
 
     def _let_go(self, reference: Any) -> None:
         self._others = None
+
+    def has_in_another_order(self, optimizers: Sequence[Any]) -> bool:
+        """Return whether these are the optimizers, but in another order."""
+        own, given = [id(optimizer()) for optimizer in self._optimizers], [*map(id, optimizers)]
+        return own != given and sorted(own) == sorted(given)
 
     def objects(self) -> Objects:
         """Return the objects.
@@ -186,6 +192,32 @@ def _is_plain(value: Any) -> bool:
     if isinstance(value, tuple | list):
         return all(map(_is_plain, value))
     return isinstance(value, PLAIN_VALUES)
+
+
+def check_optimizers(optimizer: Any, count: int, origin: Origin | None) -> None:
+    """Refuse optimizers that a rate cannot be given to, where several share it.
+
+    Args:
+        optimizer: the optimizer, or a list of several.
+        count: the number of optimizers that the rate was found for.
+        origin: where the rate came from; None if that is not known.
+
+    Raises:
+        UsageError: if there are fewer or more of them, or if they are in another order.
+    """
+    optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+    if count < 2:
+        return
+    if len(optimizers) != count:
+        found = f"found {len(optimizers)}"
+    elif origin is not None and origin.hold.has_in_another_order(optimizers):
+        found = "found them in another order"
+    else:
+        return
+    raise UsageError(
+        f"{count} optimizers share the rate; {found}. Give all of them in one call, in the order in"
+        " which lrfind got them: apply([first, second])."
+    )
 
 
 def with_shares(optimizers: OwnOptimizers, shares: Sequence[float] | None) -> OwnOptimizers:

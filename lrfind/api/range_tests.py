@@ -12,7 +12,7 @@ from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.suggestions import Suggestion, suggest_over
-from lrfind.api.origin import Origin, known
+from lrfind.api.origin import Origin, check_optimizers, known
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import DEFAULT_METHOD
 from lrfind.errors import NoSuggestion, counted
@@ -85,6 +85,8 @@ class RangeTest:
             NoSuggestion: if the curves have no answer.
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
+        count = 0 if self.origin is None else len(self.origin.optimizers.shares)
+        check_optimizers(optimizer, count, self.origin)
         apply_rate(self.suggest().lr, optimizer, scheduler)
 
     def snippet(self) -> str:

@@ -14,7 +14,7 @@ from lrfind.analysis.probing import ProbeResult, probe_rows
 from lrfind.analysis.recommendation import Answer, moved_lr
 from lrfind.analysis.verification import VERDICTS, Verdict
 from lrfind.api.arguments import without_trace
-from lrfind.api.origin import Origin, known, named_or_described, schedule_name, with_shares
+from lrfind.api.origin import Origin, check_optimizers, known, named_or_described, schedule_name, with_shares
 from lrfind.api.rates import apply_rate
 from lrfind.api.trainings import verified
 from lrfind.config.experiment import section_of
@@ -242,8 +242,10 @@ class Recommendation(Answer):
             scheduler: its scheduler, or a list of several, if they exist already. Changed in place.
 
         Raises:
-            UsageError: if the scheduler keeps its lrs in a way that is not known.
+            UsageError: if the scheduler keeps its lrs in a way that is not known, or if several optimizers
+                share the rate and not all are given, in the order in which `find` got them.
         """
+        check_optimizers(optimizer, self.optimizer_count, self.origin)
         shares = None if self.groups is None else self.groups.shares
         shape = None if self.origin is None else self.origin.shape
         steps = self.training.steps if shape is not None and shape.of_scheduler else None

@@ -109,3 +109,26 @@ def test_a_schedule_that_was_given_as_a_scheduler_gets_the_rate_as_its_highest_l
     grid = lrfind.grid(*objects, lrs=[0.01, 0.1], steps=STEPS, seeds=1, schedule=schedule, progress=False)
     grid.apply(optimizer, scheduler)
     assert max(course(optimizer, scheduler)) == pytest.approx(grid.lr)
+
+
+def test_optimizers_that_share_a_rate_are_given_together_and_in_their_order() -> None:
+    _, _, (model, _, _, batches) = question(lambda optimizer: None)
+    optimizers = [SGD([model.weight], lr=0.1), SGD([model.bias], lr=0.01)]
+
+    def step(batch: Any) -> torch.Tensor:
+        loss: torch.Tensor = nn.functional.mse_loss(model(batch[0]), batch[1])
+        model.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+        return loss
+
+    best = lrfind.find(step=step, data=batches, optimizers=optimizers, steps=STEPS, progress=False)
+    for given, found in ((optimizers[0], "found 1"), (optimizers[::-1], "found them in another order")):
+        with pytest.raises(
+            lrfind.UsageError, match=f"2 optimizers share the rate; {found}. Give all of them"
+        ):
+            best.apply(given)
+    best.apply(optimizers)
+    lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
+    assert lrs == pytest.approx([best.lr, 0.1 * best.lr])

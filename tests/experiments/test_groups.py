@@ -83,8 +83,11 @@ def test_two_optimizers_get_rates_of_their_own_which_apply_sets() -> None:
     assert lrs[0] / lrs[1] > 10  # not the 2 of before
     best.apply(optimizers, schedulers)
     assert [optimizer.param_groups[0]["lr"] for optimizer in optimizers] == pytest.approx(lrs)
-    with pytest.raises(UsageError, match="rates are for 2 param groups"):
+    with pytest.raises(UsageError, match="2 optimizers share the rate; found 1"):
         best.apply(optimizers[:1])
+    optimizers[1].add_param_group({"params": [nn.Parameter(torch.ones(1))]})
+    with pytest.raises(UsageError, match="rates are for 2 param groups"):
+        best.apply(optimizers)
 
 
 def test_a_group_that_does_not_matter_keeps_the_common_rate() -> None:
