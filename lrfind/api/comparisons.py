@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from lrfind.views.plots.courses import CoursesView
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ComparisonResult:
     """The result of whole trainings with several schedules.
 

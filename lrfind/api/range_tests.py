@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RangeTest:
     """The result of a range test.
 
@@ -39,7 +39,7 @@ class RangeTest:
     lanes: Sequence[LaneResult]
     adaptive: bool = False
     notes: Sequence[str] = ()
-    origin: Origin | None = field(default=None, compare=False)
+    origin: Origin | None = None
 
     def __repr__(self) -> str:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.confidence import Confidence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lrfind.views.plots.find import FindView
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Recommendation(Answer):
     """The learning rate to train with, and the probes that recommend it.
 
@@ -61,7 +61,9 @@ class Recommendation(Answer):
     verification: Sequence[LaneResult] = ()
     optimizer_count: int = 1
     groups: GroupRates | None = None
-    origin: Origin | None = field(default=None, compare=False)
+    origin: Origin | None = None
+
+    __eq__, __hash__ = object.__eq__, object.__hash__  # it has arrays, which an answer does not have
 
     def __repr__(self) -> str:
         return (

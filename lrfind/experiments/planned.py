@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, as_exception, in_one_line
+from lrfind.problem.data import length_of
 from lrfind.problem.rates import Group, group_peaks, groups_of, innermost
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.loop import has_momentum
@@ -63,17 +65,16 @@ def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
         raise UsageError(
             "steps: the data has no length; give the number of steps of the training that you plan."
         )
-    if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
+    whole = isinstance(steps, Integral) and not isinstance(steps, bool)  # also one of NumPy
+    if not whole or not 1 <= steps <= MOST_STEPS:
         raise UsageError(f"steps: must be a whole number from 1 to {MOST_STEPS:,}; found {steps!r}.")
-    return steps
+    return int(steps)
 
 
 def steps_per_epoch(data: Any, accumulate: int) -> float | None:
     """Return the number of steps of one pass over the data; None if the data has no length."""
-    try:
-        return len(data) / accumulate
-    except TypeError:  # a function, or an iterable data set
-        return None
+    length = length_of(data)
+    return None if length is None else length / accumulate
 
 
 def fitting_shape(

@@ -264,23 +264,24 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
     example = next(batches(0))
     tensors = isinstance(example, tuple | list) and all(isinstance(part, Tensor) for part in example)
     sizes = sizes_of(example[0], example[-1], _classes(train)) if tensors else {}
-    length = _length(loader(train, torch.Generator()))
+    length = length_of(loader(train, torch.Generator()))
     facts = _facts(_count(train), _count(held_out), example if tensors else None, None)
     generators = generators_of((train, held_out))
     return Stream(batches, sizes, None if held_out is None else validation, length, generators, facts)
 
 
-def _length(data: Any) -> int | None:
+def length_of(data: Any) -> int | None:
+    """Return the length of data; None for a function, an iterable data set, and a length that is refused."""
     try:
         return len(data)
-    except TypeError:  # an iterable data set
+    except (TypeError, NotImplementedError):
         return None
 
 
 def _count(data: Any) -> int | None:
     """Count the rows of a data set, or of the data set of a loader."""
     data = data.dataset if isinstance(data, DataLoader) else data
-    return _length(data) if isinstance(data, Dataset) else None
+    return length_of(data) if isinstance(data, Dataset) else None
 
 
 def _classes(data: Any) -> int | None:

@@ -24,6 +24,7 @@ from lrfind.problem.batches import (
     to_device,
 )
 from lrfind.problem.components import refuse_ascent
+from lrfind.problem.data import length_of
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, reseed, restore
 from lrfind.problem.ranks import rank_of_this_process
@@ -317,13 +318,6 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
         setup,
         device or torch.device("cpu"),
         None if objects.validation is None else validation,
-        _length(objects.data),
+        length_of(objects.data),
         own_step=objects.own_step is not None,
     )
-
-
-def _length(data: Any) -> int | None:
-    try:
-        return len(data)
-    except TypeError:  # a function, or an iterable data set
-        return None

@@ -73,6 +73,8 @@ def test_the_snippet_makes_the_optimizer_and_the_schedule_that_the_rate_is_for()
     np.testing.assert_allclose(lrs, rounded * best.origin.shape.multiplier, atol=1e-9)
     assert "measured with clip_norm 1.0" in best.snippet()
     assert f"# Confidence: {best.confidence}." in best.snippet()
+    assert {best: 1}[best] == 1
+    assert best != copy.copy(best)
 
 
 def test_the_snippet_of_param_groups_gives_each_its_share_of_the_rate() -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
+import lrfind
 from lrfind.errors import UsageError
 from lrfind.experiments.planned import (
     fitting_shape,
@@ -112,11 +113,28 @@ def test_how_often_a_training_passes_over_its_data_is_known_from_an_epoch() -> N
     assert planned_training([momentum], 10, 1.0, steps_per_epoch(lambda: 1, 1)).passes == 1
 
 
+class Unmeasured:
+    """Batches that refuse to say how many they are."""
+
+    def __iter__(self) -> Any:
+        return iter([(torch.ones(2, 1), torch.ones(2, 1))] * 4)
+
+    def __len__(self) -> int:
+        raise NotImplementedError
+
+
 def test_the_steps_are_those_given_or_those_of_an_epoch() -> None:
     assert planned_steps(None, [1] * 9, 2) == 4
-    assert planned_steps(7, lambda: 1, 1) == 7
+    assert planned_steps(7, lambda: 1, 1) == planned_steps(np.int64(7), Unmeasured(), 1) == 7
+    assert steps_per_epoch(Unmeasured(), 1) is None
     with pytest.raises(UsageError, match="steps: the data has no length"):
-        planned_steps(None, lambda: 1, 1)
+        planned_steps(None, Unmeasured(), 1)
+    with pytest.raises(UsageError, match="steps: must be a whole number"):
+        planned_steps(True, lambda: 1, 1)
+    model = nn.Linear(1, 1)
+    data: Any = Unmeasured()
+    grid = lrfind.grid(model, SGD(model.parameters(), 0.1), nn.MSELoss(), data, lrs=[0.1], steps=5, seeds=1)
+    assert grid.lanes[0].outcome == "finished"
 
 
 @pytest.mark.parametrize(
