@@ -248,10 +248,18 @@ class Recommendation(Answer):
                 share the rate and not all are given, in the order in which `find` got them.
         """
         check_optimizers(optimizer, self.optimizer_count, self.origin)
-        shares = None if self.groups is None else self.groups.shares
+        shares = self._ratios if self.groups is None else self.groups.shares
         shape = None if self.origin is None else self.origin.shape
         steps = self.training.steps if shape is not None and shape.of_scheduler else None
         apply_rate(self.lr, optimizer, scheduler, shares, steps)
+
+    @property
+    def _ratios(self) -> Sequence[float] | None:
+        """The ratios at which several optimizers shared the rate; None if those that they have now count."""
+        if self.origin is None or self.optimizer_count < 2:
+            return None
+        ratios = [share for shares in self.origin.optimizers.shares for share in shares]
+        return ratios if ratios and all(ratios) else None
 
     @property
     def table(self) -> pd.DataFrame:

@@ -132,3 +132,6 @@ def test_optimizers_that_share_a_rate_are_given_together_and_in_their_order() ->
     best.apply(optimizers)
     lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     assert lrs == pytest.approx([best.lr, 0.1 * best.lr])
+    cyclic = lr_scheduler.CyclicLR(optimizers[1], 0.01, 0.5, cycle_momentum=False)
+    best.apply(optimizers, cyclic)
+    assert (optimizers[0].param_groups[0]["lr"], cyclic.max_lrs) == (best.lr, pytest.approx([0.1 * best.lr]))
