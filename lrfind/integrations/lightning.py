@@ -12,7 +12,7 @@ import copy
 import math
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -21,9 +21,27 @@ import torch
 import lrfind
 from lrfind.errors import UsageError
 from lrfind.integrations.adapters import Grouped, every, framework, replaced, same_randomness
+from lrfind.problem.snapshot import preserved
 
-HOOKS = ("backward", "optimizer_step", "optimizer_zero_grad", "configure_gradient_clipping")
+GRADIENT_HOOKS = (
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+)
+"""The hooks inside a step that modules and callbacks have."""
+HOOKS = (
+    *GRADIENT_HOOKS,
+    "on_train_batch_start",
+    "on_train_batch_end",
+    "backward",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "configure_gradient_clipping",
+)
 """The hooks of a module that change a step. With one of them, Lightning itself takes the steps."""
+FIRST_HOOKS = ("on_train_start", "on_train_epoch_start")
+"""The hooks of a module before the first step; they freeze layers, for example."""
 
 
 def find(
@@ -36,8 +54,9 @@ def find(
 ) -> lrfind.Recommendation:
     """Find the rate for `trainer.fit` with the same arguments; this trainer then uses it.
 
-    Lightning prepares the training and stops before its first step, with the trainer's own callbacks and
-    loggers put aside. Afterwards the trainer has one more callback, a `FindLR` that knows the rate.
+    Lightning prepares the training and stops before its first step. The loggers are put aside, and so are the
+    callbacks that take no part in a step. Afterwards the trainer has one more callback, a `FindLR`
+    that knows the rate.
 
     Args:
         trainer: a `lightning.pytorch.Trainer`.
@@ -49,7 +68,8 @@ def find(
 
     Raises:
         NoSuggestion: if no rate can be recommended.
-        UsageError: if the trainer starts processes of its own, from which no rate could come back.
+        UsageError: if the trainer starts processes of its own, from which no rate could come back, or if a
+            callback freezes layers when the training begins.
     """
     _lightning()
     launchers = _part_of(trainer, "strategies.launchers")
@@ -58,11 +78,18 @@ def find(
             "the trainer starts a process for each device, from which no rate comes back. Let it ask there:"
             " Trainer(callbacks=[lrfind.integrations.lightning.FindLR()])."
         )
+    finetuning = _part_of(trainer, "callbacks").BaseFinetuning
+    if freezing := next((one for one in trainer.callbacks if isinstance(one, finetuning)), None):
+        raise UsageError(
+            f"the trainer has a {type(freezing).__name__}, which freezes layers when the training begins. Ask"
+            " then: add lrfind.integrations.lightning.FindLR() to the callbacks of the Trainer."
+        )
     callback = _callback_class()(**options)
     callback.only_asks = True
+    callbacks = [callback, *_callbacks_in_steps(trainer)]
     with (
         same_randomness(),
-        replaced(trainer, callbacks=[callback], _loggers=_silent(trainer), num_sanity_val_steps=0),
+        replaced(trainer, callbacks=callbacks, _loggers=_silent(trainer), num_sanity_val_steps=0),
     ):
         trainer.fit(module, train_dataloaders, val_dataloaders, datamodule)
     callback.only_asks = False
@@ -74,12 +101,12 @@ def find(
 def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
     """Ask for the rate of a training that is about to begin."""
     optimizers, batches = trainer.optimizers, Batches(trainer)
-    size, limit = trainer.accumulate_grad_batches, trainer.gradient_clip_val or None
-    read: dict[str, Any] = {
-        "steps": trainer.estimated_stepping_batches,
-        "schedule": _schedule(trainer, options),
-    }
-    with _silence(trainer):
+    size, limit = _accumulated(trainer), trainer.gradient_clip_val or None
+    with replaced(trainer, accumulate_grad_batches=size), _silence(trainer), _begun(trainer):
+        read: dict[str, Any] = {
+            "steps": trainer.estimated_stepping_batches,
+            "schedule": _schedule(trainer, options),
+        }
         if _steps_itself(trainer):
             data = Grouped(batches, size)
             read |= {"step": partial(_step, trainer), "optimizers": optimizers}
@@ -94,14 +121,48 @@ def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
 
 
 def _steps_itself(trainer: Any) -> bool:
-    """Return whether the steps must be taken by Lightning: the module or the strategy changes them."""
+    """Return whether Lightning must take the steps: the module, a callback or the strategy changes them."""
     module = trainer.lightning_module
     is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
     return (
         not module.automatic_optimization
         or trainer.strategy.handles_gradient_accumulation
         or any(is_overridden(hook, module) for hook in HOOKS)
+        or bool(_callbacks_in_steps(trainer))
     )
+
+
+def _callbacks_in_steps(trainer: Any) -> list[Any]:
+    """Return the callbacks that take part in a step: those that see its gradients or choose its batches."""
+    is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
+    accumulating = _part_of(trainer, "callbacks").GradientAccumulationScheduler
+    return [
+        one
+        for one in trainer.callbacks
+        if isinstance(one, accumulating) or any(is_overridden(hook, one) for hook in GRADIENT_HOOKS)
+    ]
+
+
+def _accumulated(trainer: Any) -> int:
+    """Return the number of batches in a step of the first epoch."""
+    kind = _part_of(trainer, "callbacks").GradientAccumulationScheduler
+    scheduling = [one.scheduling for one in trainer.callbacks if isinstance(one, kind)]
+    return int(scheduling[0][0] if scheduling else trainer.accumulate_grad_batches)
+
+
+@contextmanager
+def _begun(trainer: Any) -> Iterator[None]:
+    """Call the hooks of a module before the first step; afterwards the module is as it was."""
+    is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
+    module = trainer.lightning_module
+    hooks = [hook for hook in FIRST_HOOKS if is_overridden(hook, module)]
+    if not hooks:
+        yield
+        return
+    with preserved([module]):
+        for hook in hooks:
+            _part_of(trainer, "trainer.call")._call_lightning_module_hook(trainer, hook)
+        yield
 
 
 class Batches:
@@ -125,36 +186,51 @@ class Batches:
         return int(self.length)
 
 
-def _arguments(trainer: Any, batch: Any) -> OrderedDict[str, Any]:
-    """Return the arguments of `training_step` for the next batch, as the trainer prepares it."""
-    loop = trainer.fit_loop.epoch_loop
+def _prepared(trainer: Any, batch: Any) -> Any:
+    """Return the next batch as the trainer prepares it, and count it."""
+    progress = trainer.fit_loop.epoch_loop.batch_progress
     batch = trainer.precision_plugin.convert_input(batch)
     batch = trainer.lightning_module._on_before_batch_transfer(batch, dataloader_idx=0)
     batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-    loop.batch_progress.increment_ready()
+    if progress.current.ready >= trainer.num_training_batches:
+        progress.reset_on_run()  # Lightning counts from 0 in each epoch
+    progress.increment_ready()
+    return batch
+
+
+def _arguments(trainer: Any, batch: Any) -> OrderedDict[str, Any]:
+    """Return the arguments of `training_step` for a prepared batch."""
+    loop = trainer.fit_loop.epoch_loop
     arguments: OrderedDict[str, Any] = loop._build_kwargs(OrderedDict(), batch, loop.batch_idx)
     return arguments
 
 
 def _batch_loss(trainer: Any, batch: Any) -> Any:
     """Return the loss that `training_step` computes of a batch."""
-    output = trainer.strategy.training_step(*_arguments(trainer, batch).values())
+    arguments = _arguments(trainer, _prepared(trainer, batch))
+    output = trainer.strategy.training_step(*arguments.values())
     return output.get("loss") if isinstance(output, Mapping) else output
 
 
 def _step(trainer: Any, batches: list[Any]) -> Any:
     """Let Lightning take a step on its batches; return the loss before it, None if there is none."""
     loop, losses = trainer.fit_loop.epoch_loop, []
+    call = partial(_part_of(trainer, "trainer.call")._call_lightning_module_hook, trainer)
     for batch in batches:
-        arguments = _arguments(trainer, batch)
+        ready = _prepared(trainer, batch)
+        call("on_train_batch_start", ready, loop.batch_idx)
+        arguments = _arguments(trainer, ready)
         if trainer.lightning_module.automatic_optimization:
             output = loop.automatic_optimization.run(trainer.optimizers[0], loop.batch_idx, arguments)
         else:
             output = loop.manual_optimization.run(arguments)
+        call("on_train_batch_end", output, ready, loop.batch_idx)
         losses.append(output.get("loss"))
     if any(loss is None for loss in losses):
         return None
-    return torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
+    total = torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
+    # Lightning divides each loss by the size of a full step, also in the shorter one at the end of an epoch
+    return total * (trainer.accumulate_grad_batches / len(batches))
 
 
 def _schedule(trainer: Any, options: dict[str, Any]) -> Any:
@@ -170,10 +246,10 @@ def _schedule(trainer: Any, options: dict[str, Any]) -> Any:
 
 
 def _silence(trainer: Any) -> AbstractContextManager[Any]:
-    """Put aside what notices steps: loggers, callbacks, and the pass over the data that has begun."""
+    """Put aside what only notices steps: loggers, callbacks, and the pass over the data that has begun."""
     loop, stack = trainer.fit_loop, ExitStack()
     nothing = {"log": _nothing, "log_dict": _nothing}
-    stack.enter_context(replaced(trainer, callbacks=[], _loggers=_silent(trainer)))
+    stack.enter_context(replaced(trainer, callbacks=_callbacks_in_steps(trainer), _loggers=_silent(trainer)))
     stack.enter_context(replaced(trainer.lightning_module, **nothing))
     stack.enter_context(replaced(loop, _data_fetcher=None))
     stack.enter_context(replaced(loop._combined_loader, _iterator=None))

@@ -58,11 +58,19 @@ def classifier() -> Any:
         def configure_optimizers(self) -> Any:
             return torch.optim.Adam(self.layers.parameters(), lr=1e-4)
 
-        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-            self.losses.append(float(outputs["loss"]))
-            self.lrs.append([group["lr"] for opt in self.trainer.optimizers for group in opt.param_groups])
-
     return Classifier
+
+
+@cache
+def record() -> Any:
+    from lightning.pytorch import Callback
+
+    class Record(Callback):
+        def on_train_batch_end(self, of: Any, model: Any, outputs: Any, *rest: Any) -> None:
+            model.losses.append(float(outputs["loss"]))
+            model.lrs.append([group["lr"] for optimizer in of.optimizers for group in optimizer.param_groups])
+
+    return Record()
 
 
 def trainer(*callbacks: Any, **settings: Any) -> Any:
@@ -71,7 +79,7 @@ def trainer(*callbacks: Any, **settings: Any) -> Any:
     settings = {"max_epochs": EPOCHS, "logger": False, "enable_checkpointing": False, **settings}
     return Trainer(
         accelerator="cpu", devices=1, enable_progress_bar=False, enable_model_summary=False,
-        callbacks=[*callbacks], **settings,
+        callbacks=[*callbacks, record()], **settings,
     )  # fmt: skip
 
 
@@ -262,3 +270,81 @@ def test_a_lightning_optimizer_outside_of_its_trainer_is_told_apart() -> None:
 def test_a_module_without_its_trainer_is_pointed_to_the_adapter() -> None:
     with pytest.raises(UsageError, match=r"Use lrfind.integrations.lightning.find\(trainer, module\)"):
         lrfind.find(trainer(), None, None, loader())
+
+
+def scaled(**hooks: Any) -> Any:
+    """A module for SGD whose loss has a scale that hooks can change."""
+
+    class Scaled(classifier()):  # type: ignore[misc]
+        scale = 1.0
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            return self.scale * super().training_step(batch, batch_idx)
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), lr=1e-2)
+
+    for name, hook in hooks.items():
+        setattr(Scaled, name, hook)
+    return Scaled()
+
+
+def enlarge(model: Any, *others: Any) -> None:
+    model.scale = 100.0
+
+
+@pytest.mark.parametrize("hook", integration.HOOKS[:6])
+def test_a_hook_of_the_module_that_changes_steps_is_called_in_the_probes(hook: str) -> None:
+    model = scaled(**{hook: enlarge})
+    assert (
+        integration.find(trainer(), model, loader()).lr
+        < 0.05 * integration.find(trainer(), scaled(), loader()).lr
+    )
+    assert model.scale == 1.0
+
+
+@pytest.mark.parametrize("how", ["callback", "find"])
+def test_a_callback_that_changes_gradients_does_so_in_the_probes(how: str) -> None:
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    change = LambdaCallback(on_after_backward=lambda of, model: enlarge(model))
+    search = integration.FindLR()
+    of = trainer(change, *[search] * (how == "callback"), stopping_after(1), min_epochs=0)
+    best = integration.find(of, scaled(), loader()) if how == "find" else of.fit(scaled(), loader())
+    assert (best or search.best).lr < 0.05 * integration.find(trainer(), scaled(), loader()).lr
+
+
+def test_steps_that_lightning_takes_accumulate_anew_in_each_epoch() -> None:
+    """The last of the ten batches of an epoch is a step of its own, and its loss is not divided."""
+    last: list[int] = []
+    model = scaled(on_before_optimizer_step=lambda model, _: last.append(model.trainer.fit_loop.batch_idx))
+    best = integration.find(trainer(accumulate_grad_batches=3), model, loader())
+    assert last[:12] == [2, 5, 8, 9] * 3
+    assert min(best.lanes[0].loss[:12]) > 0.9
+
+
+def freeze(model: Any) -> None:
+    model.calls = [*getattr(model, "calls", []), model.layers[0].requires_grad_(False)]
+
+
+@pytest.mark.parametrize("hook", integration.FIRST_HOOKS)
+def test_a_module_that_freezes_layers_when_it_begins_does_so_in_the_probes(hook: str) -> None:
+    model, search, frozen = scaled(**{hook: freeze}), integration.FindLR(), scaled()
+    freeze(frozen)
+    trainer(search, stopping_after(1), min_epochs=0).fit(model, loader())
+    assert len(model.calls) == 1  # the call before the probes is taken back
+    assert answer(search.best) == answer(integration.find(trainer(), frozen, loader()))
+
+
+def test_a_callback_that_chooses_the_accumulation_is_asked() -> None:
+    from lightning.pytorch.callbacks import GradientAccumulationScheduler
+
+    best = integration.find(trainer(GradientAccumulationScheduler({0: 4, 9: 1})), scaled(), loader())
+    assert best.training.steps == EPOCHS * 3
+
+
+def test_a_callback_that_freezes_layers_needs_the_callback() -> None:
+    from lightning.pytorch.callbacks import BackboneFinetuning
+
+    with pytest.raises(UsageError, match=r"BackboneFinetuning, which freezes layers.*FindLR\(\)"):
+        integration.find(trainer(BackboneFinetuning()), scaled(), loader())
