@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import math
 import warnings
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError
-from lrfind.integrations.adapters import framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
 from lrfind.problem.applied import apply_lr
 from lrfind.problem.rates import base_lr
 
@@ -99,15 +100,66 @@ def _found(
     trainer: Any, model: Any, optimizer: Any, loader: Any, options: dict[str, Any]
 ) -> lrfind.Recommendation:
     """Ask `lrfind.find` for the rate of the parts of a training."""
-    args = trainer.args
+    args, size = trainer.args, trainer.args.gradient_accumulation_steps
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it while the trainer trains
+    callbacks = _callbacks_in_steps(trainer)
+    if callbacks or _has_training_step(trainer):
+        with _in_training(trainer, optimizer, callbacks):
+            step = partial(_step, trainer, model)
+            return lrfind.find(step=step, data=Grouped(loader, size), optimizers=[inner], **options)
     read: dict[str, Any] = {
-        "accumulate": args.gradient_accumulation_steps,
+        "accumulate": size,
         "clip_norm": args.max_grad_norm or None,
         "precision": "float16" if args.fp16 else "bfloat16" if args.bf16 else "float32",
     }
-    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it while the trainer trains
     loss = partial(_batch_loss, trainer, model)
     return lrfind.find(model, inner, data=loader, loss=loss, **read | options)
+
+
+def _has_training_step(trainer: Any) -> bool:
+    """Return whether the trainer's `training_step` is not that of transformers."""
+    plain = framework("transformers", "transformers").Trainer.training_step
+    return getattr(trainer.training_step, "__func__", None) is not plain
+
+
+def _callbacks_in_steps(trainer: Any) -> list[Any]:
+    """Return the callbacks of the user's that are called between the backward pass and the update."""
+    plain = framework("transformers", "transformers").TrainerCallback.on_pre_optimizer_step
+    return [
+        callback
+        for callback in trainer.callback_handler.callbacks
+        if type(callback).on_pre_optimizer_step is not plain
+        and not type(callback).__module__.startswith("transformers.")
+    ]
+
+
+@contextmanager
+def _in_training(trainer: Any, optimizer: Any, callbacks: list[Any]) -> Iterator[None]:
+    """Allow the trainer's own steps with an optimizer; of its callbacks, only these are called."""
+    with (
+        replaced(trainer.accelerator, _optimizers=[]),
+        replaced(trainer, optimizer=trainer.accelerator.prepare_optimizer(optimizer)),
+        replaced(trainer.callback_handler, callbacks=callbacks, optimizer=optimizer),
+    ):
+        yield
+
+
+def _step(trainer: Any, model: Any, batches: list[Any]) -> Any:
+    """Take a step on its batches as `train` does; return the loss before it."""
+    args, accelerator = trainer.args, trainer.accelerator
+    samples, items = trainer.get_batch_samples(iter(batches), len(batches), args.device)
+    autocast = torch.autocast(args.device.type, torch.bfloat16 if args.bf16 else torch.float16)
+    with (
+        replaced(trainer, current_gradient_accumulation_steps=len(samples)),
+        autocast if args.bf16 or args.fp16 else nullcontext(),
+    ):
+        losses = [trainer.training_step(model, inputs, items) for inputs in samples]
+    if args.max_grad_norm:
+        accelerator.clip_grad_norm_(model.parameters(), args.max_grad_norm)
+    trainer.callback_handler.on_pre_optimizer_step(args, trainer.state, trainer.control)
+    trainer.optimizer.step()
+    model.zero_grad()
+    return torch.stack(losses).sum()
 
 
 def _batch_loss(trainer: Any, model: Any, batch: Any) -> Any:

@@ -163,6 +163,50 @@ def test_a_loss_of_the_trainers_own_is_used() -> None:
     assert best.lanes[0].loss[0] == pytest.approx(3 * plain.lanes[0].loss[0], rel=1e-6)
 
 
+def scaling(by: float) -> Any:
+    """A trainer that multiplies its gradients in its own `training_step`."""
+    from transformers import Trainer
+
+    class Scaling(Trainer):
+        def training_step(self, model: nn.Module, *args: Any, **options: Any) -> Tensor:
+            loss = super().training_step(model, *args, **options)
+            for parameter in model.parameters():
+                parameter.grad.mul_(by)
+            return loss
+
+    return Scaling
+
+
+@pytest.mark.parametrize("settings", [{}, {"bf16": True, "gradient_accumulation_steps": 2}])
+def test_a_training_step_of_the_trainers_own_is_taken(settings: Any) -> None:
+    of = trainer(scaling(1.0), optim="sgd", **settings)
+    before, lr = bits(of, set()), of.args.learning_rate
+    rate = integration.find(of).lr
+    of.args.learning_rate = lr
+    assert bits(of, set()) == before
+    assert rate == integration.find(trainer(optim="sgd", **settings)).lr
+    settings = {**settings, "optim": "sgd", "max_grad_norm": 0.0}
+    assert integration.find(trainer(scaling(100.0), **settings)).lr < 0.1 * rate
+
+
+def test_a_callback_that_changes_gradients_does_so_in_the_probes() -> None:
+    from transformers import TrainerCallback
+
+    class Scaling(TrainerCallback):
+        def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **parts: Any) -> None:
+            for group in parts["optimizer"].param_groups:
+                for parameter in group["params"]:
+                    parameter.grad.mul_(100.0)
+
+    of = trainer(optim="sgd", max_grad_norm=0.0)
+    callback = integration.FindLR(of)
+    of.add_callback(callback)
+    of.add_callback(Scaling())
+    trained(of, steps=1)
+    same = integration.find(trainer(scaling(100.0), optim="sgd", max_grad_norm=0.0))
+    assert (callback.best.lr, callback.best.cost) == (same.lr, same.cost)
+
+
 def test_an_optimizer_of_a_former_training_gets_the_rate_too() -> None:
     of = trainer()
     of.args.max_steps = 4
