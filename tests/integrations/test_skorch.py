@@ -147,6 +147,83 @@ def test_a_net_with_two_optimizers_takes_its_own_steps() -> None:
     assert of.head_optimizer_.param_groups[0]["lr"] == pytest.approx(2 * best.lr)
 
 
+@pytest.mark.parametrize("how", ["find", "callback before", "callback after"])
+def test_a_scheduler_with_lrs_of_its_own_gets_the_rate_as_its_highest(how: str) -> None:
+    from skorch.callbacks import LRScheduler
+
+    cycle = {"base_lr": 0.001, "max_lr": 0.01, "step_size_up": 20, "cycle_momentum": False}
+    scheduler = LRScheduler(torch.optim.lr_scheduler.CyclicLR, step_every="batch", **cycle)
+    search = ("search", integration.FindLR())
+    places = {"find": [], "callback before": [search], "callback after": [("other", scheduler), search]}
+    callbacks = places[how] if how == "callback after" else [*places[how], ("other", scheduler)]
+    of = net(callbacks=callbacks, optimizer=torch.optim.SGD, max_epochs=4)
+    best = integration.find(of, *rows()) if how == "find" else None
+    of.fit(*rows())
+    best = best or dict(of.callbacks_)["search"].best_
+    lrs = [lr for epoch in of.history for lr in (row["event_lr"] for row in epoch["batches"])]
+    assert max(lrs) == pytest.approx(best.lr)
+    assert min(lrs) == pytest.approx(0.1 * best.lr)
+
+
+def test_a_scheduler_that_does_not_take_the_rate_is_warned_of() -> None:
+    from skorch.callbacks import LRScheduler
+
+    with pytest.warns(
+        UserWarning, match="does not reach the training: the highest lr of WarmRestartLR is 0.05"
+    ):
+        integration.find(net(callbacks=[LRScheduler("WarmRestartLR")], optimizer=torch.optim.SGD), *rows())
+
+
+def test_callbacks_that_change_parameters_or_batches_do_so_in_the_probes() -> None:
+    from skorch.callbacks import Callback, Freezer, Initializer
+
+    class Enlarge(Callback):  # type: ignore[misc]
+        def on_batch_begin(self, net: Any, batch: Any = None, **others: Any) -> None:
+            batch[0].mul_(100)
+
+    def rate(*callbacks: Any, module: Any = Net, scale: float = 1.0) -> float:
+        torch.manual_seed(0)
+        x, y = rows()
+        of = net(callbacks=[*callbacks], module=module, optimizer=torch.optim.SGD).initialize()
+        before = bits(of, set())
+        best: float = integration.find(of, x * np.float32(scale), y).lr
+        of.optimizer_.param_groups[0]["lr"] = of.lr = 1e-4
+        assert bits(of, set()) == before
+        return best
+
+    def frozen() -> nn.Module:
+        of = Net()
+        of.layers[0].requires_grad_(False)
+        return of
+
+    def large() -> nn.Module:
+        of = Net()
+        of.layers[0].weight.data.mul_(20)
+        return of
+
+    plain = rate()
+    assert rate(Freezer("layers.0.*")) == rate(module=frozen) != plain
+    assert rate(Initializer("layers.0.weight", fn=lambda w: w.data.mul_(20))) == rate(module=large) != plain
+    assert rate(Enlarge()) == pytest.approx(rate(scale=100.0), rel=0.2)
+
+
+def test_steps_that_count_the_batches_of_the_history_are_taken() -> None:
+    """As skorch's own recipe for accumulated gradients does."""
+    from skorch import NeuralNetClassifier
+
+    class Accumulating(NeuralNetClassifier):  # type: ignore[misc]
+        def train_step(self, batch: Any, **others: Any) -> Any:
+            first = len(self.history[-1, "batches"]) % 2 == 1
+            if first:
+                self.optimizer_.zero_grad()
+            step = self.train_step_single(batch, **others)
+            if not first:
+                self.optimizer_.step()
+            return step
+
+    assert integration.find(net(Accumulating), *rows()).lr > 0
+
+
 def test_the_criterion_of_a_classifier_is_refused_where_skorch_would_change_its_input() -> None:
     """skorch takes the logarithm of what the module returns, before its NLLLoss."""
     of = net(module=nn.Sequential(Net(), nn.Softmax(dim=1)), criterion=nn.NLLLoss).initialize()
