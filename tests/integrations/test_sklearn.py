@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_array
 from sklearn.datasets import make_classification, make_regression
-from sklearn.linear_model import LogisticRegression, SGDClassifier, SGDRegressor
+from sklearn.linear_model import LogisticRegression, Perceptron, SGDClassifier, SGDRegressor
 
 import lrfind
 from lrfind.errors import UsageError
@@ -29,6 +30,10 @@ def numbers() -> tuple[Any, Any]:
 def classifier(**settings: Any) -> SGDClassifier:
     settings = {"loss": "log_loss", "learning_rate": "constant", "eta0": 1e-3, **settings}
     return SGDClassifier(max_iter=20, tol=None, random_state=0, **settings)
+
+
+def answer(best: lrfind.Recommendation) -> tuple[float, ...]:
+    return best.lr, best.low, best.high, best.cost
 
 
 def final_loss(estimator: Any, eta0: float, x: Any, y: Any) -> float:
@@ -108,5 +113,45 @@ def test_fit_is_as_if_nobody_had_asked() -> None:
 def test_estimators_without_a_rate_are_refused() -> None:
     with pytest.raises(UsageError, match="learning_rate='optimal', which does not use eta0"):
         integration.find(SGDClassifier(), *classes())
-    with pytest.raises(UsageError, match="found an object of type LogisticRegression"):
-        integration.find(LogisticRegression(), *classes())
+    for other in (LogisticRegression(), Perceptron()):
+        with pytest.raises(UsageError, match=f"found an object of type {type(other).__name__}"):
+            integration.find(other, *classes())
+
+
+def test_a_column_of_targets_gets_the_answer_of_a_row() -> None:
+    x, y = numbers()
+    found = [
+        integration.find(SGDRegressor(learning_rate="constant"), x, targets) for targets in (y, y[:, None])
+    ]
+    assert answer(found[0]) == answer(found[1])
+
+
+def test_a_sparse_matrix_gets_the_answer_of_its_numbers() -> None:
+    x, y = classes()
+    settings = {"fit_intercept": False}  # which scikit-learn decays only with sparse inputs
+    found = [integration.find(classifier(**settings), inputs, y).lr for inputs in (x, csr_array(x))]
+    assert found[0] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_the_weights_of_classes_and_rows_count_in_updates_and_loss() -> None:
+    x, y = classes()
+    y = np.where(y + (x[:, 0] > 2) > 0, "b", "a")
+    few = float((y == "a").mean())
+    by_name = {"a": 0.5 / few, "b": 0.5 / (1 - few)}
+    rows = np.array([by_name[name] for name in y])
+    found = [
+        integration.find(classifier(class_weight="balanced"), x, y),
+        integration.find(classifier(class_weight=by_name), x, y),
+        integration.find(classifier(), x, y, sample_weight=rows),
+    ]
+    assert {best.lr for best in found} == {found[0].lr} != {integration.find(classifier(), x, y).lr}
+    assert found[0].lanes[0].loss[5] == pytest.approx(found[2].lanes[0].loss[5])
+
+
+def test_an_estimator_whose_fit_goes_on_is_probed_from_its_weights() -> None:
+    x, y = classes()
+    fitted = classifier(warm_start=True, eta0=1e-5).fit(x, y)
+    start = integration._loss(fitted, x, y, np.unique(y))
+    best = integration.find(fitted, x, y)
+    assert np.mean(best.lanes[0].loss) == pytest.approx(start, rel=0.05)
+    assert start < 0.95 * np.log(2)
