@@ -60,16 +60,34 @@ def find(
     data = x if y is None else _loader(x, y, sample_weight, batch_size)
     if "steps" not in options:
         options["steps"] = epochs * len(data)
-    optimizer, steps = model.optimizer, options["steps"]
+    optimizer, steps = _inner(model.optimizer), options["steps"]
     with same_randomness():
-        optimizer.build(model.trainable_variables)
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
         peak, table = _schedule(optimizer, steps, keras)
         with _settable(optimizer, keras, peak):
-            loss = partial(_batch_loss, model)
+            adapter = _adapter(model)
             read: dict[str, Any] = {} if table is None else {"schedule": table.__getitem__}
-            best = lrfind.find(model, _adapter(model), data=data, loss=loss, **read | options)
+            if _has_steps_of_its_own(model, keras):
+                step = partial(_step, model, adapter)
+                best = lrfind.find(step=step, data=data, optimizers=[adapter], **read | options)
+            else:
+                loss = partial(_batch_loss, model)
+                best = lrfind.find(model, adapter, data=data, loss=loss, **read | options)
         _set(optimizer, best.lr, peak, steps, keras)
     return best
+
+
+def _inner(optimizer: Any) -> Any:
+    """Return the optimizer inside a `LossScaleOptimizer`: the lr is there."""
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _has_steps_of_its_own(model: Any, keras: Any) -> bool:
+    """Return whether Keras must take the steps: the model has its own, or the optimizer scales the loss."""
+    optimizer = model.optimizer
+    scales = optimizer is not _inner(optimizer) or bool(optimizer.loss_scale_factor)
+    return scales or type(model).train_step is not keras.Model.train_step
 
 
 def _schedule(optimizer: Any, steps: int, keras: Any) -> tuple[float, list[float] | None]:
@@ -118,9 +136,16 @@ def _batch_loss(model: Any, batch: Any) -> Any:
     return model.compute_loss(x=x, y=y, y_pred=output, sample_weight=weight, training=True)
 
 
+def _step(model: Any, adapter: Any, batch: Any) -> Any:
+    """Let the model take a step; return the loss before it, None if the model does not tell it."""
+    adapter.hand_over()
+    model.reset_metrics()  # the loss is a mean over all batches since then
+    return model.train_step(tuple(batch)).get("loss")
+
+
 def _adapter(model: Any) -> Any:
     """Return an optimizer of torch for that of the model; its class has the same name."""
-    family: Any = type(type(model.optimizer).__name__, (Adapter,), {"__module__": __name__})
+    family: Any = type(type(_inner(model.optimizer)).__name__, (Adapter,), {"__module__": __name__})
     return family(model)
 
 
@@ -132,7 +157,7 @@ class Adapter(torch.optim.Optimizer):
     """
 
     def __init__(self, model: Any) -> None:
-        weights, inner = model.trainable_weights, model.optimizer
+        weights, inner = model.trainable_weights, _inner(model.optimizer)
         momentum = float(getattr(inner, "momentum", 0.0) or 0.0)
         group: dict[str, Any] = {
             "params": [weight.value for weight in weights],
@@ -140,12 +165,19 @@ class Adapter(torch.optim.Optimizer):
         }
         super().__init__([group | {"momentum": momentum}], {})
         self.inner, self.weights = inner, [*weights]
-        self.slots = [variable.value for variable in inner.variables]  # even large ones are restored
+        self.slots = [
+            variable.value for variable in model.optimizer.variables
+        ]  # even large ones are restored
+
+    def hand_over(self) -> None:
+        """Give Keras' optimizer the rate."""
+        with torch.no_grad():
+            self.inner._learning_rate.assign(self.param_groups[0]["lr"])
 
     def step(self, closure: Any = None) -> None:  # type: ignore[override]
         """Let Keras make the update."""
+        self.hand_over()
         with torch.no_grad():
-            self.inner._learning_rate.assign(self.param_groups[0]["lr"])
             self.inner.apply([weight.value.grad for weight in self.weights], self.weights)
 
 

@@ -127,3 +127,34 @@ def test_rows_may_have_weights() -> None:
     x, y = rows()
     best = integration.find(model(), x, y, sample_weight=np.ones(len(x)), epochs=EPOCHS)
     assert best.lr == pytest.approx(find(model()).lr, rel=0.02)
+
+
+@pytest.mark.parametrize("how", ["factor", "wrapper", "train_step"])
+def test_steps_that_keras_changes_are_taken_by_keras(how: str) -> None:
+    """The scale of a loss is divided out again, so the rate stays the same."""
+    import keras
+
+    class Scaled(keras.Sequential):  # type: ignore[misc]
+        def train_step(self, data: Any) -> Any:
+            return super().train_step((*data, torch.full((len(data[0]),), 100.0)))
+
+    plain = find(model())
+    of = model()
+    if how == "factor":
+        of.optimizer = keras.optimizers.SGD(1e-3, loss_scale_factor=128.0)
+    elif how == "wrapper":
+        of.optimizer = keras.optimizers.LossScaleOptimizer(of.optimizer)
+    else:
+        loss, optimizer = of.loss, of.optimizer
+        of = Scaled([keras.Input((6,)), *of.layers])
+        of.compile(optimizer, loss=loss)
+    of.optimizer.build(of.trainable_variables)
+    before = weights(of), bits([metric.result() for metric in of.metrics], set())
+    best = find(of)
+    assert float(of.optimizer.learning_rate) == pytest.approx(best.lr)
+    assert best.lanes[0].loss[0] == pytest.approx(
+        (100 if how == "train_step" else 1) * plain.lanes[0].loss[0]
+    )
+    assert best.lr < 0.1 * plain.lr if how == "train_step" else best.lr == pytest.approx(plain.lr, rel=0.02)
+    of.optimizer.learning_rate = 1e-3
+    assert (weights(of), bits([metric.result() for metric in of.metrics], set())) == before
