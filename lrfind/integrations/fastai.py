@@ -108,9 +108,10 @@ def _ready(learn: Any) -> Iterator[Any]:
 
 
 def _takes_part(callback: Any) -> bool:
-    """Return whether a callback takes part in a step, or counts the steps for those that do."""
+    """Return whether a callback takes part in a step, or sets the modes of the modules before it."""
     counting = framework("fastai.callback.core", "fastai").TrainEvalCallback
-    return isinstance(callback, counting) or any(hasattr(callback, event) for event in EVENTS)
+    freezing = framework("fastai.callback.training", "fastai").BnFreeze
+    return isinstance(callback, counting | freezing) or any(hasattr(callback, event) for event in EVENTS)
 
 
 def _batches_per_step(learn: Any) -> int:

@@ -29,7 +29,7 @@ def find(
     max_epochs: int = 1,
     *,
     scheduler: Any = None,
-    accumulate: int = 1,
+    accumulate: int | None = None,
     loss_of: Callable[[Any], Any] | None = None,
     **options: Any,
 ) -> lrfind.Recommendation:
@@ -41,7 +41,8 @@ def find(
         data: the batches.
         max_epochs: the number of epochs of the planned training.
         scheduler: the scheduler of torch, or ignite's `LRScheduler` around it, that takes a step per batch.
-        accumulate: the number of batches whose gradients make one step.
+        accumulate: the number of batches whose gradients make one step; that of ignite's own function when
+            omitted, or else 1.
         loss_of: a function that picks the loss from what the step returns; needed if that is no number.
         options: arguments of `lrfind.find`; they go before what the engine says.
 
@@ -53,7 +54,7 @@ def find(
     optimizers = [*optimizer] if isinstance(optimizer, list | tuple) else [optimizer]
     inner = getattr(scheduler, "lr_scheduler", scheduler)
     _warn_of_other_schedulers(trainer, inner)
-    grouped = Grouped(data, accumulate)
+    grouped = Grouped(data, accumulate or _accumulated(trainer))
     if "steps" not in options:
         options["steps"] = max_epochs * len(grouped)
     if inner is not None:
@@ -91,11 +92,23 @@ def _number(loss: Any) -> float:
         ) from None
 
 
+def _accumulated(trainer: Any) -> int:
+    """Return the `gradient_accumulation_steps` of `create_supervised_trainer`; 1 for other functions."""
+    code = getattr(trainer._process_function, "__code__", None)
+    names = () if code is None else code.co_freevars
+    if "gradient_accumulation_steps" not in names:
+        return 1
+    cell = trainer._process_function.__closure__[names.index("gradient_accumulation_steps")]
+    return int(cell.cell_contents)
+
+
 def _silence(trainer: Any) -> AbstractContextManager[Any]:
-    """Put aside the handlers, and the pass over the data that has begun."""
+    """Put aside the handlers of ignite's events, and the pass over the data that has begun."""
+    known = framework("ignite.engine", "pytorch-ignite").Events.__members__
+    handlers = {event: of for event, of in trainer._event_handlers.items() if event.name not in known}
     return replaced(
         trainer,
-        _event_handlers=defaultdict(list),
+        _event_handlers=defaultdict(list, handlers),  # the step fires the user's own events
         _dataloader_iter=None,
         _internal_run_generator=None,
     )
@@ -140,6 +153,6 @@ class FindLR:
         """Find the rate, unless the training goes on from an earlier state."""
         if trainer.state.iteration:
             return
-        epoch, size = trainer.state.epoch_length, self.options.get("accumulate", 1)
+        epoch, size = trainer.state.epoch_length, self.options.get("accumulate") or _accumulated(trainer)
         options = {"steps": trainer.state.max_epochs * -(-epoch // size)} | self.options
         self.best = find(trainer, self.optimizer, trainer.state.dataloader, **options)

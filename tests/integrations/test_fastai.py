@@ -112,6 +112,20 @@ def test_callbacks_that_take_part_in_a_step_count() -> None:
     assert integration.find(accumulating, EPOCHS).training.steps == EPOCHS * 5
 
 
+def test_frozen_statistics_of_batches_are_frozen_in_the_probes() -> None:
+    from fastai.callback.training import BnFreeze
+
+    first = []
+    for callbacks in ([], [BnFreeze()]):
+        learn = learner(cbs=callbacks)
+        norm = nn.BatchNorm1d(16).requires_grad_(False)
+        norm.running_var.fill_(100.0)
+        learn.model.insert(1, norm)
+        first.append(integration.find(learn, EPOCHS).lanes[0].loss[0])
+        assert norm.training
+    assert first[0] != pytest.approx(first[1], rel=0.01)
+
+
 def test_an_optimizer_of_torch_in_a_wrapper_is_used_itself() -> None:
     from fastai.optimizer import OptimWrapper
 

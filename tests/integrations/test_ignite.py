@@ -92,8 +92,9 @@ def test_a_training_is_as_if_nobody_had_asked() -> None:
 
 def test_accumulated_batches_make_one_step() -> None:
     _, optimizer, trainer = parts(gradient_accumulation_steps=2)
-    best = integration.find(trainer, optimizer, loader(), EPOCHS, accumulate=2)
+    best = integration.find(trainer, optimizer, loader(), EPOCHS)
     assert best.training.steps == EPOCHS * 5
+    assert best.lr == integration.find(trainer, optimizer, loader(), EPOCHS, accumulate=2).lr
     assert best.lr == pytest.approx(the_plain_answer(accumulate=2).lr, rel=0.01)
 
 
@@ -131,3 +132,33 @@ def test_a_step_that_returns_more_than_a_loss_needs_a_function_that_picks_it() -
         integration.find(trainer, optimizer, loader(), EPOCHS)
     picked = integration.find(trainer, optimizer, loader(), EPOCHS, loss_of=lambda output: output["loss"])
     assert picked.lr == the_plain_answer().lr
+
+
+def test_handlers_of_the_users_own_events_are_called_in_the_probes() -> None:
+    """A step fires such events, for example to change its gradients."""
+    from ignite.engine import Engine, EventEnum, Events
+
+    class Own(EventEnum):  # type: ignore[misc]
+        BACKWARD_COMPLETED = "backward_completed"
+
+    def rate(scale: float) -> float:
+        model, _, _ = parts()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+
+        def step(engine: Any, batch: Any) -> Tensor:
+            optimizer.zero_grad()
+            loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+            loss.backward()
+            engine.fire_event(Own.BACKWARD_COMPLETED)
+            optimizer.step()
+            return loss
+
+        trainer = Engine(step)
+        trainer.register_events(*Own)
+        trainer.add_event_handler(
+            Own.BACKWARD_COMPLETED, lambda: [p.grad.mul_(scale) for p in model.parameters()]
+        )
+        trainer.add_event_handler(Events.ITERATION_STARTED(every=1), lambda: pytest.fail("called"))
+        return integration.find(trainer, optimizer, loader(), EPOCHS).lr
+
+    assert rate(100.0) < 0.05 * rate(1.0)
