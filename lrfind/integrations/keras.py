@@ -18,7 +18,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError
-from lrfind.integrations.adapters import framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
 
 RATES = ("initial_learning_rate", "warmup_target", "end_learning_rate", "values")
 """The attributes of Keras' schedules that are rates; all others are numbers of steps or ratios."""
@@ -58,19 +58,21 @@ def find(
     if not model.built or model.optimizer is None:
         raise UsageError("the model must be built and compiled: call model.build(shape), model.compile(...).")
     data = x if y is None else _loader(x, y, sample_weight, batch_size)
+    optimizer = _inner(model.optimizer)
+    size = optimizer.gradient_accumulation_steps or 1
     if "steps" not in options:
-        options["steps"] = epochs * len(data)
-    optimizer, steps = _inner(model.optimizer), options["steps"]
+        options["steps"] = max(1, epochs * len(data) // size)
+    steps = options["steps"] * size  # Keras counts batches
     with same_randomness():
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         peak, table = _schedule(optimizer, steps, keras)
         with _settable(optimizer, keras, peak):
             adapter = _adapter(model)
-            read: dict[str, Any] = {} if table is None else {"schedule": table.__getitem__}
+            read: dict[str, Any] = {} if table is None else {"schedule": table[::size].__getitem__}
             if _has_steps_of_its_own(model, keras):
-                step = partial(_step, model, adapter)
-                best = lrfind.find(step=step, data=data, optimizers=[adapter], **read | options)
+                step, groups = partial(_step, model, adapter), Grouped(data, size)
+                best = lrfind.find(step=step, data=groups, optimizers=[adapter], **read | options)
             else:
                 loss = partial(_batch_loss, model)
                 best = lrfind.find(model, adapter, data=data, loss=loss, **read | options)
@@ -84,10 +86,13 @@ def _inner(optimizer: Any) -> Any:
 
 
 def _has_steps_of_its_own(model: Any, keras: Any) -> bool:
-    """Return whether Keras must take the steps: the model has its own, or the optimizer scales the loss."""
+    """Return whether Keras must take the steps: the model has its own, or they are more than an update."""
     optimizer = model.optimizer
-    scales = optimizer is not _inner(optimizer) or bool(optimizer.loss_scale_factor)
-    return scales or type(model).train_step is not keras.Model.train_step
+    return (
+        type(model).train_step is not keras.Model.train_step
+        or optimizer is not _inner(optimizer)
+        or bool(optimizer.loss_scale_factor or optimizer.gradient_accumulation_steps)
+    )
 
 
 def _schedule(optimizer: Any, steps: int, keras: Any) -> tuple[float, list[float] | None]:
@@ -136,11 +141,12 @@ def _batch_loss(model: Any, batch: Any) -> Any:
     return model.compute_loss(x=x, y=y, y_pred=output, sample_weight=weight, training=True)
 
 
-def _step(model: Any, adapter: Any, batch: Any) -> Any:
-    """Let the model take a step; return the loss before it, None if the model does not tell it."""
+def _step(model: Any, adapter: Any, batches: list[Any]) -> Any:
+    """Let the model take a step on its batches; return the mean loss before it, None if there is none."""
     adapter.hand_over()
     model.reset_metrics()  # the loss is a mean over all batches since then
-    return model.train_step(tuple(batch)).get("loss")
+    logs = [model.train_step(tuple(batch)) for batch in batches]
+    return logs[-1].get("loss")
 
 
 def _adapter(model: Any) -> Any:

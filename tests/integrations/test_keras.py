@@ -41,26 +41,40 @@ def weights(of: Any) -> Any:
     return bits([variable.value.detach() for variable in (*of.variables, *of.optimizer.variables)], set())
 
 
-@pytest.mark.parametrize("name", ["sgd", "adam"])
-def test_the_answer_is_that_of_torch_on_the_same_weights(name: str) -> None:
-    of = model(name)
+def by_torch(name: str, **options: Any) -> lrfind.Recommendation:
+    """The answer for the same weights, optimizer and data in torch."""
     plain = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
     with torch.no_grad():
-        for layer, dense in zip((plain[0], plain[2]), of.layers, strict=True):
+        for layer, dense in zip((plain[0], plain[2]), model(name).layers, strict=True):
             layer.weight.copy_(dense.kernel.value.T)
             layer.bias.copy_(dense.bias.value)
     kinds = {"sgd": torch.optim.SGD, "adam": lambda p, lr: torch.optim.Adam(p, lr=lr, eps=1e-7)}
     loss_fn = nn.CrossEntropyLoss()
     data = torch.utils.data.TensorDataset(*map(torch.tensor, rows()))
     loader = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True)
-    by_torch = lrfind.find(
+    return lrfind.find(
         plain, kinds[name](plain.parameters(), lr=1e-3), data=loader,
-        loss=lambda batch: loss_fn(plain(batch[0]), batch[1]), steps=EPOCHS * 10,
+        loss=lambda batch: loss_fn(plain(batch[0]), batch[1]), **{"steps": EPOCHS * 10, **options},
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+def test_the_answer_is_that_of_torch_on_the_same_weights(name: str) -> None:
+    of, same = model(name), by_torch(name)
     best = find(of)
-    assert best.training == by_torch.training
-    assert best.lr == pytest.approx(by_torch.lr, rel=0.02)
+    assert best.training == same.training
+    assert best.lr == pytest.approx(same.lr, rel=0.02)
     assert float(of.optimizer.learning_rate) == pytest.approx(best.lr)
+
+
+def test_accumulated_batches_make_one_step() -> None:
+    import keras
+
+    of, same = model(), by_torch("sgd", steps=EPOCHS * 5, accumulate=2)
+    of.optimizer = keras.optimizers.SGD(1e-3, gradient_accumulation_steps=2)
+    best = find(of)
+    assert best.training.steps == EPOCHS * 5
+    assert best.lr == pytest.approx(same.lr, rel=0.02)
 
 
 def test_a_training_is_as_if_nobody_had_asked() -> None:
