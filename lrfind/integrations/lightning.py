@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,7 +20,7 @@ from typing import Any
 import torch
 
 import lrfind
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_one_line
 from lrfind.integrations.adapters import Grouped, every, framework, replaced, same_randomness
 from lrfind.problem.snapshot import preserved
 
@@ -161,8 +162,20 @@ def _begun(trainer: Any) -> Iterator[None]:
         return
     with preserved([module]):
         for hook in hooks:
-            _part_of(trainer, "trainer.call")._call_lightning_module_hook(trainer, hook)
+            _call(trainer, hook)
         yield
+
+
+def _call(trainer: Any, hook: str, *arguments: Any) -> None:
+    """Call a hook of the module; warn if it needs what is put aside while lrfind probes."""
+    try:
+        _part_of(trainer, "trainer.call")._call_lightning_module_hook(trainer, hook, *arguments)
+    except (AttributeError, LookupError, TypeError) as error:
+        warnings.warn(
+            f"the probes go on without the module's hook {hook}, which failed: {in_one_line(error)}. In the"
+            " probes, nothing is logged, and most callbacks are put aside.",
+            stacklevel=2,
+        )
 
 
 class Batches:
@@ -215,16 +228,15 @@ def _batch_loss(trainer: Any, batch: Any) -> Any:
 def _step(trainer: Any, batches: list[Any]) -> Any:
     """Let Lightning take a step on its batches; return the loss before it, None if there is none."""
     loop, losses = trainer.fit_loop.epoch_loop, []
-    call = partial(_part_of(trainer, "trainer.call")._call_lightning_module_hook, trainer)
     for batch in batches:
         ready = _prepared(trainer, batch)
-        call("on_train_batch_start", ready, loop.batch_idx)
+        _call(trainer, "on_train_batch_start", ready, loop.batch_idx)
         arguments = _arguments(trainer, ready)
         if trainer.lightning_module.automatic_optimization:
             output = loop.automatic_optimization.run(trainer.optimizers[0], loop.batch_idx, arguments)
         else:
             output = loop.manual_optimization.run(arguments)
-        call("on_train_batch_end", output, ready, loop.batch_idx)
+        _call(trainer, "on_train_batch_end", output, ready, loop.batch_idx)
         losses.append(output.get("loss"))
     if any(loss is None for loss in losses):
         return None

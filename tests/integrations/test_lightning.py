@@ -336,6 +336,15 @@ def test_a_module_that_freezes_layers_when_it_begins_does_so_in_the_probes(hook:
     assert answer(search.best) == answer(integration.find(trainer(), frozen, loader()))
 
 
+def test_a_hook_that_needs_what_is_put_aside_is_left_out_and_named() -> None:
+    def look(model: Any, *others: Any) -> None:
+        model.trainer.callback_metrics["loss"].item()
+
+    with pytest.warns(UserWarning, match="without the module's hook on_train_batch_end.* KeyError: 'loss'"):
+        best = integration.find(trainer(), scaled(on_train_batch_end=look), loader())
+    assert best.lr == pytest.approx(integration.find(trainer(), scaled(), loader()).lr, rel=0.2)
+
+
 def test_a_callback_that_chooses_the_accumulation_is_asked() -> None:
     from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
