@@ -127,9 +127,19 @@ def _set(optimizer: Any, lr: float, peak: float, steps: int, keras: Any) -> None
 
 
 def _loader(x: Any, y: Any, sample_weight: Any, batch_size: int) -> Any:
-    """Return a loader that shuffles the rows of arrays, as `fit` does."""
-    columns = [torch.as_tensor(column) for column in (x, y, sample_weight) if column is not None]
-    rows = torch.utils.data.TensorDataset(*columns)
+    """Return a loader that shuffles the rows of arrays, as `fit` does.
+
+    Raises:
+        UsageError: if they are no arrays of so many rows.
+    """
+    try:
+        columns = [torch.as_tensor(column) for column in (x, y, sample_weight) if column is not None]
+        rows = torch.utils.data.TensorDataset(*columns)
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise UsageError(
+            "x, y and sample_weight must be arrays with one row for each example. If the model has several"
+            " inputs or outputs, give a DataLoader of batches ([x1, x2], y) as x, and no y."
+        ) from error
     return torch.utils.data.DataLoader(rows, batch_size=batch_size, shuffle=True)
 
 

@@ -46,6 +46,12 @@ def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
             "the trainer shares its model among processes, which it prepares when the training begins. Ask"
             " then: trainer.add_callback(lrfind.integrations.transformers.FindLR(trainer))."
         )
+    if args.neftune_noise_alpha is not None:
+        warnings.warn(
+            "the rate is for a training without NEFTune, which the trainer adds when it begins. Ask then:"
+            " trainer.add_callback(lrfind.integrations.transformers.FindLR(trainer)).",
+            stacklevel=2,
+        )
     with same_randomness(), _before_training(trainer):
         loader = trainer.get_train_dataloader()
         steps = options.get("steps") or _planned_steps(args, loader)

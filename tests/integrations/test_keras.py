@@ -172,3 +172,17 @@ def test_steps_that_keras_changes_are_taken_by_keras(how: str) -> None:
     assert best.lr < 0.1 * plain.lr if how == "train_step" else best.lr == pytest.approx(plain.lr, rel=0.02)
     of.optimizer.learning_rate = 1e-3
     assert (weights(of), bits([metric.result() for metric in of.metrics], set())) == before
+
+
+def test_several_inputs_need_a_loader() -> None:
+    import keras
+
+    inputs = [keras.Input((6,)), keras.Input((6,))]
+    of = keras.Model(inputs, keras.layers.Dense(3)(keras.layers.Add()(inputs)))
+    of.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x, y = rows()
+    for several in ([torch.tensor(x), torch.tensor(x)], {"a": x, "b": x}):
+        with pytest.raises(UsageError, match=r"give a DataLoader of batches \(\[x1, x2\], y\)"):
+            integration.find(of, several, y)
+    pairs = [([x[i], x[i]], y[i]) for i in range(len(x))]
+    assert integration.find(of, torch.utils.data.DataLoader(pairs, 32, shuffle=True), epochs=EPOCHS).lr > 0

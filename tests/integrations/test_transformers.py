@@ -238,3 +238,8 @@ def test_data_without_a_length_needs_a_number_of_steps(tmp_path: Path) -> None:
     of.train_dataset, of.args.max_steps = Endless(), -1
     with pytest.raises(UsageError, match="set args.max_steps"):
         integration.find(of)
+
+
+def test_noise_that_the_trainer_adds_when_it_begins_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="a training without NEFTune"):
+        integration.find(trainer(neftune_noise_alpha=5.0), budget=30)
