@@ -15,7 +15,10 @@ from lrfind.problem.setup import Setup
 from lrfind.training.kernels import fast_kernels, products_are_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
-from lrfind.training.stackable import traceable
+from lrfind.training.stackable import PythonState, traceable
+
+MOST_KINDS = 32
+"""The most kinds of steps that are recorded. Code that changes a module at every step would make one each."""
 
 
 class Backward:
@@ -36,9 +39,11 @@ class Backward:
         self._tensors = [*self._parameters, *self._fixed, *self._buffers]
         self._recordings: dict[Any, Replay] | None = None  # by the layout of the batch
         if _may_be_recorded(setup):
-            self._state = self._state_now()
-            self._kind = ("lane", products_are_usual(), *self._state, *(p.shape for p in self._parameters))
-            self._recordings = setup.recordings.setdefault(self._kind, {})
+            self._layouts, self._python = self._layouts_now(), PythonState(setup)
+            shapes = [p.shape for p in self._parameters]
+            self._kind = ("lane", products_are_usual(), *self._layouts, *shapes, self._python.values)
+            if self._kind in setup.recordings or len(setup.recordings) < MOST_KINDS:
+                self._recordings = setup.recordings.setdefault(self._kind, {})
 
     def __call__(self) -> float:
         """Return the next step's loss, the mean over its batches, and add its gradient to `.grad`."""
@@ -48,7 +53,7 @@ class Backward:
     def _loss(self, batch: Any) -> Tensor:
         if self._recordings is None or not is_plain(batch):
             return self._computed(batch)
-        if self._state_now() != self._state:  # a user's optimizer gave a tensor other memory, for example
+        if self._layouts_now() != self._layouts or self._python.changed:  # a hook of the user's did it
             self._recordings = None
             return self._computed(batch)
         replay = self._recordings.get(layout(batch))
@@ -64,8 +69,8 @@ class Backward:
             parameter.grad = gradient
         return loss
 
-    def _state_now(self) -> list[Any]:
-        """Return what the user's code could change between two steps, and a replay would not see."""
+    def _layouts_now(self) -> list[Any]:
+        """Return what a user's optimizer could change of a tensor, and a replay would not see."""
         return [(tensor.stride(), tensor.requires_grad) for tensor in self._tensors]
 
     def _computed(self, batch: Any) -> Tensor:

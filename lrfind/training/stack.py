@@ -32,7 +32,7 @@ from lrfind.training.kernels import fast_kernels, products_are_usual, products_a
 from lrfind.training.loop import set_momentum
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
-from lrfind.training.stackable import traceable
+from lrfind.training.stackable import PythonState, traceable
 from lrfind.training.update import plain_step
 
 
@@ -74,7 +74,8 @@ class Stack:
         self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
         self._optimizer = _at_lr_one(setup, stacked)
         self._take_step = plain_step(self._optimizer)
-        self._kind = ("stack", compile, products_are_usual(), *self._parameters)
+        self._python = PythonState(setup)
+        self._kind = ("stack", compile, products_are_usual(), *self._parameters, self._python.values)
 
     @as_exception()
     def train(
@@ -121,6 +122,7 @@ class Stack:
 
     def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
         """Return the losses (K,) and the gradients (K, ...) of the trained parameters; update the buffers."""
+        self._trace = self._trace and not self._python.changed
         if not (self._trace and is_plain(batch)):
             return self._differentiate(batch)
         recordings = self.setup.recordings.setdefault((*self._kind, self.lanes), {})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from types import BuiltinFunctionType
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
+from types import BuiltinFunctionType, FunctionType, NoneType
 from typing import Any
 
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ def why_not_stackable(setup: Setup) -> str | None:
     step_counts = [state.get("step", 1) for state in setup.optimizer.state.values()]  # 0 for a new Adagrad
     if any(steps > 0 for steps in step_counts):
         return "the optimizer has state from earlier training"
+    if setup.optimizer._optimizer_step_pre_hooks or setup.optimizer._optimizer_step_post_hooks:
+        return "the optimizer has hooks, which a stack would not call"
     if setup.recipe.precision == "float16":
         return "float16 scales the loss of each lane by itself"
     if setup.group is not None:
@@ -40,14 +44,13 @@ def why_not_stackable(setup: Setup) -> str | None:
 def traceable(setup: Setup) -> bool:
     """Return whether a step may be recorded once and replayed.
 
-    This is safe if all modules are torch's or lrfind's, which keep no Python state. A user's `forward` may
-    count its calls, draw from Python's random, or branch on values. So may a function that a module of torch
-    is given, as an activation, or in the place of its `forward`.
+    This is safe if all modules are torch's or lrfind's, which change no Python state of theirs; `PythonState`
+    tells whether others did. A user's `forward` may count its calls, draw from Python's random, or branch on
+    values. So may a function that a module of torch is given, as an activation, or in the place of its
+    `forward`.
     """
-    modules, functions = [*setup.model.modules()], list[Any]()
-    if isinstance(setup.loss_fn, nn.Module):
-        modules += setup.loss_fn.modules()
-    elif setup.loss_fn is not None:
+    modules, functions = _modules_of(setup), list[Any]()
+    if setup.loss_fn is not None and not isinstance(setup.loss_fn, nn.Module):
         functions.append(setup.loss_fn)
     hooked = any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
@@ -71,3 +74,55 @@ def _is_of_torch_or_lrfind(value: Any) -> bool:
     else:  # functools.wraps copies the name of a function's module, but not what it really belongs to
         name = getattr(value, "__globals__", {}).get("__name__") or type(value).__module__
     return name.startswith(("torch.nn.", "lrfind.models.")) and not name.startswith("torch.nn.parallel.")
+
+
+def _modules_of(setup: Setup) -> list[nn.Module]:
+    """Return the modules of the model, and of the loss if it is a module."""
+    loss = setup.loss_fn
+    return [*setup.model.modules(), *(loss.modules() if isinstance(loss, nn.Module) else ())]
+
+
+class PythonState:
+    """What a recording of a step does not see if the user's code changes it between two steps.
+
+    That is the rate of a dropout, the mode of a batch norm, the smoothing of a loss, or another tensor in the
+    place of its weights. It is looked at before every step, so a look may take only microseconds.
+
+    Args:
+        setup: the parts of a lane, whose step is traceable.
+
+    Attributes:
+        values: the plain attributes of all modules; they can be hashed.
+    """
+
+    def __init__(self, setup: Setup) -> None:
+        attributes = [vars(part) for part in _modules_of(setup)]
+        self._attributes = [(itemgetter(*_plain_names(part)), part) for part in attributes]
+        parts = [part.get(name) for part in attributes for name in ("_parameters", "_buffers", "_modules")]
+        self._parts = [part for part in parts if part]
+        self.values, self._ids = self._values_now(), self._ids_now()
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything is different from what it was when this object was made."""
+        try:
+            return self._ids_now() != self._ids or self._values_now() != self.values
+        except Exception:  # an attribute is gone, or is something now that cannot be compared
+            return True
+
+    def _values_now(self) -> tuple[Any, ...]:
+        return tuple([get(attributes) for get, attributes in self._attributes])
+
+    def _ids_now(self) -> list[int]:
+        return [id(value) for part in self._parts for value in part.values()]
+
+
+def _plain_names(attributes: Mapping[str, Any]) -> Iterable[str]:
+    """Return the names of the attributes whose values cannot change without being replaced."""
+    return [name for name, value in attributes.items() if _is_plain(value)]
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return all(map(_is_plain, value))
+    return isinstance(value, bool | int | float | str | NoneType | FunctionType | BuiltinFunctionType)

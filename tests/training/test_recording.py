@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.problem.setup import PLAIN, Recipe, Setup
-from lrfind.training.backward import Backward
+from lrfind.training.backward import MOST_KINDS, Backward
 from lrfind.training.loop import train
 from lrfind.training.program import UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, record
+from lrfind.training.stack import Stack
 
 STEPS, ROWS = 5, 6
 
@@ -135,7 +136,7 @@ def plain(parts: Setup, clip: float | None = None) -> list[float]:
     for _ in range(STEPS):
         x, y = next(parts.batches)
         with parts.casting():
-            loss = nn.functional.mse_loss(parts.model(x), y)
+            loss = parts.loss_fn(parts.model(x), y)
         parts.optimizer.zero_grad()
         loss.backward()
         if clip is not None:
@@ -237,6 +238,53 @@ def test_an_optimizer_may_change_more_than_the_weights(kind: type[Own], habit: s
     assert [step.loss for step in train(ours, np.full(STEPS, 0.1))] == expected
     pairs = zip(ours.model.state_dict().values(), theirs.model.state_dict().values(), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs)
+
+
+CHANGES: dict[str, Callable[[Setup], object]] = {
+    "rate": lambda parts: setattr(parts.model[2], "p", 0.7),
+    "mode": lambda parts: parts.model[1].eval(),
+    "another module": lambda parts: parts.model.__setitem__(3, nn.Tanh()),
+    "loss": lambda parts: setattr(parts.loss_fn, "beta", 0.1),
+    "attribute is gone": lambda parts: delattr(parts.model[3], "inplace"),
+    "class weights": lambda parts: setattr(parts.loss_fn, "weight", torch.linspace(0, 2, 12)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_recorded_step_sees_what_other_code_changes_in_modules(name: str) -> None:
+    def changed() -> Setup:
+        parts = setup(
+            lambda: nn.Sequential(
+                nn.Linear(12, 9), nn.BatchNorm1d(9), nn.Dropout(0.2), nn.Softplus(), nn.Linear(9, 12)
+            )
+        )
+        parts.model[3].inplace = True  # an attribute that torch does not read
+        loss = nn.CrossEntropyLoss(torch.ones(12)) if name == "class weights" else nn.SmoothL1Loss()
+        batches = drawn(parts.batches, lambda: CHANGES[name](parts))
+        parts = replace(parts, loss_fn=loss, batches=batches)
+        return parts
+
+    def drawn(batches: Iterator[list[Tensor]], change: Callable[[], object]) -> Iterator[list[Tensor]]:
+        for step, (x, y) in enumerate(batches):
+            if step == 3:
+                change()
+            yield [x, y.argmax(1) if name == "class weights" else y]
+
+    expected = plain(changed())
+    ours = changed()
+    assert [step.loss for step in train(ours, np.full(STEPS, 0.1))] == expected
+    assert any(ours.recordings.values())
+    stack = Stack(changed(), 2)
+    assert np.allclose(stack.train(np.full((STEPS, 2), 0.1)).T, expected, rtol=1e-4)
+    assert any(stack.setup.recordings.values()) == (name != "class weights")  # a stack cannot record these
+
+
+def test_a_module_that_changes_at_every_step_is_not_recorded_for_ever() -> None:
+    parts = setup(RECORDED["dropout"])
+    for step in range(MOST_KINDS + 5):
+        parts.model[1].p = step / 100
+        Backward(parts)()
+    assert len(parts.recordings) == MOST_KINDS
 
 
 def test_parameters_outside_of_the_model_are_trained_as_usual() -> None:

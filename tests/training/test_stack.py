@@ -287,4 +287,7 @@ def test_an_optimizer_with_a_past_is_not_stacked() -> None:
     used = setup(optim.Adam)
     list(train(used, np.full(2, 1e-3)))
     assert "state from earlier" in str(why_not_stackable(used))
+    hooked = setup(optim.Adam)
+    hooked.optimizer.register_step_post_hook(lambda *_: None)
+    assert "has hooks" in str(why_not_stackable(hooked))
     assert why_not_stackable(setup(optim.Adam)) is None
