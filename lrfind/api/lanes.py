@@ -69,13 +69,25 @@ def conditions_of_lanes(
     )
 
 
-def seeds_are_alike(problem: Problem, seed: int) -> bool:
-    """Return whether another seed changes nothing: the loss before the first step, to the last bit."""
-    first, second = (
-        run_lane(problem, Lane(0, seed + number, np.zeros(1)), Conditions(evaluated=False)).loss
-        for number in range(2)
-    )
-    return np.array_equal(first, second)
+def seeds_are_alike(problem: Problem, seed: int, lr: float) -> bool:
+    """Return whether another seed changes nothing in the first two steps, to the last bit.
+
+    The first loss does not tell: where the last layer begins with zeros, no batch changes it. The norm of the
+    gradient does, and in a step of the user's own, which has none, the loss after an update.
+
+    Raises:
+        LrfindError: if the first step fails.
+    """
+    lanes: list[LaneResult] = []
+    for number in range(2):
+        lane = Lane(0, seed + number, np.full(2, lr))
+        try:
+            run_lane(problem, lane, Conditions(evaluated=False, grad_norm=True), keep=lanes.append)
+        except LrfindError:
+            if rank_count() > 1 or not lanes[-1].lr.size:
+                raise
+    first, second = ([*lane.loss, *([] if lane.grad_norm is None else lane.grad_norm)] for lane in lanes)
+    return np.array_equal(first, second, equal_nan=True)
 
 
 def refuse_without_any(lanes: Sequence[LaneResult]) -> None:

@@ -131,10 +131,11 @@ def grid(
     conditions = conditions_of_lanes(objects, judge, eval_every, looks, length)
     mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
     training = planned_training(objects.optimizers, length, mean, schedule=name)
+    lr = base_lr(objects.optimizers)
 
     def train(problem: Problem) -> GridResult:
         metric, _ = evaluate_once(problem, seed)
-        alike = seeds > 1 and seeds_are_alike(problem, seed)
+        alike = seeds > 1 and seeds_are_alike(problem, seed, lr)
         rounds = GridRounds(section.model_copy(update={"seeds": 1}) if alike else section, seed)
         with call_progress(progress and is_first_rank(), "grid") as watch:
             lanes = train_rounds(problem, rounds, {"": 1.0}, {"": shape}, conditions, watch=watch)
@@ -247,15 +248,15 @@ def compare(
         for name, schedule in _named(schedules).items()
     }
     conditions = conditions_of_lanes(objects, judge, eval_every, 0, length)
-    lrs = dict.fromkeys(shapes, base_lr(objects.optimizers))
+    lr = base_lr(objects.optimizers)
 
     def train(problem: Problem) -> ComparisonResult:
         metric, _ = evaluate_once(problem, seed)
-        alike = seeds_are_alike(problem, seed)
+        alike = seeds_are_alike(problem, seed, lr)
         used = section.model_copy(update={"seeds": 1, "tuning_seeds": 1}) if alike else section
         rounds = CompareRounds(used, seed)
         with call_progress(progress and is_first_rank(), "compare") as watch:
-            lanes = train_rounds(problem, rounds, lrs, shapes, conditions, watch=watch)
+            lanes = train_rounds(problem, rounds, dict.fromkeys(shapes, lr), shapes, conditions, watch=watch)
         refuse_without_any(lanes)
         notes = [*notes_on(objects), *([ALIKE] if alike else [])]
         return ComparisonResult(

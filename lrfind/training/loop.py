@@ -224,7 +224,8 @@ def _norm(parameters: list[Tensor]) -> float:
     whole = [
         norm.full_tensor() if hasattr(norm, "full_tensor") else norm for norm in norms
     ]  # of FSDP's shards
-    return float(torch.linalg.vector_norm(torch.stack(whole))) if whole else 0.0
+    together = [norm.to(whole[0].device) for norm in whole]  # of a model on several devices
+    return float(torch.linalg.vector_norm(torch.stack(together))) if together else 0.0
 
 
 def _update(setup: Setup, take_step: Callable[[], object], *, skip: bool) -> None:

@@ -89,6 +89,32 @@ def test_seeds_that_change_nothing_are_trained_once_and_that_is_said() -> None:
     assert not shuffled.notes
 
 
+def test_seeds_of_a_model_whose_last_layer_begins_with_zeros_differ() -> None:
+    world = World("adam")
+    last = [*world.model.parameters()][-2:]
+    for parameter in last:
+        nn.init.zeros_(parameter)
+    parts = world.model, torch.optim.SGD(world.model.parameters(), 1e-9), world.loss_fn, world.loader
+    result = lrfind.grid(*parts, lrs=[0.1], steps=8, seeds=2)
+    assert len({float(lane.loss[0]) for lane in result.lanes}) == 1
+    assert len({float(lane.loss[1]) for lane in result.lanes}) == 2
+    assert not result.notes
+
+
+def test_the_lr_of_the_optimizer_may_be_too_high_for_the_look_at_two_seeds() -> None:
+    model, _, batches = line()
+
+    def loss_fn(output: Tensor, y: Tensor) -> Tensor:
+        loss = nn.functional.mse_loss(output, y)
+        if loss > 1e6:
+            raise ValueError("too high")
+        return loss
+
+    optimizer = torch.optim.SGD(model.parameters(), 1e6)
+    result = lrfind.grid(model, optimizer, loss_fn, batches, lrs=[0.01], steps=8, seeds=2)
+    assert [lane.outcome for lane in result.lanes] == ["finished"]
+
+
 def test_a_grid_is_extended_while_its_best_rate_is_at_its_end() -> None:
     model, optimizer, batches = line()
     lrs = [0.001, 0.01]
