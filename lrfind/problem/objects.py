@@ -35,6 +35,7 @@ from lrfind.problem.rates import (
     innermost,
     is_optimizer,
 )
+from lrfind.problem.replay import copy_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
 from lrfind.problem.snapshot import Snapshot
 
@@ -79,8 +80,8 @@ class Objects:
 
     @property
     def all_data(self) -> list[Any]:
-        """Whatever yields batches."""
-        return [self.data] if self.validation is None else [self.data, self.validation]
+        """Whatever yields batches, or is one."""
+        return [part for part in (self.data, self.validation, self.held_out_batch) if part is not None]
 
     @property
     def sharded(self) -> bool:
@@ -308,9 +309,11 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
         )
 
     def validation() -> Iterator[Any]:
-        states = capture(generators)  # so that an evaluation does not change the batches after it
+        states = capture(snapshot.generators)  # so that an evaluation does not change the steps after it
         try:
-            yield from one_pass(objects.validation, device)
+            batches = one_pass(objects.validation, device)
+            stored = isinstance(objects.validation, list | tuple)  # a model may change its inputs in place
+            yield from map(copy_of, batches) if stored else batches
         finally:
             restore(states)
 

@@ -52,7 +52,8 @@ class Snapshot:
     Attributes:
         lost: what cannot be set back, in words.
         optimizers: the optimizers that can be reached.
-        data_generators: the random generators that the data refers to.
+        generators: the random generators that can be reached.
+        data_generators: those that the data refers to.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class Snapshot:
         _reshard(trained)
         reached = reachable(trained, data, kept=kept, with_data=with_data)
         self.lost, self.optimizers = reached.lost, reached.optimizers
-        self.data_generators = reached.data_generators
+        self.generators, self.data_generators = reached.generators, reached.data_generators
         self._modules = reached.modules
         self._containers = [(c, _plain_copy(c), id(c) in reached.logs) for c in reached.containers]
         self._tensors = captured(reached.tensors, reached.in_data, copy_grads)

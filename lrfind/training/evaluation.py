@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import LossFn, OwnLoss, batch_loss, output_and_loss
+from lrfind.problem.randomness import capture, restore
+from lrfind.problem.replay import copy_of
 from lrfind.training.interrupts import stop_if_asked
 
 Metric = Literal["accuracy", "R^2", "perplexity"]
@@ -112,9 +114,16 @@ def evaluate(
 
 
 def held_loss(model: nn.Module, loss_fn: LossFn | OwnLoss | None, batch: Any) -> float:
-    """Return the loss of one batch in evaluation mode, without gradients; restore every module's mode."""
-    with as_exception(), evaluating(model), torch.no_grad():
-        return batch_loss(model, loss_fn, batch).item()
+    """Return the loss of one batch in evaluation mode, without gradients; it leaves no trace.
+
+    Every module has its mode afterwards, the batch its numbers, and the training draws the same numbers.
+    """
+    random = capture()
+    try:
+        with as_exception(), evaluating(model), torch.no_grad():
+            return batch_loss(model, loss_fn, copy_of(batch)).item()
+    finally:
+        restore(random)
 
 
 @contextmanager

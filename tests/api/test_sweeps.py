@@ -189,6 +189,26 @@ def test_evaluations_do_not_change_the_trainings() -> None:
     assert lanes[0] == lanes[1]
 
 
+def test_evaluations_change_neither_a_generator_of_the_model_nor_their_batches() -> None:
+    class Noisy(nn.Linear):
+        own = torch.Generator()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x.add_(1) + torch.randn(x.shape, generator=self.own))
+
+    model, (_, _, batches) = Noisy(4, 1), line()
+    val = [(x + 1, y) for x, y in batches]
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    lanes = [
+        lrfind.grid(
+            model, optimizer, nn.MSELoss(), batches, lrs=[0.01], steps=8, seeds=1, val=val, eval_every=every
+        ).lanes[0]
+        for every in (None, 2)
+    ]  # fmt: skip
+    np.testing.assert_array_equal(*(lane.loss for lane in lanes))
+    assert lanes[0].val_loss == lanes[1].val_loss
+
+
 def test_a_comparison_tunes_each_schedule_on_other_seeds_than_those_that_are_compared() -> None:
     result = compared(World("adam"), peaks=[0.003, 0.03])
     by_seed = {seed: {lane.variant for lane in result.lanes if lane.seed == seed} for seed in (0, 1, 2)}

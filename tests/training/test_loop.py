@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lrfind.errors import UsageError
-from lrfind.problem.batches import loader_batches
+from lrfind.problem.batches import OwnLoss, loader_batches
 from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.rates import lr_ratios
 from lrfind.problem.setup import Recipe, Setup
@@ -105,6 +105,21 @@ def test_the_held_out_batch_is_measured_in_evaluation_mode_and_changes_nothing()
     assert held_loss(model, nn.functional.mse_loss, held_out) == expected
     assert [m.training for m in model] == [True, False, True, True]
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_the_held_out_batch_stays_as_it_is_and_draws_no_numbers_of_the_training() -> None:
+    class Noisy(nn.Linear):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x.sub_(0.5) + torch.randn(1))
+
+    held_out = {"x": torch.randn(5, 4)}
+    before, random = copy.deepcopy(held_out), torch.get_rng_state()
+    loss_fn = OwnLoss(lambda model, batch: model(batch["x"]).square().mean())
+    model = Noisy(4, 1)
+    torch.set_rng_state(random)
+    assert held_loss(model, loss_fn, held_out) > 0
+    assert torch.equal(held_out["x"], before["x"])
+    assert torch.equal(torch.get_rng_state(), random)
 
 
 def test_a_loss_without_gradient_is_explained() -> None:
