@@ -84,7 +84,8 @@ def evaluate(
         batches: one pass over the split.
 
     Returns:
-        val_loss (K,), metric (K,) or None, and the metric's name. Batches are weighted by their rows.
+        val_loss (K,), metric (K,) or None, and the metric's name. Batches are weighted by the rows of their
+        targets, or of their inputs where the targets have none.
 
     Raises:
         UsageError: if the split is empty.
@@ -104,7 +105,7 @@ def evaluate(
     weights = np.array(rows) / sum(rows)
     val_loss = weights @ torch.stack(losses).cpu().double().numpy()
     mean = weights @ torch.stack(parts).cpu().double().numpy()
-    if metric is None:
+    if metric is None or len({part.shape[1] for part in targets}) > 1:  # sequences of different lengths
         return val_loss, None, None
     if metric == "R^2":
         variance = float(np.concatenate(targets).var(axis=0).mean())
@@ -152,4 +153,5 @@ def _rows(batch: Any) -> int:
         if isinstance(batch, tuple | list)
         else [batch]
     )
+    parts = [_target(batch), *parts]  # the first axis of an input may be that of the time
     return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)

@@ -38,6 +38,25 @@ def test_r_squared_is_one_minus_the_unexplained_share_of_the_variance() -> None:
     assert loss.item() == pytest.approx((residual**2).mean(), rel=1e-6)
 
 
+def test_the_rows_are_those_of_the_targets_where_the_inputs_begin_with_another_axis() -> None:
+    class Last(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x[-1]
+
+    x, y = torch.randn(3, 6, 2), torch.randn(6, 2)
+    loss, metric, name = evaluated(Last(), nn.MSELoss(), [(x[:, :4], y[:4]), (x[:, 4:], y[4:])])
+    residual = (y - x[-1]).double().numpy()
+    assert loss.item() == pytest.approx((residual**2).mean(), rel=1e-6)
+    assert name == "R^2"
+    assert metric.item() == pytest.approx(1 - (residual**2).mean() / y.double().numpy().var(axis=0).mean())
+
+
+def test_targets_of_different_lengths_have_no_r_squared() -> None:
+    batches = [(torch.ones(2, length), torch.zeros(2, length)) for length in (3, 5)]
+    loss, metric, name = evaluated(nn.Identity(), nn.MSELoss(), batches)
+    assert (loss.item(), metric, name) == (1.0, None, None)
+
+
 def test_perplexity_is_the_exponential_of_the_loss() -> None:
     logits, y = torch.randn(3, 4, 6), torch.randint(0, 4, (3, 6))
     loss, metric, name = evaluated(nn.Identity(), nn.CrossEntropyLoss(), [(logits, y)])
