@@ -11,7 +11,8 @@ from lrfind.analysis.comparisons import Standing, standings, verdict
 from lrfind.analysis.lanes import LaneResult
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge
-from lrfind.errors import NoSuggestion, counted, listed
+from lrfind.errors import NoSuggestion, counted, listed, sentence
+from lrfind.runs.summaries.parts import data_to_blame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,9 @@ class ComparisonResult:
     def reason(self) -> str:
         """Which schedule is best, and how sure that is, or why none is, in words."""
         if self.ranking[0].rank is None:
-            return "No schedule finished at any peak; give lower peaks."
+            return sentence(
+                data_to_blame(self.lanes) or "no schedule finished at any peak; give lower peaks."
+            )
         return verdict(self.ranking)
 
     @cached_property

@@ -9,13 +9,15 @@ import numpy as np
 import torch
 
 from lrfind.analysis.lanes import Lane, LaneResult, Shape
-from lrfind.api.arguments import check_looks
+from lrfind.analysis.sweeps import judge_in_force
+from lrfind.api.arguments import check_looks, notes_on
 from lrfind.catalog import Judge
-from lrfind.errors import LrfindError, UsageError
+from lrfind.errors import LrfindError, UsageError, sentence
 from lrfind.experiments.planned import fitting_shape, steps_per_epoch
 from lrfind.problem.objects import Objects
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import rank_count
+from lrfind.runs.summaries.parts import judge_warning
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
 
@@ -88,6 +90,21 @@ def seeds_are_alike(problem: Problem, seed: int, lr: float) -> bool:
                 raise
     first, second = ([*lane.loss, *([] if lane.grad_norm is None else lane.grad_norm)] for lane in lanes)
     return np.array_equal(first, second, equal_nan=True)
+
+
+def notes_on_lanes(objects: Objects, lanes: Sequence[LaneResult], judge: Judge, alike: bool) -> list[str]:
+    """Return what to know about the answer of whole trainings; see also `notes_on`.
+
+    Args:
+        objects: the user's objects.
+        lanes: the trainings.
+        judge: the loss that was to decide.
+        alike: whether another seed gives the same training.
+    """
+    notes = notes_on(objects)
+    if objects.validation is not None and any(lane.outcome == "finished" for lane in lanes):
+        notes += map(sentence, judge_warning(lanes, judge, judge_in_force(lanes, judge)))
+    return [*notes, ALIKE] if alike else notes
 
 
 def refuse_without_any(lanes: Sequence[LaneResult]) -> None:

@@ -8,10 +8,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrfind.api.arguments import check_seed, notes_on, recipe_from, without_trace
+from lrfind.api.arguments import check_seed, recipe_from, without_trace
 from lrfind.api.comparisons import ComparisonResult
 from lrfind.api.grids import GridResult
-from lrfind.api.lanes import ALIKE, conditions_of_lanes, refuse_without_any, seeds_are_alike, shape_of_lanes
+from lrfind.api.lanes import (
+    conditions_of_lanes,
+    notes_on_lanes,
+    refuse_without_any,
+    seeds_are_alike,
+    shape_of_lanes,
+)
 from lrfind.api.origin import named_or_described, schedule_name
 from lrfind.catalog import Judge, Precision
 from lrfind.config.experiment import section_of
@@ -140,7 +146,7 @@ def grid(
         with call_progress(progress and is_first_rank(), "grid") as watch:
             lanes = train_rounds(problem, rounds, {"": 1.0}, {"": shape}, conditions, watch=watch)
         refuse_without_any(lanes)
-        notes = [*notes_on(objects), *([ALIKE] if alike else [])]
+        notes = notes_on_lanes(objects, lanes, section.judge, alike)
         return GridResult(
             lanes, training, section.judge, section.tolerance, notes, metric, shape.of_scheduler
         )
@@ -258,7 +264,7 @@ def compare(
         with call_progress(progress and is_first_rank(), "compare") as watch:
             lanes = train_rounds(problem, rounds, dict.fromkeys(shapes, lr), shapes, conditions, watch=watch)
         refuse_without_any(lanes)
-        notes = [*notes_on(objects), *([ALIKE] if alike else [])]
+        notes = notes_on_lanes(objects, lanes, section.judge, alike)
         return ComparisonResult(
             lanes, [*shapes], length, section.judge, used.first_tuning_seed(seed), notes, metric
         )

@@ -177,6 +177,25 @@ def test_everything_is_as_it_was_after_a_grid_and_a_comparison_and_training_goes
     assert plain.train(seed=11) == asked.train(seed=11)
 
 
+def test_data_that_is_not_finite_is_blamed_and_not_the_rates() -> None:
+    model, optimizer, batches = line()
+    bad = [(batches[0][0] * math.nan, batches[0][1])]
+    parts = model, optimizer, nn.MSELoss()
+    in_validation = lrfind.grid(*parts, batches, lrs=[0.01, 0.1], steps=20, seeds=1, val=bad)
+    assert "The validation loss is not finite after any training" in in_validation.notes[0]
+    two = lrfind.compare(
+        *parts, batches, schedules=["constant", "linear"], common_peak=0.1, steps=20, seeds=1, val=bad
+    )
+    assert "The validation loss is not finite after any training" in two.notes[0]
+    at_step_3 = [*batches[:3], *bad]
+    result = lrfind.grid(*parts, at_step_3, lrs=[0.01, 0.1], steps=20, seeds=1)
+    assert "at the same step (step 3 with seed 0), so the data of that step" in result.reason
+    peaks = lrfind.compare(*parts, at_step_3, schedules=["constant", "linear"], peaks=[0.1], steps=20)
+    assert "at the same step (step 3 with seed" in peaks.reason
+    huge = lrfind.grid(*parts, batches, lrs=[1e9, 1e20], steps=20, seeds=1)
+    assert "try lower ones" in huge.reason
+
+
 def test_evaluations_do_not_change_the_trainings() -> None:
     world, lanes = World("adam"), []
     for every in (None, 2):

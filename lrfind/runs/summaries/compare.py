@@ -10,7 +10,7 @@ from lrfind.analysis.sweeps import RateResult
 from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import unsettled, unsettled_warning
+from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled, unsettled_warning
 
 
 def ranking_of(record: RunRecord) -> list[Standing]:
@@ -90,8 +90,8 @@ def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
             f"all variants have the same peak {peak:.3g}, which favours those that it suits; without"
             " --common-peak each variant gets its own best peak."
         )
-    if record.experiment.compare.judge != ranking[0].judge and ranking[0].best:
-        warnings.append("there is no validation loss, so the final training loss decides.")
+    if ranking[0].best:
+        warnings += judge_warning(record.lanes, record.experiment.compare.judge, ranking[0].judge)
     warnings += _overfitting(ranking)
     for standing in ranking:
         warnings += _variant_warnings(standing, unsettled(record))
@@ -138,4 +138,4 @@ def _variant_warnings(standing: Standing, missing: int) -> list[str]:
 def _why_no_ranking(record: RunRecord) -> str:
     if unsettled(record) > 0 or not record.lanes:
         return "not enough lanes have run yet."
-    return "no variant finished at any peak; try lower --peaks."
+    return data_to_blame(record.lanes) or "no variant finished at any peak; try lower --peaks."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from lrfind.analysis.lanes import SETTLED, Lane, LaneResult
-from lrfind.catalog import KINDS
+from lrfind.catalog import KINDS, Judge
 from lrfind.errors import counted
 from lrfind.runs.result import RunRecord
 
@@ -80,6 +81,42 @@ def unsettled_warning(record: RunRecord, noun: str = "lane") -> list[str]:
         return []
     has = "has" if missing == 1 else "have"
     return [f"{counted(missing, noun)} {has} not ended; run `{record.resume_command}` to continue."]
+
+
+def judge_warning(lanes: Sequence[LaneResult], asked: Judge, in_force: Judge) -> list[str]:
+    """Return a warning that another loss decides than the one that was asked for, and why."""
+    if asked == in_force:
+        return []
+    if any(lane.evaluations for lane in lanes if lane.outcome == "finished"):
+        return [
+            "the validation loss is not finite after any training, so the final training loss decides; look"
+            " for NaN and inf in the validation data."
+        ]
+    return ["there is no validation loss, so the final training loss decides."]
+
+
+def data_to_blame(lanes: Sequence[LaneResult]) -> str | None:
+    """Return a sentence that says that a step's data is the likely reason why no lr trains.
+
+    None unless all lanes of each seed, two or more, end at the same step, because the loss is not finite.
+    Right after the first update, that may as well be the work of lrs that are all far too high.
+    """
+    ends: dict[int, list[int]] = {}
+    for lane in lanes:
+        if lane.outcome != "diverged" or math.isfinite(lane.loss[-1]):
+            return None
+        ends.setdefault(lane.seed, []).append(lane.loss.size - 1)
+    if any(len(steps) < 2 or len({*steps}) > 1 for steps in ends.values()):
+        return None
+    late = [(seed, steps[0]) for seed, steps in ends.items() if steps[0] > 1]
+    if not late:
+        return None
+    seed, step = late[0]
+    return (
+        f"at every lr, the loss is first not finite at the same step (step {step} with seed {seed}), so the"
+        " data of that step is the likely reason, and no lr helps. A range test (`range_test`, or `lrfind"
+        " range-test`) names the rows."
+    )
 
 
 def brief_lane(result: LaneResult) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import unsettled, unsettled_warning
+from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled, unsettled_warning
 
 NEAR = 2.0
 """The factor within which a rate is near an end of the range of a search."""
@@ -169,6 +169,8 @@ def why_no_best(sweep: SweepResult) -> str:
     outcomes = {rate.outcome for rate in sweep.rates}
     if sweep.rates and not math.isfinite(sweep.first_loss) and outcomes == {"diverged"}:
         return "the loss is not finite before the first update; no lr helps: look at data, model and loss."
+    if (blame := data_to_blame(_lanes(sweep))) is not None:
+        return blame
     if outcomes == {"diverged"}:
         lowest = sweep.rates[0].lr
         return f"training diverges at every lr that was tried, down to {lowest:.3g}; try lower ones."
@@ -184,11 +186,11 @@ def _lanes(sweep: SweepResult) -> list[LaneResult]:
 def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
     """Return what the reader of a sweep should know before believing it, in sentences."""
     warnings = []
-    best, rates, judge = sweep.best, sweep.rates, record.section.judge
+    best, rates = sweep.best, sweep.rates
     # Lanes that have not run, and a judge other than the requested one.
     warnings += unsettled_warning(record)
-    if judge != sweep.judge and best:
-        warnings.append("there is no validation loss, so the final training loss decides.")
+    if best:
+        warnings += judge_warning(_lanes(sweep), record.section.judge, sweep.judge)
     # How far to trust the best lr.
     doubt = doubt_about(sweep)
     if (
