@@ -16,15 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import lru_cache, partial
-from types import (
-    BuiltinFunctionType,
-    CellType,
-    FunctionType,
-    GeneratorType,
-    MethodType,
-    ModuleType,
-)
-from typing import Any
+from io import IOBase
+from types import BuiltinFunctionType, CellType, FunctionType, GeneratorType, MethodType, ModuleType
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -40,6 +34,7 @@ from lrfind.problem.references import (
     in_library,
     methods_of,
     names_in,
+    scripted_names,
     slots_of,
 )
 
@@ -99,6 +94,7 @@ class Reachable:
         variables: pairs (global variables of a module, name) that a user's function assigns.
         generators: the random generators.
         data_generators: those that the data refers to.
+        files: the files that are open for reading only, and know their position.
         modules: the modules.
         optimizers: the optimizers.
         lost: what cannot be set back, in words: iterators, for example.
@@ -115,6 +111,7 @@ class Reachable:
     variables: list[tuple[dict[str, Any], str]] = field(default_factory=list)
     generators: list[Any] = field(default_factory=list)
     data_generators: list[Any] = field(default_factory=list)
+    files: list[IO[Any]] = field(default_factory=list)
     modules: list[nn.Module] = field(default_factory=list)
     optimizers: list[torch.optim.Optimizer] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
@@ -182,6 +179,9 @@ class _Follower:
         self._result.modules.append(module)
         self._wait([module.__dict__], Role.OWNED)
         self._class(_class_of(module), Role.OWNED)
+        for name in scripted_names(module):
+            self._result.attributes.append((module, name))
+            self._wait([getattr(module, name)], Role.OWNED)
 
     def _optimizer(self, optimizer: torch.optim.Optimizer, role: Role) -> None:
         self._result.optimizers.append(optimizer)
@@ -201,6 +201,16 @@ class _Follower:
 
     def _builtin(self, function: BuiltinFunctionType, role: Role) -> None:
         self._wait([function.__self__], role)
+
+    def _file(self, file: IO[Any], role: Role) -> None:
+        """Note a file that is read. What is written, such as a log, stays as it is."""
+        if not file.closed and file.readable() and not file.writable():
+            try:
+                file.tell()
+                self._result.files.append(file)
+            except OSError:  # of a pipe, or of a text of which `next` has read a line
+                self._result.lost.append(f"a file that does not tell its position ({type(file).__name__})")
+        self._object(file, role)
 
     def _partial(self, function: partial[Any], role: Role) -> None:
         self._wait([function.func, *function.args, *function.keywords.values()], role)
@@ -326,6 +336,7 @@ _VISITS: Sequence[tuple[Any, str]] = (
     (ModuleType, "_nothing"),
     (type, "_class"),
     ((bytearray, array), "_bytes"),
+    (IOBase, "_file"),
     ((GeneratorType, _BaseDataLoaderIter), "_lost"),
     (object, "_object"),
 )

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
+import torch
+
 LIBRARIES = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
 INSTALLED = {"site-packages", "dist-packages"}
 """The names of folders of installed packages, also of those that another environment lends to this one."""
@@ -109,3 +111,9 @@ def slots_of(kind: Any) -> tuple[str, ...]:
             result.append(f"_{base.__name__.lstrip('_')}{name}" if private else name)
     kept = (name for name in result if name not in ("__dict__", "__weakref__"))
     return tuple(name for name in kept if ismemberdescriptor(getattr_static(kind, name, None)))
+
+
+def scripted_names(module: Any) -> list[str]:
+    """Return the names of the attributes that a module of TorchScript keeps outside of Python."""
+    kind = getattr(module, "_concrete_type", None) if isinstance(module, torch.jit.ScriptModule) else None
+    return [] if kind is None else [*kind.get_attributes()]  # a frozen module has no state

@@ -8,7 +8,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import CellType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Snapshot:
     - of the objects and functions of the user's that these refer to: attributes, and the variables that the
       functions enclose or assign; see `problem.reachable`;
     - of the data: attributes such as positions and epochs, and generators, but no tensors over 16 MiB;
+    - the positions of files that are open for reading only;
     - the random state of Python, NumPy, torch and every device;
     - the thread count, the default dtype and whether algorithms are deterministic.
 
@@ -76,6 +77,7 @@ class Snapshot:
         self._large = [(tensor, tensor._version) for tensor in reached.large if not tensor.is_inference()]
         self._arrays = [(values, values.copy()) for values in reached.arrays]
         self._generators = [(generator, state_of(generator)) for generator in reached.generators]
+        self._files = [(file, file.tell()) for file in reached.files]
         self._attributes = [(o, name, _attribute(o, name)) for o, name in reached.attributes]
         self._cells = [(cell, _contents(cell)) for cell in reached.cells]
         self._variables = [(names, name, names.get(name, MISSING)) for names, name in reached.variables]
@@ -99,6 +101,7 @@ class Snapshot:
             (CapturedTensor.restore, zip(self._tensors, strict=True)),
             (_restore_array, self._arrays),
             (set_state, self._generators),
+            (_restore_file, self._files),
             (_check_unchanged, self._large),
             (Snapshot._restore_surroundings, [(self,)]),
         ]
@@ -250,10 +253,15 @@ def _restore_attribute(holder: Any, name: str, before: Any) -> None:
         return
     if before is MISSING:
         delattr(holder, name)
-    elif isinstance(holder, type | Tensor):
+    elif isinstance(holder, type | Tensor | torch.jit.ScriptModule):
         setattr(holder, name, before)
     else:
         object.__setattr__(holder, name, before)
+
+
+def _restore_file(file: IO[Any], position: int) -> None:
+    if not file.closed:
+        file.seek(position)
 
 
 def _check_unchanged(tensor: Tensor, version: int) -> None:

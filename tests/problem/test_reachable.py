@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -216,6 +217,51 @@ def test_an_iterator_in_a_step_is_reported_because_it_cannot_be_set_back() -> No
     batches = iter([1, 2])
     (lost,) = Snapshot([lambda: next(batches)]).lost
     assert "list_iterator" in lost
+
+
+def test_the_position_of_a_file_that_is_read_is_set_back_and_what_is_written_stays(tmp_path: Path) -> None:
+    path = tmp_path / "rows.txt"
+    path.write_text("1\n2\n3\n4\n")
+    with path.open() as rows, path.open("rb") as raw, (tmp_path / "log.txt").open("w+") as log:
+        rows.readline(), raw.read(2)
+
+        def batch() -> str:
+            log.write("a line\n")
+            return next(rows) + raw.readline().decode()
+
+        first = Snapshot([], [batch])
+        assert first.lost == []
+        batch(), batch()
+        first.restore()
+        assert batch() == "2\n2\n"
+        assert log.tell() == 3 * len("a line\n")
+        (lost,) = Snapshot([], [batch]).lost
+        assert "a file that does not tell its position (TextIOWrapper)" in lost
+
+
+class Scripted(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Dropout()
+        self.calls, self.hidden = 0, torch.zeros(2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.hidden = self.hidden + x
+        return self.inner(x)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+def test_the_attributes_of_a_module_of_torchscript_are_set_back() -> None:
+    model = torch.jit.script(Scripted()).eval()
+    hidden = model.hidden
+    with preserved([model]):
+        model.train()
+        model(torch.ones(2))
+        assert (model.calls, model.inner.training) == (1, True)
+    assert (model.calls, model.training, model.inner.training) == (0, False, False)
+    assert model.hidden is hidden
+    assert not hidden.any()
 
 
 def test_a_large_tensor_outside_of_modules_is_not_copied_but_a_change_of_it_is_noticed() -> None:
