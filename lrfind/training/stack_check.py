@@ -72,7 +72,9 @@ def _first_steps_of_a_lane(setup: Setup, lr: float) -> _FirstSteps:
         gradients = {name: p.grad for name, p in setup.model.named_parameters() if p.grad is not None}
     buffers = dict(setup.model.named_buffers())
     reassigned = [name for name, buffer in buffers.items() if buffer is not before.get(name)]
-    return _FirstSteps(np.array(losses), gradients, buffers, reassigned)
+    # Copies, because the next setup of a user's model sets its buffers back.
+    copies = {name: buffer.clone() for name, buffer in buffers.items()}
+    return _FirstSteps(np.array(losses), gradients, copies, reassigned)
 
 
 def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:

@@ -17,11 +17,14 @@ from torch import Tensor, nn, optim
 from lrfind.catalog import OPTIMIZERS, Precision
 from lrfind.config.registry import resolve
 from lrfind.models.mlp import MLP
+from lrfind.problem.objects import from_objects, objects_of
 from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.setup import PLAIN, Recipe, Setup
+from lrfind.problem.snapshot import preserved
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
+from lrfind.training.stack_check import checked_stack
 from lrfind.training.stackable import traceable, why_not_stackable
 
 STEPS, ROWS = 8, 8
@@ -281,6 +284,27 @@ def test_stacked_lanes_in_bfloat16_are_lanes_one_by_one(trace: bool) -> None:
         for name, parameter in single_setup.model.named_parameters():
             assert stack.parameters[name].dtype == torch.float32
             torch.testing.assert_close(stack.parameters[name][lane], parameter.detach(), rtol=0, atol=5e-3)
+
+
+def test_lanes_of_a_users_model_with_batch_norm_pass_the_check_and_are_lanes_one_by_one() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.BatchNorm1d(6), nn.Dropout(0.2), nn.Linear(6, 3)).double()
+    optimizer = optim.SGD(model.parameters(), lr=1.0, momentum=0.9)
+    first = batches(2)
+    loader = [next(first) for _ in range(STEPS)]
+    objects = objects_of(model, optimizer, nn.CrossEntropyLoss(), loader)
+    with preserved(objects.trained, objects.all_data) as snapshot:
+        problem = from_objects(objects, snapshot)
+        assert isinstance(checked_stack(problem, 2, 0.01, 3, compile=False), Stack)
+        lr = np.full((STEPS, 2), [1e-3, 3e-2])
+        stack = Stack(problem.setup(3), 2)
+        stacked_losses = stack.train(lr)
+        for lane in range(2):
+            losses = [step.loss for step in train(problem.setup(3), lr[:, lane])]
+            np.testing.assert_allclose(stacked_losses[:, lane], losses, rtol=1e-10)
+            for name, tensor in model.state_dict().items():
+                ours = {**stack.parameters, **stack.buffers}[name][lane]
+                torch.testing.assert_close(ours, tensor, rtol=1e-10, atol=1e-12)
 
 
 def test_an_optimizer_with_a_past_is_not_stacked() -> None:
