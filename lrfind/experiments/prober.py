@@ -157,7 +157,7 @@ class LaneProber:
                 fastest = min(fastest, time.monotonic() - began)
             self._untouched_end = self._snapshot()
         except Exception as error:
-            raise_explained(error)
+            self._raise_explained(error, "the untouched model", len(self._untouched))
         passes = 1 if self._setup.own_step is not None else PASSES
         self._budget.expected = passes * fastest
         return np.array(self._untouched[:steps])
@@ -309,7 +309,7 @@ class LaneProber:
             self._kept = [kept for kept in self._kept if kept is not spare[0]]
 
     def _raise_explained(self, error: BaseException, what: str, step: int) -> NoReturn:
-        raise_explained(error, f"{what} failed at step {step}" if self._budget.taken else "")
+        raise_explained(error, f"{what} failed at step {step}" if step or self._budget.taken else "")
 
     def _take(self, lr: float, loss: float, ceiling: Array) -> None:
         probe = self._probes[lr]

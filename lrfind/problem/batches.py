@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from torch import Tensor
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
 from lrfind.errors import UsageError, counted
+from lrfind.problem.signatures import accepts, takes_one_object
 
 LossFn = Callable[..., Tensor]
 
@@ -167,33 +167,12 @@ def _parts_for(
 ) -> tuple[Sequence[Any], Mapping[str, Any], Any]:
     """Return what a batch gives to the model, by place and by name, and what it gives to the loss."""
     if isinstance(batch, Mapping):
-        whole = not accepts(model, (), batch) and _takes_one_object(model)
+        whole = not accepts(model, (), batch) and takes_one_object(model)
         return ((batch,), {}, batch) if whole else ((), batch, batch)
     if isinstance(batch, tuple | list) and batch:
         all_are_inputs = loss_fn is None or len(batch) == 1
         return (batch if all_are_inputs else batch[:-1]), {}, batch[-1]
     return (batch,), {}, batch
-
-
-def _takes_one_object(model: Callable[..., Any]) -> bool:
-    """Return whether a model's `forward` has one argument, and does not declare that it is a tensor."""
-    try:
-        parameters = [*inspect.signature(getattr(model, "forward", model)).parameters.values()]
-    except ValueError:
-        return False
-    return len(parameters) == 1 and parameters[0].annotation not in (Tensor, "Tensor", "torch.Tensor")
-
-
-def accepts(model: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    """Return whether a model's `forward` can be called with these arguments; True if that is not known."""
-    forward = getattr(model, "forward", model)
-    try:
-        inspect.signature(forward).bind(*args, **kwargs)
-    except TypeError:
-        return False
-    except ValueError:
-        return True
-    return True
 
 
 def _loss_of_output(output: Any, batch: Any) -> Any:

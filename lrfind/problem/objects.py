@@ -17,7 +17,6 @@ from lrfind.problem.batches import (
     OwnLoss,
     OwnStep,
     Tally,
-    accepts,
     is_batch_function,
     loader_batches,
     one_pass,
@@ -37,6 +36,7 @@ from lrfind.problem.rates import (
 )
 from lrfind.problem.replay import copy_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
+from lrfind.problem.signatures import accepts
 from lrfind.problem.snapshot import Snapshot
 
 INTEGRATIONS = {

@@ -204,6 +204,11 @@ def test_what_does_not_fit_together_is_explained_and_no_gradient_is_a_refusal() 
             problem_of("loss=cross_entropy", MNIST, "model.args.in_features=3"), 0, unlimited()
         ).untouched(1)
     prober = LaneProber(problem_of(), 0, unlimited())
+    prober.untouched(3)
+    prober._replay._source = iter([object()] * 9)
+    with pytest.raises(LrfindError, match="the untouched model failed at step 3"):
+        prober.untouched(4)
+    prober = LaneProber(problem_of(), 0, unlimited())
     prober.probe((0.1,), 2, NONE)
     prober._replay._source = iter([object()] * 9)
     with pytest.raises(LrfindError, match=r"a probe at lr 0.1 failed at step 2|yields a object"):

@@ -49,8 +49,18 @@ def test_a_dict_goes_whole_to_a_model_that_takes_it_whole() -> None:
         def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
             return batch["a"]
 
-    loss = batch_loss(Whole(), lambda out, batch: (out - batch["y"]).square().mean(), {"a": A, "y": Y})
-    assert loss.item() == 1
+    class Wrapper(nn.Module):
+        def __init__(self, name: str, model: nn.Module) -> None:
+            super().__init__()
+            setattr(self, name, model)
+            self.inner = model
+
+        def forward(self, *args: object, **kwargs: object) -> object:
+            return self.inner(*args, **kwargs)
+
+    for model in (Whole(), Wrapper("module", Wrapper("_orig_mod", Whole()))):
+        loss = batch_loss(model, lambda out, batch: (out - batch["y"]).square().mean(), {"a": A, "y": Y})
+        assert loss.item() == 1
 
 
 def test_the_only_single_number_in_a_tuple_of_outputs_is_the_loss() -> None:
