@@ -13,6 +13,9 @@ from lrfind.catalog import KINDS, Judge
 from lrfind.errors import counted
 from lrfind.runs.result import RunRecord
 
+CALM = 10.0
+"""A loss that stays below so many times its first value has not begun to blow up."""
+
 
 def count_lanes(results: Sequence[LaneResult], planned: int | None) -> dict[str, Any]:
     """Count the lanes of a run.
@@ -98,12 +101,14 @@ def judge_warning(lanes: Sequence[LaneResult], asked: Judge, in_force: Judge) ->
 def data_to_blame(lanes: Sequence[LaneResult]) -> str | None:
     """Return a sentence that says that a step's data is the likely reason why no lr trains.
 
-    None unless all lanes of each seed, two or more, end at the same step, because the loss is not finite.
-    Right after the first update, that may as well be the work of lrs that are all far too high.
+    None unless all lanes of each seed, two or more, end at the same step, because the loss is not finite, and
+    the loss was calm until then in the lane with the lowest lr: lrs that are all far too high end so too.
     """
     ends: dict[int, list[int]] = {}
-    for lane in lanes:
+    for lane in sorted(lanes, key=lambda lane: lane.peak):
         if lane.outcome != "diverged" or math.isfinite(lane.loss[-1]):
+            return None
+        if lane.seed not in ends and np.abs(lane.loss[:-1]).max(initial=0.0) > CALM * abs(lane.loss[0]):
             return None
         ends.setdefault(lane.seed, []).append(lane.loss.size - 1)
     if any(len(steps) < 2 or len({*steps}) > 1 for steps in ends.values()):
