@@ -39,6 +39,8 @@ UNCLEAR = 1.5
 """Stacks are timed if their estimated speed is within this factor of that of single lanes."""
 TEST_STEPS = 20
 """What it costs to check and to time a stack, in steps of the stack."""
+STACK_FASTER_BY = 1.1
+"""How many times as fast a stack must be in a timing test. The test is short, and long sweeps were slower."""
 THREADS_WORTH_TRYING = 2e-3
 """The seconds of a step from which more threads than one may pay."""
 FASTER_BY = 1.2
@@ -129,13 +131,13 @@ class _Calibration:
         timing = not self._auto or (
             unclear and earlier is None and self._left > TEST_STEPS * estimate.stack(size)
         )
-        reason = _reason("by the work of a step", "should be about", size, ratio)
+        reason, needed = _reason("by the work of a step", "should be about", size, ratio), 1.0
         if earlier is not None:
-            ratio = earlier
+            ratio, needed = earlier, STACK_FASTER_BY
             reason = _reason("in an earlier timing test on this machine", "were", size, ratio)
         alone = plan.steps * plan.seeds * plan.lanes * single.seconds_per_step
-        if not timing and estimate.recording + alone / ratio > alone:
-            return self._fastest_single(replace(single, reason=reason, ratio=earlier))
+        if not timing and estimate.recording + alone * needed / ratio > alone:
+            return self._without_stacks(single, reason, ratio, earlier)
         try:
             stack = checked_stack(self._problem, size, plan.lr, self._seed, compile=self._section.compile)
             measured = None
@@ -148,13 +150,13 @@ class _Calibration:
             return self._fastest_single(replace(single, reason=reason))
         seconds = estimate.stack(size) if measured is None else measured
         if measured is not None:
-            ratio = size * single.seconds_per_step / measured
+            ratio, needed = size * single.seconds_per_step / measured, STACK_FASTER_BY
             reason = _reason("in a timing test", "were", size, ratio)
             if self._auto:
                 remember_ratio(signature, ratio)
         known = earlier if measured is None else ratio
-        if self._auto and ratio < 1:
-            return self._fastest_single(replace(single, reason=reason, ratio=known))
+        if self._auto and ratio < needed:
+            return self._without_stacks(single, reason, ratio, known)
         return Mode(
             "stacked",
             reason if self._auto else f"as requested; {reason}",
@@ -166,6 +168,12 @@ class _Calibration:
             processes=processes,
             usual_products=not self._auto,
         )
+
+    def _without_stacks(self, single: Mode, reason: str, ratio: float, known: float | None) -> Mode:
+        """Return single lanes, where a stack is `ratio` times as fast."""
+        if ratio >= 1:
+            reason += ", which is not enough"
+        return self._fastest_single(replace(single, reason=reason, ratio=known))
 
     def _signature(self, work: Work, size: int) -> dict[str, Any]:
         """Return what the ratio of the speeds depends on, besides the machine."""

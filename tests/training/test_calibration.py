@@ -105,7 +105,9 @@ def test_a_large_convolution_is_not_stacked_on_a_cpu() -> None:
     assert "should be about only 0." in found.reason
 
 
-@pytest.mark.parametrize(("speed", "name"), [(0.1, "stacked"), (10.0, "single")])
+@pytest.mark.parametrize(
+    ("speed", "name"), [(0.1, "stacked"), (3.5, "stacked"), (3.9, "single"), (10.0, "single")]
+)
 def test_an_unclear_choice_is_timed_if_the_sweep_is_long(
     monkeypatch: pytest.MonkeyPatch, speed: float, name: str
 ) -> None:
@@ -117,6 +119,9 @@ def test_an_unclear_choice_is_timed_if_the_sweep_is_long(
     assert found.name == name
     assert found.ratio == pytest.approx(4 / speed)
     assert found.reason.startswith("in a timing test, 4 lanes in one stacked model were")
+    assert found.reason.endswith("which is not enough") == (speed == 3.9)
+    again = mode_of(mode="auto", lanes=4, steps=10**6)  # what was timed is remembered
+    assert again.name == name
 
 
 @pytest.mark.parametrize("mode", ["auto", "single"])
