@@ -37,7 +37,7 @@ def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve
         "0.002 to 0.005 between seeds",
         "suggestion: 0.003",
         "measured edge: 0.2",
-        "diverged: 0.5\n(upper bound of the edge)",
+        "diverged: 0.5\n(the edge is usually lower)",
         "goes on above this axis",
         "a seed diverged",
     ]

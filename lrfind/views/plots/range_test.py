@@ -76,7 +76,7 @@ def view_range_test(
     start = max((float(curve.loss[0]) for curve in curves), default=math.nan)
     losses = [loss for curve in curves for loss in curve.loss[: curve.length]]
     axis = loss_axis(losses, start, decades=math.inf)
-    edges = {"measured edge": measured_edge, "diverged (upper bound of the edge)": ramp_edge}
+    edges = {"measured edge": measured_edge, "diverged (the edge is usually lower)": ramp_edge}
     return RangeTestView(
         curves=curves,
         lr=max((curve.lr for curve in curves), key=len, default=np.empty(0))[: middle.size],
