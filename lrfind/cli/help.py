@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, get_args
@@ -107,6 +108,16 @@ class Command(click.Command):
     def __init__(self, *args: Any, examples: Sequence[tuple[str, str]] = (), **attrs: Any) -> None:
         super().__init__(*args, **attrs)
         self.examples = examples
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the arguments; where numbers are left over, say how a list of them is typed."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if not re.search(r"extra arguments? \([\d.]", error.message):
+                raise
+            way = "Separate several rates with commas, as in `--lrs 1e-3,1e-2`."
+            raise click.UsageError(f"{error.message}. {way}", ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, with a stdout that only its answer reaches if that is JSON."""

@@ -118,6 +118,10 @@ def test_a_check_finds_the_folder_of_the_code_beside_the_config(lrfind: Command,
     [
         (["find", "--verify", "2"], "--verify 2"),
         (["grid", "--lrs", "1e-3", "1e-2"], "Separate several rates with commas, as in `--lrs 1e-3,1e-2`"),
+        (
+            ["grid", "mnist_cnn", "--lrs", "1e-3", "1e-2", "0.1"],
+            "(1e-2 0.1). Separate several rates with commas",
+        ),
         (["suggest", "run"], "`lrfind show run` prints its answer"),
     ],
 )
