@@ -33,6 +33,7 @@ class ComparisonResult:
         first_tuning_seed: lanes with smaller seeds are compared; the others chose the peaks.
         notes: what to know about the peaks, in sentences.
         metric: the name of the task's metric on the validation data; None if there is none.
+        of_schedulers: the names of the schedules that are schedulers of torch, or functions that make one.
     """
 
     lanes: Sequence[LaneResult]
@@ -42,6 +43,7 @@ class ComparisonResult:
     first_tuning_seed: int = 0
     notes: Sequence[str] = ()
     metric: str | None = None
+    of_schedulers: Sequence[str] = ()
 
     @cached_property
     def ranking(self) -> list[Standing]:
@@ -122,7 +124,8 @@ class ComparisonResult:
             NoSuggestion: if no schedule finished.
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        apply_rate(self.lr, optimizer, scheduler)
+        made = self.schedule in self.of_schedulers
+        apply_rate(self.lr, optimizer, scheduler, steps=self.steps if made else None)
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the loss of each schedule at its best peak against the step, on `ax` or on a new figure."""

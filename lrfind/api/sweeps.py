@@ -265,9 +265,9 @@ def compare(
             lanes = train_rounds(problem, rounds, dict.fromkeys(shapes, lr), shapes, conditions, watch=watch)
         refuse_without_any(lanes)
         notes = notes_on_lanes(objects, lanes, section.judge, alike)
-        return ComparisonResult(
-            lanes, [*shapes], length, section.judge, used.first_tuning_seed(seed), notes, metric
-        )
+        made = [name for name, shape in shapes.items() if shape.of_scheduler]
+        first = used.first_tuning_seed(seed)
+        return ComparisonResult(lanes, [*shapes], length, section.judge, first, notes, metric, made)
 
     return without_trace(objects, train, seed=seed)
 

@@ -109,6 +109,12 @@ def test_a_schedule_that_was_given_as_a_scheduler_gets_the_rate_as_its_highest_l
     grid = lrfind.grid(*objects, lrs=[0.01, 0.1], steps=STEPS, seeds=1, schedule=schedule, progress=False)
     grid.apply(optimizer, scheduler)
     assert max(course(optimizer, scheduler)) == pytest.approx(grid.lr)
+    optimizer, scheduler, objects = question(make)
+    schedules = {"given": schedule, "nearly none": lambda step: 1.0 if step == 0 else 1e-9}
+    compared = lrfind.compare(*objects, peaks=[0.1], steps=STEPS, schedules=schedules, progress=False)
+    assert compared.schedule == "given"
+    compared.apply(optimizer, scheduler)
+    assert max(course(optimizer, scheduler)) == pytest.approx(compared.lr)
 
 
 def test_optimizers_that_share_a_rate_are_given_together_and_in_their_order() -> None:
