@@ -70,13 +70,8 @@ def apply_lr(
             f" {len(groups)}; give all optimizers that were given to `find`, in the same order."
         )
     schedulers = [] if scheduler is None else _single_schedulers(scheduler)
-    cycled = not schedulers or any(isinstance(single, OneCycleLR) for single in schedulers)
-    peak_of = dict(zip(map(id, groups), peak_lrs(optimizers, cycled=cycled), strict=True))
-    for single in schedulers:
-        if hasattr(single, "max_lrs"):
-            peak_of |= zip(map(id, _groups_under(single) or groups), single.max_lrs, strict=False)
+    peak_of = _peaks(optimizers, schedulers)
     base = base_of(groups, [peak_of[id(group)] for group in groups])
-
     changes = {
         id(group): share * base / peak_of[id(group)]
         for group, share in zip(groups, shares or (), strict=False)
@@ -107,6 +102,17 @@ def apply_lr(
             values = getattr(single, name, None)
             if isinstance(values, list | tuple):
                 setattr(single, name, [scaled(value, moved.get(n)) for n, value in enumerate(values)])
+
+
+def _peaks(optimizers: Sequence[Any], schedulers: Sequence[Any]) -> dict[int, float]:
+    """Return the lr of each param group, by its id, at the peak of the scheduler that moves it."""
+    groups = groups_of(optimizers)
+    cycled = not schedulers or any(isinstance(single, OneCycleLR) for single in schedulers)
+    peak_of = dict(zip(map(id, groups), peak_lrs(optimizers, cycled=cycled), strict=True))
+    for single in schedulers:
+        if hasattr(single, "max_lrs"):
+            peak_of |= zip(map(id, _groups_under(single) or groups), single.max_lrs, strict=False)
+    return peak_of
 
 
 def _groups_under(scheduler: Any) -> Sequence[Group]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -259,8 +260,8 @@ def test_schedules_of_every_form_are_compared_by_their_names() -> None:
         compared(World("adam"), schedules=["cosine"])
 
 
-def test_a_step_of_the_users_own_is_swept_without_validation() -> None:
-    model, optimizer, batches = line()
+def step_of(model: nn.Module, optimizer: torch.optim.Optimizer) -> Callable[[Any], Tensor]:
+    """Return a step of the user's own."""
 
     def step(batch: Any) -> Tensor:
         loss = nn.functional.mse_loss(model(batch[0]), batch[1])
@@ -269,6 +270,12 @@ def test_a_step_of_the_users_own_is_swept_without_validation() -> None:
         optimizer.step()
         return loss
 
+    return step
+
+
+def test_a_step_of_the_users_own_is_swept_without_validation() -> None:
+    model, optimizer, batches = line()
+    step = step_of(model, optimizer)
     result = lrfind.grid(step=step, data=batches[:6], optimizers=[optimizer], lrs=[0.1], steps=30, seeds=1)
     np.testing.assert_allclose(result.lanes[0].loss, plain_training(0.1, 30)[0], rtol=1e-5)
     with pytest.raises(lrfind.UsageError, match="val: lrfind cannot evaluate a step of your own"):
@@ -332,14 +339,7 @@ def test_a_scheduler_that_moves_the_momentum_moves_it_as_in_a_plain_loop(own_ste
         optimizer = torch.optim.SGD(model.parameters(), 0.02, momentum=0.9)
         scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=20)
 
-        def step(batch: Any) -> Tensor:
-            loss = nn.functional.mse_loss(model(batch[0]), batch[1])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            return loss
-
-        return model, optimizer, batches, scheduler, step
+        return model, optimizer, batches, scheduler, step_of(model, optimizer)
 
     _, _, batches, scheduler, step = world()
     plain = []
