@@ -18,61 +18,13 @@ from lrfind.errors import UsageError, listed
 from lrfind.runs.connection import Connections, DamagedRun, Value, explained
 from lrfind.runs.facts import FACT_NAMES, Facts, fact_value, facts_of
 from lrfind.runs.files import new_file
-from lrfind.runs.rows import Mismatch, digest, insert_lanes, lane_digests, planned_lane, read_lanes
-
-SCHEMA = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE plan (
-    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, lr REAL NOT NULL, variant TEXT NOT NULL
-);
-CREATE TABLE lanes (
-    lane INTEGER PRIMARY KEY, seed INTEGER NOT NULL, planned INTEGER NOT NULL, lr REAL NOT NULL,
-    outcome TEXT NOT NULL, rung INTEGER, seconds REAL NOT NULL, error TEXT, variant TEXT NOT NULL
-);
-CREATE TABLE evaluations (
-    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, val_loss REAL, metric REAL,
-    PRIMARY KEY (lane, step)
-) WITHOUT ROWID;
-CREATE TABLE health (
-    lane INTEGER NOT NULL REFERENCES lanes, place INTEGER NOT NULL, step INTEGER NOT NULL,
-    layer TEXT NOT NULL, size INTEGER NOT NULL, trained INTEGER NOT NULL, matrix INTEGER NOT NULL,
-    grad_norm REAL, weight_norm REAL, update_ratio REAL, zero_share REAL, nonfinite_share REAL,
-    dead_share REAL, clipped_share REAL, PRIMARY KEY (lane, place)
-) WITHOUT ROWID;
-"""
-DIGESTS = """
-CREATE TABLE digests (
-    part TEXT NOT NULL, name TEXT NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (part, name)
-) WITHOUT ROWID
-"""
-"""What format 6 added: a digest of each fact, planned lane and lane, so that a flipped bit is noticed."""
-STEPS = """
-CREATE TABLE steps (
-    lane INTEGER PRIMARY KEY REFERENCES lanes, lr BLOB NOT NULL, loss BLOB NOT NULL, held_out_loss BLOB,
-    grad_norm BLOB, momentum BLOB, skipped BLOB
-)
-"""
-"""What format 7 changed: all steps of a lane are one row, and each of its columns is numbers in a blob."""
-STEP_ROWS = """
-CREATE TABLE steps (
-    lane INTEGER NOT NULL REFERENCES lanes, step INTEGER NOT NULL, lr REAL NOT NULL,
-    loss REAL, held_out_loss REAL, grad_norm REAL, momentum REAL, skipped REAL, PRIMARY KEY (lane, step)
-) WITHOUT ROWID"""
-"""The steps in the formats before 7, a row a step."""
-VERSION = 7
-WITHOUT_DIGESTS = 5
-LAYOUTS = {
-    WITHOUT_DIGESTS: f"{SCHEMA}{STEP_ROWS}",
-    6: f"{SCHEMA}{STEP_ROWS};{DIGESTS}",
-    VERSION: f"{SCHEMA}{STEPS};{DIGESTS}",
-}
-"""The tables of each format that is read."""
+from lrfind.runs.measurements import TOGETHER, Mismatch
+from lrfind.runs.rows import digest, insert_lanes, planned_lane, read_lanes
+from lrfind.runs.schema import DIGESTS, LAYOUTS, MEASUREMENTS, VERSION, WITHOUT_DIGESTS
 
 LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 PLAN = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
 STORE_DIGEST = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"
-TOGETHER = 16
-"""The lanes that are read in one transaction, which keeps others from writing where there is no log."""
 
 
 class OtherFormat(UsageError):  # noqa: N818 - the name says what is wrong
@@ -236,8 +188,8 @@ class Database(Connections):
                 _keep_facts(connection, {name: json.loads(value) for name, value in stored})
             _keep_facts(connection, {"version": VERSION})
             _keep_plan_digests(connection)
-            connection.execute("DROP TABLE steps")
-            connection.execute(STEPS)
+            for statement in ("DROP TABLE steps", "DROP TABLE health", *MEASUREMENTS.split(";")):
+                connection.execute(statement)
             connection.execute("DELETE FROM lanes")
             _insert_lanes(connection, results)
 
@@ -323,8 +275,7 @@ def _keep_plan_digests(connection: sqlite3.Connection) -> None:
 
 
 def _insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> None:
-    """Insert lanes, with their digests."""
-    insert_lanes(connection, results)
-    numbers = [result.lane for result in results]
-    seals = zip(numbers, lane_digests(connection, numbers), strict=True)
-    connection.executemany(STORE_DIGEST, [("lane", str(number), seal) for number, seal in seals])
+    """Insert lanes, with their digests; a few at once, because their blobs need memory."""
+    for at in range(0, len(results), TOGETHER):
+        stored = [*insert_lanes(connection, results[at : at + TOGETHER])]
+        connection.executemany(STORE_DIGEST, [("lane", str(one.row[0]), one.digest) for one in stored])

@@ -16,7 +16,8 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, dump, own_names
 from lrfind.config.registry import command_line, folder_of, import_root
 from lrfind.config.variants import variants_of
-from lrfind.runs.rows import Mismatch, digest
+from lrfind.runs.measurements import Mismatch
+from lrfind.runs.rows import digest
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,11 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import own_names, restored
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
-from lrfind.runs.database import WITHOUT_DIGESTS, stored_version
+from lrfind.runs.database import stored_version
 from lrfind.runs.facts import fact_value, facts_of
-from lrfind.runs.rows import CHILDREN, Mismatch, digest, lane_digests, planned_lane, read_lanes
+from lrfind.runs.measurements import Mismatch
+from lrfind.runs.rows import CHILDREN, digest, lane_digests, planned_lane, read_lanes
+from lrfind.runs.schema import WITHOUT_DIGESTS
 from lrfind.runs.store import DATABASE, Run, is_run
 from lrfind.runs.summary import read_result
 

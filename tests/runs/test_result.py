@@ -70,7 +70,7 @@ def test_a_run_of_another_format_is_refused_by_its_number(tmp_path: Path) -> Non
     run = start(tmp_path / "run", "find")
     run.keep_facts(version=4, written_by="0.0.9")
     with pytest.raises(
-        UsageError, match=r"was written by lrfind 0\.0\.9 \(format 4\); .* the formats 5, 6 and 7\."
+        UsageError, match=r"was written by lrfind 0\.0\.9 \(format 4\); .* the formats 5, 6, 7 and 8\."
     ):
         Run.open(run.path)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import math
 import re
 import sqlite3
 from pathlib import Path
@@ -14,7 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.health import LayerHealth
+from lrfind.analysis.lanes import Evaluation, LaneResult
 from lrfind.errors import UsageError
 from lrfind.runs.store import Run, default_path
 from lrfind.runs.tables import lanes_frame, steps_frame
@@ -53,6 +55,53 @@ def test_lanes_come_back_bit_for_bit(tmp_path: Path) -> None:
     again = Run.open(run.path)
     assert all(same(a, b) for a, b in zip(again.lanes(), lanes, strict=True))
     assert (again.facts().data, again.facts().planned) == ({"deep": [1e-3, None]}, 3)
+
+
+def bits(result: LaneResult) -> dict[str, object]:
+    """Everything in a lane, with the bits of its arrays and the types of its values."""
+    return {
+        name: (value.dtype, value.tobytes()) if isinstance(value, np.ndarray) else repr(value)
+        for name, value in vars(result).items()
+    }
+
+
+def test_lanes_are_the_same_from_memory_and_from_the_disk(tmp_path: Path) -> None:
+    constant, nothing = np.full(40, 0.1), np.full(40, np.nan)
+    look = LayerHealth(2, "layer.0", 7, True, False, grad_norm=math.inf, zero_share=math.nan)
+    odd = np.array([0.0, -0.0, np.nan, -np.nan, 5e-324, -np.inf] * 20)
+    lanes = [
+        lane(0, planned=40, lr=constant, loss=nothing, held_out_loss=nothing, grad_norm=constant),
+        lane(1, planned=120, lr=np.full(120, 1e-3), loss=odd, outcome="interrupted"),
+        lane(
+            2, peak=np.float64(0.3), evaluations=(Evaluation(3, math.nan, math.nan), Evaluation(1, 0.5, None))
+        ),
+        lane(3, health=(look, look._replace(layer="=1\ud800", step=0)), lr=np.zeros(3), loss=-np.zeros(3)),
+        *(lane(number, lr=np.array([]), loss=np.array([]), outcome="failed") for number in range(4, 40)),
+    ]
+    run = Run.create(tmp_path / "run", {"command": "grid"})
+    with run.held():
+        run.add_lanes(lanes[::-1])
+        run.add_lanes([lane(1, planned=120, lr=np.full(120, 1e-3), loss=odd)])
+        inside = run.lanes()
+    outside = Run.open(run.path).lanes()
+    assert [*map(bits, inside)] == [*map(bits, outside)]
+    assert [inside[1].outcome, inside[0].held_out_loss, inside[3].health[0].zero_share] == [
+        "diverged",
+        None,
+        None,
+    ]
+    assert (inside[1].loss.tobytes(), inside[0].lr.tobytes()) == (odd.tobytes(), constant.tobytes())
+
+
+def test_a_run_that_is_held_again_reads_what_others_stored_meanwhile(tmp_path: Path) -> None:
+    mine = Run.create(tmp_path / "run", {"command": "grid"})
+    with mine.held():
+        mine.add_lane(lane(outcome="interrupted"))
+    mine.release()
+    with Run.open(mine.path).held():
+        Run.open(mine.path).add_lane(lane(seconds=2.5))
+    with mine.held():
+        assert [result.seconds for result in mine.lanes()] == [2.5]
 
 
 def test_what_a_run_left_that_was_killed_as_it_began_is_in_nobodys_way(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 from processes import Process, without_rendering
 from trials import WAYS, Row, Stage, Trial, stored_lanes
 
-from lrfind.runs.database import STEP_ROWS, VERSION, WITHOUT_DIGESTS
-from lrfind.runs.rows import COLUMNS, digest, lane_digests, read_lanes
+from lrfind.runs.measurements import COLUMNS
+from lrfind.runs.rows import digest, lane_digests, read_lanes
+from lrfind.runs.schema import LOOK_ROWS, STEP_ROWS, VERSION, WITHOUT_DIGESTS
 
 
 def damaged(stage: Stage) -> Iterator[Row]:
@@ -81,7 +82,7 @@ def versions(stage: Stage) -> Iterator[Row]:
         (VERSION + 1, f"(format {VERSION + 1})"),
         (WITHOUT_DIGESTS - 1, f"(format {WITHOUT_DIGESTS - 1})"),
         (WITHOUT_DIGESTS, ""),
-        (VERSION - 1, ""),
+        (WITHOUT_DIGESTS + 1, ""),
     ):
         trial, row.times = Trial(stage, row, "grid, single"), row.times + 1
         shutil.copytree(half, trial.run)
@@ -107,22 +108,26 @@ def versions(stage: Stage) -> Iterator[Row]:
 
 
 def _give_each_step_a_row(connection: sqlite3.Connection) -> None:
-    """Store the steps of all lanes as the formats before 7 did."""
+    """Store the steps and the looks of all lanes as the formats before 7 did."""
     numbers = [lane for (lane,) in connection.execute("SELECT lane FROM lanes")]
     lanes = read_lanes(connection, numbers, sealed=True)
-    connection.execute("DROP TABLE steps")
-    connection.execute(STEP_ROWS)
+    for statement in ("DROP TABLE steps", "DROP TABLE health", STEP_ROWS, LOOK_ROWS):
+        connection.execute(statement)
     for lane in lanes:
         columns = [getattr(lane, name) for name in COLUMNS]
         for step in range(lane.lr.size):
             values = [None if column is None else float(column[step]) for column in columns]
-            connection.execute(
-                "INSERT INTO steps VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (lane.lane, step, *values)
-            )
+            _insert(connection, "steps", lane.lane, step, *values)
+        for place, look in enumerate(lane.health):
+            _insert(connection, "health", lane.lane, place, *look)
         (seal,) = lane_digests(connection, [lane.lane])
         connection.execute(
             "UPDATE digests SET digest = ? WHERE part = 'lane' AND name = ?", (seal, str(lane.lane))
         )
+
+
+def _insert(connection: sqlite3.Connection, table: str, *row: object) -> None:
+    connection.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)
 
 
 def changed_config(stage: Stage) -> Iterator[Row]:
