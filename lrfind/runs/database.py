@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from lrfind.runs.connection import Connections, DamagedRun, Value, explained
 from lrfind.runs.facts import FACT_NAMES, Facts, fact_value, facts_of
 from lrfind.runs.files import new_file
 from lrfind.runs.measurements import TOGETHER, Mismatch
-from lrfind.runs.rows import digest, insert_lanes, planned_lane, read_lanes
+from lrfind.runs.rows import as_lane, digest, insert_lanes, planned_lane, read_lanes
 from lrfind.runs.schema import DIGESTS, LAYOUTS, MEASUREMENTS, VERSION, WITHOUT_DIGESTS
 
 LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
@@ -45,6 +45,20 @@ class Database(Connections):
     Args:
         path: the file.
     """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._stored: dict[int, LaneResult] = {}  # nobody else writes inside `kept_open(writing=True)`
+
+    @contextlib.contextmanager
+    def kept_open(self, *, writing: bool = False) -> Iterator[None]:
+        """Share one connection inside the block; lanes that are stored there are not read again there."""
+        with super().kept_open(writing=writing):
+            try:
+                yield
+            finally:
+                if writing:
+                    self._stored.clear()
 
     @classmethod
     def create(cls, draft: Path, facts: Mapping[str, Any]) -> None:
@@ -133,13 +147,16 @@ class Database(Connections):
             sqlite3.IntegrityError: if one of the lanes has settled before.
         """
 
-        def add(connection: sqlite3.Connection) -> None:
+        def add(connection: sqlite3.Connection) -> list[LaneResult]:
             query = "DELETE FROM lanes WHERE lane = ? AND outcome = 'interrupted'"
             connection.executemany(query, [(result.lane,) for result in results])
-            _insert_lanes(connection, results)
+            stored = _insert_lanes(connection, results)
             _keep_facts(connection, facts)
+            return stored
 
-        self.write(add)
+        stored = self.write(add)
+        if self._writable:
+            self._stored |= {result.lane: result for result in stored}
 
     def outcomes(self) -> dict[int, Outcome]:
         """Return the outcomes of the stored lanes: lane number -> outcome."""
@@ -158,9 +175,12 @@ class Database(Connections):
 
         with self.kept_open():
             numbers, sealed = self._whole(read)
-            parts = [numbers[at : at + TOGETHER] for at in range(0, len(numbers), TOGETHER)]
-            read_part = partial(read_lanes, sealed=sealed)
-            return [lane for part in parts for lane in self._whole(partial(read_part, lanes=part))]
+            lanes = {number: self._stored[number] for number in numbers if number in self._stored}
+            missing = [number for number in numbers if number not in lanes]
+            for at in range(0, len(missing), TOGETHER):
+                part = partial(read_lanes, lanes=missing[at : at + TOGETHER], sealed=sealed)
+                lanes |= {lane.lane: lane for lane in self._whole(part)}
+            return [lanes[number] for number in numbers]
 
     def lane(self, number: int) -> LaneResult:
         """Return one stored lane."""
@@ -274,8 +294,11 @@ def _keep_plan_digests(connection: sqlite3.Connection) -> None:
     connection.executemany(STORE_DIGEST, [("plan", str(row[0]), digest(*row)) for row in rows])
 
 
-def _insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> None:
-    """Insert lanes, with their digests; a few at once, because their blobs need memory."""
+def _insert_lanes(connection: sqlite3.Connection, results: Sequence[LaneResult]) -> list[LaneResult]:
+    """Insert lanes, with their digests, and return them as they are stored."""
+    lanes: list[LaneResult] = []  # a few at once, because their blobs need memory
     for at in range(0, len(results), TOGETHER):
         stored = [*insert_lanes(connection, results[at : at + TOGETHER])]
         connection.executemany(STORE_DIGEST, [("lane", str(one.row[0]), one.digest) for one in stored])
+        lanes += map(as_lane, stored)
+    return lanes
