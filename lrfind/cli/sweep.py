@@ -314,19 +314,20 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
     from dataclasses import asdict
 
     from lrfind.config.experiment import section_for
+    from lrfind.config.variants import variants_of
     from lrfind.experiments.prepare import prepare
     from lrfind.experiments.rounds import rounds_of
     from lrfind.views.text.sweep import dry_run_text
 
-    section, prepared = section_for(experiment, command), prepare(experiment, command)
-    lrs = {variant.name: variant.experiment.optimizer.lr for variant in prepared.variants}
+    outlook = prepare(experiment, command).outlook
+    lrs = {variant.name: variant.experiment.optimizer.lr for variant in variants_of(experiment, command)}
     rows = [
         {"lane": lane.lane, "variant": lane.variant, "seed": lane.seed, "lr": lane.peak}
         for lane in rounds_of(experiment, command).first(lrs)
     ]
-    cost, modes = asdict(prepared.cost), [asdict(mode) for mode in prepared.modes]
+    cost, modes = asdict(outlook.cost), [asdict(mode) for mode in outlook.modes]
     if as_json:
         print_json({"command": command, "plan": rows, "cost": cost, "modes": modes})
     else:
-        show(dry_run_text(rows, section, cost, modes))
+        show(dry_run_text(rows, section_for(experiment, command), cost, modes))
     return 0

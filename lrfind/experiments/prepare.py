@@ -65,44 +65,6 @@ class Trainable:
 
 
 @dataclass(frozen=True)
-class Prepared(Trainable):
-    """A sweep that is ready to run.
-
-    Attributes:
-        variants: the variants that are compared; a single one if nothing is compared.
-        steps: T, the number of steps of each lane.
-        metric: the name of the task's metric.
-        cost: the cost of the whole sweep.
-        notes: what the user should know, in sentences.
-    """
-
-    variants: Sequence[Variant]
-    steps: int
-    metric: Metric | None
-    cost: Cost
-    notes: Sequence[str] = ()
-
-    @property
-    def modes(self) -> list[Mode]:
-        """The mode of each job."""
-        return [job.mode for job in self.jobs]
-
-    @property
-    def outlook(self) -> Outlook:
-        """What the driver of the sweep has to know of it."""
-        problem = self.jobs[0].problem
-        return Outlook(
-            self.steps,
-            self.modes,
-            self.metric,
-            self.cost,
-            [*self.notes],
-            environment(problem.device),
-            problem.data,
-        )
-
-
-@dataclass(frozen=True)
 class Outlook:
     """What is known of a sweep before its first lane; plain data, unlike the problems that it trains.
 
@@ -123,6 +85,17 @@ class Outlook:
     notes: Sequence[str]
     environment: dict[str, Any]
     data: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Prepared(Trainable):
+    """A sweep that is ready to run.
+
+    Attributes:
+        outlook: what is known of it.
+    """
+
+    outlook: Outlook
 
 
 def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) -> Prepared:
@@ -171,7 +144,9 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
-    return Prepared(jobs, conditions, variants, steps, metric, cost, notes)
+    surroundings, data = environment(problems[0].device), problems[0].data
+    outlook = Outlook(steps, [job.mode for job in jobs], metric, cost, notes, surroundings, data)
+    return Prepared(jobs, conditions, outlook)
 
 
 def mode_plan(

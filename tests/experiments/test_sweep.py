@@ -96,8 +96,8 @@ def test_the_same_sweep_twice_is_the_same_to_the_last_digit(tmp_path: Path) -> N
 def test_a_budget_in_epochs_is_so_many_passes_over_the_training_rows(tmp_path: Path) -> None:
     experiment = check(LINEAR, ["training.epochs=3", "data.batch_size=10"])
     prepared = prepare(experiment, "grid")
-    assert prepared.steps == 3 * 6  # 64 rows
-    assert prepared.cost.lane_count == 9 * 3
+    assert prepared.outlook.steps == 3 * 6  # 64 rows
+    assert prepared.outlook.cost.lane_count == 9 * 3
     with pytest.raises(UsageError, match=r"training\.epochs: the data has no length"):
         training_steps(experiment.training, replace(prepared.jobs[0].problem, batches_per_epoch=None))
 
