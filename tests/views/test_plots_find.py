@@ -92,7 +92,7 @@ def test_after_a_verification_that_moved_the_rate_the_arrow_starts_at_the_rate_b
 
 def test_the_loss_that_decided_is_drawn_though_there_is_another() -> None:
     (drawn,) = view(summary(verification=STANDS | {"judge": "train_loss"})).trainings
-    assert drawn.loss == "training loss"
+    assert drawn.loss == "final training loss"
     assert drawn.ends[0] == (0.0041, STANDS["trainings"][0]["train_loss"])
 
 

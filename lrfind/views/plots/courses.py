@@ -32,6 +32,8 @@ from lrfind.views.plots.drawing import (
     mark_exits,
     titled,
 )
+from lrfind.views.text.compare import standing_in_words
+from lrfind.views.text.parts import loss_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -156,14 +158,12 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
         width = half_width(standing.gaps)
         middle = float(standing.gaps.mean()) if standing.gaps.size else math.nan
         intervals.append(None if width is None else (middle - width, middle + width))
-    words = {None: "", True: "worse", False: "within the noise"}
-    losses = {"train_loss": "final training loss", "best_val_loss": "lowest validation loss"}
-    loss = losses.get(finished[0].judge if finished else "val_loss", "final validation loss")
+    loss = loss_name(finished[0].judge if finished else "val_loss")
     return GapsView(
         names=[standing.variant for standing in finished],
         gaps=[standing.gaps for standing in finished],
         intervals=intervals,
-        standing=["lowest" if standing.rank == 1 else words[standing.worse] for standing in finished],
+        standing=[standing_in_words(standing.rank, standing.worse) for standing in finished],
         label=f"{loss} above that of the first\n(one dot per seed)",
         title=verdict(ranking),
     )

@@ -28,6 +28,7 @@ from lrfind.views.plots.drawing import (
     mark_border,
     mark_exits,
 )
+from lrfind.views.text.parts import loss_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,12 +37,6 @@ if TYPE_CHECKING:
 LOST = {"diverged": ("X", RED), "pruned": ("v", "0.55"), "failed": ("P", "0.2"), "interrupted": ("d", "0.7")}
 MOST_CURVES = 64  # More lines cannot be told apart.
 FEW_RATES = 8  # Up to here, the colour bar has a tick at each rate.
-LABELS = {
-    "val_loss": "final validation loss",
-    "train_loss": "final training loss",
-    "best_val_loss": "lowest validation loss of all evaluations",
-}
-"""The label of the loss axis, by the loss that decides."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,7 @@ def view_sweep(sweep: SweepResult) -> SweepView:
         usable=sweep.usable,
         edge=sweep.edge,
         first_loss=sweep.first_loss,
-        label=LABELS[sweep.judge],
+        label=loss_name(sweep.judge) + " of all evaluations" * (sweep.judge == "best_val_loss"),
         log=axis.log,
         seeds=max((len(rate.lanes) for rate in sweep.rates), default=0),
         low=min((rate.lr for rate in sweep.rates), default=1e-3) / 1.5,
@@ -129,11 +124,8 @@ def _beside(sweep: SweepResult, finished: Sequence[RateResult]) -> dict[str, Arr
     """Return the losses that show overfitting beside the one that decides."""
     if not sweep.overfitting:
         return {}
-    losses = {
-        "final training loss": [rate.train_loss for rate in finished],
-        "final validation loss": [rate.val_loss for rate in finished],
-        "lowest validation loss": [rate.best_val_loss for rate in finished],
-    }
+    judges = ("train_loss", "val_loss", "best_val_loss")
+    losses = {loss_name(judge): [getattr(rate, judge) for rate in finished] for judge in judges}
     judged_by = [rate.loss for rate in finished]
     return {
         name: np.array(values, dtype=np.float64) for name, values in losses.items() if values != judged_by

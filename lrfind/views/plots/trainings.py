@@ -11,6 +11,7 @@ from lrfind.analysis.verification import VERDICTS
 from lrfind.errors import counted
 from lrfind.views.plots.axes import loss_axis, set_loss_axis
 from lrfind.views.plots.drawing import ABOVE, BLUE, GREY, ORANGE, RED, finish, mark_border
+from lrfind.views.text.parts import loss_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,7 @@ class Trainings:
     Attributes:
         ends: (lr, final loss) of each training that finished.
         lost: the rates at which no training finished.
-        loss: the name of the loss.
+        loss: the name of the loss that decides.
         purpose: what the trainings are for, and what came of it, in words.
     """
 
@@ -62,7 +63,7 @@ def _trainings(part: Mapping[str, Any], purpose: str) -> Trainings:
     return Trainings(
         ends=ends,
         lost=sorted({row["lr"] for row in rows} - finished),
-        loss="validation loss" if judge == "val_loss" else "training loss",
+        loss=loss_name(judge),
         purpose=purpose,
     )
 
@@ -91,7 +92,7 @@ def draw_trainings(trainings: Trainings, lr: float | None, lr_ends: tuple[float,
     above = [lr for lr, loss in trainings.ends if loss > axis.top]
     mark_border(ax, above, f"a training {ABOVE}", color=BLUE)
     mark_border(ax, trainings.lost, "no training finished", "X")
-    finish(ax, "learning rate", f"final {trainings.loss}")
+    finish(ax, "learning rate", trainings.loss)
     if not trainings.ends:
         ax.set_yticks([])
     return ax

@@ -29,7 +29,8 @@ from lrfind.views.report.content import (
     several,
     spread_places,
 )
-from lrfind.views.text.parts import loss_name, number, number_or_dash, numbers_apart
+from lrfind.views.text.compare import LOSSES_IN_WORDS, judged_by, standing_in_words
+from lrfind.views.text.parts import interval_or_dash, loss_name, number, number_or_dash, numbers_apart
 
 SHOWN_STEPS = 9  # steps of a curve in the table behind it
 MOST_COURSES = 24
@@ -71,7 +72,6 @@ def comparison_report(result: RunResult) -> Report:
     else:
         rivals = [row["worse_beyond_noise"] for row in summary["standings"] if row["rank"] not in (None, 1)]
         sure = bool(rivals) and all(rivals)
-        peaks = "at one common peak" if summary["common_peak"] is not None else "each at its own best peak"
         found = Answer(
             "Lowest loss with",
             answer["lr"],
@@ -79,7 +79,7 @@ def comparison_report(result: RunResult) -> Report:
             trust="beyond the noise" if sure else "not beyond the noise",
             level="good" if sure else "fair",
             reason=summary["verdict"],
-            facts=[("judged by", f"{loss_name(summary['judge'])}, {peaks}")],
+            facts=[("judged by", judged_by(summary))],
         )
     view = view_gaps(ranking)
     courses = courses_of(ranking)
@@ -120,30 +120,24 @@ def comparison_report(result: RunResult) -> Report:
 
 def _gaps_table(rows: Sequence[StripRow]) -> Table:
     cells = [
-        [row.name, number_or_dash(row.middle), " to ".join(map(number, row.interval or ())) or "-", row.words]
-        for row in rows
+        [row.name, number_or_dash(row.middle), interval_or_dash(row.interval), row.words] for row in rows
     ]
     return Table("How far each ends above the first", ["variant", "mean", "95 % interval", "standing"], cells)
 
 
 def _standings(summary: Mapping[str, Any]) -> Table:
     metric, judge = summary["metric"], summary["judge"]
-    words = {True: "worse", False: "within the noise", None: ""}
     apart = numbers_apart([row[judge] for row in summary["standings"]])
     rows = []
     for row, judged in zip(summary["standings"], apart, strict=True):
         cells = [number_or_dash(row[key]) for key in ("lr", "early", "middle", "train_loss", "area")]
         cells += [judged, *([number_or_dash(row["metric"])] if metric else [])]
-        standing = "lowest" if row["rank"] == 1 else words[row["worse_beyond_noise"]]
-        spread = " to ".join(map(number, row["spread"])) if row["spread"] else "-"
-        rows.append([number_or_dash(row["rank"]), name(row["variant"]), *cells, spread, standing])
+        standing = standing_in_words(row["rank"], row["worse_beyond_noise"])
+        spread, rank = interval_or_dash(row["spread"]), number_or_dash(row["rank"])
+        rows.append([rank, name(row["variant"]), *cells, spread, standing])
     header = ["rank", "variant", "peak lr", "early", "middle", "final", "area", loss_name(judge)]
     header += [*([metric] if metric else []), "between seeds", "standing"]
-    note = (
-        "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: mean training loss over all steps; losses are means of the seeds"
-    )
-    return Table("Standings", header, rows, note)
+    return Table("Standings", header, rows, LOSSES_IN_WORDS)
 
 
 def _peaks(summary: Mapping[str, Any]) -> list[Table]:

@@ -46,22 +46,6 @@ def outcomes_text(result: RunResult) -> str:
     return f"{sentence(counts)}. {steps} in all."
 
 
-def data_texts(result: RunResult) -> list[str]:
-    """Return how many rows of data there are, and what was done to them."""
-    data = result.facts.data
-    if not data:
-        return []
-    rows = [
-        f"{'an unknown number of rows' if count is None else counted(count, 'row')} to {purpose}"
-        for purpose, count in (("train", data["rows"]["train"]), ("validate", data["rows"]["validation"]))
-    ]
-    return [
-        " and ".join(rows),
-        *(data["transforms"] or ()),
-        *([data["streamed"]] if data["streamed"] else []),
-    ]
-
-
 def environment_table(result: RunResult) -> Table | None:
     """Return a table of versions, device and threads; None until they are known."""
     environment = result.facts.environment

@@ -12,7 +12,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.refinement import REFINE
 from lrfind.analysis.verification import VERDICTS, VERIFY
-from lrfind.errors import counted
+from lrfind.errors import counted, sentence
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.find import FindView, find_view, moved_label
 from lrfind.views.plots.trainings import Trainings, refining_trainings, verifying_trainings
@@ -33,7 +33,7 @@ from lrfind.views.report.content import (
     name,
 )
 from lrfind.views.report.courses import loss_chart
-from lrfind.views.text.find import cost_in_words
+from lrfind.views.text.find import cost_in_words, training_in_words
 from lrfind.views.text.parts import confidence_in_words, interval, number, number_or_dash, numbers_apart
 
 LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"}
@@ -58,12 +58,9 @@ def find_report(result: RunResult) -> Report:
 
 
 def _answer(summary: Mapping[str, Any]) -> Answer:
-    answer, training, verification = summary["answer"], summary["training"], summary["verification"]
-    facts = []
-    if training is not None:
-        momentum = f" with momentum {training['momentum']:g}" if training["momentum"] else ""
-        plan = f"{counted(training['steps'], 'step')} of {training['optimizer']}{momentum}"
-        facts.append(("for", f"{plan}, {summary['schedule']} schedule"))
+    answer, verification, facts = summary["answer"], summary["verification"], []
+    if summary["training"] is not None:
+        facts.append(("for", training_in_words(summary)))
     if summary["cost"]:
         facts.append(("cost", cost_in_words(summary)))
     if script := summary.get("script"):
@@ -189,15 +186,15 @@ def _trainings(
     text = f"{count} of {steps}" + (f": {reason}." if reason else ".")
     marks: list[Mark] = [
         *_answer_marks(ends),
-        Dots(f"final {trainings.loss} of a training", trainings.ends, "c0", "diamond"),
+        Dots(f"{trainings.loss} of a training", trainings.ends, "c0", "diamond"),
     ]
     if trainings.lost:
         marks.append(Dots("no training finished", [(lr, None) for lr in trainings.lost], "edge", "cross"))
     chart = Chart(
-        title=f"Final {trainings.loss} against the learning rate",
+        title=f"{sentence(trainings.loss)} against the learning rate",
         note=f"Each point is a training of {steps} with the planned schedule.",
         x="learning rate",
-        y=f"final {trainings.loss}",
+        y=trainings.loss,
         marks=marks,
         table=_trainings_table(part),
         seen=[loss for _, loss in trainings.ends],

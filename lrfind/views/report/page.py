@@ -37,7 +37,7 @@ from lrfind.views.report.drawing import (
 )  # fmt: skip
 from lrfind.views.report.health import health_section
 from lrfind.views.report.runs import runs_section, titles
-from lrfind.views.text.parts import interval, number
+from lrfind.views.text.parts import data_in_words, interval, number
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -130,7 +130,7 @@ def _run(identity: str, name: str, result: RunResult, report: Report) -> dict[st
         "repeat": facts.repeat_command(result),
         "lanes": facts.lanes_table(result),
         "outcomes": facts.outcomes_text(result),
-        "data": facts.data_texts(result),
+        "data": data_in_words(result.facts.data),
         "environment": facts.environment_table(result),
         "config": facts.config_text(result),
         "overrides": facts.overrides_text(result),

@@ -29,6 +29,7 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import SHOWN_STEPS
 from lrfind.views.text.parts import interval, number, number_or_dash
+from lrfind.views.text.range_test import variant_cells
 
 BESIDE_FIND = (
     "A ramp knows neither the steps nor the schedule of your training. Where `lrfind find` recommends another"
@@ -136,16 +137,7 @@ def _variants_chart(result: RunResult) -> Chart:
 
 
 def _variants_table(summary: Mapping[str, Any]) -> Table:
-    rows = [
-        [
-            name(row["variant"]),
-            number_or_dash(row["lr"]),
-            "-" if row["low"] is None else interval(row["low"], row["high"]),
-            number_or_dash(row["edge"]),
-            number_or_dash(row["lowest_loss"]),
-        ]
-        for row in summary["variants"]
-    ]
+    rows = [[name(row["variant"]), *variant_cells(row)] for row in summary["variants"]]
     header = [summary["over"], "lr", "between seeds", "diverged at", "lowest loss"]
     return Table(f"The suggestion for each {summary['over']}", header, rows)
 

@@ -31,7 +31,7 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import course_charts
 from lrfind.views.report.sweep import highest_shown
-from lrfind.views.text.parts import interval, number, number_or_dash
+from lrfind.views.text.parts import interval_or_dash, number, number_or_dash
 
 
 def runs_section(results: Sequence[RunResult], answers: Sequence[Answer]) -> Section:
@@ -77,7 +77,7 @@ def _answers_table(results: Sequence[RunResult], answers: Sequence[Answer]) -> T
                 result.command,
                 name(result.experiment.name),
                 number_or_dash(answer.lr),
-                interval(*answer.interval) if answer.interval else "-",
+                interval_or_dash(answer.interval),
                 answer.beside or "-",
                 answer.trust or "no answer",
                 f"{lanes['settled']} of {lanes['planned']}",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lrfind.views.text.layout import table_block, wrapped
 from lrfind.views.text.parts import (
     closing_lines,
-    interval,
+    interval_or_dash,
     lanes_lines,
     loss_name,
     number_or_dash,
@@ -21,32 +22,43 @@ def comparison_text(summary: dict[str, Any]) -> str:
     if summary["answer"]["lr"] is None:
         lines = wrapped(f"There is nothing to rank: {summary['answer']['reason']}", "")
     else:
-        peaks = "at one common peak" if summary["common_peak"] is not None else "each at its own best peak"
-        judged = f"They are judged by their {loss_name(summary['judge'])}, {peaks} (the highest lr)."
+        judged = f"They are judged by their {judged_by(summary)} (the highest lr)."
         shared = "All have the same budget. With each seed, all start from the same weights and see the same"
         lines = [*wrapped(summary["verdict"], ""), *wrapped(f"{judged} {shared} batches.")]
     lines += _standings_table(summary)
-    lines += wrapped(
-        "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
-        " steps; area: mean training loss over all steps; losses are means of the seeds"
-    )
+    lines += wrapped(LOSSES_IN_WORDS)
     lines += lanes_lines(summary["lanes"])
     lines += wrapped(mode_text(summary["modes"])) if summary["modes"] else []
     return "\n".join([*lines, *closing_lines(summary)])
 
 
+LOSSES_IN_WORDS = (
+    "early, middle, final: training loss after a tenth, after half, and over the last twentieth of the"
+    " steps; area: mean training loss over all steps; losses are means of the seeds"
+)
+
+
+def judged_by(summary: Mapping[str, Any]) -> str:
+    """Return the loss by which the variants are judged, and at which peaks."""
+    peaks = "at one common peak" if summary["common_peak"] is not None else "each at its own best peak"
+    return f"{loss_name(summary['judge'])}, {peaks}"
+
+
+def standing_in_words(rank: int | None, worse: bool | None) -> str:
+    """Return how a variant of this rank compares with the first one; see `analysis.comparisons.Standing`."""
+    return "lowest" if rank == 1 else {True: "worse", False: "within the noise", None: ""}[worse]
+
+
 def _standings_table(summary: dict[str, Any]) -> list[str]:
     metric, judge = summary["metric"], summary["judge"]
     losses = {"val_loss": ["val loss"], "best_val_loss": ["lowest val loss", "at step"]}.get(judge, [])
-    standings = {True: "worse", False: "within the noise", None: ""}
     rows = []
     val_losses = numbers_apart([row[judge] for row in summary["standings"]])
     for row, val_loss in zip(summary["standings"], val_losses, strict=True):
         steps = [number_or_dash(row["best_val_step"])] if judge == "best_val_loss" else []
         judged = [val_loss, *steps] if losses else []
-        spread = interval(*row["spread"]) if row["spread"] else "-"
-        rank = "-" if row["rank"] is None else str(row["rank"])
-        standing = "lowest" if row["rank"] == 1 else standings[row["worse_beyond_noise"]]
+        spread, rank = interval_or_dash(row["spread"]), number_or_dash(row["rank"])
+        standing = standing_in_words(row["rank"], row["worse_beyond_noise"])
         cells = [number_or_dash(row[key]) for key in ("early", "middle", "train_loss", "area")]
         cells += [number_or_dash(row["metric"])] if metric else []
         lr = number_or_dash(row["lr"])

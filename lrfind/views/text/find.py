@@ -34,7 +34,7 @@ def find_text(summary: dict[str, Any]) -> str:
         if not summary["probing_ended"]:
             lines += wrapped(resume_line(summary))
     else:
-        lines = answer_lines(answer, _trust(summary), *wrapped(f"for {_training(summary)}"))
+        lines = answer_lines(answer, _trust(summary), *wrapped(f"for {training_in_words(summary)}"))
     if summary["probes"]:
         lines += ["", *_probes_lines(summary)]
     if summary["groups"] is not None:
@@ -69,7 +69,7 @@ def find_plan_text(plan: dict[str, Any]) -> str:
     Args:
         plan: `training`, `schedule` and `cost`, a mapping of the fields of `training.mode.FindCost`.
     """
-    lines = wrapped(f"find would look for the learning rate of {_training(plan)}:", "")
+    lines = wrapped(f"find would look for the learning rate of {training_in_words(plan)}:", "")
     return "\n".join([*lines, *wrapped(find_cost_text(**plan["cost"]), ""), "Nothing was trained."])
 
 
@@ -135,7 +135,8 @@ def _trust(summary: dict[str, Any]) -> str:
     return f"{confidence}, verified{share}"
 
 
-def _training(summary: dict[str, Any]) -> str:
+def training_in_words(summary: Mapping[str, Any]) -> str:
+    """Return the planned training of a `find`, with its schedule."""
     training = summary["training"]
     momentum = f" with momentum {training['momentum']:g}" if training["momentum"] else ""
     steps = counted(training["steps"], "step")

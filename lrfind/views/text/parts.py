@@ -71,6 +71,11 @@ def interval(low: float, high: float) -> str:
     return f"{number(low)} to {number(high)}"
 
 
+def interval_or_dash(ends: Sequence[float] | None) -> str:
+    """Return the interval between two ends, or a dash if there is none."""
+    return interval(*ends) if ends else "-"
+
+
 def duration(seconds: float) -> str:
     """Return a time, in the unit that people would use.
 
@@ -134,20 +139,23 @@ def closing_lines(summary: Mapping[str, Any]) -> list[str]:
     return [*lines, *(line for remark in remarks for line in wrapped(remark, ""))]
 
 
-def _data(facts: Mapping[str, Any] | None) -> list[str]:
-    """Return how many rows there are, and what was done to them."""
+def data_in_words(facts: Mapping[str, Any] | None) -> list[str]:
+    """Return how many rows there are, and what was done to them; an empty list if nothing is known."""
     if not facts:
         return []
-    rows = facts["rows"]
-    counts = [
-        f"{counted(count, 'row')} to {purpose}"
-        if count is not None
-        else f"an unknown number of rows to {purpose}"
-        for purpose, count in (("train", rows["train"]), ("validate", rows["validation"]))
+    rows = [
+        f"{'an unknown number of rows' if count is None else counted(count, 'row')} to {purpose}"
+        for purpose, count in (("train", facts["rows"]["train"]), ("validate", facts["rows"]["validation"]))
     ]
-    lines = wrapped(f"data: {' and '.join(counts)}", rest="    ")
-    remarks = [*(facts["transforms"] or ()), *([facts["streamed"]] if facts["streamed"] else [])]
-    return [*lines, *(line for remark in remarks for line in wrapped(remark, "    ", "    "))]
+    streamed = [facts["streamed"]] if facts["streamed"] else []
+    return [" and ".join(rows), *(facts["transforms"] or ()), *streamed]
+
+
+def _data(facts: Mapping[str, Any] | None) -> list[str]:
+    lines = []
+    for place, text in enumerate(data_in_words(facts)):
+        lines += wrapped(f"data: {text}" if place == 0 else text, "    " if place else "  ", "    ")
+    return lines
 
 
 def gradient_findings(health: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from lrfind.views.text.layout import beside, table_block, table_text, wrapped
@@ -82,15 +83,18 @@ def _over_lines(summary: dict[str, Any]) -> list[str]:
     rows = [
         [
             row["variant"],
-            number_or_dash(row["lr"]),
-            "-" if row["low"] is None else interval(row["low"], row["high"]),
-            number_or_dash(row["edge"]),
-            number_or_dash(row["lowest_loss"]),
+            *variant_cells(row),
             "lowest" if answered and row["variant"] == best["variant"] else "",
         ]
         for row in summary["variants"]
     ]
     return [*lines, *table_block([over, "lr", "from single seeds", "diverged at", "lowest loss", ""], rows)]
+
+
+def variant_cells(row: Mapping[str, Any]) -> list[str]:
+    """Return the cells of a value's row after its name: lr, range, divergence and lowest loss."""
+    between = "-" if row["low"] is None else interval(row["low"], row["high"])
+    return [number_or_dash(row["lr"]), between, *map(number_or_dash, (row["edge"], row["lowest_loss"]))]
 
 
 def methods_text(methods: dict[str, dict[str, Any]]) -> str:
