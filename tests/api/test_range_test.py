@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +16,6 @@ from torch import nn
 from torch.utils.data import DataLoader, IterableDataset, Subset, TensorDataset
 
 import lrfind
-from lrfind.config.sections import RangeTestSection
 from tests.helpers.worlds import OPTIMIZERS, World, data
 
 
@@ -237,14 +235,6 @@ def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() 
     assert result.losses.size == 6
     assert base.generator.bit_generator.state["state"]["pos"] == state
     assert loader._iterator is None
-
-
-def test_the_defaults_are_those_of_the_config_but_for_the_seeds() -> None:
-    arguments = inspect.signature(lrfind.range_test).parameters
-    section = RangeTestSection()
-    for name in ("start_lr", "end_lr", "steps", "spacing", "grad_norm"):
-        assert arguments[name].default == getattr(section, name)
-    assert (arguments["seeds"].default, section.seeds) == (1, 3)
 
 
 @pytest.mark.parametrize(
