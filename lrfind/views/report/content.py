@@ -17,7 +17,7 @@ LONGEST_TEXT = 3000  # characters of a paragraph
 SEVERAL = 6  # colours that can be told apart; after them they repeat
 LEVELS = 12  # colours of a scale from low to high
 
-Shape = Literal["circle", "ring", "square", "diamond", "triangle", "cross"]
+Shape = Literal["circle", "square", "diamond", "triangle", "cross"]
 SHAPES: tuple[Shape, ...] = ("circle", "square", "diamond", "triangle")
 
 

@@ -39,7 +39,6 @@ STRIP = (400, 30)
 
 SHAPES = {
     "circle": "M-{r} 0a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0z",
-    "ring": "M-{r} 0a{r} {r} 0 1 0 {d} 0a{r} {r} 0 1 0-{d} 0z",
     "square": "M-{r}-{r}h{d}v{d}h-{d}z",
     "diamond": "M0-{b}L{b} 0 0 {b}-{b} 0z",
     "triangle": "M0-{b}L{b} {r}H-{b}z",
