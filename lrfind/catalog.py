@@ -199,20 +199,20 @@ SCHEDULES = {
     ),
 }
 
-METHODS = (
-    "consensus",
-    "steepest",
-    "minimum",
-    "edge",
-    "torch-lr-finder",
-    "lightning",
-    "ignite",
-    "fastai-steep",
-    "fastai-minimum",
-    "fastai-valley",
-    "fastai-slide",
-)
-"""The names of the suggestion methods, for quick checks; `lrfind.analysis.suggestions` has the methods."""
+METHODS = {
+    "consensus": "the middle one of steepest, minimum and a tenth of the edge",
+    "steepest": "where the loss falls fastest per decade of lr",
+    "minimum": "a tenth of the lr of the lowest loss",
+    "edge": "where the loss diverged; the largest stable lr is usually lower",
+    "torch-lr-finder": "steepest fall per point",
+    "lightning": "steepest fall against linear lr",
+    "ignite": "steepest fall per point before the minimum",
+    "fastai-steep": "steepest fall per unit of ln(lr)",
+    "fastai-minimum": "a tenth of the lr of the lowest loss",
+    "fastai-valley": "two thirds into the longest valley",
+    "fastai-slide": "a sliding interval, from the right",
+}
+"""The suggestion methods, and what the answer of each is; `lrfind.analysis.suggestions` has the methods."""
 
 DEFAULT_METHOD = "consensus"
 

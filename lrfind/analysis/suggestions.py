@@ -1,4 +1,4 @@
-"""The methods that suggest a learning rate from a curve: ours and the peers', by name, in one table.
+"""The methods that suggest a learning rate from a curve, ours and the peers'; the catalog describes them.
 
 Every method is a pure function of the curve. If the curve has no answer, the method refuses with a reason.
 """
@@ -15,11 +15,11 @@ from lrfind.analysis import peers
 from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.divergence import HUGE
 from lrfind.catalog import DEFAULT_METHOD
+from lrfind.catalog import METHODS as SUMMARIES
 from lrfind.errors import NoSuggestion, counted, sentence, unknown
 
 FEWEST_POINTS = 5
 SIGNIFICANT = 2.5  # standard errors that a fall must exceed; the lowest of many points is low by chance
-RAMP_EDGE = "where the loss diverged; the largest stable lr is usually lower"
 
 
 @dataclass(frozen=True)
@@ -55,18 +55,14 @@ class Method:
     """One way to read a suggestion from a curve.
 
     Attributes:
-        name: the name that people type.
         answer: the function from a curve to (index, lr); it may raise NoSuggestion.
-        summary: what the answer is, in words.
         as_peer: the function that turns a raw curve into the curve that the method's own library (a peer,
             such as fastai) would have recorded, with its smoothing, up to where it would have stopped. None
             for our methods, which smooth the curve themselves.
         needs_fall: whether the method refuses a curve that never falls, and one that still falls at its end.
     """
 
-    name: str
     answer: Callable[[Curve], tuple[int | None, float]]
-    summary: str
     as_peer: Callable[[Curve], Curve] | None = None
     needs_fall: bool = True
 
@@ -190,41 +186,19 @@ def _at(pick: Callable[[Curve], int], factor: float = 1.0) -> Callable[[Curve], 
     return answer
 
 
-_PEERS = (
-    ("torch-lr-finder", _at(peers.torch_lr_finder_suggest), "steepest fall per point", peers.as_lagging),
-    ("lightning", _at(peers.lightning_suggest), "steepest fall against linear lr", peers.as_lightning),
-    ("ignite", _at(peers.ignite_suggest), "steepest fall per point before the minimum", peers.as_lagging),
-    ("fastai-steep", _at(peers.fastai_steep), "steepest fall per unit of ln(lr)", peers.as_fastai),
-    (
-        "fastai-minimum",
-        _at(peers.fastai_minimum, 0.1),
-        "a tenth of the lr of the lowest loss",
-        peers.as_fastai,
-    ),
-    ("fastai-valley", _at(peers.fastai_valley), "two thirds into the longest valley", peers.as_fastai),
-    ("fastai-slide", _at(peers.fastai_slide), "a sliding interval, from the right", peers.as_fastai),
-)
 METHODS: dict[str, Method] = {
-    method.name: method
-    for method in (
-        Method("consensus", consensus, "the middle one of steepest, minimum and a tenth of the edge"),
-        Method("steepest", steepest, "where the loss falls fastest per decade of lr"),
-        Method("minimum", minimum, "a tenth of the lr of the lowest loss"),
-        Method("edge", edge, RAMP_EDGE, needs_fall=False),
-        *(Method(name, answer, summary, as_peer) for name, answer, summary, as_peer in _PEERS),
-    )
+    "consensus": Method(consensus),
+    "steepest": Method(steepest),
+    "minimum": Method(minimum),
+    "edge": Method(edge, needs_fall=False),
+    "torch-lr-finder": Method(_at(peers.torch_lr_finder_suggest), peers.as_lagging),
+    "lightning": Method(_at(peers.lightning_suggest), peers.as_lightning),
+    "ignite": Method(_at(peers.ignite_suggest), peers.as_lagging),
+    "fastai-steep": Method(_at(peers.fastai_steep), peers.as_fastai),
+    "fastai-minimum": Method(_at(peers.fastai_minimum, 0.1), peers.as_fastai),
+    "fastai-valley": Method(_at(peers.fastai_valley), peers.as_fastai),
+    "fastai-slide": Method(_at(peers.fastai_slide), peers.as_fastai),
 }
-
-
-def method_named(name: str) -> Method:
-    """Return the method of this name.
-
-    Raises:
-        UsageError: if there is no method of this name; the message lists similar names.
-    """
-    if not isinstance(name, str) or name not in METHODS:
-        raise unknown("method", str(name), METHODS)
-    return METHODS[name]
 
 
 def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False) -> Suggestion:
@@ -241,7 +215,9 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
             `.reason` says why.
         UsageError: if there is no such method.
     """
-    method = method_named(name)
+    if not isinstance(name, str) or name not in METHODS:
+        raise unknown("method", str(name), METHODS)
+    method = METHODS[name]
     kept = np.delete(np.arange(curve.loss.size), curve.gaps)
     note, curve = " ".join(curve.notes), curve.without_gaps
     reason = why_not_a_curve(curve) or (why_no_valley(curve) if method.needs_fall else None)
@@ -255,7 +231,7 @@ def suggest_from(curve: Curve, name: str = DEFAULT_METHOD, *, raw: bool = False)
         )
     if curve.divergence is not None and lr > curve.lr[curve.divergence]:
         raise NoSuggestion(_above_edge(name, lr, float(curve.lr[curve.divergence])))
-    return Suggestion(lr, name, method.summary, None if index is None else int(kept[index]), note=note)
+    return Suggestion(lr, name, SUMMARIES[name], None if index is None else int(kept[index]), note=note)
 
 
 def _above_edge(name: str, lr: float, edge: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lrfind.catalog import CATALOGS, OPTIMIZERS, Optimizer
+from lrfind.catalog import CATALOGS, METHODS, OPTIMIZERS, Optimizer
 from lrfind.config.registry import definition
 
 LISTS = {
@@ -24,10 +24,7 @@ CATALOG_KEYS = {"datasets": "data", "losses": "loss"}
 def listing(what: str) -> dict[str, str]:
     """Return name -> summary, for one of `LISTS`."""
     if what == "methods":
-        from lrfind.analysis.suggestions import METHODS  # imports numpy: half of the time of `ls`
-
-        from_curves = {name: method.summary for name, method in METHODS.items()}
-        return {"find": "from short probes at constant rates; for the run of a `lrfind find`"} | from_curves
+        return {"find": "from short probes at constant rates; for the run of a `lrfind find`"} | METHODS
     if what == "templates":
         from lrfind.config.templates import starter, templates
 

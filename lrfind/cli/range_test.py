@@ -28,6 +28,7 @@ from lrfind.cli.options import (
 )
 from lrfind.cli.trainings import device_option, precision_option, seed_options
 from lrfind.config.document import Override
+from lrfind.errors import unknown
 from lrfind.views.terminal import show
 
 
@@ -173,11 +174,12 @@ def suggest(source: Path, method: str, as_json: bool) -> int:
             show(recommendation_text(recommendation))
         show_hint(recommendation["lr"])
         return 0 if recommendation["lr"] is not None else 3
-    from lrfind.analysis.suggestions import method_named
     from lrfind.runs.summaries.methods import brief, curve_warnings, suggestion_table
 
     curves, raw, default = read_curves(source)
-    chosen = default if method == "all" else method_named(method).name
+    chosen = default if method == "all" else method
+    if chosen not in METHODS:
+        raise unknown("method", chosen, METHODS)
     methods = suggestion_table(curves, raw=raw)
     answer, warnings = methods[chosen], curve_warnings(curves, methods[chosen])
     if as_json:

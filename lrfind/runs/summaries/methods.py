@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from lrfind.analysis.curves import Curve
-from lrfind.analysis.suggestions import METHODS, suggest_over
+from lrfind.analysis.suggestions import suggest_over
+from lrfind.catalog import METHODS
 from lrfind.errors import NoSuggestion
 
 

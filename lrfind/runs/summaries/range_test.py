@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.analysis.suggestions import RAMP_EDGE
+from lrfind.catalog import METHODS
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.methods import ask, brief, curve_warnings, suggestion_table
@@ -44,7 +44,7 @@ def range_test_summary(record: RunRecord) -> dict[str, Any]:
 def _over_lr(record: RunRecord) -> dict[str, Any]:
     section, measured = record.section, record.facts.stability_edge
     methods = suggestion_table([lane.curve for lane in record.lanes if lane.complete], raw=True)
-    edge = {"lr": methods["edge"]["lr"], "reason": RAMP_EDGE}
+    edge = {"lr": methods["edge"]["lr"], "reason": METHODS["edge"]}
     warnings = []
     if measured is not None and measured["lr"] is None:
         warnings.append(f"the edge was {measured['reason']}")
