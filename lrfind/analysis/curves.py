@@ -184,10 +184,8 @@ def smooth(loss: ArrayLike) -> Smoothed:
     """
     loss = np.asarray(loss, dtype=np.float64)
     if loss.size < FEWEST_TO_SMOOTH:
-        bends = np.abs(np.diff(loss, 2))  # on a straight line, their deviation is sqrt(6) times the noise's
-        noise = 1.4826 * float(np.median(bends)) / math.sqrt(6) if bends.size else 0.0
         # The noise is doubled, because so few points say little about it.
-        return Smoothed(loss.copy(), np.full_like(loss, 2 * noise), 0.0)
+        return Smoothed(loss.copy(), np.full_like(loss, 2 * batch_noise(loss)), 0.0)
     capped = without_blow_up(loss)
     fits = (_local_parabola(capped, window) for window in WINDOWS if window <= loss.size // 2)
     best = min(fits, key=lambda fit: fit.error)
@@ -195,6 +193,19 @@ def smooth(loss: ArrayLike) -> Smoothed:
     noise_share = np.sqrt(np.sum(_weights_by_place(best.window) ** 2, axis=1))  # what remains after the fit
     standard_error = deviation * _at_each_point(noise_share, loss.size)
     return Smoothed(_within_windows(best.values, capped, best.window), standard_error, best.error)
+
+
+def batch_noise(loss: Array) -> float:
+    """Return the standard deviation of the loss of one batch, (T,) losses, whatever their trend.
+
+    It is estimated from the second differences, which vanish on a straight line, and whose deviation is
+    sqrt(6) times that of the noise; their median resists outliers.
+
+    >>> batch_noise(np.linspace(3.0, 1.0, 50)) < 1e-12
+    True
+    """
+    bends = np.abs(np.diff(loss, 2))
+    return 1.4826 * float(np.median(bends)) / math.sqrt(6) if bends.size else 0.0
 
 
 def without_blow_up(loss: Array) -> Array:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lrfind.analysis.curves import Array
+from lrfind.analysis.curves import batch_noise
 from lrfind.analysis.lanes import TAIL, LaneResult
 
 FOLLOWED = 0.5
@@ -83,16 +83,3 @@ def falls_in_noises(lanes: Sequence[LaneResult], noise: float) -> float:
         return math.nan
     fall = float(np.median(falls))
     return fall / noise if noise else math.copysign(math.inf, fall)
-
-
-def batch_noise(loss: Array) -> float:
-    """Return the standard deviation of the loss of one batch, (T,) losses, whatever their trend.
-
-    It is estimated from the second differences, which vanish on a straight line; their median resists
-    outliers.
-
-    >>> batch_noise(np.linspace(3.0, 1.0, 50)) < 1e-12
-    True
-    """
-    bends = np.abs(np.diff(loss, 2))
-    return 1.4826 * float(np.median(bends)) / math.sqrt(6) if bends.size else 0.0

@@ -11,9 +11,9 @@ from typing import Literal
 
 import numpy as np
 
-from lrfind.analysis.curves import Array
+from lrfind.analysis.curves import Array, batch_noise
 from lrfind.analysis.lanes import SETTLED, LaneResult, Outcome
-from lrfind.analysis.overfitting import FOLLOWED, batch_noise, falls_in_noises, fell, overfits
+from lrfind.analysis.overfitting import FOLLOWED, falls_in_noises, fell, overfits
 from lrfind.analysis.statistics import half_width
 from lrfind.catalog import Judge
 
