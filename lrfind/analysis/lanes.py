@@ -49,6 +49,11 @@ class Shape:
     reaction: Reaction | None = None
     of_scheduler: bool = False
 
+    @property
+    def mean_multiplier(self) -> float:
+        """The mean lr divided by the peak."""
+        return float(self.multiplier.mean())
+
     def compressed(self, steps: int) -> Shape:
         """Return the same course in fewer steps, each of which stands for several.
 

@@ -253,8 +253,8 @@ def find(
     course = "constant" if schedule is None else schedule
     epoch = steps_per_epoch(data, accumulate)
     shape = fitting_shape(course, length, epoch, objects.optimizers)
-    mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
-    training = planned_training(objects.optimizers, length, mean, epoch, name)
+    name = schedule_name(schedule)
+    training = planned_training(objects.optimizers, length, shape.mean_multiplier, epoch, name)
     origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)
 
     def probe(problem: Problem) -> Recommendation:

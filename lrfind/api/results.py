@@ -150,7 +150,7 @@ class Recommendation(Answer):
         mean, name, shape = self.training.mean_multiplier, self.training.schedule, None
         if schedule is not None:
             shape = planned_shape(schedule, length, None)
-            mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
+            mean, name = shape.mean_multiplier, schedule_name(schedule)
         other = replace(self.training, steps=length, mean_multiplier=mean, schedule=name)
         if other == self.training:
             return self

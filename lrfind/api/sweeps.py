@@ -135,8 +135,8 @@ def grid(
     length = planned_steps(steps, data, accumulate)
     shape = shape_of_lanes(objects, "constant" if schedule is None else schedule, length, eval_every)
     conditions = conditions_of_lanes(objects, judge, eval_every, looks, length)
-    mean, name = float(shape.multiplier.mean()), schedule_name(schedule)
-    training = planned_training(objects.optimizers, length, mean, schedule=name)
+    name = schedule_name(schedule)
+    training = planned_training(objects.optimizers, length, shape.mean_multiplier, schedule=name)
     lr = base_lr(objects.optimizers)
 
     def train(problem: Problem) -> GridResult:

@@ -268,8 +268,8 @@ def plan_find(problem: Problem, experiment: Experiment) -> FindPlan:
     shape = schedule_shape(experiment, problem, steps)
     setup = problem.setup(experiment.seed)
     epoch = epoch_steps(experiment.training, problem)
-    mean, schedule = float(shape.multiplier.mean()), experiment.training.schedule.name
-    training = planned_training([setup.optimizer], steps, mean, epoch, schedule)
+    schedule = experiment.training.schedule.name
+    training = planned_training([setup.optimizer], steps, shape.mean_multiplier, epoch, schedule)
     verified = section.verify_steps(steps)
     if section.verify:
         schedule_shape(experiment, problem, verified)

@@ -94,7 +94,7 @@ def lr_for_plan(result: RunResult, experiment: Experiment) -> float | None:
             " plan in steps (--steps), or run `lrfind find` with the plan in epochs."
         )
     shape = shape_of(experiment.training.schedule, steps)
-    other = replace(planned, steps=steps, mean_multiplier=float(shape.multiplier.mean()))
+    other = replace(planned, steps=steps, mean_multiplier=shape.mean_multiplier)
     return moved_lr(result.answer["lr"], planned, other)
 
 

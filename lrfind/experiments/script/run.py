@@ -61,7 +61,7 @@ def _probe(run: Run, observer: Observer) -> None:
     steps = experiment.training.steps
     assert steps is not None  # the same
     schedule = experiment.training.schedule
-    mean = float(shape_of(schedule, steps, None).multiplier.mean())
+    mean = shape_of(schedule, steps).mean_multiplier
     prober = _prober(run, script, observer)
 
     # What the script trains, and whether two starts do the same.
