@@ -24,6 +24,7 @@ from lrfind.experiments.groups import with_groups
 from lrfind.experiments.planned import planned_shape, planned_steps
 from lrfind.problem.problem import Problem
 from lrfind.problem.ranks import is_first_rank
+from lrfind.runs.summaries.find import training_row
 from lrfind.views.progress import call_progress
 from lrfind.views.snippets.objects import OwnPlan, snippet_of_plan
 
@@ -291,31 +292,20 @@ class Recommendation(Answer):
         """Return the values of the plot."""
         from lrfind.views.plots.find import view_find
 
-        verdict = self.verdict
-        verification = (
-            None
-            if verdict is None
-            else {
-                "trainings": [_brief(lane) for lane in self.verification],
-                "verdict": verdict.verdict,
-                "judge": verdict.judge,
-                "of": sorted({lane.peak for lane in self.verification})[1],
-            }
-        )
-        refinement = (
-            None
-            if not self.refinement
-            else {
-                "trainings": [_brief(lane) for lane in self.refinement],
+        refinement = verification = None
+        if self.refinement:
+            refinement = {
+                "trainings": [*map(training_row, self.refinement)],
                 "steps": self.refinement[0].planned,
                 "judge": "train_loss",
                 "ended": True,
             }
-        )
+        if self.verdict is not None:
+            verification = {
+                "trainings": [*map(training_row, self.verification)],
+                "verdict": self.verdict.verdict,
+                "judge": self.verdict.judge,
+                "of": sorted({lane.peak for lane in self.verification})[1],  # after a third of it
+            }
         rows = probe_rows(self.results)
         return view_find(rows, vars(self), verification, self.training.steps, refinement)
-
-
-def _brief(lane: LaneResult) -> dict[str, Any]:
-    """Return the columns of a training that its plot shows."""
-    return {"lr": lane.peak, "outcome": lane.outcome, "train_loss": lane.train_loss}

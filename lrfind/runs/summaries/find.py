@@ -132,7 +132,7 @@ def _refinement(record: RunRecord) -> dict[str, Any] | None:
         "metric": record.facts.metric,
         "judge": judge_in_force(trained, record.experiment.find.judge),
         "ended": record.facts.refined is not None,
-        "trainings": [_training_row(lane) for lane in trained],
+        "trainings": [*map(training_row, trained)],
     }
 
 
@@ -171,13 +171,14 @@ def _verification(
         "of": verified,
         "steps": steps,
         "metric": record.facts.metric,
-        "trainings": [_training_row(lane) for lane in trained],
+        "trainings": [*map(training_row, trained)],
         **(asdict(verdict) if verdict else unended),
     }
     return verification, verdict
 
 
-def _training_row(lane: LaneResult) -> dict[str, Any]:
+def training_row(lane: LaneResult) -> dict[str, Any]:
+    """Return the row of a training in the table of those that refine or verify an answer."""
     return {
         "lr": lane.peak,
         "seed": lane.seed,
