@@ -27,9 +27,8 @@ from lrfind.runs.store import Run
 if TYPE_CHECKING:
     import pandas as pd
 
-MOST_BYTES = 500_000_000
+MOST_BYTES = 500_000_000  # of the largest CSV that is read: about ten million rows
 MOST_COLUMNS = 1000
-"""The largest CSV that is read: about ten million rows."""
 
 OPENERS: dict[str, Callable[[Any], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 """The compressed forms of a CSV, by the end of its name."""

@@ -52,7 +52,7 @@ def describe(value: Any) -> str:
 
 
 def describe_batch(batch: Any) -> str:
-    """Describe the parts of a batch; see `lrfind.problem.batches.batch_parts` for their names.
+    """Describe the parts of a batch; see `batch_parts` for their names.
 
     >>> import torch
     >>> describe_batch((torch.zeros(4, 2), torch.zeros(4)))

@@ -122,15 +122,13 @@ def draw_start(ax: Axes, loss: float, top: float, label: str) -> None:
     )  # fmt: skip
 
 
-def mark_border(
-    ax: Axes, x: Iterable[float], label: str, marker: str = "^", color: str = GREY, size: float = 7.5
-) -> None:
+def mark_border(ax: Axes, x: Iterable[float], label: str, marker: str = "^", color: str = GREY) -> None:
     """Mark values that have no place on the axis at its upper border; the legend names equal marks once."""
     places = [*x]
     if places:
         named = label in ax.get_legend_handles_labels()[1]
         ax.plot(
-            places, [1.0] * len(places), marker, color=color, markersize=size, markeredgecolor="white",
+            places, [1.0] * len(places), marker, color=color, markersize=7.5, markeredgecolor="white",
             markeredgewidth=0.6, linestyle="none", zorder=6, clip_on=False,
             transform=ax.get_xaxis_transform(), label=None if named else label,
         )  # fmt: skip
