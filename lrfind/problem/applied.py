@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from torch import Tensor
 from torch.optim.lr_scheduler import OneCycleLR
 
 from lrfind.errors import UsageError, counted
@@ -69,6 +68,7 @@ def apply_lr(
             f"the rates are for {counted(len(shares), 'param group')}, but these optimizers have"
             f" {len(groups)}; give all optimizers that were given to `find`, in the same order."
         )
+    # The lr that `lr` stands for, and how far the share of each group differs from its ratio.
     schedulers = [] if scheduler is None else _single_schedulers(scheduler)
     peak_of = _peaks(optimizers, schedulers)
     base = base_of(groups, [peak_of[id(group)] for group in groups])
@@ -76,7 +76,7 @@ def apply_lr(
         id(group): share * base / peak_of[id(group)]
         for group, share in zip(groups, shares or (), strict=False)
         if peak_of[id(group)] > 0
-    }  # how far the share of each group differs from its ratio
+    }
     for members, top in highest:
         peak = max(peak_of.get(id(group), 0.0) for group in members)
         changes |= {id(group): changes.get(id(group), 1.0) * peak / top for group in members if peak > 0}
@@ -84,18 +84,16 @@ def apply_lr(
     def scaled(value: Any, group: Group | None) -> Any:
         return lr * (float(value) / base) * changes.get(id(group), 1.0)
 
-    filled: set[int] = set()  # one tensor may be the lr of several groups
+    # The lrs in the groups, and those that the schedulers keep.
+    lrs = []
     for group in groups:
         anew = not schedulers and "initial_lr" in group
         for key in ("lr", "initial_lr") if anew else SCALED_KEYS:
             if group.get(key) is not None:
                 value = peak_of[id(group)] / decay_over_layers(group) if anew else group[key]
-                if isinstance(group[key], Tensor):
-                    if id(group[key]) not in filled:
-                        group[key].fill_(scaled(value, group))
-                    filled.add(id(group[key]))
-                else:
-                    group[key] = scaled(value, group)
+                lrs.append((group, scaled(value, group), key))
+    for group, value, key in reversed(lrs):  # of groups with the same tensor, the first one has its share
+        set_lr(group, value, key)
     for single in schedulers:
         moved = dict(enumerate(_groups_under(single)))
         for name in SCALED_LISTS:
