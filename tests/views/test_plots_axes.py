@@ -134,7 +134,7 @@ def test_the_arrow_to_the_answer_is_above_all_scores() -> None:
     (ax,) = find_figure(view, "t").axes
     arrow = next(text for text in ax.texts if not text.get_text())
     low, high = ax.get_ylim()
-    assert low + arrow.xy[1] * (high - low) == pytest.approx(view.score_ends[1])
+    assert low + arrow.xy[1] * (high - low) == pytest.approx(view.axis.top)
 
 
 def test_ticks_are_round_rates_and_as_many_as_have_room() -> None:

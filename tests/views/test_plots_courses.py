@@ -61,7 +61,7 @@ def test_a_validation_loss_above_the_axis_is_marked_at_its_border() -> None:
 
     wild = replace(lane(), evaluations=(Evaluation(20, 0.9, None), Evaluation(60, 90.0, None)))
     view = view_courses([course_of("seed 0", [wild])])
-    assert view.top < 5
+    assert view.axis.top < 5
     labels = legend(draw_loss(view, Figure().add_subplot()))
     assert "a validation loss above this axis" in labels
 

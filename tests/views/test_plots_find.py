@@ -116,9 +116,9 @@ def test_a_long_reason_leaves_place_for_the_probes_and_says_where_all_of_it_is()
 
 def test_a_huge_loss_does_not_flatten_the_others_and_decades_are_drawn_on_a_log_axis() -> None:
     high = view(summary([*probes(), probe(1.0, 8, 6e3, None)]))
-    assert high.score_ends[1] < 4
-    assert view(summary([probe(0.1, 32, 1e-4, 1.0), probe(1.0, 8, 2.0, None)])).log
-    assert not view(summary([probe(0.1, 32, -1e-4, 1.0), probe(1.0, 8, 2.0, None)])).log
+    assert high.axis.top < 4
+    assert view(summary([probe(0.1, 32, 1e-4, 1.0), probe(1.0, 8, 2.0, None)])).axis.log
+    assert not view(summary([probe(0.1, 32, -1e-4, 1.0), probe(1.0, 8, 2.0, None)])).axis.log
 
 
 def test_a_table_with_nan_instead_of_none_looks_the_same() -> None:

@@ -23,7 +23,7 @@ def test_a_view_has_the_median_and_the_range_over_lanes(golden: Callable[..., Cu
     assert view.lr.size == view.middle.size == 90  # two of three have not diverged before
     np.testing.assert_allclose(view.middle[:60], plain.loss[:60] + 0.1, atol=0.01)
     np.testing.assert_allclose((view.high - view.low)[:60], 0.4, atol=0.01)
-    assert view.bottom < plain.loss.min() < plain.loss[0] < view.top < 5  # the blow-up is cut off
+    assert view.axis.bottom < plain.loss.min() < plain.loss[0] < view.axis.top < 5  # the blow-up is cut off
 
 
 def test_a_figure_shows_suggestion_interval_and_edge(golden: Callable[..., Curve], tmp_path: Path) -> None:

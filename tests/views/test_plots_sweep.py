@@ -84,7 +84,7 @@ def test_curves_have_a_line_per_lr_and_a_cross_at_a_divergence() -> None:
         1.0: 12,
     }
     assert view.diverged == {1.0}
-    assert view.bottom < 0.4 < 2.0 < view.top < 50
+    assert view.axis.bottom < 0.4 < 2.0 < view.axis.top < 50
     ax, bar = curves_figure(view, "title").axes
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["best lr: 0.1", "diverged"]
     assert bar.get_ylabel() == "learning rate"
@@ -103,7 +103,7 @@ def test_a_line_does_not_cross_a_rate_that_did_not_finish() -> None:
 
 def test_the_loss_at_the_start_does_not_rule_the_axis() -> None:
     view = view_sweep(reading(lane(1e-3, 0.24), lane(1e-2, 0.2), lane(0.1, 0.22)))
-    assert 0.24 < view.top < 0.25
+    assert 0.24 < view.axis.top < 0.25
     (ax,) = sweep_figure(view, "title").axes
     assert "loss at the start: 2, above this axis" in [
         text.get_text() for text in ax.get_legend().get_texts()
@@ -118,8 +118,8 @@ def test_few_rates_have_ticks_of_their_own_unless_they_are_close() -> None:
 
 
 def test_losses_that_span_decades_are_drawn_on_a_log_axis() -> None:
-    assert view_sweep(reading(lane(0.1, 1e-4), lane(0.01, 1.0))).log
-    assert not view_sweep(reading(lane(0.1, -1e-4), lane(0.01, 1.0))).log
+    assert view_sweep(reading(lane(0.1, 1e-4), lane(0.01, 1.0))).axis.log
+    assert not view_sweep(reading(lane(0.1, -1e-4), lane(0.01, 1.0))).axis.log
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,11 @@ def loss_axis(losses: Iterable[float], start: float = math.nan, *, decades: floa
     return LossAxis(lowest - room, highest + room, log=False)
 
 
-def set_loss_axis(ax: Axes, bottom: float, top: float, *, log: bool) -> None:
+def set_loss_axis(ax: Axes, axis: LossAxis) -> None:
     """Give an Axes its loss axis."""
-    if log:
+    if axis.log:
         ax.set_yscale("log")
-    ax.set_ylim(bottom, top)
+    ax.set_ylim(axis.bottom, axis.top)
 
 
 def tidy_ticks(axis: Any) -> None:

@@ -19,7 +19,7 @@ from lrfind.analysis.trends import over_seeds, trend
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
-from lrfind.views.plots.axes import loss_axis, set_loss_axis
+from lrfind.views.plots.axes import LossAxis, loss_axis, set_loss_axis
 from lrfind.views.plots.drawing import (
     ABOVE,
     LINES,
@@ -76,15 +76,11 @@ class CoursesView:
 
     Attributes:
         courses: the courses, in the order of the legend.
-        bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; what goes above it is marked there.
-        log: whether the loss axis is logarithmic.
+        axis: the loss axis; what goes above its upper end is marked there.
     """
 
     courses: Sequence[Course]
-    bottom: float
-    top: float
-    log: bool
+    axis: LossAxis
 
 
 @dataclass(frozen=True)
@@ -146,8 +142,7 @@ def view_courses(courses: Sequence[Course]) -> CoursesView:
     losses = [loss for course in courses for loss in (*course.loss, *course.low)]
     losses += [loss for course in courses for _, loss in course.val]
     start = max((float(course.loss[0]) for course in courses if course.loss.size), default=math.nan)
-    axis = loss_axis(losses, start)
-    return CoursesView(courses, axis.bottom, axis.top, axis.log)
+    return CoursesView(courses, loss_axis(losses, start))
 
 
 def view_gaps(ranking: Sequence[Standing]) -> GapsView:
@@ -185,7 +180,7 @@ def draw_lr(view: CoursesView, ax: Axes) -> Axes:
 
 def draw_loss(view: CoursesView, ax: Axes) -> Axes:
     """Draw the training loss against step, with a band over the seeds, and the validation losses."""
-    set_loss_axis(ax, view.bottom, view.top, log=view.log)
+    set_loss_axis(ax, view.axis)
     ax.set_xlim(*_steps(view))
     for course, color, line in _styled(view):
         step = np.arange(course.loss.size)
@@ -204,7 +199,7 @@ def draw_loss(view: CoursesView, ax: Axes) -> Axes:
                 *zip(*course.val, strict=True), "o", color=color, markersize=4.5, markerfacecolor="white",
                 linestyle="none", zorder=4,
             )  # fmt: skip
-        above = [step for step, loss in course.val if loss > view.top]
+        above = [step for step, loss in course.val if loss > view.axis.top]
         mark_border(ax, above, f"a validation loss {ABOVE}", color=color)
     label = "loss\n(lines: training, smoothed)" if _evaluated(view) else "training loss\n(smoothed)"
     return finish(_explained(view, ax), "step", label)

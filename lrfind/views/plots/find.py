@@ -11,7 +11,7 @@ import numpy as np
 
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.axes import loss_axis, set_loss_axis, size_of
+from lrfind.views.plots.axes import LossAxis, loss_axis, set_loss_axis, size_of
 from lrfind.views.plots.drawing import (
     ABOVE,
     BLUE,
@@ -76,8 +76,7 @@ class FindView:
         refusal: the reason why there is no answer; empty if there is an answer.
         trainings: those that refine the answer, and those that verify it, as far as there are any.
         lr_ends: the two ends of the lr axis.
-        score_ends: the two ends of the score axis; higher scores are cut off.
-        log: whether the score axis is logarithmic.
+        axis: the score axis; higher scores are marked at its upper end.
     """
 
     longest: Sequence[LongestProbes]
@@ -92,8 +91,7 @@ class FindView:
     refusal: str
     trainings: Sequence[Trainings]
     lr_ends: tuple[float, float]
-    score_ends: tuple[float, float]
-    log: bool
+    axis: LossAxis
 
 
 def view_find(
@@ -148,8 +146,7 @@ def view_find(
         refusal="" if answer else str(suggestion["reason"]),
         trainings=trainings,
         lr_ends=(min(lrs, default=1e-3) / 2, max(lrs, default=1.0) * 2),
-        score_ends=(axis.bottom, axis.top),
-        log=axis.log,
+        axis=axis,
     )
 
 
@@ -215,10 +212,10 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
     """Draw the probes' scores against lr, and the answer with its interval."""
     ax.set_xscale("log")
     ax.set_xlim(*view.lr_ends)
-    set_loss_axis(ax, *view.score_ends, log=view.log)
+    set_loss_axis(ax, view.axis)
     _draw_answer(view, ax)
     if view.untouched is not None:
-        draw_start(ax, view.untouched, view.score_ends[1], "untouched model")
+        draw_start(ax, view.untouched, view.axis.top, "untouched model")
 
     # The shorter probes, with one marker per number of steps.
     for (steps, points), marker in zip(view.shorter.items(), MARKERS * 4, strict=False):
@@ -245,16 +242,14 @@ def draw_find(view: FindView, ax: Axes) -> Axes:
     # What has no place on the axis.
     points = [point for points in view.shorter.values() for point in points]
     points += [point for probes in view.longest for point in zip(probes.lr, probes.score, strict=True)]
-    mark_border(
-        ax, [lr for lr, score in points if score > view.score_ends[1]], f"a probe {ABOVE}", color=BLUE
-    )
+    mark_border(ax, [lr for lr, score in points if score > view.axis.top], f"a probe {ABOVE}", color=BLUE)
     mark_border(ax, view.stopped, "the loss blew up", "X")
     return finish(ax, "learning rate", "mean loss over the last half of a probe")
 
 
 def _on_axis(view: FindView, score: float) -> float:
     """Return a score that the axis holds, or else NaN: a mark at the border stands for it."""
-    return score if score <= view.score_ends[1] else math.nan
+    return score if score <= view.axis.top else math.nan
 
 
 def _draw_answer(view: FindView, ax: Axes) -> None:
@@ -303,10 +298,10 @@ def _draw_answer(view: FindView, ax: Axes) -> None:
 def _add_band(view: FindView, ax: Axes) -> float:
     """Add an empty band above the scores of an axis that has its ends; return its share of the axis."""
     share = float(np.clip(BAND / (size_of(ax)[1] - 70), 0.12, 0.35))  # the legend takes about 70 points
-    low, high = view.score_ends
+    low, high = view.axis.bottom, view.axis.top
     more = share / (1 - share)
-    decades = math.log10(high) - math.log10(low) if view.log else 0.0
-    ax.set_ylim(low, high * 10 ** (decades * more) if view.log else high + (high - low) * more)
+    decades = math.log10(high) - math.log10(low) if view.axis.log else 0.0
+    ax.set_ylim(low, high * 10 ** (decades * more) if view.axis.log else high + (high - low) * more)
     return share
 
 

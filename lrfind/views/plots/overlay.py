@@ -119,7 +119,7 @@ def draw_overlay(runs: Sequence[Overlaid], loss: str, style: Callable[[], tuple[
     ramps = all(run.loss == ON_A_RAMP for run in runs)
     shown = [float(value) for run in runs for value in (*run.middle, *run.low)]
     axis = loss_axis(shown, max(starts, default=math.nan), decades=math.inf if ramps else DECADES)
-    set_loss_axis(ax, axis.bottom, axis.top, log=axis.log)
+    set_loss_axis(ax, axis)
     for run in runs:
         color, line = style()
         if ramps:

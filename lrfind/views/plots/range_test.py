@@ -14,7 +14,7 @@ from lrfind.analysis.curves import Array, Curve
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.trends import over_seeds
 from lrfind.runs.result import RunResult
-from lrfind.views.plots.axes import loss_axis
+from lrfind.views.plots.axes import LossAxis, loss_axis, set_loss_axis
 from lrfind.views.plots.drawing import (
     BLUE,
     LINES,
@@ -47,8 +47,7 @@ class RangeTestView:
         diverged: the lrs at which lanes diverged.
         suggestion: lr, low, high, method and reason; lr is None where there is no suggestion.
         edges: label -> lr, for the lr where the ramp diverged and for the edge measured by bisection.
-        bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; what goes above it is marked there.
+        axis: the loss axis; higher losses are marked at its upper end.
     """
 
     curves: Sequence[Curve]
@@ -59,8 +58,7 @@ class RangeTestView:
     diverged: Sequence[float]
     suggestion: dict[str, Any]
     edges: dict[str, float]
-    bottom: float
-    top: float
+    axis: LossAxis
 
 
 def view_range_test(
@@ -86,15 +84,14 @@ def view_range_test(
         diverged=[float(curve.lr[curve.divergence]) for curve in curves if curve.divergence is not None],
         suggestion=suggestion,
         edges={label: lr for label, lr in edges.items() if lr is not None},
-        bottom=axis.bottom,
-        top=axis.top,
+        axis=axis,
     )
 
 
 def draw_range_test(view: RangeTestView, ax: Axes) -> Axes:
     """Draw the raw and the smoothed loss against lr, a band over the seeds, the suggestion and the edges."""
     ax.set_xscale("log")
-    ax.set_ylim(view.bottom, view.top)
+    set_loss_axis(ax, view.axis)
     if view.curves:
         ends = [end for curve in view.curves for end in (curve.lr[0], curve.lr[-1])]
         ends += [*view.edges.values(), *(view.suggestion[key] for key in ("lr", "low", "high"))]
@@ -163,15 +160,13 @@ class RampsView:
             seeds of the smoothed losses.
         suggestions: variant -> its suggested lr, for the variants that have one.
         best: the variant whose ramp reaches the lowest loss.
-        bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis.
+        axis: the loss axis; higher losses are marked at its upper end.
     """
 
     ramps: dict[str, tuple[Array, Array]]
     suggestions: dict[str, float]
     best: str
-    bottom: float
-    top: float
+    axis: LossAxis
 
 
 def view_ramps(results: Sequence[LaneResult], summary: dict[str, Any]) -> RampsView:
@@ -188,15 +183,14 @@ def view_ramps(results: Sequence[LaneResult], summary: dict[str, Any]) -> RampsV
         ramps=ramps,
         suggestions={row["variant"]: row["lr"] for row in summary["variants"] if row["lr"] is not None},
         best=summary["answer"]["variant"],
-        bottom=axis.bottom,
-        top=axis.top,
+        axis=axis,
     )
 
 
 def draw_ramps(view: RampsView, ax: Axes) -> Axes:
     """Draw the smoothed loss against lr, one line per value: the best one bold, a dot at each suggestion."""
     ax.set_xscale("log")
-    ax.set_ylim(view.bottom, view.top)
+    set_loss_axis(ax, view.axis)
     styled = list(zip(view.ramps.items(), itertools.cycle(SEVERAL), itertools.cycle(LINES), strict=False))
     for (name, (lr, loss)), color, line in styled:
         best = name == view.best

@@ -55,12 +55,10 @@ class SweepView:
         edge: the lr where training breaks down; see `lrfind.analysis.sweeps.sweep_edge`.
         first_loss: the loss at step 0.
         label: the label of the loss axis.
-        log: whether the loss axis is logarithmic.
         seeds: the largest number of lanes at any lr.
         low: the left end of the lr axis.
         high: the right end of the lr axis.
-        bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; higher losses are marked there.
+        axis: the loss axis; higher losses are marked at its upper end.
     """
 
     lr: Array
@@ -74,12 +72,10 @@ class SweepView:
     edge: float | None
     first_loss: float
     label: str
-    log: bool
     seeds: int
     low: float
     high: float
-    bottom: float
-    top: float
+    axis: LossAxis
 
 
 def view_sweep(sweep: SweepResult) -> SweepView:
@@ -111,12 +107,10 @@ def view_sweep(sweep: SweepResult) -> SweepView:
         edge=sweep.edge,
         first_loss=sweep.first_loss,
         label=loss_name(sweep.judge) + " of all evaluations" * (sweep.judge == "best_val_loss"),
-        log=axis.log,
         seeds=max((len(rate.lanes) for rate in sweep.rates), default=0),
         low=min((rate.lr for rate in sweep.rates), default=1e-3) / 1.5,
         high=max((rate.lr for rate in sweep.rates), default=1.0) * 1.5,
-        bottom=axis.bottom,
-        top=axis.top,
+        axis=axis,
     )
 
 
@@ -149,7 +143,8 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     """Draw the final loss against lr: median, lanes, usable range, edge, and the lrs that did not finish."""
     ax.set_xscale("log")
     ax.set_xlim(view.low, view.high)
-    set_loss_axis(ax, view.bottom, view.top, log=view.log)
+    set_loss_axis(ax, view.axis)
+    top = view.axis.top
     if view.usable and view.usable[0] < view.usable[1]:
         low, high = view.usable
         ax.axvspan(
@@ -160,24 +155,24 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     # The losses: of each seed, the one that decides, and others beside it.
     if view.seeds > 1 and view.lanes:
         ax.plot(
-            [lr for lr, _ in view.lanes], up_to(view.top, np.array([loss for _, loss in view.lanes])), "o",
+            [lr for lr, _ in view.lanes], up_to(top, np.array([loss for _, loss in view.lanes])), "o",
             color=BLUE, alpha=0.35, markersize=3.5, linestyle="none", zorder=2, label="each seed",
         )  # fmt: skip
     for (name, losses), style in zip(view.beside.items(), ("s:", "D:", "^:"), strict=False):
         ax.plot(
-            *with_gaps(view, up_to(view.top, losses)), style, color="0.45", markersize=4, linewidth=1.2,
+            *with_gaps(view, up_to(top, losses)), style, color="0.45", markersize=4, linewidth=1.2,
             markerfacecolor="white", zorder=2, label=name,
         )  # fmt: skip
     if view.lr.size:
         label = f"median of {view.seeds} seeds" if view.seeds > 1 else view.label
         ax.plot(
-            *with_gaps(view, up_to(view.top, view.middle)), "o-", color=BLUE, markersize=5, linewidth=1.8,
+            *with_gaps(view, up_to(top, view.middle)), "o-", color=BLUE, markersize=5, linewidth=1.8,
             zorder=3, label=label,
         )  # fmt: skip
 
     # What is known of them: the start, the edge and the answer.
     if math.isfinite(view.first_loss):
-        draw_start(ax, view.first_loss, view.top, "loss at the start")
+        draw_start(ax, view.first_loss, top, "loss at the start")
     if view.edge is not None:
         ax.axvline(
             view.edge, color=RED, linestyle="--", linewidth=1.2, zorder=2, label=f"edge: {view.edge:.3g}"
@@ -192,7 +187,7 @@ def draw_sweep(view: SweepView, ax: Axes) -> Axes:
     points = [*view.lanes] if view.seeds > 1 else []
     for losses in (view.middle, *view.beside.values()):
         points += zip(view.lr, losses, strict=True)
-    mark_border(ax, sorted({lr for lr, loss in points if loss > view.top}), f"a loss {ABOVE}", color=BLUE)
+    mark_border(ax, sorted({lr for lr, loss in points if loss > top}), f"a loss {ABOVE}", color=BLUE)
     for outcome, lrs in view.lost.items():
         marker, color = LOST.get(outcome, ("s", "0.5"))
         mark_border(ax, lrs, outcome, marker, color)
@@ -232,9 +227,7 @@ class CurvesView:
         best: the answered lr; None where no lr finished.
         best_label: its name in the legend.
         diverged: the lrs whose curve ends in a divergence.
-        bottom: the lower end of the loss axis.
-        top: the upper end of the loss axis; what goes above it is marked there.
-        log: whether the loss axis is logarithmic.
+        axis: the loss axis; higher losses are marked at its upper end.
     """
 
     curves: dict[float, Array]
@@ -242,9 +235,7 @@ class CurvesView:
     best: float | None
     best_label: str
     diverged: set[float]
-    bottom: float
-    top: float
-    log: bool
+    axis: LossAxis
 
 
 def view_curves(sweep: SweepResult) -> CurvesView:
@@ -262,16 +253,13 @@ def view_curves(sweep: SweepResult) -> CurvesView:
         shortest = min(curve.length for curve in lanes)
         trends = [trend(curve.loss[: curve.length])[:shortest] for curve in lanes]
         curves[lr] = np.median(trends, axis=0)
-    axis = _curves_axis(sweep, curves)
     return CurvesView(
         curves=curves,
         rate_count=len(measured),
         best=sweep.best.lr if sweep.best else None,
         best_label=_best_label(sweep),
         diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
-        bottom=axis.bottom,
-        top=axis.top,
-        log=axis.log,
+        axis=_curves_axis(sweep, curves),
     )
 
 
@@ -292,14 +280,14 @@ def draw_curves(view: CurvesView, ax: Axes) -> Axes:
     scale = LogNorm(min(lrs, default=1e-3) / 1.01, max(lrs, default=1.0) * 1.01)
     # The end of viridis is too pale for a line.
     dark = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
-    set_loss_axis(ax, view.bottom, view.top, log=view.log)
+    set_loss_axis(ax, view.axis)
     for lr in lrs:
         curve, color = view.curves[lr], dark(scale(lr))
         best = lr == view.best
         label = view.best_label if best else None
         ax.plot(curve, color=color, linewidth=2.8 if best else 1.3, zorder=3 if best else 2, label=label)
         if lr in view.diverged:
-            height = float(np.clip(curve[-1], view.bottom, view.top))
+            height = float(np.clip(curve[-1], view.axis.bottom, view.axis.top))
             ax.plot(
                 [curve.size - 1], [height], "X", color=color, markersize=8, markeredgecolor="white",
                 markeredgewidth=0.6, clip_on=False, zorder=7,

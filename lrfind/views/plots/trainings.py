@@ -80,7 +80,7 @@ def draw_trainings(trainings: Trainings, lr: float | None, lr_ends: tuple[float,
     ax.set_xscale("log")
     ax.set_xlim(*lr_ends)
     axis = loss_axis(loss for _, loss in trainings.ends)
-    set_loss_axis(ax, axis.bottom, axis.top, log=axis.log)
+    set_loss_axis(ax, axis)
     if lr is not None:
         ax.axvline(lr, color=RED, linewidth=1.6, zorder=1)
     if trainings.ends:

@@ -194,7 +194,7 @@ def course_charts(courses: Sequence[Course]) -> list[Chart]:
     peaks = finite([float(course.lr.max()) for course in courses if course.lr.size]) or [1.0]
     far = max(peaks) > 10 * min(peaks)
     return [
-        loss_chart("Loss, step by step", note, losses, log=view.log),
+        loss_chart("Loss, step by step", note, losses, log=view.axis.log),
         Chart(
             title="Learning rate, step by step",
             note="",

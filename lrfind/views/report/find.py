@@ -131,7 +131,7 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
     note = "Each point is a probe: the mean loss over the last half of its steps."
     if view.answer and view.longest:
         note += " A larger point has more weight in the estimated best rate."
-    low, high = view.score_ends
+    low, high = view.axis.bottom, view.axis.top
     return Chart(
         title="Loss of the probes against their learning rate",
         note=note,
@@ -140,7 +140,7 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
         marks=marks,
         table=_probes_table(summary),
         seen=[score for score in scores if low <= score <= high],
-        log_y=view.log,
+        log_y=view.axis.log,
     )
 
 

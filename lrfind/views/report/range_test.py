@@ -100,7 +100,7 @@ def _ramp_chart(result: RunResult) -> Chart:
         y="training loss",
         marks=marks,
         table=_ramp_table(view.lr, {"smoothed loss": view.middle, "lowest": view.low, "highest": view.high}),
-        seen=[min(finite([*view.middle, *(loss for c in view.curves for loss in c.loss)])), view.top],
+        seen=[min(finite([*view.middle, *(loss for c in view.curves for loss in c.loss)])), view.axis.top],
     )
 
 
@@ -132,7 +132,7 @@ def _variants_chart(result: RunResult) -> Chart:
         y="training loss",
         marks=marks,
         table=Table("The ramps", [result.section.over, "lr", "smoothed loss"], rows),
-        seen=[*(min(finite(loss)) for _, loss in view.ramps.values()), view.top],
+        seen=[*(min(finite(loss)) for _, loss in view.ramps.values()), view.axis.top],
     )
 
 

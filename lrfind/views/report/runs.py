@@ -129,7 +129,7 @@ def _ramps_chart(ramps: Sequence[tuple[str, RunResult]]) -> Chart:
             continue
         marks.append(Band(title, view.lr, view.low, view.high, color))
         marks.append(Line(title, view.lr, view.middle, color, dashed=is_repeated(place)))
-        seen += [min(finite(view.low)), view.top]
+        seen += [min(finite(view.low)), view.axis.top]
         rows += [
             [title, number(float(view.lr[p])), number(float(view.middle[p]))]
             for p in spread_places(len(view.lr), 9)

@@ -122,7 +122,7 @@ def _sweep_chart(view: SweepView, summary: Mapping[str, Any]) -> Chart:
         marks=marks,
         table=_rates_table(summary),
         seen=[loss for loss in finite(shown) if loss <= highest],
-        log_y=view.log and max(ends) > 30 * min(ends) and highest > 30 * min(ends),
+        log_y=view.axis.log and max(ends) > 30 * min(ends) and highest > 30 * min(ends),
     )
 
 
@@ -169,6 +169,6 @@ def _curves_chart(view: CurvesView) -> Chart:
         "Training loss, step by step",
         f"Smoothed; the median of the seeds at each rate.{left_out}",
         marks,
-        log=view.log,
+        log=view.axis.log,
         by_lr=True,
     )
