@@ -1,4 +1,4 @@
-"""The course of losses for the eye: without the noise of single batches, and over several seeds."""
+"""The course of losses for the eye: without the noise of single batches, over several seeds, thinned."""
 
 from __future__ import annotations
 
@@ -101,3 +101,14 @@ def _average(y: Array, half: int, growing: Array) -> Array:
     slope = float(last @ offset) / float(offset @ offset)
     average[-half:] = np.clip(last.mean() + slope * offset[-half:], last.min(), last.max())
     return average
+
+
+def spread_places(length: int, most: int) -> list[int]:
+    """Return at most `most` places of a sequence, spread evenly, with its first and its last.
+
+    >>> spread_places(100, 3), spread_places(2, 5)
+    ([0, 50, 99], [0, 1])
+    """
+    if length <= most:
+        return [*range(length)]
+    return [int(place) for place in np.linspace(0, length - 1, most).round()]

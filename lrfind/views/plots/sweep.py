@@ -12,7 +12,7 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.sweep_verdicts import FLAWS, NO_ANSWER, doubt_about
 from lrfind.analysis.sweeps import RateResult, SweepResult, judged
-from lrfind.analysis.trends import trend
+from lrfind.analysis.trends import spread_places, trend
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.axes import LossAxis, loss_axis, set_loss_axis, tidy_ticks
@@ -245,7 +245,7 @@ def view_curves(sweep: SweepResult) -> CurvesView:
         for rate in sweep.rates
         if (lanes := [lane.curve for lane in rate.lanes.values() if lane.curve.length])
     }
-    places = np.linspace(0, len(measured) - 1, min(len(measured), MOST_CURVES)).round().astype(int)
+    places = spread_places(len(measured), MOST_CURVES)
     shown = {[*measured][place] for place in places} | ({sweep.best.lr} if sweep.best else set())
     curves = {}
     for lr in sorted(shown):

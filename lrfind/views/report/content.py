@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
-
 from lrfind.analysis.curves import Array
 from lrfind.errors import shortened
 
@@ -256,14 +254,3 @@ def name(text: str) -> str:
 def finite(values: Sequence[float | None] | Array) -> list[float]:
     """Return the values that are finite numbers."""
     return [float(value) for value in values if value is not None and math.isfinite(value)]
-
-
-def spread_places(length: int, most: int) -> list[int]:
-    """Return at most `most` places of a sequence, spread evenly, with its first and its last.
-
-    >>> spread_places(100, 3), spread_places(2, 5)
-    ([0, 50, 99], [0, 1])
-    """
-    if length <= most:
-        return [*range(length)]
-    return [int(place) for place in np.linspace(0, length - 1, most).round()]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfind.analysis.trends import spread_places
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.compare import ranking_of
 from lrfind.views.plots.courses import REFERENCE, Course, course_of, courses_of, view_courses, view_gaps
@@ -27,7 +28,6 @@ from lrfind.views.report.content import (
     is_repeated,
     name,
     several,
-    spread_places,
 )
 from lrfind.views.text.compare import LOSSES_IN_WORDS, judged_by, standing_in_words
 from lrfind.views.text.parts import interval_or_dash, loss_name, number, number_or_dash, numbers_apart

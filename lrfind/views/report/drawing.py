@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.trends import spread_places
 from lrfind.views.report.content import (
     LEVELS,
     Band,
@@ -25,7 +26,6 @@ from lrfind.views.report.content import (
     Span,
     Strips,
     finite,
-    spread_places,
 )
 from lrfind.views.report.scales import Scale, scale_for
 

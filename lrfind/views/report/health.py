@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrfind.analysis.curves import Array
+from lrfind.analysis.trends import spread_places
 from lrfind.errors import counted
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.health import view_health
-from lrfind.views.report.content import Heat, Section, Table, finite, name, spread_places
+from lrfind.views.report.content import Heat, Section, Table, finite, name
 from lrfind.views.text.parts import gradient_findings, number, number_or_dash
 
 MOST_LAYERS = 40

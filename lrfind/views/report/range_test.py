@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfind.analysis.trends import spread_places
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.range_test import range_test_view, view_ramps
 from lrfind.views.report.content import (
@@ -25,7 +26,6 @@ from lrfind.views.report.content import (
     is_repeated,
     name,
     several,
-    spread_places,
 )
 from lrfind.views.report.courses import SHOWN_STEPS
 from lrfind.views.text.parts import interval, number, number_or_dash

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from lrfind.analysis.trends import spread_places
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.courses import course_of
@@ -27,7 +28,6 @@ from lrfind.views.report.content import (
     is_repeated,
     name,
     several,
-    spread_places,
 )
 from lrfind.views.report.courses import course_charts
 from lrfind.views.report.sweep import highest_shown

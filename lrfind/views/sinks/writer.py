@@ -19,9 +19,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lrfind.analysis.lanes import SETTLED, LaneResult
+from lrfind.analysis.trends import spread_places
 from lrfind.config.experiment import dump
 from lrfind.config.registry import import_path, load, resolve, set_import_root
 from lrfind.config.sections import Component
@@ -126,8 +125,8 @@ def sink_lane(result: LaneResult) -> SinkLane:
     for name in CURVES:
         column = getattr(result, name)
         if column is not None:
-            curves[name] = [(step, float(column[step])) for step in thinned(len(column))]
-    looks = [result.evaluations[place] for place in thinned(len(result.evaluations))]
+            curves[name] = [(step, float(column[step])) for step in spread_places(len(column), MOST_POINTS)]
+    looks = [result.evaluations[place] for place in spread_places(len(result.evaluations), MOST_POINTS)]
     curves["val_loss"] = [(look.step, look.val_loss) for look in looks]
     curves["metric"] = [(look.step, look.metric) for look in looks if look.metric is not None]
     parts = [f"lane-{result.lane:03d}", result.variant, f"lr-{result.peak:.3g}", f"seed-{result.seed}"]
@@ -137,17 +136,6 @@ def sink_lane(result: LaneResult) -> SinkLane:
         {name: curve for name, curve in curves.items() if curve},
         {str(name): value for name, value in row.items() if name not in SETTINGS and value == value},
     )
-
-
-def thinned(length: int, most: int = MOST_POINTS) -> list[int]:
-    """Return at most `most` places of a sequence, evenly spaced, with the first and the last.
-
-    >>> thinned(3), thinned(10, most=4)
-    ([0, 1, 2], [0, 3, 6, 9])
-    """
-    if length <= most:
-        return list(range(length))
-    return [int(place) for place in np.linspace(0, length - 1, most).round()]
 
 
 def sink_end(result: RunResult, run: Run) -> SinkEnd:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-import numpy as np
-
+from lrfind.analysis.trends import spread_places
 from lrfind.views.plots.schedules import SchedulesView
 from lrfind.views.text.layout import table_text
 from lrfind.views.text.parts import number
@@ -16,9 +15,8 @@ ROWS = 11
 
 def schedules_text(view: SchedulesView) -> str:
     """Return the lr at evenly spaced steps, first and last included."""
-    steps = np.unique(np.linspace(0, view.steps - 1, ROWS).round().astype(int))
     columns = [
-        [str(t) if label == "step" else number(values[t]) for t in steps]
+        [str(t) if label == "step" else number(values[t]) for t in spread_places(view.steps, ROWS)]
         for label, values in view.columns.items()
     ]
     return table_text(view.columns, zip(*columns, strict=True))
