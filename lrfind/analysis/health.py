@@ -45,9 +45,8 @@ class LayerHealth(NamedTuple):
         return self.grad_norm / self.weight_norm if self.grad_norm is not None and self.weight_norm else None
 
 
-FEWEST_STEPS_APART = (
-    40  # the fewest steps between two looks: a look at a small model costs about as much as a step
-)
+FEWEST_STEPS_APART = 40
+"""The fewest steps between two looks: a look at a small model costs about as much as a step."""
 
 
 def look_steps(steps: int, looks: int) -> range:

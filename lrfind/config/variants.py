@@ -123,12 +123,13 @@ def _with_rival(experiment: Experiment, rival: Rival) -> Experiment:
     if rival.name == current.name and not rival.args:
         return experiment if rival.lr is None else with_lr(experiment, rival.lr)
     parameters = inspect.signature(resolve(import_path("optimizer", rival.name))).parameters
+    # The optimizer would silently ignore an argument that it does not have, such as momentum.
     groups = tuple(
         group.model_copy(
             update={"args": {key: value for key, value in group.args.items() if key in parameters}}
         )
         for group in current.param_groups
-    )  # the optimizer would silently ignore an argument that it does not have, such as momentum
+    )
     lr = rival.lr or (current.lr if rival.name == current.name else _usual_lr(rival.name)) or current.lr
     optimizer = OptimizerSection(name=rival.name, args=rival.args, lr=lr, param_groups=groups)
     return experiment.model_copy(update={"optimizer": optimizer})

@@ -280,9 +280,8 @@ class LaneProber:
 
     def _train_single(self, lr: float, steps: int, ceiling: Array) -> None:
         if lr not in self._probes:
-            self._probes[lr] = _ProbeState(
-                replace(self._setup), self._start
-            )  # a copy has a loss scaler of its own
+            own = replace(self._setup)  # a copy has a loss scaler of its own
+            self._probes[lr] = _ProbeState(own, self._start)
         probe = self._probes[lr]
         if probe.snapshot is None and not probe.stopped:  # its snapshot was dropped, so it starts again
             probe.setup, probe.snapshot, probe.losses = replace(self._setup), self._start, []

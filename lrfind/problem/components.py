@@ -157,9 +157,8 @@ def make_stream(experiment: Experiment, device: torch.device, held_out: bool) ->
         UsageError: if the data cannot be created, or its first batch cannot be read.
     """
     section = experiment.data
-    reseed(
-        child_seed(experiment.seed, "order")
-    )  # a data set that is drawn at random is the same after `resume`
+    # A data set that is drawn at random is the same after `resume`.
+    reseed(child_seed(experiment.seed, "order"))
     data = _make_data(section)
     try:
         with as_exception():

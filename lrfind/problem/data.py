@@ -253,9 +253,8 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
         return OrderedBatches(source, device, order, generators_of(train))
 
     def validation() -> Iterator[Any]:
-        states = capture(
-            generators_of(held_out)
-        )  # an evaluation must not change the random numbers of the training
+        # An evaluation must not change the random numbers of the training.
+        states = capture(generators_of(held_out))
         try:
             yield from one_pass(loader(held_out, None), device)
         finally:

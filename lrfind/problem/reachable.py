@@ -39,9 +39,7 @@ from lrfind.problem.references import (
 )
 
 MOST_OBJECTS = 100_000  # objects to follow; a training loop reaches some hundreds to some ten thousands
-LONG = (
-    1000  # entries of a container outside of modules; a longer one holds data, whose entries are not followed
-)
+LONG = 1000  # entries of a container outside of modules; those of a longer one, which holds data, are left
 LARGE = 2**24  # bytes of a tensor outside of modules; a larger one is taken for data, and is not copied
 PLAIN = frozenset(
     (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device, torch.Size, range)
