@@ -78,13 +78,14 @@ def schedules(
     SCHEDULE is a name from `lrfind ls schedules`, or pkg.module:attr for your own. To give arguments, write
     it as in a config: '{name: cosine, args: {warmup: 10}}'.
     """
+    from lrfind.config.arguments import length_in_epochs
     from lrfind.schedules.functions import require
 
     require("--peak", peak, 0 < peak <= 1e30, "a positive number, at most 1e30")
     if out is not None and out.suffix.lower() not in SUFFIXES:
         raise UsageError(f"--out: the name '{out}' must end in .png, .svg or .csv.")
     parts = _components(texts)
-    late = next((text for part in parts if (text := _in_epochs(part.args))), None)
+    late = next((text for part in parts if (text := length_in_epochs(part.args))), None)
     if late is not None and epoch_steps is None:
         raise UsageError(f"'{late}' needs the length of an epoch; give --epoch-steps N.")
     from lrfind.views.plots.schedules import view_schedules
@@ -144,16 +145,6 @@ def _name_mistakes(document: Document) -> list[Mistake]:
     )
     prefix = f"{'.'.join(at)}."
     return [Mistake(wrong.place, wrong.message.removeprefix(prefix)) for wrong in name_mistakes(config)]
-
-
-def _in_epochs(value: Any) -> str | None:
-    """Return the first length in epochs in the args of a schedule or of the schedules that it joins."""
-    from lrfind.config.arguments import is_epochs
-
-    if isinstance(value, dict | list):
-        inner = value.values() if isinstance(value, dict) else value
-        return next(filter(None, map(_in_epochs, inner)), None)
-    return value if is_epochs(value) else None
 
 
 def _plain(parts: list[Component], view: SchedulesView) -> dict[str, Any]:

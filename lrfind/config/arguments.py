@@ -43,6 +43,18 @@ def is_epochs(value: Any) -> bool:
     return isinstance(value, str) and re.fullmatch(r"\d+(\.\d+)? epochs?", value) is not None
 
 
+def length_in_epochs(value: Any) -> str | None:
+    """Return the first length in epochs in args, also in those of joined schedules; None if there is none.
+
+    >>> length_in_epochs({"at": [10, "2 epochs"]}), length_in_epochs({"warmup": 10})
+    ('2 epochs', None)
+    """
+    if isinstance(value, Mapping | list | tuple):
+        inner = value.values() if isinstance(value, Mapping) else value
+        return next(filter(None, map(length_in_epochs, inner)), None)
+    return value if is_epochs(value) else None
+
+
 def _in_steps(value: Any) -> Any:
     """Replace every length in epochs with 1, so that the type of the value can be checked."""
     if isinstance(value, list):

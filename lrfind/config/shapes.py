@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, ValidationError
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Reaction, Shape
 from lrfind.catalog import SCHEDULES
-from lrfind.config.arguments import is_epochs
+from lrfind.config.arguments import is_epochs, length_in_epochs
 from lrfind.config.mistakes import merge_unions, message_of
 from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, name_only
@@ -312,14 +312,7 @@ def _epochs_to_try(schedule: Component, steps: int | None) -> Sequence[float]:
     shrinks = any(part.args.get("growth", 1) < 1 for part in named_in(schedule))
     if steps is None and not shrinks:
         return (100_000, 1000)
-    return (100_000, 1000, 10, 1, 0.1) if steps is None or _has_epochs(schedule.args) else (1,)
-
-
-def _has_epochs(value: Any) -> bool:
-    """Return whether a value holds a length in epochs."""
-    if isinstance(value, dict | list | tuple):
-        return any(map(_has_epochs, value.values() if isinstance(value, dict) else value))
-    return is_epochs(value)
+    return (100_000, 1000, 10, 1, 0.1) if steps is None or length_in_epochs(schedule.args) else (1,)
 
 
 def _built_in(schedule: Component) -> Component:

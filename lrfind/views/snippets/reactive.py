@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lrfind.config.arguments import is_epochs
+from lrfind.config.arguments import is_epochs, length_in_epochs
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import Component
 from lrfind.config.shapes import parts_of, planned, reaction_start
@@ -14,7 +14,6 @@ from lrfind.views.snippets.lines import INDENT, assigned, keywords, value
 from lrfind.views.snippets.schedulers import (
     Length,
     Scheduler,
-    has_epochs,
     multipliers_of,
     rise_of,
     settings_of,
@@ -38,7 +37,7 @@ class Before:
 
 def _before(schedule: Component, length: Length) -> Before:
     """Return the lines for the steps before a schedule begins to react."""
-    if length.fixed and not has_epochs(schedule.args):
+    if length.fixed and length_in_epochs(schedule.args) is None:
         start = str(reaction_start(schedule, length.steps, None))
     else:
         start = _start_of(schedule, "steps")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lrfind.catalog import SCHEDULES, optimizer_named
-from lrfind.config.arguments import is_epochs
+from lrfind.config.arguments import length_in_epochs
 from lrfind.config.experiment import Experiment
 from lrfind.config.registry import import_path, load, resolve
 from lrfind.config.sections import Component, OptimizerSection
@@ -71,7 +71,7 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     has_momentum = has_momentum and all(group.args.get("momentum", 1) for group in section.param_groups)
 
     # torch's own scheduler, where there is one for these arguments.
-    if ":" not in schedule.name and not has_epochs(schedule.args):
+    if ":" not in schedule.name and length_in_epochs(schedule.args) is None:
         settings = settings_of(schedule)
         if schedule.name == "one_cycle":
             if settings["rise"] * steps > 1:  # With a shorter rise, torch divides by zero.
@@ -82,13 +82,6 @@ def scheduler_of(experiment: Experiment, steps: int) -> Scheduler:
     # Else a table of the multipliers of all steps.
     cycles = schedule.name == "one_cycle" or schedule.args.get("momentum") is not None
     return _of_table(schedule, moves_momentum=cycles and has_momentum and _can_move_momentum(schedule))
-
-
-def has_epochs(setting: Any) -> bool:
-    """Return whether a setting, or a part of it, is a length in epochs."""
-    if isinstance(setting, dict):
-        return any(map(has_epochs, setting.values()))
-    return any(map(has_epochs, setting)) if isinstance(setting, list | tuple) else is_epochs(setting)
 
 
 def settings_of(schedule: Component) -> dict[str, Any]:
