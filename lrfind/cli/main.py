@@ -9,7 +9,8 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,7 +24,7 @@ from lrfind.config.document import ConfigError
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, UsageError, in_one_line
 from lrfind.training.interrupts import handled
-from lrfind.views.terminal import UnreadError, announce, leave_stdout, note
+from lrfind.views.terminal import announce, leave_stdout, note
 
 INTERRUPTED, UNREAD = 130, 141  # as shells say it of programs that SIGINT and SIGPIPE end
 
@@ -71,13 +72,15 @@ class _Group(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows)
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Read the options before the command; one of them prints the help."""
+        with _quiet_if_unread():
+            return super().make_context(*args, **extra)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command that was typed; end quietly if nobody reads its output any more."""
-        try:
+        """Run the command that was typed."""
+        with _quiet_if_unread():
             return super().invoke(ctx)
-        except UnreadError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more when it ends
-            raise click.exceptions.Exit(UNREAD) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -88,6 +91,16 @@ class _Group(click.Group):
             hint = f" Did you mean '{near[0]}'?" if near else f" The commands are: {', '.join(COMMANDS)}."
             ctx.fail(f"there is no command '{args[0]}'.{hint}")
         return super().resolve_command(ctx, args)
+
+
+@contextmanager
+def _quiet_if_unread() -> Iterator[None]:
+    """End quietly if nobody reads the output any more."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes stdout once more when it ends
+        raise click.exceptions.Exit(UNREAD) from None
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

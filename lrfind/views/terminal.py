@@ -29,10 +29,6 @@ FEWEST_COLUMNS = 20
 _NO_BREAK = "\u00a0"
 
 
-class UnreadError(BrokenPipeError):
-    """Nobody reads a stream any more, as when it is piped into `head -1`."""
-
-
 def columns(stream: TextIO | None) -> int:
     """Return the columns of the terminal behind a stream; 80 if it is no terminal, or does not say."""
     if stream is None or not on_terminal(stream):
@@ -219,7 +215,5 @@ def _write(stream: TextIO | None, text: str) -> None:
     try:
         stream.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
         stream.flush()
-    except BrokenPipeError as error:
-        raise UnreadError(errno.EPIPE, "nobody reads the stream") from error
     except ValueError as error:  # the user's code closed it
         raise OSError(errno.EBADF, "the stream is closed") from error

@@ -28,6 +28,8 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         ("lrfind check none.yaml 2>&- 1>&- 0<&-", 2, ""),
         ("lrfind ls models >&-", 0, ""),
         ("lrfind ls models | true; exit ${PIPESTATUS[0]}", None, ""),
+        ("lrfind --help | true; exit ${PIPESTATUS[0]}", 141, ""),
+        ("lrfind find --help | true; exit ${PIPESTATUS[0]}", 141, ""),
         ("lrfind check none.yaml 2>/dev/full", 2, ""),
     ],
 )
