@@ -113,6 +113,15 @@ def test_a_lane_that_fails_late_leaves_the_others_alone(
     assert pd.read_csv("run/lanes.csv").outcome.tolist() == ["finished", "failed"]
 
 
+def test_a_training_that_fails_names_the_step_that_it_could_not_take(
+    lrfind: Command, config: Path, faults: object
+) -> None:
+    vars(faults).update(where="step", fault=vars(faults)["odd"], at=5)
+    assert lrfind("train", config, *WAY) == 1
+    steps = len(pd.read_csv("run/steps.csv"))  # numbered from 0
+    assert f"seed 0 failed at step {steps}: Odd" in " ".join(lrfind.out.split())
+
+
 def test_what_was_measured_is_kept_where_the_users_code_changes_the_working_directory(
     lrfind: Command, config: Path, faults: object
 ) -> None:

@@ -55,7 +55,7 @@ def _row(lane: LaneResult) -> dict[str, Any]:
 def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
     """Return what the reader of a training should know of it, in sentences."""
     warnings = [
-        f"seed {lane.seed} {lane.outcome} at step {lane.lr.size - 1}{_what_to_do(lane)}"
+        f"seed {lane.seed} {lane.outcome} at step {_last_step(lane)}{_what_to_do(lane)}"
         for lane in record.lanes
         if lane.outcome in ("diverged", "failed")
     ]
@@ -81,6 +81,11 @@ def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
             f"{counted(skipped, 'step')} {was} skipped because float16 overflowed (see steps.csv)."
         )
     return warnings
+
+
+def _last_step(lane: LaneResult) -> int:
+    """Return the step at which a training diverged, or that it could not take."""
+    return lane.lr.size - (lane.outcome == "diverged")
 
 
 def _what_to_do(lane: LaneResult) -> str:
