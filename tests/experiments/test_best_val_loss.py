@@ -17,6 +17,7 @@ from lrfind.errors import UsageError
 from lrfind.experiments.prepare import prepare, require_evaluations, training_conditions
 from lrfind.experiments.rounds import SearchRounds
 from lrfind.runs.store import Run
+from lrfind.views.text.sweep import sweep_text
 from tests.helpers.runs import LINEAR, conduct, start
 
 
@@ -76,6 +77,8 @@ def test_a_grid_by_the_lowest_validation_loss_takes_the_lowest_evaluation_of_eac
     medians = lanes.groupby("lr").best_val_loss.median()
     assert (found["answer"]["lr"], found["answer"]["best_val_loss"]) == (medians.idxmin(), medians.min())
     assert found["judge"] == "best_val_loss"
+    rates = [{**rate, "best_val_step": 12345} for rate in found["rates"]]
+    assert " 12345 " in sweep_text({**found, "rates": rates})  # and not 1.23e+04
 
 
 def test_pruning_goes_by_the_loss_that_judges(tmp_path: Path) -> None:

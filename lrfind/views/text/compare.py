@@ -55,8 +55,8 @@ def _standings_table(summary: dict[str, Any]) -> list[str]:
     rows = []
     val_losses = numbers_apart([row[judge] for row in summary["standings"]])
     for row, val_loss in zip(summary["standings"], val_losses, strict=True):
-        steps = [number_or_dash(row["best_val_step"])] if judge == "best_val_loss" else []
-        judged = [val_loss, *steps] if losses else []
+        step = "-" if row["best_val_step"] is None else str(row["best_val_step"])
+        judged = [val_loss, step][: len(losses)]
         spread, rank = interval_or_dash(row["spread"]), number_or_dash(row["rank"])
         standing = standing_in_words(row["rank"], row["worse_beyond_noise"])
         cells = [number_or_dash(row[key]) for key in ("early", "middle", "train_loss", "area")]

@@ -197,6 +197,8 @@ def _rates_table(summary: dict[str, Any]) -> list[str]:
         if rate["diverged_at"] is not None:
             verdict += f" at step {rate['diverged_at']}"
         cells = {key: number_or_dash(rate[key]) for key in columns} | {judge: judged[place]}
+        if rate["best_val_step"] is not None:
+            cells["best_val_step"] = str(rate["best_val_step"])
         spread = [interval(*rate["spread"]) if rate["spread"] else "-"] if several else []
         others = [cells[key] for key in columns if key not in first]
         others += [number_or_dash(rate["metric"])] if metric else []
