@@ -101,7 +101,9 @@ def resolve(path: str) -> Any:
         missing = error.name or module_name
         if not (module_name == missing or module_name.startswith(missing + ".")):
             raise UsageError(f"importing '{module_name}' failed: {error}") from error
-        raise UsageError(f"there is no module '{missing}' on the import path. {_hint(missing)}") from error
+        is_file = module_name.endswith(".py")
+        hint = f"Name a module without .py: {module_name[:-3]}:{attribute}." if is_file else _hint(missing)
+        raise UsageError(f"there is no module '{missing}' on the import path. {hint}") from error
     except SyntaxError as error:
         line = f"{error.filename}:{error.lineno}"
         raise UsageError(f"importing '{module_name}' failed: {line}: {error.msg}") from error

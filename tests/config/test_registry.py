@@ -69,6 +69,7 @@ def test_a_near_miss_is_named() -> None:
             "no module 'wave.nets' on the import path. 'wave' was imported from .*wave.py; rename",
         ),
         ("nowhere_at_all.x:y", "no module 'nowhere_at_all' on the import path.*--import-root"),
+        ("lrfind.models.mlp.py:MLP", r"Name a module without \.py: lrfind\.models\.mlp:MLP\."),
         ("lrfind.models.mlp:MPL", "no attribute 'MPL'; did you mean MLP"),
         ("broken_for_registry:x", "importing 'broken_for_registry' failed: ZeroDivisionError"),
         ("missing_for_registry:x", "importing 'missing_for_registry' failed: No module named 'not_there'"),
