@@ -237,6 +237,8 @@ def _reworded(error: yaml.MarkedYAMLError, lines: list[str]) -> str:
     mark = error.problem_mark
     if mark and mark.line < len(lines) and "\t" in lines[mark.line][: mark.column + 1]:
         return "a tab is not allowed as indentation in YAML; use spaces"
+    if error.context == "expected a single document in the stream":
+        return "a second document begins here, and a config is one; put it into a file of its own"
     problem = error.problem or "not valid YAML"
     if "could not find expected ':'" in problem:
         return "expected 'key: value'; is a colon missing?"

@@ -183,7 +183,7 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
     """
     document = parse(text, source)
     if not document.mistakes and not isinstance(document.value, dict):
-        content = "is empty" if document.value is None else f"holds a {type(document.value).__name__}"
+        content = {type(None): "is empty", list: "is a list"}.get(type(document.value), "is a single value")
         document.mistakes.append(
             Mistake(document.place(()), f"a config is a mapping of keys to values; this one {content}")
         )
@@ -196,7 +196,9 @@ def check(text: str, overrides: Sequence[str | Override] = (), source: str = "co
         experiment = Experiment.model_validate(document.value)
     except ValidationError as error:
         errors = merge_unions(error.errors(), Experiment, document.value)
-        mistakes += [mistake_at(document, details, Experiment) for details in errors]
+        unread = {mistake.place for mistake in document.mistakes}
+        found = [mistake_at(document, details, Experiment) for details in errors]
+        mistakes += [mistake for mistake in found if mistake.place not in unread]
     defaults = {name: field.default for name, field in Experiment.model_fields.items()}
     mistakes += schedule_mistakes(document, mistakes, defaults)
     mistakes += judge_mistakes(document, defaults)

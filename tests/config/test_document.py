@@ -64,7 +64,7 @@ def only_mistake(text: str) -> str:
         ("a: \x01", "f.yaml:1:4: error: the character"),
         ("a: &a [*a]", "f.yaml:1:1: error: nested more than"),
         ("[" * 5000, "f.yaml:1:1: error: nested too deeply"),
-        ("a: 1\n---\nb: 2", "f.yaml:2:1: error: but found another document"),
+        ("a: 1\n---\nb: 2", "f.yaml:2:1: error: a second document begins here"),
         ("a: [1, 2", "f.yaml:1:9: error: expected ',' or ']'"),
         ("? [a]\n: 1", "f.yaml:1:3: error: a key must be plain text"),
         ("x" * 1_000_001, "f.yaml:1:1: error: larger than 1,000,000 bytes"),

@@ -165,10 +165,14 @@ def test_missing_parts_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "content"), [("", "is empty"), ("[1]", "holds a list"), ("abc", "holds a str")]
+    ("text", "content"), [("", "is empty"), ("[1]", "is a list"), ("abc", "is a single value")]
 )
 def test_a_config_that_is_not_a_mapping_is_refused(text: str, content: str) -> None:
     assert content in mistakes(text)[0]
+
+
+def test_a_value_that_cannot_be_read_is_one_mistake() -> None:
+    assert len(mistakes(f"{CLASSIFIER}seed: {10**30}")) == 1
 
 
 def test_arguments_of_a_users_own_code_are_read_from_its_source(
