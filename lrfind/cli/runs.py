@@ -169,11 +169,15 @@ def runs(folder: Path, as_json: bool) -> int:
     The directory is ./runs, unless DIR is given. The newest run is the last. A run that cannot be read is
     left out, with the reason.
     """
+    from lrfind.runs.store import DATABASE
     from lrfind.runs.summary import content_of, find_runs
     from lrfind.runs.summary import status as status_of
     from lrfind.views.text.runs import runs_text
 
     readable, unreadable = find_runs(folder)
+    if not (readable or unreadable) and (folder / DATABASE).is_file():
+        command = shlex.join(["lrfind", "status", str(folder)])
+        raise UsageError(f"'{folder}' is one run, not a directory with runs; `{command}` says how far it is.")
     statuses = []
     for run in readable:
         try:

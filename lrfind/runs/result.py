@@ -76,6 +76,11 @@ class RunRecord:
         """The number of lanes that the run will have in all, as far as is known."""
         return max(self.facts.planned or 0, len(self.lanes), 1)
 
+    @property
+    def known_plan(self) -> int | None:
+        """The same number; None if the run was stopped before anything was planned."""
+        return self.planned if self.facts.planned or self.lanes else None
+
 
 @dataclass(frozen=True)
 class RunResult(RunRecord):

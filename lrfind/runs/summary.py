@@ -66,7 +66,7 @@ def summarize(record: RunRecord) -> dict[str, Any]:
         "run": str(record.path),
         "import_root": record.facts.import_root,
         **part,
-        "lanes": count_lanes(record.lanes, record.planned),
+        "lanes": count_lanes(record.lanes, record.known_plan),
         "notes": [*record.facts.notes],
         "data": record.facts.data,
         "health": health_summary(record, part["answer"]),

@@ -281,6 +281,8 @@ def test_one_damaged_run_hides_no_other(lrfind: Command, config: Path) -> None:
     with sqlite3.connect("runs/damaged/run.sqlite") as connection:
         connection.execute("DROP TABLE evaluations")
     connection.close()
+    assert lrfind("runs", "runs/whole") == 2
+    assert "one run, not a directory with runs; `lrfind status runs/whole`" in lrfind.err
     assert lrfind("runs") == 0
     assert "whole" in lrfind.out
     assert (

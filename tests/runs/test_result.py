@@ -55,6 +55,17 @@ def test_a_command_opens_the_database_a_handful_of_times_and_summarizes_each_sta
     assert counts["summaries"] == states
 
 
+def test_nothing_is_known_of_the_plan_of_a_run_that_was_stopped_before_it(
+    lrfind: Command, tmp_path: Path
+) -> None:
+    start(tmp_path / "swept", "grid").release()
+    for command in ("status", "show"):
+        assert lrfind(command, tmp_path / "swept") == 0
+        assert "trainings: 0 so far" in lrfind.out
+    assert lrfind("runs", tmp_path) == 0
+    assert lrfind.out.rstrip().endswith("no lr")
+
+
 def test_the_answer_of_a_find_stays_as_it_was_given_when_the_method_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,9 +21,9 @@ def count_lanes(results: Sequence[LaneResult], planned: int | None) -> dict[str,
     """Count the lanes of a run.
 
     Returns:
-        `planned`: how many lanes the run will have in all; `settled`: how many have settled; `steps`: the
-        training steps that all lanes took (the untouched models of a find, which are lanes at lr 0, take
-        none); `outcomes`: how many lanes ended in each way.
+        `planned`: how many lanes the run will have in all, or None if that is not known; `settled`: how many
+        have settled; `steps`: the training steps that all lanes took (the untouched models of a find, which
+        are lanes at lr 0, take none); `outcomes`: how many lanes ended in each way.
     """
     outcomes = [result.outcome for result in results]
     return {
@@ -61,7 +61,7 @@ def count_kinds(record: RunRecord) -> dict[str, dict[str, Any]]:
         for noun in dict.fromkeys((record.kind.lanes.removesuffix("s"), "training"))
     }
     if "probe" not in lanes:
-        return {record.kind.lanes: count_lanes(record.lanes, record.planned)}
+        return {record.kind.lanes: count_lanes(record.lanes, record.known_plan)}
     facts = record.facts
     probing, refining = facts.probing is None, facts.left_budget > 0 and facts.refined is None
     counts = {"probes": count_lanes(lanes["probe"], None if probing else len(lanes["probe"]))}

@@ -80,7 +80,7 @@ def _answers_table(results: Sequence[RunResult], answers: Sequence[Answer]) -> T
                 interval_or_dash(answer.interval),
                 answer.beside or "-",
                 answer.trust or "no answer",
-                f"{lanes['settled']} of {lanes['planned']}",
+                f"{lanes['settled']} of {lanes['planned'] or '?'}",
                 f"{lanes['steps']:,}",
             ]
         )

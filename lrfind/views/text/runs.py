@@ -49,12 +49,13 @@ def runs_text(statuses: Iterable[dict[str, Any]]) -> str:
 def _columns(status: dict[str, Any]) -> tuple[str, ...]:
     answer, lanes, loss = status["answer"], status["lanes"], status["loss"]
     variant = f" ({answer['variant']})" if answer["variant"] else ""
+    known = status["state"] != "finished" and lanes["planned"] is not None
     return (
         status["command"],
         _state(status),
         "no lr" if answer["lr"] is None else f"lr {number(answer['lr'])}{variant}",
         "" if loss is None else f"loss {number(loss)}",
-        "" if status["state"] == "finished" else f"{lanes['settled']} of {counted(lanes['planned'], 'lane')}",
+        f"{lanes['settled']} of {counted(lanes['planned'], 'lane')}" if known else "",
     )
 
 
