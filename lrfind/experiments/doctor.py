@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 
 from lrfind import __version__
 from lrfind.config.templates import find_config
-from lrfind.errors import in_one_line
+from lrfind.errors import counted, in_one_line
 from lrfind.runs.connection import LOCAL, file_system
 from lrfind.runs.files import why_not_writable
 from lrfind.training.remembered import read_timings, timings_file
@@ -98,7 +98,8 @@ def _devices() -> list[dict[str, Any]]:
     except Exception as error:
         return [{"name": "torch", "description": "", "problem": in_one_line(error, 300)}]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    rows = [{"name": "cpu", "description": f"{cores} cores, {torch.get_num_threads()} threads of torch"}]
+    threads = counted(torch.get_num_threads(), "thread")
+    rows = [{"name": "cpu", "description": f"{counted(cores or 1, 'core')}, {threads} of torch"}]
     if torch.cuda.is_available():
         rows.append({"name": "cuda", "description": torch.cuda.get_device_name()})
     if torch.backends.mps.is_available():
