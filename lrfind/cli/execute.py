@@ -17,6 +17,7 @@ from lrfind.cli.hints import next_commands, show_next
 from lrfind.cli.options import is_quiet, print_json
 from lrfind.config.registry import load
 from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
+from lrfind.training.interrupts import deferred
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
@@ -231,13 +232,15 @@ def _imported(path: str) -> Any:
     """Import a function that trains, and torch with it, while the garbage collector rests.
 
     Nothing of modules is garbage. Looking for it in all that torch is made of, again and again, takes a tenth
-    of the time of the import, and later collections would go on with that.
+    of the time of the import, and later collections would go on with that. A signal waits for the end of the
+    import, because modules that are written in C lose it, or end the process.
     """
     if "torch" in sys.modules or not gc.isenabled():
         return load(path)
     gc.disable()
     try:
-        return load(path)
+        with deferred():
+            return load(path)
     finally:
         gc.freeze()
         gc.enable()

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from lrfind.errors import UsageError, import_optional, in_one_line
+from lrfind.training.interrupts import deferred, unheard_by_children
 from lrfind.training.team import Team
 
 CONNECT_SECONDS = 10.0
@@ -62,8 +63,9 @@ def assembled(request: TeamRequest, say: Callable[[str], None]) -> Iterator[Team
         UsageError: if Dask is not installed, or the scheduler does not answer.
     """
     option = "--workers" if request.cluster is None else "--cluster"
-    distributed = import_optional("distributed", option, "cluster")
-    import dask
+    with deferred():
+        distributed = import_optional("distributed", option, "cluster")
+        import dask
 
     for name in logging.root.manager.loggerDict:
         if name.partition(".")[0] in ("distributed", "tornado"):
@@ -74,7 +76,8 @@ def assembled(request: TeamRequest, say: Callable[[str], None]) -> Iterator[Team
             folder = stack.enter_context(
                 tempfile.TemporaryDirectory(prefix="lrfind-", ignore_cleanup_errors=True)
             )
-            cluster = stack.enter_context(_local_cluster(distributed, request.workers or 0, folder))
+            with deferred(), unheard_by_children():
+                cluster = stack.enter_context(_local_cluster(distributed, request.workers or 0, folder))
             where: dict[str, Any] = {"address": cluster}
             say(f"workers: {len(cluster.workers)} on this machine, each with one thread")
         elif Path(request.cluster).is_file():

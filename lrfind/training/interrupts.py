@@ -92,6 +92,26 @@ def deferred() -> Iterator[None]:
         stop_if_asked()
 
 
+@contextmanager
+def unheard_by_children() -> Iterator[None]:
+    """Keep Ctrl-C, which a terminal sends to all its processes, from those that are started inside the block.
+
+    Threads and processes inherit the signals that are blocked. Where the system cannot block any, nothing
+    happens.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    from multiprocessing import resource_tracker  # takes a while, and few need it
+
+    resource_tracker.ensure_running()  # else multiprocessing starts it inside, and then unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def stop_if_asked() -> None:
     """Stop here if a signal has asked for it.
 

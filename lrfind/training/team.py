@@ -20,6 +20,7 @@ from typing import Any
 from lrfind.config.imports import import_policy
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, counted, in_one_line
+from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.watch import Watch, unwatched, watch_reported
 from lrfind.training.worker import Answer, Task, perform, topic_of
 
@@ -128,6 +129,7 @@ class Team:
         size = looked = 0.0
         try:
             while waiting or running:
+                stop_if_asked()
                 if time.monotonic() - looked > LOOK_SECONDS:
                     size, looked = self.size, time.monotonic()
                 while waiting and len(running) < size:

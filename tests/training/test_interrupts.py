@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -16,7 +17,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lrfind.errors import Stopped
-from lrfind.training.interrupts import SIGNALS, deferred, handled, stop_if_asked
+from lrfind.training.interrupts import SIGNALS, deferred, handled, stop_if_asked, unheard_by_children
+from lrfind.training.team import Team, Work
 from tests.helpers.command import Command
 
 SENDS = """
@@ -160,3 +162,20 @@ def test_a_process_that_the_users_code_forks_does_not_go_on_with_the_run(
     assert done.stderr.count("error: your code calls os.fork") == 1
     assert done.stdout.count("Trained at learning rate") == 1
     assert len(pd.read_csv("run/steps.csv")) == 40
+
+
+def test_a_ctrl_c_that_other_code_swallowed_stops_what_waits_for_workers() -> None:
+    client = SimpleNamespace(subscribe_topic=lambda topic, handler: None, status="closed")
+    with handled(lambda text: None):
+        with contextlib.suppress(KeyboardInterrupt):  # as the import of a module written in C may do
+            os.kill(os.getpid(), signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            next(Team(client, [], print).results([Work("nowhere:nothing", {})]))
+
+
+def test_a_process_that_is_started_unheard_survives_the_ctrl_c_of_a_terminal() -> None:
+    with unheard_by_children():
+        sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    sleeper.send_signal(signal.SIGINT)
+    sleeper.communicate(b"\n")
+    assert sleeper.returncode == 0
