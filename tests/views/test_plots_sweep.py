@@ -90,6 +90,11 @@ def test_curves_have_a_line_per_lr_and_a_cross_at_a_divergence() -> None:
     assert bar.get_ylabel() == "learning rate"
 
 
+def test_the_best_rate_of_an_unfinished_sweep_is_the_best_so_far() -> None:
+    for view in (view_sweep, view_curves):
+        assert view(reading(*FULL), unfinished=True).best_label == "best lr so far: 0.1"
+
+
 def test_a_line_does_not_cross_a_rate_that_did_not_finish() -> None:
     lanes = [lane(1e-3, 1.5), lane(1e-2, 9.0, "diverged"), lane(0.1, 0.5), lane(1.0, 0.6)]
     view = view_sweep(reading(*lanes))

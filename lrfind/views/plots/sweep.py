@@ -78,8 +78,8 @@ class SweepView:
     axis: LossAxis
 
 
-def view_sweep(sweep: SweepResult) -> SweepView:
-    """Compute the values that `draw_sweep` draws."""
+def view_sweep(sweep: SweepResult, *, unfinished: bool = False) -> SweepView:
+    """Compute the values that `draw_sweep` draws; `unfinished` says that trainings are still missing."""
     finished = [rate for rate in sweep.rates if rate.loss is not None]
     lanes = [
         (rate.lr, loss)
@@ -101,7 +101,7 @@ def view_sweep(sweep: SweepResult) -> SweepView:
         lanes=lanes,
         lost=lost,
         best=None if sweep.best is None else (sweep.best.lr, sweep.best.loss or 0.0),
-        best_label=_best_label(sweep),
+        best_label=_best_label(sweep, unfinished),
         beside=beside,
         usable=sweep.usable,
         edge=sweep.edge,
@@ -126,7 +126,7 @@ def _beside(sweep: SweepResult, finished: Sequence[RateResult]) -> dict[str, Arr
     }
 
 
-def _best_label(sweep: SweepResult) -> str:
+def _best_label(sweep: SweepResult, unfinished: bool) -> str:
     if sweep.best is None:
         return ""
     doubt, lr = doubt_about(sweep), f"{sweep.best.lr:.3g}"
@@ -136,7 +136,7 @@ def _best_label(sweep: SweepResult) -> str:
         return f"lowest at {lr}, but learned less"
     if doubt in FLAWS:
         return f"lowest at {lr}, but overfits"
-    return f"best lr: {lr}" + (" (tied)" if doubt == "tied" else "")
+    return f"best lr{' so far' if unfinished else ''}: {lr}" + (" (tied)" if doubt == "tied" else "")
 
 
 def draw_sweep(view: SweepView, ax: Axes) -> Axes:
@@ -238,8 +238,8 @@ class CurvesView:
     axis: LossAxis
 
 
-def view_curves(sweep: SweepResult) -> CurvesView:
-    """Compute the values that `draw_curves` draws."""
+def view_curves(sweep: SweepResult, *, unfinished: bool = False) -> CurvesView:
+    """Compute the values that `draw_curves` draws; see `view_sweep`."""
     measured = {
         rate.lr: lanes
         for rate in sweep.rates
@@ -257,7 +257,7 @@ def view_curves(sweep: SweepResult) -> CurvesView:
         curves=curves,
         rate_count=len(measured),
         best=sweep.best.lr if sweep.best else None,
-        best_label=_best_label(sweep),
+        best_label=_best_label(sweep, unfinished),
         diverged={rate.lr for rate in sweep.rates if rate.outcome == "diverged"},
         axis=_curves_axis(sweep, curves),
     )
@@ -315,8 +315,12 @@ def curves_figure(view: CurvesView, title: str) -> Figure:
 
 def sweep_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figures of a grid or a search, by their file names."""
-    name, sweep = result.experiment.name, sweep_of(result)
+    name, sweep, unfinished = (
+        result.experiment.name,
+        sweep_of(result),
+        result.summary["unfinished"] is not None,
+    )
     return {
-        "sweep": sweep_figure(view_sweep(sweep), name),
-        "curves": curves_figure(view_curves(sweep), name),
+        "sweep": sweep_figure(view_sweep(sweep, unfinished=unfinished), name),
+        "curves": curves_figure(view_curves(sweep, unfinished=unfinished), name),
     }

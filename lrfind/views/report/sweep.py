@@ -43,11 +43,15 @@ def sweep_report(result: RunResult) -> Report:
     sweep = sweep_of(result)
     if not sweep.rates:
         return Report(_answer(result.summary))
-    charts = [_sweep_chart(view_sweep(sweep), result.summary), _curves_chart(view_curves(sweep))]
+    unfinished = result.summary["unfinished"] is not None
+    charts = [
+        _sweep_chart(view_sweep(sweep, unfinished=unfinished), result.summary),
+        _curves_chart(view_curves(sweep, unfinished=unfinished)),
+    ]
     text = (
         "Each rate trains whole trainings, from the same weights and on the same batches. The number of seeds"
         f" at a rate is {max(len(rate.lanes) for rate in sweep.rates)}"
-        + (f", of {result.section.seeds} that are planned." if result.summary["unfinished"] else ".")
+        + (f", of {result.section.seeds} that are planned." if unfinished else ".")
     )
     return Report(_answer(result.summary), [Section("Sweep", [text], charts)])
 
