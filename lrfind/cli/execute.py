@@ -47,7 +47,8 @@ def start(run: Run, output: Output, team: TeamRequest | None = None) -> int:
     from lrfind.runs.origin import origin
 
     try:
-        run.keep_facts(origin=origin(click.get_current_context().obj["typed"], run.folder))
+        typed = click.get_current_context().obj["typed"]
+        run.keep_facts(origin=origin(typed, run.folder), report=output.report)
         return complete(run, output, team)
     except StorageError:  # what was measured can be continued, and the directory may be gone
         raise

@@ -65,7 +65,7 @@ def resume(path: Path, workers: str | None, cluster: str | None, no_report: bool
         load(result.kind.text)(result.summary)
     with run.held():
         _refuse_changed_config(run)
-        return complete(run, Output(as_json, report=not no_report), team)
+        return complete(run, Output(as_json, report=run.facts().report and not no_report), team)
 
 
 def _refuse_changed_config(run: Run) -> None:

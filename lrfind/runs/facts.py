@@ -34,6 +34,7 @@ class Facts:
         variants: name -> the YAML of the experiment with this variant in it, where the run compares several.
         import_root: the folder of the user's own modules: `--import-root`, or where they were found.
         origin: the command that was typed, where and when (see `runs.origin.origin`).
+        report: whether a report is written at the end.
         environment: versions, device and threads.
         data: the facts of the data (see `problem.data.Stream.facts`).
         notes: events of the run that its reader should know, in sentences.
@@ -67,6 +68,7 @@ class Facts:
     variants: Mapping[str, str] = field(default_factory=dict)
     import_root: str | None = None
     origin: Mapping[str, Any] | None = None
+    report: bool = True
     environment: Mapping[str, Any] | None = None
     data: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()

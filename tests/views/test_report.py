@@ -22,6 +22,7 @@ from lrfind.config.experiment import check
 from lrfind.runs.database import VERSION
 from lrfind.runs.facts import Facts
 from lrfind.runs.result import RunRecord, RunResult
+from lrfind.runs.store import Run
 from lrfind.runs.summary import summarize
 from lrfind.views.report import drawing, page
 from lrfind.views.report.content import Chart, Line, Table
@@ -358,6 +359,9 @@ def test_every_run_ends_with_a_report_unless_told_otherwise(lrfind: Command, con
     assert Path("run/report.html").read_text().startswith("<!DOCTYPE html>")
     assert lrfind("range-test", config, "--out", "bare", "-q", "--no-report") == 0
     assert "report:" not in lrfind.out
+    assert not Path("bare/report.html").exists()
+    Run.open(Path("bare")).keep_facts(concluded=False)  # as if it had been stopped before its end
+    assert lrfind("resume", "bare") == 0
     assert not Path("bare/report.html").exists()
     assert (lrfind("report", "bare"), lrfind.out) == (0, "wrote bare/report.html\n")
 
