@@ -284,10 +284,13 @@ def message_of(details: ErrorDetails) -> str:
         return f"item {key + 1} of the list is missing"
     message = text.format(key=key, found=_quoted(details["input"]), **details.get("ctx", {}))
     given = details["input"] if isinstance(details["input"], str) and "number" in message else ""
+    if WHOLE in message and _IN_THOUSANDS.fullmatch(given.strip()):
+        return f"{message}; write it without commas: {given.strip().replace(',', '')}"
     return message + _comma_hint(_WITH_COMMA.fullmatch(given.strip()))
 
 
 _WITH_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?x?")
+_IN_THOUSANDS = re.compile(r"[0-9]{1,3}(?:,[0-9]{3})+")
 _CUT_BY_COMMA = re.compile(r"0,[0-9]+(?![\w.])")
 
 

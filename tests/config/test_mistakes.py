@@ -413,3 +413,8 @@ def test_a_join_that_ends_with_a_plateau_needs_evaluations() -> None:
     assert mistake[:2] == (8, 13)
     assert mistake[2].startswith("join watches the validation loss; give training.eval_every")
     assert refused(schedule, "steps: 40", "training.eval_every=10") == []
+
+
+def test_a_whole_number_with_commas_between_thousands_is_told_without_them() -> None:
+    (message,) = messages("seed=3,000")
+    assert message.endswith("found the text '3,000'; write it without commas: 3000")
