@@ -70,6 +70,12 @@ def test_a_search_whose_best_rate_is_the_highest_says_how_to_try_higher_ones(
     )
 
 
+def test_the_only_rate_is_compared_with_no_other(lrfind: Command, config: Path) -> None:
+    assert lrfind("grid", config, "--lrs", "0.1", "--out", "run", *QUICK) == 0
+    assert "(the only rate" in lrfind.out
+    assert "usable" not in lrfind.out
+
+
 def test_a_sweep_that_may_get_more_trainings_says_so(lrfind: Command, config: Path) -> None:
     for options in (("compare",), ("grid", "--extend")):
         assert lrfind(options[0], config, *options[1:], "--dry-run") == 0

@@ -58,7 +58,7 @@ def sweep_report(result: RunResult) -> Report:
 
 def _answer(summary: Mapping[str, Any]) -> Answer:
     answer, usable, facts = summary["answer"], summary["usable"], []
-    if usable["low"] is not None:
+    if usable["low"] is not None and len(summary["rates"]) > 1:
         rates = interval(usable["low"], usable["high"])
         share = f"they reached at least {1 - usable['tolerance']:.0%} of the fall of the loss"
         facts.append(("usable", f"{rates}; {share}" if usable["low"] < usable["high"] else "only this rate"))

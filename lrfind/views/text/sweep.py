@@ -118,7 +118,7 @@ MEASURED = (
 
 def _usable_lines(summary: dict[str, Any]) -> list[str]:
     usable, planned = summary["usable"], summary["unfinished"]
-    if planned is not None and len(summary["rates"]) < planned["rates"]:
+    if len(summary["rates"]) == 1 or (planned is not None and len(summary["rates"]) < planned["rates"]):
         return []
     share = f"{1 - usable['tolerance']:.0%}"
     if usable["low"] is None:
