@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -187,16 +188,17 @@ class Batches:
 
     def __init__(self, trainer: Any) -> None:
         self.loader = copy.copy(trainer.fit_loop._combined_loader)  # with iterators of its own
-        self.loader._iterator, self.length = None, trainer.num_training_batches
+        self.loader._iterator, length = None, trainer.num_training_batches  # by limit_train_batches, too
+        self.length = None if math.isinf(length) else int(length)
 
     def __iter__(self) -> Iterator[Any]:
-        for batch, _, _ in self.loader:
+        for batch, _, _ in islice(self.loader, self.length):
             yield batch
 
     def __len__(self) -> int:
-        if math.isinf(self.length):
+        if self.length is None:
             raise TypeError("the data has no length")
-        return int(self.length)
+        return self.length
 
 
 def _prepared(trainer: Any, batch: Any) -> Any:

@@ -323,6 +323,19 @@ def test_steps_that_lightning_takes_accumulate_anew_in_each_epoch() -> None:
     assert min(best.lanes[0].loss[:12]) > 0.9
 
 
+def test_batches_beyond_the_limit_of_the_trainer_are_not_read() -> None:
+    seen: list[int] = []
+
+    def look(model: Any, batch: Any, batch_idx: int) -> Tensor:
+        seen.append(int(batch[2][0]))
+        return cross_entropy(model.layers(batch[0]), batch[1])
+
+    numbered = torch.utils.data.TensorDataset(*rows().tensors, torch.arange(320))
+    in_order = torch.utils.data.DataLoader(numbered, batch_size=32)
+    integration.find(trainer(limit_train_batches=2), scaled(training_step=look), in_order, steps=95)
+    assert {*seen[:32]} == {0, 32}
+
+
 def freeze(model: Any) -> None:
     model.calls = [*getattr(model, "calls", []), model.layers[0].requires_grad_(False)]
 
