@@ -13,7 +13,7 @@ import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -158,10 +158,7 @@ def _begun(trainer: Any) -> Iterator[None]:
     is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
     module = trainer.lightning_module
     hooks = [hook for hook in FIRST_HOOKS if is_overridden(hook, module)]
-    if not hooks:
-        yield
-        return
-    with preserved([module]):
+    with preserved([module]) if hooks else nullcontext():
         for hook in hooks:
             _call(trainer, hook)
         yield
@@ -209,6 +206,7 @@ def _prepared(trainer: Any, batch: Any) -> Any:
     batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
     if progress.current.ready >= trainer.num_training_batches:
         progress.reset_on_run()  # Lightning counts from 0 in each epoch
+        trainer.fit_loop.epoch_progress.increment_by(1)
     progress.increment_ready()
     return batch
 
@@ -221,9 +219,11 @@ def _arguments(trainer: Any, batch: Any) -> OrderedDict[str, Any]:
 
 
 def _batch_loss(trainer: Any, batch: Any) -> Any:
-    """Return the loss that `training_step` computes of a batch."""
-    arguments = _arguments(trainer, _prepared(trainer, batch))
+    """Return the loss that `training_step` computes of a batch, and count the step that the batch ends."""
+    loop, arguments = trainer.fit_loop.epoch_loop, _arguments(trainer, _prepared(trainer, batch))
     output = trainer.strategy.training_step(*arguments.values())
+    if loop.batch_progress.total.ready % trainer.accumulate_grad_batches == 0:
+        loop.automatic_optimization.optim_progress.optimizer.step.increment_completed()
     return output.get("loss") if isinstance(output, Mapping) else output
 
 
@@ -266,8 +266,7 @@ def _silence(trainer: Any) -> AbstractContextManager[Any]:
     stack.enter_context(replaced(trainer, callbacks=_callbacks_in_steps(trainer), _loggers=_silent(trainer)))
     stack.enter_context(replaced(trainer.lightning_module, **nothing))
     stack.enter_context(replaced(loop, _data_fetcher=None))
-    stack.enter_context(replaced(loop._combined_loader, _iterator=None))
-    for loader in loop._combined_loader.flattened:
+    for loader in (loop._combined_loader, *loop._combined_loader.flattened):
         if getattr(loader, "_iterator", None) is not None:  # of workers that stay for all epochs
             stack.enter_context(replaced(loader, _iterator=None))
     return stack

@@ -323,6 +323,26 @@ def test_steps_that_lightning_takes_accumulate_anew_in_each_epoch() -> None:
     assert min(best.lanes[0].loss[:12]) > 0.9
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+@pytest.mark.parametrize("takes_the_steps", [False, True])
+def test_a_loss_that_depends_on_the_step_and_the_epoch_sees_them_in_the_probes(
+    batches: int, takes_the_steps: bool
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def weigh(model: Any, batch: Any, batch_idx: int) -> Tensor:
+        seen.append((model.global_step, model.current_epoch))
+        return cross_entropy(model.layers(batch[0]), batch[1])
+
+    hooks: dict[str, Any] = {"on_after_backward": lambda model: None} if takes_the_steps else {}
+    of = trainer(accumulate_grad_batches=batches)
+    integration.find(of, scaled(training_step=weigh, **hooks), loader())
+    if not takes_the_steps:
+        del seen[0]  # the batch on which the shapes are compared
+    assert seen[:16] == [(batch // batches, batch // 10) for batch in range(16)]
+    assert (of.global_step, of.current_epoch) == (0, 0)
+
+
 def test_batches_beyond_the_limit_of_the_trainer_are_not_read() -> None:
     seen: list[int] = []
 
