@@ -109,12 +109,11 @@ def _found(
     args, size = trainer.args, trainer.args.gradient_accumulation_steps
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it while the trainer trains
     callbacks = _callbacks_in_steps(trainer)
-    if callbacks or _has_training_step(trainer):
+    if size > 1 or callbacks or _has_training_step(trainer):  # the loss counts the tokens of the whole step
         with _in_training(trainer, optimizer, callbacks):
             step = partial(_step, trainer, model)
             return lrfind.find(step=step, data=Grouped(loader, size), optimizers=[inner], **options)
     read: dict[str, Any] = {
-        "accumulate": size,
         "clip_norm": args.max_grad_norm or None,
         "precision": "float16" if args.fp16 else "bfloat16" if args.bf16 else "float32",
     }
