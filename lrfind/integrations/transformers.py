@@ -21,6 +21,7 @@ import lrfind
 from lrfind.errors import UsageError
 from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
 from lrfind.problem.applied import apply_lr
+from lrfind.problem.data import length_of
 from lrfind.problem.rates import base_lr
 
 
@@ -60,7 +61,8 @@ def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
             dummy = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=args.learning_rate)
             scheduler = trainer.create_scheduler(steps, dummy)
     plan: dict[str, Any] = {"steps": steps, "schedule": scheduler}
-    best = _found(trainer, trainer.model, optimizer, loader, plan | options)
+    with replaced(trainer.state, global_step=0, epoch=0):
+        best = _found(trainer, trainer.model, optimizer, loader, plan | options)
     _set(trainer, best)
     return best
 
@@ -108,16 +110,17 @@ def _found(
     """Ask `lrfind.find` for the rate of the parts of a training."""
     args, size = trainer.args, trainer.args.gradient_accumulation_steps
     inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it while the trainer trains
-    callbacks = _callbacks_in_steps(trainer)
+    callbacks, data = _callbacks_in_steps(trainer), Grouped(loader, size)
+    epoch = length_of(data)
     if size > 1 or callbacks or _has_training_step(trainer):  # the loss counts the tokens of the whole step
         with _in_training(trainer, optimizer, callbacks):
-            step = partial(_step, trainer, model)
-            return lrfind.find(step=step, data=Grouped(loader, size), optimizers=[inner], **options)
+            step = partial(_step, trainer, model, epoch)
+            return lrfind.find(step=step, data=data, optimizers=[inner], **options)
     read: dict[str, Any] = {
         "clip_norm": args.max_grad_norm or None,
         "precision": "float16" if args.fp16 else "bfloat16" if args.bf16 else "float32",
     }
-    loss = partial(_batch_loss, trainer, model)
+    loss = partial(_batch_loss, trainer, model, epoch)
     return lrfind.find(model, inner, data=loader, loss=loss, **read | options)
 
 
@@ -149,7 +152,13 @@ def _in_training(trainer: Any, optimizer: Any, callbacks: list[Any]) -> Iterator
         yield
 
 
-def _step(trainer: Any, model: Any, batches: list[Any]) -> Any:
+def _count_step(trainer: Any, epoch: int | None) -> None:
+    """Count a step as `train` does, because a loss may depend on it; `epoch` is the steps in an epoch."""
+    trainer.state.global_step += 1
+    trainer.state.epoch = trainer.state.global_step / (epoch or trainer.args.max_steps)
+
+
+def _step(trainer: Any, model: Any, epoch: int | None, batches: list[Any]) -> Any:
     """Take a step on its batches as `train` does; return the loss before it."""
     args, accelerator = trainer.args, trainer.accelerator
     samples, items = trainer.get_batch_samples(iter(batches), len(batches), args.device)
@@ -164,15 +173,18 @@ def _step(trainer: Any, model: Any, batches: list[Any]) -> Any:
     trainer.callback_handler.on_pre_optimizer_step(args, trainer.state, trainer.control)
     trainer.optimizer.step()
     model.zero_grad()
+    _count_step(trainer, epoch)
     return torch.stack(losses).sum()
 
 
-def _batch_loss(trainer: Any, model: Any, batch: Any) -> Any:
-    """Return the loss of a batch as the trainer computes it."""
+def _batch_loss(trainer: Any, model: Any, epoch: int | None, batch: Any) -> Any:
+    """Return the loss of a batch as the trainer computes it, and count its step."""
     (inputs,), items = trainer.get_batch_samples(iter([batch]), 1, trainer.args.device)
     inputs = trainer._prepare_inputs(inputs)
     with trainer.compute_loss_context_manager():
-        return trainer.compute_loss(model, inputs, num_items_in_batch=items)
+        loss = trainer.compute_loss(model, inputs, num_items_in_batch=items)
+    _count_step(trainer, epoch)
+    return loss
 
 
 def _set(trainer: Any, best: lrfind.Recommendation) -> None:

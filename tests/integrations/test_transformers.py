@@ -178,6 +178,23 @@ def test_a_loss_of_the_trainers_own_is_used() -> None:
     assert best.lanes[0].loss[0] == pytest.approx(3 * plain.lanes[0].loss[0], rel=1e-6)
 
 
+@pytest.mark.parametrize("batches", [1, 2])
+def test_a_loss_that_depends_on_the_step_sees_it_in_the_probes(batches: int) -> None:
+    from transformers import Trainer
+
+    class Weighed(Trainer):
+        def compute_loss(self, *args: Any, **options: Any) -> Any:
+            seen.append((self.state.global_step, self.state.epoch))
+            return super().compute_loss(*args, **options)
+
+    seen: list[tuple[int, float]] = []
+    of = trainer(Weighed, gradient_accumulation_steps=batches)
+    integration.find(of)
+    probes = seen[batches % 2 :][: 12 * batches : batches]  # behind the batch whose shapes are compared
+    trained(of, steps=12)
+    assert probes == seen[-12 * batches :: batches]
+
+
 def scaling(by: float) -> Any:
     """A trainer that multiplies its gradients in its own `training_step`."""
     from transformers import Trainer
