@@ -61,7 +61,7 @@ def find(learn: Any, n_epoch: int = 1, **options: Any) -> lrfind.Recommendation:
     data = Grouped(loader, size)
     steps = options.get("steps", n_epoch * len(data))
     read: dict[str, Any] = {"steps": steps, "schedule": one_cycle(steps)}
-    with same_randomness(), _ready(learn) as optimizer:
+    with same_randomness(), _ready(learn, n_epoch) as optimizer:
         before = base_lr([optimizer])
         step = partial(_step, learn, optimizer)
         best = lrfind.find(step=step, data=data, optimizers=[optimizer], **read | options)
@@ -76,7 +76,7 @@ def one_cycle(steps: int) -> Callable[[int], float]:
 
 
 @contextmanager
-def _ready(learn: Any) -> Iterator[Any]:
+def _ready(learn: Any, n_epoch: int) -> Iterator[Any]:
     """Prepare a learner for steps as `fit` does, and yield its optimizer; afterwards it is as it was."""
     read_in_steps = [name for name in ("n_inp", "device") if hasattr(learn.dls, name)]
     view = SimpleNamespace(**{name: getattr(learn.dls, name) for name in read_in_steps})
@@ -89,7 +89,7 @@ def _ready(learn: Any) -> Iterator[Any]:
             learn.create_opt()
         learn.opt.set_hypers(lr=learn.lr, **({} if learn.wd is None else {"wd": learn.wd}))
         learn.cbs = type(learn.cbs)(taking_part)
-        learn.n_epoch, learn.n_iter, learn.dl = 1, len(learn.dls.train), None
+        learn.n_epoch, learn.epoch, learn.n_iter, learn.dl = n_epoch, 0, len(learn.dls.train), None
         learn("before_fit")
         learn("before_epoch")
         learn("before_train")
@@ -159,6 +159,7 @@ def _step(learn: Any, optimizer: Any, batches: list[Any]) -> Any:
     for number, batch in enumerate(batches):
         if isinstance(optimizer, Adapter):
             optimizer.hand_over()
+        learn.epoch = learn.train_iter // learn.n_iter
         learn.one_batch(number, batch)
         losses.append(learn.loss.detach().mean())
     return torch.stack(losses).mean()

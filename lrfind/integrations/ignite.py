@@ -20,6 +20,7 @@ import torch
 import lrfind
 from lrfind.errors import UsageError
 from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
+from lrfind.problem.data import length_of
 
 
 def find(
@@ -59,17 +60,25 @@ def find(
         options["steps"] = max_epochs * len(grouped)
     if inner is not None:
         options.setdefault("schedule", inner)
-    step = partial(_step, trainer, loss_of)
+    step = partial(_step, trainer, loss_of, length_of(data))
     with same_randomness(), _silence(trainer):
         best = lrfind.find(step=step, data=grouped, optimizers=optimizers, **options)
     best.apply(optimizers, inner)
     return best
 
 
-def _step(trainer: Any, loss_of: Callable[[Any], Any] | None, batches: list[Any]) -> float:
-    """Take a step on its batches as the engine does; return the mean loss before it."""
+def _step(trainer: Any, loss_of: Callable[[Any], Any] | None, epoch: int | None, batches: list[Any]) -> float:
+    """Take a step on its batches as the engine does; return the mean loss before it.
+
+    Args:
+        trainer: the engine.
+        loss_of: see `find`.
+        epoch: the number of batches in an epoch; None if it is not known.
+        batches: the batches of the step.
+    """
     losses = []
     for batch in batches:
+        trainer.state.epoch = 1 + (trainer.state.iteration // epoch if epoch else 0)
         trainer.state.iteration += 1
         trainer.state.batch = batch
         output = trainer._process_function(trainer, batch)

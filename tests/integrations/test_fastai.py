@@ -126,6 +126,24 @@ def test_frozen_statistics_of_batches_are_frozen_in_the_probes() -> None:
     assert first[0] != pytest.approx(first[1], rel=0.01)
 
 
+def test_a_callback_that_looks_at_the_progress_sees_it_in_the_probes() -> None:
+    from fastai.callback.core import Callback
+
+    class Look(Callback):  # type: ignore[misc]
+        def after_loss(self) -> None:
+            if self.training:
+                seen.append((self.epoch, self.pct_train))
+
+    seen: list[tuple[int, float]] = []
+    learn = learner(cbs=[Look()])
+    integration.find(learn, 2, steps=200)
+    probe, seen[:] = seen[:16], []
+    with learn.no_logging():
+        learn.fit(2)
+    assert [epoch for epoch, _ in probe] == [epoch for epoch, _ in seen[:16]]
+    assert [share for _, share in probe] == pytest.approx([share for _, share in seen[:16]])
+
+
 def test_an_optimizer_of_torch_in_a_wrapper_is_used_itself() -> None:
     from fastai.optimizer import OptimWrapper
 

@@ -134,6 +134,21 @@ def test_a_step_that_returns_more_than_a_loss_needs_a_function_that_picks_it() -
     assert picked.lr == the_plain_answer().lr
 
 
+def test_a_step_that_depends_on_epoch_and_iteration_sees_them_in_the_probes() -> None:
+    _, optimizer, trainer = parts()
+    plain, seen = trainer._process_function, list[tuple[int, int]]()
+
+    def step(engine: Any, batch: Any) -> Any:
+        seen.append((engine.state.epoch, engine.state.iteration))
+        return plain(engine, batch)
+
+    trainer._process_function = step
+    integration.find(trainer, optimizer, loader(), EPOCHS)
+    probe, seen[:] = seen[:16], []
+    trainer.run(loader(), max_epochs=2)
+    assert probe == seen[:16]
+
+
 def test_handlers_of_the_users_own_events_are_called_in_the_probes() -> None:
     """A step fires such events, for example to change its gradients."""
     from ignite.engine import Engine, EventEnum, Events
