@@ -27,25 +27,30 @@ def script_text(summary: dict[str, Any]) -> str:
 def _beside(ratio: float) -> str:
     """Return how a rate compares with the script's own.
 
-    >>> _beside(3.0), _beside(0.25), _beside(1.02)
-    ('the answer is 3 times as high', 'the answer is 4 times lower', 'the answer is about the same')
+    >>> _beside(3.0), _beside(0.005), _beside(1.02)
+    ('the answer is 3 times as high', 'the answer is 200 times lower', 'the answer is about the same')
     """
     if 0.9 < ratio < 1.1:
         return "the answer is about the same"
     return (
-        f"the answer is {ratio:.2g} times as high"
+        f"the answer is {_two_digits(ratio)} times as high"
         if ratio > 1
-        else f"the answer is {1 / ratio:.2g} times lower"
+        else f"the answer is {_two_digits(1 / ratio)} times lower"
     )
 
 
 def seconds_in_words(seconds: float) -> str:
     """Return a time.
 
-    >>> seconds_in_words(0.0123), seconds_in_words(41.7), seconds_in_words(600)
-    ('0.012 seconds', '42 seconds', '10 minutes')
+    >>> seconds_in_words(0.0123), seconds_in_words(104.3), seconds_in_words(600)
+    ('0.012 seconds', '104 seconds', '10 minutes')
     """
-    return f"{seconds:.2g} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+    return f"{_two_digits(seconds)} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
+def _two_digits(value: float) -> str:
+    """Return a number with two digits; one above 99 with all before the point, and without an exponent."""
+    return f"{value:.2g}" if value < 99.5 else f"{value:,.0f}"
 
 
 def start_cost_text(until_first: float, step: float, seconds: float) -> str:
