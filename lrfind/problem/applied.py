@@ -100,6 +100,8 @@ def apply_lr(
             values = getattr(single, name, None)
             if isinstance(values, list | tuple):
                 setattr(single, name, [scaled(value, moved.get(n)) for n, value in enumerate(values)])
+        if (lowest := getattr(single, "eta_min", None)) is not None:  # of the schedulers with a cosine
+            single.eta_min = scaled(lowest, moved.get(0))
 
 
 def _peaks(optimizers: Sequence[Any], schedulers: Sequence[Any]) -> dict[int, float]:
