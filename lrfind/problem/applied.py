@@ -28,7 +28,7 @@ def take_back(scheduler: Any) -> None:
     for single in reversed(schedulers):  # one that contains others comes before them, and knows the lr in use
         members = [id(group) for group in _groups_under(single)]
         if not hasattr(single, "max_lrs"):  # CyclicLR starts elsewhere
-            starts |= zip(members, getattr(single, "base_lrs", ()), strict=False)
+            starts = dict(zip(members, getattr(single, "base_lrs", ()), strict=False)) | starts
         lrs |= zip(members, getattr(single, "_last_lr", ()), strict=False)
     for key in starts.keys() & lrs.keys():
         group, start = groups[key], starts[key]

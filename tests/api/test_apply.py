@@ -58,6 +58,22 @@ def test_the_highest_lr_of_the_planned_steps_becomes_the_rate(kind: str) -> None
     assert max(lrs) == pytest.approx(RATE)
 
 
+def test_a_cycle_behind_another_scheduler_keeps_its_rise() -> None:
+    """It has a start of its own, which is not that of the scheduler before it."""
+    courses = []
+    for applied in (False, True):
+        optimizer = sgd()
+        parts = [
+            lr_scheduler.ConstantLR(optimizer, 0.1, 5),
+            lr_scheduler.OneCycleLR(optimizer, 0.1, 60, cycle_momentum=False),
+        ]
+        scheduler = lr_scheduler.SequentialLR(optimizer, parts, [5])
+        if applied:
+            apply_rate(RATE, optimizer, scheduler, steps=STEPS)
+        courses.append(course(optimizer, scheduler))
+    assert courses[1] == pytest.approx([lr * RATE / 0.1 for lr in courses[0]])
+
+
 def test_where_a_second_scheduler_moves_the_lr_too_the_rate_is_the_lr_from_which_both_start() -> None:
     optimizer = sgd()
     warmup = lr_scheduler.LinearLR(optimizer, 0.1, total_iters=5)
