@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from lrfind.errors import UsageError
 from lrfind.experiments.planned import highest_lr
 from lrfind.problem.applied import apply_lr, take_back
-from lrfind.problem.rates import Group, groups_of
+from lrfind.problem.rates import Group, groups_of, is_optimizer
 
 
 def apply_rate(
@@ -28,8 +29,16 @@ def apply_rate(
         shares: see `apply_lr`.
         steps: the number of steps in which the highest lr of the scheduler is the rate; None if the rate is
             that from which the scheduler starts, or its peak.
+
+    Raises:
+        UsageError: if what was given is no optimizer; see also `apply_lr`.
     """
     optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
+    if others := [type(one).__name__ for one in optimizers if not is_optimizer(one)]:
+        raise UsageError(
+            "apply takes an optimizer of torch, or a list of several, and after it the scheduler; found an"
+            f" object of type {others[0]}."
+        )
     scheduled = any("initial_lr" in group for group in groups_of(optimizers))
     if scheduler is not None:
         take_back(scheduler)

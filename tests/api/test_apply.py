@@ -12,6 +12,7 @@ from torch.optim import SGD, lr_scheduler
 
 import lrfind
 from lrfind.api.rates import apply_rate
+from lrfind.errors import UsageError
 
 STEPS = 60
 RATE = 0.25
@@ -103,6 +104,18 @@ def test_a_scheduler_that_was_forgotten_can_be_given_afterwards(kind: str) -> No
     assert courses[0] == pytest.approx(courses[1])
 
 
+@pytest.mark.parametrize("kind", ["module", "scheduler", "nothing"])
+def test_what_is_no_optimizer_is_refused_and_nothing_changes(kind: str) -> None:
+    optimizer = sgd()
+    scheduler = lr_scheduler.StepLR(optimizer, 10)
+    given = {"module": nn.Linear(1, 1), "scheduler": scheduler, "nothing": None}[kind]
+    with pytest.raises(
+        UsageError, match=rf"takes an optimizer.*found an object of type {type(given).__name__}"
+    ):
+        apply_rate(RATE, given, None)
+    assert optimizer.param_groups[0]["lr"] == 0.1
+
+
 def question(make: Callable[[SGD], Any]) -> tuple[SGD, Any, tuple[Any, ...]]:
     """Return an optimizer, its scheduler, and what to ask about."""
     torch.manual_seed(0)
@@ -147,9 +160,7 @@ def test_optimizers_that_share_a_rate_are_given_together_and_in_their_order() ->
 
     best = lrfind.find(step=step, data=batches, optimizers=optimizers, steps=STEPS, progress=False)
     for given, found in ((optimizers[0], "found 1"), (optimizers[::-1], "found them in another order")):
-        with pytest.raises(
-            lrfind.UsageError, match=f"2 optimizers share the rate; {found}. Give all of them"
-        ):
+        with pytest.raises(UsageError, match=f"2 optimizers share the rate; {found}. Give all of them"):
             best.apply(given)
     best.apply(optimizers)
     lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
