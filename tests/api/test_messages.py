@@ -86,3 +86,17 @@ def test_a_loss_that_aligns_a_column_and_a_row_itself_is_allowed() -> None:
         model, torch.optim.SGD(model.parameters(), 0.1), aligned, rows, steps=40, progress=False
     )
     assert best.lr > 0.01
+
+
+def test_only_the_keys_that_forward_does_not_take_are_named() -> None:
+    class Net(nn.Linear):
+        def forward(self, x: Any) -> Any:
+            return super().forward(x)
+
+    model = Net(3, 1)
+    batches = [{"x": torch.randn(4, 3), "y": torch.randn(4, 1)}]
+    with pytest.raises(UsageError, match="as one dict, as it has no arguments named y$|named y[^,x]"):
+        lrfind.find(
+            model, torch.optim.SGD(model.parameters(), lr=0.1), lambda output, batch: output.mean(), batches,
+            steps=10, progress=False,
+        )  # fmt: skip

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lrfind.errors import LrfindError, NoGradient, UsageError, UsersExit, counted, in_one_line, text_of
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
 from lrfind.problem.references import LIBRARIES
+from lrfind.problem.signatures import accepts
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
@@ -242,9 +243,9 @@ def _why_whole_dict(scene: Scene) -> str:
     batch, inputs = scene.variables["batch"], scene.variables.get("inputs", ())
     if "output" in scene.variables or not (isinstance(batch, Mapping) and inputs and inputs[0] is batch):
         return ""
-    return (
-        f"; forward gets the batch as one dict, as it has no arguments named {first_few(batch_parts(batch))}"
-    )
+    model = scene.variables["model"]
+    missing = [name for name in batch_parts(batch) if not accepts(model, (), {name: None})]
+    return f"; forward gets the batch as one dict, as it has no arguments named {first_few(missing)}"
 
 
 def _way_out(batch: Any) -> str:
