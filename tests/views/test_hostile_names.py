@@ -18,6 +18,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.runs.tables import health_frame, lanes_frame
 from lrfind.views.plots import courses, drawing, health, range_test
 from lrfind.views.plots import runs as plots
+from lrfind.views.plots.axes import LossAxis
 from tests.helpers.command import Command
 
 NAMES = [
@@ -45,7 +46,7 @@ def trainings(names: list[str]) -> Figure:
 
 def ramps(names: list[str]) -> Figure:
     ramp = np.geomspace(0.1, 1, 9), np.linspace(3, 1, 9)
-    view = range_test.RampsView(dict.fromkeys(names, ramp), {names[0]: 0.3}, names[0], 0.9, 3.1)
+    view = range_test.RampsView(dict.fromkeys(names, ramp), {names[0]: 0.3}, names[0], LossAxis(0.9, 3.1, log=False))
     return range_test.ramps_figure(view, "; ".join(names))
 
 
