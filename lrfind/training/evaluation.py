@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import LossFn, OwnLoss, batch_loss, output_and_loss
-from lrfind.problem.randomness import capture, restore
+from lrfind.problem.randomness import GENERATORS, capture, restore
 from lrfind.problem.replay import copy_of
 from lrfind.training.interrupts import stop_if_asked
 
@@ -119,24 +119,27 @@ def held_loss(model: nn.Module, loss_fn: LossFn | OwnLoss | None, batch: Any) ->
 
     Every module has its mode afterwards, the batch its numbers, and the training draws the same numbers.
     """
-    random = capture()
-    try:
-        with as_exception(), evaluating(model), torch.no_grad():
-            return batch_loss(model, loss_fn, copy_of(batch)).item()
-    finally:
-        restore(random)
+    with as_exception(), evaluating(model), torch.no_grad():
+        return batch_loss(model, loss_fn, copy_of(batch)).item()
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Set evaluation mode inside the block, and restore the mode of every submodule afterwards."""
+    """Set evaluation mode inside the block; afterwards restore the mode of every submodule.
+
+    The random generators are restored too, the global ones and those of modules, because a model may draw
+    numbers also in this mode.
+    """
     modes = [(module, module.training) for module in model.modules()]
+    held = [value for module, _ in modes for value in vars(module).values() if isinstance(value, GENERATORS)]
+    random = capture(held)
     model.eval()
     try:
         yield
     finally:
         for module, mode in modes:
             module.training = mode
+        restore(random)
 
 
 def _target(batch: Any) -> Any:

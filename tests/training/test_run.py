@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from lrfind.analysis.lanes import Lane, LaneResult, Reaction, Shape, planned_lanes
 from lrfind.config.experiment import check
@@ -200,6 +201,27 @@ def test_a_gradient_longer_than_the_clip_is_scaled_down_to_it() -> None:
     list(train(setup, np.full(1, 1.0)))
     after = torch.cat([p.detach().flatten() for p in setup.model.parameters()])
     assert (after - before).norm().item() == pytest.approx(0.01, rel=1e-3)
+
+
+class AlwaysDrawing(nn.Module):
+    """A model that drops features, and adds noise of its own, also in evaluation mode."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.affine, self.noise = nn.Linear(in_features, 1), torch.Generator().manual_seed(1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        dropped = nn.functional.dropout(x, 0.5, training=True)
+        return self.affine(dropped) + 0.1 * torch.randn(1, generator=self.noise)
+
+
+def test_an_evaluation_takes_no_random_numbers_from_the_training() -> None:
+    model, plain = f"model={__name__}:AlwaysDrawing", Conditions(evaluated=False)
+    expected = results(model, conditions=plain)
+    found = results(model, conditions=Conditions(eval_every=3))
+    for result, one in zip(found, expected, strict=True):
+        assert len(result.evaluations) > 5 or result.outcome == "diverged"
+        np.testing.assert_array_equal(result.loss, one.loss)
 
 
 @MODES
