@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
@@ -26,7 +27,7 @@ class Score(NamedTuple):
     Attributes:
         loss: () the mean over the batch; (K,) for stacked lanes.
         part: () the number that the metric is computed from: the share of right answers, the mean squared
-            error, or else the loss; (K,) for stacked lanes.
+            error, the plain cross-entropy, or else the loss; (K,) for stacked lanes.
     """
 
     loss: Tensor
@@ -68,6 +69,8 @@ def score(
         part = right.to(exact).mean()
     elif metric == "R^2":
         part = (output - target).square().mean()
+    elif metric == "perplexity":  # of the classes themselves, without the smoothing and weights of the loss
+        part = functional.cross_entropy(output, target, ignore_index=getattr(loss_fn, "ignore_index", -100))
     else:
         part = loss
     return Score(loss.reshape(()), part.reshape(())), metric

@@ -63,6 +63,14 @@ def test_perplexity_is_the_exponential_of_the_loss() -> None:
     assert (name, metric.item()) == ("perplexity", pytest.approx(np.exp(loss.item())))
 
 
+def test_perplexity_is_that_of_the_classes_whatever_the_loss_smooths_or_weighs() -> None:
+    logits, y = torch.randn(3, 4, 6), torch.randint(0, 4, (3, 6))
+    loss_fn = nn.CrossEntropyLoss(label_smoothing=0.3, weight=torch.tensor([1.0, 2.0, 3.0, 4.0]))
+    _, metric, name = evaluated(nn.Identity(), loss_fn, [(logits[:2], y[:2]), (logits[2:], y[2:])])
+    chosen = logits.softmax(1).gather(1, y[:, None])
+    assert (name, metric.item()) == ("perplexity", pytest.approx(float((-chosen.log().mean()).exp())))
+
+
 def test_the_metric_fits_the_task() -> None:
     numbers, classes = torch.zeros(5, 1), torch.zeros(5, dtype=torch.int64)
     assert metric_of(nn.BCEWithLogitsLoss(), numbers, numbers) == "accuracy"
