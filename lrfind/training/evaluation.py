@@ -19,6 +19,10 @@ from lrfind.problem.replay import copy_of
 from lrfind.training.interrupts import stop_if_asked
 
 Metric = Literal["accuracy", "R^2", "perplexity"]
+LOGITS = (
+    nn.CrossEntropyLoss, nn.KLDivLoss, nn.MultiLabelSoftMarginLoss, nn.PoissonNLLLoss, nn.SoftMarginLoss,
+)  # fmt: skip
+"""The losses whose outputs are logits or logarithms, so that they are no predictions of the targets."""
 
 
 class Score(NamedTuple):
@@ -41,7 +45,7 @@ def metric_of(loss_fn: LossFn | OwnLoss | None, output: Any, target: Any) -> Met
 
     - the accuracy for classes (B,) and outputs (B, C), and for `BCEWithLogitsLoss`;
     - the perplexity for cross-entropy with more than one target per row, as in sequences;
-    - R^2 for targets that are floating-point numbers;
+    - R^2 for targets that are floating-point numbers, unless the loss takes `LOGITS`;
     - None for anything else.
     """
     if not (isinstance(output, Tensor) and isinstance(target, Tensor)):
@@ -49,7 +53,7 @@ def metric_of(loss_fn: LossFn | OwnLoss | None, output: Any, target: Any) -> Met
     if isinstance(loss_fn, nn.BCEWithLogitsLoss):
         return "accuracy" if output.shape == target.shape else None
     if target.is_floating_point():
-        return "R^2" if output.shape == target.shape else None
+        return "R^2" if output.shape == target.shape and not isinstance(loss_fn, LOGITS) else None
     if target.ndim == 1 and output.ndim == 2:
         return "accuracy"
     return "perplexity" if target.ndim > 1 and isinstance(loss_fn, nn.CrossEntropyLoss) else None

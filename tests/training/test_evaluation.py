@@ -76,6 +76,8 @@ def test_the_metric_fits_the_task() -> None:
     assert metric_of(nn.BCEWithLogitsLoss(), numbers, numbers) == "accuracy"
     assert metric_of(None, {"loss": 1}, classes) is None
     assert metric_of(nn.MSELoss(), numbers, torch.zeros(5)) is None
+    assert metric_of(nn.CrossEntropyLoss(), torch.zeros(5, 3), torch.full((5, 3), 1 / 3)) is None
+    assert metric_of(nn.PoissonNLLLoss(), numbers, numbers) is None
     assert metric_of(nn.NLLLoss(), torch.zeros(5, 3, 2), torch.zeros(5, 2, dtype=torch.int64)) is None
 
 
