@@ -182,13 +182,23 @@ def _held_out_batch(data: Stream) -> Any:
 
 
 def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
-    """Return a loss: an instance of the named class, or the named function, with the args of `section`."""
+    """Return a loss: an instance of the named class, or the named function, with the args of `section`.
+
+    Raises:
+        UsageError: if the call fails, or it sums over rows: validation batches have more rows than others.
+    """
     loss = import_part("loss", section.path)
     if section.step is not None:
         return OwnLoss(partial(loss, **section.args))
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
     instance = _call("loss", section.path, loss, section.args)
+    if getattr(instance, "reduction", None) == "sum":
+        raise UsageError(
+            f"loss: {section.path} has `reduction: sum`, so batches with more rows have higher losses, and"
+            " those of training and validation cannot be compared; leave it out. For sgd, multiply the lr by"
+            " the number of rows in a batch."
+        )
     return instance.to(device) if isinstance(instance, nn.Module) else cast(LossFn, instance)
 
 

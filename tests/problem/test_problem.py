@@ -177,6 +177,7 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
         ("data={name: mnist_mini, validation: 0.3}", "data.validation: 'mnist_mini' has a validation split of its own"),
         ("model={name: mlp, args: {hidden: [-3]}}", r"mlp\(.*hidden=\[-3\]\) failed: RuntimeError"),
         ("optimizer={name: sgd, args: {nesterov: true}}", "sgd.* failed: ValueError: Nesterov"),
+        ("loss={name: mse, args: {reduction: sum}}", "^loss: mse has `reduction: sum`.* leave it out"),
         ("optimizer={name: sgd, args: {maximize: true}}", "^optimizer: 'sgd' has maximize=True.* leave maximize out"),
         ("optimizer='builtins:dict'", "^optimizer: 'builtins:dict' returned an object of type dict, not a torch optimizer"),
         ("model='own:missing'", "has no attribute 'missing'"),
