@@ -34,7 +34,8 @@ def norm(name: Norm, features: int, dims: Literal[1, 2]) -> list[nn.Module]:
 
     `batch` is Ioffe and Szegedy 2015 (arXiv:1502.03167). `layer` is Ba et al. 2016 (arXiv:1607.06450); on
     images it normalises over all channels and pixels. `group` is Wu and He 2018 (arXiv:1803.08494); its
-    number of groups is the largest one, up to 8, that divides the number of features.
+    number of groups is the largest one, up to 8, that divides the number of features. Without pixels, a group
+    has at least two features, because one alone would always be 0.
 
     Args:
         name: the name of the norm.
@@ -49,8 +50,8 @@ def norm(name: Norm, features: int, dims: Literal[1, 2]) -> list[nn.Module]:
         case "layer":
             return [nn.LayerNorm(features) if dims == 1 else nn.GroupNorm(1, features)]
         case "group":
-            groups = max(n for n in range(1, MOST_GROUPS + 1) if features % n == 0)
-            return [nn.GroupNorm(groups, features)]
+            most = min(MOST_GROUPS, features if dims == 2 else max(1, features // 2))
+            return [nn.GroupNorm(max(n for n in range(1, most + 1) if features % n == 0), features)]
 
 
 def initialise(model: nn.Module, init: Init, activation: Activation = "identity") -> None:

@@ -225,6 +225,13 @@ def test_every_activation_equals_the_one_of_that_name_in_torch() -> None:
         assert torch.equal(make()(x), expected)
 
 
+@pytest.mark.parametrize("width", [2, 5, 8, 12])
+def test_a_group_norm_of_rows_lets_the_input_through(width: int) -> None:
+    model = MLP(4, 3, hidden=[width], norm="group")
+    outputs = model(torch.randn(16, 4))
+    assert outputs.std(dim=0).min() > 1e-3  # groups of one feature give 0 for every row
+
+
 def test_a_shortcut_carries_its_input() -> None:
     model = ResNet(1, 2, channels=(3,), blocks=2, norm="batch").eval()
     for block in model.stages:
