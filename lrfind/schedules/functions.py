@@ -133,9 +133,12 @@ def cosine_restarts(
 
     The multiplier is end + (1 - end) (1 + cos(pi s / P)) / 2, where s counts the steps since the last
     restart. The first P is `period`, and the n-th P after it is `period * growth ** n`, rounded to whole
-    steps. With a whole `growth`, this is torch's `CosineAnnealingWarmRestarts` with `T_0=period` and
-    `T_mult=growth`, and Keras's `CosineDecayRestarts` with `t_mul=growth`. A `growth` below 1 makes the
-    periods shorter; every period must have at least one step.
+    steps. If `period` is a share of the steps and `growth` is 1, the restarts are rounded and not the period,
+    so that the periods fill the training: some are one step longer, and none begins at its end.
+
+    With a whole `growth` and a whole `period`, this is torch's `CosineAnnealingWarmRestarts` with
+    `T_0=period` and `T_mult=growth`, and Keras's `CosineDecayRestarts` with `t_mul=growth`. A `growth` below
+    1 makes the periods shorter; every period must have at least one step.
 
     >>> cosine_restarts(np.arange(6), 6, period=2, growth=2).round(3)
     array([1.   , 0.5  , 1.   , 0.854, 0.5  , 0.146])
@@ -144,7 +147,10 @@ def cosine_restarts(
 
     def shape(t: Array, length: int) -> Array:
         end_of_run = max(length, int(t.max(initial=0)) + 1)
-        starts = _restarts(end_of_run, length_in_steps("period", period, length, least=1), growth)
+        first: Length = length_in_steps("period", period, length, least=1)
+        if growth == 1 and isinstance(period, float):
+            first = max(1.0, period * length)
+        starts = _restarts(end_of_run, first, growth)
         last = np.searchsorted(starts, t, side="right") - 1
         return _half_cosine((t - starts[last]) / np.diff(starts)[last])
 
@@ -525,10 +531,11 @@ def _choice(kind: str, name: str, table: dict[str, Callable[..., Array]]) -> Cal
     return table[name]
 
 
-def _restarts(steps: int, period: int, growth: float) -> Array:
+def _restarts(steps: int, period: float, growth: float) -> Array:
     """Return the steps at which the periods begin, from 0 to the first one at `steps` or later."""
     if growth == 1:
-        return np.arange(0, steps + period, period, dtype=np.float64)
+        even: Array = np.floor(np.arange(0, steps + period, period, dtype=np.float64) + 0.5)
+        return even
     starts = [0]
     while starts[-1] < steps:
         width = round(period * growth ** (len(starts) - 1))

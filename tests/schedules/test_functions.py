@@ -149,6 +149,16 @@ def test_cosine_restarts_grow_by_any_factor(period: float, growth: float, length
     assert restarts.tolist() == [end for end in np.cumsum(lengths) if end < steps]
 
 
+@pytest.mark.parametrize("cycles", [2, 3, 4, 7])
+@pytest.mark.parametrize("steps", [10, 33, 157, 469, 938, 1000])
+def test_restarts_after_a_share_of_the_steps_fill_the_training(steps: int, cycles: int) -> None:
+    ours = cosine_restarts(np.arange(steps), steps, period=1 / cycles)
+    restarts = np.flatnonzero(ours == 1)
+    assert np.abs(restarts - np.arange(cycles) * steps / cycles).max() <= 0.5
+    end = (1 + math.cos(math.pi * (1 - 1 / (steps - restarts[-1])))) / 2
+    assert ours[-1] == pytest.approx(end)
+
+
 def test_an_argument_out_of_bounds_is_named_by_its_path() -> None:
     with pytest.raises(ArgumentError) as caught:
         cosine(np.arange(10), 10, warmup=10)

@@ -141,7 +141,7 @@ def _of_torch(
         )
     elif name == "cosine" and can_end:
         main = ("CosineAnnealingLR", [f"T_max={steps_after}", *lowest])
-    elif name == "cosine_restarts" and can_end and settings["growth"] >= 1 and settings["growth"] % 1 == 0:
+    elif name == "cosine_restarts" and can_end and _restarts_as_torchs(settings, length, rise):
         period = steps_of(settings["period"], length, rise, 1)
         growth = [f"T_mult={int(settings['growth'])}"] if settings["growth"] > 1 else []
         main = ("CosineAnnealingWarmRestarts", [f"T_0={period}", *growth, *lowest])
@@ -175,6 +175,14 @@ def _of_torch(
         f"scheduler = SequentialLR(optimizer, [warmup, decay], milestones=[{rise}])",
     ]
     return Scheduler(imports, lines)
+
+
+def _restarts_as_torchs(settings: Mapping[str, Any], length: Length, rise: str) -> bool:
+    """Return whether the periods of `cosine_restarts` are whole numbers of steps that grow by a whole one."""
+    period, growth = settings["period"], settings["growth"]
+    if growth != 1 or isinstance(period, int):
+        return bool(growth >= 1 and growth % 1 == 0)
+    return length.fixed and bool(period * (length.steps - int(rise or 0)) % 1 == 0)
 
 
 def _warmup_of(setting: float, length: Length) -> tuple[str, list[str]]:
