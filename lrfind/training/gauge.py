@@ -233,6 +233,7 @@ class Gauge:
         shares = np.zeros_like(norms)
         if self.clip_value is not None:
             shares = _shares([part.abs() > self.clip_value for part in gradients])
+            norms = _host(_norms([part.clamp(-self.clip_value, self.clip_value) for part in gradients]))
         if self.clip_norm is not None:
             shares[np.sqrt((norms**2).sum(axis=1)) > self.clip_norm] = 1.0
         return shares

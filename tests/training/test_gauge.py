@@ -101,6 +101,22 @@ def test_a_look_has_the_share_that_clipping_changes(recipe: Recipe, share: float
     assert [row.grad_norm for row in rows[:5]] == [row.grad_norm for row in plain]  # before clipping
 
 
+def test_a_gradient_that_is_cut_below_the_largest_norm_is_not_scaled_down_too() -> None:
+    parts = setup(Recipe(clip_value=0.5, clip_norm=2.0))
+    gauge = gauge_of(parts, range(1))
+    weights = {key: p.detach()[None] for key, p in parts.model.named_parameters()}
+    gradients = {key: torch.full_like(p, 0.01) for key, p in weights.items()}
+    gradients["head.weight"][0, 0, 0] = 100.0
+    gauge.look(0, weights, gradients)
+    cut = [torch.nn.Parameter(p) for p in weights.values()]
+    for parameter, gradient in zip(cut, gradients.values(), strict=True):
+        parameter.grad = gradient.clone()
+    torch.nn.utils.clip_grad_value_(cut, 0.5)
+    assert torch.nn.utils.clip_grad_norm_(cut, 2.0) < 2  # what torch measures after the first clipping
+    rows = {row.layer: row.clipped_share for row in gauge.take()[0]}
+    assert (rows["head"], rows["hidden"]) == (1 / 8, 0)
+
+
 def test_a_gradient_that_is_not_finite_is_counted() -> None:
     parts = setup()
     gauge = gauge_of(parts, range(1))
