@@ -35,7 +35,7 @@ from lrfind.problem.rates import (
     is_optimizer,
 )
 from lrfind.problem.replay import copy_of
-from lrfind.problem.setup import PLAIN, Recipe, Setup, trained_objects
+from lrfind.problem.setup import PLAIN, Recipe, Setup, begin_training, trained_objects
 from lrfind.problem.signatures import accepts
 from lrfind.problem.snapshot import Snapshot
 
@@ -290,8 +290,8 @@ def from_objects(objects: Objects, snapshot: Snapshot) -> Problem:
         snapshot.restore()
         snapshot.clear_grads()
         reseed(seed, generators, apart=rank_of_this_process())
-        if objects.own_step is None and not objects.model.training:
-            objects.model.train()
+        if objects.own_step is None:
+            begin_training(objects.model)
         for optimizer in objects.optimizers:
             if callable(getattr(optimizer, "train", None)):  # schedule-free optimizers have modes, too
                 optimizer.train()

@@ -22,7 +22,7 @@ from lrfind.problem.components import (
 from lrfind.problem.param_groups import group_number
 from lrfind.problem.randomness import child_seed, reseed
 from lrfind.problem.settings import TorchSettings
-from lrfind.problem.setup import Recipe, Setup
+from lrfind.problem.setup import Recipe, Setup, begin_training
 from lrfind.problem.weights import load_weights, read_weights
 
 
@@ -94,6 +94,7 @@ def from_configs(
             if weights is not None:
                 notes[:] = [load_weights(model, weights, first.model)]
             model.to(device)
+            begin_training(model)
             loss_fn = None if first.loss is None else make_loss(first.loss, device)
             optimizer = make_optimizer(experiment, optimizer_factory, model)
             number = None if group is None else group_number(optimizer.param_groups, group)

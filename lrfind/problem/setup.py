@@ -50,6 +50,16 @@ def trained_objects(
     return [model, *optimizers, users_function(loss_fn), *own]
 
 
+def begin_training(model: nn.Module) -> None:
+    """Call a model's `train`, as training loops do, where that changes more than the modes of its parts.
+
+    That is so if the whole model is in evaluation mode, or a part has a `train` of its own, which may keep a
+    batch norm frozen. In any other model each part keeps its mode.
+    """
+    if not model.training or any(type(part).train is not nn.Module.train for part in model.modules()):
+        model.train()
+
+
 @dataclass(frozen=True)
 class Setup:
     """The parts of one lane, ready to train.

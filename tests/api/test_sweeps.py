@@ -65,6 +65,33 @@ def test_a_grid_is_whole_trainings_and_the_lowest_validation_loss_is_answered() 
     assert len(result.to_frame()) == result.cost
 
 
+def test_a_batch_norm_that_the_models_train_keeps_frozen_is_frozen_in_a_grid() -> None:
+    class FrozenNorm(nn.Sequential):
+        def train(self, mode: bool = True) -> FrozenNorm:
+            super().train(mode)
+            self[0].eval()
+            return self
+
+    def made() -> tuple[nn.Module, torch.optim.Optimizer, Batches]:
+        batches = line()[2]
+        model = FrozenNorm(nn.BatchNorm1d(4), nn.Linear(4, 1))
+        return model, torch.optim.SGD(model.parameters(), 0.1), batches
+
+    model, optimizer, batches = made()
+    result = lrfind.grid(model, optimizer, nn.MSELoss(), batches, lrs=[0.1, 0.2], steps=8, seeds=1)
+    assert model[0].training  # as it was
+    model, optimizer, _ = made()
+    losses = []
+    model.train()
+    for x, y in batches:
+        loss = nn.functional.mse_loss(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(result.lanes[0].loss, losses, rtol=1e-5)
+
+
 def test_without_validation_data_the_last_twentieth_of_the_training_losses_decides() -> None:
     model, optimizer, batches = line()
     result = lrfind.grid(

@@ -48,6 +48,22 @@ def holes():
 def nothing():
     return 3
 
+class FrozenNorm(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Linear(4, 3), nn.BatchNorm1d(3), nn.Dropout(), nn.Linear(3, 1))
+    def train(self, mode=True):
+        super().train(mode)
+        self[1].eval()
+        return self
+
+def evaluated():
+    return nn.Sequential(nn.Linear(4, 1), nn.Dropout()).eval()
+
+def partly_evaluated():
+    model = nn.Sequential(nn.Linear(4, 1), nn.Dropout())
+    model[1].eval()
+    return model
+
 class Sparse(nn.Module):
     def __init__(self):
         super().__init__()
@@ -335,3 +351,16 @@ def test_names_are_imported_on_request() -> None:
     import_names(check(BASE, ["model='own_for_problem:Net'", "data='own_for_problem:tensors'"]))
     with pytest.raises(UsageError, match=r"loss: .*no module 'not_there'"):
         import_names(check(BASE, ["loss='not_there:x'"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "modes"),
+    [
+        ("FrozenNorm", [True, False, True, True]),
+        ("evaluated", [True, True]),
+        ("partly_evaluated", [True, False]),
+    ],
+)
+def test_a_models_own_train_decides_which_parts_are_in_training_mode(name: str, modes: list[bool]) -> None:
+    model = problem(f"model='own:{name}'").setup(0).model
+    assert [part.training for part in model.children()] == modes
