@@ -13,7 +13,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from itertools import chain
+from itertools import chain, compress
 from typing import Any, cast
 
 import torch
@@ -34,6 +34,9 @@ from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import PythonState, traceable
 from lrfind.training.update import plain_step
+
+Gradients = Sequence[Tensor | None]
+"""The gradients (K, ...) of the parameters; None for one that takes no part in the loss."""
 
 
 class Stack:
@@ -110,18 +113,24 @@ class Stack:
         result: Array = torch.stack(losses).cpu().double().numpy()
         return result
 
-    def _mean_gradients(self) -> tuple[Tensor, list[Tensor]]:
+    def _mean_gradients(self) -> tuple[Tensor, Gradients]:
         """Return the loss (K,) and the gradients (K, ...) of the next step: the means over its batches."""
         loss, gradients = self.gradients(next(self.setup.batches))
         count = self.setup.recipe.accumulate
         for _ in range(count - 1):
             next_loss, next_gradients = self.gradients(next(self.setup.batches))
             loss = loss + next_loss
-            gradients = [a + b for a, b in zip(gradients, next_gradients, strict=True)]
-        return (loss, gradients) if count == 1 else (loss / count, [part / count for part in gradients])
+            gradients = [_sum(a, b) for a, b in zip(gradients, next_gradients, strict=True)]
+        if count == 1:
+            return loss, gradients
+        return loss / count, [None if part is None else part / count for part in gradients]
 
-    def gradients(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
-        """Return the losses (K,) and the gradients (K, ...) of the trained parameters; update the buffers."""
+    def gradients(self, batch: Any) -> tuple[Tensor, Gradients]:
+        """Return the losses (K,) and the gradients (K, ...) of the trained parameters; update the buffers.
+
+        The gradient of a parameter that takes no part in the loss is None, as in a single lane: then the
+        optimizer leaves it alone, also with momentum or weight decay.
+        """
         self._trace = self._trace and not self._python.changed
         if not (self._trace and is_plain(batch)):
             return self._differentiate(batch)
@@ -212,14 +221,13 @@ class Stack:
 
         return loss
 
-    def _differentiate(self, batch: Any) -> tuple[Tensor, list[Tensor]]:
+    def _differentiate(self, batch: Any) -> tuple[Tensor, Gradients]:
         """Return the losses (K,) and the gradients (K, ...), by autograd through the stacked forward."""
         losses = _over_lanes(self._lane_loss(batch))(self._parameters, self._buffers)
         if not losses.requires_grad:
             raise UsageError("the loss does not depend on any parameter that requires a gradient.")
         parameters = list(self._parameters.values())
-        gradients = torch.autograd.grad(losses.sum(), parameters, allow_unused=True, materialize_grads=True)
-        return losses.detach(), list(gradients)
+        return losses.detach(), [*torch.autograd.grad(losses.sum(), parameters, allow_unused=True)]
 
     def _record(self, batch: Sequence[Tensor]) -> tuple[list[Tensor], Replay]:
         """Do and record the computation of `_differentiate`, as a function of a flat list of tensors.
@@ -246,10 +254,12 @@ class Stack:
             outputs, replay = record(step, inputs, buffers)
         return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay
 
-    def _update(self, gradients: list[Tensor], lr: dict[torch.dtype, Tensor]) -> None:
-        parameters = [*self._parameters.values()]
+    def _update(self, of_all: Gradients, lr: dict[torch.dtype, Tensor]) -> None:
+        gradients = [gradient for gradient in of_all if gradient is not None]
+        used = [gradient is not None for gradient in of_all]
+        parameters, before = [*compress(self._parameters.values(), used)], [*compress(self._before, used)]
         gradients = _by_recipe(gradients, parameters, self.setup.recipe)
-        for old, parameter in zip(self._before, parameters, strict=True):
+        for old, parameter in zip(before, parameters, strict=True):
             old.copy_(parameter.detach())
         for parameter, gradient in zip(parameters, gradients, strict=True):
             same_layout = gradient.stride() == parameter.stride()  # a fused optimizer does not check this
@@ -258,7 +268,7 @@ class Stack:
             )
         self._take_step()
         with torch.no_grad():
-            for parameter, old in zip(parameters, self._before, strict=True):
+            for parameter, old in zip(parameters, before, strict=True):
                 share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
                 torch.lerp(old, parameter, share, out=parameter)
                 parameter.grad = None  # the next gradient takes this memory, which is in the cache
@@ -291,6 +301,11 @@ def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimize
     options = {name: value for name, value in setup.optimizer.defaults.items() if name in arguments}
     optimizer: optim.Optimizer = kind(groups, **options | {"lr": 1.0})
     return optimizer
+
+
+def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Return the sum of two gradients, of which either may be missing."""
+    return b if a is None else a if b is None else a + b
 
 
 def _by_recipe(gradients: list[Tensor], parameters: list[Tensor], recipe: Recipe) -> list[Tensor]:

@@ -81,7 +81,8 @@ def _first_steps_of_a_stack(stack: Stack, lr: float) -> _FirstSteps:
     first = stack.train(np.full((1, stack.lanes), lr))
     second, gradients = stack.gradients(next(stack.setup.batches))
     losses = np.vstack([first, second.cpu().double().numpy()])
-    return _FirstSteps(losses, dict(zip(stack.parameters, gradients, strict=True)), stack.buffers)
+    present = {name: part for name, part in zip(stack.parameters, gradients, strict=True) if part is not None}
+    return _FirstSteps(losses, present, stack.buffers)
 
 
 def _difference(stacked: _FirstSteps, plain: _FirstSteps, close: _Tolerance) -> str | None:

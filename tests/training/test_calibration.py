@@ -157,7 +157,6 @@ def test_lanes_run_in_several_processes_where_that_saves_time(monkeypatch: pytes
         (["optimizer='torch.optim:ASGD'"], "ASGD is not an optimizer whose update is linear in the lr"),
         (["model='own_for_calibration:Reassigning'"], "gives the buffer mean a new tensor"),
         (["model='own_for_calibration:Lazy'"], "uninitialized"),
-        (["model='own_for_calibration:Spare'"], "spare.weight takes no part in the loss"),
         (["training.precision=float16"], "float16 scales the loss of each lane"),
         (["model='own_for_calibration:Branching'"], "data-dependent control flow|vmap"),
     ],
@@ -173,6 +172,10 @@ def test_batch_norm_is_no_obstacle() -> None:
     images = "data={name: mnist_mini, batch_size: 32}"  # a bias before the norm has rounding for a gradient
     cnn = "model={name: small_cnn, args: {channels: [4, 8], hidden: 16, norm: batch}}"
     assert mode_of(cnn, images, "loss=cross_entropy").name == "stacked"
+
+
+def test_a_layer_that_takes_no_part_in_the_loss_is_no_obstacle() -> None:
+    assert mode_of("model='own_for_calibration:Spare'").name == "stacked"
 
 
 def test_a_model_that_keeps_count_is_stacked_without_a_recording() -> None:

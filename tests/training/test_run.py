@@ -224,6 +224,29 @@ def test_an_evaluation_takes_no_random_numbers_from_the_training() -> None:
         np.testing.assert_array_equal(result.loss, one.loss)
 
 
+class SkipsAtRandom(nn.Module):
+    """A model that leaves out a layer at random, as stochastic depth does."""
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(in_features, 8), nn.Linear(8, 8)
+        self.head = nn.Linear(8, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        hidden = self.first(x).relu()
+        if torch.rand(()).item() < 0.5:
+            hidden = hidden + self.second(hidden).relu()
+        return self.head(hidden)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_a_layer_that_is_left_out_of_a_step_stays_as_it_is_in_a_stack_too(accumulate: int) -> None:
+    decayed = "optimizer={name: sgd, args: {momentum: 0.9, weight_decay: 0.3}}"
+    ways = (f"model={__name__}:SkipsAtRandom", decayed, f"training.accumulate={accumulate}")
+    options: dict[str, Any] = {"lrs": (1e-3, 1e-2, 3e-2), "seeds": 1, "conditions": Conditions(eval_every=9)}
+    assert_same(results(*ways, mode=STACKED, **options), results(*ways, **options))
+
+
 @MODES
 def test_a_plateau_lowers_each_lanes_lr_as_torchs_scheduler_does(mode: Mode) -> None:
     args = {"factor": 0.5, "patience": 1, "cooldown": 1, "threshold": 0.02}
