@@ -253,7 +253,7 @@ def _validation_line(setup: Setup, problem: Problem) -> str:
     with _explained("validation: "):
         batches = [batch for _, batch in zip(range(1), problem.validation(), strict=False)]
         with evaluating(setup.model), torch.no_grad():
-            loss, metric, name = evaluate(partial(score, setup.model, setup.loss_fn), batches)
+            loss, metric, name = evaluate(partial(score, setup.model, setup.loss_fn), batches, setup.loss_fn)
     return f"loss {loss[0]:.4g}" + ("" if metric is None else f", {name} {metric[0]:.3g}")
 
 

@@ -82,22 +82,25 @@ def score(
 
 @as_exception()
 def evaluate(
-    score_batch: Callable[[Any], tuple[Score, Metric | None]], batches: Iterable[Any]
+    score_batch: Callable[[Any], tuple[Score, Metric | None]],
+    batches: Iterable[Any],
+    loss_fn: LossFn | OwnLoss | None = None,
 ) -> tuple[Array, Array | None, Metric | None]:
     """Evaluate lanes on a validation split.
 
     Args:
         score_batch: a function from a batch to its score and metric; see `score`.
         batches: one pass over the split.
+        loss_fn: the loss, which decides how much each batch counts for it; see `_divisor`.
 
     Returns:
-        val_loss (K,), metric (K,) or None, and the metric's name. Batches are weighted by the rows of their
-        targets, or of their inputs where the targets have none.
+        val_loss (K,), metric (K,) or None, and the metric's name. For the metric, batches are weighted by the
+        rows of their targets, or of their inputs where the targets have none.
 
     Raises:
         UsageError: if the split is empty.
     """
-    losses, parts, rows, targets = [], [], [], []
+    losses, parts, rows, targets, divisors = [], [], [], [], []
     metric: Metric | None = None
     for batch in batches:
         stop_if_asked()
@@ -105,13 +108,13 @@ def evaluate(
         losses.append(loss.detach().reshape(-1))
         parts.append(part.detach().reshape(-1))
         rows.append(_rows(batch))
+        divisors.append(_divisor(loss_fn, batch))
         if metric == "R^2":
             targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
     if not rows:
         raise UsageError("data: the validation split yields no batches.")
-    weights = np.array(rows) / sum(rows)
-    val_loss = weights @ torch.stack(losses).cpu().double().numpy()
-    mean = weights @ torch.stack(parts).cpu().double().numpy()
+    val_loss = np.divide(divisors, sum(divisors)) @ torch.stack(losses).cpu().double().numpy()
+    mean = np.divide(rows, sum(rows)) @ torch.stack(parts).cpu().double().numpy()
     if metric is None or len({part.shape[1] for part in targets}) > 1:  # sequences of different lengths
         return val_loss, None, None
     if metric == "R^2":
@@ -165,3 +168,16 @@ def _rows(batch: Any) -> int:
     )
     parts = [_target(batch), *parts]  # the first axis of an input may be that of the time
     return next((len(part) for part in parts if isinstance(part, Tensor) and part.ndim), 1)
+
+
+def _divisor(loss_fn: LossFn | OwnLoss | None, batch: Any) -> float:
+    """Return what the mean loss of a batch was divided by: its rows, or the weights of its targets' classes.
+
+    So the loss of a split is the same however it is cut into batches, also where these are sorted by class.
+    """
+    target = _target(batch)
+    of_classes = isinstance(target, Tensor) and not target.is_floating_point()
+    if isinstance(loss_fn, nn.CrossEntropyLoss | nn.NLLLoss) and of_classes:
+        kept = target[target != loss_fn.ignore_index]
+        return float(kept.numel() if loss_fn.weight is None else loss_fn.weight[kept].sum())
+    return _rows(batch)

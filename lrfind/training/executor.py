@@ -317,7 +317,8 @@ class SingleExecutor:
         model, loss_fn = self._setup.model, self._setup.loss_fn
         fast = fast_kernels(traceable(self._setup))
         with self._failure_recorded(), as_exception(), evaluating(model), torch.no_grad(), fast:
-            val_loss, metric, _ = evaluate(partial(score, model, loss_fn), self._problem.validation())
+            scored = partial(score, model, loss_fn)
+            val_loss, metric, _ = evaluate(scored, self._problem.validation(), loss_fn)
             record_evaluations(self.records, step, val_loss, metric)
 
     @contextmanager

@@ -164,7 +164,7 @@ class Stack:
             return _over_lanes(score_lane)(self._parameters, self._buffers), metric
 
         with evaluating(self._model), torch.no_grad(), fast_kernels(self._trace):
-            return evaluate(score_lanes, batches)
+            return evaluate(score_lanes, batches, self.setup.loss_fn)
 
     def keep(self, index: Sequence[int]) -> None:
         """Keep only these lanes, with their optimizer state.

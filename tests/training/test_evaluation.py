@@ -16,7 +16,7 @@ X = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
 
 def evaluated(model: nn.Module, loss_fn: object, batches: list[object]):
     with torch.no_grad():
-        return evaluate(lambda batch: score(model, loss_fn, batch), batches)
+        return evaluate(lambda batch: score(model, loss_fn, batch), batches, loss_fn)
 
 
 def test_accuracy_and_loss_count_rows_not_batches() -> None:
@@ -27,6 +27,14 @@ def test_accuracy_and_loss_count_rows_not_batches() -> None:
     )
     assert (name, metric.item()) == ("accuracy", pytest.approx(3 / 5))
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-6)
+
+
+@pytest.mark.parametrize("cut", [2, 4, 5])
+def test_the_loss_with_class_weights_is_the_same_however_the_rows_are_cut(cut: int) -> None:
+    logits, y = torch.randn(8, 3), torch.tensor([0, 0, 0, 0, 1, 1, 1, -100])  # sorted, as in folders
+    loss_fn = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 50.0, 2.0]))
+    parts = [(logits[:cut], y[:cut]), (logits[cut:], y[cut:])]
+    assert evaluated(nn.Identity(), loss_fn, parts)[0].item() == pytest.approx(loss_fn(logits, y).item())
 
 
 def test_r_squared_is_one_minus_the_unexplained_share_of_the_variance() -> None:
