@@ -21,7 +21,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.noise import SAME, certainty_of, deviation, successive_noise
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 7
+METHOD_VERSION = 8
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade

@@ -24,6 +24,7 @@ from lrfind.analysis.refinement import (
     final_losses,
     first_loss_of,
     is_bracketed,
+    is_whole,
     length_shift,
     mean_losses,
     middle_of,
@@ -131,7 +132,7 @@ def refined_answer(
         what changes: the confidence, the risk and the reason, or only the reason; but no rate remains if
         whole trainings diverged at that of the probes.
     """
-    whole, ends = plan.steps == training.steps, _Ends(plan, results, judge_in_force(results, judge))
+    whole, ends = is_whole(plan.steps, training), _Ends(plan, results, judge_in_force(results, judge))
     if not ends.losses:
         lrs = sorted(plan.lr(place) for place in ends.tables[plan.seed])
         tried = f"{counted(len(lrs), 'rate')} from {lrs[0]:.3g} to {lrs[-1]:.3g}"

@@ -9,10 +9,11 @@ carried over less far. The constants were chosen on the design tasks of `benchma
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from lrfind.analysis.confidence import FAR_STEPS
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining, most_cost, plan_shift
 from lrfind.analysis.sweeps import judged
@@ -22,12 +23,17 @@ from lrfind.errors import counted
 REFINE = "refine"
 """The `variant` of the lanes that refine a rate."""
 
-PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next at first
-RATES = 5  # rates of the first seed; more rates of one seed only follow its noise
+PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next
+OPENING = (0, -STRIDE)  # the first places: downward first, because a lower rate loses less than a higher one
+FAR_OPENING = (0, -STRIDE, PER_DECADE)  # of trainings about which probes say little: a decade upward too
+FURTHER_RATES = 3  # rates after the opening; more rates of one seed only follow its noise
 REPEATED = 4  # rates that every further seed trains again
 FLAT = 0.01  # share of the fall; rates whose losses differ by less are all on a plateau, or all good
 FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
+WHOLE_SHARE = (
+    0.95  # trainings of so many of the planned steps count as whole, if the budget then allows one more
+)
 SHORTER_RATES = 4  # trainings that share a budget that does not allow whole ones
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
 SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
@@ -54,6 +60,11 @@ class RefinePlan:
     budget: int
     seed: int
 
+    @property
+    def opening(self) -> tuple[Place, ...]:
+        """The places that are trained first."""
+        return FAR_OPENING if self.steps > FAR_STEPS else OPENING
+
     def lr(self, place: Place) -> float:
         """Return the lr at a place."""
         return float(f"{self.start * 10 ** (place / PER_DECADE):.4g}")
@@ -78,14 +89,22 @@ def refine_plan(
     >>> training = PlannedTraining("sgd", 400)
     >>> refine_plan(0.1, 16, training, 300, 0) is None
     True
-    >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1200, 4000)]
-    [100, 400, 400]
+    >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1150, 1200, 1500, 1540)]
+    [100, 383, 400, 400, 385]
     """
     if budget < least_budget(training, probe_steps):
         return None
     steps = training.steps if budget >= WHOLE_RATES * training.steps else budget // SHORTER_RATES
+    count = math.ceil(budget / training.steps)
+    if count >= WHOLE_RATES and is_whole(budget // count, training):
+        steps = budget // count
     shifted = lr * 10 ** length_shift(training, training.steps, steps)
     return RefinePlan(float(f"{shifted:.4g}"), steps, budget, seed)
+
+
+def is_whole(steps: int, training: PlannedTraining) -> bool:
+    """Return whether trainings of so many steps count as whole."""
+    return steps >= WHOLE_SHARE * training.steps
 
 
 def least_budget(training: PlannedTraining, probe_steps: int) -> int:
@@ -127,10 +146,10 @@ def length_shift(training: PlannedTraining, steps: int, other: int) -> float:
 def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge) -> tuple[float, int] | None:
     """Return the lr and the seed of the next training; None if there is none that would change the answer.
 
-    With the first seed, rates half a decade apart are trained until the best one has a neighbour on either
-    side, first downward: a lower rate loses less than one that is too high. While all of them end alike,
-    higher ones are trained: on a plateau, only a high rate leaves it. The next rates lie between them. Every
-    further seed repeats the best of these rates.
+    With the first seed, the rates of the opening are trained first, then rates half a decade further out,
+    until the best one has a neighbour on either side. While all of them end alike, higher ones are trained:
+    on a plateau, only a high rate leaves it. The next rates lie in the middle between the best one and the
+    farther of its neighbours. Every further seed repeats the best of these rates.
 
     Args:
         plan: the plan.
@@ -142,9 +161,12 @@ def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge)
         return None
     tables = final_losses(plan, results, judge)
     first = tables.get(plan.seed, {})
-    if not first or not is_bracketed(first) or len(first) < RATES:
-        place = _next_place(first, first_loss_of(results) if results else math.inf)
-        return None if place is None else (plan.lr(place), plan.seed)
+    if len(first) < len(plan.opening) + FURTHER_RATES or not is_bracketed(first):
+        place = _next_place(plan.opening, first, first_loss_of(results) if results else math.inf)
+        if place is not None:
+            return plan.lr(place), plan.seed
+    if not is_bracketed(first):
+        return None
     repeated = sorted(first, key=lambda place: (first[place], place))[:REPEATED]
     seed = max(tables)
     missing = [place for place in repeated if place not in tables[seed]]
@@ -167,17 +189,33 @@ def final_losses(
     return tables
 
 
-def _next_place(losses: Mapping[Place, float], first_loss: float) -> Place | None:
+def _next_place(opening: Sequence[Place], losses: Mapping[Place, float], first_loss: float) -> Place | None:
     """Return the next place of the first seed; None if all places near the best are trained, or too far."""
     if not losses:
-        return 0
-    best = best_place(losses)
-    nearby: tuple[Place, ...] = (best - STRIDE, best + STRIDE, best - 1, best + 1)
-    if math.isinf(losses[best]):
-        nearby = (min(losses) - STRIDE,)
-    elif len(losses) > 1 and max(losses.values()) <= losses[best] + FLAT * (first_loss - losses[best]):
-        nearby = (max(losses) + STRIDE,)
-    return next((place for place in nearby if place not in losses and abs(place) <= FARTHEST), None)
+        return opening[0]
+    best, diverged = best_place(losses), [place for place, loss in losses.items() if math.isinf(loss)]
+    lowest, highest = min(losses), max(losses)
+    unopened = [place for place in opening if place not in losses and place < min(diverged, default=math.inf)]
+    if best in diverged:
+        following = lowest - STRIDE
+    elif unopened:
+        following = unopened[0]
+    elif max(losses.values()) <= losses[best] + FLAT * (first_loss - losses[best]):
+        following = highest + STRIDE
+    elif best in (lowest, highest):
+        following = best + (STRIDE if best == highest else -STRIDE)
+    else:
+        following = _between(best, losses)
+    return None if following in losses or abs(following) > FARTHEST else following
+
+
+def _between(best: Place, places: Iterable[Place]) -> Place:
+    """Return the middle between the best place and the farther of its neighbours; the lower one of two."""
+    gaps = [
+        max(place - best for place in places if place < best),
+        min(place - best for place in places if place > best),
+    ]
+    return best + int(max(gaps, key=abs) / 2)
 
 
 def best_place(losses: Mapping[Place, float]) -> Place:

@@ -55,10 +55,22 @@ def answered(
     return results, refined_answer(lr, "moderate", 16, PLANNED, plan, results, "val_loss", refusal=refusal)
 
 
-@pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (9999, 400)])
+@pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (1400, 400)])
 def test_a_larger_budget_pays_for_longer_trainings(budget: int, steps: int | None) -> None:
     plan = refine_plan(0.1, 16, PLANNED, budget, 0)
     assert (plan.steps if plan else None) == steps
+
+
+def test_trainings_are_a_little_shorter_if_the_budget_then_allows_one_more() -> None:
+    plans = [refine_plan(0.1, 16, PLANNED, budget, 0) for budget in (1519, 1520)]  # 4 x 380 = 0.95 x 400
+    assert [plan.steps for plan in plans if plan is not None] == [400, 380]
+    plan = plans[1]
+    assert plan is not None
+    results = trained(plan, bowl(0.1))
+    assert len(results) == 4
+    answer = refined_answer(0.1, "moderate", 16, PLANNED, plan, results, "val_loss")
+    assert answer["confidence"] == "high"  # as that of whole trainings; the rate of the probes does not count
+    assert "weight of" not in answer["reason"]
 
 
 def test_trainings_that_are_hardly_longer_than_the_probes_are_not_worth_their_steps() -> None:
@@ -79,6 +91,21 @@ def test_whole_trainings_lead_to_the_best_rate(best: float, budget: int) -> None
 def test_rates_of_one_seed_are_tried_downward_first_and_then_between() -> None:
     results, _ = answered(1.0, 1600, bowl(1.0))
     assert [result.peak for result in results] == [1.0, 0.3162, 3.162, 0.5623]
+
+
+@pytest.mark.parametrize(
+    ("loss_at", "order"),
+    [
+        (bowl(1.0), [1.0, 0.3162, 10.0, 3.162, 0.5623, 1.778]),
+        (bowl(30.0), [1.0, 0.3162, 10.0, 31.62, 100.0, 17.78]),
+        (lambda lr, seed: bowl(0.3)(lr, seed) if lr < 0.5 else math.inf, [1.0, 0.3162, 0.1, 0.1778, 0.5623]),
+    ],
+)
+def test_long_trainings_look_a_decade_upward_because_probes_say_little_about_them(
+    loss_at: Callable[[float, int], float], order: list[float]
+) -> None:
+    results = trained(RefinePlan(1.0, 2000, 6 * 2000, 0), loss_at)
+    assert [result.peak for result in results][: len(order)] == order
 
 
 def test_further_seeds_repeat_the_best_rates_until_they_agree() -> None:
