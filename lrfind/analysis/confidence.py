@@ -46,8 +46,8 @@ class RiskMeasurements(NamedTuple):
     gain: float
 
 
-INTERCEPT = -5.53
-SLOPES = RiskMeasurements(doublings=0.91, passes=0.71, breadth=4.03, fall=2.1, rise=-0.93, gain=-1.59)
+INTERCEPT = -4.2
+SLOPES = RiskMeasurements(doublings=0.71, passes=0.56, breadth=2.29, fall=1.5, rise=-0.84, gain=-1.41)
 """The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 
 
