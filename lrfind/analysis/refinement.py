@@ -89,14 +89,16 @@ def refine_plan(
     >>> training = PlannedTraining("sgd", 400)
     >>> refine_plan(0.1, 16, training, 300, 0) is None
     True
-    >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1150, 1200, 1500, 1540)]
-    [100, 383, 400, 400, 385]
+    >>> [refine_plan(0.1, 16, training, budget, 0).steps for budget in (400, 1200, 4000)]
+    [100, 400, 400]
+    >>> [refine_plan(0.1, 16, replace(training, steps=3000), 3000 * n - 90, 0).steps for n in (1, 3, 4)]
+    [727, 2970, 2977]
     """
     if budget < least_budget(training, probe_steps):
         return None
     steps = training.steps if budget >= WHOLE_RATES * training.steps else budget // SHORTER_RATES
     count = math.ceil(budget / training.steps)
-    if count >= WHOLE_RATES and is_whole(budget // count, training):
+    if training.steps > FAR_STEPS and count >= WHOLE_RATES and is_whole(budget // count, training):
         steps = budget // count
     shifted = lr * 10 ** length_shift(training, training.steps, steps)
     return RefinePlan(float(f"{shifted:.4g}"), steps, budget, seed)

@@ -55,20 +55,21 @@ def answered(
     return results, refined_answer(lr, "moderate", 16, PLANNED, plan, results, "val_loss", refusal=refusal)
 
 
-@pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (1400, 400)])
+@pytest.mark.parametrize(("budget", "steps"), [(319, None), (320, 80), (800, 200), (1200, 400), (9999, 400)])
 def test_a_larger_budget_pays_for_longer_trainings(budget: int, steps: int | None) -> None:
     plan = refine_plan(0.1, 16, PLANNED, budget, 0)
     assert (plan.steps if plan else None) == steps
 
 
-def test_trainings_are_a_little_shorter_if_the_budget_then_allows_one_more() -> None:
-    plans = [refine_plan(0.1, 16, PLANNED, budget, 0) for budget in (1519, 1520)]  # 4 x 380 = 0.95 x 400
-    assert [plan.steps for plan in plans if plan is not None] == [400, 380]
+def test_long_trainings_are_a_little_shorter_if_the_budget_then_allows_one_more() -> None:
+    long = replace(PLANNED, steps=4000)
+    plans = [refine_plan(0.1, 16, long, budget, 0) for budget in (15_199, 15_200)]  # 4 x 3,800 = 0.95 x 4,000
+    assert [plan.steps for plan in plans if plan is not None] == [4000, 3800]
     plan = plans[1]
     assert plan is not None
     results = trained(plan, bowl(0.1))
     assert len(results) == 4
-    answer = refined_answer(0.1, "moderate", 16, PLANNED, plan, results, "val_loss")
+    answer = refined_answer(0.1, "moderate", 16, long, plan, results, "val_loss")
     assert answer["confidence"] == "high"  # as that of whole trainings; the rate of the probes does not count
     assert "weight of" not in answer["reason"]
 
