@@ -39,7 +39,7 @@ from lrfind.analysis.refined import refined_answer
 from lrfind.analysis.refinement import OPENING, RefinePlan, next_training
 from lrfind.problem.problem import from_config
 
-TRAININGS = (3, 4, 5, 6)  # budgets, as numbers of whole trainings; more would need a further seed
+TRAININGS = (3, 4, 5)  # budgets, as numbers of whole trainings; more would need a further seed
 PROBES, NARROW, WIDE = "probes", "narrow", "wide"
 
 

@@ -26,7 +26,7 @@ REFINE = "refine"
 PER_DECADE, STRIDE = 4, 2  # rates that can be trained in each decade; places from one to the next
 OPENING = (0, -STRIDE)  # the first places: downward first, because a lower rate loses less than a higher one
 FAR_OPENING = (0, -STRIDE, PER_DECADE)  # of trainings about which probes say little: a decade upward too
-FURTHER_RATES = 3  # rates after the opening; more rates of one seed only follow its noise
+RATES = 5  # rates of the first seed; more rates of one seed only follow its noise
 REPEATED = 4  # rates that every further seed trains again
 FLAT = 0.01  # share of the fall; rates whose losses differ by less are all on a plateau, or all good
 FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
@@ -163,7 +163,7 @@ def next_training(plan: RefinePlan, results: Sequence[LaneResult], judge: Judge)
         return None
     tables = final_losses(plan, results, judge)
     first = tables.get(plan.seed, {})
-    if len(first) < len(plan.opening) + FURTHER_RATES or not is_bracketed(first):
+    if len(first) < RATES or not is_bracketed(first):
         place = _next_place(plan.opening, first, first_loss_of(results) if results else math.inf)
         if place is not None:
             return plan.lr(place), plan.seed

@@ -97,16 +97,16 @@ def test_rates_of_one_seed_are_tried_downward_first_and_then_between() -> None:
 @pytest.mark.parametrize(
     ("loss_at", "order"),
     [
-        (bowl(1.0), [1.0, 0.3162, 10.0, 3.162, 0.5623, 1.778]),
-        (bowl(30.0), [1.0, 0.3162, 10.0, 31.62, 100.0, 17.78]),
+        (bowl(1.0), [1.0, 0.3162, 10.0, 3.162, 0.5623]),
+        (bowl(30.0), [1.0, 0.3162, 10.0, 31.62, 100.0]),
         (lambda lr, seed: bowl(0.3)(lr, seed) if lr < 0.5 else math.inf, [1.0, 0.3162, 0.1, 0.1778, 0.5623]),
     ],
 )
 def test_long_trainings_look_a_decade_upward_because_probes_say_little_about_them(
     loss_at: Callable[[float, int], float], order: list[float]
 ) -> None:
-    results = trained(RefinePlan(1.0, 2000, 6 * 2000, 0), loss_at)
-    assert [result.peak for result in results][: len(order)] == order
+    results = trained(RefinePlan(1.0, 2000, 5 * 2000, 0), loss_at)
+    assert [result.peak for result in results][:5] == order
 
 
 def test_further_seeds_repeat_the_best_rates_until_they_agree() -> None:
