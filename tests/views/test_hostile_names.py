@@ -46,7 +46,9 @@ def trainings(names: list[str]) -> Figure:
 
 def ramps(names: list[str]) -> Figure:
     ramp = np.geomspace(0.1, 1, 9), np.linspace(3, 1, 9)
-    view = range_test.RampsView(dict.fromkeys(names, ramp), {names[0]: 0.3}, names[0], LossAxis(0.9, 3.1, log=False))
+    view = range_test.RampsView(
+        dict.fromkeys(names, ramp), {names[0]: 0.3}, names[0], LossAxis(0.9, 3.1, log=False)
+    )
     return range_test.ramps_figure(view, "; ".join(names))
 
 
