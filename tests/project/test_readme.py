@@ -105,18 +105,19 @@ def test_the_figures_about_long_trainings_are_what_the_benchmark_printed() -> No
 
 def test_the_figures_about_the_newer_tasks_are_what_the_benchmark_printed() -> None:
     shown = re.search(
-        r"newer tasks have (\.\d+) \(short\) and (\.\d+) \(36 trainings of 3,000 steps\)\. On these, .*?"
+        r"newer tasks have (\.\d+) \(short\), (\.\d+) \(36 trainings of 3,000 steps\) and (\.\d+) \(8 of 10,000\).*?"
         r" brings 3,000 steps to (\.\d+) with (\d+) % failures; a decade grid of four trainings has (\.\d+),"
         r" and a random search of twenty (\.\d+)\.",
         " ".join(README.split()),
     )
     assert shown is not None
-    short, middle, _ = re.split(r"^(?=3,000 steps|10,000 steps)", AGAIN, flags=re.MULTILINE)
+    short, middle, longest = re.split(r"^(?=3,000 steps|10,000 steps)", AGAIN, flags=re.MULTILINE)
     budgets = BUDGETS_AGAIN.split("10,000 steps:")[0]
     _, refined, _, _, fails = measured(budgets, "lrfind find +4T")
     expected = [
         measured(short, "ours")[1],
         measured(middle, "ours")[1],
+        measured(longest, "ours")[1],
         refined,
         fails,
         measured(budgets, "decade grid +4T")[1],
