@@ -130,5 +130,5 @@ def test_a_running_run_says_when_it_began(lrfind: Command) -> None:
     assert first == "runs/mine: find of tiny, running, began just now"
     assert any(line.startswith(f"  process {os.getpid()} on ") for line in rest)
     assert lrfind("runs") == 0
-    assert lrfind.out == "runs/mine\n  find  running, began just now  no lr    0 of 1 lane\n"
+    assert lrfind.out == "runs/mine\n  find  running, began just now  no lr\n"
     run.release()
