@@ -114,7 +114,7 @@ def refined_answer(
 
     The rates of trainings of S steps are carried over to T steps as those of the probes of n steps are. The
     errors of both grow with the decades between the lengths, so the two estimates are weighted by the
-    inverse squares of log10(T / S) and of log10(T / n). If S is T, only the trainings count.
+    inverse squares of log10(T / S) and of log10(T / n). Whole trainings alone count.
 
     Args:
         lr: the rate that the probes recommend, or at which the trainings began if they recommend none.

@@ -31,9 +31,7 @@ REPEATED = 4  # rates that every further seed trains again
 FLAT = 0.01  # share of the fall; rates whose losses differ by less are all on a plateau, or all good
 FARTHEST = 4 * PER_DECADE  # the farthest places from the first rate
 WHOLE_RATES = 3  # trainings are whole if the budget allows so many
-WHOLE_SHARE = (
-    0.95  # trainings of so many of the planned steps count as whole, if the budget then allows one more
-)
+WHOLE_SHARE = 0.95  # of the planned steps; long trainings have no fewer if the budget then allows one more
 SHORTER_RATES = 4  # trainings that share a budget that does not allow whole ones
 FEWEST_STEPS, LEAST_SHARE = 256, 0.2  # a training has so many steps, or this share of the planned ones
 SETTLED_WITHIN = 0.05  # decades; if a seed moves the rate by less, further seeds would not move it either
@@ -62,7 +60,7 @@ class RefinePlan:
 
     @property
     def opening(self) -> tuple[Place, ...]:
-        """The places that are trained first."""
+        """The places that are trained first; probes say less about trainings of more than `FAR_STEPS`."""
         return FAR_OPENING if self.steps > FAR_STEPS else OPENING
 
     def lr(self, place: Place) -> float:
@@ -105,7 +103,7 @@ def refine_plan(
 
 
 def is_whole(steps: int, training: PlannedTraining) -> bool:
-    """Return whether trainings of so many steps count as whole."""
+    """Return whether trainings of so many steps count as whole, so that they alone make the answer."""
     return steps >= WHOLE_SHARE * training.steps
 
 

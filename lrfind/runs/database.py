@@ -67,9 +67,8 @@ class Database(Connections):
         try:
             with closing(sqlite3.connect(draft)) as connection, connection:
                 connection.execute("PRAGMA journal_mode = MEMORY")  # a draft that fails is thrown away
-                connection.executescript(
-                    f"BEGIN; {LAYOUTS[VERSION]};"
-                )  # one transaction is on the disk at once
+                # One transaction is on the disk at once.
+                connection.executescript(f"BEGIN; {LAYOUTS[VERSION]};")
                 _keep_facts(connection, {"version": VERSION, "written_by": __version__, **facts})
         except sqlite3.Error as error:
             raise explained(error, draft, writing=True) from error
