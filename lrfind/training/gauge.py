@@ -19,7 +19,7 @@ from lrfind.errors import in_one_line, printable
 
 MEMORY = 4  # a unit is dead after this many looks without gradient, since one batch may just not activate it
 ROOT = "(model)"  # the name of the layer for parameters that belong to the model itself
-MOST_WAITING = 2**22  # the most numbers that wait for later looks, to be measured together with these
+MOST_WAITING = 2**19  # the most numbers that wait for later looks, to be measured together with these
 NO_MATRIX = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm)
 WITH_UNITS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 MEASURED = LayerHealth._fields[LayerHealth._fields.index("grad_norm") :]

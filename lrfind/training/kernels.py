@@ -49,7 +49,7 @@ def products_as_usual() -> Iterator[None]:
 
 def products_are_usual() -> bool:
     """Return whether torch computes all matrix products in its own way."""
-    return _as_usual.get() or not _onednn_is_faster()
+    return _as_usual.get()
 
 
 def fastest(operation: Any, args: Sequence[Any]) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ def fastest(operation: Any, args: Sequence[Any]) -> Callable[..., Any]:
     if operation is MAX_POOL:
         return _pooled_channels_last if _is_slow_to_pool(args[0]) else usual
     place = _FACTORS.get(operation)
-    if place is None or products_are_usual():
+    if place is None or products_are_usual() or not _onednn_is_faster():
         return usual
     first, second = args[place : place + 2]
     large = 2 * first.numel() * second.shape[-1] >= LEAST_FLOPS

@@ -1,29 +1,26 @@
 """Stacks: K lanes of one seed trained together as one model with a leading axis of lanes.
 
-The parameters of the lanes are stacked, `vmap` runs the forward over them on one batch, and one ordinary
-`torch.optim` step is taken at lr 1 on the stacked tensors. For the optimizers that the catalog calls
-stackable, the update is linear in the lr, so moving each lane by the share lr[lane] of this step gives the
-same result as separate optimizers. The idea comes from HFTA (Wang et al. 2021, arXiv:2102.02344); here an lr
-is one more axis, not one more optimizer.
+The parameters of the lanes are stacked, `vmap` runs the forward over them on one batch, and the steps of
+all lanes are taken together; see `lrfind.training.stack_update`. The idea comes from HFTA (Wang et al. 2021,
+arXiv:2102.02344); here an lr is one more axis, not one more optimizer.
 """
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from itertools import chain, compress
+from itertools import chain
 from typing import Any, cast
 
 import torch
-from torch import Tensor, nn, optim
+from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value
 
 from lrfind.analysis.curves import Array
 from lrfind.errors import UsageError, as_exception
 from lrfind.problem.batches import batch_loss
-from lrfind.problem.setup import Recipe, Setup
+from lrfind.problem.setup import Setup
 from lrfind.training.eager import eager_gradients
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
@@ -32,11 +29,8 @@ from lrfind.training.kernels import fast_kernels, products_are_usual, products_a
 from lrfind.training.loop import set_momentum
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
+from lrfind.training.stack_update import Gradients, update_of
 from lrfind.training.stackable import PythonState, traceable
-from lrfind.training.update import plain_step
-
-Gradients = Sequence[Tensor | None]
-"""The gradients (K, ...) of the parameters; None for one that takes no part in the loss."""
 
 
 class Stack:
@@ -64,19 +58,17 @@ class Stack:
         self._trace = traceable(setup) if trace is None else trace
         self._compile = compile
         trained = {id(p) for group in setup.optimizer.param_groups for p in group["params"]}
-        stacked: dict[int, nn.Parameter] = {}
-        self._parameters: dict[str, Tensor] = {}
+        sources: list[nn.Parameter] = []
+        self._parameters: dict[str, nn.Parameter] = {}
         self._fixed: dict[str, Tensor] = {}
         for name, parameter in self._model.named_parameters():
             if id(parameter) in trained and parameter.requires_grad:
-                stacked[id(parameter)] = nn.Parameter(_repeat(parameter.detach(), lanes))
-                self._parameters[name] = stacked[id(parameter)]
+                sources.append(parameter)
+                self._parameters[name] = nn.Parameter(_repeat(parameter.detach(), lanes))
             else:
                 self._fixed[name] = parameter.detach()
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
-        self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
-        self._optimizer = _at_lr_one(setup, stacked)
-        self._take_step = plain_step(self._optimizer)
+        self._update = update_of(setup, self._parameters, sources)
         self._python = PythonState(setup)
         self._kind = ("stack", compile, products_are_usual(), *self._parameters, self._python.values)
 
@@ -96,17 +88,15 @@ class Stack:
             (T, K) the loss of each lane before the update that uses its lr. A lane whose loss is not finite
             continues with NaN and does not affect the others.
         """
-        kinds = {parameter.dtype for parameter in self._parameters.values()}
-        tables = {kind: torch.as_tensor(lr, dtype=kind, device=self._device) for kind in kinds}
         losses = []
-        for step in range(len(lr)):
+        for step, rates in enumerate(self._update.rates(lr)):
             stop_if_asked()
             if momentum is not None:
-                set_momentum(self._optimizer, float(momentum[step]))
+                set_momentum(self._update.optimizer, float(momentum[step]))
             loss, gradients = self._mean_gradients()
             if gauge is not None and start + step in gauge.steps:
                 gauge.look(start + step, self.parameters, dict(zip(self._parameters, gradients, strict=True)))
-            self._update(gradients, {kind: table[step] for kind, table in tables.items()})
+            self._update.step(gradients, rates)
             if gauge is not None and gauge.awaits_update:
                 gauge.updated(self.parameters)
             losses.append(loss)
@@ -173,14 +163,7 @@ class Stack:
             index: the places of these lanes in the stack.
         """
         places = torch.as_tensor(list(index), device=self._device)
-        for parameter in self._parameters.values():
-            shape = parameter.shape
-            parameter.data = parameter.data[places]
-            state = self._optimizer.state[parameter]
-            for name, value in state.items():
-                if isinstance(value, Tensor) and value.shape == shape:
-                    state[name] = value[places]
-        self._before = [torch.empty_like(parameter) for parameter in self._parameters.values()]
+        self._update.keep(places)
         self._buffers = {name: buffer[places] for name, buffer in self._buffers.items()}
         self.lanes = len(places)
 
@@ -254,25 +237,6 @@ class Stack:
             outputs, replay = record(step, inputs, buffers)
         return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay
 
-    def _update(self, of_all: Gradients, lr: dict[torch.dtype, Tensor]) -> None:
-        gradients = [gradient for gradient in of_all if gradient is not None]
-        used = [gradient is not None for gradient in of_all]
-        parameters, before = [*compress(self._parameters.values(), used)], [*compress(self._before, used)]
-        gradients = _by_recipe(gradients, parameters, self.setup.recipe)
-        for old, parameter in zip(before, parameters, strict=True):
-            old.copy_(parameter.detach())
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            same_layout = gradient.stride() == parameter.stride()  # a fused optimizer does not check this
-            parameter.grad = (
-                gradient if same_layout else gradient.clone(memory_format=torch.contiguous_format)
-            )
-        self._take_step()
-        with torch.no_grad():
-            for parameter, old in zip(parameters, before, strict=True):
-                share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
-                torch.lerp(old, parameter, share, out=parameter)
-                parameter.grad = None  # the next gradient takes this memory, which is in the cache
-
 
 def _over_lanes(lane: Callable[..., Any]) -> Callable[..., Any]:
     """Turn a function of one lane's tensors into one of stacked tensors; all lanes draw the same masks."""
@@ -290,38 +254,6 @@ def _repeat(tensor: Tensor, lanes: int) -> Tensor:
     return tensor.detach().unsqueeze(0).repeat(lanes, *[1] * tensor.ndim)
 
 
-def _at_lr_one(setup: Setup, stacked: dict[int, nn.Parameter]) -> optim.Optimizer:
-    """Return the setup's optimizer over the stacked parameters; each group's lr is its entry in `ratios`."""
-    groups = [
-        {**group, "params": [stacked[id(p)] for p in group["params"] if id(p) in stacked], "lr": ratio}
-        for group, ratio in zip(setup.optimizer.param_groups, setup.ratios, strict=True)
-    ]
-    kind: Any = type(setup.optimizer)
-    arguments = inspect.signature(kind).parameters
-    options = {name: value for name, value in setup.optimizer.defaults.items() if name in arguments}
-    optimizer: optim.Optimizer = kind(groups, **options | {"lr": 1.0})
-    return optimizer
-
-
 def _sum(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """Return the sum of two gradients, of which either may be missing."""
     return b if a is None else a if b is None else a + b
-
-
-def _by_recipe(gradients: list[Tensor], parameters: list[Tensor], recipe: Recipe) -> list[Tensor]:
-    """Return the gradients (K, ...) changed as the recipe says, each lane's separately."""
-    if recipe.l1:
-        gradients = [
-            gradient + recipe.l1 * parameter.detach().sign() if parameter.ndim > 2 else gradient
-            for gradient, parameter in zip(gradients, parameters, strict=True)
-        ]
-    if recipe.clip_value is not None:
-        gradients = [gradient.clamp(-recipe.clip_value, recipe.clip_value) for gradient in gradients]
-    return gradients if recipe.clip_norm is None else _clipped(gradients, recipe.clip_norm)
-
-
-def _clipped(gradients: list[Tensor], norm: float) -> list[Tensor]:
-    """Scale each lane's gradient down to a norm, as `torch.nn.utils.clip_grad_norm_` does for one lane."""
-    squares = torch.stack([gradient.reshape(len(gradient), -1).square().sum(1) for gradient in gradients])
-    factor = (norm / (squares.sum(0).sqrt() + 1e-6)).clamp(max=1.0)  # (K,)
-    return [gradient * factor.view(-1, *[1] * (gradient.ndim - 1)) for gradient in gradients]

@@ -17,7 +17,10 @@ SIDE = round(LEAST_FLOPS ** (1 / 3)) + 8
 
 def test_a_product_by_onednn_is_exact_in_float32_or_not_used() -> None:
     if not kernels._onednn_is_faster():
-        assert products_are_usual()
+        assert (
+            kernels.fastest(torch.ops.aten.mm.default, torch.randn(2, SIDE, SIDE))
+            is torch.ops.aten.mm.default
+        )
         return
     a, b = torch.randn(2, SIDE, SIDE)
     exact = a.double() @ b.double()

@@ -21,7 +21,9 @@ from lrfind.problem.objects import from_objects, objects_of
 from lrfind.problem.param_groups import MULTIPLIER
 from lrfind.problem.setup import PLAIN, Recipe, Setup
 from lrfind.problem.snapshot import preserved
+from lrfind.training import stack_update
 from lrfind.training.evaluation import evaluate, evaluating, score
+from lrfind.training.kernels import products_as_usual
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
 from lrfind.training.stack_check import checked_stack
@@ -199,6 +201,53 @@ def test_a_smaller_stack_carries_the_optimizers_state(options: dict[str, Any]) -
     stack.keep([2, 0])
     np.testing.assert_allclose(stack.train(lr[5:, [2, 0]]), losses[5:, [2, 0]], rtol=1e-9)
     assert_same(stack, [models[2], models[0]])
+
+
+@pytest.mark.parametrize("options", [row for row in OPTIONS if row.get("fused")], ids=str)
+@pytest.mark.parametrize("multipliers", [(1.0, 1.0), (0.2, 20.0)])
+def test_large_lanes_take_steps_of_their_own(
+    options: dict[str, Any], multipliers: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {"lr": 1e-3} | {
+        key: value for key, value in options.items() if key not in ("optimizer", "recipe")
+    }
+
+    def parts() -> Setup:
+        lane = setup(**options)
+        trained = [p for p in lane.model.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.ndim == axes], MULTIPLIER: multiplier}
+            for axes, multiplier in zip((1, 2), multipliers, strict=True)
+        ]
+        return replace(lane, optimizer=type(lane.optimizer)(groups, **arguments))
+
+    monkeypatch.setattr(stack_update, "LARGE_LANE", 0)
+    lr, momentum = np.full((STEPS, 3), [1e-4, 3e-4, 1e-3]), np.linspace(0.9, 0.5, STEPS)
+    losses, models = [], []
+    for lane in range(3):
+        one = parts()
+        losses.append([step.loss for step in train(one, lr[:, lane], momentum=momentum)])
+        models.append(one.model)
+    stack = Stack(parts(), 3, trace=True)
+    assert isinstance(stack._update, stack_update.LaneSteps)
+    np.testing.assert_allclose(stack.train(lr[:5], momentum[:5]), np.transpose(losses)[:5], rtol=1e-10)
+    stack.keep([2, 0])
+    rest = stack.train(lr[5:, [2, 0]], momentum[5:])
+    np.testing.assert_allclose(rest, np.transpose(losses)[5:, [2, 0]], rtol=1e-10)
+    assert_same(stack, [models[2], models[0]])
+
+
+def test_only_large_lanes_of_a_mode_that_nobody_named_take_steps_of_their_own() -> None:
+    def update() -> stack_update.StackUpdate:
+        torch.manual_seed(0)
+        model = MLP(200, 10, (400,))
+        optimizer = optim.SGD(model.parameters(), lr=0.1, fused=True)
+        return Stack(Setup(model, optimizer, nn.CrossEntropyLoss(), iter(())), 2)._update
+
+    assert isinstance(update(), stack_update.LaneSteps)
+    with products_as_usual():
+        assert isinstance(update(), stack_update.CommonStep)
+    assert isinstance(Stack(setup(fused=True), 2)._update, stack_update.CommonStep)
 
 
 def test_evaluation_sees_each_lanes_own_weights_and_statistics() -> None:
