@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from lrfind.config.experiment import section_of
+from lrfind.config.numbers import whole
 from lrfind.config.sections import TrainingSection
 from lrfind.errors import UsageError
 from lrfind.experiments.check import refuse_silent_misfit
@@ -100,21 +101,37 @@ def notes_on(objects: Objects, *, scheduled: bool = True, shared: bool = True) -
     return notes
 
 
-def check_looks(looks: int) -> None:
-    """Refuse a number of looks that is none.
+def checked_looks(looks: Any) -> int:
+    """Return a number of looks.
 
     Raises:
         UsageError: if it is no whole number, or negative.
     """
-    if type(looks) is not int or looks < 0:
+    count = whole(looks)
+    if count is None or count < 0:
         raise UsageError(f"looks: must be a whole number, 0 or more; found {looks!r}.")
+    return count
 
 
-def check_seed(seed: int) -> None:
-    """Refuse a seed that not all generators take.
+def checked_interval(eval_every: Any) -> int | None:
+    """Return the number of steps between evaluations; None for one at the end.
+
+    Raises:
+        UsageError: if it is no whole number, or less than 1.
+    """
+    steps = whole(eval_every)
+    if eval_every is not None and (steps is None or steps < 1):
+        raise UsageError(f"eval_every: must be a whole number of steps, 1 or more; found {eval_every!r}.")
+    return steps
+
+
+def checked_seed(seed: Any) -> int:
+    """Return a seed, which all generators must take.
 
     Raises:
         UsageError: if it is no whole number, or out of range.
     """
-    if type(seed) is not int or not 0 <= seed < 2**32:
+    number = whole(seed)
+    if number is None or not 0 <= number < 2**32:
         raise UsageError(f"seed: must be a whole number from 0 to {2**32 - 1}; found {seed!r}.")
+    return number

@@ -11,7 +11,7 @@ from torch import nn
 
 from lrfind.analysis.recommendation import recommend
 from lrfind.analysis.refinement import unspent_budget
-from lrfind.api.arguments import check_looks, check_seed, notes_on, recipe_from, without_trace
+from lrfind.api.arguments import checked_looks, checked_seed, notes_on, recipe_from, without_trace
 from lrfind.api.origin import origin_of, schedule_name
 from lrfind.api.range_tests import RangeTest
 from lrfind.api.results import Recommendation
@@ -109,8 +109,8 @@ def range_test(
         spacing=spacing,
         grad_norm=grad_norm,
     )
-    check_looks(looks)
-    check_seed(seed)
+    looks = checked_looks(looks)
+    seed = checked_seed(seed)
     recipe = recipe_from(accumulate, precision, clip_norm, clip_value)
     objects = objects_of(
         model,
@@ -243,7 +243,7 @@ def find(
         verify_seeds=verify_seeds,
         lanes="auto" if objects.stackable else "single",
     )
-    check_seed(seed)
+    seed = checked_seed(seed)
     length = planned_steps(steps, data, accumulate)
     assumed = []
     if steps is None:

@@ -10,7 +10,7 @@ import torch
 
 from lrfind.analysis.lanes import Lane, LaneResult, Shape
 from lrfind.analysis.sweeps import judge_in_force
-from lrfind.api.arguments import check_looks, notes_on
+from lrfind.api.arguments import notes_on
 from lrfind.catalog import Judge
 from lrfind.errors import LrfindError, UsageError, sentence
 from lrfind.experiments.planned import fitting_shape, steps_per_epoch
@@ -55,9 +55,6 @@ def conditions_of_lanes(
     Raises:
         UsageError: if there are too few evaluations for the judge, or if evaluations are not possible.
     """
-    if eval_every is not None and (type(eval_every) is not int or eval_every < 1):
-        raise UsageError(f"eval_every: must be a whole number of steps, 1 or more; found {eval_every!r}.")
-    check_looks(looks)
     if objects.validation is not None and rank_count() > 1:
         raise UsageError("val: with several ranks, only the training loss can decide; leave val out.")
     if judge == "best_val_loss" and (objects.validation is None or (eval_every or steps) >= steps):

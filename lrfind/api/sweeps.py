@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lrfind.api.arguments import check_seed, recipe_from, without_trace
+from lrfind.api.arguments import checked_interval, checked_looks, checked_seed, recipe_from, without_trace
 from lrfind.api.comparisons import ComparisonResult
 from lrfind.api.grids import GridResult
 from lrfind.api.lanes import (
@@ -131,7 +131,7 @@ def grid(
         recipe=recipe,
         validation=val,
     )
-    check_seed(seed)
+    seed, looks, eval_every = checked_seed(seed), checked_looks(looks), checked_interval(eval_every)
     length = planned_steps(steps, data, accumulate)
     shape = shape_of_lanes(objects, "constant" if schedule is None else schedule, length, eval_every)
     conditions = conditions_of_lanes(objects, judge, eval_every, looks, length)
@@ -247,7 +247,7 @@ def compare(
         recipe=recipe,
         validation=val,
     )
-    check_seed(seed)
+    seed, eval_every = checked_seed(seed), checked_interval(eval_every)
     length = planned_steps(steps, data, accumulate)
     shapes = {
         name: shape_of_lanes(objects, schedule, length, eval_every)

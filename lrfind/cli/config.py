@@ -9,7 +9,7 @@ import click
 from lrfind.catalog import CSV_CONFIG
 from lrfind.cli.completion import complete_templates
 from lrfind.cli.help import SETTINGS, Command, option
-from lrfind.cli.hints import own_folder, show_next, typed_config
+from lrfind.cli.hints import own_folder, show_next, typed_config, typed_path
 from lrfind.cli.listing import LISTS, listing
 from lrfind.cli.options import common_options, config_options, is_quiet, json_option, load, print_json
 from lrfind.config.registry import import_root
@@ -144,7 +144,7 @@ def init(template: str | None, table: str | None, target: str | None, file: Path
                 show(line.removeprefix("# "))
     show(f"wrote {', '.join(map(str, written))}")
     if not is_quiet():
-        arguments = [] if path == Path(DEFAULT_FILE) else [str(path)]
+        arguments = [] if path == Path(DEFAULT_FILE) else [typed_path(path)]
         show_next([["check", *arguments, "--batch"], ["find", *arguments]])
     return 0
 

@@ -37,7 +37,16 @@ def show_next(commands: Sequence[Sequence[str]], root: str | None = None) -> Non
 def typed_config(config: Path | None, overrides: Sequence[str]) -> list[str]:
     """Return the arguments of a command that name the same config as this command's did."""
     sets = [part for override in overrides for part in ("--set", override)]
-    return [*([] if config is None else [str(config)]), *sets]
+    return [*([] if config is None else [typed_path(config)]), *sets]
+
+
+def typed_path(path: Path) -> str:
+    """Return a path as an argument, which must not look like an option.
+
+    >>> typed_path(Path("-new.yaml"))
+    './-new.yaml'
+    """
+    return f"./{path}" if str(path).startswith("-") else str(path)
 
 
 def own_folder(experiment: Experiment, config: Path | None) -> str | None:
@@ -94,7 +103,8 @@ def after_suggestion(source: Path, method: str, lr: float | None) -> tuple[list[
         method: the method, "all" for that of the run.
         lr: the suggestion; None if there is none.
     """
-    from lrfind.runs.store import Run, is_run
+    from lrfind.runs.directory import is_run
+    from lrfind.runs.store import Run
 
     if not is_run(source):
         return [], None

@@ -169,7 +169,7 @@ def runs(folder: Path, as_json: bool) -> int:
     The directory is ./runs, unless DIR is given. The newest run is the last. A run that cannot be read is
     left out, with the reason.
     """
-    from lrfind.runs.store import DATABASE
+    from lrfind.runs.directory import DATABASE
     from lrfind.runs.summary import content_of, find_runs
     from lrfind.runs.summary import status as status_of
     from lrfind.views.text.runs import runs_text

@@ -183,7 +183,8 @@ def _of_unfinished(result: RunResult) -> str:
 def _of_best_config(config: Path, experiment: Experiment) -> str | None:
     """Return what to say of a best.yaml of a run whose plan was changed since, in a sentence, or None."""
     from lrfind.runs.best import lr_for_plan, other_plan
-    from lrfind.runs.store import Run, is_run
+    from lrfind.runs.directory import is_run
+    from lrfind.runs.store import Run
     from lrfind.runs.summary import read_result
 
     if config.name != "best.yaml" or not is_run(config.parent):

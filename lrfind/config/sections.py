@@ -38,6 +38,7 @@ from lrfind.catalog import (
     Precision,
     Spacing,
 )
+from lrfind.config.numbers import whole
 from lrfind.errors import UsageError, counted, unknown
 
 
@@ -479,8 +480,9 @@ def _budget(value: Any) -> int | str:
     trainings = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)x", value) if isinstance(value, str) else None
     if trainings is not None and 0 < float(trainings[1]) <= LARGEST_BUDGET:
         return str(value)
-    if type(value) is int and SMALLEST_BUDGET <= value <= 100 * MOST_STEPS:
-        return value
+    steps = whole(value)
+    if steps is not None and SMALLEST_BUDGET <= steps <= 100 * MOST_STEPS:
+        return steps
     raise ValueError(
         f"must be a number of steps from {SMALLEST_BUDGET} to {100 * MOST_STEPS}, or a number of trainings"
         f" such as 4x, at most {LARGEST_BUDGET}x; found {value!r}"

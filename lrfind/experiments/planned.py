@@ -7,7 +7,6 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
+from lrfind.config.numbers import whole
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
 from lrfind.errors import UsageError, as_exception, in_one_line
@@ -65,10 +65,10 @@ def planned_steps(steps: Any, data: Any, accumulate: int) -> int:
         raise UsageError(
             "steps: the data has no length; give the number of steps of the training that you plan."
         )
-    whole = isinstance(steps, Integral) and not isinstance(steps, bool)  # also one of NumPy
-    if not whole or not 1 <= steps <= MOST_STEPS:
+    count = whole(steps)
+    if count is None or not 1 <= count <= MOST_STEPS:
         raise UsageError(f"steps: must be a whole number from 1 to {MOST_STEPS:,}; found {steps!r}.")
-    return int(steps)
+    return count
 
 
 def steps_per_epoch(data: Any, accumulate: int) -> float | None:

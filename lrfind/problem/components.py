@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lrfind.catalog import OPTIMIZERS, optimizer_of
@@ -23,6 +23,8 @@ from lrfind.problem.data import Stream, stream
 from lrfind.problem.param_groups import param_groups
 from lrfind.problem.randomness import child_seed, reseed
 
+CLASS_WEIGHTS = ("weight", "pos_weight")
+"""The arguments of torch's losses that are tensors with a number for each class."""
 VECTOR_NUMBERS = 16
 """The most float32 numbers in a vector register of a processor (AVX-512)."""
 
@@ -184,6 +186,8 @@ def _held_out_batch(data: Stream) -> Any:
 def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
     """Return a loss: an instance of the named class, or the named function, with the args of `section`.
 
+    torch's classes take the weights of classes as tensors; a list in the args is made one.
+
     Raises:
         UsageError: if the call fails, or it sums over rows: validation batches have more rows than others.
     """
@@ -192,7 +196,11 @@ def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
         return OwnLoss(partial(loss, **section.args))
     if not inspect.isclass(loss):
         return partial(loss, **section.args) if section.args else cast(LossFn, loss)
-    instance = _call("loss", section.path, loss, section.args)
+    arguments = dict(section.args)
+    if loss.__module__.startswith("torch.nn."):
+        lists = [name for name in CLASS_WEIGHTS if isinstance(arguments.get(name), list)]
+        arguments |= {name: _class_weights(name, arguments[name]) for name in lists}
+    instance = _call("loss", section.path, loss, arguments)
     if getattr(instance, "reduction", None) == "sum":
         raise UsageError(
             f"loss: {section.path} has `reduction: sum`, so batches with more rows have higher losses, and"
@@ -200,6 +208,15 @@ def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
             " the number of rows in a batch."
         )
     return instance.to(device) if isinstance(instance, nn.Module) else cast(LossFn, instance)
+
+
+def _class_weights(name: str, values: list[Any]) -> Tensor:
+    try:
+        return torch.tensor(values, dtype=torch.float32)
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"loss: {name} must be a list of numbers, one for each class; found {values!r:.80}."
+        ) from error
 
 
 def make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torch.optim.Optimizer:

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from lrfind.errors import UsageError
-from lrfind.runs.store import Run, is_run
+from lrfind.runs.directory import is_run
+from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import METHOD
 from lrfind.runs.summary import read_result
 

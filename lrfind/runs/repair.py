@@ -18,11 +18,12 @@ from lrfind.config.experiment import own_names, restored
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
 from lrfind.runs.database import stored_version
+from lrfind.runs.directory import DATABASE, is_run, why_no_run
 from lrfind.runs.facts import fact_value, facts_of
 from lrfind.runs.measurements import Mismatch
 from lrfind.runs.rows import CHILDREN, digest, lane_digests, planned_lane, read_lanes
 from lrfind.runs.schema import WITHOUT_DIGESTS
-from lrfind.runs.store import DATABASE, Run, is_run
+from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result
 
 UNREADABLE = (sqlite3.Error, ValueError, TypeError, OverflowError, RecursionError)
@@ -67,7 +68,7 @@ def repair(source: Path, target: Path) -> tuple[Run, list[str]]:
         UsageError: if the source is no run, is being run, or too little of it is whole.
     """
     if not is_run(source) or (source / DATABASE).is_symlink():
-        raise UsageError(f"'{source}' is not a run directory: it has no {DATABASE}.")
+        raise UsageError(why_no_run(source))
     if Run(source).taken:
         raise UsageError(f"'{source}' is being run by another process; wait for it, or stop it.")
     with tempfile.TemporaryDirectory(prefix="lrfind-") as folder:

@@ -1,12 +1,4 @@
-"""The run directory: run.sqlite holds all data of a run; the other files below can be written again from it.
-
-config.yaml       the config as given          resolved.yaml   with every default and override
-environment.json  command, versions, device    run.sqlite      all data of the run
-steps.csv         one row per step             lanes.csv       one row per lane
-health.csv        one row per layer and look   *.png, *.svg    plots
-summary.json      what --json prints           best.yaml       the config with the answer
-report.html       all of it on one page        script.log      the output of a user's script
-"""
+"""Runs: all that is stored of one, and which process runs it; `lrfind.runs.directory` lists its files."""
 
 from __future__ import annotations
 
@@ -29,28 +21,12 @@ from lrfind.config.resolved import resolved_text
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun
 from lrfind.runs.database import Database, OtherFormat
+from lrfind.runs.directory import DATABASE, DRAFT, FILES, is_run, why_no_run
 from lrfind.runs.facts import Facts, found_again, imported_facts, moment, resume_command, variants_fact
 from lrfind.runs.files import absolute, new_directory, write_whole
 from lrfind.runs.lock import LOCK, RunLock
 from lrfind.runs.result import RunRecord
 from lrfind.runs.tables import health_rows, lane_rows, rows_csv, steps_csv
-
-DATABASE = "run.sqlite"
-DRAFT = f".{DATABASE}.part"
-FILES = (
-    *(f"{DATABASE}{ending}" for ending in ("", "-wal", "-shm", "-journal")),
-    *(DRAFT, "config.yaml", "resolved.yaml", "environment.json", "steps.csv", "lanes.csv", "health.csv"),
-    *("summary.json", "best.yaml", "script.log"),
-)
-"""The files of a run that never measured anything, besides its lock."""
-
-
-def is_run(path: Path) -> bool:
-    """Return whether this is a run directory."""
-    try:
-        return (path / DATABASE).is_file()
-    except OSError:  # a name too long to be one
-        return False
 
 
 class Run:
@@ -153,9 +129,7 @@ class Run:
         """
         run = cls(path)
         if not is_run(path):
-            inside = any(is_run(folder) for folder in path.glob("*")) if path.is_dir() else False
-            hint = f" It holds runs, which `lrfind runs {path}` lists." if inside else ""
-            raise UsageError(f"'{path}' is not a run directory: it has no {DATABASE}.{hint}")
+            raise UsageError(why_no_run(path))
         with run.kept_open():
             try:
                 run._database.verify()

@@ -11,9 +11,10 @@ from typing import Any
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, UsageError, in_one_line
 from lrfind.runs.connection import DamagedRun, last_change
+from lrfind.runs.directory import DATABASE
 from lrfind.runs.facts import moment
 from lrfind.runs.result import RunRecord, RunResult
-from lrfind.runs.store import DATABASE, Run
+from lrfind.runs.store import Run
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.parts import count_kinds, count_lanes
 

@@ -331,6 +331,18 @@ def test_what_a_grid_cannot_do_is_refused(options: dict[str, Any], message: str)
         lrfind.grid(model, optimizer, nn.MSELoss(), batches, **{"steps": 20, **options})
 
 
+def test_whole_numbers_of_numpy_are_whole_numbers() -> None:
+    given = {"steps": 20, "seeds": 1, "seed": 3, "looks": 1, "eval_every": 5, "accumulate": 1}
+    results = []
+    for kind in (int, np.int64):
+        model, optimizer, batches = line()
+        options = {name: kind(value) for name, value in given.items()}
+        validation = {"val": batches[6:], "lrs": [0.1, 0.3]}
+        results.append(lrfind.grid(model, optimizer, nn.MSELoss(), batches[:6], **options, **validation))
+        lrfind.find(model, optimizer, nn.MSELoss(), batches, steps=kind(50), budget=kind(60), seed=kind(1))
+    assert [lane.val_loss for lane in results[0].lanes] == [lane.val_loss for lane in results[1].lanes]
+
+
 def test_a_training_that_fails_later_is_a_result_and_one_that_never_starts_is_an_error() -> None:
     model, optimizer, batches = line()
 

@@ -233,6 +233,8 @@ def _interrupted(config: Path) -> None:
 def test_init_leads_to_a_check_and_a_find(lrfind: Command) -> None:
     assert lrfind("init", "mine.yaml", "--template", "linear_regression") == 0
     assert hints(lrfind) == [["check", "mine.yaml", "--batch"], ["find", "mine.yaml"]]
+    assert lrfind("init", "./-odd.yaml") == 0
+    assert hints(lrfind) == [["check", "./-odd.yaml", "--batch"], ["find", "./-odd.yaml"]]
     assert lrfind("init", "-q", "other.yaml") == 0
     assert hints(lrfind) == []
 

@@ -62,8 +62,10 @@ def test_a_run_that_nobody_runs_is_shown_at_once(lrfind: Command) -> None:
     assert lrfind("watch", "done") == 0
     assert "trainings: 2 of 2 (2 finished)" in lrfind.out
     assert lrfind.err == ""
-    assert lrfind("watch", "none") == 2
-    assert "'none' is not a run directory" in lrfind.err
+    assert lrfind("watch", "xyz") == 2
+    assert "there is no run directory 'xyz'; `lrfind runs .` lists those beside it." in lrfind.err
+    assert lrfind("watch", "doen") == 2
+    assert "there is no run directory 'doen'; did you mean done?" in lrfind.err
     assert lrfind("watch", ".") == 2
     assert "It holds runs, which `lrfind runs .` lists." in lrfind.err
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from lrfind.config.experiment import check
 from lrfind.errors import UsageError
@@ -176,9 +177,24 @@ def test_a_users_model_and_loss_get_their_arguments() -> None:
     assert first_loss(setup) == pytest.approx(4 * first_loss(plain))
 
 
+def test_the_weights_of_classes_are_given_as_lists() -> None:
+    images, model = (
+        "data={name: mnist_mini, args: {digits: [0, 1, 2]}}",
+        "model={name: mlp, args: {hidden: []}}",
+    )
+    weights = [1.0, 2.0, 0.5]
+    setup = problem(images, model, f"loss={{name: cross_entropy, args: {{weight: {weights}}}}}").setup(0)
+    x, y = next(setup.batches)
+    expected = nn.functional.cross_entropy(setup.model(x), y, torch.tensor(weights))
+    torch.testing.assert_close(setup.loss_fn(setup.model(x), y), expected)
+    binary = problem("loss={name: bce_with_logits, args: {pos_weight: [3]}}").setup(0).loss_fn
+    assert torch.equal(binary.pos_weight, torch.tensor([3.0]))
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
+        ("loss={name: cross_entropy, args: {weight: [1, a]}}", "^loss: weight must be a list of numbers, .*found .1, 'a'."),
         ("data={name: 'own:holes'}", "data set holds NaN or inf .2 in all, the first in row 3"),
         ("data={name: 'own:Leaving', batch_size: 4}", "reading the first batch of .* failed: SystemExit"),
         ("data={name: 'own:nothing'}", "gives an object of type int; expected a Dataset"),

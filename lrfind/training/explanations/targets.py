@@ -143,6 +143,9 @@ def _class_misfit(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | N
         return f"y is {form(y)}: {expected}: y.long()"
     if y.shape != rows:
         return f"y is {form(y)} and the output is {form(output)}: {expected}"
+    weight = getattr(loss_fn, "weight", None)
+    if isinstance(weight, Tensor) and weight.shape != (classes,):
+        return f"the weight of {name} has {counted(weight.numel(), 'number')} for {counted(classes, 'class')}"
     return _why_out_of_range(classes, getattr(loss_fn, "ignore_index", None), y)
 
 
