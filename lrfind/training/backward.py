@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -65,9 +65,12 @@ class Backward:
         except Exception:
             self._computed(batch)  # a mistake in the batch is explained where it happens as usual
             raise
+        self._give(gradients)
+        return loss
+
+    def _give(self, gradients: Iterable[Tensor]) -> None:
         for parameter, gradient in zip(self._parameters, gradients, strict=True):
             parameter.grad = gradient
-        return loss
 
     def _layouts_now(self) -> list[Any]:
         """Return what a user's optimizer could change of a tensor, and a replay would not see."""
@@ -75,6 +78,14 @@ class Backward:
 
     def _computed(self, batch: Any) -> Tensor:
         """Compute the loss of a batch and its gradients as usual."""
+        setup, loss = self._setup, self._forward(batch)
+        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
+        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
+        scaled.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _forward(self, batch: Any) -> Tensor:
+        """Return the loss of a batch, with its graph."""
         setup = self._setup
         with setup.casting():
             loss = batch_loss(setup.model, setup.loss_fn, batch)
@@ -83,19 +94,19 @@ class Backward:
                 "the loss does not depend on any parameter that requires a gradient; is the whole model"
                 " frozen, or its output detached?"
             )
-        share = loss / setup.recipe.accumulate if setup.recipe.accumulate > 1 else loss
-        scaled: Tensor = share if setup.scaler is None else setup.scaler.scale(share)
-        scaled.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+        return loss
 
     def _recorded(self, batch: Sequence[Tensor]) -> Tensor:
         """Compute the loss of a batch and its gradients as usual, and record how."""
 
         def step(*_: Tensor) -> list[Tensor]:
-            loss = self._computed(batch)
-            if any(parameter.grad is None for parameter in self._parameters):
+            loss = self._forward(batch)
+            # `backward` would copy each gradient, because the recorder holds it too.
+            gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+            present = [gradient for gradient in gradients if gradient is not None]
+            if len(present) < len(gradients):
                 raise UnrecordableError("a parameter takes no part in the loss")
-            return [loss, *(parameter.grad for parameter in self._parameters if parameter.grad is not None)]
+            return [loss.detach(), *map(_laid_out, present, self._parameters)]
 
         assert self._recordings is not None
         if len(self._recordings) >= MOST_RECORDINGS:
@@ -103,13 +114,20 @@ class Backward:
                 return self._computed(batch)
         try:
             inputs = [*self._tensors, *batch]
-            (loss, *_), self._recordings[layout(batch)] = record(step, inputs, self._buffers)
+            (loss, *gradients), self._recordings[layout(batch)] = record(step, inputs, self._buffers)
         except Exception:  # also a mistake in the config, which is explained where it happens as usual
             self._recordings = self._setup.recordings[self._kind] = None
             for parameter in self._parameters:
                 parameter.grad = None
             return self._computed(batch)
+        self._give(gradients)
         return loss
+
+
+def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return a gradient in the layout of its parameter, as `backward` does; an optimizer may need it."""
+    same = gradient.stride() == parameter.stride()
+    return gradient if same else torch.empty_like(parameter).copy_(gradient)
 
 
 def _may_be_recorded(setup: Setup) -> bool:
