@@ -26,6 +26,7 @@ from lrfind.runs.older import read_older, step_columns
 
 CHILDREN = ("steps", "evaluations", "health")
 """The tables with the measurements of lanes."""
+OUTCOMES = get_args(Outcome)
 NUMBER = (float, NoneType)
 PLANNED_TYPES = (int, int, float, str)
 LANE_TYPES = (int, int, int, float, str, (int, NoneType), float, (str, NoneType), str)
@@ -151,7 +152,7 @@ def planned_lane(row: tuple[Any, ...], digests: Mapping[str, bytes] | None) -> P
 
 def _check(row: Sequence[Any], types: Sequence[Any], what: str) -> None:
     """Compare the types of a row with those that lrfind writes."""
-    if any(not isinstance(value, kind) for value, kind in zip(row, types, strict=True)):
+    if not all(map(isinstance, row, types)):
         raise Mismatch(f"{what} holds a value of the wrong type")
 
 
@@ -166,7 +167,7 @@ def as_lane(stored: StoredLane) -> LaneResult:
     _check(stored.row, LANE_TYPES, what)
     columns, health = stored.measured.steps, stored.measured.health
     length = columns["lr"].size
-    if outcome not in get_args(Outcome) or min(lane, seed, planned - length) < 0 or not peak >= 0:
+    if outcome not in OUTCOMES or min(lane, seed, planned - length) < 0 or not peak >= 0:
         raise Mismatch(f"{what} has an outcome, a seed, an lr or a length that no lane has")
     if not (columns["lr"] >= 0).all():
         raise Mismatch(f"{what} has an lr that is not a number, or is negative")
