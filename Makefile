@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 .DEFAULT_GOAL := demo
 
 $(VENV)/.ready: pyproject.toml
-	@echo "Setting up $(VENV) (torch is a large download, once) ..."
+	@echo "Setting up $(VENV). This downloads torch, once: it may take many minutes, and shows nothing ..."
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	if [ -n "$(TORCH_INDEX_URL)" ]; then \
 		$(BIN)/pip install --quiet --index-url "$(TORCH_INDEX_URL)" torch torchvision; fi

@@ -21,7 +21,7 @@ from lrfind.views.terminal import show
 @click.command(
     cls=Command,
     examples=(
-        ("lrfind check my.yaml", "in a tenth of a second"),
+        ("lrfind check my.yaml", "in under half a second"),
         ("lrfind check my.yaml --batch", "with one batch and one step"),
         ("lrfind check my.yaml --set optimizer.lr=1e-3", "with a change"),
     ),
