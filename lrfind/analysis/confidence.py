@@ -102,7 +102,14 @@ class Trust(NamedTuple):
     doubts: list[str]
 
 
-def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float) -> Trust:
+def trust_in(
+    results: Sequence[ProbeResult],
+    training: PlannedTraining,
+    between: float,
+    lr: float,
+    *,
+    takes_budget: bool = True,
+) -> Trust:
     """Judge how far to trust a recommended rate.
 
     Args:
@@ -110,15 +117,16 @@ def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between:
         training: the planned training.
         between: the standard deviation between seeds, in decades of lr.
         lr: the recommended rate.
+        takes_budget: whether a larger budget can be asked for; it is advised only then.
     """
     learning = _doubts_about_learning(results)
     serious = [*learning, *_doubts_about_the_rates(results, lr)]
     if between > 1:
         serious.append("The seeds disagree by more than a decade")
-    slight = _what_was_not_measured(results, training)
+    slight = _what_was_not_measured(results, training, takes_budget)
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
-    causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training)
+    causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training, takes_budget)
     explained = [*serious, *causes, *slight]
     if serious:
         return Trust("low", None, explained)
@@ -182,7 +190,7 @@ def _risky_probes(results: Sequence[ProbeResult]) -> list[str]:
     return causes
 
 
-def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
+def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining, takes_budget: bool) -> list[str]:
     """Return what makes the risk high for this training, whatever the probes measured."""
     causes = []
     if training.passes > MANY_PASSES:
@@ -193,19 +201,21 @@ def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> li
     if training.steps > FAR_STEPS:
         longest = counted(max(result.steps for result in results), "step")
         causes.append(
-            f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell; a"
-            " budget of four trainings (4x) tells more"
+            f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell"
+            + ("; a budget of four trainings (4x) tells more" if takes_budget else "")
         )
     return causes
 
 
-def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
+def _what_was_not_measured(
+    results: Sequence[ProbeResult], training: PlannedTraining, takes_budget: bool
+) -> list[str]:
     """Return what was not measured: by these probes, or on the tasks that the risk comes from."""
     slight = []
     if any(result.cut for result in results):
         slight.append(
-            "Probing ended early: longer probes need more steps than it may take, or more memory for batches;"
-            " a larger budget makes the answer more certain"
+            "Probing ended early: longer probes need more steps than it may take, or more memory for batches"
+            + ("; a larger budget makes the answer more certain" if takes_budget else "")
         )
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(

@@ -177,6 +177,8 @@ def _check_model(model: Any, optimizer: Any) -> None:
     if not is_optimizer(optimizer):
         inner = inner_name(optimizer)
         hint = _integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
+        if isinstance(optimizer, nn.Module):
+            hint = " The order of the arguments is model, optimizer, loss_fn, data."
         raise UsageError(
             f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}.{hint}"
         )

@@ -93,3 +93,13 @@ def test_what_was_not_measured_makes_the_confidence_moderate_at_most(
     trust = trust_in([replace(RESULT, **changed)], planned, 0.0, 0.1)  # type: ignore[arg-type]
     assert (trust.confidence, trust.risk) == ("moderate", None)
     assert doubt in " ".join(trust.doubts)
+
+
+def test_a_budget_is_advised_only_where_one_can_be_asked_for() -> None:
+    far, cut = PlannedTraining("sgd", 50_000), [replace(RESULT, cut=True)]
+    told = ". ".join(trust_in(cut, far, 0.0, 0.1).doubts)
+    assert told.count("budget") == 2
+    without = ". ".join(trust_in(cut, far, 0.0, 0.1, takes_budget=False).doubts)
+    assert "budget" not in without
+    assert "Probing ended early" in without
+    assert "may need another rate than probes" in without

@@ -242,6 +242,10 @@ def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() 
     [
         ({"model": len}, "model must be a torch module; found an object of type builtin"),
         ({"optimizer": torch.optim.SGD}, "optimizer must be a torch optimizer; found an object of type type"),
+        (
+            {"optimizer": torch.nn.MSELoss()},
+            "MSELoss. The order of the arguments is model, optimizer, loss_fn",
+        ),
         ({"optimizer": torch.optim.SGD([torch.zeros(1)], 0.1)}, "none of the model's parameters"),
         (
             {

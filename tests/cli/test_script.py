@@ -64,6 +64,7 @@ def test_the_answer_is_that_of_find_and_the_run_is_one_like_any_other(lrfind: Co
     assert "usually" in lrfind.err
     assert "Learning rate: " in lrfind.out
     assert "the script's own lr: 0.5; the answer is " in lrfind.out
+    assert "a start goes on after the steps of its probe" in lrfind.out
     best = answer_of_the_api()
     result = read_result(Run.open(Path("run")))
     assert result.answer["lr"] == pytest.approx(best.lr, rel=0.01)

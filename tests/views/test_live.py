@@ -114,6 +114,15 @@ def test_where_the_work_is_not_known_no_time_is_left(clock: Clock) -> None:
     )
 
 
+def test_a_start_of_a_script_that_lrfind_ended_is_no_failure(clock: Clock) -> None:
+    scene = Scene("script", clock)
+    scene.begin(None, None)
+    lanes = [result(1, 0.1, [2.0, 1.0], "interrupted", 0.0), result(2, 10.0, [2.0, 1e9], "diverged", 0.0)]
+    scene.stored([replace(lane, evaluations=()) for lane in lanes])
+    scene.look()
+    assert headline(scene).startswith("script: 2 probes (1 diverged), ")
+
+
 def test_the_lowest_loss_of_a_step_never_rises(clock: Clock) -> None:
     scene = Scene("script", clock)
     watch = scene.begin(None, None)

@@ -79,7 +79,7 @@ def _probe(run: Run, observer: Observer) -> None:
         results = [search.run(training.start)]
     except NoSuggestion as error:
         refusal = error.reason
-    fact = probing_fact(results, training, prober.spent.steps, refusal)
+    fact = probing_fact(results, training, prober.spent.steps, refusal, takes_budget=False)
     lanes = prober.lanes([probe for result in results for probe in result.probes.values()])
     run.add_lanes(
         lanes,

@@ -77,7 +77,9 @@ def _counts(scene: Scene) -> list[str]:
             continue
         if noun == scene.noun and scene.expected is not None:
             count = f"{scene.ended} of {counted(scene.expected, noun)} done"
-        failed = dict.fromkeys(outcome for outcome in outcomes if outcome not in (None, "finished"))
+        # lrfind itself ends the starts of a script, and may start them again for more steps.
+        usual = (None, "finished", "interrupted") if scene.command == "script" else (None, "finished")
+        failed = dict.fromkeys(outcome for outcome in outcomes if outcome not in usual)
         bad = listed(f"{outcomes.count(outcome)} {outcome}" for outcome in failed)
         parts.append(f"{count} ({bad})" if bad else count)
     return parts

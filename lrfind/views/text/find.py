@@ -159,9 +159,9 @@ def _probes_lines(summary: dict[str, Any]) -> list[str]:
         rows.append([str(row["seed"]), *cells] if several else cells)
     header = ["lr", "steps", "loss", "against untouched model", ""]
     keys = ["seed", *header] if several else header
-    what = "Each probe is a short training at a constant rate."
+    what = "Each probe is a short training at a constant rate. Its loss is the mean over the last half of it."
     if answered:
-        what += f" Their best rate is a mean in log lr, in which {_what_counts(probes)}."
+        what += f" The best rate of the probes is a mean in log lr, in which {_what_counts(probes)}."
     return [*wrapped(what), *table_block(keys, rows, keys=1 + several)]
 
 

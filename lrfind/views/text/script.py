@@ -19,6 +19,8 @@ def script_text(summary: dict[str, Any]) -> str:
     if script["starts"]:
         starts = counted(script["starts"], "start")
         lines += wrapped(f"script: {script['path']}, {starts} in {seconds_in_words(script['seconds'])}")
+        if summary["cost"] > sum(row["steps"] for row in summary["probes"]):
+            lines += wrapped("a start goes on after the steps of its probe, in case a longer probe is needed")
     if lr is not None and script["lr"]:
         lines += wrapped(f"the script's own lr: {number(script['lr'])}; {_beside(lr / script['lr'])}")
     return "\n".join(lines)

@@ -24,8 +24,8 @@ def training_text(summary: dict[str, Any]) -> str:
     lines += _trainings_table(summary)
     if answer["lr"] is not None:
         evaluated = any(row["best_evaluation"] for row in summary["trainings"])
-        best = "; at the lowest val loss: best.seedN.pt" if evaluated else ""
-        lines += wrapped(f"weights at the end: model.seedN.pt{best}")
+        best = ", at the lowest val loss in best.seedN.pt" if evaluated else ""
+        lines += wrapped(f"weights, in the run directory: at the end in model.seedN.pt{best}")
     return "\n".join([*lines, *closing_lines(summary)]).rstrip()
 
 
