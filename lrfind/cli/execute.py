@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import gc
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -21,6 +22,8 @@ from lrfind.training.interrupts import deferred
 from lrfind.views.terminal import note, show
 
 if TYPE_CHECKING:
+    from lrfind.config.document import Override
+    from lrfind.config.experiment import Experiment
     from lrfind.runs.result import RunResult
     from lrfind.runs.store import Run
     from lrfind.training.assembly import TeamRequest
@@ -40,6 +43,24 @@ class Output:
     as_json: bool = False
     snippet: bool = False
     report: bool = True
+
+
+def new_run(
+    out: Path | None, command: str, experiment: Experiment, config: str, typed: Sequence[Override]
+) -> Run:
+    """Make and lock the directory of a new run.
+
+    Args:
+        out: the directory, as typed with --out; None for a new one in `runs`.
+        command: the command that makes the run.
+        experiment: what the config and the overrides describe.
+        config: the text of the config.
+        typed: the overrides of the config.
+    """
+    from lrfind.runs.store import Run, default_path
+
+    path = out or default_path(experiment.name, command)
+    return Run.start(path, command, experiment, config, [override.text for override in typed])
 
 
 def start(run: Run, output: Output, team: TeamRequest | None = None) -> int:

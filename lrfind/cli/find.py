@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import Output, start
+from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import SEARCH, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -148,10 +148,7 @@ def find(
         note(said)
     if dry_run:
         return _dry_run(experiment, as_json)
-    from lrfind.runs.store import Run, default_path
-
-    path = out or default_path(experiment.name, "find")
-    run = Run.start(path, "find", experiment, text, [override.text for override in typed])
+    run = new_run(out, "find", experiment, text, typed)
     if said is not None:
         run.add_note(said)
     return start(run, Output(as_json, snippet, report=not no_report), team)

@@ -9,7 +9,7 @@ import click
 
 from lrfind.catalog import METHODS, Over
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import Output, start
+from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import SEARCH, SETTINGS, Command, option
 from lrfind.cli.hints import after_suggestion, show_next
 from lrfind.cli.options import (
@@ -124,10 +124,7 @@ def range_test(
     """
     typed = [*map(Override.of, overrides), *option_overrides(options)]
     experiment, text = load(config, typed)
-    from lrfind.runs.store import Run, default_path
-
-    path = out or default_path(experiment.name, "range-test")
-    run = Run.start(path, "range-test", experiment, text, [override.text for override in typed])
+    run = new_run(out, "range-test", experiment, text, typed)
     return start(run, Output(as_json, snippet, report=not no_report))
 
 

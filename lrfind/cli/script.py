@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from lrfind.cli.execute import Output, start
+from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import OUTPUT, PLACE, PLAN, SEARCH, SEEDS, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -104,10 +104,9 @@ def script(
     experiment, text = _experiment(command, here, links, options)
     if dry_run:
         return _dry_run(experiment, as_json)
-    from lrfind.runs.store import Run, default_path
     from lrfind.views.text.script import script_plan_text
 
-    run = Run.start(out or default_path(experiment.name, "script"), "script", experiment, text, [])
+    run = new_run(out, "script", experiment, text, [])
     if not is_quiet():
         note(script_plan_text(_plan(experiment, str(run.path / "script.log"))))
     try:

@@ -10,7 +10,7 @@ import click
 
 from lrfind.catalog import OPTIMIZERS, SAMPLERS, SCHEDULES, Judge
 from lrfind.cli.completion import complete_names, complete_runs
-from lrfind.cli.execute import Output, start
+from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
 from lrfind.cli.options import (
     as_list,
@@ -303,10 +303,7 @@ def _start(
         )
     if options["dry_run"]:
         return _dry_run(experiment, command, as_json)
-    from lrfind.runs.store import Run, default_path
-
-    path = out or default_path(experiment.name, command)
-    run = Run.start(path, command, experiment, text, [override.text for override in typed])
+    run = new_run(out, command, experiment, text, typed)
     return start(run, Output(as_json, snippet, report=not no_report), team)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from lrfind.cli.completion import complete_runs
-from lrfind.cli.execute import Output, start
+from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import OUTPUT, PLAN, Command, option
 from lrfind.cli.options import (
     common_options,
@@ -103,15 +103,12 @@ def train(
     typed = [*map(Override.of, overrides), *option_overrides(options)]
     if source is not None and options["lr"] is not None:
         raise UsageError("give --lr or --from, not both.")
-    from lrfind.runs.store import Run, default_path
-
     if source is None:
         experiment, text = load(config, typed)
         said = None if config is None else _of_best_config(config, experiment)
     else:
         experiment, text, said = _with_answer(source, config, typed)
-    path = out or default_path(experiment.name, "train")
-    run = Run.start(path, "train", experiment, text, [override.text for override in typed])
+    run = new_run(out, "train", experiment, text, typed)
     if said is not None:
         run.add_note(f"{said.rstrip('.')}.")
         if not is_quiet():
