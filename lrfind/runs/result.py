@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from lrfind.analysis.lanes import LaneResult, PlannedLane
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
 from lrfind.catalog import KINDS, Kind
 from lrfind.config.experiment import Experiment, own_names, restored
 from lrfind.config.variants import Variant, variants_of
@@ -80,6 +80,11 @@ class RunRecord:
     def known_plan(self) -> int | None:
         """The same number; None if the run was stopped before anything was planned."""
         return self.planned if self.facts.planned or self.lanes else None
+
+    @cached_property
+    def unsettled(self) -> int:
+        """The number of planned lanes that have not settled. Each row of a summary asks for it."""
+        return self.planned - sum(lane.outcome in SETTLED for lane in self.lanes)
 
 
 @dataclass(frozen=True)

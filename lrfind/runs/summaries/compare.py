@@ -10,7 +10,7 @@ from lrfind.analysis.sweeps import RateResult
 from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled, unsettled_warning
+from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled_warning
 
 
 def ranking_of(record: RunRecord) -> list[Standing]:
@@ -94,7 +94,7 @@ def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
         warnings += judge_warning(record.lanes, record.experiment.compare.judge, ranking[0].judge)
     warnings += _overfitting(ranking)
     for standing in ranking:
-        warnings += _variant_warnings(standing, unsettled(record))
+        warnings += _variant_warnings(standing, record.unsettled)
     if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
         warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 5.")
     return warnings
@@ -136,6 +136,6 @@ def _variant_warnings(standing: Standing, missing: int) -> list[str]:
 
 
 def _why_no_ranking(record: RunRecord) -> str:
-    if unsettled(record) > 0 or not record.lanes:
+    if record.unsettled > 0 or not record.lanes:
         return "not enough lanes have run yet."
     return data_to_blame(record.lanes) or "no variant finished at any peak; try lower --peaks."

@@ -72,14 +72,9 @@ def count_kinds(record: RunRecord) -> dict[str, dict[str, Any]]:
     return counts
 
 
-def unsettled(record: RunRecord) -> int:
-    """Return how many planned lanes have not settled."""
-    return record.planned - sum(lane.outcome in SETTLED for lane in record.lanes)
-
-
 def unsettled_warning(record: RunRecord, noun: str = "lane") -> list[str]:
     """Return a warning that lanes have not ended, and what to do; an empty list if all have ended."""
-    missing = unsettled(record)
+    missing = record.unsettled
     if missing <= 0:
         return []
     has = "has" if missing == 1 else "have"

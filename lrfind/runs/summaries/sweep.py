@@ -23,7 +23,7 @@ from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled, unsettled_warning
+from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled_warning
 
 NEAR = 2.0
 """The factor within which a rate is near an end of the range of a search."""
@@ -104,7 +104,7 @@ def _pruned(record: RunRecord) -> dict[str, Any]:
 
 def unfinished(record: RunRecord) -> dict[str, int] | None:
     """Return how many `rates` and `seeds` a sweep plans; None when all its trainings have ended."""
-    if not unsettled(record):
+    if not record.unsettled:
         return None
     seeds = record.section.seeds
     return {"rates": record.planned // seeds, "seeds": seeds}
@@ -119,7 +119,7 @@ def rates_missing(sweep: SweepResult, record: RunRecord) -> bool:
 def _verdict(rate: RateResult, sweep: SweepResult, record: RunRecord) -> str:
     """Return the verdict on a rate; while trainings are missing, the best one is only the best so far."""
     verdict = rate_verdict(rate, sweep)
-    return verdict.replace("best", "best so far") if unsettled(record) else verdict
+    return verdict.replace("best", "best so far") if record.unsettled else verdict
 
 
 def _rate(rate: RateResult, sweep: SweepResult, record: RunRecord) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
         more = _how_to_try_more(record.section, best.lr, sweep.boundary)
         warnings.append(f"the {name} is the {side} one that was tried; {way} ones may be better: {more}.")
-    if best and len(best.lanes) == 1 and len(rates) > 1 and not unsettled(record):
+    if best and len(best.lanes) == 1 and len(rates) > 1 and not record.unsettled:
         warnings.append(_one_seed(sweep))
     warnings += _noise_warnings(sweep)
     warnings += _learning_warnings(sweep)
