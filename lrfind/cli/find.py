@@ -19,7 +19,7 @@ from lrfind.cli.options import (
     load,
     option_overrides,
     out_option,
-    print_json,
+    print_plan,
     refuse_rivals,
     report_option,
     snippet_option,
@@ -35,7 +35,7 @@ from lrfind.cli.trainings import (
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError, counted
-from lrfind.views.terminal import note, show
+from lrfind.views.terminal import note
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -172,8 +172,4 @@ def _dry_run(experiment: Experiment, as_json: bool) -> int:
 
     plan = asdict(plan_find(from_config(experiment), experiment))
     plan["schedule"] = experiment.training.schedule.name
-    if as_json:
-        print_json(plan)
-    else:
-        show(find_plan_text(plan))
-    return 0
+    return print_plan("find", find_plan_text(plan), as_json, **plan)

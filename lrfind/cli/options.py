@@ -19,7 +19,7 @@ from lrfind.config.imports import ImportPolicy, import_policy, imports_limited_t
 from lrfind.config.registry import folder_of, import_root, set_import_root
 from lrfind.config.yaml12 import dump as yaml_text
 from lrfind.errors import UsageError, listed
-from lrfind.views.terminal import note, show_exactly
+from lrfind.views.terminal import note, show, show_exactly
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -258,3 +258,20 @@ def as_list(ctx: click.Context, parameter: click.Parameter, text: str | None) ->
 def print_json(value: Any) -> None:
     """Print JSON on stdout; the value must not contain NaN."""
     show_exactly(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_plan(command: str, text: str, as_json: bool, **keys: Any) -> int:
+    """Print what a command would do, for --dry-run, and return the exit code.
+
+    Args:
+        command: the command.
+        text: its plan in words.
+        as_json: print JSON instead, with the same first four keys for every command.
+        keys: `plan`, a row for each lane that is known beforehand; `cost`; `modes`; and keys that only this
+            command has, which are called as in its summary.
+    """
+    if as_json:
+        print_json({"command": command, "plan": [], "cost": None, "modes": [], **keys})
+    else:
+        show(text)
+    return 0

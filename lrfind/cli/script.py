@@ -19,12 +19,12 @@ from lrfind.cli.options import (
     json_option,
     option_overrides,
     out_option,
-    print_json,
+    print_plan,
     report_option,
 )
 from lrfind.cli.trainings import schedule_option
 from lrfind.errors import LrfindError, UsageError
-from lrfind.views.terminal import note, show
+from lrfind.views.terminal import note
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -196,8 +196,5 @@ def _dry_run(experiment: Experiment, as_json: bool) -> int:
     from lrfind.views.text.script import script_plan_text
 
     plan = _plan(experiment, None)
-    if as_json:
-        print_json(plan)
-    else:
-        show(f"{script_plan_text(plan)}\nNothing was started.")
-    return 0
+    text = f"{script_plan_text(plan)}\nNothing was started."
+    return print_plan("script", text, as_json, script=plan)

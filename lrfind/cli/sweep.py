@@ -21,7 +21,7 @@ from lrfind.cli.options import (
     load,
     option_overrides,
     out_option,
-    print_json,
+    print_plan,
     refuse_rivals,
     refuse_unasked_imports,
     report_option,
@@ -38,7 +38,6 @@ from lrfind.cli.trainings import (
 )
 from lrfind.config.document import Override
 from lrfind.errors import UsageError
-from lrfind.views.terminal import show
 
 if TYPE_CHECKING:
     from lrfind.config.experiment import Experiment
@@ -323,8 +322,5 @@ def _dry_run(experiment: Experiment, command: str, as_json: bool) -> int:
         for lane in rounds_of(experiment, command).first(lrs)
     ]
     cost, modes = asdict(outlook.cost), [asdict(mode) for mode in outlook.modes]
-    if as_json:
-        print_json({"command": command, "plan": rows, "cost": cost, "modes": modes})
-    else:
-        show(dry_run_text(rows, section_for(experiment, command), cost, modes))
-    return 0
+    text = dry_run_text(rows, section_for(experiment, command), cost, modes)
+    return print_plan(command, text, as_json, plan=rows, cost=cost, modes=modes)

@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 
 from lrfind.analysis.suggestions import METHODS
+from lrfind.catalog import KINDS
 from lrfind.cli.listing import LISTS
+from lrfind.config.registry import load
 from tests.helpers.command import Command
 from tests.helpers.runs import start
 
@@ -45,6 +47,22 @@ def test_json_is_the_summary_and_quiet_is_silent(lrfind: Command, config: Path) 
     assert json.loads(lrfind.out) == json.loads(Path("run/summary.json").read_text())
     assert lrfind("range-test", config, "--out", "other", "--json", "-q") == 0
     assert lrfind.err == ""
+
+
+def test_the_plan_of_every_command_has_the_same_keys_in_json(lrfind: Command, config: Path) -> None:
+    Path("train.py").touch()
+    kinds = {name: load(kind.command).params for name, kind in KINDS.items()}
+    dry = [name for name, options in kinds.items() if any(option.name == "dry_run" for option in options)]
+    assert {"find", "script", "grid", "search", "compare"} <= {*dry}
+    for name in dry:
+        what = ("train.py",) if name == "script" else (config,)
+        assert lrfind(name, "--steps", 20, "--dry-run", "--json", *what) == 0
+        plan = json.loads(lrfind.out)
+        assert [*plan][:4] == ["command", "plan", "cost", "modes"]
+        assert plan["command"] == name
+        assert isinstance(plan["plan"], list)
+        assert isinstance(plan["modes"], list)
+    assert not Path("runs").exists()
 
 
 def test_options_and_set_change_the_experiment(lrfind: Command, config: Path) -> None:

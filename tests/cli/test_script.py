@@ -170,7 +170,7 @@ def test_what_will_be_done_is_said_before(lrfind: Command) -> None:
     assert "at most 128 steps" in lrfind.out
     assert lrfind.out.endswith("Nothing was started.\n")
     assert lrfind(*command, "--here", "--json", "train.py") == 0
-    assert json.loads(lrfind.out)["here"] is True
+    assert json.loads(lrfind.out)["script"]["here"] is True
     assert not Path("runs").exists()
 
 
