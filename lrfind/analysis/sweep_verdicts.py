@@ -55,6 +55,12 @@ def doubt_about(sweep: SweepResult) -> Doubt | None:
     return "tied" if tied(sweep) else None
 
 
+def answered(sweep: SweepResult) -> RateResult | None:
+    """Return the rate that a sweep answers; None if its doubt allows no answer, or if no rate finished."""
+    best = sweep.best
+    return None if best is None or _flaw(sweep, best) in NO_ANSWER else best
+
+
 def _flaw(sweep: SweepResult, best: RateResult) -> Doubt | None:
     """Return the gravest of the `FLAWS` of the answered rate; None if there is none."""
     if not sweep.fell:
@@ -110,7 +116,7 @@ def rate_verdict(rate: RateResult, sweep: SweepResult) -> RateVerdict:
         return "best" if doubt is None else "best, tied" if doubt == "tied" else "lowest"
     if sweep.overfits_at(rate) and sweep.judge != "best_val_loss":
         return "overfits"
-    if sweep.best is not None and _flaw(sweep, sweep.best) in NO_ANSWER:
+    if sweep.best is not None and answered(sweep) is None:
         return "no fall"
     if sweep.rises_at(rate):
         return "rose"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from lrfind.analysis.diagnosis import Finding, calm_looks, diagnose
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.analysis.sweep_verdicts import NO_ANSWER, doubt_about, maybe_worse, rate_verdict, tied
+from lrfind.analysis.sweep_verdicts import answered, doubt_about, maybe_worse, rate_verdict, tied
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge, is_adaptive
@@ -70,8 +70,8 @@ class GridResult:
         Raises:
             NoSuggestion: if no rate can be called best; `reason` says why.
         """
-        best = self.sweep.best
-        if best is None or doubt_about(self.sweep) in NO_ANSWER:
+        best = answered(self.sweep)
+        if best is None:
             raise NoSuggestion(self.reason, self.cost)
         return best
 
@@ -93,16 +93,16 @@ class GridResult:
     @property
     def headline(self) -> str:
         """The answer in one line, with the gravest doubt about it."""
-        doubt, best = doubt_about(self.sweep), self.sweep.best
-        if best is None or doubt in NO_ANSWER:
+        best = answered(self.sweep)
+        if best is None:
             return "No best learning rate"
-        return headline(doubt, best.lr, [rate.lr for rate in tied(self.sweep)])
+        return headline(doubt_about(self.sweep), best.lr, [rate.lr for rate in tied(self.sweep)])
 
     @property
     def reason(self) -> str:
         """Why this rate is the answer and how far to trust it, or why there is none, in sentences."""
-        sweep, best = self.sweep, self.sweep.best
-        if best is None or doubt_about(sweep) in NO_ANSWER:
+        sweep, best = self.sweep, answered(self.sweep)
+        if best is None:
             return sentence(why_no_best(sweep))
         seeds = f", median of {counted(len(best.lanes), 'seed')}" if len(best.lanes) > 1 else ""
         rates, loss = counted(len(sweep.rates), "rate"), loss_name(sweep.judge)

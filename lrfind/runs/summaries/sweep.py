@@ -10,7 +10,7 @@ from typing import Any, Literal
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.sweep_verdicts import (
     FLAWS,
-    NO_ANSWER,
+    answered,
     close,
     doubt_about,
     maybe_worse,
@@ -49,8 +49,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
         - `mode`: the mode in which lanes ran.
     """
     section, sweep = record.section, sweep_of(record)
-    doubt = doubt_about(sweep)
-    best = None if doubt in NO_ANSWER else sweep.best
+    best = answered(sweep)
     missing = rates_missing(sweep, record)  # then the rates beside the best one are not known
     usable = (None if missing else sweep.usable) or (None, None)
     return {
@@ -65,7 +64,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "best_val_step": best.best_val_step if best else None,
             "metric": best.metric if best else None,
             "verdict": _verdict(best, sweep, record) if best else None,
-            "doubt": doubt,
+            "doubt": doubt_about(sweep),
             "tied": [rate.lr for rate in tied(sweep)] if best else None,
             "rule": "the lowest median of the judged loss over seeds" if best else None,
         },
@@ -193,15 +192,11 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         warnings += judge_warning(_lanes(sweep), record.section.judge, sweep.judge)
     # How far to trust the best lr.
     doubt = doubt_about(sweep)
-    if (
-        best
-        and sweep.boundary
-        and not rates_missing(sweep, record)
-        and doubt not in ("learned less", *NO_ANSWER)
-    ):
+    answer = None if doubt == "learned less" else answered(sweep)
+    if answer and sweep.boundary and not rates_missing(sweep, record):
         name = "answered lr" if doubt in FLAWS else "best lr"
         side, way = ("lowest", "lower") if sweep.boundary == "low" else ("highest", "higher")
-        more = _how_to_try_more(record.section, best.lr, sweep.boundary)
+        more = _how_to_try_more(record.section, answer.lr, sweep.boundary)
         warnings.append(f"the {name} is the {side} one that was tried; {way} ones may be better: {more}.")
     if best and len(best.lanes) == 1 and len(rates) > 1 and not record.unsettled:
         warnings.append(_one_seed(sweep))
@@ -230,8 +225,8 @@ def _how_to_try_more(
 
 def _noise_warnings(sweep: SweepResult) -> list[str]:
     """Say which rates cannot be told from the answered one, by which rule, and what would tell them apart."""
-    best = sweep.best
-    if best is None or len(best.lanes) == 1 or doubt_about(sweep) in NO_ANSWER:
+    best = answered(sweep)
+    if best is None or len(best.lanes) == 1:
         return []
     seeds, more = counted(len(best.lanes), "seed"), f"more seeds would tell (--seeds {2 * len(best.lanes)})"
     warnings = []
