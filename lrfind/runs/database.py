@@ -24,6 +24,7 @@ from lrfind.runs.schema import DIGESTS, LAYOUTS, MEASUREMENTS, VERSION, WITHOUT_
 
 LAYOUT = "SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL"
 PLAN = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
+STORED_VERSION = "SELECT value FROM facts WHERE name = 'version'"
 STORE_DIGEST = "INSERT OR REPLACE INTO digests VALUES (?, ?, ?)"
 
 
@@ -237,7 +238,7 @@ def stored_version(connection: sqlite3.Connection) -> int:
     Raises:
         Mismatch: if it does not say which it is.
     """
-    row = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    row = connection.execute(STORED_VERSION).fetchone()
     version = None if row is None else json.loads(row[0])
     if type(version) is not int:
         raise Mismatch("it does not say which format it has")
@@ -250,7 +251,7 @@ def _compare_version(connection: sqlite3.Connection) -> None:
     Raises:
         Mismatch: if they differ.
     """
-    (text,) = connection.execute("SELECT value FROM facts WHERE name = 'version'").fetchone()
+    (text,) = connection.execute(STORED_VERSION).fetchone()
     fact_value("version", text, stored_digests(connection, "fact"))
 
 

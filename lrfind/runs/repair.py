@@ -17,12 +17,11 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import own_names, restored
 from lrfind.errors import LrfindError, UsageError, counted, in_one_line, listed
 from lrfind.runs.connection import LONGEST_VALUE, copied, limit_work
-from lrfind.runs.database import stored_version
+from lrfind.runs.database import PLAN, has_digests
 from lrfind.runs.directory import DATABASE, is_run, why_no_run
 from lrfind.runs.facts import fact_value, facts_of
 from lrfind.runs.measurements import Mismatch
 from lrfind.runs.rows import CHILDREN, digest, lane_digests, planned_lane, read_lanes
-from lrfind.runs.schema import WITHOUT_DIGESTS
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result
 
@@ -124,7 +123,7 @@ def _salvage(file: Path) -> Salvage:
 def _is_older(connection: sqlite3.Connection) -> bool:
     """Return whether the format of a database had no digests yet."""
     try:
-        return stored_version(connection) == WITHOUT_DIGESTS
+        return not has_digests(connection)
     except UNREADABLE:
         return False
 
@@ -202,9 +201,8 @@ def _read_facts(
 def _read_plan(
     connection: sqlite3.Connection, tables: set[str], digests: dict[str, bytes] | None, salvage: Salvage
 ) -> None:
-    query = "SELECT lane, seed, lr, variant FROM plan ORDER BY lane"
     try:
-        rows = connection.execute(query).fetchall() if "plan" in tables else []
+        rows = connection.execute(PLAN).fetchall() if "plan" in tables else []
         whole = [planned_lane(row, digests) for row in rows]
         complete = digests is None or digests.keys() == {str(row[0]) for row in rows}
         if not complete or [lane.lane for lane in whole] != list(range(len(whole))):

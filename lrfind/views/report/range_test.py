@@ -29,12 +29,8 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import SHOWN_STEPS
 from lrfind.views.text.parts import interval, number, number_or_dash
-from lrfind.views.text.range_test import variant_cells
+from lrfind.views.text.range_test import BESIDE_FIND, variant_cells
 
-BESIDE_FIND = (
-    "A ramp knows neither the steps nor the schedule of your training. Where `lrfind find` recommends another"
-    " rate, use that one."
-)
 MOST_RAW = 12  # seeds whose losses are drawn one by one
 
 
