@@ -125,7 +125,7 @@ def _experiment(
     Raises:
         UsageError: if the command names no script that can be started.
     """
-    from lrfind.config.experiment import check
+    from lrfind.config.experiment import check, dump
     from lrfind.config.yaml12 import dump as yaml_text
 
     python, command = _python_of(command)
@@ -152,10 +152,7 @@ def _experiment(
         "links": [*map(os.path.normpath, links)],
     }
     text = yaml_text({"name": name, "script": section})
-    typed = option_overrides(options)
-    experiment = check(text, typed, f"lrfind script {path.name}")
-    from lrfind.config.experiment import dump
-
+    experiment = check(text, option_overrides(options), f"lrfind script {path.name}")
     return experiment, dump(experiment)
 
 
