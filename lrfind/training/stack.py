@@ -68,7 +68,7 @@ class Stack:
             else:
                 self._fixed[name] = parameter.detach()
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
-        self._update = update_of(setup, self._parameters, sources)
+        self._update = update_of(setup, [*self._parameters.values()], sources)
         self._python = PythonState(setup)
         self._kind = ("stack", compile, products_are_usual(), *self._parameters, self._python.values)
 

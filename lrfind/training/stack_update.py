@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from itertools import compress
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn, optim
@@ -21,6 +21,7 @@ from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.kernels import products_are_usual
 from lrfind.training.update import plain_step
 
+T = TypeVar("T")
 Gradients = Sequence[Tensor | None]
 """The gradients (K, ...) of the parameters; None for one that takes no part in the loss."""
 LARGE_LANE = 2**18
@@ -46,21 +47,19 @@ class StackUpdate(Protocol):
         """Keep only the lanes at these places, with their optimizer state."""
 
 
-def update_of(
-    setup: Setup, stacked: Mapping[str, nn.Parameter], sources: Sequence[nn.Parameter]
-) -> StackUpdate:
+def update_of(setup: Setup, stacked: Sequence[nn.Parameter], sources: Sequence[nn.Parameter]) -> StackUpdate:
     """Return the update of stacked parameters.
 
     Args:
         setup: the parts of one lane.
-        stacked: the trained parameters (K, ...), by name.
+        stacked: the trained parameters (K, ...).
         sources: the parameters of the lane that they come from, in the same order.
     """
     lane_bytes = sum(source.nbytes for source in sources)
     fused = bool(setup.optimizer.defaults.get("fused")) and all(p.device.type == "cpu" for p in sources)
     apart = fused and lane_bytes >= LARGE_LANE and not products_are_usual()  # the last digits differ
     kind = LaneSteps if apart else CommonStep
-    return kind(setup, [*stacked.values()], sources)
+    return kind(setup, stacked, sources)
 
 
 class CommonStep:
@@ -71,8 +70,7 @@ class CommonStep:
     ) -> None:
         self._parameters, self._recipe = stacked, setup.recipe
         self._before = [torch.empty_like(parameter) for parameter in stacked]
-        of = {id(source): [parameter] for source, parameter in zip(sources, stacked, strict=True)}
-        self.optimizer = _optimizer(setup, _groups(setup, of))
+        self.optimizer = _optimizer(setup, _groups(setup, sources, stacked))
         self._take_step = plain_step(self.optimizer)
 
     def rates(self, lr: Array) -> Sequence[Any]:
@@ -84,16 +82,13 @@ class CommonStep:
 
     def step(self, gradients: Gradients, lr: Mapping[torch.dtype, Tensor]) -> None:
         """Take a step along the gradients of all parameters."""
-        used = [gradient is not None for gradient in gradients]
-        parameters, before = [*compress(self._parameters, used)], [*compress(self._before, used)]
-        for old, parameter in zip(before, parameters, strict=True):
+        used = _used(gradients, self._parameters, self._before, self._recipe)
+        for gradient, parameter, old in used:
             old.copy_(parameter.detach())
-        present = [gradient for gradient in gradients if gradient is not None]
-        for parameter, gradient in zip(parameters, _laid_out(present, parameters, self._recipe), strict=True):
             parameter.grad = gradient
         self._take_step()
         with torch.no_grad():
-            for parameter, old in zip(parameters, before, strict=True):
+            for _, parameter, old in used:
                 share = lr[parameter.dtype].view(-1, *[1] * (parameter.ndim - 1))
                 torch.lerp(old, parameter, share, out=parameter)
                 parameter.grad = None  # the next gradient takes this memory, which is in the cache
@@ -118,10 +113,7 @@ class LaneSteps:
     ) -> None:
         self._parameters, self._recipe, self._ratios = stacked, setup.recipe, setup.ratios
         self._parts = [[nn.Parameter(part) for part in parameter.detach()] for parameter in stacked]
-        lanes = [
-            _groups(setup, {id(source): [part] for source, part in zip(sources, parts, strict=True)})
-            for parts in zip(*self._parts, strict=True)
-        ]
+        lanes = [_groups(setup, sources, parts) for parts in zip(*self._parts, strict=True)]
         self.optimizer = _optimizer(setup, [group for groups in lanes for group in groups])
         self._take_step = plain_step(self.optimizer)
 
@@ -131,17 +123,15 @@ class LaneSteps:
 
     def step(self, gradients: Gradients, lr: Sequence[float]) -> None:
         """Take a step along the gradients of all parameters."""
-        used = [gradient is not None for gradient in gradients]
-        parameters, parts = [*compress(self._parameters, used)], [*compress(self._parts, used)]
-        present = [gradient for gradient in gradients if gradient is not None]
-        for lanes, gradient in zip(parts, _laid_out(present, parameters, self._recipe), strict=True):
-            for part, own in zip(lanes, gradient, strict=True):
+        used = _used(gradients, self._parameters, self._parts, self._recipe)
+        for gradient, _, parts in used:
+            for part, own in zip(parts, gradient, strict=True):
                 part.grad = own
         for group, value in zip(self.optimizer.param_groups, lr, strict=True):
             group["lr"] = value
         self._take_step()
-        for lanes in parts:
-            for part in lanes:
+        for _, _, parts in used:
+            for part in parts:
                 part.grad = None  # the next gradient takes this memory, which is in the cache
 
     def keep(self, places: Tensor) -> None:
@@ -158,14 +148,16 @@ class LaneSteps:
         groups[:] = [group for place in kept for group in groups[place * count : (place + 1) * count]]
 
 
-def _groups(setup: Setup, stacked: Mapping[int, Sequence[nn.Parameter]]) -> list[dict[str, Any]]:
-    """Return the setup's param groups with other parameters; each group's lr is its entry in `ratios`."""
+def _groups(
+    setup: Setup, sources: Sequence[nn.Parameter], parameters: Sequence[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Return the setup's param groups with other parameters in the place of these sources.
+
+    A source without another parameter is left out. Each group's lr is its entry in `ratios`.
+    """
+    instead = {id(source): parameter for source, parameter in zip(sources, parameters, strict=True)}
     return [
-        {
-            **group,
-            "params": [p for source in group["params"] for p in stacked.get(id(source), ())],
-            "lr": ratio,
-        }
+        {**group, "params": [instead[id(p)] for p in group["params"] if id(p) in instead], "lr": ratio}
         for group, ratio in zip(setup.optimizer.param_groups, setup.ratios, strict=True)
     ]
 
@@ -179,14 +171,23 @@ def _optimizer(setup: Setup, groups: list[dict[str, Any]]) -> optim.Optimizer:
     return optimizer
 
 
-def _laid_out(gradients: list[Tensor], parameters: Sequence[Tensor], recipe: Recipe) -> list[Tensor]:
-    """Return gradients (K, ...), changed as the recipe says, in the layout of their parameters."""
-    return [
+def _used(
+    gradients: Gradients, parameters: Sequence[nn.Parameter], others: Sequence[T], recipe: Recipe
+) -> list[tuple[Tensor, nn.Parameter, T]]:
+    """Return the gradients (K, ...) that there are, each with its parameter and that one's entry of `others`.
+
+    They are changed as the recipe says, and have the layout of their parameters.
+    """
+    used = [gradient is not None for gradient in gradients]
+    kept = [*compress(parameters, used)]
+    changed = _by_recipe([gradient for gradient in gradients if gradient is not None], kept, recipe)
+    laid_out = [
         gradient  # a fused optimizer does not check the layout
         if gradient.stride() == parameter.stride()
         else gradient.clone(memory_format=torch.contiguous_format)
-        for gradient, parameter in zip(_by_recipe(gradients, parameters, recipe), parameters, strict=True)
+        for gradient, parameter in zip(changed, kept, strict=True)
     ]
+    return [*zip(laid_out, kept, compress(others, used), strict=True)]
 
 
 def _by_recipe(gradients: list[Tensor], parameters: Sequence[Tensor], recipe: Recipe) -> list[Tensor]:
