@@ -102,6 +102,14 @@ class Lane:
             object.__setattr__(self, "peak", float(self.lr.max()))
 
 
+Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
+"""A function of (lanes, step, losses before the update), called after every step that these lanes took
+together.
+
+It must return quickly.
+"""
+
+
 class Evaluation(NamedTuple):
     """The validation loss and the metric after `step` updates; the metric is None if the task has none."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lrfind.analysis.lanes import Shape
+from lrfind.analysis.lanes import Shape, Watch
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.recommendation import Answer
 from lrfind.analysis.refined import refined_answer
@@ -16,7 +16,6 @@ from lrfind.experiments.refine import refine
 from lrfind.experiments.verify import verify_rate
 from lrfind.problem.problem import Problem
 from lrfind.training.executor import Conditions
-from lrfind.training.watch import Watch
 
 
 def provisional(refusal: NoSuggestion) -> Answer:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 
-from lrfind.analysis.lanes import SETTLED, Evaluation, Lane
+from lrfind.analysis.lanes import SETTLED, Evaluation, Lane, Watch
 from lrfind.config.experiment import section_for
 from lrfind.errors import LrfindError, counted
 from lrfind.runs.store import Run
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
-from lrfind.training.watch import Observer, Watch
+from lrfind.training.watch import Observer
 from lrfind.views.live.display import can_change, live_view
 from lrfind.views.live.scene import Scene
 from lrfind.views.progress import progress_lines

@@ -12,7 +12,7 @@ import torch
 
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
 from lrfind.analysis.group_rates import GroupRates
-from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.lanes import LaneResult, Watch
 from lrfind.analysis.planned_training import PlannedTraining, most_cost
 from lrfind.analysis.probe_search import WIDE, ProbeSearch
 from lrfind.analysis.probing import (
@@ -54,7 +54,7 @@ from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import FindCost, Mode
 from lrfind.training.team import Team
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 HARMLESS_LR = 1e-8  # at which steps show the gradients of the untouched model
 LOOKS = 4  # at these gradients; in one batch units may be dead, or gradients 0, by chance

@@ -20,7 +20,7 @@ from lrfind.analysis.group_rates import (
     factor,
     search,
 )
-from lrfind.analysis.lanes import Shape, planned_lanes
+from lrfind.analysis.lanes import Shape, Watch, planned_lanes
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.probe_search import ceiling_over
 from lrfind.analysis.probing import FIRST_STEPS, TAIL, ProbeResult
@@ -33,7 +33,7 @@ from lrfind.problem.rates import group_names
 from lrfind.problem.setup import Setup
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
-from lrfind.training.watch import Watch, unwatched
+from lrfind.training.watch import unwatched
 
 LONGEST = 64  # steps of a probe
 SHARE = 8  # a probe has no more than this share of the steps of the training, but at least `FIRST_STEPS`

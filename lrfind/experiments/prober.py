@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.lanes import Lane, LaneResult
+from lrfind.analysis.lanes import Lane, LaneResult, Watch
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.analysis.relation import Relation
 from lrfind.errors import UsageError, as_exception, counted
@@ -31,7 +31,7 @@ from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.stack import Stack
-from lrfind.training.watch import Watch, unwatched
+from lrfind.training.watch import unwatched
 
 MOST_BYTES = 2**31  # memory for the batches that are kept, so that all probes see the same ones
 PASSES = 3  # a training step takes about as long as this many forward passes

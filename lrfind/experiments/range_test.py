@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, range_test_lanes
+from lrfind.analysis.lanes import SETTLED, Lane, LaneResult, Watch, range_test_lanes
 from lrfind.analysis.probe_search import ceiling_over
 from lrfind.config.sections import RangeTestSection
 from lrfind.config.variants import variants_of
@@ -23,7 +23,7 @@ from lrfind.runs.store import Run
 from lrfind.schedules.functions import ramp
 from lrfind.training.executor import ON_A_RAMP, Conditions
 from lrfind.training.run import run_lane
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 TRIAL = Conditions(evaluated=False)
 """The conditions of the short lanes that bisect for the edge."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 from lrfind.analysis.confidence import Confidence
-from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape, Watch
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.refined import refined_answer
 from lrfind.analysis.refinement import REFINE, RefinePlan, next_training, refine_plan
@@ -21,7 +21,7 @@ from lrfind.problem.ranks import over_ranks
 from lrfind.runs.store import Run
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lane
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 
 def left_steps(section: FindSection, steps: int, cost: int) -> float:

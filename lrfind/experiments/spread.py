@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from lrfind.analysis.lanes import LaneResult, PlannedLane
+from lrfind.analysis.lanes import LaneResult, PlannedLane, Watch
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, check, section_for
 from lrfind.config.registry import load
@@ -17,7 +17,6 @@ from lrfind.training.calibration import computing_with
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes, units
 from lrfind.training.team import Lost, Team, Work
-from lrfind.training.watch import Watch
 from lrfind.training.worker import Report, remembered
 
 HERE = "lrfind.experiments.spread"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 
-from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape
+from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane, Shape, Watch
 from lrfind.config.variants import Variant, variants_of
 from lrfind.errors import LrfindError, Stopped, UsageError
 from lrfind.experiments.checkpoint import LaneCheckpoints, pause_steps
@@ -23,7 +23,7 @@ from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.team import Team
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 
 def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, planned_lanes
+from lrfind.analysis.lanes import SETTLED, LaneResult, Shape, Watch, planned_lanes
 from lrfind.analysis.verification import VERIFY, Verdict, verdict_on, verified_lrs
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import FindSection
@@ -26,7 +26,7 @@ from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane, run_lanes
 from lrfind.training.team import Team
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 
 def verify_rate(

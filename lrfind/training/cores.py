@@ -26,10 +26,10 @@ from typing import Any
 
 import torch
 
-from lrfind.analysis.lanes import Lane, LaneResult
+from lrfind.analysis.lanes import Lane, LaneResult, Watch
 from lrfind.errors import LrfindError, Stopped
 from lrfind.training.interrupts import deferred, leave_to_driver, stop_if_asked
-from lrfind.training.watch import Watch, rows_of, watch_reported
+from lrfind.training.watch import rows_of, watch_reported
 from lrfind.training.worker import Answer, answer_of
 
 LOOK_SECONDS = 0.1

@@ -15,7 +15,7 @@ import torch
 from lrfind.analysis import divergence
 from lrfind.analysis.curves import Array
 from lrfind.analysis.health import LayerHealth, look_steps
-from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome
+from lrfind.analysis.lanes import Evaluation, Lane, LaneResult, Outcome, Watch
 from lrfind.config.sections import EarlyStop
 from lrfind.errors import as_exception
 from lrfind.problem.problem import Problem
@@ -29,7 +29,6 @@ from lrfind.training.kernels import fast_kernels
 from lrfind.training.loop import Step, gauge_of, train
 from lrfind.training.ramp import RampBatches
 from lrfind.training.stackable import traceable
-from lrfind.training.watch import Watch
 
 
 @dataclass(frozen=True)

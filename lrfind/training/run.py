@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from lrfind.analysis import halving
-from lrfind.analysis.lanes import Lane, LaneResult
+from lrfind.analysis.lanes import Lane, LaneResult, Watch
 from lrfind.errors import Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
@@ -21,7 +21,7 @@ from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.interrupts import deferred, end_forked_copy, stop_if_asked
 from lrfind.training.mode import Mode
 from lrfind.training.stack_executor import StackExecutor
-from lrfind.training.watch import Watch, unwatched
+from lrfind.training.watch import unwatched
 
 
 @deferred()

@@ -10,13 +10,12 @@ import numpy as np
 from lrfind.analysis.curves import Array
 from lrfind.analysis.divergence import Suspicion
 from lrfind.analysis.health import look_steps
-from lrfind.analysis.lanes import Lane
+from lrfind.analysis.lanes import Lane, Watch
 from lrfind.problem.problem import Problem
 from lrfind.training.executor import Conditions, LaneRecord, record_evaluations
 from lrfind.training.gauge import Gauge
 from lrfind.training.loop import gauge_of
 from lrfind.training.stack import Stack
-from lrfind.training.watch import Watch
 
 BLOCK = 16  # the number of steps that a stack takes before its losses are read
 

@@ -17,11 +17,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from lrfind.analysis.lanes import Watch
 from lrfind.config.imports import import_policy
 from lrfind.config.registry import load
 from lrfind.errors import LrfindError, Stopped, counted, in_one_line
 from lrfind.training.interrupts import stop_if_asked
-from lrfind.training.watch import Watch, unwatched, watch_reported
+from lrfind.training.watch import unwatched, watch_reported
 from lrfind.training.worker import Answer, Task, perform, topic_of
 
 WAIT_SECONDS = 5.0

@@ -1,20 +1,13 @@
-"""Watches: functions that are called after every step that lanes take, for example to show progress."""
+"""What is called as lanes train, for example to show progress: watches after each step, and observers."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-from lrfind.analysis.lanes import Evaluation, Lane
+from lrfind.analysis.lanes import Evaluation, Lane, Watch
 from lrfind.training.mode import Cost, FindCost, Mode, StartCost
-
-Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
-"""A function of (lanes, step, losses before the update), called after every step that these lanes took
-together.
-
-It must return quickly.
-"""
 
 
 def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:

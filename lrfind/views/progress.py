@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
-from lrfind.analysis.lanes import Lane
+from lrfind.analysis.lanes import Lane, Watch
 from lrfind.views.live.display import can_change, in_a_notebook, live_view
 from lrfind.views.live.picture import plain_line
-from lrfind.views.live.scene import Scene, Watch
+from lrfind.views.live.scene import Scene
 from lrfind.views.terminal import note
 
 EVERY_SECONDS = 5.0  # between lines

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lrfind.analysis.lanes import LaneResult
+from lrfind.analysis.lanes import LaneResult, Watch
 from lrfind.catalog import KINDS
 from lrfind.config.experiment import check
 from lrfind.config.registry import load
@@ -16,7 +16,7 @@ from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result, summarize
 from lrfind.training.mode import Cost, Mode
-from lrfind.training.watch import Observer, Watch, unwatched
+from lrfind.training.watch import Observer, unwatched
 
 LINEAR = """
 name: tiny

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lrfind.analysis.lanes import Lane, LaneResult, Shape, planned_lanes
+from lrfind.analysis.lanes import Lane, LaneResult, Shape, Watch, planned_lanes
 from lrfind.config.experiment import check
 from lrfind.errors import Stopped, UsageError
 from lrfind.problem.problem import from_config
@@ -18,7 +18,7 @@ from lrfind.training.executor import Conditions
 from lrfind.training.interrupts import handled
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes
-from lrfind.training.watch import Watch, unwatched
+from lrfind.training.watch import unwatched
 from tests.helpers.runs import LINEAR
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux forks processes that used torch")

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.curves import Array
-from lrfind.analysis.lanes import Lane, LaneResult, Outcome
+from lrfind.analysis.lanes import Lane, LaneResult, Outcome, Watch
 from lrfind.analysis.probing import FEWEST_STEPS, FIRST_STEPS, UNTOUCHED, Probe
 from lrfind.errors import LrfindError, NoSuggestion, UsageError, counted
 from lrfind.experiments.script.starts import Start, above
-from lrfind.training.watch import Watch
 
 SAME_LOSS = 1e-4  # a larger relative difference of two losses is more than rounding
 RunsScript = Callable[[float, int, int, Array, Callable[[int, float], None]], Start]

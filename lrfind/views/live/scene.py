@@ -14,12 +14,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from lrfind.analysis.lanes import SETTLED, Evaluation, Lane, LaneResult
+from lrfind.analysis.lanes import SETTLED, Evaluation, Lane, LaneResult, Watch
 from lrfind.catalog import KINDS
 from lrfind.runs.summaries.parts import lane_noun
-
-Watch = Callable[[Sequence[Lane], int, Sequence[float]], None]
-"""A function of (lanes, step, losses before the update), called after every step; see `training.watch`."""
 
 RECENT_SECONDS = 5.0  # a lane without a step for so long, while others take steps, does not run any more
 PACE_SECONDS = 60.0  # the pace is measured over the last minute
