@@ -100,11 +100,10 @@ class _Calibration:
 
     def mode(self) -> Mode:
         plan, section = self._plan, self._section
-        with computing_with(self._threads, usual_products=not self._auto):
+        usual = not self._auto
+        with computing_with(self._threads, usual):
             step_seconds = self._time_single_lane()
-            single = Mode(
-                "single", "as requested", self._threads, step_seconds, usual_products=not self._auto
-            )
+            single = Mode("single", "as requested", self._threads, step_seconds, usual_products=usual)
             if section.lanes == "single":
                 return single
             if plan.lanes < 2:
@@ -157,16 +156,15 @@ class _Calibration:
         known = earlier if measured is None else ratio
         if self._auto and ratio < needed:
             return self._without_stacks(single, reason, ratio, known)
-        return Mode(
-            "stacked",
-            reason if self._auto else f"as requested; {reason}",
-            threads=self._threads,
+        return replace(
+            single,
+            name="stacked",
+            reason=reason if self._auto else f"as requested; {reason}",
             seconds_per_step=seconds / size,
             stack_size=size,
             compile=self._section.compile,
             ratio=known,
             processes=processes,
-            usual_products=not self._auto,
         )
 
     def _without_stacks(self, single: Mode, reason: str, ratio: float, known: float | None) -> Mode:
