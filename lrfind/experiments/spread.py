@@ -19,7 +19,6 @@ from lrfind.training.run import run_lanes, units
 from lrfind.training.team import Lost, Team, Work
 from lrfind.training.worker import Report, remembered
 
-HERE = "lrfind.experiments.spread"
 THREADS = 1  # of a worker's torch, unless the config gives another number
 
 
@@ -50,7 +49,7 @@ def one_threaded(experiment: Experiment, command: str) -> Experiment:
 
 def outlook_of(team: Team, source: LaneSource) -> Outlook:
     """Have a worker load the data, choose the modes unless they are given, and estimate the cost."""
-    outlook: Outlook = team.ask(f"{HERE}:look_ahead", source=source)
+    outlook: Outlook = team.ask(f"{__name__}:look_ahead", source=source)
     cost = replace(outlook.cost, seconds=outlook.cost.seconds / max(team.size, 1))
     return replace(outlook, cost=cost)
 
@@ -80,9 +79,9 @@ def spread_lanes(
         watch: called with the steps that workers report.
         note: called with a sentence for the user.
     """
-    parts, pruned = team.ask(f"{HERE}:divide", source=source, planned=[*planned])
+    parts, pruned = team.ask(f"{__name__}:divide", source=source, planned=[*planned])
     while parts:
-        works = [Work(f"{HERE}:train", {"source": source, "planned": part}) for part in parts]
+        works = [Work(f"{__name__}:train", {"source": source, "planned": part}) for part in parts]
         parts = []
         with closing(team.results(works, watch)) as results:
             for work, value in results:

@@ -39,8 +39,6 @@ from lrfind.training.team import Lost, Team, Work
 from lrfind.training.watch import Observer
 from lrfind.training.worker import Report, remembered
 
-HERE = "lrfind.experiments.train"
-
 
 def run_training(run: Run, observer: Observer, team: Team | None = None) -> RunResult:
     """Run a final training, or continue it from its checkpoint, one seed after another.
@@ -139,7 +137,7 @@ def _keep_facts(run: Run, known: dict[str, Any], threads: int) -> None:
 def _train_on(team: Team, run: Run, observer: Observer) -> None:
     """Train the seeds on a team. The workers send their files, and only this process writes into the run."""
     experiment, facts = run.experiment, run.facts()
-    steps, known = team.ask(f"{HERE}:look_ahead", config=facts.resolved)
+    steps, known = team.ask(f"{__name__}:look_ahead", config=facts.resolved)
     if facts.threads is None:
         _keep_facts(run, known, THREADS)
     facts, works = run.facts(), []
@@ -154,7 +152,7 @@ def _train_on(team: Team, run: Run, observer: Observer) -> None:
                 "threads": facts.threads,
                 "files": files,
             }
-            works.append(Work(f"{HERE}:train_seed", arguments))
+            works.append(Work(f"{__name__}:train_seed", arguments))
 
     def heard(event: Sequence[Any]) -> None:
         kind, *content = event
@@ -163,7 +161,7 @@ def _train_on(team: Team, run: Run, observer: Observer) -> None:
             observer.evaluated(lane, Evaluation(step, val_loss, None))
             return
         address, folder = content
-        _write_files(run.folder, team.fetch(address, f"{HERE}:sent_files", folder) or {})
+        _write_files(run.folder, team.fetch(address, f"{__name__}:sent_files", folder) or {})
 
     watch, error = observer.watch(experiment.training.seeds, steps), None
     with contextlib.closing(team.results(works, watch, heard)) as results:

@@ -1,4 +1,4 @@
-"""The files of a run directory: each is written whole or not at all, and no symbolic link is followed."""
+"""How the files of a run directory are written: each whole or not at all, and through no symbolic link."""
 
 from __future__ import annotations
 
