@@ -1,1 +1,1 @@
-"""The Python API: `find` and `range_test` for a training of your own."""
+"""The Python API: `find`, `range_test`, `grid` and `compare` for a training of your own."""

@@ -1,4 +1,4 @@
-"""The completion of new and resumed runs: run the missing part, print the answer, then draw the plots."""
+"""New and resumed runs: make the directory, run the missing part, print the answer, then draw the plots."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The options that several commands share, and how a config is loaded with them."""
+"""The options that several commands share, how a config is loaded with them, and how JSON is printed."""
 
 from __future__ import annotations
 

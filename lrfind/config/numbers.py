@@ -1,4 +1,4 @@
-"""Numbers that users give in Python."""
+"""Whole numbers that users give in Python."""
 
 from __future__ import annotations
 

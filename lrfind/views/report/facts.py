@@ -77,11 +77,6 @@ def use_command(result: RunResult) -> str | None:
     return command_line(["train", "--from", str(result.path)], result.facts.import_root)
 
 
-def resume_command(result: RunResult) -> str | None:
-    """Return the command that continues a run; None if it is finished."""
-    return None if result.facts.concluded else result.resume_command
-
-
 def repeat_command(result: RunResult) -> str:
     """Return the command that does the same again: from the stored config, or as a script was given."""
     origin, script = result.facts.origin, result.experiment.script

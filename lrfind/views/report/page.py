@@ -126,7 +126,7 @@ def _run(identity: str, name: str, result: RunResult, report: Report) -> dict[st
         "notes": result.summary["notes"],
         "snippet": facts.snippet_text(result),
         "use": facts.use_command(result),
-        "resume": facts.resume_command(result),
+        "resume": None if result.facts.concluded else result.resume_command,
         "repeat": facts.repeat_command(result),
         "lanes": facts.lanes_table(result),
         "outcomes": facts.outcomes_text(result),
