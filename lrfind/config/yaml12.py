@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-MAX_DIGITS = 100
+MAX_DIGITS = 100  # of a whole number that is read at all: 64 bits take 20, and Python refuses thousands
 
 
 class CoreLoader(yaml.SafeLoader):

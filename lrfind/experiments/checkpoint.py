@@ -32,7 +32,7 @@ from lrfind.training.executor import SingleExecutor
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.loop import Step
 
-VERSION = 3
+VERSION = 3  # of the content of a checkpoint; one of another version is refused
 PAUSE_STEPS, CHECKPOINT_SECONDS = 10, 30.0
 """The steps between two looks whether a checkpoint is due, and the seconds after which one is due."""
 

@@ -28,7 +28,7 @@ from lrfind.runs.summaries.find import probing_fact
 from lrfind.training.mode import StartCost
 from lrfind.training.watch import Observer
 
-USUAL_STARTS = 10
+USUAL_STARTS = 10  # of a script, by which the time of probing is foretold
 LOG = "script.log"
 """The file of the run directory that has the output of the script."""
 
