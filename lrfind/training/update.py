@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -27,7 +27,38 @@ def plain_step(optimizer: Optimizer) -> Callable[[], Any]:
     step: Any = kind.step
     while getattr(step, "__globals__", {}).get("__name__") == AROUND and hasattr(step, "__wrapped__"):
         step = step.__wrapped__
-    return torch.no_grad()(lambda: step(optimizer))
+    take = torch.no_grad()(lambda: step(optimizer))
+    if kind is torch.optim.SGD and optimizer.defaults["fused"]:
+        return lambda: _first_steps_apart(optimizer, take)
+    return take
+
+
+def _first_steps_apart(optimizer: Optimizer, take_step: Callable[[], Any]) -> None:
+    """Take a step of a fused SGD; parameters that have no momentum yet take theirs after the others.
+
+    torch's fused SGD fails where only some parameters have a momentum, because a layer took no part in the
+    first steps.
+    """
+    first = {
+        parameter: parameter.grad
+        for group in optimizer.param_groups
+        if group["momentum"]
+        for parameter in group["params"]
+        if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None
+    }
+    _give(dict.fromkeys(first))
+    take_step()
+    if first:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        others = {parameter: parameter.grad for parameter in parameters}
+        _give(dict.fromkeys(parameters) | first)
+        take_step()
+        _give(others | first)
+
+
+def _give(gradients: Mapping[Tensor, Tensor | None]) -> None:
+    for parameter, gradient in gradients.items():
+        parameter.grad = gradient
 
 
 def _hooked(optimizer: Optimizer) -> bool:

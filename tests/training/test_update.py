@@ -50,6 +50,29 @@ def test_a_plain_step_equals_the_step_of_torch_to_the_last_bit(make: Make) -> No
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(plain, usual, strict=True))
 
 
+@pytest.mark.parametrize(
+    "options", [{}, {"dampening": 0.4, "weight_decay": 0.1}, {"nesterov": True}], ids=str
+)
+def test_a_fused_step_takes_parameters_whose_first_gradient_comes_later(options: dict[str, Any]) -> None:
+    results = []
+    for fused in (True, False):
+        parameters, generator = weights(), torch.Generator().manual_seed(1)
+        groups = [{"params": parameters[:1], "momentum": 0.0}, {"params": parameters[1:], "momentum": 0.9}]
+        if options.get("nesterov"):
+            groups[0]["nesterov"] = False
+        optimizer = optim.SGD(groups, 0.1, fused=fused, foreach=False, **{"momentum": 0.9, **options})
+        step = plain_step(optimizer) if fused else optimizer.step  # that of torch fails where it is fused
+        for number in range(5):
+            for place, parameter in enumerate(parameters):
+                gradient = torch.randn(parameter.shape, generator=generator)
+                parameter.grad = gradient if number >= 2 * (place - 1) else None
+            given = [parameter.grad for parameter in parameters]
+            step()
+            assert all(parameter.grad is own for parameter, own in zip(parameters, given, strict=True))
+        results.append([parameter.detach() for parameter in parameters])
+    torch.testing.assert_close(*results)
+
+
 def test_a_plain_step_leaves_out_what_torch_does_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
     monkeypatch.setattr(optim.Optimizer, "_optimizer_step_code", lambda self: calls.append(self))
