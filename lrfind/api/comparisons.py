@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lrfind.analysis.comparisons import Standing, standings, verdict
 from lrfind.analysis.lanes import LaneResult
+from lrfind.api.origin import Origin, check_optimizers
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge
 from lrfind.errors import NoSuggestion, counted, listed, sentence
@@ -34,6 +35,7 @@ class ComparisonResult:
         notes: what to know about the peaks, in sentences.
         metric: the name of the task's metric on the validation data; None if there is none.
         of_schedulers: the names of the schedules that are schedulers of torch, or functions that make one.
+        origin: where the trainings came from; None if that is not known.
     """
 
     lanes: Sequence[LaneResult]
@@ -44,6 +46,7 @@ class ComparisonResult:
     notes: Sequence[str] = ()
     metric: str | None = None
     of_schedulers: Sequence[str] = ()
+    origin: Origin | None = None
 
     @cached_property
     def ranking(self) -> list[Standing]:
@@ -122,8 +125,9 @@ class ComparisonResult:
 
         Raises:
             NoSuggestion: if no schedule finished.
-            UsageError: if the scheduler keeps its lrs in a way that is not known.
+            UsageError: see `Recommendation.apply`.
         """
+        check_optimizers(optimizer, self.origin)
         made = self.schedule in self.of_schedulers
         apply_rate(self.lr, optimizer, scheduler, steps=self.steps if made else None)
 

@@ -12,6 +12,7 @@ from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.planned_training import PlannedTraining
 from lrfind.analysis.sweep_verdicts import answered, doubt_about, maybe_worse, rate_verdict, tied
 from lrfind.analysis.sweeps import RateResult, SweepResult, read_sweep
+from lrfind.api.origin import Origin, check_optimizers
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge, is_adaptive
 from lrfind.errors import NoSuggestion, counted, listed, sentence
@@ -36,6 +37,7 @@ class GridResult:
         notes: what to know about the rates, in sentences.
         metric: the name of the task's metric on the validation data; None if there is none.
         of_scheduler: whether the schedule was a scheduler of torch, or a function that makes one.
+        origin: where the trainings came from; None if that is not known.
     """
 
     lanes: Sequence[LaneResult]
@@ -45,6 +47,7 @@ class GridResult:
     notes: Sequence[str] = ()
     metric: str | None = None
     of_scheduler: bool = False
+    origin: Origin | None = None
 
     @cached_property
     def sweep(self) -> SweepResult:
@@ -140,8 +143,9 @@ class GridResult:
 
         Raises:
             NoSuggestion: if no rate can be called best.
-            UsageError: if the scheduler keeps its lrs in a way that is not known.
+            UsageError: see `Recommendation.apply`.
         """
+        check_optimizers(optimizer, self.origin)
         apply_rate(self.lr, optimizer, scheduler, steps=self.training.steps if self.of_scheduler else None)
 
     def plot(self, ax: Axes | None = None) -> Axes:

@@ -108,6 +108,7 @@ class Origin:
         plan: what is known of the training.
         seed: the first seed.
         shape: the planned course of the lr; None if nothing is planned, as in a range test.
+        optimizer_count: the number of optimizers that share the rate.
     """
 
     hold: Hold
@@ -115,6 +116,7 @@ class Origin:
     plan: OwnPlan
     seed: int
     shape: Shape | None = None
+    optimizer_count: int = 1
 
 
 def origin_of(
@@ -131,7 +133,8 @@ def origin_of(
     """
     component, words = named_or_described(schedule)
     training = TrainingSection.model_construct(steps=steps, schedule=component, **vars(objects.recipe))
-    return Origin(Hold(objects), _own_optimizers(objects), OwnPlan(training, words), seed, shape)
+    plan, count = OwnPlan(training, words), len(objects.optimizers)
+    return Origin(Hold(objects), _own_optimizers(objects), plan, seed, shape, count)
 
 
 def named_or_described(schedule: Any) -> tuple[Component, str]:
@@ -194,23 +197,23 @@ def _is_plain(value: Any) -> bool:
     return isinstance(value, PLAIN_VALUES)
 
 
-def check_optimizers(optimizer: Any, count: int, origin: Origin | None) -> None:
+def check_optimizers(optimizer: Any, origin: Origin | None) -> None:
     """Refuse optimizers that a rate cannot be given to, where several share it.
 
     Args:
         optimizer: the optimizer, or a list of several.
-        count: the number of optimizers that the rate was found for.
         origin: where the rate came from; None if that is not known.
 
     Raises:
         UsageError: if there are fewer or more of them, or if they are in another order.
     """
     optimizers = optimizer if isinstance(optimizer, list | tuple) else [optimizer]
-    if count < 2:
+    if origin is None or origin.optimizer_count < 2:
         return
+    count = origin.optimizer_count
     if len(optimizers) != count:
         found = f"found {len(optimizers)}"
-    elif origin is not None and origin.hold.has_in_another_order(optimizers):
+    elif origin.hold.has_in_another_order(optimizers):
         found = "found them in another order"
     else:
         return

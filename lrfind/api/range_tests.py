@@ -85,8 +85,7 @@ class RangeTest:
             NoSuggestion: if the curves have no answer.
             UsageError: if the scheduler keeps its lrs in a way that is not known.
         """
-        count = 0 if self.origin is None else len(self.origin.optimizers.shares)
-        check_optimizers(optimizer, count, self.origin)
+        check_optimizers(optimizer, self.origin)
         apply_rate(self.suggest().lr, optimizer, scheduler)
 
     def snippet(self) -> str:

@@ -248,7 +248,7 @@ class Recommendation(Answer):
             UsageError: if the scheduler keeps its lrs in a way that is not known, or if several optimizers
                 share the rate and not all are given, in the order in which `find` got them.
         """
-        check_optimizers(optimizer, self.optimizer_count, self.origin)
+        check_optimizers(optimizer, self.origin)
         shares = self._ratios if self.groups is None else self.groups.shares
         shape = None if self.origin is None else self.origin.shape
         steps = self.training.steps if shape is not None and shape.of_scheduler else None

@@ -18,7 +18,7 @@ from lrfind.api.lanes import (
     seeds_are_alike,
     shape_of_lanes,
 )
-from lrfind.api.origin import named_or_described, schedule_name
+from lrfind.api.origin import named_or_described, origin_of, schedule_name
 from lrfind.catalog import Judge, Precision
 from lrfind.config.experiment import section_of
 from lrfind.config.sections import CompareSection, GridSection
@@ -137,7 +137,7 @@ def grid(
     conditions = conditions_of_lanes(objects, judge, eval_every, looks, length)
     name = schedule_name(schedule)
     training = planned_training(objects.optimizers, length, shape.mean_multiplier, schedule=name)
-    lr = base_lr(objects.optimizers)
+    lr, origin = base_lr(objects.optimizers), origin_of(objects, seed)
 
     def train(problem: Problem) -> GridResult:
         metric, _ = evaluate_once(problem, seed)
@@ -148,7 +148,7 @@ def grid(
         refuse_without_any(lanes)
         notes = notes_on_lanes(objects, lanes, section.judge, alike)
         return GridResult(
-            lanes, training, section.judge, section.tolerance, notes, metric, shape.of_scheduler
+            lanes, training, section.judge, section.tolerance, notes, metric, shape.of_scheduler, origin
         )
 
     return without_trace(objects, train, seed=seed)
@@ -254,7 +254,7 @@ def compare(
         for name, schedule in _named(schedules).items()
     }
     conditions = conditions_of_lanes(objects, judge, eval_every, 0, length)
-    lr = base_lr(objects.optimizers)
+    lr, origin = base_lr(objects.optimizers), origin_of(objects, seed)
 
     def train(problem: Problem) -> ComparisonResult:
         metric, _ = evaluate_once(problem, seed)
@@ -267,7 +267,7 @@ def compare(
         notes = notes_on_lanes(objects, lanes, section.judge, alike)
         made = [name for name, shape in shapes.items() if shape.of_scheduler]
         first = used.first_tuning_seed(seed)
-        return ComparisonResult(lanes, [*shapes], length, section.judge, first, notes, metric, made)
+        return ComparisonResult(lanes, [*shapes], length, section.judge, first, notes, metric, made, origin)
 
     return without_trace(objects, train, seed=seed)
 

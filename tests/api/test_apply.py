@@ -158,10 +158,18 @@ def test_optimizers_that_share_a_rate_are_given_together_and_in_their_order() ->
             optimizer.step()
         return loss
 
-    best = lrfind.find(step=step, data=batches, optimizers=optimizers, steps=STEPS, progress=False)
+    parts: dict[str, Any] = {"step": step, "data": batches, "optimizers": optimizers, "progress": False}
+    best = lrfind.find(**parts, steps=STEPS)
+    results = (
+        best,
+        lrfind.range_test(**parts, steps=STEPS),
+        lrfind.grid(**parts, steps=5, lrs=[0.01, 0.1], extend=False, seeds=1),
+        lrfind.compare(**parts, steps=5, schedules=["constant", "linear"], peaks=[0.1], seeds=1),
+    )
     for given, found in ((optimizers[0], "found 1"), (optimizers[::-1], "found them in another order")):
-        with pytest.raises(UsageError, match=f"2 optimizers share the rate; {found}. Give all of them"):
-            best.apply(given)
+        for result in results:
+            with pytest.raises(UsageError, match=f"2 optimizers share the rate; {found}. Give all of them"):
+                result.apply(given)
     best.apply(optimizers)
     lrs = [optimizer.param_groups[0]["lr"] for optimizer in optimizers]
     assert lrs == pytest.approx([best.lr, 0.1 * best.lr])
