@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
@@ -186,20 +187,15 @@ def _held_out_batch(data: Stream) -> Any:
 def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
     """Return a loss: an instance of the named class, or the named function, with the args of `section`.
 
-    torch's classes take the weights of classes as tensors; a list in the args is made one.
-
     Raises:
         UsageError: if the call fails, or it sums over rows: validation batches have more rows than others.
     """
     loss = import_part("loss", section.path)
     if section.step is not None:
         return OwnLoss(partial(loss, **section.args))
+    arguments = _with_class_weights(loss, section.args, device)
     if not inspect.isclass(loss):
-        return partial(loss, **section.args) if section.args else cast(LossFn, loss)
-    arguments = dict(section.args)
-    if loss.__module__.startswith("torch.nn."):
-        lists = [name for name in CLASS_WEIGHTS if isinstance(arguments.get(name), list)]
-        arguments |= {name: _class_weights(name, arguments[name]) for name in lists}
+        return partial(loss, **arguments) if arguments else cast(LossFn, loss)
     instance = _call("loss", section.path, loss, arguments)
     if getattr(instance, "reduction", None) == "sum":
         raise UsageError(
@@ -210,13 +206,30 @@ def make_loss(section: LossSection, device: torch.device) -> LossFn | OwnLoss:
     return instance.to(device) if isinstance(instance, nn.Module) else cast(LossFn, instance)
 
 
-def _class_weights(name: str, values: list[Any]) -> Tensor:
-    try:
-        return torch.tensor(values, dtype=torch.float32)
-    except (TypeError, ValueError) as error:
+def _with_class_weights(loss: Any, args: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """Return the args of a loss. torch's losses take the weights of classes as tensors, so lists become some.
+
+    Raises:
+        UsageError: if the weights are no numbers with which a loss can be lowered.
+    """
+    made_by = loss.__init__ if inspect.isclass(loss) else loss  # a user's class may have that of torch
+    if not str(getattr(made_by, "__module__", "")).startswith("torch.nn."):
+        return {**args}
+    given = {name: args[name] for name in CLASS_WEIGHTS if args.get(name) is not None}
+    return {**args, **{name: _class_weights(name, value).to(device) for name, value in given.items()}}
+
+
+def _class_weights(name: str, values: Any) -> Tensor:
+    numbers = torch.zeros(0)
+    if isinstance(values, list):
+        with suppress(TypeError, ValueError, RuntimeError):  # torch raises any of these for what is no number
+            numbers = torch.tensor(values, dtype=torch.float32)
+    if not (numbers.any() and numbers.isfinite().all() and (numbers >= 0).all()):
         raise UsageError(
-            f"loss: {name} must be a list of numbers, one for each class; found {values!r:.80}."
-        ) from error
+            f"loss: {name} must be a list of numbers, one for each class, none negative and not all 0; found"
+            f" {values!r:.80}."
+        )
+    return numbers
 
 
 def make_optimizer(experiment: Experiment, make: Any, model: nn.Module) -> torch.optim.Optimizer:

@@ -349,6 +349,7 @@ CLASSES = "model='own:classes' | loss=cross_entropy"
         (f"{data(y='[4]', y_type='int64')} | {CLASSES}", ["y is (8, 4) int64 and seems to be one-hot", "y.argmax(1)"]),
         (f"{data(y='[]', y_type='int64', high=7, n=8)} | {CLASSES} | data.batch_size=7", ["the model has 4 outputs per row, for the classes 0 to 3, but y goes from ", "set the model's out_features to "]),
         (f"{data(y='[]', y_type='int64')} | {CLASSES} | loss.args={{weight: [1, 2, 3]}}", ["loss: the weight of cross_entropy has 3 numbers for 4 classes."]),
+        (f"{data(y='[]', y_type='int64')} | {CLASSES} | loss.args={{weight: [[1, 2, 3, 4]]}}", ["loss: the weight of cross_entropy is (1, 4) float32; it must be one list with a number for each class."]),
         (f"{data(y='[]', y_type='int64')} | model='own:Mixing' | loss=cross_entropy", ["the output has 4 rows and y has 8", "look for a reshape in forward that mixes rows."]),
         (f"{data(y='[]')} | loss=cross_entropy | model='own:Flat'", ["the output is (8,) float32, one number per row: cross_entropy takes one number for each class", "use bce_with_logits"]),
         (data(y="[]"), ["loss: mse compares number with number, but the output is (8, 1) float32 and y is (8,) float32, so every row would be compared with every other row; squeeze the output in forward: x.squeeze(-1), or give y as (8, 1)."]),

@@ -35,6 +35,9 @@ class OncePassed(Stream):
     def __iter__(self):
         return self.rows
 
+class Inheriting(nn.CrossEntropyLoss):
+    pass
+
 def pair():
     return Rows(24), Rows(8)
 
@@ -187,6 +190,11 @@ def test_the_weights_of_classes_are_given_as_lists() -> None:
     x, y = next(setup.batches)
     expected = nn.functional.cross_entropy(setup.model(x), y, torch.tensor(weights))
     torch.testing.assert_close(setup.loss_fn(setup.model(x), y), expected)
+    for name in ("own:Inheriting", "torch.nn.functional:cross_entropy"):
+        loss = (
+            problem(images, model, f"loss={{name: '{name}', args: {{weight: {weights}}}}}").setup(0).loss_fn
+        )
+        torch.testing.assert_close(loss(setup.model(x), y), expected)
     binary = problem("loss={name: bce_with_logits, args: {pos_weight: [3]}}").setup(0).loss_fn
     assert torch.equal(binary.pos_weight, torch.tensor([3.0]))
 
@@ -194,7 +202,7 @@ def test_the_weights_of_classes_are_given_as_lists() -> None:
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("loss={name: cross_entropy, args: {weight: [1, a]}}", "^loss: weight must be a list of numbers, .*found .1, 'a'."),
+        *((f"loss={{name: cross_entropy, args: {{weight: {weight}}}}}", "^loss: weight must be a list of numbers, .*found ") for weight in ("[1, a]", "[1, null]", "[]", "2.0", "balanced", "[1, .nan]", "[-1, 2]", "[0, 0]")),
         ("data={name: 'own:holes'}", "data set holds NaN or inf .2 in all, the first in row 3"),
         ("data={name: 'own:Leaving', batch_size: 4}", "reading the first batch of .* failed: SystemExit"),
         ("data={name: 'own:nothing'}", "gives an object of type int; expected a Dataset"),

@@ -144,7 +144,9 @@ def _class_misfit(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | N
     if y.shape != rows:
         return f"y is {form(y)} and the output is {form(output)}: {expected}"
     weight = getattr(loss_fn, "weight", None)
-    if isinstance(weight, Tensor) and weight.shape != (classes,):
+    if isinstance(weight, Tensor) and weight.ndim != 1:
+        return f"the weight of {name} is {form(weight)}; it must be one list with a number for each class"
+    if isinstance(weight, Tensor) and len(weight) != classes:
         return f"the weight of {name} has {counted(weight.numel(), 'number')} for {counted(classes, 'class')}"
     return _why_out_of_range(classes, getattr(loss_fn, "ignore_index", None), y)
 
