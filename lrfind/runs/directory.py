@@ -35,10 +35,14 @@ def is_run(path: Path) -> bool:
 
 def why_no_run(path: Path) -> str:
     """Say that there is no run at a path, and which runs are near."""
-    if path.is_dir():
+    try:
+        is_folder, is_there = path.is_dir(), path.exists()
+    except OSError as error:  # for example a name too long to be one
+        return f"the run directory '{path}' cannot be read: {error.strerror}."
+    if is_folder:
         inside = f" It holds runs, which `lrfind runs {path}` lists." if _runs_in(path) else ""
         return f"'{path}' is not a run directory: it has no {DATABASE}.{inside}"
-    if path.exists():
+    if is_there:
         return f"'{path}' is a file, not a run directory."
     siblings = _runs_in(path.parent)
     close = difflib.get_close_matches(path.name, siblings, n=1)

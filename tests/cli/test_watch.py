@@ -66,6 +66,8 @@ def test_a_run_that_nobody_runs_is_shown_at_once(lrfind: Command) -> None:
     assert "there is no run directory 'xyz'; `lrfind runs .` lists those beside it." in lrfind.err
     assert lrfind("watch", "doen") == 2
     assert "there is no run directory 'doen'; did you mean done?" in lrfind.err
+    assert lrfind("watch", "x" * 300) == 2
+    assert "x' cannot be read: File name too long." in lrfind.err
     assert lrfind("watch", ".") == 2
     assert "It holds runs, which `lrfind runs .` lists." in lrfind.err
 
