@@ -24,6 +24,7 @@ import lrfind
 from lrfind.errors import UsageError, in_one_line
 from lrfind.integrations.adapters import Grouped, every, framework, replaced, same_randomness
 from lrfind.problem.snapshot import preserved
+from lrfind.training.loop import takes_closures
 
 GRADIENT_HOOKS = (
     "on_before_zero_grad",
@@ -123,12 +124,13 @@ def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
 
 
 def _steps_itself(trainer: Any) -> bool:
-    """Return whether Lightning must take the steps: the module, a callback or the strategy changes them."""
+    """Return whether Lightning must take the steps, for the sake of the optimizer, a hook or the strategy."""
     module = trainer.lightning_module
     is_overridden = _part_of(trainer, "utilities.model_helpers").is_overridden
     return (
         not module.automatic_optimization
         or trainer.strategy.handles_gradient_accumulation
+        or any(map(takes_closures, trainer.optimizers))
         or any(is_overridden(hook, module) for hook in HOOKS)
         or bool(_callbacks_in_steps(trainer))
     )

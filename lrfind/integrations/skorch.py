@@ -21,6 +21,7 @@ import lrfind
 from lrfind.integrations.adapters import every, framework, replaced, same_randomness
 from lrfind.problem.rates import base_lr
 from lrfind.problem.snapshot import preserved
+from lrfind.training.loop import takes_closures
 
 OWN_LRS = ("base_lr", "max_lr")
 """The parameters of torch's schedulers that are lrs, and go before that of the optimizer."""
@@ -97,12 +98,13 @@ def _callbacks(net: Any) -> list[Any]:
 
 
 def _has_steps_of_its_own(net: Any) -> bool:
-    """Return whether skorch must take the steps: several optimizers, or something that changes a step."""
+    """Return whether skorch must take the steps: several optimizers, closures, or what changes a step."""
     plain = framework("skorch", "skorch").NeuralNet
     callback = framework("skorch.callbacks", "skorch").Callback
     methods = ("train_step", "train_step_single", "_step_optimizer", "on_grad_computed")
     return (
         len(net._optimizers) > 1
+        or takes_closures(net.optimizer_)
         or any(getattr(type(net), name) is not getattr(plain, name) for name in methods)
         or any(type(other).on_batch_begin is not callback.on_batch_begin for other in _callbacks(net))
         or any(

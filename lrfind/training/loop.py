@@ -158,12 +158,18 @@ def refuse_closures(optimizer: torch.optim.Optimizer) -> None:
     Raises:
         UsageError: if its step has a closure without a default, or it is LBFGS.
     """
+    if takes_closures(optimizer):
+        raise UsageError(_needs_a_closure(optimizer))
+
+
+def takes_closures(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether the step of an optimizer computes the loss itself."""
     closure = inspect.signature(optimizer.step).parameters.get("closure")
-    if isinstance(optimizer, torch.optim.LBFGS) or (closure and closure.default is inspect.Parameter.empty):
-        raise UsageError(needs_a_closure(optimizer))
+    required = closure is not None and closure.default is inspect.Parameter.empty
+    return required or isinstance(optimizer, torch.optim.LBFGS)
 
 
-def needs_a_closure(optimizer: torch.optim.Optimizer) -> str:
+def _needs_a_closure(optimizer: torch.optim.Optimizer) -> str:
     """Say what to do with an optimizer whose step computes the loss itself."""
     name = type(optimizer).__name__
     return (
@@ -235,7 +241,7 @@ def _update(setup: Setup, take_step: Callable[[], object], *, skip: bool) -> Non
             take_step()
         except Exception as error:
             if "closure" in text_of(error):
-                raise UsageError(needs_a_closure(setup.optimizer)) from error
+                raise UsageError(_needs_a_closure(setup.optimizer)) from error
             if not text_of(error) and (inner := inner_name(setup.optimizer)) is not None:
                 raise UsageError(
                     f"{type(setup.optimizer).__name__} takes no step outside of its framework; give the"

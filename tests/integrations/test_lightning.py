@@ -189,6 +189,17 @@ def test_a_scheduler_counts_in_its_interval_and_gets_the_rate(interval: str) -> 
     )
 
 
+def test_an_optimizer_that_computes_the_loss_itself_takes_the_steps_of_lightning() -> None:
+    class Quasi(classifier()):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            return torch.optim.LBFGS(self.layers.parameters(), lr=0.01, max_iter=2)
+
+    model, search = Quasi(), integration.FindLR()
+    trainer(search, stopping_after(2), min_epochs=0).fit(model, loader())
+    assert model.lrs[0] == [search.best.lr]
+    assert search.best.training.optimizer == "lbfgs"
+
+
 def test_a_module_that_optimizes_by_hand_with_two_optimizers() -> None:
     class ByHand(classifier()):  # type: ignore[misc]
         def __init__(self) -> None:

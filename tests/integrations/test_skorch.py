@@ -131,6 +131,32 @@ def test_clipping_and_param_groups_are_those_of_the_net() -> None:
     assert best.lr > integration.find(net(optimizer=torch.optim.SGD), *rows()).lr
 
 
+def test_an_optimizer_that_computes_the_loss_itself_takes_the_steps_of_the_net() -> None:
+    of = net(optimizer=torch.optim.LBFGS, lr=0.01, optimizer__max_iter=2, max_epochs=4)
+    torch.manual_seed(0)
+    best = integration.find(of, *rows())
+    torch.manual_seed(0)
+    model, (x, y) = Net(), rows()
+    data = torch.utils.data.TensorDataset(torch.tensor(x), torch.tensor(y))
+    optimizer = torch.optim.LBFGS(model.parameters(), lr=0.01, max_iter=2)
+
+    def step(batch: Any) -> Tensor:
+        losses = []
+
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            losses.append(nn.functional.cross_entropy(model(batch[0]), batch[1]))
+            losses[-1].backward()
+            return losses[-1]
+
+        optimizer.step(closure)
+        return losses[0].detach()
+
+    loader = torch.utils.data.DataLoader(data, batch_size=32, shuffle=True)
+    plain = lrfind.find(step=step, data=loader, optimizers=[optimizer], steps=40)
+    assert best.lr == pytest.approx(plain.lr)
+
+
 def test_a_net_with_two_optimizers_takes_its_own_steps() -> None:
     from skorch import NeuralNetClassifier
 
