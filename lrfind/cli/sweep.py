@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,6 +13,7 @@ from lrfind.catalog import OPTIMIZERS, SAMPLERS, SCHEDULES, Judge
 from lrfind.cli.completion import complete_names, complete_runs
 from lrfind.cli.execute import Output, new_run, start
 from lrfind.cli.help import PLACE, SEARCH, Command, option, options_of
+from lrfind.cli.hints import typed_path
 from lrfind.cli.options import (
     as_list,
     common_options,
@@ -260,6 +262,12 @@ def _with_one_rate(path: Path) -> RunResult:
     from lrfind.runs.summary import read_result
 
     result = read_result(Run.open(path))
+    if result.command == "train":
+        lr, config = result.experiment.optimizer.lr, shlex.quote(typed_path(path / "resolved.yaml"))
+        raise UsageError(
+            f"--from: '{path}', a run of `lrfind train`, recommends no learning rate; to begin at the one"
+            f" that it trained with, run `lrfind search {config} --set search.start={lr!r}`."
+        )
     if len(result.variants) > 1 or not result.kind.recommends:
         raise UsageError(
             f"--from: the answer of '{path}', a run of `lrfind {result.command}`, is not one learning rate;"

@@ -135,10 +135,11 @@ def test_a_search_tries_the_range_tests_answer_first(lrfind: Command, config: Pa
     )
     assert lrfind("train", config, "--out", "trained", "-q") == 0
     assert lrfind("search", config, "--from", "trained") == 2
-    assert (
-        "--from: the answer of 'trained', a run of `lrfind train`, is not one learning rate; give a run of find"
-        in lrfind.err
-    )
+    assert "--from: 'trained', a run of `lrfind train`, recommends no learning rate; to begin" in lrfind.err
+    advised = lrfind.err.split("`lrfind ")[-1].split("`")[0].split()
+    assert lrfind(*advised, "--sampler", "random", "--trials", 2, "--out", "again", *QUICK) == 0
+    trained = json.loads(Path("trained/summary.json").read_text())
+    assert pd.read_csv("again/lanes.csv").lr[0] == trained["answer"]["lr"]
 
 
 @pytest.mark.parametrize(
