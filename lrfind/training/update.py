@@ -29,31 +29,38 @@ def plain_step(optimizer: Optimizer) -> Callable[[], Any]:
         step = step.__wrapped__
     take = torch.no_grad()(lambda: step(optimizer))
     if kind is torch.optim.SGD and optimizer.defaults["fused"]:
-        return lambda: _first_steps_apart(optimizer, take)
+        return _FusedSGDStep(optimizer, take)
     return take
 
 
-def _first_steps_apart(optimizer: Optimizer, take_step: Callable[[], Any]) -> None:
-    """Take a step of a fused SGD; parameters that have no momentum yet take theirs after the others.
+class _FusedSGDStep:
+    """Takes steps of a fused SGD; parameters that have no momentum yet take theirs after the others.
 
     torch's fused SGD fails where only some parameters have a momentum, because a layer took no part in the
     first steps.
     """
-    first = {
-        parameter: parameter.grad
-        for group in optimizer.param_groups
-        if group["momentum"]
-        for parameter in group["params"]
-        if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None
-    }
-    _give(dict.fromkeys(first))
-    take_step()
-    if first:
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        others = {parameter: parameter.grad for parameter in parameters}
-        _give(dict.fromkeys(parameters) | first)
-        take_step()
-        _give(others | first)
+
+    def __init__(self, optimizer: Optimizer, take_step: Callable[[], Any]) -> None:
+        self._optimizer, self._take_step = optimizer, take_step
+        groups = optimizer.param_groups
+        self._without = [(group, parameter) for group in groups for parameter in group["params"]]
+
+    def __call__(self) -> None:
+        state = self._optimizer.state
+        self._without = [
+            (group, parameter)
+            for group, parameter in self._without
+            if not group["momentum"] or state[parameter].get("momentum_buffer") is None
+        ]
+        first = {p: p.grad for group, p in self._without if group["momentum"] and p.grad is not None}
+        _give(dict.fromkeys(first))
+        self._take_step()
+        if first:
+            parameters = [p for group in self._optimizer.param_groups for p in group["params"]]
+            others = {parameter: parameter.grad for parameter in parameters}
+            _give(dict.fromkeys(parameters) | first)
+            self._take_step()
+            _give(others | first)
 
 
 def _give(gradients: Mapping[Tensor, Tensor | None]) -> None:
