@@ -207,7 +207,7 @@ class _Calibration:
         try:
             work = work_of(self._problem.setup(self._seed))
         except Exception as error:  # whatever a user's model refuses
-            return f"stacked lanes fail the check against a single one: {in_one_line(error, 200)}"
+            return f"lanes cannot be stacked: counting the work of a step failed: {in_one_line(error, 200)}"
         memory = self._section.stack_memory
         most = int(memory * GIB / work.memory)
         if most < 2:
