@@ -95,8 +95,7 @@ class Replayed:
         self._batch = tuple(torch.empty_like(part) for part in next(problem.setup(SEED).batches))
         setup = problem.setup(SEED)
         self._stack, self._batches = Stack(setup, len(rates)), setup.batches
-        kinds = {tensor.dtype for tensor in self._stack.parameters.values()}
-        self._lr = {kind: torch.as_tensor(rates, dtype=kind, device=problem.device) for kind in kinds}
+        (self._lr,) = self._stack._update.rates(rates[None])
         self.lanes, self._losses = len(rates), list[Tensor]()
         self._replay: Callable[[], Tensor] = self._step
         if problem.device.type == "cuda":
@@ -104,7 +103,7 @@ class Replayed:
 
     def _step(self) -> Tensor:
         losses, gradients = self._stack.gradients(self._batch)
-        self._stack._update(gradients, self._lr)
+        self._stack._update.step(gradients, self._lr)
         return losses
 
     def _captured(self) -> Callable[[], Tensor]:
@@ -114,7 +113,7 @@ class Replayed:
         with torch.cuda.stream(side):
             self.advance(WARM_STEPS)
         torch.cuda.current_stream().wait_stream(side)
-        for group in self._stack._optimizer.param_groups:
+        for group in self._stack._update.optimizer.param_groups:
             if "capturable" in group:
                 group["capturable"] = True  # a fused optimizer counts its steps on the GPU anyway
         graph = torch.cuda.CUDAGraph()
