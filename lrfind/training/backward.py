@@ -16,6 +16,7 @@ from lrfind.training.kernels import fast_kernels, products_are_usual
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import PythonState, traceable
+from lrfind.training.update import laid_out
 
 MOST_KINDS = 32
 """The most kinds of steps that are recorded. Code that changes a module at every step would make one each."""
@@ -106,7 +107,7 @@ class Backward:
             present = [gradient for gradient in gradients if gradient is not None]
             if len(present) < len(gradients):
                 raise UnrecordableError("a parameter takes no part in the loss")
-            return [loss.detach(), *map(_laid_out, present, self._parameters)]
+            return [loss.detach(), *map(laid_out, present, self._parameters)]
 
         assert self._recordings is not None
         if len(self._recordings) >= MOST_RECORDINGS:
@@ -122,12 +123,6 @@ class Backward:
             return self._computed(batch)
         self._give(gradients)
         return loss
-
-
-def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
-    """Return a gradient in the layout of its parameter, as `backward` does; an optimizer may need it."""
-    same = gradient.stride() == parameter.stride()
-    return gradient if same else torch.empty_like(parameter).copy_(gradient)
 
 
 def _may_be_recorded(setup: Setup) -> bool:

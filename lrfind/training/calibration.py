@@ -284,7 +284,7 @@ def computing_with(threads: int, usual_products: bool = False) -> Iterator[None]
 
     Args:
         threads: the number of threads.
-        usual_products: whether torch computes matrix products in its own way; see `Mode`.
+        usual_products: see `Mode`.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -48,7 +48,7 @@ def products_as_usual() -> Iterator[None]:
 
 
 def products_are_usual() -> bool:
-    """Return whether torch computes all matrix products in its own way."""
+    """Return whether products in torch's own way are asked for, and so its last digits everywhere."""
     return _as_usual.get()
 
 

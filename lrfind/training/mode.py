@@ -23,8 +23,9 @@ class Mode:
         compile: whether stacks are compiled.
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
         processes: the number of processes of this machine that train lanes at once.
-        usual_products: whether torch computes matrix products in its own way, and the updates of a stack are
-            computed as in every mode that a config names; see `lrfind.training.kernels` and `stack_update`.
+        usual_products: whether ways of computing that change the last digits are ruled out, as in every mode
+            that a config names: other matrix products than torch's (`lrfind.training.kernels`), and a step
+            for each lane of a stack (`lrfind.training.stack_update`).
     """
 
     name: Literal["single", "stacked"]

@@ -19,7 +19,7 @@ from torch import Tensor, nn, optim
 from lrfind.analysis.curves import Array
 from lrfind.problem.setup import Recipe, Setup
 from lrfind.training.kernels import products_are_usual
-from lrfind.training.update import plain_step
+from lrfind.training.update import laid_out, plain_step
 
 T = TypeVar("T")
 Gradients = Sequence[Tensor | None]
@@ -181,13 +181,8 @@ def _used(
     used = [gradient is not None for gradient in gradients]
     kept = [*compress(parameters, used)]
     changed = _by_recipe([gradient for gradient in gradients if gradient is not None], kept, recipe)
-    laid_out = [
-        gradient  # a fused optimizer does not check the layout
-        if gradient.stride() == parameter.stride()
-        else gradient.clone(memory_format=torch.contiguous_format)
-        for gradient, parameter in zip(changed, kept, strict=True)
-    ]
-    return [*zip(laid_out, kept, compress(others, used), strict=True)]
+    fitting = map(laid_out, changed, kept)
+    return [*zip(fitting, kept, compress(others, used), strict=True)]
 
 
 def _by_recipe(gradients: list[Tensor], parameters: Sequence[Tensor], recipe: Recipe) -> list[Tensor]:

@@ -79,6 +79,12 @@ def _hooked(optimizer: Optimizer) -> bool:
     return any(hooks) or bool(optimizer.defaults.get("differentiable"))
 
 
+def laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:
+    """Return a gradient in the layout of its parameter, as `backward` gives it; fused optimizers need it."""
+    same = gradient.stride() == parameter.stride()
+    return gradient if same else torch.empty_like(parameter).copy_(gradient)
+
+
 def clear_gradients(optimizer: Optimizer, parameters: Sequence[Tensor]) -> None:
     """Set the gradients of an optimizer's parameters to None, as its `zero_grad` does."""
     if getattr(optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad:
