@@ -49,16 +49,19 @@ class Database(Connections):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._stored: dict[int, LaneResult] = {}  # nobody else writes inside `kept_open(writing=True)`
+        # Nobody else writes inside `kept_open(writing=True)`.
+        self._planned: list[PlannedLane] | None = None
+        self._stored: dict[int, LaneResult] = {}
 
     @contextlib.contextmanager
     def kept_open(self, *, writing: bool = False) -> Iterator[None]:
-        """Share one connection inside the block; lanes that are stored there are not read again there."""
+        """Share one connection inside the block. What is known there is not read again there."""
         with super().kept_open(writing=writing):
             try:
                 yield
             finally:
                 if writing:
+                    self._planned = None
                     self._stored.clear()
 
     @classmethod
@@ -125,6 +128,7 @@ class Database(Connections):
             _keep_plan_digests(connection)
             _keep_facts(connection, {"planned": planned})
 
+        self._planned = None
         self.write(add, wait=False)
 
     def plan(self) -> list[PlannedLane]:
@@ -136,7 +140,10 @@ class Database(Connections):
                 raise Mismatch("a planned lane is missing")
             return [planned_lane(row, digests) for row in rows]
 
-        return self._whole(read)
+        lanes = self._whole(read) if self._planned is None else self._planned
+        if self._writable:
+            self._planned = lanes
+        return [*lanes]
 
     def add_lanes(self, results: Sequence[LaneResult], **facts: Any) -> None:
         """Store lanes with all their steps, and facts, in one transaction.
