@@ -35,7 +35,7 @@ def draw_budgets(table: pd.DataFrame, without_rate: Collection[str], path: Path)
     draw_searches(ax, table[~single])
     draw_single(side, table[single].sort_values("regret"))
     ax.set_title("Searches for a learning rate", loc="left", fontsize="medium")
-    side.set_title("Without a learning rate", loc="left", fontsize="medium")
+    side.set_title("Optimizers that need no rate", loc="left", fontsize="medium")
     figure.savefig(path, dpi=150)
 
 
@@ -67,13 +67,15 @@ def draw_searches(ax: Axes, table: pd.DataFrame) -> Axes:
 
 
 def draw_single(ax: Axes, table: pd.DataFrame) -> Axes:
-    """Draw a point with its interval for each optimizer that needs no learning rate."""
+    """Draw a point with its interval and its number for each optimizer that needs no learning rate."""
     for place, row in enumerate(table.itertuples()):
         low, middle, high = (max(value, LOWEST) for value in (row.low, row.regret, row.high))
         ax.plot([place, place], [low, high], color=GREYS, linewidth=1.4)
         ax.plot([place], [middle], "o", color=GREYS, markersize=6)
+        label = f"{row.regret:.3f}".removeprefix("0")
+        ax.annotate(label, (place, middle), (6, 0), textcoords="offset points", va="center", fontsize="small")
     ax.set_xticks(range(len(table)), table.method, rotation=45, ha="right")
-    ax.set_xlim(-0.7, max(len(table), 1) - 0.3)
+    ax.set_xlim(-0.5, max(len(table), 1) - 0.1)
     _tidy(ax)
     return ax
 
