@@ -102,14 +102,7 @@ class Trust(NamedTuple):
     doubts: list[str]
 
 
-def trust_in(
-    results: Sequence[ProbeResult],
-    training: PlannedTraining,
-    between: float,
-    lr: float,
-    *,
-    takes_budget: bool = True,
-) -> Trust:
+def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between: float, lr: float) -> Trust:
     """Judge how far to trust a recommended rate.
 
     Args:
@@ -117,16 +110,15 @@ def trust_in(
         training: the planned training.
         between: the standard deviation between seeds, in decades of lr.
         lr: the recommended rate.
-        takes_budget: whether a larger budget can be asked for; it is advised only then.
     """
     learning = _doubts_about_learning(results)
     serious = [*learning, *_doubts_about_the_rates(results, lr)]
     if between > 1:
         serious.append("The seeds disagree by more than a decade")
-    slight = _what_was_not_measured(results, training, takes_budget)
+    slight = _what_was_not_measured(results, training)
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
-    causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training, takes_budget)
+    causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training)
     explained = [*serious, *causes, *slight]
     if serious:
         return Trust("low", None, explained)
@@ -190,7 +182,7 @@ def _risky_probes(results: Sequence[ProbeResult]) -> list[str]:
     return causes
 
 
-def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining, takes_budget: bool) -> list[str]:
+def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
     """Return what makes the risk high for this training, whatever the probes measured."""
     causes = []
     if training.passes > MANY_PASSES:
@@ -202,20 +194,18 @@ def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining, takes
         longest = counted(max(result.steps for result in results), "step")
         causes.append(
             f"A training of {training.steps:,} steps may need another rate than probes of {longest} tell"
-            + ("; a budget of four trainings (4x) tells more" if takes_budget else "")
+            + _advice(results, "a budget of four trainings (4x) tells more")
         )
     return causes
 
 
-def _what_was_not_measured(
-    results: Sequence[ProbeResult], training: PlannedTraining, takes_budget: bool
-) -> list[str]:
+def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:
     """Return what was not measured: by these probes, or on the tasks that the risk comes from."""
     slight = []
     if any(result.cut for result in results):
         slight.append(
             "Probing ended early: longer probes need more steps than it may take, or more memory for batches"
-            + ("; a larger budget makes the answer more certain" if takes_budget else "")
+            + _advice(results, "a larger budget makes the answer more certain")
         )
     if not SHORTEST <= training.steps <= LONGEST:
         slight.append(
@@ -224,3 +214,8 @@ def _what_was_not_measured(
     if training.family is None:
         slight.append(f"The method was not measured for the optimizer '{training.optimizer}'")
     return slight
+
+
+def _advice(results: Sequence[ProbeResult], advice: str) -> str:
+    """Return an advice to give a budget, as the end of a sentence; "" where none can be given."""
+    return f"; {advice}" if all(result.takes_budget for result in results) else ""

@@ -98,6 +98,7 @@ class ProbeResult:
         broken: whether probing ended because the untouched model's loss is not finite on a later batch.
         before: how the untouched model's output is related to the targets; None if that is not known.
         after: the same for the end of the best probe.
+        takes_budget: whether a larger budget of steps can be asked for, which a doubt then advises.
     """
 
     seed: int = 0
@@ -109,6 +110,7 @@ class ProbeResult:
     broken: bool = False
     before: Relation | None = None
     after: Relation | None = None
+    takes_budget: bool = True
 
     @property
     def untouched(self) -> float:

@@ -51,8 +51,6 @@ def recommend(
     training: PlannedTraining,
     cost: int,
     findings: Sequence[str] = (),
-    *,
-    takes_budget: bool = True,
 ) -> Answer:
     """Recommend a learning rate from what probing measured.
 
@@ -67,7 +65,6 @@ def recommend(
         training: the planned training.
         cost: the number of gradient steps that probing took.
         findings: what is wrong with the gradients, in sentences.
-        takes_budget: whether a larger budget can be asked for; see `trust_in`.
 
     Raises:
         NoSuggestion: if no rate lowers the loss or the loss is not finite; the reason says what to do. It has
@@ -88,7 +85,7 @@ def recommend(
     width += between / math.sqrt(len(results))
     wild = min(result.wild for result in results)
     # The reason: the fastest rate, its factor for the planned training, and the doubts.
-    trust = trust_in(results, training, between, 10**middle, takes_budget=takes_budget)
+    trust = trust_in(results, training, between, 10**middle)
     fastest = 10 ** float(np.mean([result.middle for result in results]))
     measured = f"{_lowest(results)} ({_fall(results)})"
     if any(result.on_a_plateau for result in results):

@@ -96,10 +96,10 @@ def test_what_was_not_measured_makes_the_confidence_moderate_at_most(
 
 
 def test_a_budget_is_advised_only_where_one_can_be_asked_for() -> None:
-    far, cut = PlannedTraining("sgd", 50_000), [replace(RESULT, cut=True)]
-    told = ". ".join(trust_in(cut, far, 0.0, 0.1).doubts)
+    far, cut = PlannedTraining("sgd", 50_000), replace(RESULT, cut=True)
+    told = ". ".join(trust_in([cut], far, 0.0, 0.1).doubts)
     assert told.count("budget") == 2
-    without = ". ".join(trust_in(cut, far, 0.0, 0.1, takes_budget=False).doubts)
+    without = ". ".join(trust_in([replace(cut, takes_budget=False)], far, 0.0, 0.1).doubts)
     assert "budget" not in without
     assert "Probing ended early" in without
     assert "may need another rate than probes" in without

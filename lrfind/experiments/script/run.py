@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -76,10 +76,10 @@ def _probe(run: Run, observer: Observer) -> None:
         observer.timed(_cost(prober))
         # The search itself.
         search = ProbeSearch(prober, seed=experiment.seed, longest=min(training.longest, prober.longest))
-        results = [search.run(training.start)]
+        results = [replace(search.run(training.start), takes_budget=False)]
     except NoSuggestion as error:
         refusal = error.reason
-    fact = probing_fact(results, training, prober.spent.steps, refusal, takes_budget=False)
+    fact = probing_fact(results, training, prober.spent.steps, refusal)
     lanes = prober.lanes([probe for result in results for probe in result.probes.values()])
     run.add_lanes(
         lanes,

@@ -33,8 +33,6 @@ def probing_fact(
     cost: int,
     refusal: str | None = None,
     findings: Sequence[str] = (),
-    *,
-    takes_budget: bool = True,
 ) -> dict[str, Any]:
     """Return the result of probing, to be stored, so that a later version of the method cannot change it.
 
@@ -44,7 +42,6 @@ def probing_fact(
         cost: the number of gradient steps that probing took.
         refusal: the reason why there is no probe at all; None if there are probes.
         findings: what is wrong with the gradients, in sentences.
-        takes_budget: whether a larger budget can be asked for; the reason advises it only then.
 
     Returns:
         `answer`: `lr`, `low`, `high`, `confidence`, `risk`, `reason`, `method` and `method_version`; `start`:
@@ -54,7 +51,7 @@ def probing_fact(
     try:
         if refusal is not None:
             raise NoSuggestion(refusal)
-        answer = asdict(recommend(results, training, cost, findings, takes_budget=takes_budget))
+        answer = asdict(recommend(results, training, cost, findings))
         del answer["cost"]
         start = answer["lr"]
     except NoSuggestion as error:
