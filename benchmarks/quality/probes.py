@@ -55,7 +55,7 @@ def main(folder: Path, splits: Sequence[Split], part: str) -> None:
         ]
         mode = calibrate(problem, GridSection(threads=1), Plan(RATES, STEPS, SEEDS, float(lrs[0])), 0)
         results: list[LaneResult] = []
-        with computing_with(mode.threads, mode.usual_products):
+        with computing_with(mode.threads, mode.usual_digits):
             run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), mode, keep=results.extend)
         loss = np.full((SEEDS * RATES, STEPS), np.nan)
         for result in results:

@@ -51,7 +51,7 @@ def train(task: Task, problem: Problem, schedule: str, steps: int, lrs: Iterable
     lanes = [lane.shaped(shape) for lane in planned]
     results: list[LaneResult] = []
     mode = calibrate(problem, GridSection(threads=1), Plan(len(peaks), steps, seeds, min(peaks)), 0)
-    with computing_with(mode.threads, mode.usual_products):
+    with computing_with(mode.threads, mode.usual_digits):
         run_lanes(problem, lanes, Conditions(), mode, keep=results.extend)
     first_losses = {seed: first_loss(problem, seed) for seed in range(seeds)}
     return [

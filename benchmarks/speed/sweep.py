@@ -75,7 +75,7 @@ def lrfind_lanes(case: Case) -> Timed:
     began = time.perf_counter()
     planned, (job,) = planned_lanes({"": case.rates}, SEED, 1), prepared.jobs
     lanes = [lane.shaped(Shape(np.ones(case.steps))) for lane in planned]
-    with computing_with(job.mode.threads, job.mode.usual_products):
+    with computing_with(job.mode.threads, job.mode.usual_digits):
         run_lanes(job.problem, lanes, prepared.conditions, job.mode, keep=results.extend)
     return time.perf_counter() - began, check_finished(results, case)
 

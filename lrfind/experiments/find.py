@@ -112,7 +112,7 @@ def probe_rates(
         mode = _stacked_mode(problem, section, seed, training.start)
         wide = mode is not None and most // section.seeds >= WIDE * FIRST_STEPS
         threads = mode.threads if mode else section.threads or torch.get_num_threads()
-        with computing_with(threads, usual_products=section.lanes != "auto"):
+        with computing_with(threads, usual_digits=section.lanes != "auto"):
             for number in range(section.seeds):
                 seconds = section.max_seconds and section.max_seconds * (number + 1) / section.seeds
                 share = most * (number + 1) // section.seeds - most * number // section.seeds

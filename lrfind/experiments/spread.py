@@ -135,7 +135,7 @@ def train(
     """Train the lanes of one part on a worker; return their results, and notes for the user."""
     trainable, results, notes = _trainable(source), list[LaneResult](), list[str]()
     (job,) = (job for job in trainable.jobs if planned[0].variant in job.shapes)
-    with computing_with(job.mode.threads, job.mode.usual_products):
+    with computing_with(job.mode.threads, job.mode.usual_digits):
         run_lanes(
             job.problem,
             job.lanes(planned),

@@ -38,7 +38,7 @@ def run_sweep(run: Run, observer: Observer, team: Team | None = None) -> RunResu
         LrfindError: if the model or the data cannot be made or trained as described.
     """
     facts = run.facts()
-    variants, modes = variants_of(run.experiment, facts.command), [Mode(**mode) for mode in facts.modes]
+    variants, modes = variants_of(run.experiment, facts.command), [*map(Mode.stored, facts.modes)]
     rounds = rounds_of(run.experiment, facts.command)
     checkpoints = LaneCheckpoints(run.folder, facts.resolved, run.experiment.training.checkpoint_every)
     try:
@@ -91,7 +91,7 @@ def _run_round(
         lanes = job.lanes(planned)
         if lanes:
             pause = pause_steps(every, job.mode.seconds_per_step)
-            with computing_with(job.mode.threads, job.mode.usual_products):
+            with computing_with(job.mode.threads, job.mode.usual_digits):
                 run_lanes(
                     job.problem,
                     lanes,

@@ -95,7 +95,7 @@ def verify_run(
         spread_lanes(team, source, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]
-    with computing_with(mode.threads, mode.usual_products):
+    with computing_with(mode.threads, mode.usual_digits):
         run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
 
 

@@ -12,7 +12,7 @@ from torch.optim.optimizer import Optimizer
 from lrfind.errors import NoGradient
 from lrfind.problem.batches import batch_loss
 from lrfind.problem.setup import Setup
-from lrfind.training.kernels import fast_kernels, products_are_usual
+from lrfind.training.kernels import digits_are_usual, fast_kernels
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
 from lrfind.training.stackable import PythonState, traceable
@@ -42,7 +42,7 @@ class Backward:
         if _may_be_recorded(setup):
             self._layouts, self._python = self._layouts_now(), PythonState(setup)
             shapes = [p.shape for p in self._parameters]
-            self._kind = ("lane", products_are_usual(), *self._layouts, *shapes, self._python.values)
+            self._kind = ("lane", digits_are_usual(), *self._layouts, *shapes, self._python.values)
             if self._kind in setup.recordings or len(setup.recordings) < MOST_KINDS:
                 self._recordings = setup.recordings.setdefault(self._kind, {})
 

@@ -23,7 +23,7 @@ from lrfind.problem.problem import Problem
 from lrfind.problem.setup import Setup
 from lrfind.training.estimate import Estimate
 from lrfind.training.explanations.failures import raise_explained
-from lrfind.training.kernels import products_as_usual
+from lrfind.training.kernels import digits_as_usual
 from lrfind.training.loop import train
 from lrfind.training.mode import Mode
 from lrfind.training.remembered import remember_ratio, remembered_ratio
@@ -103,7 +103,7 @@ class _Calibration:
         usual = not self._auto
         with computing_with(self._threads, usual):
             step_seconds = self._time_single_lane()
-            single = Mode("single", "as requested", self._threads, step_seconds, usual_products=usual)
+            single = Mode("single", "as requested", self._threads, step_seconds, usual_digits=usual)
             if section.lanes == "single":
                 return single
             if plan.lanes < 2:
@@ -279,17 +279,17 @@ def _reason(source: str, verb: str, lanes: int, ratio: float) -> str:
 
 
 @contextmanager
-def computing_with(threads: int, usual_products: bool = False) -> Iterator[None]:
+def computing_with(threads: int, usual_digits: bool = False) -> Iterator[None]:
     """Let torch compute with `threads` threads inside the block, and with the previous number afterwards.
 
     Args:
         threads: the number of threads.
-        usual_products: see `Mode`.
+        usual_digits: see `Mode`.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with products_as_usual() if usual_products else nullcontext():
+        with digits_as_usual() if usual_digits else nullcontext():
             yield
     finally:
         torch.set_num_threads(before)

@@ -38,8 +38,11 @@ _as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
 
 
 @contextmanager
-def products_as_usual() -> Iterator[None]:
-    """Let torch compute matrix products inside the block in its own way, to the last bit."""
+def digits_as_usual() -> Iterator[None]:
+    """Compute everything inside the block to the last digit as torch does by itself.
+
+    So matrix products are torch's own, and a stack takes one step for all its lanes (see `update_of`).
+    """
     token = _as_usual.set(True)
     try:
         yield
@@ -47,8 +50,8 @@ def products_as_usual() -> Iterator[None]:
         _as_usual.reset(token)
 
 
-def products_are_usual() -> bool:
-    """Return whether products in torch's own way are asked for, and so its last digits everywhere."""
+def digits_are_usual() -> bool:
+    """Return whether ways of computing that change the last digits are ruled out."""
     return _as_usual.get()
 
 
@@ -58,7 +61,7 @@ def fastest(operation: Any, args: Sequence[Any]) -> Callable[..., Any]:
     if operation is MAX_POOL:
         return _pooled_channels_last if _is_slow_to_pool(args[0]) else usual
     place = _FACTORS.get(operation)
-    if place is None or products_are_usual() or not _onednn_is_faster():
+    if place is None or digits_are_usual() or not _onednn_is_faster():
         return usual
     first, second = args[place : place + 2]
     large = 2 * first.numel() * second.shape[-1] >= LEAST_FLOPS

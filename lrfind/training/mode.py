@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+OLDER_NAMES = {"usual_products": "usual_digits"}
+"""What older versions called the fields of a mode -> what they are called now."""
 BYTES_PER_STEP = 170
 """The approximate bytes of one step of a lane on the disk, in the database and in steps.csv together."""
 
@@ -23,7 +26,7 @@ class Mode:
         compile: whether stacks are compiled.
         ratio: the speed of stacked lanes divided by that of single lanes; None where it was not measured.
         processes: the number of processes of this machine that train lanes at once.
-        usual_products: whether ways of computing that change the last digits are ruled out, as in every mode
+        usual_digits: whether ways of computing that change the last digits are ruled out, as in every mode
             that a config names: other matrix products than torch's (`lrfind.training.kernels`), and a step
             for each lane of a stack (`lrfind.training.stack_update`).
     """
@@ -36,7 +39,12 @@ class Mode:
     compile: bool = False
     ratio: float | None = None
     processes: int = 1
-    usual_products: bool = True
+    usual_digits: bool = True
+
+    @classmethod
+    def stored(cls, row: Mapping[str, Any]) -> Mode:
+        """Return the mode of a row among the facts of a run, which may have older names."""
+        return cls(**{OLDER_NAMES.get(name, name): value for name, value in row.items()})
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from lrfind.training.eager import eager_gradients
 from lrfind.training.evaluation import Metric, Score, evaluate, evaluating, score
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
-from lrfind.training.kernels import fast_kernels, products_are_usual, products_as_usual
+from lrfind.training.kernels import digits_are_usual, digits_as_usual, fast_kernels
 from lrfind.training.loop import set_momentum
 from lrfind.training.program import Replay, UnrecordableError
 from lrfind.training.recording import MOST_RECORDINGS, is_plain, layout, record
@@ -70,7 +70,7 @@ class Stack:
         self._buffers = {name: _repeat(buffer, lanes) for name, buffer in self._model.named_buffers()}
         self._update = update_of(setup, [*self._parameters.values()], sources)
         self._python = PythonState(setup)
-        self._kind = ("stack", compile, products_are_usual(), *self._parameters, self._python.values)
+        self._kind = ("stack", compile, digits_are_usual(), *self._parameters, self._python.values)
 
     @as_exception()
     def train(
@@ -232,7 +232,7 @@ class Stack:
 
         buffers = [*self._buffers.values()]
         inputs = [*self.parameters.values(), *buffers, *self._fixed.values(), *batch]
-        usual = products_as_usual() if self._compile else nullcontext()  # torch.compile has its own ways
+        usual = digits_as_usual() if self._compile else nullcontext()  # torch.compile has its own ways
         with usual, eager_gradients():
             outputs, replay = record(step, inputs, buffers)
         return outputs, cast(Replay, torch.compile(replay)) if self._compile else replay

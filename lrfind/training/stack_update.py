@@ -18,7 +18,7 @@ from torch import Tensor, nn, optim
 
 from lrfind.analysis.curves import Array
 from lrfind.problem.setup import Recipe, Setup
-from lrfind.training.kernels import products_are_usual
+from lrfind.training.kernels import digits_are_usual
 from lrfind.training.update import laid_out, plain_step
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def update_of(setup: Setup, stacked: Sequence[nn.Parameter], sources: Sequence[n
     """
     lane_bytes = sum(source.nbytes for source in sources)
     fused = bool(setup.optimizer.defaults.get("fused")) and all(p.device.type == "cpu" for p in sources)
-    apart = fused and lane_bytes >= LARGE_LANE and not products_are_usual()  # the last digits differ
+    apart = fused and lane_bytes >= LARGE_LANE and not digits_are_usual()
     kind = LaneSteps if apart else CommonStep
     return kind(setup, stacked, sources)
 

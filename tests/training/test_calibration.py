@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -214,3 +215,11 @@ def test_a_problem_that_cannot_train_is_told_before_the_first_lane() -> None:
 
     with pytest.raises(UsageError, match="the first training step failed"):
         mode_of("model.args.out_features=3", "loss=cross_entropy")
+
+
+def test_a_stored_mode_of_an_older_version_is_read() -> None:
+    mode = Mode("single", "as requested", 1, 0.1, usual_digits=False)
+    row = asdict(mode)
+    assert Mode.stored(row) == mode
+    row["usual_products"] = row.pop("usual_digits")
+    assert Mode.stored(row) == mode

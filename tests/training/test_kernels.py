@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from lrfind.training import kernels
-from lrfind.training.kernels import LEAST_FLOPS, fast_kernels, products_are_usual, products_as_usual
+from lrfind.training.kernels import LEAST_FLOPS, digits_are_usual, digits_as_usual, fast_kernels
 
 SIDE = round(LEAST_FLOPS ** (1 / 3)) + 8
 
@@ -57,13 +57,13 @@ def test_only_large_float32_products_are_computed_by_onednn(counted: list[str]) 
     assert counted == [*["aten.mm.default"] * 3, "aten.bmm.default", "aten.addmm.default"]
 
 
-def test_products_as_usual_are_left_to_torch_at_any_depth(counted: list[str]) -> None:
+def test_with_digits_as_usual_products_are_left_to_torch_at_any_depth(counted: list[str]) -> None:
     big = torch.randn(SIDE, SIDE)
-    with products_as_usual():
-        assert products_are_usual()
+    with digits_as_usual():
+        assert digits_are_usual()
         with fast_kernels(allowed=True):
             big @ big
-    assert not products_are_usual()
+    assert not digits_are_usual()
     with fast_kernels(allowed=False):
         big @ big
     assert counted == []

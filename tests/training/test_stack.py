@@ -23,7 +23,7 @@ from lrfind.problem.setup import PLAIN, Recipe, Setup
 from lrfind.problem.snapshot import preserved
 from lrfind.training import stack_update
 from lrfind.training.evaluation import evaluate, evaluating, score
-from lrfind.training.kernels import products_as_usual
+from lrfind.training.kernels import digits_as_usual
 from lrfind.training.loop import train
 from lrfind.training.stack import Stack
 from lrfind.training.stack_check import checked_stack
@@ -245,7 +245,7 @@ def test_only_large_lanes_of_a_mode_that_nobody_named_take_steps_of_their_own() 
         return Stack(Setup(model, optimizer, nn.CrossEntropyLoss(), iter(())), 2)._update
 
     assert isinstance(update(), stack_update.LaneSteps)
-    with products_as_usual():
+    with digits_as_usual():
         assert isinstance(update(), stack_update.CommonStep)
     assert isinstance(Stack(setup(fused=True), 2)._update, stack_update.CommonStep)
 
