@@ -71,7 +71,7 @@ class FindCost:
     Attributes:
         probing: the most gradient steps of all probes together.
         trainings: the number of trainings that verify the answer.
-        steps: the number of steps of each of these trainings.
+        training_steps: the number of steps of each of these trainings.
         groups: the most gradient steps of the probes of param groups, which come after the others.
         budget: the most gradient steps of probing and refinement together; None if none is given.
         seconds: the most seconds of probing and refinement together; None for no limit.
@@ -79,7 +79,7 @@ class FindCost:
 
     probing: int
     trainings: int
-    steps: int
+    training_steps: int
     groups: int = 0
     budget: int | None = None
     seconds: float | None = None

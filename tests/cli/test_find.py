@@ -141,7 +141,7 @@ def test_a_dry_run_says_what_a_find_costs_and_trains_nothing(lrfind: Command, co
     )
     assert lrfind("find", config, "--dry-run", "--budget", 64, "--json") == 0
     assert json.loads(lrfind.out)["cost"] == {
-        "probing": 64, "trainings": 0, "steps": 20, "groups": 0, "budget": 64, "seconds": None,
+        "probing": 64, "trainings": 0, "training_steps": 20, "groups": 0, "budget": 64, "seconds": None,
     }  # fmt: skip
     assert not Path("runs").exists()
     assert lrfind("find", config, "--out", "run", "--verify", "--verify-seeds", 1) == 0

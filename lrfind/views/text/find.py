@@ -76,7 +76,7 @@ def find_plan_text(plan: dict[str, Any]) -> str:
 def find_cost_text(
     probing: int,
     trainings: int,
-    steps: int,
+    training_steps: int,
     groups: int = 0,
     budget: int | None = None,
     seconds: float | None = None,
@@ -104,8 +104,8 @@ def find_cost_text(
         text = f"plan: at most {listed(limits)}: {probes}{of_groups}, then trainings that refine the rate"
     if not trainings:
         return text
-    most = counted((budget or probing + groups) + trainings * steps, "step")
-    trained = f"{counted(trainings, 'training')} of {counted(steps, 'step')}"
+    most = counted((budget or probing + groups) + trainings * training_steps, "step")
+    trained = f"{counted(trainings, 'training')} of {counted(training_steps, 'step')}"
     return f"{text}, then {trained}; at most {most} in all"
 
 
