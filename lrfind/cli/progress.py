@@ -12,7 +12,8 @@ from lrfind.analysis.lanes import SETTLED, Evaluation, Lane, Watch
 from lrfind.config.experiment import section_for
 from lrfind.errors import LrfindError, counted
 from lrfind.runs.store import Run
-from lrfind.training.mode import Cost, FindCost, Mode, StartCost
+from lrfind.training.cost import FindCost, StartCost, SweepCost
+from lrfind.training.mode import Mode
 from lrfind.training.watch import Observer
 from lrfind.views.live.display import can_change, live_view
 from lrfind.views.live.scene import Scene
@@ -43,7 +44,7 @@ class _Progress(Observer):
         self._due = time.monotonic() + STORE_SECONDS
         self._stored = False
 
-    def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
+    def prepared(self, cost: SweepCost, modes: Sequence[Mode]) -> None:
         """Tell the expected cost of a sweep, and how its lanes run."""
         more = more_lanes(section_for(self._run.experiment, self.scene.command))
         self._tell(f"{cost_text(**vars(cost), more=more)}; {mode_text(map(asdict, modes))}")

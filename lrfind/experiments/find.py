@@ -50,9 +50,10 @@ from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import group_multipliers, probing_fact
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import Plan, calibrate, computing_with
+from lrfind.training.cost import FindCost
 from lrfind.training.explanations.values import why_not_float16
 from lrfind.training.loop import gauge_of, train
-from lrfind.training.mode import FindCost, Mode
+from lrfind.training.mode import Mode
 from lrfind.training.team import Team
 from lrfind.training.watch import Observer, unwatched
 

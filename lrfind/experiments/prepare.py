@@ -25,11 +25,12 @@ from lrfind.problem.batches import batch_loss
 from lrfind.problem.problem import Problem, from_configs
 from lrfind.training.calibration import Plan, calibrate
 from lrfind.training.cores import core_count
+from lrfind.training.cost import BYTES_PER_STEP, SweepCost
 from lrfind.training.evaluation import Metric, evaluate, evaluating, score
 from lrfind.training.executor import Conditions
 from lrfind.training.explanations.failures import raise_explained
 from lrfind.training.loop import has_momentum, set_momentum
-from lrfind.training.mode import BYTES_PER_STEP, Cost, Mode
+from lrfind.training.mode import Mode
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Outlook:
     steps: int
     modes: Sequence[Mode]
     metric: Metric | None
-    cost: Cost
+    cost: SweepCost
     notes: Sequence[str]
     environment: dict[str, Any]
     data: dict[str, Any]
@@ -141,7 +142,7 @@ def prepare(experiment: Experiment, command: str, modes: Sequence[Mode] = ()) ->
     evaluations = 1 + (steps - 1) // (conditions.eval_every or steps)
     share = lanes / len(first)  # every round divides its lanes among the jobs in the same way
     training = sum(steps * job.mode.seconds_per_step * share * len(job.lanes(first)) for job in jobs)
-    cost = Cost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
+    cost = SweepCost(lanes, steps, training + lanes * evaluations * seconds, lanes * steps * BYTES_PER_STEP)
     notes = [note for problem in problems for note in problem.notes][:1]
     notes += [note for variant in variants for note in idle_watches(variant.experiment.training, steps)]
     surroundings, data = environment(problems[0].device), problems[0].data

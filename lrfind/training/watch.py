@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from lrfind.analysis.lanes import Evaluation, Lane, Watch
-from lrfind.training.mode import Cost, FindCost, Mode, StartCost
+from lrfind.training.cost import FindCost, StartCost, SweepCost
+from lrfind.training.mode import Mode
 
 
 def unwatched(lanes: Sequence[Lane], step: int, losses: Sequence[float]) -> None:
@@ -41,7 +42,7 @@ class Observer:
     This class ignores the calls. The command line has a subclass that shows progress.
     """
 
-    def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
+    def prepared(self, cost: SweepCost, modes: Sequence[Mode]) -> None:
         """Receive, before the first lane, the cost of a sweep and the modes in which its lanes run."""
 
     def expected(self, cost: FindCost) -> None:

@@ -15,7 +15,8 @@ from lrfind.runs.facts import Facts
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 from lrfind.runs.summary import read_result, summarize
-from lrfind.training.mode import Cost, Mode
+from lrfind.training.cost import SweepCost
+from lrfind.training.mode import Mode
 from lrfind.training.watch import Observer, unwatched
 
 LINEAR = """
@@ -50,9 +51,9 @@ class Watching(Observer):
 
     def __init__(self, watch_for: Callable[[int | None, int | None], Watch]) -> None:
         self._watch_for = watch_for
-        self.heard: list[tuple[Cost, Sequence[Mode]]] = []
+        self.heard: list[tuple[SweepCost, Sequence[Mode]]] = []
 
-    def prepared(self, cost: Cost, modes: Sequence[Mode]) -> None:
+    def prepared(self, cost: SweepCost, modes: Sequence[Mode]) -> None:
         self.heard.append((cost, modes))
 
     def watch(self, lanes: int | None, steps: int | None) -> Watch:

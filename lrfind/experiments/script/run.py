@@ -25,7 +25,7 @@ from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import probing_fact
-from lrfind.training.mode import StartCost
+from lrfind.training.cost import StartCost
 from lrfind.training.watch import Observer
 
 USUAL_STARTS = 10  # of a script, by which the time of probing is foretold

@@ -67,7 +67,7 @@ def find_plan_text(plan: dict[str, Any]) -> str:
     """Return what a `find` would do: the training that it is for, and the most that it costs.
 
     Args:
-        plan: `training`, `schedule` and `cost`, a mapping of the fields of `training.mode.FindCost`.
+        plan: `training`, `schedule` and `cost`, a mapping of the fields of `training.cost.FindCost`.
     """
     lines = wrapped(f"find would look for the learning rate of {training_in_words(plan)}:", "")
     return "\n".join([*lines, *wrapped(find_cost_text(**plan["cost"]), ""), "Nothing was trained."])

@@ -221,7 +221,7 @@ def dry_run_text(
     Args:
         rows: lane, variant, seed and lr of each lane of the first round.
         section: the section of the config.
-        cost: the fields of `training.mode.Cost`.
+        cost: the fields of `training.cost.SweepCost`.
         modes: the fields of `training.mode.Mode`, one mapping for each problem.
     """
     variants = any(row["variant"] for row in rows)
