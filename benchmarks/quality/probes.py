@@ -19,7 +19,7 @@ from tasks import SPLITS, Split, grid, read_tasks
 from lrfind.analysis.lanes import Lane, LaneResult
 from lrfind.config.sections import GridSection
 from lrfind.problem.problem import from_config
-from lrfind.training.calibration import Plan, calibrate, computing_with
+from lrfind.training.calibration import Plan, calibrate
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lanes
 
@@ -55,8 +55,7 @@ def main(folder: Path, splits: Sequence[Split], part: str) -> None:
         ]
         mode = calibrate(problem, GridSection(threads=1), Plan(RATES, STEPS, SEEDS, float(lrs[0])), 0)
         results: list[LaneResult] = []
-        with computing_with(mode.threads, mode.usual_digits):
-            run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), mode, keep=results.extend)
+        run_lanes(problem, lanes, Conditions(factor=1e9, evaluated=False), mode, keep=results.extend)
         loss = np.full((SEEDS * RATES, STEPS), np.nan)
         for result in results:
             loss[result.lane, : result.loss.size] = result.loss

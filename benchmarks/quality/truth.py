@@ -30,7 +30,7 @@ from lrfind.config.sections import GridSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import counted
 from lrfind.problem.problem import Problem, from_config
-from lrfind.training.calibration import Plan, calibrate, computing_with
+from lrfind.training.calibration import Plan, calibrate
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.executor import Conditions
 from lrfind.training.run import run_lanes
@@ -51,8 +51,7 @@ def train(task: Task, problem: Problem, schedule: str, steps: int, lrs: Iterable
     lanes = [lane.shaped(shape) for lane in planned]
     results: list[LaneResult] = []
     mode = calibrate(problem, GridSection(threads=1), Plan(len(peaks), steps, seeds, min(peaks)), 0)
-    with computing_with(mode.threads, mode.usual_digits):
-        run_lanes(problem, lanes, Conditions(), mode, keep=results.extend)
+    run_lanes(problem, lanes, Conditions(), mode, keep=results.extend)
     first_losses = {seed: first_loss(problem, seed) for seed in range(seeds)}
     return [
         [task.name, schedule, steps, r.peak, r.seed, r.outcome, r.val_loss, first_losses[r.seed]]

@@ -217,11 +217,11 @@ def run(case: Case, mode: Mode) -> list[float]:
 
 
 def single_lanes(case: Case) -> list[float]:
-    return run(case, Mode("single", "", 1, 0.0))
+    return run(case, Mode("single", "", 1, 0.0, usual_digits=False))
 
 
 def stacked_lanes(case: Case) -> list[float]:
-    return run(case, Mode("stacked", "", 1, 0.0, stack_size=LANES))
+    return run(case, Mode("stacked", "", 1, 0.0, stack_size=LANES, usual_digits=False))
 
 
 def limit(case: Case) -> list[float]:

@@ -54,7 +54,6 @@ from lrfind.analysis.lanes import LaneResult, Shape, planned_lanes
 from lrfind.config.experiment import check
 from lrfind.experiments.sweep import run_sweep
 from lrfind.runs.store import Run
-from lrfind.training.calibration import computing_with
 from lrfind.training.run import run_lanes
 from lrfind.training.watch import Observer
 
@@ -75,8 +74,7 @@ def lrfind_lanes(case: Case) -> Timed:
     began = time.perf_counter()
     planned, (job,) = planned_lanes({"": case.rates}, SEED, 1), prepared.jobs
     lanes = [lane.shaped(Shape(np.ones(case.steps))) for lane in planned]
-    with computing_with(job.mode.threads, job.mode.usual_digits):
-        run_lanes(job.problem, lanes, prepared.conditions, job.mode, keep=results.extend)
+    run_lanes(job.problem, lanes, prepared.conditions, job.mode, keep=results.extend)
     return time.perf_counter() - began, check_finished(results, case)
 
 

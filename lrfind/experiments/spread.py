@@ -13,7 +13,6 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, check, section_for
 from lrfind.config.registry import load
 from lrfind.experiments.prepare import Outlook, Prepared, Trainable
-from lrfind.training.calibration import computing_with
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lanes, units
 from lrfind.training.team import Lost, Team, Work
@@ -135,16 +134,15 @@ def train(
     """Train the lanes of one part on a worker; return their results, and notes for the user."""
     trainable, results, notes = _trainable(source), list[LaneResult](), list[str]()
     (job,) = (job for job in trainable.jobs if planned[0].variant in job.shapes)
-    with computing_with(job.mode.threads, job.mode.usual_digits):
-        run_lanes(
-            job.problem,
-            job.lanes(planned),
-            trainable.conditions,
-            job.mode,
-            keep=results.extend,
-            watch=report.watch,
-            note=notes.append,
-        )
+    run_lanes(
+        job.problem,
+        job.lanes(planned),
+        trainable.conditions,
+        job.mode,
+        keep=results.extend,
+        watch=report.watch,
+        note=notes.append,
+    )
     return results, notes
 
 

@@ -18,7 +18,6 @@ from lrfind.problem.ranks import rank_count
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.training.calibration import computing_with
 from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane, run_lanes
@@ -91,18 +90,17 @@ def _run_round(
         lanes = job.lanes(planned)
         if lanes:
             pause = pause_steps(every, job.mode.seconds_per_step)
-            with computing_with(job.mode.threads, job.mode.usual_digits):
-                run_lanes(
-                    job.problem,
-                    lanes,
-                    replace(prepared.conditions, pause_every=pause),
-                    job.mode,
-                    keep=keep,
-                    watch=watch,
-                    note=run.add_note,
-                    begin=checkpoints.begin,
-                    paused=checkpoints.paused,
-                )
+            run_lanes(
+                job.problem,
+                lanes,
+                replace(prepared.conditions, pause_every=pause),
+                job.mode,
+                keep=keep,
+                watch=watch,
+                note=run.add_note,
+                begin=checkpoints.begin,
+                paused=checkpoints.paused,
+            )
 
 
 def _spread_round(

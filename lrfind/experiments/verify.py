@@ -21,7 +21,7 @@ from lrfind.experiments.spread import LaneSource, one_threaded, spread_lanes
 from lrfind.problem.problem import Problem, from_config
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
-from lrfind.training.calibration import calibrate, computing_with
+from lrfind.training.calibration import calibrate
 from lrfind.training.executor import Conditions
 from lrfind.training.mode import Mode
 from lrfind.training.run import run_lane, run_lanes
@@ -95,8 +95,7 @@ def verify_run(
         spread_lanes(team, source, pending, steps, keep=run.add_lanes, watch=watch, note=run.add_note)
         return
     lanes = [lane.shaped(shape) for lane in pending]
-    with computing_with(mode.threads, mode.usual_digits):
-        run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
+    run_lanes(problem, lanes, training_conditions(experiment), mode, keep=run.add_lanes, watch=watch)
 
 
 def prepare_verification(experiment: Experiment, command: str, modes: Sequence[Mode]) -> Trainable:

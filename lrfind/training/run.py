@@ -15,6 +15,7 @@ from lrfind.analysis.lanes import Lane, LaneResult, Watch
 from lrfind.errors import Stopped, in_one_line
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
+from lrfind.training.calibration import computing_with
 from lrfind.training.cores import Keep, Note, train_on_cores
 from lrfind.training.executor import Conditions, Executor, LaneRecord, SingleExecutor
 from lrfind.training.explanations.failures import raise_explained
@@ -86,7 +87,7 @@ def run_lanes(
         problem: what to train.
         lanes: the lanes, all of the same length.
         conditions: what the lanes have in common.
-        mode: how to train them.
+        mode: how to train them, also with how many threads.
         keep: called with the results of lanes that were trained together (as a stack, or pruned against each
             other) as soon as these have ended; also if they were interrupted.
         watch: called after every step.
@@ -101,10 +102,11 @@ def run_lanes(
     here = _Here(problem, conditions, mode, begin, paused)
     parts = [[lane for stack in unit for lane in stack] for unit in units(lanes, conditions, mode)]
     processes = min(mode.processes, len(parts))
-    if processes > 1:
-        train_on_cores(processes, parts, here.train, keep=keep, watch=watch, note=note)
-    else:
-        here.train(lanes, keep, watch, note)
+    with computing_with(mode.threads, mode.usual_digits):
+        if processes > 1:
+            train_on_cores(processes, parts, here.train, keep=keep, watch=watch, note=note)
+        else:
+            here.train(lanes, keep, watch, note)
 
 
 @dataclass(frozen=True)
