@@ -627,7 +627,7 @@ class SweepSection(LanesSection):
         gt=0,
         lt=1,
         description="How far the final loss of a usable lr may lie above the best final loss. This is a share"
-        " of the drop from the first loss to the best final loss.",
+        " of the fall from the first loss to the best final loss.",
     )
 
     @field_validator("high")
