@@ -30,7 +30,7 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
-from lrfind.views.text.sweep import headline, rivals_text, verdicts_in_words
+from lrfind.views.text.sweep import EDGE, SENSITIVITY, headline, rivals_text, verdicts_in_words
 
 OUTCOMES: dict[str, tuple[Shape, str]] = {"diverged": ("cross", "edge"), "pruned": ("triangle", "muted")}
 """The shape and the colour of the rates that did not finish; others are grey diamonds."""
@@ -63,11 +63,9 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
         share = f"they reached at least {1 - usable['tolerance']:.0%} of the fall of the loss"
         facts.append(("usable", f"{rates}; {share}" if usable["low"] < usable["high"] else "only this rate"))
     if summary["edge"] is not None:
-        between = "between the last rate that finished and the first that diverged"
-        facts.append(("edge", f"{number(summary['edge'])}, {between}"))
+        facts.append(("edge", f"{number(summary['edge'])}, {EDGE}"))
     if summary["sensitivity"] is not None:
-        ends = "on average, the rates end this far above the lowest loss"
-        facts.append(("lr sensitivity", f"{number(summary['sensitivity'])}; {ends}"))
+        facts.append(("lr sensitivity", f"{number(summary['sensitivity'])}; {SENSITIVITY}"))
     if answer["lr"] is None:
         return Answer("Best learning rate", None, reason=answer["reason"], level="poor", facts=facts)
     doubt, low, high = answer["doubt"], answer["low"], answer["high"]

@@ -131,17 +131,18 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
     return wrapped(f"usable: {text}")
 
 
+EDGE = "between the last rate that trained and the first that diverged, or whose loss rose"
+SENSITIVITY = "on average, the rates end this far above the lowest loss"
+"""What the edge and the lr sensitivity of a sweep are."""
+
+
 def _edge_lines(summary: dict[str, Any]) -> list[str]:
     texts = []
     if summary["edge"] is not None:
-        between = "between the last rate that trained and the first that diverged, or whose loss rose"
-        texts.append(f"edge of stability: {number(summary['edge'])}, {between}")
+        texts.append(f"edge of stability: {number(summary['edge'])}, {EDGE}")
     if summary["sensitivity"] is not None:
-        sensitivity = number(summary["sensitivity"])
-        texts.append(
-            f"lr sensitivity: {sensitivity}; on average, the rates end this far above the lowest loss"
-            " (those above the first loss count with that)"
-        )
+        capped = "(those above the first loss count with that)"
+        texts.append(f"lr sensitivity: {number(summary['sensitivity'])}; {SENSITIVITY} {capped}")
     return [line for text in texts for line in wrapped(text)]
 
 
