@@ -6,7 +6,8 @@ import inspect
 import math
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,9 @@ from lrfind.training.evaluation import held_loss
 from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.update import clear_gradients, plain_step
+
+CALLS = 16
+"""The calls of a user's own step after which regular intervals between updates are no accident."""
 
 
 class Step(NamedTuple):
@@ -117,15 +121,22 @@ def own_steps(setup: Setup, lr: Array, start: int, momentum: Array | None = None
 
     Before every update, lr and momentum are set in each innermost optimizer, so a scheduler inside the
     function has no effect on them. The loss is that before the update, as everywhere.
+
+    Raises:
+        UsageError: if only every second call makes an update, or every third, and so on.
     """
     own_step, inner = setup.own_step, innermost(setup.optimizers)
     assert own_step is not None
+    updated: list[int] = []
     for step, value in enumerate(lr.tolist(), start):
         stop_if_asked()
         give = _giver(setup, value, None if momentum is None else float(momentum[step - start]))
         give()
-        with _before_updates(inner, give):
+        with _before_updates(inner, give) as updates:
             loss = over_ranks(own_step.take(next(setup.batches)))
+        updated += [step] if updates else []
+        if step - start + 1 >= CALLS:
+            _refuse_parts_of_steps(updated)
         yield Step(step, value, loss)
 
 
@@ -141,12 +152,43 @@ def _giver(setup: Setup, lr: float, momentum: float | None) -> Callable[[], None
     return give
 
 
+def _refuse_parts_of_steps(updated: Sequence[int]) -> None:
+    """Refuse a user's function that accumulates gradients over its calls.
+
+    A loss scaler and a skipped batch leave out updates, too, but not at regular intervals.
+
+    Args:
+        updated: the numbers of the calls that made an update.
+
+    Raises:
+        UsageError: if the calls are two or more, and all of them are equally far apart, but not in sequence.
+    """
+    gaps = {after - before for before, after in pairwise(updated)}
+    if len(gaps) == 1 and (gap := gaps.pop()) > 1:
+        raise UsageError(
+            f"the step calls optimizer.step() only once in {gap} calls, so it accumulates gradients, but one"
+            f" call must be a whole step. Give loss=... and accumulate={gap} in place of the step, or let one"
+            f" call take the {gap} batches of an update, and return the mean of their losses."
+        )
+
+
 @contextmanager
-def _before_updates(optimizers: Sequence[torch.optim.Optimizer], give: Callable[[], None]) -> Iterator[None]:
-    """Call a function before each update of these optimizers, inside of whatever wraps them."""
-    hooks = [optimizer.register_step_pre_hook(lambda *_: give()) for optimizer in optimizers]
+def _before_updates(
+    optimizers: Sequence[torch.optim.Optimizer], give: Callable[[], None]
+) -> Iterator[list[Any]]:
+    """Call a function before each update of these optimizers, inside of whatever wraps them.
+
+    The list that is yielded then holds the optimizer of each update.
+    """
+    updates: list[Any] = []
+
+    def before(optimizer: Any, *_: Any) -> None:
+        give()
+        updates.append(optimizer)
+
+    hooks = [optimizer.register_step_pre_hook(before) for optimizer in optimizers]
     try:
-        yield
+        yield updates
     finally:
         for hook in hooks:
             hook.remove()

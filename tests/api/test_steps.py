@@ -284,6 +284,43 @@ def test_what_a_step_must_return_is_said(returned: Callable[[Tensor], Any], mess
         lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=20)
 
 
+@pytest.mark.parametrize("function", [lrfind.find, lrfind.range_test])
+def test_a_step_that_accumulates_over_its_calls_is_refused(function: Callable[..., Any]) -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    calls = [0]
+
+    def step(batch: Any) -> Tensor:
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        (loss / 4).backward()
+        calls[0] += 1
+        if calls[0] % 4 == 0:
+            optimizer.step()
+            optimizer.zero_grad()
+        return loss
+
+    message = r"step\(\) only once in 4 calls, .* loss=... and accumulate=4 .* the 4 batches of an update"
+    with pytest.raises(lrfind.UsageError, match=message):
+        function(step=step, data=batches, optimizers=[optimizer], steps=40)
+
+
+def test_a_step_that_now_and_then_makes_no_update_is_asked() -> None:
+    model, _, batches = regression()
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    calls = [0]
+
+    def step(batch: Any) -> Tensor:
+        optimizer.zero_grad()
+        loss = functional.mse_loss(model(batch[0]), batch[1])
+        loss.backward()
+        calls[0] += 1
+        if calls[0] > 2 and calls[0] % 5:  # as with a buffer that must fill first, and with skipped batches
+            optimizer.step()
+        return loss
+
+    assert lrfind.find(step=step, data=batches, optimizers=[optimizer], steps=40).lr > 0
+
+
 def test_a_forward_pass_that_needs_gradients_is_asked() -> None:
     class Decay(nn.Module):
         """u' = -u with u(0) = 1, by the residual of the equation (Raissi et al. 2017)."""
