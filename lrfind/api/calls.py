@@ -23,7 +23,13 @@ from lrfind.errors import NoSuggestion, UsageError, counted, sentence
 from lrfind.experiments import range_test as ramping
 from lrfind.experiments.find import probe_rates
 from lrfind.experiments.groups import confirmed, with_groups
-from lrfind.experiments.planned import fitting_shape, planned_steps, planned_training, steps_per_epoch
+from lrfind.experiments.planned import (
+    early_end,
+    fitting_shape,
+    planned_steps,
+    planned_training,
+    steps_per_epoch,
+)
 from lrfind.experiments.refine import left_budget, left_steps
 from lrfind.problem.batches import LossFn
 from lrfind.problem.objects import objects_of
@@ -194,7 +200,8 @@ def find(
             peak. One of these: a name
             from `lrfind ls schedules`, or that of transformers; (name, args), for example
             ("cosine", {"warmup": 0.05}); a function of the step that returns the lr or a multiple of it; a
-            scheduler of torch, or a function that makes one from an optimizer.
+            scheduler of torch, or a function that makes one from an optimizer. A scheduler takes one step
+            per optimizer step.
         budget: how much to spend: a number of gradient steps, or of trainings such as "4x". Short probes come
             first, with at most T steps for each seed (at least 95, at most 800). What is left goes to
             trainings with the planned schedule, compressed or whole, which refine the answer and are judged
@@ -253,6 +260,8 @@ def find(
     course = "constant" if schedule is None else schedule
     epoch = steps_per_epoch(data, accumulate)
     shape = fitting_shape(course, length, epoch, objects.optimizers)
+    if (early := early_end(shape, epoch)) is not None:
+        assumed.append(early)
     name = schedule_name(schedule)
     training = planned_training(objects.optimizers, length, shape.mean_multiplier, epoch, name)
     origin = origin_of(objects, seed, steps=length, schedule=schedule, shape=shape)

@@ -25,6 +25,9 @@ from lrfind.problem.rates import Group, group_peaks, groups_of, innermost
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.loop import has_momentum
 
+NEGLIGIBLE = 0.01
+"""A multiple of the peak below which an lr hardly trains."""
+
 
 def planned_training(
     optimizers: Sequence[Any],
@@ -113,6 +116,27 @@ def planned_shape(schedule: Any, steps: int, epoch: float | None, eval_every: in
     if callable(schedule):
         return _called(schedule, steps)
     return shape_of(named_schedule(schedule), steps, epoch, eval_every)
+
+
+def early_end(shape: Shape, epoch: float | None) -> str | None:
+    """Return a sentence on a schedule that leaves hardly any lr to most of the steps; None for all others.
+
+    The usual reason is a scheduler that is meant to take its steps at the ends of epochs.
+
+    Args:
+        shape: the course of the lr.
+        epoch: the number of steps in an epoch; None if it is not known.
+    """
+    steps = len(shape.multiplier)
+    low = int((shape.multiplier < NEGLIGIBLE).sum())
+    if low <= steps / 2 or (epoch is not None and epoch >= steps):
+        return None
+    length = "steps_per_epoch" if epoch is None else f"{math.ceil(epoch)}"
+    return (
+        f"In {low:,} of the {steps:,} steps this schedule gives less than a hundredth of its peak. A schedule"
+        " moves at every optimizer step. If yours moves once per epoch, the rate is too high; give a function"
+        f" of the step instead, such as schedule=lambda step: 0.1 ** (step // {length} // 30)."
+    )
 
 
 def named_schedule(schedule: Any) -> Component:

@@ -388,6 +388,19 @@ def test_progress_is_shown_on_stderr_only_when_it_takes_a_while(
     assert "lr 0.01  step 1  loss " in err
 
 
+def test_a_scheduler_that_moves_once_per_epoch_is_noticed() -> None:
+    world = World("sgd with momentum")
+    objects = world.model, world.optimizer, world.loss_fn, world.loader
+    epoch = len(world.loader)
+    scheduler = torch.optim.lr_scheduler.StepLR(world.optimizer, 3)
+    best = lrfind.find(*objects, steps=10 * epoch, schedule=scheduler)
+    (note,) = best.notes
+    assert f"In {10 * epoch - 9} of the {10 * epoch} steps" in note
+    assert f"schedule=lambda step: 0.1 ** (step // {epoch} // 30)" in note
+    function = lrfind.find(*objects, steps=10 * epoch, schedule=lambda step: 0.1 ** (step // epoch // 3))
+    assert not any("per epoch" in note for note in function.notes)
+
+
 def test_whole_trainings_verify_a_rate_and_their_cost_is_counted() -> None:
     world = World("adam")
     objects = world.model, world.optimizer, world.loss_fn, world.loader
