@@ -36,6 +36,28 @@ def framework(package: str, to_install: str) -> Any:
         ) from error
 
 
+def expect_kind(value: Any, name: str, kind: str, *packages: str, hint: str = "") -> None:
+    """Refuse an object that is not of a framework's class.
+
+    Args:
+        value: the object.
+        name: the name of the argument.
+        kind: the name of the class.
+        packages: the packages of the framework, one of which has the class.
+        hint: a sentence that says what to give instead.
+
+    Raises:
+        UsageError: if it is of another class.
+    """
+    classes = {(parent.__module__.split(".")[0], parent.__name__) for parent in type(value).__mro__}
+    if classes.isdisjoint((package, kind) for package in packages):
+        article = "an" if kind[0] in "AEIOU" else "a"
+        raise UsageError(
+            f"{name} must be {article} {kind} of {packages[0]}; found an object of type"
+            f" {type(value).__name__}.{hint and ' '}{hint}"
+        )
+
+
 @contextmanager
 def replaced(owner: Any, **values: Any) -> Iterator[None]:
     """Give other values to attributes of an object inside the block; afterwards they are as before."""

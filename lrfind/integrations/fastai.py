@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import lrfind
-from lrfind.integrations.adapters import Grouped, framework, same_randomness
+from lrfind.integrations.adapters import Grouped, expect_kind, framework, same_randomness
 from lrfind.problem.rates import base_lr
 
 EVENTS = (
@@ -54,9 +54,10 @@ def find(learn: Any, n_epoch: int = 1, **options: Any) -> lrfind.Recommendation:
 
     Raises:
         NoSuggestion: if no rate can be recommended.
-        UsageError: if fastai is not installed.
+        UsageError: if fastai is not installed, or if the learner is not of fastai.
     """
     framework("fastai", "fastai")
+    expect_kind(learn, "learn", "Learner", "fastai")
     loader, size = learn.dls.train, _batches_per_step(learn)
     data = Grouped(loader, size)
     steps = options.get("steps", n_epoch * len(data))

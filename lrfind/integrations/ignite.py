@@ -19,7 +19,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError
-from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, expect_kind, framework, replaced, same_randomness
 from lrfind.problem.data import length_of
 
 
@@ -52,6 +52,7 @@ def find(
         UsageError: if the step returns no loss.
     """
     framework("ignite.engine", "pytorch-ignite")
+    expect_kind(trainer, "trainer", "Engine", "ignite")
     optimizers = [*optimizer] if isinstance(optimizer, list | tuple) else [optimizer]
     inner = getattr(scheduler, "lr_scheduler", scheduler)
     _warn_of_other_schedulers(trainer, inner)

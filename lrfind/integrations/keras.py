@@ -18,7 +18,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError
-from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, expect_kind, framework, replaced, same_randomness
 
 RATES = ("initial_learning_rate", "warmup_target", "end_learning_rate", "values")
 """The attributes of Keras' schedules that are rates; all others are numbers of steps or ratios."""
@@ -55,6 +55,7 @@ def find(
             f"Keras uses the backend {keras.backend.backend()!r}; set the environment variable"
             " KERAS_BACKEND=torch before Keras is imported."
         )
+    expect_kind(model, "model", "Model", "keras")
     if not model.built or model.optimizer is None:
         raise UsageError("the model must be built and compiled: call model.build(shape), model.compile(...).")
     data = x if y is None else _loader(x, y, sample_weight, batch_size)

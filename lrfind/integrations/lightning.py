@@ -22,7 +22,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError, in_one_line
-from lrfind.integrations.adapters import Grouped, every, framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, every, expect_kind, framework, replaced, same_randomness
 from lrfind.problem.snapshot import preserved
 from lrfind.training.loop import takes_closures
 
@@ -75,6 +75,8 @@ def find(
             callback freezes layers when the training begins.
     """
     _lightning()
+    hint = "The trainer comes first, then the module."
+    expect_kind(trainer, "trainer", "Trainer", "lightning", "pytorch_lightning", hint=hint)
     launchers = _part_of(trainer, "strategies.launchers")
     if isinstance(trainer.strategy.launcher, launchers._MultiProcessingLauncher):
         raise UsageError(

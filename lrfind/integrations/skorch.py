@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 import lrfind
-from lrfind.integrations.adapters import every, framework, replaced, same_randomness
+from lrfind.integrations.adapters import every, expect_kind, framework, replaced, same_randomness
 from lrfind.problem.rates import base_lr
 from lrfind.problem.snapshot import preserved
 from lrfind.training.loop import takes_closures
@@ -40,9 +40,11 @@ def find(net: Any, x: Any, y: Any = None, **options: Any) -> lrfind.Recommendati
 
     Raises:
         NoSuggestion: if no rate can be recommended.
-        UsageError: if skorch is not installed.
+        UsageError: if skorch is not installed, or if the net is not of skorch.
     """
     framework("skorch", "skorch")
+    hint = "Of a Pipeline or a search, give the net inside it, and the data that this net gets there."
+    expect_kind(net, "net", "NeuralNet", "skorch", hint=hint)
     with same_randomness():
         ready = net if getattr(net, "initialized_", False) else _copy(net)
         best = _ask(ready, x, y, options)

@@ -19,7 +19,7 @@ import torch
 
 import lrfind
 from lrfind.errors import UsageError
-from lrfind.integrations.adapters import Grouped, framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, expect_kind, framework, replaced, same_randomness
 from lrfind.problem.applied import apply_lr
 from lrfind.problem.data import length_of
 from lrfind.problem.rates import base_lr
@@ -41,6 +41,8 @@ def find(trainer: Any, **options: Any) -> lrfind.Recommendation:
         UsageError: if the trainer shares its model among processes; `FindLR` finds the rate then.
     """
     framework("transformers", "transformers")
+    hint = "A model without a Trainer needs no adapter: lrfind.find(model, optimizer, data=loader)."
+    expect_kind(trainer, "trainer", "Trainer", "transformers", hint=hint)
     args = trainer.args
     if args.world_size > 1 or trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
         raise UsageError(

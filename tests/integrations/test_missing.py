@@ -7,6 +7,8 @@ import sys
 from typing import Any
 
 import pytest
+from sklearn.pipeline import Pipeline
+from torch import nn
 
 from lrfind.errors import UsageError
 from lrfind.integrations import fastai, ignite, keras, lightning, sklearn, skorch, transformers
@@ -49,6 +51,37 @@ class Missing:
     def find_spec(self, name: str, *_: Any) -> None:
         if name.split(".")[0] in (*FRAMEWORKS, *OTHER_NAMES):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: transformers.find(nn.Linear(1, 1)), "a Trainer of transformers; .* Linear. A model without"),
+        (
+            lambda: lightning.find(nn.Linear(1, 1), None),
+            "a Trainer of lightning; .* Linear. The trainer come",
+        ),
+        (
+            lambda: skorch.find(Pipeline([]), None),
+            "a NeuralNet of skorch; .* Pipeline. Of a Pipeline or a se",
+        ),
+        (lambda: fastai.find(nn.Linear(1, 1)), "learn must be a Learner of fastai; found .* type Linear."),
+        (
+            lambda: ignite.find(nn.Linear(1, 1), None, None),
+            "trainer must be an Engine of ignite; found an obj",
+        ),
+        (
+            lambda: keras.find(nn.Linear(1, 1), None),
+            "model must be a Model of keras; found an object of type",
+        ),
+    ],
+)
+def test_an_object_of_another_kind_is_refused(
+    call: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "torch")
+    with pytest.raises(UsageError, match=message):
+        call()
 
 
 def test_the_adapters_import_no_framework_and_lrfind_imports_no_adapter() -> None:
