@@ -97,7 +97,8 @@ def range_test(
         held_out_batch: a batch whose loss, in evaluation mode, is recorded at every step too.
         looks: the number of looks at the gradient of every layer in a lane, at least 40 steps apart; 0 for
             none. A look needs memory for three copies of the trained weights.
-        accumulate: the number of batches whose gradients make one step.
+        accumulate: the number of batches whose gradients make one step; of calls, if `step` takes one batch
+            and makes an update only at every fourth call, for example.
         precision: the precision of forward and backward passes; "float16" comes with a `GradScaler`.
         clip_norm: the largest norm of the gradient; None for no limit.
         clip_value: the largest absolute value of a number in the gradient; None for no limit.
@@ -212,7 +213,7 @@ def find(
         seeds: the number of times to probe. Each seed has its own batch order (if the loader shuffles) and
             dropout masks.
         seed: the first seed.
-        accumulate: the number of batches whose gradients make one step.
+        accumulate: see `range_test`.
         precision: see `range_test`.
         clip_norm: see `range_test`.
         clip_value: see `range_test`.

@@ -70,8 +70,9 @@ def _ask(net: Any, x: Any, y: Any, options: dict[str, Any]) -> lrfind.Recommenda
     """Ask for the rate of an initialized net."""
     train_set, _ = net.get_split_datasets(x, y)
     loader = net.get_iterator(train_set, training=True)
-    steps = options.get("steps", net.max_epochs * len(loader))
-    read: dict[str, Any] = {"steps": steps, "schedule": _schedule(net, steps, len(loader))}
+    epoch = math.ceil(len(loader) / options.get("accumulate", 1))
+    steps = options.get("steps", net.max_epochs * epoch)
+    read: dict[str, Any] = {"steps": steps, "schedule": _schedule(net, steps, epoch)}
     with _first_epoch(net):
         if _has_steps_of_its_own(net):
             read |= {"step": partial(_step, net), "optimizers": _optimizers(net)}

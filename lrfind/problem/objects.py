@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -127,7 +127,7 @@ def objects_of(
         optimizers: the optimizers of the step.
         keep: further objects that the training changes.
         score: the number to lower.
-        recipe: how a step is made of batches; for a model only.
+        recipe: how a step is made of batches; for a whole step, only the number of its calls.
         held_out_batch: a batch that is not trained on; for a model only.
         validation: what yields the batches of the validation split; for a model only.
 
@@ -138,10 +138,9 @@ def objects_of(
     if step is not None:
         if loss is not None or loss_fn is not None:
             raise UsageError("step and loss: give only one; a step computes its loss itself and returns it.")
-        if recipe != PLAIN:
+        if replace(recipe, accumulate=1) != PLAIN:
             raise UsageError(
-                "accumulate, precision, clip_norm and clip_value: a step of your own does these itself; leave"
-                " them out."
+                "precision, clip_norm and clip_value: a step of your own does these itself; leave them out."
             )
         if validation is not None:
             raise UsageError(
@@ -153,7 +152,7 @@ def objects_of(
         if optimizer is not None and all(optimizer is not other for other in all_given):
             all_given = [optimizer, *all_given]
         kept += [] if model is None else [model]
-        return _step_objects(step, data, all_given, kept, score)
+        return _step_objects(step, data, all_given, kept, score, recipe)
     if optimizers or score is not None:
         raise UsageError("optimizers and score belong to step; give the step too.")
     _check_model(model, optimizer)
@@ -221,7 +220,9 @@ def _check_losses(loss_fn: Any, loss: Any) -> None:
         )
 
 
-def _step_objects(step: Any, data: Any, optimizers: list[Any], kept: list[Any], score: Any) -> Objects:
+def _step_objects(
+    step: Any, data: Any, optimizers: list[Any], kept: list[Any], score: Any, recipe: Recipe
+) -> Objects:
     """Check a whole training step and what it needs, and put them together."""
     if not callable(step) or inspect.isclass(step):
         raise UsageError(
@@ -238,7 +239,7 @@ def _step_objects(step: Any, data: Any, optimizers: list[Any], kept: list[Any], 
         )
     _check_optimizers(optimizers)
     _check_data(data)
-    return Objects(nn.Module(), optimizers, None, data, OwnStep(step, score), kept)
+    return Objects(nn.Module(), optimizers, None, data, OwnStep(step, score), kept, recipe)
 
 
 def _check_optimizers(optimizers: Sequence[Any]) -> None:

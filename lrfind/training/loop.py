@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.analysis.curves import Array
-from lrfind.errors import UsageError, as_exception, text_of
+from lrfind.errors import UsageError, as_exception, counted, text_of
 from lrfind.problem.ranks import over_ranks
 from lrfind.problem.rates import inner_name, innermost
 from lrfind.problem.setup import Recipe, Setup
@@ -23,8 +23,8 @@ from lrfind.training.gauge import Gauge
 from lrfind.training.interrupts import stop_if_asked
 from lrfind.training.update import clear_gradients, plain_step
 
-CALLS = 16
-"""The calls of a user's own step after which regular intervals between updates are no accident."""
+REGULAR = 16
+"""The steps of a user's own after which regular intervals between updates are no accident."""
 
 
 class Step(NamedTuple):
@@ -123,21 +123,22 @@ def own_steps(setup: Setup, lr: Array, start: int, momentum: Array | None = None
     function has no effect on them. The loss is that before the update, as everywhere.
 
     Raises:
-        UsageError: if only every second call makes an update, or every third, and so on.
+        UsageError: if the function makes an update after another number of calls than the recipe says.
     """
     own_step, inner = setup.own_step, innermost(setup.optimizers)
     assert own_step is not None
-    updated: list[int] = []
+    calls, updated = setup.recipe.accumulate, list[int]()
     for step, value in enumerate(lr.tolist(), start):
         stop_if_asked()
         give = _giver(setup, value, None if momentum is None else float(momentum[step - start]))
         give()
-        with _before_updates(inner, give) as updates:
-            loss = over_ranks(own_step.take(next(setup.batches)))
-        updated += [step] if updates else []
-        if step - start + 1 >= CALLS:
-            _refuse_parts_of_steps(updated)
-        yield Step(step, value, loss)
+        losses = []
+        for call in range(step * calls, (step + 1) * calls):
+            with _before_updates(inner, give) as updates:
+                losses.append(own_step.take(next(setup.batches)))
+            updated += [call] if updates else []
+        _refuse_other_counts(updated, calls, step - start + 1)
+        yield Step(step, value, over_ranks(sum(losses) / calls))
 
 
 def _giver(setup: Setup, lr: float, momentum: float | None) -> Callable[[], None]:
@@ -152,23 +153,25 @@ def _giver(setup: Setup, lr: float, momentum: float | None) -> Callable[[], None
     return give
 
 
-def _refuse_parts_of_steps(updated: Sequence[int]) -> None:
-    """Refuse a user's function that accumulates gradients over its calls.
+def _refuse_other_counts(updated: Sequence[int], calls: int, steps: int) -> None:
+    """Refuse a user's function that makes its updates at other calls than lrfind was told.
 
     A loss scaler and a skipped batch leave out updates, too, but not at regular intervals.
 
     Args:
         updated: the numbers of the calls that made an update.
+        calls: the number of calls that should make one.
+        steps: the number of steps that were taken.
 
     Raises:
-        UsageError: if the calls are two or more, and all of them are equally far apart, but not in sequence.
+        UsageError: if two or more updates are all equally far apart, but not by `calls`.
     """
     gaps = {after - before for before, after in pairwise(updated)}
-    if len(gaps) == 1 and (gap := gaps.pop()) > 1:
+    gap = gaps.pop() if len(gaps) == 1 else calls
+    if gap < calls or (gap > calls and steps >= REGULAR):
         raise UsageError(
-            f"the step calls optimizer.step() only once in {gap} calls, so it accumulates gradients, but one"
-            f" call must be a whole step. Give loss=... and accumulate={gap} in place of the step, or let one"
-            f" call take the {gap} batches of an update, and return the mean of their losses."
+            f"the step calls optimizer.step() once in {counted(gap, 'call')}, but accumulate is {calls}: give"
+            f" accumulate={gap}, the number of calls, with a batch each, that make one update."
         )
 
 

@@ -285,7 +285,9 @@ def test_what_a_step_must_return_is_said(returned: Callable[[Tensor], Any], mess
 
 
 @pytest.mark.parametrize("function", [lrfind.find, lrfind.range_test])
-def test_a_step_that_accumulates_over_its_calls_is_refused(function: Callable[..., Any]) -> None:
+def test_a_step_that_accumulates_over_its_calls_is_told_how_many_make_an_update(
+    function: Callable[..., Any],
+) -> None:
     model, _, batches = regression()
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     calls = [0]
@@ -299,9 +301,15 @@ def test_a_step_that_accumulates_over_its_calls_is_refused(function: Callable[..
             optimizer.zero_grad()
         return loss
 
-    message = r"step\(\) only once in 4 calls, .* loss=... and accumulate=4 .* the 4 batches of an update"
-    with pytest.raises(lrfind.UsageError, match=message):
-        function(step=step, data=batches, optimizers=[optimizer], steps=40)
+    arguments = {"step": step, "data": batches, "optimizers": [optimizer], "steps": 40}
+    with pytest.raises(lrfind.UsageError, match="once in 4 calls, but accumulate is 1: give accumulate=4"):
+        function(**arguments)
+    with pytest.raises(lrfind.UsageError, match="once in 4 calls, but accumulate is 8: give accumulate=4"):
+        function(**arguments, accumulate=8)
+    of_step = function(**arguments, accumulate=4)
+    same = function(model, optimizer, nn.MSELoss(), batches, steps=40, accumulate=4)
+    for lane, other in zip(of_step.lanes, same.lanes, strict=True):
+        np.testing.assert_allclose(lane.loss, other.loss, rtol=1e-4)
 
 
 def test_a_step_that_now_and_then_makes_no_update_is_asked() -> None:

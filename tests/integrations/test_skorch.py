@@ -247,7 +247,10 @@ def test_steps_that_count_the_batches_of_the_history_are_taken() -> None:
                 self.optimizer_.step()
             return step
 
-    assert integration.find(net(Accumulating), *rows()).lr > 0
+    with pytest.raises(UsageError, match="once in 2 calls, but accumulate is 1: give accumulate=2"):
+        integration.find(net(Accumulating), *rows())
+    best = integration.find(net(Accumulating), *rows(), accumulate=2)
+    assert best.training.steps == integration.find(net(), *rows()).training.steps / 2
 
 
 def test_the_criterion_of_a_classifier_is_refused_where_skorch_would_change_its_input() -> None:
