@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
@@ -50,6 +51,7 @@ INTEGRATIONS = {
     "sklearn": "sklearn.find(estimator, x, y)",
 }
 """For each package of a framework, the call that takes its objects."""
+IN_BATCHES = "DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)"
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _check_model(model: Any, optimizer: Any) -> None:
         hint = _integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
         if isinstance(optimizer, nn.Module):
             hint = " The order of the arguments is model, optimizer, loss_fn, data."
+        if isinstance(optimizer, list | tuple | Mapping):
+            hint = " Of several, give the whole step: find(step=..., data=..., optimizers=[...])."
         raise UsageError(
             f"optimizer must be a torch optimizer; found an object of type {type(optimizer).__name__}.{hint}"
         )
@@ -228,6 +232,11 @@ def _step_objects(
         raise UsageError(
             f"step must be a function of a batch; found an object of type {type(step).__name__}."
         )
+    if not accepts(step, (None,), {}):
+        raise UsageError(
+            "step must be a function of one batch. If yours takes its data itself: step=lambda batch: step(),"
+            " data=lambda: None."
+        )
     if score is not None and not callable(score):
         raise UsageError(
             f"score must be a function of a batch; found an object of type {type(score).__name__}."
@@ -253,6 +262,16 @@ def _check_data(data: Any, name: str = "data") -> None:
     """Refuse data that yields no batches, or only once; `name` is that of the argument."""
     if is_batch_function(data):
         return
+    if data is None:
+        raise UsageError(
+            f"{name} is missing: give what yields the batches, such as a DataLoader. If the step takes its"
+            f" data itself, as in reinforcement learning, give {name}=lambda: None."
+        )
+    if isinstance(data, Mapping) or type(data).__module__.partition(".")[0] in ("pandas", "polars"):
+        raise UsageError(
+            f"{name} is a {type(data).__name__}, which yields its names, not batches; make tensors of its"
+            f" parts, and cut them into batches with a DataLoader: {IN_BATCHES}."
+        )
     if isinstance(data, Dataset) and not isinstance(data, IterableDataset):
         raise UsageError(f"{name} is a Dataset, which yields single rows; wrap it in a DataLoader.")
     if hasattr(data, "column_names"):
@@ -260,12 +279,12 @@ def _check_data(data: Any, name: str = "data") -> None:
             f"{name} is a {type(data).__name__} with columns, which yields single rows; wrap it in a loader:"
             " DataLoader(data, batch_size=32, shuffle=True)."
         )
-    if isinstance(data, Tensor) or (
-        isinstance(data, tuple) and any(isinstance(part, Tensor) for part in data)
-    ):
+    parts = data if isinstance(data, tuple) else (data,)
+    arrays = any(isinstance(part, np.ndarray) and part.ndim > 1 for part in parts)
+    if arrays or any(isinstance(part, Tensor) for part in parts):
+        kind, way = ("arrays", " make tensors of them, and") if arrays else ("tensors", "")
         raise UsageError(
-            f"{name} holds tensors, not batches; cut them into batches with a DataLoader:"
-            " DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)."
+            f"{name} holds {kind}, not batches;{way} cut them into batches with a DataLoader: {IN_BATCHES}."
         )
     if not isinstance(data, Iterable):
         raise UsageError(

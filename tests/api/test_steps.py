@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
@@ -131,12 +132,16 @@ def test_all_groups_of_all_optimizers_keep_their_ratios_and_a_scheduler_in_the_s
     assert scheduler.last_epoch == 0
 
 
+def sgd() -> torch.optim.Optimizer:
+    return torch.optim.SGD([torch.zeros(1)], 0.1)
+
+
 def regression() -> tuple[nn.Module, torch.optim.Optimizer, list[Any]]:
     torch.manual_seed(0)
     x = torch.randn(8, 16, 4)
     return (
         nn.Linear(4, 1),
-        torch.optim.SGD([torch.zeros(1)], 0.1),
+        sgd(),
         [(part, part.sum(1, keepdim=True)) for part in x],
     )
 
@@ -224,6 +229,21 @@ def test_an_optimizer_that_is_not_named_and_an_iterator_are_reported_before_the_
             "optimizers must be the list of the torch optimizers that the step",
         ),
         ({"step": len}, "optimizers must be the list"),
+        (
+            {"step": lambda: None},
+            "function of one batch. .* step=lambda batch: step\\(\\), data=lambda: None",
+        ),
+        ({"step": len, "optimizers": [sgd()], "data": None}, "data is missing: .* data=lambda: None"),
+        (
+            {"optimizer": [sgd(), sgd()]},
+            r"an object of type list. Of several, give the whole step: .*=\[...\]",
+        ),
+        ({"data": pd.DataFrame({"x": [1.0]})}, r"data is a DataFrame, which yields its names, .*\(x, y\)"),
+        ({"data": {"x": torch.zeros(3)}}, r"data is a dict, which yields its names, not batches"),
+        (
+            {"data": (np.zeros((4, 3)), np.zeros(4))},
+            r"data holds arrays, not batches; make tensors of them, and cut",
+        ),
         ({"step": len, "loss_fn": len}, "step and loss: give only one"),
         ({"step": len, "clip_norm": 1.0}, "a step of your own does these itself"),
         ({"score": len}, "belong to step; give the step too"),
