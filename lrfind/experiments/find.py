@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 
 import numpy as np
 import torch
 
+from lrfind.analysis.curves import Array
 from lrfind.analysis.diagnosis import ONLY_THE_HEAD, diagnose
 from lrfind.analysis.group_rates import GroupRates
 from lrfind.analysis.lanes import LaneResult, Watch
@@ -51,7 +54,8 @@ from lrfind.runs.summaries.find import group_multipliers, probing_fact
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import Plan, calibrate, computing_with
 from lrfind.training.cost import FindCost
-from lrfind.training.explanations.values import why_not_float16
+from lrfind.training.explanations.forms import first_few
+from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import Mode
 from lrfind.training.team import Team
@@ -135,6 +139,9 @@ def probe_rates(
     finite = all(np.isfinite(result.untouched_loss).all() for result in results)
     doubtful = finite and any(result.doubtful for result in results)
     findings = gradient_findings(problem, seed) if doubtful else []
+    if not finite:
+        for number, result in enumerate(results):
+            findings = findings or data_findings(problem, seed + number, result.untouched_loss)
     return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
 
 
@@ -196,6 +203,27 @@ def gradient_findings(problem: Problem, seed: int) -> list[str]:
         return []
     findings = diagnose(gauge.take(), adaptive=is_adaptive(type(setup.optimizer).__name__))
     return [finding.in_words for finding in findings if finding.what != ONLY_THE_HEAD]
+
+
+def data_findings(problem: Problem, seed: int, untouched: Array) -> list[str]:
+    """Say which values of a batch make the loss of the untouched model NaN or inf; empty if none does.
+
+    Args:
+        problem: what to train.
+        seed: the seed of the batches.
+        untouched: (steps,) the losses of the untouched model.
+    """
+    setup = problem.setup(seed)
+    for step, loss in enumerate(untouched.tolist()):
+        batches = list(islice(setup.batches, setup.recipe.accumulate))
+        for number, batch in enumerate(batches, step * len(batches) + 1):
+            if not math.isfinite(loss) and (parts := nonfinite_parts(batch)):
+                return [
+                    "The data holds values that are not finite (NaN or inf), which give a loss that is not"
+                    f" finite at any lr. The first are in batch {number}: {first_few(parts)}. Leave such rows"
+                    " out of the data set, or fill in numbers."
+                ]
+    return []
 
 
 def _stacked_mode(problem: Problem, section: FindSection, seed: int, lr: float) -> Mode | None:

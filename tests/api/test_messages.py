@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -49,6 +50,28 @@ def test_an_error_without_a_text_is_shown_with_the_line_that_raised_it() -> None
         UsageError, match=r"AssertionError: raised by `raise AssertionError` in .*test_messages.py, line"
     ):
         ask(Picky())
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        lambda model: {"loss_fn": nn.MSELoss()},
+        lambda model: {"loss": lambda batch: nn.functional.mse_loss(model(batch[0]), batch[1])},
+    ],
+)
+def test_find_names_the_values_of_the_data_that_are_not_finite(form: Any) -> None:
+    torch.manual_seed(0)
+    model = nn.Linear(6, 1)
+    x = torch.randn(4, 32, 6)
+    x[2, 5, 0] = math.nan
+    with pytest.raises(lrfind.NoSuggestion, match=r"NaN or inf.* in batch 3: x \(32, 6\) float32 in row 5\."):
+        lrfind.find(
+            model,
+            torch.optim.SGD(model.parameters(), 0.1),
+            data=[(part, part.nan_to_num().sum(1, keepdim=True)) for part in x],
+            steps=20,
+            **form(model),
+        )
 
 
 @pytest.mark.parametrize(
