@@ -98,6 +98,23 @@ def test_a_column_against_a_row_is_refused_before_any_step(call: Any, loss: dict
     assert steps == []
 
 
+@pytest.mark.parametrize(
+    ("loss_fn", "classes", "mask", "advice"),
+    [
+        (nn.BCEWithLogitsLoss(), 1, torch.zeros(16, 4, 4), r"x.squeeze\(1\), or give y as \(16, 1, 4, 4\)"),
+        (nn.CrossEntropyLoss(), 3, torch.zeros(16, 1, 4, 4), r"\(16, 4, 4\) int64: y.squeeze\(1\).long\(\)"),
+    ],
+)
+def test_the_channel_of_a_mask_is_the_axis_to_squeeze(
+    loss_fn: nn.Module, classes: int, mask: Tensor, advice: str
+) -> None:
+    model = nn.Conv2d(1, classes, 1)
+    with pytest.raises(UsageError, match=advice):
+        lrfind.find(
+            model, torch.optim.SGD(model.parameters(), 0.1), loss_fn, [(torch.zeros(16, 1, 4, 4), mask)]
+        )
+
+
 def test_a_loss_that_aligns_a_column_and_a_row_itself_is_allowed() -> None:
     model = nn.Linear(6, 1)
     rows = [(x, x.sum(dim=1)) for x, _ in batches()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -86,7 +86,8 @@ def _shape_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
     if not y.is_floating_point() and output.ndim == y.ndim + 1 and output.shape[1] > 1:
         return f"{shapes}; if y holds class numbers, use cross_entropy"
     if output.numel() == y.numel():
-        way = "squeeze the output in forward: x.squeeze(-1)" if output.ndim > y.ndim else "squeeze y"
+        axis = _surplus_axis(output, y.shape)
+        way = "squeeze y" if axis is None else f"squeeze the output in forward: x.squeeze({axis})"
         return (
             f"{shapes}, so every row would be compared with every other row; {way}, or give y as"
             f" {tuple(output.shape)}"
@@ -95,6 +96,19 @@ def _shape_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
         f"{shapes}; make the shapes equal: {tuple(y.shape)} for the output (out_features?), or"
         f" {tuple(output.shape)} for y"
     )
+
+
+def _surplus_axis(tensor: Tensor, shape: Sequence[int]) -> int | None:
+    """Return the axis without which a tensor has this shape, -1 if it is the last; None if there is none.
+
+    >>> _surplus_axis(torch.zeros(8, 1, 4, 4), (8, 4, 4)), _surplus_axis(torch.zeros(8, 1), (8,))
+    (1, -1)
+    """
+    last = tensor.ndim - 1
+    for axis in range(last, 0, -1):
+        if tensor.shape[axis] == 1 and (*tensor.shape[:axis], *tensor.shape[axis + 1 :]) == (*shape,):
+            return -1 if axis == last else axis
+    return None
 
 
 def _dtype_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
@@ -134,9 +148,9 @@ def _class_misfit(name: str, loss_fn: Any, output: Tensor, y: Tensor) -> str | N
             f"the output is {form(output)} and y is {form(y)}: {name} takes the classes on axis 1; give it"
             " output.movedim(-1, 1), or flatten both over rows and steps"
         )
-    if y.shape == (*rows, 1):
+    if (axis := _surplus_axis(y, rows)) is not None:
         cast = "" if y.dtype.is_signed and not y.is_floating_point() else ".long()"
-        return f"y is {form(y)}: {expected}: y.squeeze(-1){cast}; to predict numbers use mse"
+        return f"y is {form(y)}: {expected}: y.squeeze({axis}){cast}; to predict numbers use mse"
     if y.shape == rows and y.is_floating_point():
         return f"y is {form(y)}: {expected}: y.long(); to predict numbers use mse"
     if y.shape == rows and dtype(y) not in ("int64", "uint8"):
