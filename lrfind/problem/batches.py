@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data.dataloader import _SingleProcessDataLoaderIter
 
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, counted, listed
 from lrfind.problem.signatures import accepts, takes_one_object
 
 LossFn = Callable[..., Tensor]
@@ -188,11 +188,28 @@ def _loss_of_output(output: Any, batch: Any) -> Any:
         single = [part for part in output if isinstance(part, Tensor) and part.numel() == 1]
         loss = single[0] if len(single) == 1 else None
     if loss is None:
+        kind = type(output).__name__
+        parts = f", a {kind} of {listed(output)}," if isinstance(output, Mapping) else f" ({kind})"
         raise UsageError(
-            f"there is no loss_fn, and the model's output ({type(output).__name__}) has no `loss`."
-            f" {own_loss_line(batch)}"
+            f"there is no loss_fn, and the model's output{parts} has no `loss`."
+            f" {_way_to_a_loss(output, batch)}"
         )
     return loss
+
+
+def _way_to_a_loss(output: Any, batch: Any) -> str:
+    """Say how to get the loss that a model's output lacks."""
+    values = [*output.values()] if isinstance(output, Mapping) else []
+    if values and all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
+        call = "model(**batch)" if isinstance(batch, Mapping) else "model(*batch)"
+        return f"If the training lowers the sum of these losses: loss=lambda batch: sum({call}.values())."
+    of_transformers = type(output).__module__.partition(".")[0] == "transformers"
+    if of_transformers and isinstance(batch, Mapping) and "labels" not in batch:
+        return (
+            "A model of transformers computes it if the batch has `labels`, and if the model has a head for"
+            f" a task; the batch has {listed(batch)}."
+        )
+    return own_loss_line(batch)
 
 
 def own_loss_line(batch: Any) -> str:

@@ -109,6 +109,27 @@ def test_a_model_that_changes_a_batch_in_place_leaves_the_data_as_it_is() -> Non
     assert next(batches)[0].tolist() == rows.tolist() == [1, 1, 1, 1]
 
 
+def test_a_dict_of_losses_is_answered_with_their_sum() -> None:
+    losses = {"loss_box": torch.tensor(1.0), "loss_class": torch.tensor(2.0)}
+    message = (
+        r"a dict of loss_box and loss_class, has no `loss`. .*loss=lambda batch: sum\(model\({}batch\).values"
+    )
+    for batch, stars in (((A, A), r"\*"), ({"x": A}, r"\*\*")):
+        with pytest.raises(UsageError, match=message.format(stars)):
+            batch_loss(lambda *args, **named: losses, None, batch)
+    features = {"features": torch.zeros(2)}
+    with pytest.raises(UsageError, match=r"a dict of features, has no `loss`. Leave out"):
+        batch_loss(lambda *args: features, None, (A, A))
+
+
+def test_a_model_of_transformers_without_labels_is_told_so() -> None:
+    output = pytest.importorskip("transformers.modeling_outputs").SequenceClassifierOutput(logits=A)
+    with pytest.raises(
+        UsageError, match=r"of logits, has no .* has `labels`, .* the batch has x and label\."
+    ):
+        batch_loss(lambda **named: output, None, {"x": A, "label": A})
+
+
 def test_rows_that_do_not_fill_a_batch_wait_for_another_epoch() -> None:
     batches = list(islice(tensor_batches((torch.arange(10),), 4, seed=0), 4))
     assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4]
