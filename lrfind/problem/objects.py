@@ -173,11 +173,11 @@ def _check_model(model: Any, optimizer: Any) -> None:
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"model must be a torch module; found an object of type {type(model).__name__}."
-            f"{_integration_for(model)}"
+            f"{integration_for(model)}"
         )
     if not is_optimizer(optimizer):
         inner = inner_name(optimizer)
-        hint = _integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
+        hint = integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
         if isinstance(optimizer, nn.Module):
             hint = " The order of the arguments is model, optimizer, loss_fn, data."
         if isinstance(optimizer, list | tuple | Mapping):
@@ -199,7 +199,7 @@ def _check_model(model: Any, optimizer: Any) -> None:
         )
 
 
-def _integration_for(value: Any) -> str:
+def integration_for(value: Any) -> str:
     """Say which adapter takes an object of a framework; "" if it belongs to none."""
     packages = [kind.__module__.split(".")[0] for kind in type(value).__mro__]
     call = next((INTEGRATIONS[package] for package in packages if package in INTEGRATIONS), None)
@@ -244,7 +244,7 @@ def _step_objects(
     if not optimizers or not all(map(is_optimizer, optimizers)):
         raise UsageError(
             "optimizers must be the list of the torch optimizers that the step uses; found"
-            f" {optimizers!r:.80}.{''.join(dict.fromkeys(map(_integration_for, optimizers)))}"
+            f" {optimizers!r:.80}.{''.join(dict.fromkeys(map(integration_for, optimizers)))}"
         )
     _check_optimizers(optimizers)
     _check_data(data)

@@ -401,3 +401,13 @@ def test_a_callback_that_freezes_layers_needs_the_callback() -> None:
 
     with pytest.raises(UsageError, match=r"BackboneFinetuning, which freezes layers.*FindLR\(\)"):
         integration.find(trainer(BackboneFinetuning()), scaled(), loader())
+
+
+def test_a_module_without_forward_is_sent_to_its_adapter() -> None:
+    module = classifier()()
+    with pytest.raises(UsageError, match=r"Classifier has no forward; .*lightning.find\(trainer, module\)"):
+        lrfind.find(module, module.configure_optimizers(), nn.CrossEntropyLoss(), loader())
+    plain = type("Plain", (nn.Module,), {})()
+    plain.layer = nn.Linear(6, 3)
+    with pytest.raises(UsageError, match=r"Plain has no forward; .* returns the loss as loss=\.\n"):
+        lrfind.find(plain, torch.optim.SGD(plain.parameters()), nn.CrossEntropyLoss(), loader())

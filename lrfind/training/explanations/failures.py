@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from lrfind.errors import LrfindError, NoGradient, UsageError, UsersExit, counted, in_one_line, text_of
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
+from lrfind.problem.objects import integration_for
 from lrfind.problem.references import LIBRARIES
 from lrfind.problem.signatures import accepts
 from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
@@ -147,6 +148,12 @@ def _explain_scene(scene: Scene, error: BaseException) -> str:
         return _explain_refused_loss(scene) or (f"{text}; {cause}" if cause else text)
     if not scene.variables:
         return _explain_text(text)
+    if isinstance(error, NotImplementedError) and 'missing the required "forward"' in text and scene.calls:
+        layer = scene.calls[-1][0]
+        return (
+            f"model: {type(layer).__name__} has no forward; write one, or give the function of a batch that"
+            f" returns the loss as loss=.{integration_for(layer)}"
+        )
     if isinstance(scene.variables["loss_fn"], OwnLoss):
         message = _explain_own_loss(scene)
     else:
