@@ -202,7 +202,11 @@ def _way_to_a_loss(output: Any, batch: Any) -> str:
     values = [*output.values()] if isinstance(output, Mapping) else []
     if values and all(isinstance(value, Tensor) and value.numel() == 1 for value in values):
         call = "model(**batch)" if isinstance(batch, Mapping) else "model(*batch)"
-        return f"If the training lowers the sum of these losses: loss=lambda batch: sum({call}.values())."
+        return (
+            f"If the training lowers the sum of these losses: loss=lambda batch: sum({call}.values()) in"
+            " Python, or in a config `loss: {step: my.module:loss}` with a function loss(model, batch) that"
+            " returns it."
+        )
     of_transformers = type(output).__module__.partition(".")[0] == "transformers"
     if of_transformers and isinstance(batch, Mapping) and "labels" not in batch:
         return (
