@@ -205,7 +205,8 @@ def ratios_in_words(optimizers: Sequence[Any]) -> str | None:
         which = "The lr is the one before the decay over layers"
     else:
         first = next(number for number, ratio in enumerate(ratios) if ratio > 0)
-        which = f"The lr is that of param group {names[first]}"
+        trained = any(parameter.requires_grad for parameter in groups[first].get("params", ()))
+        which = f"The lr is that of param group {names[first]}{'' if trained else ', which trains nothing'}"
     by_ratio: dict[str, list[str]] = {}
     for name, ratio in zip(names, ratios, strict=True):
         by_ratio.setdefault(f"{ratio:.3g}", []).append(name)

@@ -97,6 +97,8 @@ def test_the_group_that_the_lr_is_for_is_named() -> None:
     text = ratios_in_words([optimizer])
     assert text == "The lr is that of param group 1; the groups keep their ratios (0: 0x; 1: 1x; head: 2x)"
     assert ratios_in_words([two_groups(0.1, 0.1)]) is None
+    optimizer.param_groups[1]["params"][0].requires_grad_(False)
+    assert "that of param group 1, which trains nothing; the groups" in str(ratios_in_words([optimizer]))
 
 
 SCHEDULERS: dict[str, Callable[[Any, float], Any]] = {
