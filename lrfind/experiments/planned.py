@@ -15,11 +15,12 @@ import torch
 from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import Shape
 from lrfind.analysis.planned_training import PlannedTraining
-from lrfind.catalog import TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
+from lrfind.catalog import SCHEDULES, TRANSFORMERS_ARGS, TRANSFORMERS_SCHEDULES, optimizer_named
 from lrfind.config.numbers import whole
+from lrfind.config.registry import load
 from lrfind.config.sections import MOST_STEPS, Component
 from lrfind.config.shapes import shape_of
-from lrfind.errors import UsageError, as_exception, in_one_line
+from lrfind.errors import UsageError, as_exception, in_one_line, unknown
 from lrfind.problem.data import length_of
 from lrfind.problem.rates import Group, group_peaks, groups_of, innermost
 from lrfind.problem.snapshot import Snapshot
@@ -143,7 +144,7 @@ def named_schedule(schedule: Any) -> Component:
     """Return a schedule given by its name, or by its name and its args.
 
     Raises:
-        UsageError: if it has neither form.
+        UsageError: if it has neither form, or an argument that lrfind's schedule of this name does not take.
     """
     name, args = schedule, {}
     if isinstance(schedule, Mapping):
@@ -161,6 +162,10 @@ def named_schedule(schedule: Any) -> Component:
     if name == "cosine_with_restarts":  # transformers counts the cycles, one by default
         cycles = args.pop("num_cycles", 1)
         ours, args = (ours, args | {"period": 1 / cycles}) if cycles > 1 else ("cosine", args)
+    if ours in SCHEDULES:
+        known = [*inspect.signature(load(SCHEDULES[ours].path)).parameters][2:]  # after step and steps
+        if (strange := next((key for key in args if key not in known), None)) is not None:
+            raise UsageError(f"schedule: {ours}: {unknown('argument', str(strange), known)}")
     return Component(name=ours, args=args)
 
 

@@ -257,6 +257,14 @@ def test_an_optimizer_that_is_not_named_and_an_iterator_are_reported_before_the_
             r"data holds tensors, not batches; .* DataLoader\(TensorDataset\(x, y\)",
         ),
         ({"schedule": 3}, r"schedule: must be a name from `lrfind ls schedules`, \(name, args\)"),
+        (
+            {"schedule": ("cosine", {"warm": 1})},
+            "schedule: cosine: unknown argument 'warm'; did you mean warmup",
+        ),
+        (
+            {"schedule": ("one_cycle", {"pct_start": 0.3})},
+            "one_cycle: unknown argument 'pct_start'; .* start",
+        ),
         ({"schedule": lambda step: -1.0}, "schedule: it must give a finite lr of 0 or more at every step"),
         (
             {"schedule": lambda step: step.no},
