@@ -107,9 +107,10 @@ def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
     """Ask for the rate of a training that is about to begin."""
     optimizers, batches = trainer.optimizers, Batches(trainer)
     size, limit = _accumulated(trainer), trainer.gradient_clip_val or None
+    accumulated = 1 if trainer.lightning_module.automatic_optimization else options.get("accumulate", 1)
     with replaced(trainer, accumulate_grad_batches=size), _silence(trainer), _begun(trainer):
         read: dict[str, Any] = {
-            "steps": trainer.estimated_stepping_batches,
+            "steps": trainer.estimated_stepping_batches // accumulated,
             "schedule": _schedule(trainer, options),
         }
         if _steps_itself(trainer):

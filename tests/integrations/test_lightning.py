@@ -411,3 +411,23 @@ def test_a_module_without_forward_is_sent_to_its_adapter() -> None:
     plain.layer = nn.Linear(6, 3)
     with pytest.raises(UsageError, match=r"Plain has no forward; .* returns the loss as loss=\.\n"):
         lrfind.find(plain, torch.optim.SGD(plain.parameters()), nn.CrossEntropyLoss(), loader())
+
+
+def test_a_manual_optimization_that_accumulates_says_over_how_many_batches() -> None:
+    class Accumulating(classifier()):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.automatic_optimization = False
+
+        def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+            loss = cross_entropy(self.layers(batch[0]), batch[1])
+            self.manual_backward(loss / 2)
+            if batch_idx % 2:
+                self.optimizers().step()
+                self.optimizers().zero_grad()
+            return loss
+
+    with pytest.raises(UsageError, match="once in 2 calls, but accumulate is 1: give accumulate=2"):
+        integration.find(trainer(), Accumulating(), loader())
+    best = integration.find(trainer(), Accumulating(), loader(), accumulate=2)
+    assert best.training.steps == EPOCHS * len(loader()) // 2
