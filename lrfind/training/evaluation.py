@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -70,7 +70,8 @@ def score(
         binary = output.shape == target.shape
         right = (output > 0) == (target > 0.5) if binary else output.argmax(1) == target
         exact = torch.float32 if right.device.type == "mps" else torch.float64  # MPS has no float64
-        part = right.to(exact).mean()
+        counts = _counts(loss_fn, target)
+        part = right.to(exact).mean() if counts is None else (right * counts).to(exact).sum() / counts.sum()
     elif metric == "R^2":
         part = (output - target).square().mean()
     elif metric == "perplexity":  # of the classes themselves, without the smoothing and weights of the loss
@@ -95,12 +96,13 @@ def evaluate(
 
     Returns:
         val_loss (K,), metric (K,) or None, and the metric's name. For the metric, batches are weighted by the
-        rows of their targets, or of their inputs where the targets have none.
+        targets that the loss counts, or else by the rows of their targets, or of their inputs where the
+        targets have none. A batch without such targets counts for nothing.
 
     Raises:
         UsageError: if the split is empty.
     """
-    losses, parts, rows, targets, divisors = [], [], [], [], []
+    losses, parts, rows, targets, divisors, weights = [], [], [], [], [], []
     metric: Metric | None = None
     for batch in batches:
         stop_if_asked()
@@ -109,12 +111,13 @@ def evaluate(
         parts.append(part.detach().reshape(-1))
         rows.append(_rows(batch))
         divisors.append(_divisor(loss_fn, batch))
+        counts = _counts(loss_fn, _target(batch))
+        weights.append(rows[-1] if counts is None else int(counts.sum()))
         if metric == "R^2":
             targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
     if not rows:
         raise UsageError("data: the validation split yields no batches.")
-    val_loss = np.divide(divisors, sum(divisors)) @ torch.stack(losses).cpu().double().numpy()
-    mean = np.divide(rows, sum(rows)) @ torch.stack(parts).cpu().double().numpy()
+    val_loss, mean = _mean(divisors, losses), _mean(weights, parts)
     if metric is None or len({part.shape[1] for part in targets}) > 1:  # sequences of different lengths
         return val_loss, None, None
     if metric == "R^2":
@@ -176,8 +179,26 @@ def _divisor(loss_fn: LossFn | OwnLoss | None, batch: Any) -> float:
     So the loss of a split is the same however it is cut into batches, also where these are sorted by class.
     """
     target = _target(batch)
+    counts = _counts(loss_fn, target)
+    if counts is None:
+        return _rows(batch)
+    weight = getattr(loss_fn, "weight", None)
+    return float(counts.sum() if weight is None else weight[target[counts]].sum())
+
+
+def _counts(loss_fn: LossFn | OwnLoss | None, target: Any) -> Tensor | None:
+    """Return which targets a loss of classes counts: those that it does not ignore; None for other losses."""
     of_classes = isinstance(target, Tensor) and not target.is_floating_point()
     if isinstance(loss_fn, nn.CrossEntropyLoss | nn.NLLLoss) and of_classes:
-        kept = target[target != loss_fn.ignore_index]
-        return float(kept.numel() if loss_fn.weight is None else loss_fn.weight[kept].sum())
-    return _rows(batch)
+        return cast(Tensor, target != loss_fn.ignore_index)
+    return None
+
+
+def _mean(weights: Sequence[float], values: Sequence[Tensor]) -> Array:
+    """Return the weighted mean of N values (K,), of which those of weight 0 may be NaN; NaN if all are."""
+    numbers = torch.stack([*values]).cpu().double().numpy()  # (N, K)
+    total, weighed = sum(weights), np.asarray(weights) > 0
+    if not total:
+        return np.full(numbers.shape[1], np.nan)
+    mean: Array = np.divide(weights, total)[weighed] @ numbers[weighed]
+    return mean

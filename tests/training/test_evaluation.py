@@ -29,12 +29,40 @@ def test_accuracy_and_loss_count_rows_not_batches() -> None:
     assert loss.item() == pytest.approx(nn.functional.cross_entropy(logits, y).item(), rel=1e-6)
 
 
-@pytest.mark.parametrize("cut", [2, 4, 5])
+@pytest.mark.parametrize("cut", [2, 4, 5, 7])
 def test_the_loss_with_class_weights_is_the_same_however_the_rows_are_cut(cut: int) -> None:
     logits, y = torch.randn(8, 3), torch.tensor([0, 0, 0, 0, 1, 1, 1, -100])  # sorted, as in folders
     loss_fn = nn.CrossEntropyLoss(weight=torch.tensor([1.0, 50.0, 2.0]))
     parts = [(logits[:cut], y[:cut]), (logits[cut:], y[cut:])]
     assert evaluated(nn.Identity(), loss_fn, parts)[0].item() == pytest.approx(loss_fn(logits, y).item())
+
+
+@pytest.mark.parametrize("cut", [2, 5, 6])
+def test_the_accuracy_is_that_of_the_targets_that_the_loss_does_not_ignore(cut: int) -> None:
+    y = torch.tensor([0, 1, 2, -100, 1, 0, -100, -100])
+    logits = nn.functional.one_hot(y.clamp(min=0), 3).float()  # right in all five
+    logits[0] = torch.tensor([0.0, 0.0, 1.0])  # but the first
+    parts = [(logits[:cut], y[:cut]), (logits[cut:], y[cut:])]
+    _, metric, name = evaluated(nn.Identity(), nn.CrossEntropyLoss(), parts)
+    assert (name, metric.item()) == ("accuracy", pytest.approx(4 / 5))
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_the_perplexity_is_the_same_however_rows_with_ignored_targets_are_cut(cut: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, 5, generator=generator)
+    y = torch.tensor([[0, 1, 2, 0, 1], [2, -100, -100, -100, -100], [1, 1, 2, -100, -100], [-100] * 5])
+    parts = [(logits[:cut], y[:cut]), (logits[cut:], y[cut:])]
+    loss, metric, name = evaluated(nn.Identity(), nn.CrossEntropyLoss(), parts)
+    expected = nn.functional.cross_entropy(logits, y)
+    assert (name, metric.item()) == ("perplexity", pytest.approx(expected.exp().item()))
+    assert loss.item() == pytest.approx(expected.item())
+
+
+def test_a_split_of_which_the_loss_counts_no_row_has_no_loss() -> None:
+    loss_fn = nn.CrossEntropyLoss(weight=torch.tensor([0.0, 1.0]))
+    loss, *_ = evaluated(nn.Identity(), loss_fn, [(torch.zeros(3, 2), torch.tensor([0, 0, 0]))])
+    assert np.isnan(loss).all()
 
 
 def test_r_squared_is_one_minus_the_unexplained_share_of_the_variance() -> None:

@@ -88,7 +88,7 @@ def judge_warning(lanes: Sequence[LaneResult], asked: Judge, in_force: Judge) ->
     if any(lane.evaluations for lane in lanes if lane.outcome == "finished"):
         return [
             "the validation loss is not finite after any training, so the final training loss decides; look"
-            " for NaN and inf in the validation data."
+            " for NaN and inf in the validation data, and for a loss that counts none of its targets."
         ]
     return ["there is no validation loss, so the final training loss decides."]
 
