@@ -13,7 +13,6 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import SETTLED, LaneResult
 from lrfind.analysis.sweeps import (
     RateResult,
-    SweepResult,
     beyond_noise,
     judge_in_force,
     judged,
@@ -39,7 +38,7 @@ class Standing:
         variant: the variant's name.
         peaks: the result at each peak; if there are several peaks, from the seeds that choose the best one.
         best: the result at the best peak, from the seeds that are compared; None if no peak finished, or if
-            the lanes of these seeds have not run yet.
+            there is no seed yet with which the lanes of all variants have settled.
         boundary: whether the best peak is the lowest or the highest one that was tried; None if it lies
             between them.
         judge: the loss that decides.
@@ -94,6 +93,8 @@ def standings(
 ) -> list[Standing]:
     """Rank the variants: the best first, and last the variants without any finished result.
 
+    While lanes are missing, only the seeds count with which the lanes of all variants have settled.
+
     Args:
         results: the lanes of all variants.
         variants: the names of the variants.
@@ -101,31 +102,35 @@ def standings(
         first_tuning_seed: lanes with smaller seeds are compared; the other lanes choose the peaks.
     """
     judge = judge_in_force(results, judge)
-    tuned = {}
-    for name in variants:
-        sweep = read_sweep(tuning(results, name, first_tuning_seed), judge)
-        best = _compared(sweep, results, name, first_tuning_seed, judge)
-        tuned[name] = Standing(name, sweep.rates, best, sweep.boundary, judge)
-    ordered = sorted(tuned.values(), key=lambda standing: _loss(standing.best, judge))
+    settled = [result for result in results if result.outcome in SETTLED]
+    sweeps = {name: read_sweep(tuning(results, name, first_tuning_seed), judge) for name in variants}
+    compared = {
+        name: _at_peak(rate.lr, settled, name, first_tuning_seed)
+        for name, sweep in sweeps.items()
+        if (rate := sweep.best) is not None
+    }
+    begun = {result.variant for result in settled}
+    of_each = [{lane.seed for lane in lanes} for lanes in compared.values()]
+    seeds = set.intersection(*of_each) if of_each and begun.issuperset(variants) else set[int]()
+    tuned = []
+    for name, sweep in sweeps.items():
+        lanes = [lane for lane in compared.get(name, []) if lane.seed in seeds]
+        best = rate_of(lanes, judge) if lanes else None
+        tuned.append(Standing(name, sweep.rates, best, sweep.boundary, judge))
+    ordered = sorted(tuned, key=lambda standing: _loss(standing.best, judge))
     first = ordered[0].best
     return [_ranked(standing, rank, first) for rank, standing in enumerate(ordered, 1)]
 
 
-def _compared(
-    sweep: SweepResult, results: Sequence[LaneResult], variant: str, first_tuning_seed: int, judge: Judge
-) -> RateResult | None:
-    """Return the result of a variant at its best peak, with the seeds that are compared."""
-    if sweep.best is None:
-        return None
-    lanes = [
-        result
-        for result in results
-        if result.variant == variant
-        and result.seed < first_tuning_seed
-        and result.peak == sweep.best.lr
-        and result.outcome in SETTLED
+def _at_peak(
+    peak: float, settled: Sequence[LaneResult], variant: str, first_tuning_seed: int
+) -> list[LaneResult]:
+    """Return the settled lanes of a variant at this peak, with the seeds that are compared."""
+    return [
+        lane
+        for lane in settled
+        if lane.variant == variant and lane.seed < first_tuning_seed and lane.peak == peak
     ]
-    return rate_of(lanes, judge) if lanes else None
 
 
 def _loss(best: RateResult | None, judge: Judge) -> float:
@@ -178,8 +183,13 @@ def smoothed_at(lane: LaneResult, share: float) -> float:
     return float(lane.curve.smoothed[at])
 
 
-def verdict(ranking: Sequence[Standing]) -> str:
-    """Return the verdict as one sentence: which variant is best, and how sure that is."""
+def verdict(ranking: Sequence[Standing], seeds: int | None = None) -> str:
+    """Return the verdict as one sentence: which variant is best, and how sure that is.
+
+    Args:
+        ranking: the variants, the best first.
+        seeds: the number of seeds that are to be compared; when omitted, all of them have been.
+    """
     done = [standing for standing in ranking if standing.rank is not None]
     if not done:
         return "Nothing finished."
@@ -191,14 +201,17 @@ def verdict(ranking: Sequence[Standing]) -> str:
     by_lowest = first.judge == "best_val_loss"
     lowest = "reached the lowest validation loss" if by_lowest else "ended with the lowest loss"
     parts = [f"'{first.variant}' {lowest}"]
+    compared = 0 if first.best is None else len(first.best.lanes)
+    if seeds is not None and compared < seeds:
+        parts[0] += f" so far, with {compared} of {counted(seeds, 'seed')}"
     if first.best is not None and first.best.overfits and not by_lowest:
         parts.append("but training overfits with it")
     if beaten:
         parts.append(f"the difference to {listed(beaten)} is larger than the noise between seeds")
     if tied:
-        seeds = counted(0 if first.best is None else len(first.best.lanes), "seed")
         parts.append(
-            f"with {seeds}, the difference to {listed(tied)} is within the noise, and more seeds would tell"
+            f"with {counted(compared, 'seed')}, the difference to {listed(tied)} is within the noise, and"
+            " more seeds would tell"
         )
     if unknown:
         parts.append(f"with one seed, nothing is known of the noise in the difference to {listed(unknown)}")

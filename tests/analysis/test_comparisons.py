@@ -237,3 +237,19 @@ def test_an_interrupted_comparison_goes_on_to_the_same_tables(tmp_path: Path) ->
         conduct(run, watch=interrupt)
     conduct(run)
     assert (tmp_path / "run/steps.csv").read_text() == (tmp_path / "calm/steps.csv").read_text()
+
+
+def test_an_unfinished_comparison_compares_the_seeds_that_all_variants_have() -> None:
+    lanes = [*finished("a", [1.0, 9.0]), *finished("b", [2.0])]  # the second seed is hard, for a as for b
+    first, second = standings(lanes, ["a", "b"], "val_loss", 5)
+    assert (first.variant, first.loss, second.loss) == ("a", 1.0, 2.0)
+    assert verdict([first, second], seeds=5) == (
+        "'a' ended with the lowest loss so far, with 1 of 5 seeds; with one seed, nothing is known of the"
+        " noise in the difference to 'b'."
+    )
+
+
+def test_nothing_is_ranked_before_every_variant_has_run() -> None:
+    tuned = [result(PlannedLane(0, 5, 0.1, name), 1.0) for name in "ab"]
+    for lanes in (finished("a", [1.0, 2.0]), [*tuned, *finished("a", [1.0, 2.0])]):
+        assert {standing.rank for standing in standings(lanes, ["a", "b"], "val_loss", 5)} == {None}

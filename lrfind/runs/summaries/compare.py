@@ -46,7 +46,7 @@ def comparison_summary(record: RunRecord) -> dict[str, Any]:
             "reason": None if first else _why_no_ranking(record),
             "variant": ranking[0].variant if first else None,
         },
-        "verdict": verdict(ranking),
+        "verdict": verdict(ranking, record.experiment.compare.seeds),
         "judge": ranking[0].judge,
         "metric": record.facts.metric,
         "common_peak": record.experiment.compare.one_peak,
@@ -95,7 +95,8 @@ def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
     warnings += _overfitting(ranking)
     for standing in ranking:
         warnings += _variant_warnings(standing, record.unsettled)
-    if ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1:
+    one_seed = ranking[0].best and len(ranking[0].best.lanes) == 1 and len(ranking) > 1
+    if one_seed and not record.unsettled:
         warnings.append("there is one seed only, so nothing is known of the noise; use --seeds 5.")
     return warnings
 

@@ -145,8 +145,8 @@ def view_courses(courses: Sequence[Course]) -> CoursesView:
     return CoursesView(courses, loss_axis(losses, start))
 
 
-def view_gaps(ranking: Sequence[Standing]) -> GapsView:
-    """Compute the values that `draw_gaps` draws."""
+def view_gaps(ranking: Sequence[Standing], seeds: int | None = None) -> GapsView:
+    """Compute the values that `draw_gaps` draws; see `analysis.comparisons.verdict` for `seeds`."""
     finished = [standing for standing in ranking if standing.rank is not None]
     intervals: list[tuple[float, float] | None] = []
     for standing in finished:
@@ -160,7 +160,7 @@ def view_gaps(ranking: Sequence[Standing]) -> GapsView:
         intervals=intervals,
         standing=[standing_in_words(standing.rank, standing.worse) for standing in finished],
         label=f"{loss} above that of the first\n(one dot per seed)",
-        title=verdict(ranking),
+        title=verdict(ranking, seeds),
     )
 
 
@@ -297,7 +297,9 @@ def comparison_figures(result: RunResult) -> dict[str, Figure]:
     """Return the figure of a comparison, by its file name."""
     ranking = ranking_of(result)
     courses = view_courses(courses_of(ranking))
-    figure = comparison_figure(courses, view_gaps(ranking), result.experiment.name)
+    figure = comparison_figure(
+        courses, view_gaps(ranking, result.experiment.compare.seeds), result.experiment.name
+    )
     return {"comparison": figure}
 
 
