@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 from lrfind.analysis.lanes import Outcome
-from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise
+from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged
 
 Doubt = Literal[
     "no fall", "hardly fell", "learned less", "overfits everywhere", "overfits", "one seed", "tied"
@@ -126,6 +127,22 @@ def rate_verdict(rate: RateResult, sweep: SweepResult) -> RateVerdict:
     if near:
         return "tied" if within else "usable"
     return "maybe worse" if within else "worse"
+
+
+def seeds_outside(sweep: SweepResult) -> list[int]:
+    """Return the seeds whose lowest loss is not at a rate from `low` to `high` of the sweep.
+
+    Such a seed ended lower at a rate that diverged, was pruned or failed with other seeds, or nowhere.
+    """
+    lowest: dict[int, tuple[float, float]] = {}
+    for rate in sweep.rates:
+        for seed, lane in rate.lanes.items():
+            loss = judged(lane, sweep.judge)
+            lowest[seed] = min(
+                lowest.get(seed, (math.inf, math.inf)), (math.inf if loss is None else loss, rate.lr)
+            )
+    low, high = sweep.low or math.nan, sweep.high or math.nan
+    return [seed for seed, (loss, lr) in lowest.items() if not (math.isfinite(loss) and low <= lr <= high)]
 
 
 def _others(sweep: SweepResult) -> Sequence[RateResult]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,50 @@ def test_ties_name_their_rates_the_rule_and_what_would_tell() -> None:
     )
     alone = " ".join(grid(*[lane for lane in lanes if lane.seed == 0])["warnings"])
     assert "lr 0.1 ended nearly as low and may be as good" in alone
+
+
+def sweep_of(*rows: list[float | str]) -> str:
+    """Return the text of a grid with one seed a row and one rate a column; a text is the outcome of a lane."""
+    lanes = [
+        lane(0.01 * 2**place, 0.95, 1.0 if isinstance(end, str) else end, seed=seed)
+        for seed, row in enumerate(rows)
+        for place, end in enumerate(row)
+    ]
+    ends = [end if isinstance(end, str) else "finished" for row in rows for end in row]
+    lanes = [replace(lane, outcome=end) for lane, end in zip(lanes, ends, strict=True)]
+    return " ".join(sweep_text(grid(*lanes)).split())
+
+
+def test_seeds_that_end_lower_where_other_seeds_do_not_end_are_told() -> None:
+    text = sweep_of([1.0, 0.9], [1.0, 1.4], [1.0, "diverged"])
+    assert (
+        "seeds: with 2 of the 3, this rate has the lowest loss; with 1, no rate that finished with all seeds"
+        " has it" in text
+    )
+    text = sweep_of([1.0, 1.1, 0.9], [1.1, 1.0, 1.4], [1.0, 1.1, "diverged"])
+    assert (
+        "the rate with the lowest loss is 0.01 to 0.02; with 1, no rate that finished with all seeds has it"
+        in text
+    )
+    assert "with each of the 2, this rate has the lowest loss usable" in sweep_of([1.0, 2.0], [1.0, 2.0])
+
+
+def test_nothing_is_claimed_of_the_end_of_pruned_and_failed_rates() -> None:
+    text = sweep_of(["pruned", 1.0, "failed", 1.9])
+    assert "(the lowest of 2 rates, not counting 1 pruned and 1 failed)" in text
+    assert "usable: only this rate is known to be; 0.01 was pruned and 0.04 failed" in text
+    text = sweep_of(["pruned", 1.0, "pruned"])
+    assert "(the only rate, not counting 2 pruned)" in text
+    assert "usable: only this rate is known to be; 0.01 and 0.04 were pruned" in text
+    assert "usable: only this rate; the next ones reached less" in sweep_of([1.9, 1.0, 1.9])
+
+
+def test_with_several_seeds_of_which_one_is_common_the_noise_is_not_that_of_one_seed() -> None:
+    text = sweep_of([1.0, 1.01, "pruned"], [1.0, "pruned", 1.5], ["pruned", 1.01, 1.5])
+    assert (
+        "close: higher by little; fewer than two seeds ended at both rates, so the noise is not known" in text
+    )
+    assert "higher: the loss is higher; fewer than two seeds ended at both rates" in text
 
 
 def test_a_comparison_is_judged_by_the_lowest_validation_loss_and_tells_overfitting() -> None:

@@ -15,6 +15,7 @@ from lrfind.analysis.sweep_verdicts import (
     doubt_about,
     maybe_worse,
     rate_verdict,
+    seeds_outside,
     tied,
 )
 from lrfind.analysis.sweeps import RateResult, SweepResult, beyond_noise, judged, read_sweep
@@ -37,8 +38,9 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
 
         - `answer`: the lr with the lowest judged loss, None if the loss fell at no rate (`lr`, `low`, `high`,
           `reason`), its losses, its `verdict`, the gravest `doubt` about it (see
-          `analysis.sweep_verdicts.Doubt`), the rates that are `tied` with it, and the `rule` by which it is
-          the answer.
+          `analysis.sweep_verdicts.Doubt`), the rates that are `tied` with it, the `seeds_outside` whose
+          lowest loss is not at a rate from `low` to `high` (None without these), and the `rule` by which it
+          is the answer.
         - `judge`: the loss that decided, which is the training loss if there is no validation split.
         - `overfitting`: the lrs at which training overfits, and whether these are all that learned something.
         - `metric`: the name of the task's metric.
@@ -66,6 +68,7 @@ def sweep_summary(record: RunRecord) -> dict[str, Any]:
             "verdict": _verdict(best, sweep, record) if best else None,
             "doubt": doubt_about(sweep),
             "tied": [rate.lr for rate in tied(sweep)] if best else None,
+            "seeds_outside": seeds_outside(sweep) if best and sweep.low is not None else None,
             "rule": "the lowest median of the judged loss over seeds" if best else None,
         },
         "overfitting": {

@@ -30,7 +30,14 @@ from lrfind.views.report.content import (
 )
 from lrfind.views.report.courses import loss_chart
 from lrfind.views.text.parts import interval, loss_name, number, number_or_dash, numbers_apart
-from lrfind.views.text.sweep import EDGE, SENSITIVITY, headline, rivals_text, verdicts_in_words
+from lrfind.views.text.sweep import (
+    EDGE,
+    SENSITIVITY,
+    headline,
+    rivals_text,
+    seeds_text,
+    verdicts_in_words,
+)
 
 OUTCOMES: dict[str, tuple[Shape, str]] = {"diverged": ("cross", "edge"), "pruned": ("triangle", "muted")}
 """The shape and the colour of the rates that did not finish; others are grey diamonds."""
@@ -69,11 +76,11 @@ def _answer(summary: Mapping[str, Any]) -> Answer:
     if answer["lr"] is None:
         return Answer("Best learning rate", None, reason=answer["reason"], level="poor", facts=facts)
     doubt, low, high = answer["doubt"], answer["low"], answer["high"]
-    count = len(summary["rates"])
     unfinished = summary["unfinished"] is not None
     trust = TRUST.get(doubt, "measured, but see the reason" if doubt else "measured by whole trainings")
-    if low is not None and low == high and count > 1:
-        facts.insert(0, ("seeds", "with each of them, this rate has the lowest loss"))
+    seeds = seeds_text(summary)
+    if seeds is not None and (low == high or answer["seeds_outside"]):
+        facts.insert(0, ("seeds", seeds))
     metric = f"; {summary['metric']} {number(answer['metric'])}" if answer["metric"] is not None else ""
     loss = f"{loss_name(summary['judge'])} {number(answer[summary['judge']])}"
     reached = f"{loss}, {rivals_text(summary)}{metric}"

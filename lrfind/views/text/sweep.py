@@ -57,11 +57,20 @@ def headline(doubt: str | None, lr: float, ties: Iterable[float], unfinished: bo
     return line.replace(" rate:", " rate so far:", 1) if unfinished else line
 
 
+CUT_OFF = {"pruned": ("was pruned", "were pruned"), "failed": ("failed", "failed")}
+"""The outcomes that leave the end of a training unknown, as predicates of one rate and of several."""
+
+
 def rivals_text(summary: Mapping[str, Any]) -> str:
-    """Return among how many rates the answered one ended lowest, and what is still missing."""
+    """Return among how many rates the answered one ended lowest, and which are not among them."""
     tried, planned = len(summary["rates"]), summary["unfinished"]
     if planned is None:
-        return f"the lowest of {tried} rates" if tried > 1 else "the only rate"
+        outcomes = [rate["outcome"] for rate in summary["rates"]]
+        unknown = {outcome: count for outcome in CUT_OFF if (count := outcomes.count(outcome))}
+        compared = tried - sum(unknown.values())
+        others = listed(f"{count} {outcome}" for outcome, count in unknown.items())
+        text = f"the lowest of {compared} rates" if compared > 1 else "the only rate"
+        return f"{text}, not counting {others}" if others else text
     seeds = max(len(rate["seeds"]) for rate in summary["rates"])
     by = f", with {seeds} of {planned['seeds']} seeds" if seeds < planned["seeds"] else ""
     return f"the best of {tried} of {counted(planned['rates'], 'rate')} so far{by}"
@@ -74,7 +83,7 @@ def _answer_lines(summary: dict[str, Any]) -> list[str]:
     return [
         *wrapped(headline(answer["doubt"], answer["lr"], answer["tied"], bool(summary["unfinished"])), ""),
         *_losses_lines(summary),
-        *_seeds_lines(summary),
+        *(wrapped(f"seeds: {seeds}") if (seeds := seeds_text(summary)) else []),
         *_usable_lines(summary),
         *(wrapped(MEASURED) if answer["doubt"] in (None, "tied") else []),
     ]
@@ -98,16 +107,18 @@ def _losses_lines(summary: dict[str, Any]) -> list[str]:
     return [line for text in texts for line in wrapped(text)]
 
 
-def _seeds_lines(summary: dict[str, Any]) -> list[str]:
-    """Return the range of the rates that are lowest for one seed; nothing if there is only one seed."""
+def seeds_text(summary: Mapping[str, Any]) -> str | None:
+    """Return where the rates lie that are lowest for one seed; None with only one seed, or one rate."""
     low, high = summary["answer"]["low"], summary["answer"]["high"]
     if low is None or len(summary["rates"]) == 1:
-        return []
-    if low == high:
-        return wrapped(
-            f"seeds: with each of the {len(summary['rates'][0]['seeds'])}, this rate has the lowest loss"
-        )
-    return wrapped(f"seeds: depending on the seed, the rate with the lowest loss is {interval(low, high)}")
+        return None
+    count, outside = len(summary["rates"][0]["seeds"]), len(summary["answer"]["seeds_outside"])
+    if low < high:
+        text = f"depending on the seed, the rate with the lowest loss is {interval(low, high)}"
+    else:
+        inside = f"{count - outside or 'none'} of" if outside else "each of"
+        text = f"with {inside} the {count}, this rate has the lowest loss"
+    return f"{text}; with {outside}, no rate that finished with all seeds has it" if outside else text
 
 
 MEASURED = (
@@ -126,9 +137,22 @@ def _usable_lines(summary: dict[str, Any]) -> list[str]:
     elif usable["low"] < usable["high"]:
         rates = interval(usable["low"], usable["high"])
         text = f"{rates}; they reached at least {share} of the fall of the loss"
+    elif cut_off := _cut_off_beside(summary["rates"], usable["low"]):
+        text = f"only this rate is known to be; {cut_off}"
     else:
         text = f"only this rate; the next ones reached less than {share} of the fall of the loss"
     return wrapped(f"usable: {text}")
+
+
+def _cut_off_beside(rates: Sequence[Mapping[str, Any]], lr: float) -> str:
+    """Return which of the rates next to one were pruned or failed, in words; "" if none was."""
+    place = [rate["lr"] for rate in rates].index(lr)
+    beside = [rates[i] for i in (place - 1, place + 1) if 0 <= i < len(rates)]
+    texts = []
+    for outcome, predicates in CUT_OFF.items():
+        lrs = [number(rate["lr"]) for rate in beside if rate["outcome"] == outcome]
+        texts += [f"{listed(lrs)} {predicates[len(lrs) > 1]}"] if lrs else []
+    return listed(texts)
 
 
 EDGE = "between the last rate that trained and the first that diverged, or whose loss rose"
@@ -179,6 +203,11 @@ LOWEST: dict[str | None, str] = {
 def verdicts_in_words(summary: Mapping[str, Any]) -> list[str]:
     """Return an explanation of each verdict in the table of the rates that needs one."""
     words = WORDS | {"lowest": f"the lowest loss, but {LOWEST.get(summary['answer']['doubt'])}"}
+    if any(len(rate["seeds"]) > 1 for rate in summary["rates"]):
+        words |= {
+            word: f"{much}; fewer than two seeds ended at both rates, so the noise is not known"
+            for word, much in {"close": "higher by little", "higher": "the loss is higher"}.items()
+        }
     seen = {rate["verdict"] for rate in summary["rates"]}
     return [f"{word}: {meaning}" for word, meaning in words.items() if word in seen]
 
