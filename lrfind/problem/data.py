@@ -264,7 +264,8 @@ def _loader_stream(train: Any, held_out: Any, batch_size: Any, device: torch.dev
     tensors = isinstance(example, tuple | list) and all(isinstance(part, Tensor) for part in example)
     sizes = sizes_of(example[0], example[-1], _classes(train)) if tensors else {}
     length = length_of(loader(train, torch.Generator()))
-    facts = _facts(_count(train), _count(held_out), example if tensors else None, None)
+    held_out_rows = 0 if held_out is None else _count(held_out)
+    facts = _facts(_count(train), held_out_rows, example if tensors else None, None)
     generators = generators_of((train, held_out))
     return Stream(batches, sizes, None if held_out is None else validation, length, generators, facts)
 

@@ -78,13 +78,13 @@ def test_the_facts_of_a_users_data_are_what_can_be_known() -> None:
 
     assert facts((DataLoader(rows, 6), DataLoader(rows, 8)))["rows"] == {"train": 24, "validation": 24}
     assert facts(DataLoader(rows, 6)) == {
-        "rows": {"train": 24, "validation": None},
+        "rows": {"train": 24, "validation": 0},
         "batch": [[[6, 2], "float32"], [[6, 1], "float32"]],
         "transforms": None,
         "streamed": None,
     }
     of_a_list = facts(([{"x": torch.ones(2)}] * 3, None))
-    assert of_a_list["rows"] == {"train": None, "validation": None}
+    assert of_a_list["rows"] == {"train": None, "validation": 0}
     assert of_a_list["batch"] is None
 
 

@@ -168,7 +168,8 @@ def gradient_findings(health: Mapping[str, Any]) -> list[tuple[str, str]]:
     [('no problem was seen (5 layers, checked 14 times)', '')]
     """
     if not health["looks"]:
-        return [("not judged, because the loss was not finite whenever they were measured", "")]
+        why = "the loss was not finite, or float16 overflowed, whenever they were measured"
+        return [(f"not judged, because {why}", "")]
     if not health["findings"]:
         layers, looks = counted(health["layers"], "layer"), counted(health["looks"], "time")
         return [(f"no problem was seen ({layers}, checked {looks})", "")]
