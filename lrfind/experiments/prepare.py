@@ -264,7 +264,8 @@ def training_steps(training: TrainingSection, problem: Problem) -> int:
     if batches < training.accumulate:
         raise UsageError(
             f"training.accumulate: a step takes {counted(training.accumulate, 'batch')}, but"
-            f" {counted(training.epochs, 'epoch')} have only {batches}; train longer, or accumulate less."
+            f" {counted(training.epochs, 'epoch')} {'has' if training.epochs == 1 else 'have'} only"
+            f" {batches}; train longer, or accumulate less."
         )
     steps = batches // training.accumulate
     if steps > MOST_STEPS:

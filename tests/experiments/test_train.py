@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -19,14 +20,14 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from lrfind.analysis.lanes import Lane
+from lrfind.analysis.lanes import Evaluation, Lane, LaneResult
 from lrfind.config.experiment import check, dump
 from lrfind.errors import UsageError
 from lrfind.experiments import checkpoint as checkpoints
 from lrfind.problem.problem import from_config
 from lrfind.runs.store import Run
 from tests.helpers.command import Command
-from tests.helpers.runs import LINEAR, conduct
+from tests.helpers.runs import LINEAR, conduct, summarized
 
 MLP = (
     "model={name: mlp, args: {hidden: [8], dropout: 0.3}}",
@@ -191,6 +192,23 @@ def test_a_training_that_diverges_says_so_and_is_exit_3(lrfind: Command, config:
     assert "No trained model: no training has finished." in lrfind.out
     assert "warning: seed 0 diverged at step" in lrfind.out
     assert not list(Path("run").glob("*.pt"))
+
+
+def test_a_validation_loss_that_is_not_finite_is_told_and_did_not_stop_falling() -> None:
+    def lane(seed: int, *val_losses: float) -> LaneResult:
+        evaluations = tuple(Evaluation(5 * (n + 1), loss, None) for n, loss in enumerate(val_losses))
+        loss = np.linspace(2.0, 1.0, 5 * len(val_losses))
+        return LaneResult(seed, seed, 30, 0.1, "finished", loss, loss, evaluations=evaluations)
+
+    nan = math.nan
+    assert summarized("train", [lane(0, 1.5, 1.6), lane(1, nan, nan)])["warnings"] == [
+        "training stopped early, at step 10 of 30, because the validation loss no longer fell.",
+        "training stopped early, at step 10 of 30, because the validation loss was never finite.",
+        "the validation loss of seed 1 is not finite at the end; look for NaN and inf in the validation data,"
+        " and for a loss that counts none of its targets.",
+    ]
+    (warning,) = summarized("train", [lane(0, *[nan] * 6)])["warnings"]
+    assert warning.startswith("the validation loss is not finite at the end; look for NaN")
 
 
 def test_it_takes_what_another_run_found(lrfind: Command, config: Path) -> None:

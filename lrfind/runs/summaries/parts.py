@@ -13,6 +13,8 @@ from lrfind.catalog import KINDS, Judge
 from lrfind.errors import counted
 from lrfind.runs.result import RunRecord
 
+LOOK_FOR_NAN = "look for NaN and inf in the validation data, and for a loss that counts none of its targets"
+"""What to do about a validation loss that is not finite."""
 CALM = 10.0
 """A loss that stays below so many times its first value has not begun to blow up."""
 
@@ -87,8 +89,8 @@ def judge_warning(lanes: Sequence[LaneResult], asked: Judge, in_force: Judge) ->
         return []
     if any(lane.evaluations for lane in lanes if lane.outcome == "finished"):
         return [
-            "the validation loss is not finite after any training, so the final training loss decides; look"
-            " for NaN and inf in the validation data, and for a loss that counts none of its targets."
+            "the validation loss is not finite after any training, so the final training loss decides;"
+            f" {LOOK_FOR_NAN}."
         ]
     return ["there is no validation loss, so the final training loss decides."]
 

@@ -8,7 +8,7 @@ from typing import Any
 from lrfind.analysis.lanes import LaneResult
 from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
-from lrfind.runs.summaries.parts import brief_lane, mean_and_deviation, unsettled_warning
+from lrfind.runs.summaries.parts import LOOK_FOR_NAN, brief_lane, mean_and_deviation, unsettled_warning
 
 
 def training_summary(record: RunRecord) -> dict[str, Any]:
@@ -60,12 +60,7 @@ def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
         if lane.outcome in ("diverged", "failed")
     ]
     warnings += unsettled_warning(record, "training")
-    early = [lane for lane in finished if lane.lr.size < lane.planned]
-    if early:
-        warnings.append(
-            f"training stopped early, at step {listed(lane.lr.size for lane in early)} of {early[0].planned},"
-            " because the validation loss no longer fell."
-        )
+    warnings += _validation_warnings(finished)
     rose = [lane for lane in finished if (lane.train_loss or 0.0) > float(lane.loss[0])]
     if rose and len(rose) == len(finished):
         ended = listed(f"{lane.train_loss:.4g}" for lane in rose)
@@ -80,6 +75,26 @@ def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
         warnings.append(
             f"{counted(skipped, 'step')} {was} skipped because float16 overflowed (see steps.csv)."
         )
+    return warnings
+
+
+def _validation_warnings(finished: list[LaneResult]) -> list[str]:
+    """Say which trainings their validation loss stopped, and of which it is not finite."""
+    warnings = []
+    early = [lane for lane in finished if lane.lr.size < lane.planned]
+    for why, lanes in {
+        "no longer fell": [lane for lane in early if lane.lowest_evaluation is not None],
+        "was never finite": [lane for lane in early if lane.lowest_evaluation is None],
+    }.items():
+        if lanes:
+            warnings.append(
+                f"training stopped early, at step {listed(lane.lr.size for lane in lanes)} of"
+                f" {lanes[0].planned}, because the validation loss {why}."
+            )
+    lost = [lane.seed for lane in finished if lane.evaluations and lane.val_loss is None]
+    if lost:
+        whose = f" of {'seed' if len(lost) == 1 else 'seeds'} {listed(lost)}" if len(finished) > 1 else ""
+        warnings.append(f"the validation loss{whose} is not finite at the end; {LOOK_FOR_NAN}.")
     return warnings
 
 
