@@ -215,6 +215,15 @@ def test_nothing_is_claimed_of_the_end_of_pruned_and_failed_rates() -> None:
     assert "usable: only this rate; the next ones reached less" in sweep_of([1.9, 1.0, 1.9])
 
 
+def test_a_sweep_that_has_ended_without_a_best_rate_says_why() -> None:
+    text = sweep_of(["diverged", "diverged", "pruned"])
+    assert "training diverged at lr 0.01 and 0.02, and the other rates were pruned; try lower ones." in text
+    text = sweep_of([1.0, "pruned"], ["pruned", 1.0])
+    assert "every lr was pruned with half of the seeds or more; run it without --prune." in text
+    text = sweep_of([1.0, math.nan], [math.nan, 1.0])
+    assert "no lr ended with a finite loss for more than half of the seeds; look for NaN and inf" in text
+
+
 def test_with_several_seeds_of_which_one_is_common_the_noise_is_not_that_of_one_seed() -> None:
     text = sweep_of([1.0, 1.01, "pruned"], [1.0, "pruned", 1.5], ["pruned", 1.01, 1.5])
     assert (

@@ -24,7 +24,7 @@ from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import data_to_blame, judge_warning, unsettled_warning
+from lrfind.runs.summaries.parts import LOOK_FOR_NAN, data_to_blame, judge_warning, unsettled_warning
 
 NEAR = 2.0
 """The factor within which a rate is near an end of the range of a search."""
@@ -178,7 +178,14 @@ def why_no_best(sweep: SweepResult) -> str:
         return f"training diverges at every lr that was tried, down to {lowest:.3g}; try lower ones."
     if "failed" in outcomes:
         return f"no lane finished; {next(lane.error for lane in _lanes(sweep) if lane.outcome == 'failed')}"
-    return "no lane has finished yet." if sweep.rates else "no lane has run yet."
+    if "interrupted" in outcomes or not sweep.rates:
+        return "no lane has finished yet." if sweep.rates else "no lane has run yet."
+    if "finished" in outcomes:
+        return f"no lr ended with a finite loss for more than half of the seeds; {LOOK_FOR_NAN}."
+    diverged = [rate for rate in sweep.rates if rate.outcome == "diverged"]
+    if diverged:
+        return f"training diverged at lr {_lrs(diverged)}, and the other rates were pruned; try lower ones."
+    return "every lr was pruned with half of the seeds or more; run it without --prune."
 
 
 def _lanes(sweep: SweepResult) -> list[LaneResult]:
