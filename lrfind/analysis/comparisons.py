@@ -195,6 +195,8 @@ def verdict(ranking: Sequence[Standing], seeds: int | None = None) -> str:
         return "Nothing finished."
     first, others = done[0], done[1:]
     beaten = [f"'{standing.variant}'" for standing in others if standing.worse]
+    same = [f"'{standing.variant}'" for standing in others if not standing.gaps.any()]
+    others = [standing for standing in others if standing.gaps.any()]
     tied = [f"'{standing.variant}'" for standing in others if standing.worse is False]
     unknown = [f"'{standing.variant}'" for standing in others if standing.worse is None]
     untuned = [f"'{standing.variant}'" for standing in done if standing.boundary and len(standing.peaks) > 1]
@@ -213,6 +215,8 @@ def verdict(ranking: Sequence[Standing], seeds: int | None = None) -> str:
             f"with {counted(compared, 'seed')}, the difference to {listed(tied)} is within the noise, and"
             " more seeds would tell"
         )
+    if same:
+        parts.append(f"{listed(same)} ended with exactly the same losses")
     if unknown:
         parts.append(f"with one seed, nothing is known of the noise in the difference to {listed(unknown)}")
     if untuned:

@@ -70,6 +70,13 @@ def test_the_verdict_says_who_is_beaten_and_who_is_not_told_apart() -> None:
     )
 
 
+def test_variants_that_trained_alike_are_not_said_to_need_more_seeds() -> None:
+    lanes = [lane for name in "ab" for lane in finished(name, [1.0, 2.0])]
+    assert verdict(standings(lanes, ["a", "b"], "val_loss", 5)) == (
+        "'a' ended with the lowest loss; 'b' ended with exactly the same losses."
+    )
+
+
 def test_a_variant_that_diverged_at_its_best_peak_stands_last_and_is_told() -> None:
     lanes = [*finished("constant", [0.5, 0.6]), *finished("linear", [0.1, 0.2])]
     lanes[2] = result(PlannedLane(2, 0, 0.1, "linear"), math.nan, "diverged")
