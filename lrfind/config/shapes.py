@@ -251,7 +251,10 @@ def _guarded(schedule: Component, compute: Callable[[], Any]) -> Any:
     except LrfindError:
         raise
     except Exception as error:  # anything may go wrong in a user's function
-        raise UsageError(f"schedule: {schedule.name} failed: {in_one_line(error)}") from error
+        text = f"schedule: {schedule.name} failed: {in_one_line(error)}"
+        if ":" in schedule.name:
+            text += ". A schedule is a function of (step, steps) that is 1 at the peak."
+        raise UsageError(text) from error
 
 
 @dataclass(frozen=True)

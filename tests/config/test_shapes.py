@@ -205,6 +205,7 @@ def test_a_join_watches_what_its_last_part_watches() -> None:
         ("own_for_shapes:nothing", {}, "schedule: own_for_shapes:nothing is 0 at each of the 40 steps."),
         ("own_for_shapes:many", {}, "schedule: own_for_shapes:many failed: TypeError"),
         ("own_for_shapes:halves", {"bas": 1}, "schedule: own_for_shapes:halves failed: TypeError"),
+        ("own_for_shapes:failing", {}, ". A schedule is a function of (step, steps) that is 1 at the peak."),
         ("own_for_shapes:nine", {}, "'own_for_shapes:nine' must be a function of (step, steps) that is 1 at the peak."),
         ("own_for_shapes:Falling", {}, "'own_for_shapes:Falling' must be a function of (step, steps)"),
         ("own_for_shapes:non", {}, "'own_for_shapes' has no attribute 'non'"),
