@@ -138,6 +138,8 @@ def _random_split(data: Any, validation: float, seed: int) -> tuple[Any, Any]:
 
 def _batch_rows(batch_size: Any, total: int) -> int:
     """Return the number of rows that `data.batch_size` means when there are `total` training rows."""
+    if not total:
+        raise UsageError("data: there are no rows to train on; give at least one.")
     if batch_size == "full":
         return total
     if batch_size is not None and batch_size > total:

@@ -116,7 +116,7 @@ def evaluate(
         if metric == "R^2":
             targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
     if not rows:
-        raise UsageError("data: the validation split yields no batches.")
+        raise UsageError("data: the validation split yields no batches; give it rows, or leave it out.")
     val_loss, mean = _mean(divisors, losses), _mean(weights, parts)
     if metric is None or len({part.shape[1] for part in targets}) > 1:  # sequences of different lengths
         return val_loss, None, None

@@ -11,6 +11,7 @@ from lrfind.config.experiment import check
 from lrfind.config.sections import DataSection
 from lrfind.datasets.images import image_folder
 from lrfind.datasets.tensors import TensorData
+from lrfind.errors import UsageError
 from lrfind.problem.data import Stream, stream
 from lrfind.problem.problem import from_config
 from tests.helpers.images import write_images
@@ -86,6 +87,13 @@ def test_the_facts_of_a_users_data_are_what_can_be_known() -> None:
     of_a_list = facts(([{"x": torch.ones(2)}] * 3, None))
     assert of_a_list["rows"] == {"train": None, "validation": 0}
     assert of_a_list["batch"] is None
+
+
+@pytest.mark.parametrize("batch_size", [8, "full", None])
+def test_data_without_a_row_to_train_on_is_refused(batch_size: int | str | None) -> None:
+    none, some = TensorDataset(torch.randn(0, 2)), TensorDataset(torch.randn(4, 2))
+    with pytest.raises(UsageError, match="there are no rows to train on"):
+        stream((none, some), DataSection(name="own:data", batch_size=batch_size), 0, CPU)
 
 
 def test_the_number_of_tokens_is_that_of_the_vocabulary_and_not_of_the_classes() -> None:
