@@ -108,9 +108,11 @@ class GridResult:
         if best is None:
             return sentence(why_no_best(sweep))
         seeds = f", median of {counted(len(best.lanes), 'seed')}" if len(best.lanes) > 1 else ""
-        rates, loss = counted(len(sweep.rates), "rate"), loss_name(sweep.judge)
+        failed = [rate for rate in sweep.rates if rate.outcome == "failed"]
+        rates = counted(len(sweep.rates) - len(failed), "rate")
+        loss = loss_name(sweep.judge).removeprefix("lowest ")
         why = f"Of {rates}, lr {best.lr:.3g} has the lowest {loss} ({best.loss:.4g}{seeds})."
-        return " ".join([why, *_doubts(sweep, best)])
+        return " ".join([why, *_failures(failed), *_doubts(sweep, best)])
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -172,6 +174,12 @@ class GridResult:
             self.table.itertuples(index=False),
             sweep_figure(view_sweep(self.sweep), ""),
         )
+
+
+def _failures(failed: Sequence[RateResult]) -> list[str]:
+    """Return which rates failed, and why the first of them did, in a sentence; an empty list for none."""
+    errors = [lane.error for rate in failed for lane in rate.lanes.values() if lane.error]
+    return [f"Training failed at {_lrs(failed)}: {errors[0].rstrip('.')}."] if errors else []
 
 
 def _doubts(sweep: SweepResult, best: RateResult) -> list[str]:

@@ -179,6 +179,7 @@ def test_a_grid_judged_by_the_lowest_validation_loss_says_that_training_overfits
         judge="best_val_loss",
     )  # fmt: skip
     assert "After its lowest validation loss, training overfits: end it there." in result.reason
+    assert "has the lowest validation loss (" in result.reason
 
 
 def compared(world: World, **options: Any) -> lrfind.ComparisonResult:
@@ -354,6 +355,9 @@ def test_a_training_that_fails_later_is_a_result_and_one_that_never_starts_is_an
     result = lrfind.grid(model, optimizer, fragile, batches, lrs=[0.1, 3.0], steps=30, seeds=1)
     assert [lane.outcome for lane in result.lanes] == ["finished", "failed"]
     assert result.lr == 0.1
+    assert result.reason.startswith("Of 1 rate, lr 0.1 has the lowest final training loss (")
+    assert "Training failed at lr 3: " in result.reason
+    assert "too large" in result.reason
 
     def broken(output: Tensor, y: Tensor) -> Tensor:
         raise ZeroDivisionError("on purpose")
