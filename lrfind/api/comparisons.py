@@ -13,7 +13,7 @@ from lrfind.api.origin import Origin, check_optimizers
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge
 from lrfind.errors import NoSuggestion, counted, listed, sentence
-from lrfind.runs.summaries.parts import data_to_blame
+from lrfind.runs.summaries.parts import data_to_blame, skipped_warning
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ class ComparisonResult:
             return sentence(
                 data_to_blame(self.lanes) or "no schedule finished at any peak; give lower peaks."
             )
-        return verdict(self.ranking)
+        return " ".join([verdict(self.ranking), *skipped_warning(self.lanes, "")])
 
     @cached_property
     def table(self) -> pd.DataFrame:

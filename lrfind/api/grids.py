@@ -16,6 +16,7 @@ from lrfind.api.origin import Origin, check_optimizers
 from lrfind.api.rates import apply_rate
 from lrfind.catalog import Judge, is_adaptive
 from lrfind.errors import NoSuggestion, counted, listed, sentence
+from lrfind.runs.summaries.parts import skipped_warning
 from lrfind.runs.summaries.sweep import why_no_best
 from lrfind.views.text.parts import loss_name
 from lrfind.views.text.sweep import headline
@@ -112,7 +113,8 @@ class GridResult:
         rates = counted(len(sweep.rates) - len(failed), "rate")
         loss = loss_name(sweep.judge).removeprefix("lowest ")
         why = f"Of {rates}, lr {best.lr:.3g} has the lowest {loss} ({best.loss:.4g}{seeds})."
-        return " ".join([why, *_failures(failed), *_doubts(sweep, best)])
+        skipped = map(sentence, skipped_warning(self.lanes, ""))
+        return " ".join([why, *_failures(failed), *_doubts(sweep, best), *skipped])
 
     @cached_property
     def table(self) -> pd.DataFrame:

@@ -247,3 +247,11 @@ def test_a_comparison_is_judged_by_the_lowest_validation_loss_and_tells_overfitt
     row = by_lowest["standings"][0]
     assert (row["best_val_loss"], row["best_val_step"]) == (2.0, 13)
     assert "lowest val loss  at step" in comparison_text(by_lowest)
+
+
+@pytest.mark.parametrize("command", ["grid", "compare", "train"])
+def test_steps_that_float16_skipped_are_told(command: str) -> None:
+    lanes = [lane(lr, 0.95, 1.0) for lr in (0.1, 0.2)]
+    lanes = [replace(each, variant="constant", skipped=np.arange(STEPS) < 9) for each in lanes]
+    warnings = summarized(command, lanes, "compare={schedules: [constant, linear], seeds: 1}")["warnings"]
+    assert "18 of 80 steps were skipped because float16 overflowed (see steps.csv)." in warnings

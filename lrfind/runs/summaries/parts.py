@@ -95,6 +95,20 @@ def judge_warning(lanes: Sequence[LaneResult], asked: Judge, in_force: Judge) ->
     return ["there is no validation loss, so the final training loss decides."]
 
 
+def skipped_warning(lanes: Sequence[LaneResult], where: str = " (see steps.csv)") -> list[str]:
+    """Return a warning that float16 skipped steps, so that trainings were shorter than planned.
+
+    Args:
+        lanes: the trainings.
+        where: where the reader finds these steps, in words.
+    """
+    skipped = sum(int(lane.skipped.sum()) for lane in lanes if lane.skipped is not None)
+    if not skipped:
+        return []
+    was, steps = "was" if skipped == 1 else "were", sum(int(lane.lr.size) for lane in lanes)
+    return [f"{skipped:,} of {counted(steps, 'step')} {was} skipped because float16 overflowed{where}."]
+
+
 def data_to_blame(lanes: Sequence[LaneResult]) -> str | None:
     """Return a sentence that says that a step's data is the likely reason why no lr trains.
 

@@ -24,7 +24,13 @@ from lrfind.errors import counted, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.health import health_summary
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import LOOK_FOR_NAN, data_to_blame, judge_warning, unsettled_warning
+from lrfind.runs.summaries.parts import (
+    LOOK_FOR_NAN,
+    data_to_blame,
+    judge_warning,
+    skipped_warning,
+    unsettled_warning,
+)
 
 NEAR = 2.0
 """The factor within which a rate is near an end of the range of a search."""
@@ -212,6 +218,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         warnings.append(_one_seed(sweep))
     warnings += _noise_warnings(sweep)
     warnings += _learning_warnings(sweep)
+    warnings += skipped_warning(record.lanes)
     # What happened at single rates.
     for rate in rates:
         warnings += _rate_warnings(rate)

@@ -6,9 +6,15 @@ import math
 from typing import Any
 
 from lrfind.analysis.lanes import LaneResult
-from lrfind.errors import counted, listed
+from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
-from lrfind.runs.summaries.parts import LOOK_FOR_NAN, brief_lane, mean_and_deviation, unsettled_warning
+from lrfind.runs.summaries.parts import (
+    LOOK_FOR_NAN,
+    brief_lane,
+    mean_and_deviation,
+    skipped_warning,
+    unsettled_warning,
+)
 
 
 def training_summary(record: RunRecord) -> dict[str, Any]:
@@ -69,12 +75,7 @@ def _warnings(record: RunRecord, finished: list[LaneResult]) -> list[str]:
             f"the training loss did not fall: it began at {began} and ended at {ended}; try a lower lr, or"
             " ask `lrfind find`."
         )
-    skipped = sum(int(lane.skipped.sum()) for lane in record.lanes if lane.skipped is not None)
-    if skipped:
-        was = "was" if skipped == 1 else "were"
-        warnings.append(
-            f"{counted(skipped, 'step')} {was} skipped because float16 overflowed (see steps.csv)."
-        )
+    warnings += skipped_warning(record.lanes)
     return warnings
 
 
