@@ -21,7 +21,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.noise import SAME, certainty_of, deviation, successive_noise
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 8
+METHOD_VERSION = 9
 """The version of probing and recommendation; it is raised whenever the same probes give another lr."""
 
 PER_DECADE = 2  # rates that can be probed in each decade
@@ -309,8 +309,7 @@ class ProbeResult:
         if math.isinf(lowest):
             return {}
         if self.on_a_plateau and self.harmless:
-            # If the budget allowed no second look, what harms later is not known yet.
-            highest = self.harmless if self.cut and self.steps <= FIRST_STEPS else self.harmless[-3:]
+            highest = self.harmless[-3:]
             return {place: float(place in highest) / len(highest) for place in self.scores}
         scale = SHARPNESS * max(untouched - lowest, 1e-300)
         weights = {

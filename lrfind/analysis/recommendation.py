@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.confidence import Confidence, trust_in
-from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, PlannedTraining, plan_shift
+from lrfind.analysis.planned_training import MANY_PASSES, UNMEASURED, Family, PlannedTraining, plan_shift
 from lrfind.analysis.probing import PER_DECADE, PLATEAU_FALL, ProbeResult
 from lrfind.analysis.refusals import may_learn_later, why_no_rate
 from lrfind.errors import NoSuggestion, counted, listed, sentence, times
@@ -19,6 +19,8 @@ ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
 SLOW_STEPS, SLOW_FALL = 64, 6.0  # after so many steps, a loss that fell by fewer noises is a slow start
 SLOW_START = 0.2  # the shift after a slow start, for SGD and for SGD with momentum
 USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
+# The share of the way to the usual rate of the family where the budget ended probing, and on a plateau.
+CUT, CUT_ON_A_PLATEAU, CUT_ON_A_PLATEAU_ADAPTIVE = 0.2, 0.3, 0.7
 HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
 PER_BREADTH = 0.1  # decades added to `HALF_WIDTH` for every decade of the result's breadth
 
@@ -98,6 +100,9 @@ def recommend(
     times = f"for {length} the fitted rule takes {ratio}x that rate"
     if any(has_slow_start(result, training) for result in results):
         times += ", more than usual, because the loss of the probes fell by only a few times its noise"
+    if any(result.cut and training.steps > result.steps for result in results):
+        usual = (training.family or UNMEASURED).name
+        times += f", moved toward the usual rates of {usual}, because probing ended early"
     return Answer(
         lr=rounded(10**middle),
         low=rounded(10 ** (middle - width)),
@@ -134,17 +139,32 @@ def _fall(results: Sequence[ProbeResult]) -> str:
 def log_lr(result: ProbeResult, training: PlannedTraining) -> float:
     """Return log10 of the lr that one seed's probes recommend."""
     family = training.family or UNMEASURED
-    shift = plan_shift(training)
+    moved = plan_shift(training)
+    highest = math.log10(result.wild) - 0.5 / PER_DECADE
     if result.on_a_plateau:
-        shift += ON_A_PLATEAU
+        answer = result.middle + moved + ON_A_PLATEAU
     else:
-        shift += family.shift + PULL * (USUAL_LOG_LR - result.middle) * family.adaptive
+        pull = PULL * (USUAL_LOG_LR - result.middle) * family.adaptive
+        answer = result.middle + moved + family.shift + pull
     if has_slow_start(result, training):
-        safe = math.log10(result.wild) - 0.5 / PER_DECADE - result.middle
-        shift = max(shift, min(shift - family.shift + SLOW_START, safe))
+        answer = max(answer, min(answer - family.shift + SLOW_START, highest))
     if training.steps <= result.steps:
-        shift = min(shift, 0.0)  # the probes were as long as the training, and a higher rate was no better
-    return result.middle + shift
+        return min(answer, result.middle)  # these probes are whole trainings, and no higher rate was better
+    if result.cut:
+        usual = math.log10(family.start) + moved + family.shift
+        answer = min(answer + _share_when_cut(result, family) * (usual - answer), max(answer, highest))
+    return answer
+
+
+def _share_when_cut(result: ProbeResult, family: Family) -> float:
+    """Return how far to go to the usual rate of a family, as a share, where the budget ended probing.
+
+    What such probes measured is uncertain, and on a plateau they do not know yet which rates harm later. The
+    shares were chosen on the design tasks, with budgets of 32 steps to one training.
+    """
+    if not result.on_a_plateau:
+        return CUT
+    return CUT_ON_A_PLATEAU_ADAPTIVE if family.adaptive else CUT_ON_A_PLATEAU
 
 
 def has_slow_start(result: ProbeResult, training: PlannedTraining) -> bool:

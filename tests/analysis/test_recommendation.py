@@ -1,7 +1,8 @@
-"""After a slow start, SGD gets a higher rate."""
+"""After a slow start SGD gets a higher rate, and where probing ended early a more usual one."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -74,3 +75,52 @@ def test_the_reason_names_the_probes_of_all_seeds() -> None:
         "Of the longest probes (32 or 64 steps, depending on the seed), lr 0.0316 or 0.1 has the lowest loss,"
         " depending on the seed ("
     )
+
+
+def moved(result: ProbeResult, places: int) -> ProbeResult:
+    """Return the same measurements at rates that many places higher."""
+    probes = {
+        place + places: probe._replace(lr=rate(place + places)) for place, probe in result.probes.items()
+    }
+    return replace(result, probes=probes, scores={p + places: score for p, score in result.scores.items()})
+
+
+@pytest.mark.parametrize(
+    ("training", "usual", "share"),
+    [(SGD, -1 - 0.28, 0.3), (PlannedTraining("adam", 400), -2 - 0.49, 0.7)],
+    ids=["sgd", "adam"],
+)
+def test_on_a_plateau_that_the_budget_cut_short_the_rate_goes_toward_the_usual_one(
+    training: PlannedTraining, usual: float, share: float
+) -> None:
+    flat = moved(probed(0.0), 2)
+    whole, cut = (log_lr(replace(flat, cut=cut), training) for cut in (False, True))
+    assert whole == pytest.approx(0.0 + 0.1)
+    assert cut == pytest.approx(whole + share * (usual - whole))
+
+
+def test_other_probes_that_were_cut_short_go_a_fifth_of_the_way() -> None:
+    low, usual = replace(moved(probed(8.0), -4), cut=True), -1 - 0.28
+    whole = log_lr(replace(low, cut=False), SGD)
+    assert whole == pytest.approx(low.middle - 0.28)
+    assert log_lr(low, SGD) == pytest.approx(whole + 0.2 * (usual - whole))
+    assert (
+        "moved toward the usual rates of SGD, because probing ended early" in recommend([low], SGD, 1).reason
+    )
+
+
+def test_a_rate_that_was_cut_short_does_not_come_near_one_that_blew_up() -> None:
+    places = {-12: 0.5, -11: 1.0, -10: math.inf}
+    result = probed(8.0)
+    losses = {place: result.untouched_loss - fall for place, fall in places.items()}
+    probes = {place: Probe(rate(place), loss, not np.isfinite(loss).all()) for place, loss in losses.items()}
+    scores = {place: math.inf if probe.stopped else tail(probe.loss) for place, probe in probes.items()}
+    whole = replace(result, probes=probes, scores=scores)
+    assert whole.wild == rate(-10)
+    assert log_lr(whole, SGD) < log_lr(replace(whole, cut=True), SGD) == pytest.approx(-5.25)
+
+
+def test_probes_as_long_as_the_training_need_no_usual_rate() -> None:
+    result, whole = probed(8.0), replace(SGD, steps=64)
+    assert log_lr(replace(result, cut=True), whole) == log_lr(result, whole)
+    assert "toward the usual" not in recommend([replace(result, cut=True)], whole, 1).reason
