@@ -25,6 +25,7 @@ from lrfind.analysis.probing import (
     UNTOUCHED,
     ProbeResult,
 )
+from lrfind.analysis.refinement import WHOLE_RATES
 from lrfind.analysis.verification import verify_count
 from lrfind.catalog import is_adaptive
 from lrfind.config.experiment import Experiment
@@ -153,12 +154,14 @@ def probing_steps(section: FindSection, steps: int) -> tuple[int, int]:
 
     Returns:
         The most steps, and the most where some seed learns slowly: then probes of a short training go on for
-        more steps than the training has, if that continues them to at least twice their steps.
+        more steps than the training has, if that continues them to at least twice their steps, and if the
+        budget does not pay for whole trainings, which would tell more.
     """
     usual, patient = (most_cost(n * steps) * section.seeds for n in (1, MOST_TRAININGS))
     budget = section.budget_steps(steps)
     if budget is not None:
-        return min(usual, budget), min(usual, budget)
+        patient = min(patient, budget) if budget < WHOLE_RATES * steps else usual
+        usual = min(usual, budget)
     return usual, patient if patient >= 2 * usual else usual
 
 

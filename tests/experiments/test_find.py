@@ -228,7 +228,8 @@ def test_a_larger_budget_trains_where_the_probes_see_nothing_fall() -> None:
         (600, {}, (600, 600)),  # 800 would not continue probes to twice their steps
         (50, {}, (95, 200)),
         (5, {}, (95, 95)),
-        (300, {"budget": "4x"}, (300, 300)),  # refinement tells more
+        (300, {"budget": "2x"}, (300, 600)),
+        (300, {"budget": "3x"}, (300, 300)),  # whole trainings tell more
         (5, {"budget": 200}, (95, 95)),
         (300, {"budget": 50}, (50, 50)),
     ],
