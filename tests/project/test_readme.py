@@ -10,13 +10,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 FINDING = (ROOT / "docs/finding.md").read_text(encoding="utf-8")
-REPORT = (ROOT / "benchmarks/results/report.txt").read_text(encoding="utf-8")
-BUDGETS = (ROOT / "benchmarks/results/budgets.txt").read_text(encoding="utf-8")
-AGAIN = (ROOT / "benchmarks/results/report_seed_11.txt").read_text(encoding="utf-8")
-BUDGETS_AGAIN = (ROOT / "benchmarks/results/budgets_seed_11.txt").read_text(encoding="utf-8")
-SHORT, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", REPORT, flags=re.MULTILINE)
-SHORT_BUDGETS, MIDDLE_BUDGETS, _ = re.split(r"3,000 steps:|10,000 steps:", BUDGETS)
-OTHERS = ("versions", "lengths", "replay", "confidence", "report_seed_11", "budgets_seed_11")
+RESULTS = ROOT / "benchmarks/results"
+SHORT = (RESULTS / "report.txt").read_text(encoding="utf-8")
+SHORT_BUDGETS = (RESULTS / "budgets.txt").read_text(encoding="utf-8")
+OLDER = (RESULTS / "report_seed_11.txt").read_text(encoding="utf-8").split("All lengths")[0]
+_, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", OLDER, flags=re.MULTILINE)
+OLDER_BUDGETS = (RESULTS / "budgets_seed_11.txt").read_text(encoding="utf-8")
+_, MIDDLE_BUDGETS, LONGEST_BUDGETS = re.split(r"3,000 steps:|10,000 steps:", OLDER_BUDGETS)
+OTHERS = ("versions", "lengths", "replay", "confidence", "cut_short")
 
 NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
 ROWS = {
@@ -91,16 +92,12 @@ def test_the_claim_in_the_first_screen_is_what_the_benchmark_printed() -> None:
 
 
 def test_the_regrets_by_length_are_what_the_benchmark_printed() -> None:
-    again = re.split(r"^(?=3,000 steps|10,000 steps)", AGAIN.split("All lengths")[0], flags=re.MULTILINE)
-    first = [SHORT, MIDDLE, LONGEST]
-    assert len(again) == 3
+    reports, budgets = [SHORT, MIDDLE, LONGEST], [SHORT_BUDGETS, MIDDLE_BUDGETS, LONGEST_BUDGETS]
     expected = {
-        "lrfind find": [measured(text, "ours")[1] for text in first],
-        "the best other library": [*map(best_library, first)],
-        "always 0.01": [measured(text, "always 0.01")[1] for text in first],
-        "lrfind find, newer tasks": [measured(text, "ours")[1] for text in again],
-        "the best other library, newer tasks": [*map(best_library, again)],
-        "always 0.01, newer tasks": [measured(text, "always 0.01")[1] for text in again],
+        "lrfind find": [measured(text, "ours")[1] for text in reports],
+        "lrfind find --budget 4x": [measured(text, "lrfind find +4T")[1] for text in budgets],
+        "the best other library": [*map(best_library, reports)],
+        "always 0.01": [measured(text, "always 0.01")[1] for text in reports],
     }
     shown = {name: [float(cell) for cell in cells] for name, cells in tables()[1].items()}
     assert shown == {name: pytest.approx(regrets, abs=0.00051) for name, regrets in expected.items()}
@@ -108,21 +105,16 @@ def test_the_regrets_by_length_are_what_the_benchmark_printed() -> None:
 
 def test_the_figures_about_trainings_of_3000_steps_are_what_the_benchmark_printed() -> None:
     shown = re.search(
-        r"3,000 steps, (\d+) % fail; a simpler method of our own has (\.\d+)\. .*? four whole trainings, has (\.\d+)"
-        r" with (\d+) % failures\. A decade grid of four trainings has (\.\d+), and a random search of twenty"
-        r" (\.\d+)\.",
+        r"3,000 steps, (\d+) % fail, and (\d+) % with `--budget 4x`\. A decade grid of four trainings has (\.\d+),"
+        r" and a random search of twenty (\.\d+)\.",
         " ".join(README.split()),
     )
     assert shown is not None
-    budgets = BUDGETS_AGAIN.split("10,000 steps:")[0]
-    _, refined, _, _, fails = measured(budgets, "lrfind find +4T")
     expected = [
         measured(MIDDLE, "ours")[4],
-        measured(MIDDLE, "climb")[1],
-        refined,
-        fails,
-        measured(budgets, "decade grid +4T")[1],
-        measured(budgets, "random search +20T")[1],
+        measured(MIDDLE_BUDGETS, "lrfind find +4T")[4],
+        measured(MIDDLE_BUDGETS, "decade grid +4T")[1],
+        measured(MIDDLE_BUDGETS, "random search +20T")[1],
     ]
     assert [float(number) for number in shown.groups()] == pytest.approx(expected, abs=0.00051)
 
@@ -133,9 +125,10 @@ def test_the_figures_about_hard_tasks_and_schedule_free_are_what_the_benchmark_p
         r"Half of the short trainings lose less than (\.\d+), but six of .*? cause (\d+) %", text
     ).groups()
     assert f"The median regret of ours is 0{median}." in SHORT
-    losses = re.findall(r"^  (\w+_draw10_\w+) +\w+ +\d+  (\d\.\d+)  \d", SHORT, flags=re.MULTILINE)
+    losses = re.findall(r"^  (\w+_draw12_\w+) +\w+ +\d+  (\d\.\d+)  \d", SHORT, flags=re.MULTILINE)
     by_task = {name: sum(float(loss) for task, loss in losses if task == name) for name, _ in losses}
-    whole = 128 * measured(SHORT, "ours")[1]
+    (trainings,) = re.findall(r"Short trainings: \d+ tasks, (\d+) trainings", SHORT)
+    whole = int(trainings) * measured(SHORT, "ours")[1]
     assert 100 * sum(sorted(by_task.values())[-6:]) / whole == pytest.approx(float(share), abs=1.5)
     free, within = re.search(
         r"AdamW has (\.\d+) without any search, and `find` within one training (\.\d+)", text
@@ -147,26 +140,31 @@ def test_the_figures_about_hard_tasks_and_schedule_free_are_what_the_benchmark_p
 def test_the_figures_about_the_confidence_are_what_the_benchmark_printed() -> None:
     shown = re.search(
         r"(\d+) % of its answers with high confidence failed, (\d+) % of those with moderate, and (\d+) % of"
-        r" those with low confidence",
+        r" those with low confidence; on the older tasks it was (\d+), (\d+) and (\d+) %",
         " ".join(README.split()),
     )
     assert shown is not None
-    confidence = (ROOT / "benchmarks/results/confidence.txt").read_text(encoding="utf-8")
-    judged = confidence.split("tasks drawn with seed 11, which judged it")[1].split("version 7")[0]
-    expected = [float(percent) for percent in re.findall(r"confidence \w+ *: .*? ([\d.]+)% fail", judged)]
+    confidence = (RESULTS / "confidence.txt").read_text(encoding="utf-8")
+    expected = []
+    for seed in (12, 11):
+        judged = confidence.split(f"tasks drawn with seed {seed}, which judged it")[1].split("\nversion")[0]
+        expected += [
+            float(percent) for percent in re.findall(r"confidence \w+ *: .*? ([\d.]+)% fail", judged)
+        ]
     assert [float(percent) for percent in shown.groups()] == pytest.approx(expected, abs=0.5)
 
 
 def test_the_results_in_finding_are_those_of_the_files() -> None:
     blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
-    others = [(ROOT / f"benchmarks/results/{name}.txt").read_text(encoding="utf-8") for name in OTHERS]
-    assert len(blocks) == 18
-    assert [block for block in blocks if block not in "".join([REPORT, BUDGETS, *others])] == []
+    others = [(RESULTS / f"{name}.txt").read_text(encoding="utf-8") for name in OTHERS]
+    assert len(blocks) == 21
+    printed = "".join([SHORT, SHORT_BUDGETS, OLDER, OLDER_BUDGETS, *others])
+    assert [block for block in blocks if block not in printed] == []
 
 
 def test_the_results_in_speed_are_those_of_the_file() -> None:
     page = (ROOT / "docs/speed.md").read_text(encoding="utf-8")
-    results = (ROOT / "benchmarks/results/speed.txt").read_text(encoding="utf-8")
+    results = (RESULTS / "speed.txt").read_text(encoding="utf-8")
     blocks = re.findall(r"^```text\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 4
     assert [block for block in blocks if block not in results] == []
