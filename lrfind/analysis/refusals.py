@@ -60,8 +60,6 @@ def why_no_rate(result: ProbeResult, *, explained: bool = False) -> str | None:
         )
     if result.indifferent:
         tried = listed(f"{probe.lr:.2g}" for probe in result.probes.values())
-        if explained:
-            return f"no rate changes the loss (tried: {tried})."
         if result.converged:
             return f"converged already: {PREDICTS}, and no rate changes the loss (tried: {tried})."
         return (

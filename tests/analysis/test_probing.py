@@ -348,13 +348,6 @@ def test_the_relation_to_the_targets_says_why_no_rate_lowers_the_loss_or_that_so
     assert why_no_rate(replace(result, before=nothing, after=something)) is None
 
 
-def test_gradients_that_explain_why_no_rate_changes_the_loss_are_the_only_reason() -> None:
-    still = probed(Formula(lambda lr, step: np.ones(len(step))), start=0.01)
-    result = replace(still, before=Relation([0.5, 0.6, 0.4, 0.5]))
-    assert "converged already" in (why_no_rate(result) or "")
-    assert why_no_rate(result, explained=True) == "no rate changes the loss (tried: 0.01 and 0.032)."
-
-
 @pytest.mark.parametrize(("noise", "learned"), [(0.02, True), (2.0, False)])
 def test_a_fall_from_a_loss_without_noise_is_compared_with_the_noise_of_the_probe(
     noise: float, learned: bool
