@@ -17,7 +17,7 @@ OLDER = (RESULTS / "report_seed_11.txt").read_text(encoding="utf-8").split("All 
 _, MIDDLE, LONGEST = re.split(r"^(?=3,000 steps|10,000 steps)", OLDER, flags=re.MULTILINE)
 OLDER_BUDGETS = (RESULTS / "budgets_seed_11.txt").read_text(encoding="utf-8")
 _, MIDDLE_BUDGETS, LONGEST_BUDGETS = re.split(r"3,000 steps:|10,000 steps:", OLDER_BUDGETS)
-OTHERS = ("versions", "lengths", "replay", "confidence", "cut_short")
+OTHERS = ("versions", "lengths", "replay", "confidence", "cut_short", "one_seed")
 
 NUMBERS = r"([\d,.]+) +(?:[\d.]+ +)?(0\.\d+) \[(0\.\d+), (0\.\d+)\] +(\d+) \["
 ROWS = {
@@ -157,7 +157,7 @@ def test_the_figures_about_the_confidence_are_what_the_benchmark_printed() -> No
 def test_the_results_in_finding_are_those_of_the_files() -> None:
     blocks = re.findall(r"^```text\n(.*?)^```$", FINDING, flags=re.MULTILINE | re.DOTALL)
     others = [(RESULTS / f"{name}.txt").read_text(encoding="utf-8") for name in OTHERS]
-    assert len(blocks) == 21
+    assert len(blocks) == 23
     printed = "".join([SHORT, SHORT_BUDGETS, OLDER, OLDER_BUDGETS, *others])
     assert [block for block in blocks if block not in printed] == []
 
