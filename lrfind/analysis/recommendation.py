@@ -19,7 +19,7 @@ ON_A_PLATEAU = 0.1  # the shift on a plateau, in decades, whatever the optimizer
 SLOW_STEPS, SLOW_FALL = 64, 6.0  # after so many steps, a loss that fell by fewer noises is a slow start
 SLOW_START = 0.2  # the shift after a slow start, for SGD and for SGD with momentum
 USUAL_LOG_LR, PULL = -2.2, 0.16  # log10 of a usual lr of adaptive optimizers, and the share of the way to it
-# The share of the way to the usual rate of the family where the budget ended probing, and on a plateau.
+# The share of the way to the usual rate of the family where a limit ended probing (`cut_short.py`).
 CUT, CUT_ON_A_PLATEAU, CUT_ON_A_PLATEAU_ADAPTIVE = 0.2, 0.3, 0.7
 HALF_WIDTH = 0.17  # decades of the interval to either side of the answer, for sharp probes
 PER_BREADTH = 0.1  # decades added to `HALF_WIDTH` for every decade of the result's breadth
@@ -160,7 +160,7 @@ def _share_when_cut(result: ProbeResult, family: Family) -> float:
     """Return how far to go to the usual rate of a family, as a share, where the budget ended probing.
 
     What such probes measured is uncertain, and on a plateau they do not know yet which rates harm later. The
-    shares were chosen on the design tasks, with budgets of 32 steps to one training.
+    shares were chosen on the design tasks, with budgets of 100 steps to one training.
     """
     if not result.on_a_plateau:
         return CUT
