@@ -1,6 +1,6 @@
 """Draw quality tasks at random, so that nobody chooses the tasks that a method is judged on.
 
-    python benchmarks/quality/draw.py [--seed 12] [--kinds new]
+    python benchmarks/quality/draw.py [--seed 13] [--kinds new]
 
 The script prints lines for `tasks.yaml`: tasks of fifteen kinds, each with a model, data, optimizer, batch
 size and length that are drawn. As many tasks as we can afford are also trained for 3,000 and for 10,000
