@@ -33,7 +33,7 @@ from lrfind.training.explanations.forms import (
     form,
     tensors_in,
 )
-from lrfind.training.explanations.targets import dtype_misfit, misfit, silent_misfit
+from lrfind.training.explanations.targets import dtype_misfit, misfit, silent_misfit, softmax_misfit
 from lrfind.training.loop import train
 
 SIZES = "Using a target size"
@@ -218,9 +218,9 @@ def _pair(setup: Setup, batch: Any, output: Any) -> tuple[Any, Tensor, Tensor] |
 
 def _pair_notes(setup: Setup, batch: Any, output: Any) -> Iterator[str]:
     pair = _pair(setup, batch, output)
-    reason = dtype_misfit(*pair) if pair else None
-    if reason:
-        yield f"note: {reason}"
+    for reason in (dtype_misfit(*pair), softmax_misfit(*pair[:2])) if pair else ():
+        if reason:
+            yield f"note: {reason}"
 
 
 def _gradient_line(setup: Setup, batch: Any, output: Any, loss: Tensor) -> str:

@@ -32,7 +32,7 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import with_multipliers
-from lrfind.errors import NoGradient, NoSuggestion
+from lrfind.errors import NoGradient, NoSuggestion, sentence
 from lrfind.experiments.groups import GroupProber, confirmed, most_group_steps
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
@@ -75,7 +75,8 @@ class Probing:
         results: one result for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
-        findings: what is wrong with the gradients, in sentences; empty where the probes learned.
+        findings: what is wrong with the loss or the gradients, in sentences; that of the gradients only where
+            the probes hardly learned.
         groups: one rate for each param group; None if that was not requested.
         seconds: the seconds that it took.
     """
@@ -143,6 +144,9 @@ def probe_rates(
     if not finite:
         for number, result in enumerate(results):
             findings = findings or data_findings(problem, seed + number, result.untouched_loss)
+    misfit = next((r.after.misfit for r in results if r.after and r.after.misfit), "")
+    if misfit:
+        findings = [f"{sentence(misfit)}.", *findings]
     return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
 
 

@@ -52,6 +52,7 @@ INTEGRATIONS = {
 }
 """For each package of a framework, the call that takes its objects."""
 IN_BATCHES = "DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True)"
+ORDER = " The order of the arguments is model, optimizer, loss_fn, data."
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _check_model(model: Any, optimizer: Any) -> None:
         inner = inner_name(optimizer)
         hint = integration_for(optimizer) if inner is None else f" Give its attribute `{inner}`."
         if isinstance(optimizer, nn.Module):
-            hint = " The order of the arguments is model, optimizer, loss_fn, data."
+            hint = ORDER
         if isinstance(optimizer, list | tuple | Mapping):
             hint = " Of several, give the whole step: find(step=..., data=..., optimizers=[...])."
         raise UsageError(
@@ -216,7 +217,10 @@ def _check_losses(loss_fn: Any, loss: Any) -> None:
                 f"{name}: {function.__name__} is a class; give an instance of it: {function.__name__}()."
             )
         if function is not None and not callable(function):
-            raise UsageError(f"{name} must be a function; found an object of type {type(function).__name__}.")
+            hint = ORDER if hasattr(function, "__iter__") else ""
+            raise UsageError(
+                f"{name} must be a function; found an object of type {type(function).__name__}.{hint}"
+            )
     if loss is not None and not accepts(loss, (None,), {}):
         raise UsageError(
             "loss must be a function of one batch that returns the loss; give a function of (output, y) as"

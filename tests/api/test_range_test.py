@@ -256,6 +256,10 @@ def test_workers_and_wrapped_data_sets_work_and_their_generators_are_put_back() 
         ),
         ({"data": data()}, "wrap it in a DataLoader"),
         (
+            {"loss_fn": [], "data": torch.nn.MSELoss()},
+            "found an object of type list. The order of the arguments is model, optimizer, loss_fn, data",
+        ),
+        (
             {"data": 5},
             "data must yield batches, or be a function that returns the next one; found an object of type int",
         ),

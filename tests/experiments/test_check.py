@@ -46,6 +46,9 @@ class Net(nn.Module):
     def forward(self, x):
         return self.head(self.body(x))
 
+def probabilities():
+    return nn.Sequential(nn.Linear(3, 4), nn.Softmax(1))
+
 def classes(outputs=4):
     return Net(outputs=outputs)
 
@@ -311,6 +314,7 @@ def test_a_batch_that_fits_is_reported_part_by_part(lrfind: Command) -> None:
         (f"{data(keys='[x, y]')} | model='own:Both' | loss='own:of_batch'", "batch: a dict: x (8, 3) float32, y (8, 1) float32"),
         (f"{data(y='[]')} | loss='own:squeezing'", "ok"),
         (f"{data(y='[]', y_type='int64', high=3)} | model='own:classes' | loss=cross_entropy", ", accuracy "),
+        (f"{data(y='[]', y_type='int64', high=3)} | model='own:probabilities' | loss=cross_entropy", "note: the output of the model holds probabilities (each row sums to 1)"),
         (data(y_type="int64"), "note: y is (8, 1) int64 but the output is float32: give mse y.to(torch.float32) (if y holds class numbers, use cross_entropy)"),
     ],
 )  # fmt: skip

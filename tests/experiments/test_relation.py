@@ -78,3 +78,21 @@ def test_too_few_rows_tell_nothing_of_a_relation() -> None:
     model = nn.Linear(2, 1)
     best = lrfind.find(model, torch.optim.SGD(model.parameters(), 0.1), nn.MSELoss(), batches, steps=100)
     assert best.results[0].after is None
+
+
+@pytest.mark.parametrize(
+    ("last", "loss_fn", "told"),
+    [
+        (nn.Softmax(1), nn.CrossEntropyLoss(), True),
+        (nn.Softmax(1), nn.functional.cross_entropy, True),
+        (nn.Identity(), nn.CrossEntropyLoss(), False),
+        (nn.LogSoftmax(1), nn.CrossEntropyLoss(), False),
+        (nn.Softmax(1), lambda output, y: nn.functional.nll_loss(output.log(), y), False),
+    ],
+)
+def test_a_softmax_before_a_loss_that_computes_one_is_told(last: nn.Module, loss_fn: Any, told: bool) -> None:
+    x = torch.randn(20, 16, 4)
+    batches = [*zip(x, x[..., :3].argmax(-1), strict=True)]
+    model = nn.Sequential(nn.Linear(4, 3), last)
+    best = lrfind.find(model, torch.optim.SGD(model.parameters(), 0.1), loss_fn, batches, steps=300)
+    assert ("remove the softmax at the end of the model" in best.reason) is told

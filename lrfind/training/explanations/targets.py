@@ -17,6 +17,7 @@ from lrfind.training.explanations.forms import dtype, form
 ELEMENTWISE = (nn.MSELoss, nn.L1Loss, nn.HuberLoss, nn.SmoothL1Loss, nn.BCEWithLogitsLoss, nn.BCELoss)
 """Losses that compare each number of the output with the number of y in the same place."""
 BY_CLASS = (nn.CrossEntropyLoss, nn.NLLLoss)
+SUMS_TO_1 = 1e-2  # how far the probabilities of a row may be from a sum of 1, also in float16
 
 
 def loss_name(loss_fn: Callable[..., Any]) -> str:
@@ -75,6 +76,28 @@ def broadcasts(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> bool:
 def dtype_misfit(loss_fn: Callable[..., Any], output: Tensor, y: Tensor) -> str | None:
     """Say which type of y would fit, if its type is one that only some versions of torch convert."""
     return _dtype_misfit(loss_name(loss_fn), output, y) if isinstance(loss_fn, ELEMENTWISE) else None
+
+
+def softmax_misfit(loss_fn: Any, output: Any) -> str | None:
+    """Say that a loss that computes a softmax gets an output that has been through one; None for all others.
+
+    Such a model trains, but its gradients are small and its loss stays high.
+
+    >>> softmax_misfit(nn.CrossEntropyLoss(), torch.tensor([[0.9, 0.1], [0.2, 0.8]])) is None
+    False
+    """
+    scores_expected = isinstance(loss_fn, nn.CrossEntropyLoss) or loss_fn is nn.functional.cross_entropy
+    if not (scores_expected and isinstance(output, Tensor) and output.is_floating_point()):
+        return None
+    if output.ndim < 2 or output.shape[1] < 2 or output.device.type == "meta":
+        return None
+    sums = output.detach().float().sum(1)
+    if bool((output < 0).any()) or not torch.allclose(sums, torch.ones_like(sums), rtol=0, atol=SUMS_TO_1):
+        return None
+    return (
+        "the output of the model holds probabilities (each row sums to 1), but cross_entropy computes the"
+        " softmax itself: remove the softmax at the end of the model, or the loss stays high and falls slowly"
+    )
 
 
 def _shape_misfit(name: str, output: Tensor, y: Tensor) -> str | None:
