@@ -2,7 +2,7 @@
 
     python benchmarks/quality/confidence.py [--split design] [--runs 2] [--workers 2]
 
-Each task is probed by `find` without a budget. Then a logistic model of the six measurements of
+Each task is probed by `find` without a budget. Then a logistic model of the measurements of
 `RiskMeasurements` is fitted to the answers that fail (regret above 0.1). The script prints the model,
 and how well it predicts on tasks that were left out of its fit, an eighth at a time: the area under the
 curve, how many answers fail in each range of predicted risks, and in each confidence.
@@ -52,9 +52,9 @@ def answers_of(task: Task, cells: Sequence[Cell], runs: int) -> list[dict[str, A
             answer = read_ours(probing, training)
             if answer.lr is None:
                 continue
-            measured = risk_measurements(probing.results, training)
+            measured = risk_measurements(probing.results, training, answer.lr)
             fails = float(cell.regret(np.log10(answer.lr))) > FAILED
-            told = {"risk": risk_of(probing.results, training), "confidence": answer.confidence}
+            told = {"risk": risk_of(probing.results, training, answer.lr), "confidence": answer.confidence}
             rows.append(measured._asdict() | told | {"task": task.name, "fails": fails})
     return rows
 

@@ -8,7 +8,14 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from lrfind.analysis.planned_training import LONGEST, MANY_PASSES, MOST_PASSES, SHORTEST, PlannedTraining
+from lrfind.analysis.planned_training import (
+    LONGEST,
+    MANY_PASSES,
+    MOST_PASSES,
+    SHORTEST,
+    UNMEASURED,
+    PlannedTraining,
+)
 from lrfind.analysis.probing import FIRST_STEPS, PER_DECADE, SURE, ProbeResult
 from lrfind.analysis.refusals import PREDICTS, why_uninformed
 from lrfind.errors import counted, listed, sentence
@@ -21,10 +28,14 @@ FEW_NOISES, MANY_NOISES = 0.01, 100.0  # falls and rises between which they coun
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
 FAR_STEPS = 1000  # short probes say less about longer trainings
 LITTLE, WIDE = 0.2, 0.3  # a share of the fall, and decades around the best rate, that are worth a sentence
+UNUSUAL, MOST_UNUSUAL = (
+    1.0,
+    2.0,
+)  # decades from a usual rate that are worth a sentence, and the most that count
 
 
 class RiskMeasurements(NamedTuple):
-    """What the risk of an answer depends on, as means over its seeds.
+    """What the risk of an answer depends on. What probes measured is the mean over their seeds.
 
     Neither a constant nor a factor of the loss changes any of it.
 
@@ -36,6 +47,11 @@ class RiskMeasurements(NamedTuple):
         rise: log10 of how far the loss rises, in noises, if the targets are shuffled. If a fall is large
             beside this rise, most of it was learned without the inputs.
         gain: the gain of the probes.
+        length: log10 of the steps of the planned training.
+        adaptive: 1 for an adaptive optimizer, 0 for any other.
+        unusual: the decades between the rate and the lr at which probing begins with this optimizer; 0 if it
+            is not adaptive. The rates of other optimizers depend on the scale of the loss, and for them the
+            failures of the design tasks do not depend on this distance.
     """
 
     doublings: float
@@ -44,14 +60,27 @@ class RiskMeasurements(NamedTuple):
     fall: float
     rise: float
     gain: float
+    length: float
+    adaptive: float
+    unusual: float
 
 
-INTERCEPT = -4.2
-SLOPES = RiskMeasurements(doublings=0.71, passes=0.56, breadth=2.29, fall=1.5, rise=-0.84, gain=-1.41)
+INTERCEPT = -2.88
+SLOPES = RiskMeasurements(
+    doublings=0.82,
+    passes=0.82,
+    breadth=1.84,
+    fall=1.85,
+    rise=-0.91,
+    gain=-1.21,
+    length=-0.67,
+    adaptive=-1.05,
+    unusual=1.45,
+)
 """The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 
 
-def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
+def risk_of(results: Sequence[ProbeResult], training: PlannedTraining, lr: float) -> float:
     """Return the probability that the answer fails: that it loses over a tenth of what the loss can fall.
 
     It is the share of the answers for the design tasks that failed where the probes measured the same, by a
@@ -60,12 +89,15 @@ def risk_of(results: Sequence[ProbeResult], training: PlannedTraining) -> float:
     Args:
         results: one result for each seed, each with at least one finite score.
         training: the planned training.
+        lr: the recommended rate.
     """
-    return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(SLOPES, risk_measurements(results, training)))))
+    return 1 / (1 + math.exp(-INTERCEPT - float(np.dot(SLOPES, risk_measurements(results, training, lr)))))
 
 
-def risk_measurements(results: Sequence[ProbeResult], training: PlannedTraining) -> RiskMeasurements:
-    """Return what the risk of the answer for a training depends on."""
+def risk_measurements(
+    results: Sequence[ProbeResult], training: PlannedTraining, lr: float
+) -> RiskMeasurements:
+    """Return what the risk of a rate for a training depends on."""
     return RiskMeasurements(
         doublings=float(np.mean([math.log2(result.steps / FIRST_STEPS) for result in results])),
         passes=math.log10(min(max(training.passes, 1.0), MOST_PASSES)),
@@ -73,7 +105,19 @@ def risk_measurements(results: Sequence[ProbeResult], training: PlannedTraining)
         fall=float(np.mean([_decades(result.fall, result) for result in results])),
         rise=float(np.mean([_decades(_rise(result), result) for result in results])),
         gain=float(np.mean([result.gain for result in results])),
+        length=math.log10(min(max(training.steps, SHORTEST), LONGEST)),
+        adaptive=float(_is_adaptive(training)),
+        unusual=min(abs(_distance(training, lr)), MOST_UNUSUAL) if _is_adaptive(training) else 0.0,
     )
+
+
+def _is_adaptive(training: PlannedTraining) -> bool:
+    return (training.family or UNMEASURED).adaptive
+
+
+def _distance(training: PlannedTraining, lr: float) -> float:
+    """Return how many decades a rate is above the lr that probing begins with."""
+    return math.log10(lr / training.start)
 
 
 def _rise(result: ProbeResult) -> float:
@@ -119,10 +163,11 @@ def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between:
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
     causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training)
+    causes += _unusual_rate(training, lr)
     explained = [*serious, *causes, *slight]
     if serious:
         return Trust("low", None, explained)
-    risk = risk_of(results, training)
+    risk = risk_of(results, training, lr)
     told = None if slight else risk
     if risk >= LOW:
         return Trust("low", told, explained)
@@ -197,6 +242,18 @@ def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> li
             + _advice(results, "a budget of four trainings (4x) tells more")
         )
     return causes
+
+
+def _unusual_rate(training: PlannedTraining, lr: float) -> list[str]:
+    """Return that the rate is far from the usual ones of an adaptive optimizer, where it is."""
+    distance = _distance(training, lr)
+    if training.family is None or not _is_adaptive(training) or abs(distance) <= UNUSUAL:
+        return []
+    side, factor = ("above", distance) if distance > 0 else ("below", -distance)
+    return [
+        f"This rate is a factor of {10**factor:,.0f} {side} {training.start:g}, where probing with"
+        f" {training.family.name} begins; answers so far from it fail more often"
+    ]
 
 
 def _what_was_not_measured(results: Sequence[ProbeResult], training: PlannedTraining) -> list[str]:

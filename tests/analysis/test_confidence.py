@@ -28,19 +28,44 @@ def noisy(lr: float, step: Array) -> Array:
 RESULT = replace(probed(Formula(noisy), start=0.1), after=Relation((0.2,) * 8, varies=True))
 
 
-def test_the_risk_is_the_logistic_function_of_six_measurements() -> None:
+@pytest.mark.parametrize(("planned", "unusual"), [(PLANNED, 0), (replace(PLANNED, optimizer="adam"), 1)])
+def test_the_risk_is_the_logistic_function_of_the_measurements(
+    planned: PlannedTraining, unusual: int
+) -> None:
     slopes = confidence.SLOPES
     logit = confidence.INTERCEPT + slopes.doublings * math.log2(RESULT.steps / 16)
     logit += slopes.passes * 1 + slopes.breadth * RESULT.breadth + slopes.fall * math.log10(RESULT.fall)
     logit += slopes.rise * math.log10(0.2 / RESULT.noise) + slopes.gain * RESULT.gain
-    assert risk_of([RESULT], PLANNED) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
+    logit += slopes.length * math.log10(400) + (slopes.adaptive + slopes.unusual) * unusual
+    assert risk_of([RESULT], planned, 0.1) == pytest.approx(1 / (1 + math.exp(-logit)), rel=1e-6)
 
 
 def test_more_passes_and_a_fall_without_the_inputs_are_riskier() -> None:
-    risk = risk_of([RESULT], PLANNED)
-    assert risk_of([RESULT], replace(PLANNED, epoch=4.0)) > risk
-    assert risk_of([replace(RESULT, after=Relation((0.002,) * 8, varies=True))], PLANNED) > risk
-    assert risk_of([replace(RESULT, after=None)], PLANNED) < risk  # not known: as if all came from the inputs
+    risk = risk_of([RESULT], PLANNED, 0.1)
+    assert risk_of([RESULT], replace(PLANNED, epoch=4.0), 0.1) > risk
+    assert risk_of([replace(RESULT, after=Relation((0.002,) * 8, varies=True))], PLANNED, 0.1) > risk
+    unknown = replace(RESULT, after=None)  # as if all came from the inputs
+    assert risk_of([unknown], PLANNED, 0.1) < risk
+
+
+@pytest.mark.parametrize(
+    ("lr", "doubt"),
+    [(3e-4, "is a factor of 33 below 0.01"), (0.3, "is a factor of 30 above 0.01"), (0.02, None)],
+)
+def test_a_rate_far_from_the_usual_ones_of_an_adaptive_optimizer_is_riskier(
+    lr: float, doubt: str | None
+) -> None:
+    planned = PlannedTraining("adam", 9000, epoch=90.0)
+    usual, unusual = (trust_in([RESULT], planned, 0.0, rate) for rate in (0.01, lr))
+    assert usual.risk is not None
+    assert unusual.risk is not None
+    assert unusual.risk > usual.risk
+    assert ("where probing with Adam's family begins" in " ".join(unusual.doubts)) is (doubt is not None)
+    assert doubt is None or doubt in " ".join(unusual.doubts)
+
+
+def test_the_scale_of_the_rates_of_sgd_says_nothing_of_the_risk() -> None:
+    assert risk_of([RESULT], PLANNED, 1e-6) == risk_of([RESULT], PLANNED, 0.1)
 
 
 def test_a_loss_without_noise_between_batches_is_not_said_to_be_learned_without_the_inputs() -> None:

@@ -201,7 +201,7 @@ def test_a_training_that_is_no_longer_than_a_probe_wants_no_higher_rate(optimize
         training = PlannedTraining(optimizer, steps)
         assert log_lr(found, training) <= found.middle
         answer = recommend([found], training, 1)
-        assert answer.confidence == "moderate"
+        assert answer.confidence != "high"
         assert "The method was measured for trainings of 200 to 10,000 steps" in answer.reason
 
 
