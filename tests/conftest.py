@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,7 @@ settings.register_profile("lrfind", deadline=None, derandomize=True)
 settings.load_profile("lrfind")
 os.environ["MPLBACKEND"] = "Agg"
 CACHE = os.environ["LRFIND_CACHE_DIR"] = tempfile.mkdtemp(prefix="lrfind-tests-")
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores it
 os.environ["OMP_NUM_THREADS"] = "1"  # tiny tensors; and several threads wait long on a busy machine
 
 

@@ -559,7 +559,7 @@ def test_silence_is_broken_by_a_line(
 
     monkeypatch.setattr(progress, "SILENT_SECONDS", 0.0)
     with progress.call_progress(True, "find"):
-        waited = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=2)
+        waited = torch.utils.data.DataLoader(data(), batch_size=15, num_workers=1)
         assert len([*waited]) == 6
     assert "no step has ended" in capsys.readouterr().err
 
