@@ -21,8 +21,8 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.noise import SAME, certainty_of, deviation, successive_noise
 from lrfind.analysis.relation import Relation
 
-METHOD_VERSION = 9
-"""The version of probing and recommendation; it is raised whenever the same probes give another lr."""
+METHOD_VERSION = 10
+"""The version of probing and recommendation; it is raised whenever the same probes give another answer."""
 
 PER_DECADE = 2  # rates that can be probed in each decade
 LOWEST, HIGHEST = -16, 6  # the lowest and the highest `GridPlace`: lr 1e-8 and 1e3
