@@ -139,7 +139,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
-        note(text.getvalue().rstrip("\n"))
+        note(text.getvalue().rstrip("\n").replace("\nError: ", "\nerror: "))  # as lrfind's own errors begin
         return error.exit_code
     except BaseException as error:
         return _exit_code_of(error)
