@@ -31,7 +31,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from tasks import Split, Task, read_tasks
+from tasks import LONG, Split, Task, read_tasks
 
 from lrfind.analysis.confidence import RiskMeasurements, risk_measurements, risk_of
 from lrfind.problem.problem import from_config
@@ -55,7 +55,8 @@ def answers_of(task: Task, cells: Sequence[Cell], runs: int) -> list[dict[str, A
             measured = risk_measurements(probing.results, training, answer.lr)
             fails = float(cell.regret(np.log10(answer.lr))) > FAILED
             told = {"risk": risk_of(probing.results, training, answer.lr), "confidence": answer.confidence}
-            rows.append(measured._asdict() | told | {"task": task.name, "fails": fails})
+            about = {"task": task.name, "long": cell.steps >= LONG, "fails": fails}
+            rows.append(measured._asdict() | told | about)
     return rows
 
 
@@ -78,6 +79,9 @@ def left_out(frame: pd.DataFrame) -> pd.Series:
 def report(frame: pd.DataFrame) -> None:
     """Print how well the risks predict the failures."""
     click.echo(f"  area under the curve {roc_auc_score(frame.fails, frame.risk):.3f}")
+    if frame.long.nunique() > 1:
+        for name, some in (("short", frame[~frame.long]), ("long", frame[frame.long])):
+            click.echo(f"    {name} trainings {roc_auc_score(some.fails, some.risk):.3f}")
     for low, high in itertools.pairwise(EDGES):
         within = frame[(frame.risk >= low) & (frame.risk < high)]
         if len(within):
