@@ -145,6 +145,34 @@ for epoch in range(9):
     assert "1: 2x" in start.about["note"]
 
 
+def scheduled_by_hand(course: str) -> str:
+    """Return a script whose lr is a formula of the step."""
+    return f"""{MODEL}
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(40):
+    inputs, targets = batches[step % 6]
+    optimizer.param_groups[0]["lr"] = {course}
+    loss = nn.functional.mse_loss(model(inputs), targets)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+
+
+def test_the_first_steps_of_a_warmup_by_hand_have_lr_0_and_do_not_count(tmp_path: Path) -> None:
+    start = started(written(tmp_path, scheduled_by_hand("0.1 * (step // 2)")), lr=0.05, steps=4)
+    reference = Reference()
+    reference.batches = reference.batches[2:]
+    assert start.losses == pytest.approx(reference.losses(reference.sgd(0.05), 4), rel=1e-6)
+
+
+@pytest.mark.parametrize(("course", "lr"), [("0.1 / (1 + step)", 0.1), ("0.1 * (1 + step)", None)])
+def test_the_own_lr_of_a_script_is_unknown_if_it_rises_later(
+    course: str, lr: float | None, tmp_path: Path
+) -> None:
+    assert started(written(tmp_path, scheduled_by_hand(course)), steps=3).about["lr"] == lr
+
+
 def test_starts_are_compared_by_the_losses_before_any_update(tmp_path: Path) -> None:
     code = f"""{MODEL}
 other = nn.Linear(1, 1)
@@ -240,7 +268,7 @@ while True:
         "loss.backward()", "loss.backward(); model.weight.data += 1"
     ),
     "in several processes": "import torch\ntorch.multiprocessing.spawn(print, nprocs=2)",
-    "every param group of the optimizer has lr 0": PLAIN.replace("lr=3.0", "lr=0.0"),
+    "every param group of its optimizer has lr 0": PLAIN.replace("lr=3.0", "lr=0.0"),
 }
 
 

@@ -33,6 +33,8 @@ from lrfind.errors import UsageError
 from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios_in_words, set_lr
 
 MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
+MOST_AT_ZERO = 1000  # first steps with lr 0, after which a script is refused
+RAISED = 1.01  # the lr of a later step is above that of the first one from this multiple on
 SETTLED_STEPS, COMPARED_STEPS = 1, 4  # steps between which lr 0 must leave the weights as they are
 SCALE = "_lrfind_scale"
 """The attribute of a loss that says by which factor a `GradScaler` has scaled it."""
@@ -44,6 +46,7 @@ NO_BACKWARD = (
 SEVERAL_PROCESSES = (
     "it trains in several processes; start it so that it trains in one, for example on one device"
 )
+ALL_ZERO = "every param group of its optimizer has lr 0; give at least one a positive lr"
 MOVES = (
     "its weights change although the lr of all its optimizers is 0, so their lr does not decide how far a"
     " step goes"
@@ -58,8 +61,9 @@ class Recorder:
             optimizers keep the ratios that they had when they were first stepped.
         steps: the number of steps after which the script is ended.
         tell: is called with what was seen: `optimizer`, `momentum`, `lr`, `device`, `note` and
-            `before_updates` (the mean loss before any optimizer has stepped, if it is finite) once, `other`
-            for each further optimizer, `loss` for each step, `refusal` if nothing can be read, with why.
+            `before_updates` (the mean loss before any optimizer has stepped, if it is finite) once, `raised`
+            if the script itself raises the lr after the first step, `other` for each further optimizer,
+            `loss` for each step, `refusal` if nothing can be read, with why.
         end: ends the process; it never returns.
     """
 
@@ -68,6 +72,8 @@ class Recorder:
         self._process = os.getpid()
         self._base: float | None = None  # the script's own lr, which `lr` stands in for
         self._words: str | None = None  # how the lrs of its param groups differ
+        self._at_zero = 0  # the steps before that, which had lr 0
+        self._raised = False  # whether a later step of the script has a higher lr
         self._ratios: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
         self._first: weakref.ref[Optimizer] | None = None
         self._introduced: weakref.WeakSet[Optimizer] = weakref.WeakSet()
@@ -115,6 +121,8 @@ class Recorder:
         """Tell the loss of the last step, if the script has come to its own end."""
         if self._step:
             self._tell_loss()
+        if self._base is None and self._at_zero:
+            self._refuse(ALL_ZERO)
 
     def _watch_for_processes(self) -> None:
         """Refuse a script that trains in processes of `torch.multiprocessing`, where nothing can be read."""
@@ -135,8 +143,10 @@ class Recorder:
         """Set the lr before a step, and end the step before it; a closure is replaced by one that is read."""
         if self._active is not None or os.getpid() != self._process:
             return None  # a step inside of a step belongs to it: an optimizer that wraps another
+        if not self._hold(optimizer):
+            self._pending.clear()
+            return None
         self._active = optimizer
-        self._hold(optimizer)
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if closure is None:
             self._stepped(optimizer)
@@ -175,20 +185,33 @@ class Recorder:
 
         return read_closure
 
-    def _hold(self, optimizer: Optimizer) -> None:
-        """Set the lr of every group of an optimizer, and keep those that the script has set."""
+    def _hold(self, optimizer: Optimizer) -> bool:
+        """Set the lr of every group of an optimizer, and keep those that the script has set.
+
+        Returns:
+            False for a step that is left as it is: a warmup by hand begins with lr 0, which tells no ratios.
+        """
         try:
-            groups = groups_of([optimizer])
-            if self._base is None:
-                self._base, self._words = base_lr([optimizer]), ratios_in_words([optimizer])
+            groups, peaks = groups_of([optimizer]), peak_lrs([optimizer])
         except UsageError as error:
             self._refuse(str(error).rstrip("."))
-            return
+            return False
+        if self._base is None and not any(peaks):
+            self._at_zero += 1
+            if self._at_zero == MOST_AT_ZERO:
+                self._refuse(ALL_ZERO)
+            return False
+        if self._base is None:
+            self._base, self._words = base_lr([optimizer]), ratios_in_words([optimizer])
         ratios = self._ratios.setdefault(optimizer, [])
-        ratios += [peak / self._base for peak in peak_lrs([optimizer])[len(ratios) :]]
+        ratios += [peak / self._base for peak in peaks[len(ratios) :]]
+        if not self._raised and max(peaks, default=0.0) > RAISED * self._base * max(ratios, default=1.0):
+            self._raised = True
+            self._tell(raised=True)
         self._own = [(group, float(group["lr"])) for group in groups]
         for group, ratio in zip(groups, ratios, strict=False):
             set_lr(group, self._lr * ratio)
+        return True
 
     def _stepped(self, optimizer: Optimizer) -> None:
         """Assign the losses before an optimizer's step to a step of the script; end the script in time."""

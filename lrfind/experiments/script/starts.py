@@ -38,7 +38,8 @@ class Start:
 
     Attributes:
         losses: the loss of each step.
-        about: what the script told of its first optimizer; see `Recorder`.
+        about: what the script told of its first optimizer; see `Recorder`. Its `lr` is None if the script
+            itself raises the lr after its first step, as a warmup by hand does.
         others: its further optimizers, each with its lr as a multiple of the first one's.
         refusal: why nothing can be read; None if losses can.
         ended: how the script ended: "steps" or "stopped" by lrfind, "finished" or "failed" by itself.
@@ -62,6 +63,8 @@ class Start:
             self.losses.append(float(event["loss"]))
         elif "optimizer" in event:
             self.about = event
+        elif "raised" in event:
+            self.about = {**self.about, "lr": None}
         elif "other" in event:
             self.others.append((event["other"], event["ratio"]))
         elif "refusal" in event:

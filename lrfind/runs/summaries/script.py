@@ -12,8 +12,9 @@ def script_summary(record: RunRecord) -> dict[str, Any]:
     """Summarize the probes of a script.
 
     Returns:
-        The keys of a `find`, and `script`: `path`, `args`, `lr` (its own lr; None before its first start),
-        `starts`, `steps` (of all starts, repeated ones too) and `seconds`.
+        The keys of a `find`, and `script`: `path`, `args`, `lr` (its own lr; None before its first start,
+        and if the script itself raises it after the first step), `starts`, `steps` (of all starts, repeated
+        ones too) and `seconds`.
     """
     section, facts = record.experiment.script, record.facts.script or {}
     assert section is not None  # a run of a script has one
