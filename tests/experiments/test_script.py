@@ -196,6 +196,40 @@ for inputs, targets in batches:
     assert broken.about["before_updates"] is None
 
 
+STAGES = f"""{MODEL}
+for stage in range(9):
+    model = MODEL
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)
+    for inputs, targets in batches:
+        loss = nn.functional.mse_loss(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        optimizer.itself = optimizer
+"""
+
+
+def test_an_optimizer_that_is_made_anew_for_the_same_weights_goes_on(tmp_path: Path) -> None:
+    start = started(written(tmp_path, STAGES.replace("MODEL", "model")), lr=0.05, steps=14)
+    reference = Reference()
+    assert start.losses == pytest.approx(reference.losses(reference.sgd(0.05), 14), rel=1e-6)
+    assert start.others == []
+
+
+def test_the_training_of_another_model_is_not_read(tmp_path: Path) -> None:
+    start = started(written(tmp_path, STAGES.replace("MODEL", "nn.Linear(3, 1)")), steps=14)
+    assert (len(start.losses), start.ended, start.others) == (6, "finished", [("SGD", 1.0)])
+    loop = PLAIN[len(MODEL) :].replace("optimizer", "second").replace("in range(9)", "in range(30)")
+    code = PLAIN.replace("in range(9)", "in range(2)") + loop.replace("lr=3.0", "lr=3e4")
+    start = started(written(tmp_path, code), lr=0.05, steps=14)
+    reference = Reference()
+    assert start.losses == pytest.approx(reference.losses(reference.sgd(0.05, 0.5), 12), rel=1e-6)
+    assert start.ended == "finished"
+    with pytest.raises(UsageError, match="training with the first optimizer ends after 6 steps; a probe"):
+        prober(lambda *_: Start([1.0] * 6, others=[("SGD", 1.0)], ended="finished")).begin()
+
+
 def test_of_a_closure_the_first_call_counts(tmp_path: Path) -> None:
     code = f"""{MODEL}
 optimizer = torch.optim.LBFGS(model.parameters(), lr=1.0, max_iter=3)

@@ -264,8 +264,8 @@ class ScriptProber:
             )
         if len(start.losses) < FEWEST_STEPS and start.ended == "finished" and lr == UNTOUCHED:
             raise UsageError(
-                f"the script ends after {counted(len(start.losses), 'step')}; a probe needs at least"
-                f" {FEWEST_STEPS}. Let it train for longer."
+                f"{probed_part(start.others)} ends after {counted(len(start.losses), 'step')}; a probe needs"
+                f" at least {FEWEST_STEPS}. Let it train for longer."
             )
         first, again = self.about.get("before_updates"), start.about.get("before_updates")
         if first is not None and again is not None and not _same(first, again):
@@ -292,6 +292,11 @@ class ScriptProber:
             loss=np.array(course.losses),
             seconds=course.seconds,
         )
+
+
+def probed_part(others: Sequence[Any]) -> str:
+    """Return what of a script is probed, in words; `others` are its further optimizers."""
+    return "the training with the first optimizer" if others else "the script"
 
 
 def _same(one: float, other: float) -> bool:

@@ -6,6 +6,8 @@ loss of a step is the mean of the losses whose `backward` belongs to it:
 - Each loss belongs to the optimizer step that follows it. With gradient accumulation these are several.
 - The steps of other optimizers belong to the step of the first one before them: a GAN whose discriminator
   steps first has the mean of both networks' losses.
+- If the first optimizer is gone, another one that trains some of its weights takes its place, as where each
+  stage of a training has a new one. If none does, or if others have taken over, the first training is over.
 - Of a closure, as LBFGS calls it several times, only the first call counts: it is before the update.
 
 This module runs in the user's process, so it imports nothing that the script does not need, besides torch.
@@ -14,6 +16,7 @@ This module runs in the user's process, so it imports nothing that the script do
 from __future__ import annotations
 
 import functools
+import gc
 import math
 import os
 import sys
@@ -34,6 +37,7 @@ from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios
 
 MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
 MOST_AT_ZERO = 1000  # first steps with lr 0, after which a script is refused
+MOST_BETWEEN = 100  # steps of other optimizers between two of the first one, unless it has made more
 RAISED = 1.01  # the lr of a later step is above that of the first one from this multiple on
 SETTLED_STEPS, COMPARED_STEPS = 1, 4  # steps between which lr 0 must leave the weights as they are
 SCALE = "_lrfind_scale"
@@ -64,10 +68,10 @@ class Recorder:
             `before_updates` (the mean loss before any optimizer has stepped, if it is finite) once, `raised`
             if the script itself raises the lr after the first step, `other` for each further optimizer,
             `loss` for each step, `refusal` if nothing can be read, with why.
-        end: ends the process; it never returns.
+        end: ends the process; it never returns. It is called with "finished" if the first training is over.
     """
 
-    def __init__(self, lr: float, steps: int, tell: Callable[..., None], end: Callable[[], Any]) -> None:
+    def __init__(self, lr: float, steps: int, tell: Callable[..., None], end: Callable[..., Any]) -> None:
         self._lr, self._steps, self._tell, self._end = lr, steps, tell, end
         self._process = os.getpid()
         self._base: float | None = None  # the script's own lr, which `lr` stands in for
@@ -76,11 +80,14 @@ class Recorder:
         self._raised = False  # whether a later step of the script has a higher lr
         self._ratios: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
         self._first: weakref.ref[Optimizer] | None = None
+        self._weights: list[weakref.ref[Tensor]] = []  # those of the first optimizer
         self._introduced: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._active: Optimizer | None = None  # the optimizer whose step is under way
         self._own: list[tuple[dict[str, Any], float]] = []  # the lrs of its groups, as the script set them
         self._pending: list[float] = []  # the losses since the last step of any optimizer
         self._step: list[float] | None = None  # the losses of the step that is under way
+        self._between: list[float] = []  # the losses of the other optimizers after it
+        self._steps_between = 0
         self._count = 0
         self._without_loss = 0
         self._deaf = False  # inside a `backward`, and after the first call of a closure
@@ -216,18 +223,17 @@ class Recorder:
     def _stepped(self, optimizer: Optimizer) -> None:
         """Assign the losses before an optimizer's step to a step of the script; end the script in time."""
         losses, self._pending = self._pending, []
-        first = None if self._first is None else self._first()
-        if first is None and losses:
+        self._without_loss = 0 if losses else self._without_loss + 1
+        if losses and not self._is_first(optimizer):
             if self._first is None:
                 self._introduce(optimizer, losses)
-            first, self._first = optimizer, weakref.ref(optimizer)
-        self._without_loss = 0 if losses else self._without_loss + 1
+            elif self._is_gone(optimizer):
+                self._follow(optimizer)
         if not losses and self._without_loss == MOST_WITHOUT_LOSS and self._step is None:
             self._refuse(NO_BACKWARD)
-        if optimizer is not first:
+        if not self._is_first(optimizer):
             self._introduce_other(optimizer)
-            if self._step is not None:
-                self._step += losses
+            self._count_between(losses)
         elif losses:
             if self._step is not None:
                 self._tell_loss()
@@ -237,10 +243,48 @@ class Recorder:
             if self._count >= self._steps:
                 self._end()
 
+    def _is_first(self, optimizer: Optimizer) -> bool:
+        return self._first is not None and self._first() is optimizer
+
+    def _is_gone(self, new: Optimizer) -> bool:
+        """Return whether the first optimizer does not exist any more, now that another one steps."""
+        assert self._first is not None  # it has stepped
+        if self._count and new not in self._introduced:
+            gc.collect()  # an optimizer is often a part of a reference cycle, with its scheduler for example
+        return self._first() is None
+
+    def _follow(self, optimizer: Optimizer) -> None:
+        """Let an optimizer take the place of the first one, if it trains some of the same weights."""
+        old = {id(weight) for reference in self._weights if (weight := reference()) is not None}
+        if old.isdisjoint(map(id, _weights_of(optimizer))):
+            self._introduce_other(optimizer)
+            self._leave()
+        self._lead(optimizer)
+
+    def _lead(self, optimizer: Optimizer) -> None:
+        self._first = weakref.ref(optimizer)
+        self._weights = [weakref.ref(weight) for weight in _weights_of(optimizer)]
+        self._introduced.add(optimizer)
+
+    def _count_between(self, losses: Sequence[float]) -> None:
+        """Keep the losses before the step of another optimizer; see whether the first training is over."""
+        if self._step is not None and losses:
+            self._between += losses
+            self._steps_between += 1
+            if self._steps_between > max(MOST_BETWEEN, self._count):
+                self._leave()
+
+    def _leave(self) -> None:
+        """End the script, because another training has begun."""
+        self._between.clear()  # the losses of that training
+        self.finish()
+        self._end("finished")
+
     def _tell_loss(self) -> None:
-        losses = self._step or []
+        losses = [*(self._step or ()), *self._between]
         self._tell(loss=sum(losses) / len(losses))
         self._count += 1
+        self._between, self._steps_between = [], 0
 
     def _introduce(self, optimizer: Optimizer, losses: Sequence[float]) -> None:
         """Tell what the first optimizer is, and the first losses; refuse a training in several processes."""
@@ -257,7 +301,7 @@ class Recorder:
             note=self._words,
             before_updates=mean if math.isfinite(mean := sum(losses) / len(losses)) else None,
         )
-        self._introduced.add(optimizer)
+        self._lead(optimizer)
 
     def _introduce_other(self, optimizer: Optimizer) -> None:
         """Tell of a further optimizer once, with its lr as a multiple of the first one's."""
@@ -287,9 +331,13 @@ def _value(tensors: Any, grad_tensors: Any) -> float:
     return total
 
 
+def _weights_of(optimizer: Optimizer) -> list[Tensor]:
+    return [weight for group in groups_of([optimizer]) for weight in group["params"]]
+
+
 def _fingerprint(optimizer: Optimizer) -> Tensor:
     """Return (K,) a number for each weight of an optimizer, which changes if the weight does."""
-    weights = [p for group in groups_of([optimizer]) for p in group["params"]]
+    weights = _weights_of(optimizer)
     with torch.no_grad():
         sums = [float(torch.nan_to_num(weight.detach().float()).abs().sum()) for weight in weights]
     return torch.tensor(sums, dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -19,7 +20,7 @@ from lrfind.config.sections import ScriptSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import NoSuggestion, counted
 from lrfind.experiments.prepare import environment
-from lrfind.experiments.script.prober import Limits, ScriptProber, Spent
+from lrfind.experiments.script.prober import Limits, ScriptProber, Spent, probed_part
 from lrfind.experiments.script.starts import Start, start_script
 from lrfind.runs.best import conclude
 from lrfind.runs.result import RunResult
@@ -144,15 +145,17 @@ def _notes(prober: ScriptProber, steps: int) -> list[str]:
     about = prober.about
     notes = [f"{about['note']}."] if about["note"] else []
     if about["others"]:
-        kinds = ", ".join(f"{name} at {ratio:.3g}x" for name, ratio in about["others"])
+        kinds = Counter(f"{name} at {ratio:.3g}x" for name, ratio in about["others"])
+        others = [f"{kind} ({count} of them)" if count > 1 else kind for kind, count in kinds.items()]
         notes.append(
             f"The script has {counted(1 + len(about['others']), 'optimizer')}, which keep the ratios of their"
-            f" lrs. The lr is that of {about['optimizer']}, which steps first; the others: {kinds}."
+            f" lrs. The lr is that of {about['optimizer']}, which steps first; the others:"
+            f" {', '.join(others)}."
         )
     own = prober.steps_of_its_own
     if own is not None and own < steps:
         notes.append(
-            f"The script ended by itself after {counted(own, 'step')}, but the rate is for"
-            f" {counted(steps, 'step')}, as --steps says."
+            f"{probed_part(about['others']).capitalize()} ended by itself after {counted(own, 'step')}, but"
+            f" the rate is for {counted(steps, 'step')}, as --steps says."
         )
     return notes
