@@ -217,6 +217,21 @@ def test_an_optimizer_that_is_made_anew_for_the_same_weights_goes_on(tmp_path: P
     assert start.others == []
 
 
+def test_a_step_that_goes_on_after_that_of_its_base_class_has_the_lr_of_the_probe(tmp_path: Path) -> None:
+    code = PLAIN.replace("torch.optim.SGD", "Decayed").replace(
+        MODEL,
+        f"""{MODEL}
+class Decayed(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step()
+        for weight in self.param_groups[0]["params"]:
+            weight.data *= 1 - self.param_groups[0]["lr"]
+""",
+    )
+    start = started(written(tmp_path, code), lr=0.0)
+    assert start.losses == started(written(tmp_path, PLAIN), lr=0.0).losses
+
+
 def test_the_training_of_another_model_is_not_read(tmp_path: Path) -> None:
     start = started(written(tmp_path, STAGES.replace("MODEL", "nn.Linear(3, 1)")), steps=14)
     assert (len(start.losses), start.ended, start.others) == (6, "finished", [("SGD", 1.0)])

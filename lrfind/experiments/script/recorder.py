@@ -83,6 +83,7 @@ class Recorder:
         self._weights: list[weakref.ref[Tensor]] = []  # those of the first optimizer
         self._introduced: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._active: Optimizer | None = None  # the optimizer whose step is under way
+        self._depth = 0  # the steps of this optimizer inside of its step: `super().step()`
         self._own: list[tuple[dict[str, Any], float]] = []  # the lrs of its groups, as the script set them
         self._pending: list[float] = []  # the losses since the last step of any optimizer
         self._step: list[float] | None = None  # the losses of the step that is under way
@@ -149,6 +150,7 @@ class Recorder:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Set the lr before a step, and end the step before it; a closure is replaced by one that is read."""
         if self._active is not None or os.getpid() != self._process:
+            self._depth += optimizer is self._active
             return None  # a step inside of a step belongs to it: an optimizer that wraps another
         if not self._hold(optimizer):
             self._pending.clear()
@@ -165,13 +167,17 @@ class Recorder:
 
     def _after(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Give the script's own lrs back after a step, so that its schedulers compute what they always do."""
-        if optimizer is self._active:
+        if optimizer is not self._active:
+            return
+        if self._depth:
+            self._depth -= 1
+        else:
             self._release()
 
     def _release(self) -> None:
         for group, lr in self._own:
             set_lr(group, lr)
-        self._active, self._deaf = None, False
+        self._active, self._depth, self._deaf = None, 0, False
 
     def _read(self, closure: Callable[..., Any], optimizer: Optimizer) -> Callable[..., Any]:
         """Return a closure whose first call counts as the step's loss."""
