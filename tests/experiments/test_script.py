@@ -313,12 +313,32 @@ while True:
         weight.grad = gradient
     optimizer.step()
 """,
-    "weights change although the lr": PLAIN.replace(
-        "loss.backward()", "loss.backward(); model.weight.data += 1"
-    ),
+    "change weights although the lr": f"""
+import torch
+class Stubborn(torch.optim.SGD):
+    def step(self, closure=None):
+        super().step()
+        self.param_groups[0]["params"][0].data -= 0.001
+{PLAIN.replace("torch.optim.SGD", "Stubborn")}""",
     "in several processes": "import torch\ntorch.multiprocessing.spawn(print, nprocs=2)",
     "every param group of its optimizer has lr 0": PLAIN.replace("lr=3.0", "lr=0.0"),
 }
+
+
+def test_weights_may_change_between_the_steps_at_lr_0(tmp_path: Path) -> None:
+    code = """
+import torch
+from torch import nn
+embedding, words = nn.Embedding(100, 3, max_norm=1.0), torch.randperm(100)
+optimizer = torch.optim.SGD(embedding.parameters(), lr=0.1)
+for number in range(10):
+    loss = embedding(words[10 * number : 10 * number + 10]).mean()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+    start = started(written(tmp_path, code), lr=0.0, steps=9)
+    assert (start.refusal, len(start.losses)) == (None, 9)
 
 
 @pytest.mark.parametrize("reason", REFUSED)

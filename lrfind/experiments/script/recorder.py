@@ -39,7 +39,8 @@ MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a 
 MOST_AT_ZERO = 1000  # first steps with lr 0, after which a script is refused
 MOST_BETWEEN = 100  # steps of other optimizers between two of the first one, unless it has made more
 RAISED = 1.01  # the lr of a later step is above that of the first one from this multiple on
-SETTLED_STEPS, COMPARED_STEPS = 1, 4  # steps between which lr 0 must leave the weights as they are
+CHECKED_STEP = 4  # a step at lr 0 after so many, which must leave the weights as they are
+SAMPLE = 1000  # the numbers of each weight that are compared
 SCALE = "_lrfind_scale"
 """The attribute of a loss that says by which factor a `GradScaler` has scaled it."""
 
@@ -52,8 +53,8 @@ SEVERAL_PROCESSES = (
 )
 ALL_ZERO = "every param group of its optimizer has lr 0; give at least one a positive lr"
 MOVES = (
-    "its weights change although the lr of all its optimizers is 0, so their lr does not decide how far a"
-    " step goes"
+    "the steps of its optimizer change weights although the lr is 0, so its lr does not decide how far a step"
+    " goes"
 )
 
 
@@ -92,7 +93,7 @@ class Recorder:
         self._count = 0
         self._without_loss = 0
         self._deaf = False  # inside a `backward`, and after the first call of a closure
-        self._fingerprint: Tensor | None = None
+        self._before_step: Tensor | None = None  # weights before the step that is checked at lr 0
 
     def install(self) -> None:
         """Install the hooks, for as long as the process lives."""
@@ -173,6 +174,7 @@ class Recorder:
             self._depth -= 1
         else:
             self._release()
+            self._check_unmoved(optimizer)
 
     def _release(self) -> None:
         for group, lr in self._own:
@@ -244,8 +246,8 @@ class Recorder:
             if self._step is not None:
                 self._tell_loss()
             self._step = losses
-            if self._lr == 0:
-                self._check_unmoved(optimizer)
+            if self._lr == 0 and self._count == CHECKED_STEP:
+                self._before_step = _sample(optimizer)
             if self._count >= self._steps:
                 self._end()
 
@@ -316,13 +318,10 @@ class Recorder:
             self._tell(other=type(optimizer).__name__, ratio=max(self._ratios[optimizer]))
 
     def _check_unmoved(self, optimizer: Optimizer) -> None:
-        """Refuse a script that changes weights at lr 0; in its first step it may, for example clip them."""
-        if self._count == SETTLED_STEPS:
-            self._fingerprint = _fingerprint(optimizer)
-        if self._count == COMPARED_STEPS and self._fingerprint is not None:
-            same = torch.equal(self._fingerprint, _fingerprint(optimizer))
-            if not same:
-                self._refuse(MOVES)
+        """Refuse a script whose optimizer changes weights at lr 0; other parts of the script may do so."""
+        before, self._before_step = self._before_step, None
+        if before is not None and not torch.allclose(before, _sample(optimizer), equal_nan=True):
+            self._refuse(MOVES)
 
 
 def _value(tensors: Any, grad_tensors: Any) -> float:
@@ -341,9 +340,7 @@ def _weights_of(optimizer: Optimizer) -> list[Tensor]:
     return [weight for group in groups_of([optimizer]) for weight in group["params"]]
 
 
-def _fingerprint(optimizer: Optimizer) -> Tensor:
-    """Return (K,) a number for each weight of an optimizer, which changes if the weight does."""
-    weights = _weights_of(optimizer)
-    with torch.no_grad():
-        sums = [float(torch.nan_to_num(weight.detach().float()).abs().sum()) for weight in weights]
-    return torch.tensor(sums, dtype=torch.float64)
+def _sample(optimizer: Optimizer) -> Tensor:
+    """Return (N,) a copy of the first numbers of each weight of an optimizer."""
+    weights = [weight.detach().flatten()[:SAMPLE] for weight in _weights_of(optimizer)]
+    return torch.cat([weight.to("cpu", torch.float64, copy=True) for weight in weights])
