@@ -359,6 +359,36 @@ def test_a_failing_script_shows_the_end_of_its_output(tmp_path: Path) -> None:
     assert "unrecognized arguments: --typo" in usage.output
 
 
+def test_a_failing_script_is_heard_although_it_writes_its_output_to_a_file(tmp_path: Path) -> None:
+    begin = "import sys; sys.stdout = sys.stderr = open('log', 'w');"
+    start = started(written(tmp_path, f"{begin} raise ValueError('no more data')"))
+    assert start.output.endswith("ValueError: no more data")
+    assert started(written(tmp_path, f"{begin} sys.exit('no data')")).output == "  no data"
+
+
+@pytest.mark.parametrize(
+    ("message", "advised"),
+    [
+        ("FileNotFoundError: data/rows.csv not found.", True),
+        ("File ./data/rows.csv does not exist", True),
+        ("cannot open `{os.path.abspath('data/rows.csv')}`", True),
+        ("KeyError: 'data'", False),
+        ("train.py: error: unrecognized arguments ./ ...", False),
+        ("{os.path.exists('other') or 'other/rows.csv is empty'}", False),
+    ],
+)
+def test_a_script_that_misses_a_file_is_told_how_to_link_it(
+    message: str, advised: bool, tmp_path: Path
+) -> None:
+    for folder in ("data", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "rows.csv").touch()
+    code = f'import os, sys; sys.exit(f"{message}")'
+    start = started(written(tmp_path, code), links=["other"])
+    assert ("give --link data, or --here" in start.output) == advised
+    assert ("--link" in start.output) == advised
+
+
 def test_a_start_without_a_step_for_too_long_is_stopped(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"no optimizer step for 0.001 minutes .* larger --wait"):
         started(written(tmp_path, "while True: pass"), wait=0.001)

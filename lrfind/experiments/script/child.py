@@ -63,10 +63,11 @@ def run(task: Mapping[str, Any]) -> NoReturn:
         if how == "failed":
             last_words = error.code if isinstance(error.code, str) else f"exit code {error.code}"
             with contextlib.suppress(Exception):
-                sys.stderr.write(f"{last_words}\n")
+                print(last_words, file=sys.__stderr__)
     except BaseException as error:
         how = "failed"
-        traceback.print_exception(type(error), error, _from_script(error, task["script"]))
+        trace = _from_script(error, task["script"])
+        traceback.print_exception(type(error), error, trace, file=sys.__stderr__)
     recorder.finish()
     end(how)
 

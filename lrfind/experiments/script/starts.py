@@ -121,7 +121,7 @@ def start_script(
         start.seconds = time.monotonic() - began
         if start.ended == "failed" or start.refusal is not None or not start.losses:
             start.output = _tail(log, before)
-            start.output += _hint(script, start.output)
+            start.output += _hint(script, folder, start.output)
     return start
 
 
@@ -254,13 +254,24 @@ def linked_names(script: ScriptSection) -> list[str]:
     return [*dict.fromkeys([*script.links, *words])]
 
 
-def _hint(script: ScriptSection, output: str) -> str:
-    """Return what to do if a script did not find a file that is in the directory of the command."""
-    for name in () if script.here else re.findall(r"No such file or directory: '([^'\n]+)'", output):
-        if _exists(script, name):
+def _hint(script: ScriptSection, work: Path, output: str) -> str:
+    """Return what to do if a script did not find a file that is in the directory of the command.
+
+    The file is named by Python's own message, or by the last line of the output, in whatever words.
+    """
+    if script.here or not output:
+        return ""
+    words = re.findall(r"[^\s'\"`,:;()\[\]]+", output.splitlines()[-1])
+    names = [
+        *re.findall(r"No such file or directory: '([^'\n]+)'", output),
+        *(word.rstrip(".") for word in words if not _is_word(word)),
+    ]
+    known = {*linked_names(script), os.path.relpath(script.path, script.folder)}
+    for name in (os.path.normpath(name.removeprefix(f"{work}{os.sep}")) for name in names):
+        if _exists(script, name) and known.isdisjoint((first := Path(name).parts[0], name)):
             return (
                 f"\n  It is in {script.folder}, but the script runs in an empty directory: give --link"
-                f" {Path(name).parts[0]}, or --here."
+                f" {first}, or --here."
             )
     return ""
 
