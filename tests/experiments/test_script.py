@@ -530,6 +530,18 @@ def test_a_script_that_fails_at_a_high_lr_counts_as_blown_up_and_at_lr_0_as_fail
         prober(lambda *_: Start([], ended="failed", output="  no such file")).begin()
 
 
+@pytest.mark.parametrize(("ended", "aimed"), [("finished", True), ("failed", False)])
+def test_a_script_that_stops_where_its_loss_is_low_enough_is_told_to_go_on(ended: str, aimed: bool) -> None:
+    def run(lr: float, steps: int, most: int, ceiling: Array, watch: Any) -> Start:
+        losses = descent(3.0)(lr, np.arange(steps)).tolist()
+        return Start(losses[:3], ended=ended) if lr else Start(losses, ended="stopped")
+
+    scripted = prober(run)
+    scripted.begin()
+    scripted.probe([0.1], 16, np.full(16, 99.0))
+    assert ("or the answer is too low" in scripted.notes[0]) == aimed
+
+
 def test_seconds_limit_the_starts() -> None:
     scripted = prober(Scripted(noisy), limits=Limits(800, seconds=12.0))
     scripted.begin()

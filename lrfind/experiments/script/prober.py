@@ -239,12 +239,7 @@ class ScriptProber:
         course.losses, course.seconds = start.losses, course.seconds + start.seconds
         course.over = start.ended in ("finished", "failed")
         if lr != UNTOUCHED and course.over and len(start.losses) < steps and math.isfinite(start.losses[-1]):
-            last = start.output.splitlines()[-1].strip() if start.output else ""
-            self.notes.append(
-                f"At lr {lr:.3g} the script ended by itself after {counted(len(start.losses), 'step')}, which"
-                " it did not do at lr 0; this counts as a loss that blew up."
-                + (f" Its last words: {last:.200}" if last else "")
-            )
+            self.notes.append(_ended_early(lr, start))
         self._keep(self._lane(lr, "interrupted"))
 
     def _refuse(self, lr: float, start: Start, steps: int) -> None:
@@ -306,10 +301,25 @@ def _same(one: float, other: float) -> bool:
     )
 
 
+def _ended_early(lr: float, start: Start) -> str:
+    """Return the note on a script that ended by itself at an lr, but not at lr 0."""
+    note = (
+        f"At lr {lr:.3g} the script ended by itself after {counted(len(start.losses), 'step')}, which it did"
+        " not do at lr 0; this counts as a loss that blew up."
+    )
+    if start.ended == "finished" and start.losses[-1] < start.losses[0]:
+        note += (
+            f" Its loss had fallen from {start.losses[0]:.3g} to {start.losses[-1]:.3g}: if the script stops"
+            " where the loss is low enough, let it go on while lrfind asks, or the answer is too low."
+        )
+    last = start.output.splitlines()[-1].strip() if start.output else ""
+    return note + (f" Its last words: {last:.200}" if last else "")
+
+
 def _differs(what: str) -> str:
     """Return the sentence for a script whose starts cannot be compared."""
     return (
         f"probes of this script cannot be compared, because {what}, although the seeds of Python, NumPy and"
-        " torch were the same: the script draws from another source of randomness, such as the time, or seeds"
-        " from one. Give it a fixed seed."
+        " torch were the same: the script draws from another source of randomness, such as the time or"
+        " numpy.random.default_rng(), or seeds from one. Give it a fixed seed."
     )
