@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import sys
+from itertools import dropwhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,14 +130,7 @@ def _experiment(
     from lrfind.config.yaml12 import dump as yaml_text
 
     python, command = _python_of(command)
-    if not command or command[0].startswith("-"):
-        given = f"found {command[0]}" if command else "found none"
-        raise UsageError(
-            f"name the script, a Python file, as in `lrfind script --steps 3000 -- train.py`; {given}."
-        )
-    path = Path(command[0])
-    if not path.is_file():
-        raise UsageError(f"there is no script '{path}'; give the path of a Python file.")
+    module, path, args = _script_of(command)
     if int(os.environ.get("WORLD_SIZE", "1") or 1) > 1:
         raise UsageError("a script in several processes (torchrun) cannot be probed; start it in one.")
     missing = next((link for link in links if not Path(link).exists() or Path(link).is_absolute()), None)
@@ -145,7 +139,8 @@ def _experiment(
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).lstrip("-._")[:80] or "script"
     section = {
         "path": str(path.absolute()),
-        "args": [*command[1:]],
+        "module": module,
+        "args": [*args],
         "folder": str(Path.cwd()),
         "python": python,
         "here": here,
@@ -156,14 +151,50 @@ def _experiment(
     return experiment, dump(experiment)
 
 
+def _script_of(command: tuple[str, ...]) -> tuple[str | None, Path, tuple[str, ...]]:
+    """Return the module, the file and the arguments of a command line after the Python.
+
+    Raises:
+        UsageError: if it names no script.
+    """
+    if command[:1] == ("-m",) and len(command) > 1:
+        return command[1], _file_of(command[1]), command[2:]
+    if not command or command[0].startswith("-"):
+        given = f"found {command[0]}" if command else "found none"
+        raise UsageError(
+            f"name the script, a Python file, as in `lrfind script --steps 3000 -- train.py`; {given}."
+        )
+    path = Path(command[0])
+    if not path.is_file():
+        raise UsageError(f"there is no script '{path}'; give the path of a Python file.")
+    return None, path, command[1:]
+
+
+def _file_of(module: str) -> Path:
+    """Return the file that `python -m MODULE` runs.
+
+    Raises:
+        UsageError: if there is none in this directory or on PYTHONPATH.
+    """
+    place = module.replace(".", "/")
+    for root in (".", *os.environ.get("PYTHONPATH", "").split(os.pathsep)):
+        for name in (f"{place}.py", f"{place}/__main__.py"):
+            if Path(root, name).is_file():
+                return Path(root, name)
+    raise UsageError(f"there is no module '{module}' in this directory or on PYTHONPATH.")
+
+
 def _python_of(command: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """Return the Python that a command line begins with, or else our own, and the rest of the line."""
+    """Return the Python that a command line begins with, or else our own, and the rest of the line.
+
+    The option -u is left out, because no script is buffered here.
+    """
     if not re.fullmatch(r"python[\d.]*", Path(command[0]).name):
         return sys.executable, command
     python = shutil.which(command[0])
     if python is None:
         raise UsageError(f"there is no '{command[0]}'; leave it out to use {sys.executable}.")
-    return str(Path(python).absolute()), command[1:]
+    return str(Path(python).absolute()), tuple(dropwhile(lambda part: part == "-u", command[1:]))
 
 
 def _plan(experiment: Experiment, log: str | None) -> dict[str, Any]:
@@ -174,8 +205,9 @@ def _plan(experiment: Experiment, log: str | None) -> dict[str, Any]:
     section, steps = experiment.script, experiment.training.steps
     assert section is not None  # `_experiment` made it
     assert steps is not None  # the option is required
+    named = [section.path] if section.module is None else ["-m", section.module]
     return {
-        "command": [section.python, section.path, *absolute_args(section)],
+        "command": [section.python, *named, *absolute_args(section)],
         "steps": steps,
         "schedule": experiment.training.schedule.name,
         "seed": experiment.seed,

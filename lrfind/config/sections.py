@@ -591,6 +591,10 @@ class ScriptSection(Section):
     """A training script that `lrfind script` starts as it is, in place of model, data and optimizer."""
 
     path: str = Field(min_length=1, description="The script: the absolute path of a Python file.")
+    module: str | None = Field(
+        default=None,
+        description="The name under which `python -m` runs the script; null to run it by its path.",
+    )
     args: tuple[str, ...] = Field(default=(), strict=False, description="The arguments of the script.")
     folder: str = Field(
         min_length=1, description="The directory where relative paths in the arguments begin."

@@ -181,7 +181,7 @@ def test_what_will_be_done_is_said_before(lrfind: Command) -> None:
         (("train.py",), "Missing option '--steps'"),
         (("--steps", "300", "tarin.py"), "there is no script 'tarin.py'"),
         (("--steps", "many", "train.py"), "--steps"),
-        (("--steps", "300", "--", "-m", "package"), "name the script, a Python file"),
+        (("--steps", "300", "--", "-m"), "name the script, a Python file"),
         (("--steps", "300", "--link", "nowhere", "train.py"), "--link: there is no 'nowhere'"),
         (("--steps", "300", "--", "python9.99", "train.py"), "there is no 'python9.99'"),
     ],
@@ -205,3 +205,21 @@ def test_a_script_that_fails_before_its_first_step_leaves_no_run_and_says_so(lrf
     assert lrfind("script", "--steps", 300, "--out", "run", "train.py") == 1
     assert "Nothing was measured, so run is removed." in lrfind.err
     assert not Path("run").exists()
+
+
+def test_a_module_of_a_package_is_run_as_python_does_it(lrfind: Command) -> None:
+    Path("package").mkdir()
+    Path("package/parts.py").write_text("import torch\nfrom torch import nn")
+    Path("package/run.py").write_text(f"from .parts import *\nprint(__name__, __file__)\n{SCRIPT}")
+    options = ("--steps", 300, "--max-seconds", 0.001, "--out", "run", "-q", "--")
+    assert lrfind("script", *options, "python", "-u", "-m", "package.run", "--lr", "0.5") == 3
+    file = Path("package/run.py").absolute()
+    assert f"__main__ {file}\n" in Path("run/script.log").read_text()
+    assert lrfind("script", "--steps", 300, "--dry-run", "--", "-m", "package.run", "--lr", "0.5") == 0
+    assert " -m package.run --lr 0.5`" in " ".join((lrfind.out + lrfind.err).split())
+    Path("package/run.py").write_text("raise ValueError('no data')")
+    assert lrfind("script", *options[:2], "--", "-m", "package.run") == 1
+    assert "runpy" not in lrfind.err
+    assert "ValueError: no data" in lrfind.err
+    assert lrfind("script", *options[:2], "--", "-m", "package.fit") == 2
+    assert "there is no module 'package.fit' in this directory" in lrfind.err

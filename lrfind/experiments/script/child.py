@@ -32,7 +32,8 @@ def run(task: Mapping[str, Any]) -> NoReturn:
     """Run a script with its lr held, until it has made its steps; then end this process.
 
     Args:
-        task: `script`, its absolute path; `args`, `lr`, `steps`, `seed`; `events`, the file to append to.
+        task: `script`, its absolute path; `module`, its name if it is run as a module, and `folder`, where
+            its packages are then; `args`, `lr`, `steps`, `seed`; `events`, the file to append to.
     """
     events = os.open(task["events"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     process, parent = os.getpid(), os.getppid()
@@ -54,10 +55,14 @@ def run(task: Mapping[str, Any]) -> NoReturn:
     recorder.install()
     reseed(task["seed"])
     sys.argv = [task["script"], *task["args"]]
-    sys.path[:] = [str(Path(task["script"]).parent), *filter(None, sys.path)]
+    root = str(Path(task["script"]).parent) if task["module"] is None else task["folder"]
+    sys.path[:] = [root, *filter(None, sys.path)]
     how = "finished"
     try:
-        runpy.run_path(task["script"], run_name="__main__")
+        if task["module"] is None:
+            runpy.run_path(task["script"], run_name="__main__")
+        else:
+            runpy.run_module(task["module"], run_name="__main__", alter_sys=True)
     except SystemExit as error:
         how = "finished" if error.code in (None, 0) else "failed"
         if how == "failed":

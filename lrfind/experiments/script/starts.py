@@ -106,10 +106,11 @@ def start_script(
         output.flush()
         before, events = output.tell(), scratch / "events"
         events.touch()
-        task = {"script": script.path, "args": [*absolute_args(script)], "lr": lr, "steps": most}
+        task = script.model_dump(include={"module", "folder"}) | {"script": script.path, "lr": lr}
+        task |= {"args": [*absolute_args(script)], "steps": most, "seed": seed, "events": str(events)}
         process = Popen(
             [script.python, "-c", _PROGRAM.format(root=str(Path(lrfind.__file__).parents[1])),
-             json.dumps(task | {"seed": seed, "events": str(events)})],
+             json.dumps(task)],
             cwd=folder, env=_environment(script, scratch), stdin=DEVNULL, stdout=output,
             stderr=STDOUT, start_new_session=True,
         )  # fmt: skip
