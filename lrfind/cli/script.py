@@ -167,6 +167,11 @@ def _script_of(command: tuple[str, ...]) -> tuple[str | None, Path, tuple[str, .
     path = Path(command[0])
     if not path.is_file():
         raise UsageError(f"there is no script '{path}'; give the path of a Python file.")
+    if path.suffix == ".ipynb":
+        raise UsageError(
+            f"'{path}' is a notebook, not a script: call lrfind.find in it, or make a script of it with"
+            " `jupyter nbconvert --to script`."
+        )
     return None, path, command[1:]
 
 

@@ -182,6 +182,7 @@ def test_what_will_be_done_is_said_before(lrfind: Command) -> None:
         (("--steps", "300", "tarin.py"), "there is no script 'tarin.py'"),
         (("--steps", "many", "train.py"), "--steps"),
         (("--steps", "300", "--", "-m"), "name the script, a Python file"),
+        (("--steps", "300", "train.ipynb"), "is a notebook, not a script"),
         (("--steps", "300", "--link", "nowhere", "train.py"), "--link: there is no 'nowhere'"),
         (("--steps", "300", "--", "python9.99", "train.py"), "there is no 'python9.99'"),
     ],
@@ -189,6 +190,7 @@ def test_what_will_be_done_is_said_before(lrfind: Command) -> None:
 def test_mistakes_in_the_command_line_are_told(
     lrfind: Command, arguments: tuple[str, ...], message: str
 ) -> None:
+    Path("train.ipynb").write_text("{}")
     assert lrfind("script", *arguments) == 2
     assert message in lrfind.err
     assert not Path("runs").exists()
