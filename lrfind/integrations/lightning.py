@@ -8,21 +8,19 @@ trainer.fit(module, datamodule)
 
 from __future__ import annotations
 
-import copy
-import math
 import warnings
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import torch
 
 import lrfind
 from lrfind.errors import UsageError, in_one_line
-from lrfind.integrations.adapters import Grouped, every, expect_kind, framework, replaced, same_randomness
+from lrfind.integrations.adapters import Grouped, expect_kind, framework, replaced, same_randomness
+from lrfind.integrations.lightning_plan import Batches, planned_schedule, planned_steps
 from lrfind.problem.snapshot import preserved
 from lrfind.training.loop import takes_closures
 
@@ -107,12 +105,9 @@ def _ask(trainer: Any, options: dict[str, Any]) -> lrfind.Recommendation:
     """Ask for the rate of a training that is about to begin."""
     optimizers, batches = trainer.optimizers, Batches(trainer)
     size, limit = _accumulated(trainer), trainer.gradient_clip_val or None
-    accumulated = 1 if trainer.lightning_module.automatic_optimization else options.get("accumulate", 1)
     with replaced(trainer, accumulate_grad_batches=size), _silence(trainer), _begun(trainer):
-        read: dict[str, Any] = {
-            "steps": trainer.estimated_stepping_batches // accumulated,
-            "schedule": _schedule(trainer, options),
-        }
+        steps = options.get("steps") or planned_steps(trainer, options)
+        read: dict[str, Any] = {"steps": steps, "schedule": planned_schedule(trainer, steps, options)}
         if _steps_itself(trainer):
             data = Grouped(batches, size)
             read |= {"step": partial(_step, trainer), "optimizers": optimizers}
@@ -181,28 +176,6 @@ def _call(trainer: Any, hook: str, *arguments: Any) -> None:
         )
 
 
-class Batches:
-    """The batches of the training, without the pass over them that has begun already.
-
-    Args:
-        trainer: the trainer, when its training begins.
-    """
-
-    def __init__(self, trainer: Any) -> None:
-        self.loader = copy.copy(trainer.fit_loop._combined_loader)  # with iterators of its own
-        self.loader._iterator, length = None, trainer.num_training_batches  # by limit_train_batches, too
-        self.length = None if math.isinf(length) else int(length)
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch, _, _ in islice(self.loader, self.length):
-            yield batch
-
-    def __len__(self) -> int:
-        if self.length is None:
-            raise TypeError("the data has no length")
-        return self.length
-
-
 def _prepared(trainer: Any, batch: Any) -> Any:
     """Return the next batch as the trainer prepares it, and count it."""
     progress = trainer.fit_loop.epoch_loop.batch_progress
@@ -250,18 +223,6 @@ def _step(trainer: Any, batches: list[Any]) -> Any:
     total = torch.stack([torch.as_tensor(loss) for loss in losses]).sum()
     # Lightning divides each loss by the size of a full step, also in the shorter one at the end of an epoch
     return total * (trainer.accumulate_grad_batches / len(batches))
-
-
-def _schedule(trainer: Any, options: dict[str, Any]) -> Any:
-    """Return the schedule of the lr; None if there is none, or if the module steps its scheduler itself."""
-    config = next(iter(trainer.lr_scheduler_configs), None)
-    steps = options.get("steps", trainer.estimated_stepping_batches)
-    if config is None or not trainer.lightning_module.automatic_optimization or not isinstance(steps, int):
-        return None
-    interval = config.frequency
-    if config.interval == "epoch":
-        interval *= math.ceil(trainer.num_training_batches / trainer.accumulate_grad_batches)
-    return config.scheduler if interval == 1 else every(config.scheduler, steps, interval)
 
 
 def _silence(trainer: Any) -> AbstractContextManager[Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -365,6 +366,30 @@ def test_batches_beyond_the_limit_of_the_trainer_are_not_read() -> None:
     in_order = torch.utils.data.DataLoader(numbered, batch_size=32)
     integration.find(trainer(limit_train_batches=2), scaled(training_step=look), in_order, steps=95)
     assert {*seen[:32]} == {0, 32}
+
+
+class Stream(torch.utils.data.IterableDataset[Any]):
+    """Rows without a length."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([*rows()])
+
+
+def test_a_plan_that_lightning_does_not_know_must_be_given() -> None:
+    class Scheduled(classifier()):  # type: ignore[misc]
+        def configure_optimizers(self) -> Any:
+            optimizer = super().configure_optimizers()
+            return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=EPOCHS)]
+
+    stream = torch.utils.data.DataLoader(Stream(), batch_size=32)
+    endless = {"max_epochs": -1, "max_steps": -1}
+    for data, settings in ((stream, {}), (loader(), endless)):
+        with pytest.raises(UsageError, match=r"how many steps .* FindLR\(steps=10_000\)"):
+            integration.find(trainer(**settings), classifier()(), data)
+    with pytest.raises(UsageError, match=r"the data has no length\. .* FindLR\(schedule='cosine'\)"):
+        integration.find(trainer(), Scheduled(), stream, steps=200)
+    best = integration.find(trainer(), Scheduled(), stream, steps=200, schedule="cosine")
+    assert best.training.mean_multiplier == pytest.approx(0.5, abs=0.01)
 
 
 def freeze(model: Any) -> None:
