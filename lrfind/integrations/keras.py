@@ -56,8 +56,11 @@ def find(
             " KERAS_BACKEND=torch before Keras is imported."
         )
     expect_kind(model, "model", "Model", "keras")
-    if not model.built or model.optimizer is None:
-        raise UsageError("the model must be built and compiled: call model.build(shape), model.compile(...).")
+    if not model.trainable_variables or getattr(model, "optimizer", None) is None:
+        raise UsageError(
+            "the model must have weights that are trained, and be compiled: call it once, as in model(x[:1]),"
+            " and then model.compile(...)."
+        )
     data = x if y is None else _loader(x, y, sample_weight, batch_size)
     optimizer = _inner(model.optimizer)
     size = optimizer.gradient_accumulation_steps or 1

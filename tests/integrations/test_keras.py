@@ -116,11 +116,29 @@ def test_a_schedule_counts_and_its_peak_becomes_the_rate() -> None:
     assert float(of.optimizer.learning_rate) == pytest.approx(best.lr, rel=0.01)
 
 
-def test_a_model_that_is_not_ready_is_refused() -> None:
+@pytest.mark.filterwarnings("ignore:`build..` was called on layer:UserWarning")
+def test_a_model_that_is_not_ready_is_refused_and_ready_when_it_has_been_called() -> None:
     import keras
 
-    with pytest.raises(UsageError, match="must be built and compiled"):
-        find(keras.Sequential([keras.layers.Dense(3)]))
+    class Own(keras.Model):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = keras.layers.Dense(3)
+
+        def call(self, x: Any) -> Any:
+            return self.layer(x)
+
+    without_optimizer = keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    for unready in (keras.Sequential([keras.layers.Dense(3)]), without_optimizer, Own()):
+        with pytest.raises(UsageError, match=r"as in model\(x\[:1\]\), and then model.compile"):
+            find(unready)
+    own = Own()
+    own.compile("sgd", loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    own.build((None, 6))  # Keras says that the model is built now, but the layer is not
+    with pytest.raises(UsageError, match="must have weights"):
+        find(own)
+    own(rows()[0][:1])
+    assert find(own).lr == pytest.approx(float(own.optimizer.learning_rate))
 
 
 def test_another_backend_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
