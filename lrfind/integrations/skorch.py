@@ -53,7 +53,8 @@ def find(net: Any, x: Any, y: Any = None, **options: Any) -> lrfind.Recommendati
             best.apply(_optimizers(net))
         _set(net, best.lr, before)
         _set_in_schedulers(_schedulings(net), best.lr)
-        _warn_of_other_peaks(_schedulings(_copy(net)), net.max_epochs, best)
+        if _schedulings(net):
+            _warn_of_other_peaks(_schedulings(_copy(net)), net.max_epochs, best)
     return best
 
 

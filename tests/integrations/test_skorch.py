@@ -100,6 +100,17 @@ def test_an_initialized_net_goes_on_with_its_weights_and_the_rate() -> None:
     assert bits(of, set()) == before
 
 
+def test_a_trained_net_may_have_a_callback_that_cannot_be_copied_any_more() -> None:
+    from skorch.callbacks import Callback
+
+    class Count(Callback):  # type: ignore[misc]
+        def on_train_begin(self, net: Any, **others: Any) -> None:
+            self.batches = 0  # scikit-learn takes a name without an underscore at its end for a parameter
+
+    of = net(callbacks=[Count()]).fit(*rows())
+    assert integration.find(of, *rows()).lr == of.lr
+
+
 def test_the_callback_finds_the_rate_when_the_training_begins() -> None:
     from skorch.callbacks import LRScheduler
 
