@@ -372,6 +372,8 @@ def test_a_failing_script_is_heard_although_it_writes_its_output_to_a_file(tmp_p
         ("FileNotFoundError: data/rows.csv not found.", True),
         ("File ./data/rows.csv does not exist", True),
         ("cannot open `{os.path.abspath('data/rows.csv')}`", True),
+        ("ModuleNotFoundError: No module named 'data.rows'", True),
+        ("ModuleNotFoundError: No module named 'nothing'", False),
         ("KeyError: 'data'", False),
         ("train.py: error: unrecognized arguments ./ ...", False),
         ("{os.path.exists('other') or 'other/rows.csv is empty'}", False),

@@ -258,7 +258,8 @@ def linked_names(script: ScriptSection) -> list[str]:
 def _hint(script: ScriptSection, work: Path, output: str) -> str:
     """Return what to do if a script did not find a file that is in the directory of the command.
 
-    The file is named by Python's own message, or by the last line of the output, in whatever words.
+    The file is named by Python's own message, or by the last line of the output, in whatever words. It may
+    also be a module, for a script that puts its working directory on the import path.
     """
     if script.here or not output:
         return ""
@@ -266,6 +267,7 @@ def _hint(script: ScriptSection, work: Path, output: str) -> str:
     names = [
         *re.findall(r"No such file or directory: '([^'\n]+)'", output),
         *(word.rstrip(".") for word in words if not _is_word(word)),
+        *(f"{name}{end}" for name in re.findall(r"No module named '(\w+)", output) for end in ("", ".py")),
     ]
     known = {*linked_names(script), os.path.relpath(script.path, script.folder)}
     for name in (os.path.normpath(name.removeprefix(f"{work}{os.sep}")) for name in names):
