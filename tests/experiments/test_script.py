@@ -15,7 +15,7 @@ from lrfind.analysis.curves import Array
 from lrfind.analysis.lanes import LaneResult
 from lrfind.analysis.probe_search import ProbeSearch
 from lrfind.errors import LrfindError, NoSuggestion, UsageError
-from lrfind.experiments.script import starts
+from lrfind.experiments.script import run, starts
 from lrfind.experiments.script.prober import Limits, ScriptProber
 from lrfind.experiments.script.starts import Start, absolute_args, linked_names
 from lrfind.problem.randomness import reseed
@@ -141,6 +141,7 @@ for epoch in range(9):
     beside = reference.losses(torch.optim.Adam(other.parameters(), 0.005), 5)
     assert start.losses == pytest.approx((np.array(expected) + beside) / 2, rel=1e-5)
     assert start.others == [("Adam", 0.5)]
+    assert start.about["mixed"]
     assert start.about["note"] is not None
     assert "1: 2x" in start.about["note"]
 
@@ -549,6 +550,20 @@ def test_seconds_limit_the_starts() -> None:
     scripted.begin()
     assert ProbeSearch(scripted).run(0.01).cut
     assert scripted.spent.seconds <= 14.0
+
+
+def test_the_notes_count_optimizers_and_warn_of_losses_that_work_against_each_other() -> None:
+    scripted = prober(Scripted(noisy))
+    scripted.about |= {
+        "optimizer": "adam",
+        "note": None,
+        "others": [("Adam", 1.0), ("Adam", 1.0), ("SGD", 3.0)],
+    }
+    (note,) = run._notes(scripted, 300)
+    assert "4 optimizers" in note
+    assert note.endswith("the others: Adam at 1x (2 of them), SGD at 3x.")
+    scripted.about["mixed"] = True
+    assert "as in a GAN" in run._notes(scripted, 300)[1]
 
 
 def test_a_script_without_an_optimizer_is_refused_in_words() -> None:

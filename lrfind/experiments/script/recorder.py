@@ -33,6 +33,7 @@ from torch.optim.optimizer import (
 )
 
 from lrfind.errors import UsageError
+from lrfind.experiments.script.readings import SCALE, sample_of, value_of, weights_of
 from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios_in_words, set_lr
 
 MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
@@ -40,9 +41,6 @@ MOST_AT_ZERO = 1000  # first steps with lr 0, after which a script is refused
 MOST_BETWEEN = 100  # steps of other optimizers between two of the first one, unless it has made more
 RAISED = 1.01  # the lr of a later step is above that of the first one from this multiple on
 CHECKED_STEP = 4  # a step at lr 0 after so many, which must leave the weights as they are
-SAMPLE = 1000  # the numbers of each weight that are compared
-SCALE = "_lrfind_scale"
-"""The attribute of a loss that says by which factor a `GradScaler` has scaled it."""
 
 NO_BACKWARD = (
     "its optimizer steps, but no `backward` is called, so there is no loss to read (gradients that come from"
@@ -68,7 +66,8 @@ class Recorder:
         tell: is called with what was seen: `optimizer`, `momentum`, `lr`, `device`, `note` and
             `before_updates` (the mean loss before any optimizer has stepped, if it is finite) once, `raised`
             if the script itself raises the lr after the first step, `other` for each further optimizer,
-            `loss` for each step, `refusal` if nothing can be read, with why.
+            `mixed` if these have losses of their own, `loss` for each step, `refusal` if nothing can be read,
+            with why.
         end: ends the process; it never returns. It is called with "finished" if the first training is over.
     """
 
@@ -78,7 +77,7 @@ class Recorder:
         self._base: float | None = None  # the script's own lr, which `lr` stands in for
         self._words: str | None = None  # how the lrs of its param groups differ
         self._at_zero = 0  # the steps before that, which had lr 0
-        self._raised = False  # whether a later step of the script has a higher lr
+        self._told: set[str] = set()  # what was told already, and is told only once
         self._ratios: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
         self._first: weakref.ref[Optimizer] | None = None
         self._weights: list[weakref.ref[Tensor]] = []  # those of the first optimizer
@@ -105,7 +104,7 @@ class Recorder:
         def read_backward(tensors: Any, grad_tensors: Any = None, *args: Any, **kwargs: Any) -> None:
             if self._deaf or os.getpid() != self._process:
                 return backward(tensors, grad_tensors, *args, **kwargs)
-            self._pending.append(_value(tensors, grad_tensors))
+            self._pending.append(value_of(tensors, grad_tensors))
             self._deaf = True  # checkpointing calls `backward` inside of `backward`
             try:
                 return backward(tensors, grad_tensors, *args, **kwargs)
@@ -220,9 +219,8 @@ class Recorder:
             self._base, self._words = base_lr([optimizer]), ratios_in_words([optimizer])
         ratios = self._ratios.setdefault(optimizer, [])
         ratios += [peak / self._base for peak in peaks[len(ratios) :]]
-        if not self._raised and max(peaks, default=0.0) > RAISED * self._base * max(ratios, default=1.0):
-            self._raised = True
-            self._tell(raised=True)
+        if max(peaks, default=0.0) > RAISED * self._base * max(ratios, default=1.0):
+            self._tell_once("raised")
         self._own = [(group, float(group["lr"])) for group in groups]
         for group, ratio in zip(groups, ratios, strict=False):
             set_lr(group, self._lr * ratio)
@@ -247,7 +245,7 @@ class Recorder:
                 self._tell_loss()
             self._step = losses
             if self._lr == 0 and self._count == CHECKED_STEP:
-                self._before_step = _sample(optimizer)
+                self._before_step = sample_of(optimizer)
             if self._count >= self._steps:
                 self._end()
 
@@ -264,14 +262,14 @@ class Recorder:
     def _follow(self, optimizer: Optimizer) -> None:
         """Let an optimizer take the place of the first one, if it trains some of the same weights."""
         old = {id(weight) for reference in self._weights if (weight := reference()) is not None}
-        if old.isdisjoint(map(id, _weights_of(optimizer))):
+        if old.isdisjoint(map(id, weights_of(optimizer))):
             self._introduce_other(optimizer)
             self._leave()
         self._lead(optimizer)
 
     def _lead(self, optimizer: Optimizer) -> None:
         self._first = weakref.ref(optimizer)
-        self._weights = [weakref.ref(weight) for weight in _weights_of(optimizer)]
+        self._weights = [weakref.ref(weight) for weight in weights_of(optimizer)]
         self._introduced.add(optimizer)
 
     def _count_between(self, losses: Sequence[float]) -> None:
@@ -288,7 +286,14 @@ class Recorder:
         self.finish()
         self._end("finished")
 
+    def _tell_once(self, fact: str) -> None:
+        if fact not in self._told:
+            self._told.add(fact)
+            self._tell(**{fact: True})
+
     def _tell_loss(self) -> None:
+        if self._between:
+            self._tell_once("mixed")
         losses = [*(self._step or ()), *self._between]
         self._tell(loss=sum(losses) / len(losses))
         self._count += 1
@@ -320,27 +325,5 @@ class Recorder:
     def _check_unmoved(self, optimizer: Optimizer) -> None:
         """Refuse a script whose optimizer changes weights at lr 0; other parts of the script may do so."""
         before, self._before_step = self._before_step, None
-        if before is not None and not torch.allclose(before, _sample(optimizer), equal_nan=True):
+        if before is not None and not torch.allclose(before, sample_of(optimizer), equal_nan=True):
             self._refuse(MOVES)
-
-
-def _value(tensors: Any, grad_tensors: Any) -> float:
-    """Return the number whose gradient a call of `backward` computes."""
-    outputs = tensors if isinstance(tensors, Sequence) else [tensors]
-    weights = grad_tensors if isinstance(grad_tensors, Sequence) else [grad_tensors] * len(outputs)
-    total = 0.0
-    for output, weight in zip(outputs, weights, strict=False):
-        if isinstance(output, Tensor):
-            value = output.detach() if weight is None else output.detach() * weight
-            total += float(value.sum()) / float(getattr(output, SCALE, 1.0))
-    return total
-
-
-def _weights_of(optimizer: Optimizer) -> list[Tensor]:
-    return [weight for group in groups_of([optimizer]) for weight in group["params"]]
-
-
-def _sample(optimizer: Optimizer) -> Tensor:
-    """Return (N,) a copy of the first numbers of each weight of an optimizer."""
-    weights = [weight.detach().flatten()[:SAMPLE] for weight in _weights_of(optimizer)]
-    return torch.cat([weight.to("cpu", torch.float64, copy=True) for weight in weights])

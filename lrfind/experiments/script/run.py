@@ -152,6 +152,12 @@ def _notes(prober: ScriptProber, steps: int) -> list[str]:
             f" lrs. The lr is that of {about['optimizer']}, which steps first; the others:"
             f" {', '.join(others)}."
         )
+    if about.get("mixed"):
+        notes.append(
+            "The optimizers have losses of their own, whose mean is the loss of a step. If these losses work"
+            " against each other, as in a GAN, the mean does not tell whether the training gets better, and"
+            " neither does this rate: lrfind.find takes a score instead."
+        )
     own = prober.steps_of_its_own
     if own is not None and own < steps:
         notes.append(

@@ -65,6 +65,8 @@ class Start:
             self.about = event
         elif "raised" in event:
             self.about = {**self.about, "lr": None}
+        elif "mixed" in event:
+            self.about = {**self.about, "mixed": True}
         elif "other" in event:
             self.others.append((event["other"], event["ratio"]))
         elif "refusal" in event:
