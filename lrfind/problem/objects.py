@@ -28,13 +28,7 @@ from lrfind.problem.data import length_of
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, reseed, restore
 from lrfind.problem.ranks import rank_of_this_process
-from lrfind.problem.rates import (
-    base_lr,
-    groups_of,
-    inner_name,
-    innermost,
-    is_optimizer,
-)
+from lrfind.problem.rates import base_lr, groups_of, inner_name, innermost, is_optimizer
 from lrfind.problem.replay import copy_of
 from lrfind.problem.setup import PLAIN, Recipe, Setup, begin_training, trained_objects
 from lrfind.problem.signatures import accepts
