@@ -278,7 +278,7 @@ def find(
             rates = probing.groups
             if rates is not None and refusal is None:
                 before = rates.cost
-                most = left_steps(section, length, probing.cost)
+                most = left_steps(section, length, probing.cost, probing.began)
                 rates = confirmed(problem, rates, answer.lr, shape, seed, most=most, watch=watch)
                 answer = replace(answer, cost=answer.cost + rates.cost - before)
             best = Recommendation(
@@ -291,7 +291,7 @@ def find(
                 groups=rates,
                 origin=origin,
             )
-            left = left_budget(section, length, best.cost, probing.seconds)
+            left = left_budget(section, length, best.cost, probing.began)
             problem = with_groups(problem, rates)
             longest = max(result.steps for result in best.results)
             unspent = unspent_budget(training, longest, seeds, best.cost, section.budget_steps(length))

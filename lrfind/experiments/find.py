@@ -6,7 +6,7 @@ import contextlib
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 
 import numpy as np
@@ -78,7 +78,7 @@ class Probing:
         findings: what is wrong with the loss or the gradients, in sentences; that of the gradients only where
             the probes hardly learned.
         groups: one rate for each param group; None if that was not requested.
-        seconds: the seconds that it took.
+        began: when it began, by the monotonic clock.
     """
 
     results: Sequence[ProbeResult]
@@ -86,7 +86,7 @@ class Probing:
     cost: int
     findings: Sequence[str] = ()
     groups: GroupRates | None = None
-    seconds: float = 0.0
+    began: float = field(default_factory=time.monotonic)
 
 
 def probe_rates(
@@ -147,7 +147,7 @@ def probe_rates(
     misfit = next((r.after.misfit for r in results if r.after and r.after.misfit), "")
     if misfit:
         findings = [f"{sentence(misfit)}.", *findings]
-    return Probing(results, lanes, budget.taken, findings, groups, time.monotonic() - budget.began)
+    return Probing(results, lanes, budget.taken, findings, groups, budget.began)
 
 
 def probing_steps(section: FindSection, steps: int) -> tuple[int, int]:
@@ -336,11 +336,11 @@ def _probe(run: Run, problem: Problem, observer: Observer) -> None:
         rates = probing.groups
         if answered:
             shape, lr = schedule_shape(experiment, problem, plan.training.steps), fact["answer"]["lr"]
-            most = left_steps(section, plan.training.steps, probing.cost)
+            most = left_steps(section, plan.training.steps, probing.cost, probing.began)
             rates = confirmed(problem, rates, lr, shape, experiment.seed, most=most, watch=watch)
         fact["groups"] = asdict(rates)
         fact["cost"] += rates.cost - probing.groups.cost
-    budget = left_budget(section, plan.training.steps, fact["cost"], probing.seconds)
+    budget = left_budget(section, plan.training.steps, fact["cost"], probing.began)
     planned = len(probing.lanes) + (plan.cost.trainings if answered else 0)
     groups = problem.setup(experiment.seed).optimizer.param_groups
     ratios = None if section.groups else multipliers_in_words(groups)  # the rates of groups stand in a table

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
@@ -24,32 +25,28 @@ from lrfind.training.run import run_lane
 from lrfind.training.watch import Observer, unwatched
 
 
-def left_steps(section: FindSection, steps: int, cost: int) -> float:
-    """Return the gradient steps that a budget of steps leaves; infinite if none is given.
+def left_steps(section: FindSection, steps: int, cost: int, began: float) -> float:
+    """Return the gradient steps that a budget of steps and of seconds leaves; infinite if none is given.
 
     Args:
         section: the budget.
         steps: the number of steps of the planned training.
         cost: the gradient steps that were taken.
+        began: when the first of them began, by the monotonic clock; the pace since then counts.
     """
     budget = section.budget_steps(steps)
-    return math.inf if budget is None else budget - cost
-
-
-def left_budget(section: FindSection, steps: int, cost: int, seconds: float) -> int:
-    """Return the gradient steps that are left after probing; 0 if there is no budget.
-
-    Args:
-        section: the budget of steps and of seconds.
-        steps: the number of steps of the planned training.
-        cost: the gradient steps that probing took.
-        seconds: the seconds that it took, which tell the pace.
-    """
-    left = left_steps(section, steps, cost)
+    left = math.inf if budget is None else budget - cost
     if section.max_seconds is not None:
+        seconds = time.monotonic() - began
         pace = max(seconds, 1e-6) / max(cost, 1)
         left = min(left, over_ranks((section.max_seconds - seconds) / pace))
-    return max(int(left), 0) if math.isfinite(left) else 0
+    return max(left, 0.0)
+
+
+def left_budget(section: FindSection, steps: int, cost: int, began: float) -> int:
+    """Return the gradient steps that are left for refinement, as `left_steps`; 0 if there is no budget."""
+    left = left_steps(section, steps, cost, began)
+    return int(left) if math.isfinite(left) else 0
 
 
 def refine(

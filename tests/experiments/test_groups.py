@@ -149,6 +149,22 @@ def test_a_budget_covers_the_probes_of_groups_too() -> None:
     assert find(model, [optimizer], budget=150).cost <= 150
 
 
+def test_seconds_limit_the_trainings_that_confirm_the_rates_of_groups(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    limits = []
+
+    def unchanged(problem: object, groups: GroupRates, *_: object, most: float, **__: object) -> GroupRates:
+        limits.append(most)
+        return groups
+
+    monkeypatch.setattr("lrfind.api.calls.confirmed", unchanged)
+    model = Bowls()
+    optimizer = torch.optim.SGD([{"params": [model.flat]}, {"params": [model.steep]}], lr=0.1)
+    find(model, [optimizer], steps=10**6, max_seconds=2)
+    assert 0 <= limits[0] < 10**6
+
+
 CONFIG = """
 name: groups
 data: {name: regression, args: {features: 8}}
