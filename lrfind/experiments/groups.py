@@ -106,22 +106,32 @@ def _is_tensor(setup: Setup, number: int) -> bool:
 
 
 def most_group_steps(setup: Setup, section: FindSection, steps: int) -> int:
-    """Return the most gradient steps that the rates of groups take; 0 if a budget covers them.
+    """Return the most gradient steps that the rates of groups take, with the trainings that confirm them.
 
     Args:
         setup: the parts of a lane.
-        section: the budget and the number of seeds.
+        section: the budget, which covers these steps, and the number of seeds.
         steps: the number of steps of the planned training.
 
     Raises:
         UsageError: if there are no two groups that can have rates of their own.
     """
-    most = MOST_PROBES * len(rated_groups(setup).names) * _probe_steps(steps) * section.seeds + steps
-    return most if section.budget is None else 0
+    most = _most_of_probes(rated_groups(setup), section, steps) + 2 * _confirming_steps(steps)
+    return min(most, section.budget_steps(steps) or most)
+
+
+def _most_of_probes(groups: RatedGroups, section: FindSection, steps: int) -> int:
+    """Return the most steps of the probes of groups. Longer probes than usual get the steps of a training."""
+    return MOST_PROBES * len(groups.names) * _probe_steps(steps) * section.seeds + steps
 
 
 def _probe_steps(steps: int) -> int:
     return max(FIRST_STEPS, min(LONGEST, steps // SHARE))
+
+
+def _confirming_steps(steps: int) -> int:
+    """Return the steps of each of the two trainings that confirm the rates of groups."""
+    return max(steps // 2, 1)
 
 
 class GroupProber:
@@ -143,7 +153,8 @@ class GroupProber:
 
     def __init__(self, problem: Problem, section: FindSection, seed: int, training: PlannedTraining) -> None:
         setup = problem.setup(seed)
-        self._groups, self._most = rated_groups(setup), most_group_steps(setup, section, training.steps)
+        self._groups = rated_groups(setup)
+        self._most = _most_of_probes(self._groups, section, training.steps)
         self._limit, self._shortest = section.budget_steps(training.steps), _probe_steps(training.steps)
         self._seeds: list[tuple[LaneProber, float, Array]] = []
         self._budget = Budget(0)
@@ -237,7 +248,7 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
     """Say what the probes of the groups showed."""
     changed = [rate for rate in rates if rate.multiplier != 1]
     length = counted(steps, "step")
-    ended = " The search ended early, because its budget did." if result.cut else ""
+    ended = " The search ended early, at the limit of what it may spend." if result.cut else ""
     if not changed:
         return (
             f"All groups keep their ratios to the common rate: in probes of {length}, no other rate of a"
@@ -281,7 +292,7 @@ def confirmed(
     """
     if not groups.changed:
         return groups
-    course = shape.compressed(max(len(shape.multiplier) // 2, 1))
+    course = shape.compressed(_confirming_steps(len(shape.multiplier)))
     times = listed(f"{rate.name} {rate.multiplier:.3g}x" for rate in groups.changed)
     favoured_words = (
         f"All groups keep their ratios to the common rate: the probes favour other rates ({times}), but"

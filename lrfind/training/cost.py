@@ -33,7 +33,7 @@ class FindCost:
         probing: the most gradient steps of all probes together.
         trainings: the number of trainings that verify the answer.
         training_steps: the number of steps of each of these trainings.
-        groups: the most gradient steps of the probes of param groups, which come after the others.
+        groups: the most gradient steps for the rates of param groups, which come after the common rate.
         budget: the most gradient steps of probing and refinement together; None if none is given.
         seconds: the most seconds of probing and refinement together; None for no limit.
     """

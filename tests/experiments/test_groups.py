@@ -219,3 +219,17 @@ def test_a_config_with_a_single_group_is_refused(lrfind: Command, tmp_path: Path
     config.write_text(CONFIG[: CONFIG.index("  param_groups")] + "training: {steps: 64}\n")
     assert lrfind("find", str(config), "--groups", "--out", "found") == 2
     assert "param groups" in lrfind.err
+
+
+def test_a_dry_run_tells_the_most_that_the_rates_of_groups_cost(lrfind: Command, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(CONFIG)
+    # The common probes have 60 steps here, so those of the groups have more than usual and reach their limit.
+    asked = ["find", str(config), "--groups", "--steps", "60", "--schedule", "constant", "--json"]
+    assert lrfind(*asked, "--dry-run") == 0, lrfind.err
+    most = json.loads(lrfind.out)["cost"]["groups"]
+    assert lrfind(*asked, "--out", "found", "-q") == 0, lrfind.err
+    groups = json.loads(lrfind.out)["groups"]
+    assert groups["steps"] == 60, groups
+    assert groups["cost"] <= most
+    assert most == 9 * 2 * 16 + 60 + 60

@@ -88,14 +88,16 @@ def find_cost_text(
     >>> find_cost_text(60, 9, 60)
     'plan: at most 60 gradient steps of probing, then 9 trainings of 60 steps; at most 600 steps in all'
     >>> find_cost_text(60, 0, 60, 288)
-    'plan: at most 60 gradient steps of probing, then at most 288 of probing param groups'
+    'plan: at most 60 gradient steps of probing, then at most 288 for the rates of param groups'
     >>> find_cost_text(400, 0, 400, budget=1600).partition("probes ")[2]
     '(usually about 100 steps together), then trainings that refine the rate'
+    >>> find_cost_text(60, 9, 60, seconds=20).partition("then ")[2]
+    'trainings that refine the rate, then 9 trainings of 60 steps'
     """
     usual = f"usually about {round(TYPICAL_COST, -2)}" if probing > 1.5 * TYPICAL_COST else ""
     text = f"plan: at most {counted(probing, 'gradient step')} of probing" + (f" ({usual})" if usual else "")
     if groups:
-        text += f", then at most {groups:,} of probing param groups"
+        text += f", then at most {groups:,} for the rates of param groups"
     if budget is not None or seconds is not None:
         limits = [f"{counted(budget, 'gradient step')}"] if budget is not None else []
         limits += [f"about {seconds:g} s"] if seconds is not None else []
@@ -104,9 +106,11 @@ def find_cost_text(
         text = f"plan: at most {listed(limits)}: {probes}{of_groups}, then trainings that refine the rate"
     if not trainings:
         return text
+    text += f", then {counted(trainings, 'training')} of {counted(training_steps, 'step')}"
+    if seconds is not None and budget is None:
+        return text  # seconds do not tell how many steps the rate is refined with
     most = counted((budget or probing + groups) + trainings * training_steps, "step")
-    trained = f"{counted(trainings, 'training')} of {counted(training_steps, 'step')}"
-    return f"{text}, then {trained}; at most {most} in all"
+    return f"{text}; at most {most} in all"
 
 
 def answer_lines(answer: dict[str, Any], trust: str, *purpose: str) -> list[str]:
