@@ -255,3 +255,20 @@ def test_steps_that_float16_skipped_are_told(command: str) -> None:
     lanes = [replace(each, variant="constant", skipped=np.arange(STEPS) < 9) for each in lanes]
     warnings = summarized(command, lanes, "compare={schedules: [constant, linear], seeds: 1}")["warnings"]
     assert "18 of 80 steps were skipped because float16 overflowed (see steps.csv)." in warnings
+
+
+@pytest.mark.parametrize("command", ["grid", "compare", "find"])
+def test_trainings_that_stopped_early_are_told_where_they_are_compared(command: str) -> None:
+    lanes = [replace(lane(lr, 0.95, 1.0), variant="constant") for lr in (0.1, 0.2)]
+    options = "compare={schedules: [constant, linear], seeds: 1}"
+    assert not any("early_stop" in text for text in summarized(command, lanes, options)["warnings"])
+    lanes[1] = replace(lanes[1], lr=lanes[1].lr[:15], loss=lanes[1].loss[:15])
+    assert (
+        f"early_stop ended 1 of 2 trainings at step 15 of {STEPS}, so not all of them are compared after the"
+        " same number of steps."
+    ) in summarized(command, lanes, options)["warnings"]
+    lanes[0] = replace(lanes[0], lr=lanes[1].lr, loss=lanes[1].loss)
+    assert (
+        f"early_stop ended 2 of 2 trainings at step 15 of {STEPS}."
+        in summarized(command, lanes, options)["warnings"]
+    )

@@ -10,7 +10,13 @@ from lrfind.analysis.sweeps import RateResult
 from lrfind.errors import listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.summaries.overfitting import overfitting_warning
-from lrfind.runs.summaries.parts import data_to_blame, judge_warning, skipped_warning, unsettled_warning
+from lrfind.runs.summaries.parts import (
+    data_to_blame,
+    early_stop_warning,
+    judge_warning,
+    skipped_warning,
+    unsettled_warning,
+)
 
 
 def ranking_of(record: RunRecord) -> list[Standing]:
@@ -93,6 +99,7 @@ def _warnings(ranking: Sequence[Standing], record: RunRecord) -> list[str]:
     if ranking[0].best:
         warnings += judge_warning(record.lanes, record.experiment.compare.judge, ranking[0].judge)
     warnings += _overfitting(ranking)
+    warnings += early_stop_warning(record.lanes)
     warnings += skipped_warning(record.lanes)
     for standing in ranking:
         warnings += _variant_warnings(standing, record.unsettled)

@@ -23,6 +23,7 @@ from lrfind.analysis.verification import (
 )
 from lrfind.errors import NoSuggestion
 from lrfind.runs.result import RunRecord
+from lrfind.runs.summaries.parts import early_stop_warning
 
 METHOD = "find"
 
@@ -105,7 +106,10 @@ def find_summary(record: RunRecord) -> dict[str, Any]:
         "groups": _groups(probing.get("groups"), answer["lr"]),
         "refinement": _refinement(record),
         "verification": verification,
-        "warnings": _unspent_budget(record, answer),
+        "warnings": [
+            *_unspent_budget(record, answer),
+            *early_stop_warning([lane for lane in record.lanes if lane.variant]),
+        ],
     }
 
 

@@ -109,6 +109,21 @@ def skipped_warning(lanes: Sequence[LaneResult], where: str = " (see steps.csv)"
     return [f"{skipped:,} of {counted(steps, 'step')} {was} skipped because float16 overflowed{where}."]
 
 
+def early_stop_warning(lanes: Sequence[LaneResult]) -> list[str]:
+    """Return a warning that trainings which are compared stopped early; an empty list if none did."""
+    early = [lane for lane in lanes if lane.outcome == "finished" and lane.lr.size < lane.planned]
+    if not early:
+        return []
+    ends = [int(lane.lr.size) for lane in early]
+    last = f"{max(ends)}" if min(ends) == max(ends) else f"{min(ends)} to {max(ends)}"
+    alike = len({int(lane.lr.size) for lane in lanes if lane.outcome == "finished"}) == 1
+    lengths = "" if alike else ", so not all of them are compared after the same number of steps"
+    return [
+        f"early_stop ended {len(early):,} of {counted(len(lanes), 'training')} at step {last} of"
+        f" {early[0].planned}{lengths}."
+    ]
+
+
 def data_to_blame(lanes: Sequence[LaneResult]) -> str | None:
     """Return a sentence that says that a step's data is the likely reason why no lr trains.
 

@@ -27,6 +27,7 @@ from lrfind.runs.summaries.overfitting import overfitting_warning
 from lrfind.runs.summaries.parts import (
     LOOK_FOR_NAN,
     data_to_blame,
+    early_stop_warning,
     judge_warning,
     skipped_warning,
     unsettled_warning,
@@ -218,6 +219,7 @@ def _warnings(sweep: SweepResult, record: RunRecord) -> list[str]:
         warnings.append(_one_seed(sweep))
     warnings += _noise_warnings(sweep)
     warnings += _learning_warnings(sweep)
+    warnings += early_stop_warning(record.lanes)
     warnings += skipped_warning(record.lanes)
     # What happened at single rates.
     for rate in rates:
