@@ -101,8 +101,8 @@ class SweepResult:
         return any(rate is other for other in self.overfitting)
 
     def rises_at(self, rate: RateResult) -> bool:
-        """Return whether the training loss rose further than that of the best rate fell."""
-        return rate.train_loss is not None and rate.train_loss > _highest_loss(self.best, self.first_loss)
+        """Return whether the training loss rose further than that of the best, lower rate fell."""
+        return _rose(rate, self.best, self.first_loss)
 
 
 def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0.05) -> SweepResult:
@@ -144,7 +144,7 @@ def read_sweep(results: Sequence[LaneResult], judge: Judge, tolerance: float = 0
         fall=falls_in_noises([*best.lanes.values()], noise) if best else math.nan,
         first_loss=first,
         sensitivity=lr_sensitivity(rates, first),
-        edge=sweep_edge(rates, _highest_loss(best, first)),
+        edge=sweep_edge(rates, best, first),
         boundary=_boundary(rates, best),
         overfitting=overfitting,
         overfits_everywhere=bool(overfitting) and len(overfitting) == len(learned),
@@ -244,11 +244,14 @@ def _ceiling(best: RateResult | None, first_loss: float, tolerance: float) -> fl
     return best.loss + tolerance * (first_loss - best.loss)
 
 
-def _highest_loss(best: RateResult | None, first_loss: float) -> float:
-    """Return the training loss that is as far above the first loss as that of the best rate is below it."""
-    if best is None or best.train_loss is None or math.isnan(first_loss):
-        return math.inf
-    return max(2 * first_loss - best.train_loss, first_loss)
+def _rose(rate: RateResult, best: RateResult | None, first_loss: float) -> bool:
+    """Return whether the training loss rose further than that of the best, lower rate fell.
+
+    A rate below the best one is not too high: if its loss is above the first one, the first batch was easy.
+    """
+    if best is None or best.train_loss is None or rate.train_loss is None or rate.lr <= best.lr:
+        return False
+    return rate.train_loss > max(2 * first_loss - best.train_loss, first_loss)
 
 
 def usable_range(rates: Sequence[RateResult], best: RateResult, ceiling: float) -> tuple[float, float]:
@@ -287,20 +290,18 @@ def lr_sensitivity(rates: Sequence[RateResult], first_loss: float) -> float | No
     return float(np.average(losses, weights=width) - min(losses))
 
 
-def sweep_edge(rates: Sequence[RateResult], highest_loss: float = math.inf) -> float | None:
+def sweep_edge(rates: Sequence[RateResult], best: RateResult | None, first_loss: float) -> float | None:
     """Return the edge: the point between the lowest lr that broke and the highest finished lr below it.
 
     Args:
         rates: the result of each lr, ascending in lr.
-        highest_loss: an lr whose final training loss is above it broke, as one that diverged did.
+        best: the best of them. An lr above it whose loss rose broke, as one that diverged did.
+        first_loss: the loss at step 0.
 
     Returns:
         The geometric mean of the two lrs; None if no lr broke, or if no lr below it finished.
     """
-    broke = [
-        rate.outcome == "diverged" or (rate.train_loss is not None and rate.train_loss > highest_loss)
-        for rate in rates
-    ]
+    broke = [rate.outcome == "diverged" or _rose(rate, best, first_loss) for rate in rates]
     if True not in broke:
         return None
     first = rates[broke.index(True)].lr

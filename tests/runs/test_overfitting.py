@@ -123,6 +123,13 @@ def test_rates_beyond_the_edge_that_finish_are_past_it_and_no_answer() -> None:
     assert risen["answer"]["reason"].startswith("the loss rose at every rate. At lr 1, which ended lowest,")
 
 
+def test_a_rate_below_the_best_one_is_not_past_the_edge_because_its_first_batch_was_easy() -> None:
+    loss = np.array([1.0, *np.full(STEPS - 1, 5.0)])  # nothing is learned; the first batch was an easy one
+    summary = grid(replace(lane(1e-4, 5.0, 5.0), loss=loss), lane(0.1, 0.1, 0.1), lane(1.0, 9.0, 9.0))
+    assert verdicts(summary) == ["higher", "lowest", "rose"]
+    assert summary["edge"] == pytest.approx(math.sqrt(0.1 * 1.0))
+
+
 def test_a_low_rate_whose_validation_rows_are_only_harder_does_not_overfit() -> None:
     summary = grid(lane(1e-4, 2.9, 3.3), lane(0.1, 0.2, 0.5))
     assert verdicts(summary) == ["higher", "lowest"]
