@@ -209,6 +209,7 @@ class GroupRates:
         steps: the number of steps of the probes.
         probes: the number of the probes.
         cost: their gradient steps.
+        cut: whether a larger budget would first go to more probes, or to the trainings that confirm them.
     """
 
     rates: Sequence[GroupRate]
@@ -219,6 +220,7 @@ class GroupRates:
     steps: int = 0
     probes: int = 0
     cost: int = 0
+    cut: bool = False
 
     @property
     def changed(self) -> list[GroupRate]:

@@ -224,6 +224,7 @@ class GroupProber:
                 groups.over_all([1.0] * len(rates)),
                 groups.all_ratios,
                 cost=self.cost,
+                cut=True,
             )
         with self._counted(common):
             result = search(self.measure, len(groups.names), self.untouched)
@@ -241,6 +242,7 @@ class GroupProber:
             steps=steps,
             probes=self.probes,
             cost=self.cost,
+            cut=result.cut,
         )
 
 
@@ -299,7 +301,7 @@ def confirmed(
     )
     if 2 * len(course.multiplier) > most:
         reason = f"{favoured_words} the budget leaves no steps for trainings that would confirm them."
-        return _kept_common(groups, groups.cost, reason)
+        return _kept_common(replace(groups, cut=True), groups.cost, reason)
     (lane,) = planned_lanes({"groups": [lr]}, seed, 1)
     conditions = Conditions(evaluated=problem.validation is not None)
     results = [

@@ -149,6 +149,19 @@ def test_a_budget_covers_the_probes_of_groups_too() -> None:
     assert find(model, [optimizer], budget=150).cost <= 150
 
 
+def test_a_budget_that_groups_would_use_up_first_is_not_said_to_allow_refinement() -> None:
+    model = Bowls(second=1e-6)
+    optimizer = torch.optim.SGD([{"params": [model.flat]}, {"params": [model.steep]}], lr=0.1)
+    cut, whole = (find(model, [optimizer], budget=budget) for budget in (144, 160))
+    assert cut.groups is not None
+    assert whole.groups is not None
+    assert (cut.groups.cut, whole.groups.cut) == (True, False)
+    assert not any("or more allows them" in note for note in cut.notes)
+    (advice,) = (note for note in whole.notes if "or more allows them" in note)
+    enough = int(advice.partition("a budget of ")[2].partition(" ")[0])
+    assert find(model, [optimizer], budget=enough).refinement
+
+
 def test_seconds_limit_the_trainings_that_confirm_the_rates_of_groups(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
