@@ -175,7 +175,7 @@ def _nothing_learned(lr: float, ends: _Ends, *, whole: bool, refusal: str | None
     trained = f"trainings of {counted(ends.plan.steps, 'step')}"
     if refusal is not None:
         return {"reason": f"{refusal} {sentence(trained)} hardly lowered the loss either."}
-    if whole and 0 not in ends.losses:
+    if whole and any(math.isinf(table.get(0, 0.0)) for table in ends.tables.values()):
         return no_answer(
             f"training at {lr:.3g}, the rate of the probes, diverged, and lower rates hardly learn."
         )

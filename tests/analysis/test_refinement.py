@@ -187,6 +187,17 @@ def test_a_rate_at_which_training_diverged_does_not_stay_although_lower_ones_lea
     assert "diverged, and lower rates hardly learn" in str(answer["reason"])
 
 
+def test_a_rate_that_only_the_first_seed_trained_has_not_diverged() -> None:
+    # No rate lowers the loss, and 0.01 does least harm: further seeds do not repeat 0.1, which does most.
+    results, answer = answered(
+        0.1, 4000, lambda lr, seed: FIRST_LOSS * (1 + 0.2 * abs(math.log10(lr / 0.01)))
+    )
+    assert {result.seed for result in results} == {0, 1}
+    assert [result.seed for result in results if result.peak == 0.1] == [0]
+    assert "lr" not in answer
+    assert str(answer["reason"]).endswith("so they do not change the rate of the probes.")
+
+
 def test_rates_that_all_diverge_are_followed_down_no_further_than_four_decades() -> None:
     results, _ = answered(0.1, 400 * 100, lambda lr, seed: math.inf)
     assert min(result.peak for result in results) == pytest.approx(1e-5)
