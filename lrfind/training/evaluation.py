@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple, cast
 
@@ -104,17 +104,21 @@ def evaluate(
     """
     losses, parts, rows, targets, divisors, weights = [], [], [], [], [], []
     metric: Metric | None = None
-    for batch in batches:
-        stop_if_asked()
-        (loss, part), metric = score_batch(batch)
-        losses.append(loss.detach().reshape(-1))
-        parts.append(part.detach().reshape(-1))
-        rows.append(_rows(batch))
-        divisors.append(_divisor(loss_fn, batch))
-        counts = _counts(loss_fn, _target(batch))
-        weights.append(rows[-1] if counts is None else int(counts.sum()))
-        if metric == "R^2":
-            targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
+    try:
+        for batch in batches:
+            stop_if_asked()
+            (loss, part), metric = score_batch(batch)
+            losses.append(loss.detach().reshape(-1))
+            parts.append(part.detach().reshape(-1))
+            rows.append(_rows(batch))
+            divisors.append(_divisor(loss_fn, batch))
+            counts = _counts(loss_fn, _target(batch))
+            weights.append(rows[-1] if counts is None else int(counts.sum()))
+            if metric == "R^2":
+                targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
+    finally:
+        if isinstance(batches, Generator):  # else its random state is set back when the error is forgotten
+            batches.close()
     if not rows:
         raise UsageError("data: the validation split yields no batches; give it rows, or leave it out.")
     val_loss, mean = _mean(divisors, losses), _mean(weights, parts)

@@ -206,6 +206,20 @@ def test_everything_is_as_it_was_after_a_grid_and_a_comparison_and_training_goes
     assert plain.train(seed=11) == asked.train(seed=11)
 
 
+def test_random_numbers_do_not_jump_back_when_an_interrupted_evaluation_is_forgotten() -> None:
+    def interrupted(output: Tensor, target: Tensor) -> Tensor:
+        if not torch.is_grad_enabled():
+            raise KeyboardInterrupt
+        return nn.functional.mse_loss(output, target)
+
+    model, optimizer, batches = line()
+    before = torch.get_rng_state()
+    with pytest.raises(KeyboardInterrupt) as error:
+        lrfind.grid(model, optimizer, interrupted, batches[:6], lrs=[0.1], steps=9, val=batches[6:])
+    del error  # with it go the frames of the evaluation, and a generator that has not come to its end
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_data_that_is_not_finite_is_blamed_and_not_the_rates() -> None:
     model, optimizer, batches = line()
     bad = [(batches[0][0] * math.nan, batches[0][1])]
