@@ -129,7 +129,7 @@ def _fall(results: Sequence[ProbeResult]) -> str:
     """Return in words how far the best rate lowered the loss, as the median over seeds."""
     untouched = float(np.median([result.untouched for result in results]))
     lowest = float(np.median([result.scores[result.best] for result in results]))
-    if min(untouched, lowest) <= 0:
+    if min(untouched, lowest) <= 0 or lowest > 0.99 * untouched:  # a constant in the loss hides the percent
         return f"lower by {untouched - lowest:.3g} than the untouched model"
     if lowest < untouched / 100:
         return f"{times(untouched / lowest)} lower than the untouched model"

@@ -309,6 +309,12 @@ def test_the_reason_names_what_was_measured_and_what_is_estimated() -> None:
     )
 
 
+def test_a_fall_that_a_constant_in_the_loss_hides_is_told_as_a_difference() -> None:
+    found = probed(Formula(lambda lr, steps: 1e4 + descent(1.0)(lr, steps)), start=0.1)
+    fall = found.untouched - found.scores[found.best]
+    assert f"(lower by {fall:.3g} than the untouched model)" in recommend([found], SGD, 1).reason
+
+
 def hardly(per_step: float) -> Callable[[float, Array], Array]:
     """A fall that is small beside the differences between batches."""
     batches = np.random.default_rng(0).normal(0, 0.05, 200)
