@@ -62,8 +62,17 @@ def test_the_rule_by_which_rates_count_is_that_of_the_weights() -> None:
 
 def test_the_multiplier_of_a_param_group_is_that_of_the_common_rate() -> None:
     rate = {"name": "body", "lr": 0.00123, "ratio": 0.1, "multiplier": 1.0, "losses": [None, None, None]}
-    groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3}
+    groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3, "steps": 64}
     assert "0.00123  0.1x" in find_text(summary(groups=groups))
+
+
+def test_the_losses_of_param_groups_are_not_said_to_be_those_at_the_recommended_lr() -> None:
+    rate = {"name": "body", "lr": 0.00123, "ratio": 0.1, "multiplier": 1.0, "losses": [0.7, 0.5, 0.6]}
+    groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3, "steps": 64}
+    text = in_a_line(find_text(summary(groups=groups)))
+    assert "at this lr" not in text
+    assert "The probes have 64 steps. They were trained around the rates that learn fastest in so few" in text
+    assert "The probes have" not in find_text(summary(groups=groups | {"probes": 0}))
 
 
 @pytest.mark.parametrize(

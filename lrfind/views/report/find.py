@@ -33,7 +33,7 @@ from lrfind.views.report.content import (
     name,
 )
 from lrfind.views.report.courses import loss_chart
-from lrfind.views.text.find import cost_in_words, training_in_words
+from lrfind.views.text.find import GROUP_PROBES, cost_in_words, group_probes_text, training_in_words
 from lrfind.views.text.parts import confidence_in_words, interval, number, number_or_dash, numbers_apart
 
 LEVELS: dict[str, Literal["good", "fair"]] = {"high": "good", "moderate": "fair"}
@@ -241,5 +241,6 @@ def _groups(groups: Mapping[str, Any]) -> Section:
         ]
         for rate in groups["rates"]
     ]
-    header = ["param group", "lr", "multiplier", "loss at a third", "at this lr", "at three times"]
-    return Section("Param groups", [groups["reason"]], [Table("A rate for each param group", header, rows)])
+    header = ["param group", "lr", "multiplier", *GROUP_PROBES]
+    texts = [*filter(None, (groups["reason"], group_probes_text(groups)))]
+    return Section("Param groups", texts, [Table("A rate for each param group", header, rows)])

@@ -196,8 +196,27 @@ def groups_lines(groups: dict[str, Any]) -> list[str]:
     compared = [_beside([(loss, groups["untouched"]) for loss in losses]) for losses in columns]
     for rate, *falls in zip(groups["rates"], *compared, strict=True):
         rows.append([rate["name"], number(rate["lr"]), f"{rate['ratio'] * rate['multiplier']:.3g}x", *falls])
-    header = ["param group", "lr", "multiplier", "loss at a third", "loss at this lr", "loss at 3 times"]
-    return [*table_block(header, rows), *wrapped(groups["reason"]), ""]
+    header = ["param group", "lr", "multiplier", *GROUP_PROBES]
+    texts = filter(None, (groups["reason"], group_probes_text(groups)))
+    return [*table_block(header, rows), *(line for text in texts for line in wrapped(text)), ""]
+
+
+GROUP_PROBES = ("probe at a third", "probe", "probe at 3 times")
+"""The headers of the losses that the probes of param groups had."""
+
+
+def group_probes_text(groups: Mapping[str, Any]) -> str:
+    """Return at which rates the probes of param groups were trained; "" if there are none.
+
+    Args:
+        groups: as for `groups_lines`.
+    """
+    if not groups["probes"]:
+        return ""
+    return (
+        f"The probes have {counted(groups['steps'], 'step')}. They were trained around the rates that learn"
+        " fastest in so few steps, and not at the lr in the table, which is for the whole training."
+    )
 
 
 def _beside(losses: Sequence[tuple[float | None, float]]) -> list[str]:
