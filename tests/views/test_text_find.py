@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from lrfind.views.text.find import find_text
+from lrfind.views.text.find import cost_in_words, find_text
 from tests.helpers.find_summaries import (
     MOVES,
     REFUTED,
@@ -64,6 +64,15 @@ def test_the_multiplier_of_a_param_group_is_that_of_the_common_rate() -> None:
     rate = {"name": "body", "lr": 0.00123, "ratio": 0.1, "multiplier": 1.0, "losses": [None, None, None]}
     groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3, "steps": 64}
     assert "0.00123  0.1x" in find_text(summary(groups=groups))
+
+
+def test_the_cost_says_what_the_trainings_are_for() -> None:
+    whole = summary()
+    whole |= {
+        key: {"trainings": [{"steps": 60}] * count} for key, count in (("refinement", 5), ("verification", 9))
+    }
+    words = "and 300 steps in 5 trainings to refine the rate, and 540 steps in 9 trainings to verify the rate"
+    assert cost_in_words(whole).endswith(words)
 
 
 def test_the_losses_of_param_groups_are_not_said_to_be_those_at_the_recommended_lr() -> None:

@@ -56,10 +56,10 @@ def cost_in_words(summary: Mapping[str, Any]) -> str:
     cost = f"{steps} in {probes}"
     if summary["groups"] is not None:
         cost += f" and {counted(summary['groups']['probes'], 'probe')} of param groups"
-    for part in filter(None, (summary["refinement"], summary["verification"])):
-        if part["trainings"]:
-            trained = counted(sum(row["steps"] for row in part["trainings"]), "step")
-            cost += f", and {trained} in {counted(len(part['trainings']), 'training')}"
+    for part, purpose in (("refinement", "refine"), ("verification", "verify")):
+        if trainings := (summary[part] or {}).get("trainings"):
+            trained = counted(sum(row["steps"] for row in trainings), "step")
+            cost += f", and {trained} in {counted(len(trainings), 'training')} to {purpose} the rate"
     return cost
 
 
