@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -211,8 +212,9 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     What is in the file is data: no function in its schema is trusted, and no value is larger than
     `LONGEST_VALUE`.
     """
+    place = quote(os.fsencode(path.absolute()))  # a name may hold bytes that are no UTF-8
     connection = sqlite3.connect(
-        f"file:{quote(str(path.absolute()))}?mode={mode}", uri=True, timeout=TRY_SECONDS, isolation_level=None
+        f"file:{place}?mode={mode}", uri=True, timeout=TRY_SECONDS, isolation_level=None
     )
     try:
         connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)

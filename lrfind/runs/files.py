@@ -86,7 +86,8 @@ def write_whole(path: Path, content: str | bytes | Iterator[str]) -> None:
 
     Args:
         path: the file.
-        content: its bytes, or its text, whole or in parts, which is written as UTF-8.
+        content: its bytes, or its text, whole or in parts. It is written as UTF-8; bytes that are none, as in
+            the name of a file, are escaped.
 
     Raises:
         StorageError: if it cannot be written.
@@ -96,7 +97,7 @@ def write_whole(path: Path, content: str | bytes | Iterator[str]) -> None:
         try:
             with os.fdopen(new_file(draft), "wb") as file:
                 for part in [content] if isinstance(content, str | bytes) else content:
-                    file.write(part.encode() if isinstance(part, str) else part)
+                    file.write(part.encode("utf-8", "backslashreplace") if isinstance(part, str) else part)
             draft.replace(path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ def test_environment_json_says_how_to_run_it_again(lrfind: Command, config: Path
     assert before["started"][:2] == "20"
     assert lrfind("resume", "deep/run") == 0
     assert json.loads(Path("deep/run/environment.json").read_text()) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of files are text here, not bytes")
+def test_a_run_can_lie_in_a_folder_whose_name_is_no_utf_8(lrfind: Command, config: Path) -> None:
+    name = os.fsdecode(b"gr\xf6sse")
+    assert lrfind("find", config, "--out", name, "-q", "--set", "training.steps=30") == 0
+    assert json.loads(Path(name, "environment.json").read_text())["command"][4] == "gr\\udcf6sse"
+    assert "--from gr\\udcf6sse" in Path(name, "best.yaml").read_text()
+    assert lrfind("show", name) == 0
 
 
 def test_passwords_in_addresses_are_left_out(tmp_path: Path) -> None:
