@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lrfind.datasets.csv_columns import Column, read_column
-from lrfind.datasets.csv_problems import CLASSES, Judge, report
+from lrfind.datasets.csv_problems import CLASSES, Judge, flow, report
 from lrfind.datasets.csv_table import Problem, Settings, Table, Unreadable, read_table
 from lrfind.errors import UsageError, counted, unknown
 
@@ -136,9 +136,10 @@ def _chosen(features: Sequence[Column], settings: Settings) -> tuple[list[Column
         (constant, "the same value in every row"),
         (counting, "a row number or an id, which only tells rows apart"),
     ):
-        left_out = ", ".join(name for name in names if name in out)
+        left_out = [name for name in names if name in out]
         if left_out:
-            remarks.append(f"left out: {left_out} ({why}; `keep: [{left_out}]` keeps it)")
+            keeps = f"`keep: {flow(left_out)}` keeps {'it' if len(left_out) == 1 else 'them'}"
+            remarks.append(f"left out: {', '.join(left_out)} ({why}; {keeps})")
     return rest, remarks
 
 

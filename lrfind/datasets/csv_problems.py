@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lrfind.config.yaml12 import CoreDumper
 from lrfind.datasets.csv_columns import Column, are_dates, numbers_among, other_notations
 from lrfind.datasets.csv_table import Problem, Settings, Table
 from lrfind.errors import listed, sentence
@@ -158,7 +159,7 @@ class Judge:
         bad = ~np.append(among, True)[column.values]
         what = f"numbers, but also text: {self._examples(column, bad)}"
         if len(words) <= FEW_WORDS:
-            shown = f"`missing_values: {_flow(words)}` takes {'it' if len(words) == 1 else 'them'} as missing"
+            shown = f"`missing_values: {flow(words)}` takes {'it' if len(words) == 1 else 'them'} as missing"
             return Problem(column.name, what, f"correct it, or {shown}", {"missing_values": words, **besides})
         if besides:  # a target cannot be ignored
             return Problem(column.name, what, "correct it in the file")
@@ -223,12 +224,16 @@ def data_block(settings: Settings) -> list[str]:
         value = getattr(settings, item.name)
         if value != item.default:
             shown[item.name] = value
-    args = [f"    {key}: {_flow(value)}" for key, value in shown.items()]
+    args = [f"    {key}: {flow(value)}" for key, value in shown.items()]
     return ["data:", "  name: csv", "  args:", *args]
 
 
-def _flow(value: Any) -> str:
-    """Return a value in one line of YAML."""
+def flow(value: Any) -> str:
+    """Return a value in one line of YAML.
+
+    >>> flow(["Unnamed: 0", "1e3", "size"])
+    "['Unnamed: 0', '1e3', size]"
+    """
     plain = value if isinstance(value, str | bool | int | float) else [*value]
-    text = yaml.safe_dump(plain, default_flow_style=True, allow_unicode=True, width=10_000)
+    text = yaml.dump(plain, Dumper=CoreDumper, default_flow_style=True, allow_unicode=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...")

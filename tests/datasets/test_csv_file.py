@@ -12,6 +12,7 @@ import yaml
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import StandardScaler
 
+from lrfind.config.document import parse
 from lrfind.config.experiment import check
 from lrfind.datasets.csv_config import csv_config
 from lrfind.datasets.csv_file import csv
@@ -315,6 +316,14 @@ def test_columns_that_tell_nothing_are_left_out_with_a_remark(
     assert any(remark.startswith(f"left out: {name} (") for remark in data.transforms) == left_out
     assert not any(remark.startswith("left out") for remark in kept.transforms)
     assert kept.train[0].shape[1] - data.train[0].shape[1] == left_out
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "1", "1e3", "id, old", "{id}", "on"])
+def test_the_line_that_keeps_a_column_is_yaml_that_names_it(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, people().rename(columns={"id": name}))
+    (remark,) = (text for text in csv(path, "price").transforms if text.startswith("left out"))
+    line = remark.partition("`")[2].rpartition("`")[0]
+    assert parse(line, "line").value == {"keep": [name]}
 
 
 def test_classes_may_be_called_by_numbers_and_words(tmp_path: Path) -> None:
