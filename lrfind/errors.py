@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -146,6 +146,15 @@ def listed(words: Iterable[object], last: str = "and") -> str:
     """
     *first, end = [str(word) for word in words] or [""]
     return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def first_few(names: Sequence[str]) -> str:
+    """Return up to ten names, and of more names the first eight.
+
+    >>> first_few(["a", "b"]), first_few([*"abcdefghijkl"])
+    ('a, b', 'a, b, c, d, e, f, g, h and 4 more')
+    """
+    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])} and {len(names) - 8} more"
 
 
 def in_one_line(error: BaseException, most: int = 1000) -> str:

@@ -12,7 +12,7 @@ from lrfind.datasets.csv_inspection import Inspection, inspected
 from lrfind.datasets.csv_table import Settings
 from lrfind.datasets.rows import moments, split_rows, standardised, tensor_data
 from lrfind.datasets.tensors import TensorData
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, first_few
 
 
 def csv(
@@ -106,7 +106,7 @@ def csv(
         "categories": categories,
         "ignored": [*ignore],
     }
-    transforms.append("columns: " + "; ".join(f"{k}: {_shortened(v)}" for k, v in groups.items() if v))
+    transforms.append("columns: " + "; ".join(f"{k}: {first_few(v)}" for k, v in groups.items() if v))
     transforms += table.remarks
     gaps = sum(int(column.gaps.sum()) for column in table.features)
     if gaps:
@@ -134,7 +134,7 @@ def _labels(table: Inspection) -> tuple[np.ndarray, int | None, str]:
         return target.values[:, None], None, "regression"
     classes, labels = np.unique(target.values, return_inverse=True)
     names = [f"{value:g}" if target.words is None else target.words[value] for value in classes]
-    return labels, len(classes), f"{len(classes)} classes, {_shortened(names)}"
+    return labels, len(classes), f"{len(classes)} classes, {first_few(names)}"
 
 
 def _filled_numbers(column: Column, missing: str, train: np.ndarray, standardize: bool) -> np.ndarray:
@@ -165,7 +165,3 @@ def _empty_in_training(column: Column) -> UsageError:
     return UsageError(
         f"data: column '{column.name}' has no values in the training rows; put it into data.args.ignore."
     )
-
-
-def _shortened(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])} and {len(names) - 8} more"

@@ -15,10 +15,12 @@ from torch import Tensor
 from lrfind.datasets.files import existing_folder
 from lrfind.datasets.rows import split_rows
 from lrfind.datasets.tensors import LazyData
-from lrfind.errors import UsageError, counted, unknown
+from lrfind.errors import UsageError, counted, first_few, unknown
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-HELD_FOLDERS = ("val", "valid", "validation", "test")  # beside `train`; the first one that exists is used
+TRAINING_FOLDERS = ("train", "training")
+HELD_FOLDERS = ("val", "valid", "validation", "dev", "test", "testing")
+"""The folders of a split, in small or capital letters. The first one that exists is used."""
 MEASURED = 2000  # the most images that the mean and the deviation are measured on
 
 Scale = tuple[Tensor, Tensor]
@@ -81,8 +83,8 @@ def image_folder(
     """Your own images: a folder for each class, in train/ and val/ or split by lrfind; resized and scaled.
 
     Args:
-        path: the folder with a sub-folder for each class; or the folder with train/ and val/ (also valid/,
-            validation/ or test/), each of which has a sub-folder for each class.
+        path: the folder with a sub-folder for each class; or the folder with train/ (or training/) and val/
+            (or valid/, validation/, dev/, test/, testing/), each of which has a sub-folder for each class.
         size: the height and the width, or one number for both. Images of another shape are stretched.
         channels: 3 for colour, 1 for grey.
         validation: the share of each class that is held out, where there are no folders train/ and val/.
@@ -103,11 +105,11 @@ def image_folder(
     height, width = sides
     shape = (channels, height, width)
     folder = existing_folder(path)
-    held_folder = next((folder / name for name in HELD_FOLDERS if (folder / name).is_dir()), None)
-    if held_folder is not None and (folder / "train").is_dir():
-        classes, files, labels = _labelled(folder / "train")
+    train_folder, held_folder = (_first(folder, names) for names in (TRAINING_FOLDERS, HELD_FOLDERS))
+    if train_folder is not None and held_folder is not None:
+        classes, files, labels = _labelled(train_folder)
         _, held_files, held_labels = _labelled(held_folder, classes)
-        split = f"split by folder: train/ and {held_folder.name}/"
+        split = f"split by folder: {train_folder.name}/ and {held_folder.name}/"
     else:
         classes, all_files, all_labels = _labelled(folder)
         train, held = split_rows(len(all_files), validation, seed, all_labels.numpy())
@@ -120,11 +122,18 @@ def image_folder(
         f"images resized to {height} x {width}, {'in colour' if channels == 3 else 'in grey'}",
         f"pixels scaled to the range 0 to 1, less the mean {_in_words(scale[0])}, divided by the deviation"
         f" {_in_words(scale[1])}, both of {measured}",
+        f"{len(classes):,} classes: {first_few(classes)}",
     )
     return LazyData(
         ImageFiles(files, labels, classes, shape, scale, transforms),
         ImageFiles(held_files, held_labels, classes, shape, scale, transforms),
     )
+
+
+def _first(folder: Path, names: Sequence[str]) -> Path | None:
+    """Return the first of the sub-folders with these names that exists, or None."""
+    found = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
+    return next((found[name] for name in names if name in found), None)
 
 
 def _labelled(
@@ -139,7 +148,14 @@ def _labelled(
         )
         raise UsageError(f"data: {folder} {content}; put the images of each class into a sub-folder.")
     if training_classes is None and len(names) == 1:
-        raise UsageError(f"data: {folder} has one class, {names[0]}/; at least two sub-folders are needed.")
+        inner = folder / names[0]
+        classes_below = any(entry.is_dir() for entry in inner.iterdir())
+        advice = (
+            f". If its sub-folders are the classes, set data.args.path to {inner}" if classes_below else ""
+        )
+        raise UsageError(
+            f"data: {folder} has one class, {names[0]}/; at least two sub-folders are needed{advice}."
+        )
     classes = names if training_classes is None else training_classes
     files: list[Path] = []
     labels: list[int] = []

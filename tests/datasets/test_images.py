@@ -34,6 +34,7 @@ def test_images_are_scaled_by_the_training_images_alone(tmp_path: Path) -> None:
     assert torch.bincount(held.labels).tolist() == [4, 2]
     assert train.transforms[1] == "images resized to 12 x 10, in colour"
     assert "of all 24 training images" in train.transforms[2]
+    assert train.transforms[3] == "2 classes: cats, dogs"
 
 
 def test_loaded_images_equal_lazily_read_images_bit_for_bit(tmp_path: Path) -> None:
@@ -49,14 +50,23 @@ def test_loaded_images_equal_lazily_read_images_bit_for_bit(tmp_path: Path) -> N
     assert data.train[0].std(correction=0) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["val", "validation", "test"])
-def test_folders_for_training_and_validation_are_the_split(tmp_path: Path, name: str) -> None:
-    write_images(tmp_path / "train", {"a": 5, "b": 4})
+@pytest.mark.parametrize(
+    ("training", "name"),
+    [("train", "val"), ("train", "validation"), ("train", "dev"), ("Training", "Testing")],
+)
+def test_folders_for_training_and_validation_are_the_split(tmp_path: Path, training: str, name: str) -> None:
+    write_images(tmp_path / training, {"a": 5, "b": 4})
     write_images(tmp_path / name, {"b": 2}, seed=1)
     train, held = image_folder(str(tmp_path), size=[12, 10])
     assert (len(train), len(held)) == (9, 2)
     assert held.labels.tolist() == [1, 1]
-    assert train.transforms[0] == f"split by folder: train/ and {name}/"
+    assert train.transforms[0] == f"split by folder: {training}/ and {name}/"
+
+
+def test_a_folder_around_the_classes_is_named_with_the_path_that_would_do(tmp_path: Path) -> None:
+    write_images(tmp_path / "train", {"a": 2, "b": 2})
+    with pytest.raises(UsageError, match=f"set data.args.path to {tmp_path / 'train'}.$"):
+        image_folder(str(tmp_path))
 
 
 def test_only_a_sample_of_very_many_images_is_measured(
@@ -96,7 +106,7 @@ def test_folders_that_are_not_a_data_set_are_refused_with_the_reason(tmp_path: P
     Image.new("L", (2, 2)).save(tmp_path / "0.png")
     refused("has 1 image but no sub-folders; put the images of each class into a sub-folder")
     write_images(tmp_path, {"a": 3})
-    refused("has one class, a/")
+    refused("has one class, a/; at least two sub-folders are needed.$")
     (tmp_path / "b").mkdir()
     refused("no image in .*b .*remove the folder, or put images into it")
     refused("size must be one positive number, or .height, width.; found .3, 0.", size=[3, 0])
