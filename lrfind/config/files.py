@@ -39,12 +39,22 @@ class NotText(ValueError):  # noqa: N818 - it says what a file is not
     """Bytes are no text that is read; the message is what to say after the name of their file."""
 
 
+PACKED = {
+    b"\x1f\x8b": "is compressed with gzip. Unpack it: gunzip -c OLD > NEW.",
+    b"PK\x03\x04": "is a zip archive or an Excel workbook. Unpack it, or save its sheet as CSV in UTF-8.",
+}
+"""How files begin that are often taken for text, and what they are."""
+
+
 def decoded(content: bytes) -> str:
     """Return a text in UTF-8, with or without its mark, or in UTF-16 with its mark.
 
     Raises:
-        NotText: if it is in another encoding; the message has the command that converts it, if that is known.
+        NotText: if it is in another encoding, or packed; the message says how to convert it, if it is known.
     """
+    for start, what in PACKED.items():
+        if content.startswith(start):
+            raise NotText(what)
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # one begins with the mark of UTF-16
         raise NotText("is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW.")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

@@ -51,10 +51,7 @@ def read_curves(source: Path) -> tuple[list[Curve], bool, str]:
         return _curves_of(Run.open(source).record())
     text = _text(source)
     if note := separator_note(text):
-        raise UsageError(
-            f"'{source}', line 1 is '{note}', which only Excel reads; delete that line, and put commas"
-            " between the columns."
-        )
+        raise UsageError(f"'{source}', line 1 is '{note}', which only Excel reads; delete that line.")
     points = _numbers(text) or _points(source, _table(source, text))
     return [*_curves(source, points)], False, DEFAULT_METHOD
 
@@ -119,13 +116,16 @@ def _numbers(text: str) -> _Points | None:
 def _table(source: Path, text: str) -> pd.DataFrame:
     """Read a CSV as a table of text; empty rows are left out, and the others keep their places.
 
+    Its columns may also be separated by tabs, or by semicolons, and then its decimals by commas.
+
     Raises:
         UsageError: if it cannot be read, or if lr or loss is not the name of exactly one column.
     """
     import pandas as pd
 
     try:
-        names = [name.strip().lower() for name in next(csv.reader(io.StringIO(text)), [])]
+        separator = next((mark for mark in ";\t" if {"lr", "loss"} <= {*_first_line(text, mark)}), ",")
+        names = _first_line(text, separator)
         if len(names) > MOST_COLUMNS:
             raise UsageError(
                 f"'{source}' has {len(names):,} columns, more than {MOST_COLUMNS:,}; keep lr and loss."
@@ -134,6 +134,7 @@ def _table(source: Path, text: str) -> pd.DataFrame:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             table = pd.read_csv(
                 io.StringIO(text),
+                sep=separator,
                 skipinitialspace=True,
                 skip_blank_lines=False,
                 dtype=str,
@@ -157,7 +158,15 @@ def _table(source: Path, text: str) -> pd.DataFrame:
             f"'{source}' has {names.count(repeated)} columns called {repeated}; capitals and spaces do not"
             " count. Keep one of them."
         )
-    return table[(table != "").any(axis=1)]
+    table = table[(table != "").any(axis=1)]
+    if separator == ";":  # of a spreadsheet in a language with decimal commas
+        table = table.apply(lambda column: column.str.replace(",", "."))
+    return table
+
+
+def _first_line(text: str, separator: str) -> list[str]:
+    """Return the names of the columns, in lower case and without spaces around them."""
+    return [name.strip().lower() for name in next(csv.reader(io.StringIO(text), delimiter=separator), [])]
 
 
 def _text(source: Path) -> str:

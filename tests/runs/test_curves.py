@@ -47,7 +47,7 @@ def test_a_row_without_a_loss_keeps_its_line(tmp_path: Path) -> None:
         ),
         ("sep=;\nlr;loss\n1;2\n", "line 1 is 'sep=;', which only Excel reads; delete that line"),
         ("lr,loss\n1,2\n-1,2\n", "line 3: lr is '-1', not a positive number"),
-        ("lr;loss\n1;2\n", "with a comma between"),
+        ("lr|loss\n1|2\n", "with a comma between"),
         ("", "cannot be read as CSV"),
         ("lr,loss\n1,2,3\n2,3,4\n", "rows with more cells than its first line names"),
         ('lr,loss\n"1,2\n', "cannot be read as CSV"),
@@ -84,6 +84,14 @@ def test_encodings_and_compressed_files_are_read(
     assert curve.loss.tolist() == [3, 1]
 
 
+@pytest.mark.parametrize("text", ["Lr;loss\n0,1;3\n\n0,2;1,5\n", "lr\tloss\n0.1\t3\n0.2\t1.5\n"])
+def test_the_columns_of_a_spreadsheet_may_stand_between_semicolons_or_tabs(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "curve.csv"
+    path.write_text(text)
+    (curve,), _, _ = read_curves(path)
+    assert (curve.lr.tolist(), curve.loss.tolist()) == ([0.1, 0.2], [3, 1.5])
+
+
 GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000, mtime=0)
 
 
@@ -97,7 +105,12 @@ GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000, mtime=0)
         ),
         ("a.csv", "lr,loss\n".encode("utf-16-be"), "in UTF-16, without its mark.*iconv -f UTF-16BE -t UTF-8"),
         ("a.csv", "lr,loss\n".encode("utf-32"), "is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8"),
-        ("a.csv", GZIPPED, "If it is compressed, its name must end in .gz, .bz2 or .xz"),
+        ("a.csv", b"PK\x03\x04\xe4", "an Excel workbook. Unpack it, or save its sheet as CSV"),
+        (
+            "a.csv",
+            GZIPPED,
+            "is compressed with gzip.* If it is compressed, its name must end in .gz, .bz2 or .xz",
+        ),
         ("a.csv.gz", b"lr,loss\n1,2\n", "cannot be read: BadGzipFile"),
         ("a.csv.gz", GZIPPED[:-20], "cannot be decompressed: EOFError"),
         ("a.csv.gz", GZIPPED[:30] + bytes(20) + GZIPPED[50:], "cannot be|not text"),
