@@ -120,6 +120,15 @@ def test_each_chart_has_a_table_behind_it_and_a_name(name: str, results: dict[st
     assert all(svg.get("aria-labelledby") or svg.get("aria-label") for svg in plots)
 
 
+@pytest.mark.parametrize("name", ["find", "grid", "search"])
+def test_the_loss_at_the_start_is_not_drawn_outside_its_chart(
+    name: str, results: dict[str, RunResult]
+) -> None:
+    html = report_html([results[name]])
+    inside = re.findall(r'<g class="marks" clip-path=.*?</g></g>', html, re.DOTALL)
+    assert "".join(inside).count("data-level=") == html.count("data-level=") == 1
+
+
 def test_the_table_behind_a_sweep_has_the_losses_of_the_summary(results: dict[str, RunResult]) -> None:
     shown = Page(report_html([results["grid"]]))
     for rate in results["grid"].summary["rates"]:

@@ -55,6 +55,11 @@ class Drawn:
     key: int
     attributes: dict[str, str]
 
+    @property
+    def clipped(self) -> bool:
+        """Whether nothing of it is shown outside the axes; a point on their edge is shown whole."""
+        return self.tag == "rect" or "data-level" in self.attributes
+
 
 @dataclass(frozen=True)
 class Key:

@@ -106,7 +106,8 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
     if view.moved_from is not None:
         marks.append(Rule(moved_label(view.moved_from), view.moved_from, "answer", dashed=True))
     if view.untouched is not None:
-        marks.append(Rule("loss of the untouched model", view.untouched, "muted", dashed=True, level=True))
+        name = f"loss of the untouched model: {number(view.untouched)}"
+        marks.append(Rule(name, view.untouched, "muted", dashed=True, level=True))
     for place, (steps, points) in enumerate(view.shorter.items()):
         shape = SHAPES[(place + 1) % len(SHAPES)]
         marks.append(Dots(f"probes of {counted(steps, 'step')}", points, "c4", shape))
@@ -127,11 +128,12 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
         marks.append(Dots("the loss blew up", [(lr, None) for lr in view.stopped], "edge", "cross"))
     scores = [score for probes in view.longest for score in probes.score]
     scores += [score for points in view.shorter.values() for _, score in points]
-    scores = finite([*scores, view.untouched])
     note = "Each point is a probe: the mean loss over the last half of its steps."
     if view.answer and view.longest:
         note += " A larger point has more weight in the estimated best rate."
     low, high = view.axis.bottom, view.axis.top
+    if max(finite(scores), default=high) > high:
+        note += " Points at the upper end lie above it."
     return Chart(
         title="Loss of the probes against their learning rate",
         note=note,
@@ -139,7 +141,7 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
         y="mean loss over the last half of a probe",
         marks=marks,
         table=_probes_table(summary),
-        seen=[score for score in scores if low <= score <= high],
+        seen=[score for score in finite([*scores, view.untouched]) if low <= score <= high],
         log_y=view.axis.log,
     )
 

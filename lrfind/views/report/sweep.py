@@ -105,7 +105,8 @@ def _sweep_chart(view: SweepView, summary: Mapping[str, Any]) -> Chart:
     ends = finite(view.middle)
     highest = highest_shown(ends, view.first_loss)
     if math.isfinite(view.first_loss) and max(ends, default=0.0) > 0.5 * view.first_loss:
-        marks.append(Rule("loss at the start", view.first_loss, "muted", dashed=True, level=True))
+        name = f"loss at the start: {number(view.first_loss)}"
+        marks.append(Rule(name, view.first_loss, "muted", dashed=True, level=True))
     if view.seeds > 1:
         marks.append(Dots("each seed", list(view.lanes), "c4", sizes=[2.6] * len(view.lanes)))
     for place, (beside, losses) in enumerate(view.beside.items()):
