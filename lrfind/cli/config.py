@@ -15,7 +15,7 @@ from lrfind.cli.options import common_options, config_options, is_quiet, json_op
 from lrfind.config.registry import import_root
 from lrfind.config.registry import load as load_name
 from lrfind.errors import UsageError
-from lrfind.views.terminal import show
+from lrfind.views.terminal import show, show_line
 
 
 @click.command(
@@ -59,7 +59,7 @@ def check(
 
         with eager_optimizers():
             for line in check_batch(experiment):
-                show(line)
+                show_line(line)
         _show_next(["find"], config, overrides, root)
         return 0
     if imports:
@@ -67,7 +67,7 @@ def check(
 
         import_names(experiment)
     test = experiment.range_test
-    show(
+    show_line(
         f"ok: {experiment.name}: {experiment.model.name} on {experiment.data.name},"
         f" {experiment.optimizer.name}; range test of {test.seeds} x {test.steps} steps,"
         f" lr {test.start_lr:g} to {test.end_lr:g}"
@@ -141,7 +141,7 @@ def init(template: str | None, table: str | None, target: str | None, file: Path
         written = [path]
         for line in text.splitlines():
             if line.startswith("# "):
-                show(line.removeprefix("# "))
+                show_line(line.removeprefix("# "))
     show(f"wrote {', '.join(map(str, written))}")
     if not is_quiet():
         arguments = [] if path == Path(DEFAULT_FILE) else [typed_path(path)]
@@ -172,5 +172,5 @@ def ls(what: str | None, as_json: bool) -> int:
     else:
         width = max(map(len, rows))
         for name, summary in rows.items():
-            show(f"{name:{width}}  {summary}")
+            show_line(f"{name:{width}}  {summary}", rest=" " * (width + 2))
     return 0

@@ -56,6 +56,18 @@ def show(text: str) -> None:
     _write(stdout(), "\n".join(shortened(line, LONGEST_LINE) for line in printable(text).split("\n")))
 
 
+def show_line(line: str, rest: str = "  ") -> None:
+    """Print a line of the answer. On a terminal it is folded; elsewhere it stays whole, as in `note`.
+
+    Args:
+        line: the line.
+        rest: the text before the folded lines.
+    """
+    if on_terminal(stdout()) and len(line) > columns(stdout()):
+        line = "\n".join(paragraph(line, columns(stdout()), rest=rest))
+    show(line)
+
+
 def show_exactly(text: str) -> None:
     """Print text for programs, such as JSON in ASCII, on stdout; see `show`."""
     _write(stdout(), text)

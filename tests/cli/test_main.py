@@ -219,6 +219,18 @@ def test_ls_lists_names(lrfind: Command, what: str) -> None:
     assert [line.split()[0] for line in lines] == list(json.loads(lrfind.out))
 
 
+def test_ls_fits_a_terminal_and_keeps_a_line_each_elsewhere(
+    lrfind: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lrfind("ls", "datasets") == 0
+    whole = lrfind.out
+    monkeypatch.setattr("lrfind.views.terminal.on_terminal", lambda stream: True)
+    monkeypatch.setattr("lrfind.views.terminal.columns", lambda stream: 60)
+    assert lrfind("ls", "datasets") == 0
+    assert max(map(len, lrfind.out.splitlines())) <= 60 < max(map(len, whole.splitlines()))
+    assert lrfind.text == " ".join(whole.split())
+
+
 def test_ones_own_model_needs_the_import_root(lrfind: Command, config: Path) -> None:
     Path("mine").mkdir()
     Path("mine/own_for_cli.py").write_text(
