@@ -259,9 +259,11 @@ def mistake_at(
     kind, key = details["type"], str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         known = _keys_beside(path, model)
-        close = difflib.get_close_matches(key, known, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"the keys here are {listed(known)}."
-        if "args" in known and not close:
+        meant = difflib.get_close_matches(key, known, n=1, cutoff=0.65)
+        if not meant and "args" not in known:
+            meant = _elsewhere(key, model)
+        hint = f"did you mean {listed(meant[:3], 'or')}?" if meant else f"the keys here are {listed(known)}."
+        if "args" in known and not meant:
             hint += f" An argument belongs in args: args: {{{key}: ...}}."
         return Mistake(document.place(path, of_key=True), f"unknown key '{key}'; {hint}")
     message = message_of(details)
@@ -307,6 +309,12 @@ def _quoted(value: Any) -> str:
     if isinstance(value, dict | list):
         return "a mapping" if isinstance(value, dict) else "a list"
     return str(value).lower() if isinstance(value, bool) else f"{value!r}"
+
+
+def _elsewhere(key: str, model: type[BaseModel] | None) -> list[str]:
+    """Return the paths at which the sections of a model have this key."""
+    sections = model.model_fields if model is not None else ()
+    return [f"{section}.{key}" for section in sections if key in _keys_beside((section, key), model)]
 
 
 def _keys_beside(path: KeyPath, model: type[BaseModel] | None) -> list[str]:
