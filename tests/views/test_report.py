@@ -310,6 +310,14 @@ def test_several_runs_are_compared_on_one_page(results: dict[str, RunResult]) ->
     assert text.count("How to reproduce it") == 4
 
 
+def test_runs_that_plan_other_trainings_are_told_apart(results: dict[str, RunResult]) -> None:
+    longer = replace(result_with("grid", [lane_of(0, 0.1)], "training.steps=900"), path=Path("longer"))
+    text = Page(report_html([results["range-test"], longer])).text
+    assert "They plan different trainings" not in text
+    text = Page(report_html([result_with("grid", [lane_of(0, 0.1)]), longer])).text
+    assert "trainings: 20 steps of sgd, constant schedule, batch size full (run); 900 steps of sgd" in text
+
+
 def test_runs_of_different_problems_are_not_called_comparable(results: dict[str, RunResult]) -> None:
     assert "All runs have the same model" in Page(report_html([results["grid"], results["find"]])).text
     other = result_with("grid", [lane_of(0, 0.1)], "model=mlp")

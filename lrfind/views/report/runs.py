@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from lrfind.analysis.trends import spread_places
+from lrfind.runs.best import plan_in_words
 from lrfind.runs.result import RunResult
 from lrfind.runs.summaries.sweep import sweep_of
 from lrfind.views.plots.courses import course_of
@@ -98,9 +99,27 @@ def _remarks(results: Sequence[RunResult]) -> list[str]:
         "optimizer": [result.experiment.optimizer.name for result in results],
     }
     different = [part for part, values in parts.items() if any(value != values[0] for value in values)]
-    if not different:
-        return ["All runs have the same model, data, loss and optimizer."]
-    return [f"The runs differ in: {', '.join(different)}. Losses of different problems cannot be compared."]
+    if different:
+        remark = (
+            f"The runs differ in: {', '.join(different)}. Losses of different problems cannot be compared."
+        )
+    else:
+        remark = "All runs have the same model, data, loss and optimizer."
+    return [remark, *_plans_remark(results)]
+
+
+def _plans_remark(results: Sequence[RunResult]) -> list[str]:
+    """Say which runs train for another number of steps, or otherwise; a ramp has no such plan."""
+    plans: dict[str, list[str]] = {}
+    for title, result in zip(titles(results), results, strict=True):
+        if result.kind.lanes != "ramps":
+            plans.setdefault(plan_in_words(result.experiment), []).append(title)
+    if len(plans) < 2:
+        return []
+    shown = "; ".join(f"{plan} ({', '.join(names)})" for plan, names in plans.items())
+    return [
+        f"They plan different trainings: {shown}. A rate is for its own plan; longer trainings end lower."
+    ]
 
 
 def _charts(results: Sequence[RunResult]) -> list[Chart]:
