@@ -110,7 +110,7 @@ def test_a_sink_that_fails_harms_nothing(
     assert own(*quick("grid"), "--to", "bad:Bad", "--import-root", ".") == 0
     assert own.err == (
         f"warning: the sink bad:Bad failed: {reason}. The run is complete without it; `lrfind export run --to"
-        " bad:Bad` writes the rest.\n"
+        f" bad:Bad --import-root {Path.cwd()}` writes the rest.\n"
     )
     assert [*pd.read_csv("run/lanes.csv").outcome] == ["finished"] * 2
     assert own("resume", "run", "-q") == 0

@@ -10,7 +10,6 @@ import contextlib
 import importlib.util
 import json
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from lrfind.analysis.lanes import LaneResult
 from lrfind.catalog import SINKS
-from lrfind.config.registry import import_path, import_root
+from lrfind.config.registry import command_line, import_path, import_root
 from lrfind.config.sections import Component
 from lrfind.errors import UsageError, not_installed, printable, shortened
 from lrfind.runs.store import Run
@@ -60,6 +59,11 @@ def as_typed(part: Component) -> str:
     """
     row = SINKS.get(part.name)
     return part.name if row is None or [*part.args] != [row.place] else f"{part.name}:{part.args[row.place]}"
+
+
+def _export_command(run: Run, part: Component) -> str:
+    root = None if part.name in SINKS else import_root()
+    return command_line(["export", str(run.path), "--to", as_typed(part)], root)
 
 
 class Delivery:
@@ -175,11 +179,11 @@ def delivered(run: Run, sinks: Sequence[Component]) -> Iterator[Callable[[], lis
     def finish() -> list[str]:
         for delivery in deliveries:
             delivery.tell(FINISH)
-        reasons = [(as_typed(delivery.part), delivery.finish()) for delivery in deliveries]
+        reasons = [(delivery.part, delivery.finish()) for delivery in deliveries]
         return [
-            f"the sink {sink} failed: {reason.rstrip('.')}. The run is complete without it;"
-            f" `{shlex.join(['lrfind', 'export', str(run.path), '--to', sink])}` writes the rest."
-            for sink, reason in reasons
+            f"the sink {as_typed(part)} failed: {reason.rstrip('.')}. The run is complete without it;"
+            f" `{_export_command(run, part)}` writes the rest."
+            for part, reason in reasons
             if reason
         ]
 
