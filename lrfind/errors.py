@@ -5,8 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import re
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 
@@ -155,6 +157,15 @@ def first_few(names: Sequence[str]) -> str:
     ('a, b', 'a, b, c, d, e, f, g, h and 4 more')
     """
     return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])} and {len(names) - 8} more"
+
+
+def in_shell(path: Path) -> str:
+    """Return a path as a command that is pasted into a shell has it.
+
+    >>> in_shell(Path("runs/a")), in_shell(Path("my runs/a"))
+    ('runs/a', "'my runs/a'")
+    """
+    return shlex.quote(str(path))
 
 
 def in_one_line(error: BaseException, most: int = 1000) -> str:

@@ -17,7 +17,7 @@ from lrfind.catalog import KINDS
 from lrfind.cli.hints import next_commands, show_next
 from lrfind.cli.options import is_quiet, print_json
 from lrfind.config.registry import load
-from lrfind.errors import Stopped, StorageError, UsageError, in_one_line
+from lrfind.errors import Stopped, StorageError, UsageError, in_one_line, in_shell
 from lrfind.training.interrupts import deferred
 from lrfind.views.terminal import note, show
 
@@ -120,7 +120,7 @@ def _found_again(run: Run) -> Iterator[None]:
             raise
         raise StorageError(
             "the answer cannot be printed, because stdout goes to a disk that is full. The run is stored;"
-            f" `lrfind show {run.path}` prints its answer.",
+            f" `lrfind show {in_shell(run.path)}` prints its answer.",
             error.errno,
         ) from None
 
@@ -202,11 +202,12 @@ def _illustrated(run: Run, result: RunResult, output: Output) -> tuple[RunResult
     from lrfind.views.report.page import NAME, write_report
 
     warnings: list[str] = []
-    with _warning_of("a plot could not be drawn", f"`lrfind plot {run.path}` draws it again", warnings):
+    again = f"`lrfind plot {in_shell(run.path)}` draws it again"
+    with _warning_of("a plot could not be drawn", again, warnings):
         plot_run(result, run.folder)
     ended = replace(result, facts=replace(result.facts, concluded=True))
     if output.report:
-        again = f"`lrfind report {run.path}` writes it again"
+        again = f"`lrfind report {in_shell(run.path)}` writes it again"
         with _warning_of("the report could not be written", again, warnings):
             write_report([ended], run.folder / NAME)
     return ended, warnings

@@ -25,7 +25,7 @@ from lrfind.cli.options import (
 )
 from lrfind.cli.trainings import device_option, plan_options, requested_team, seed_options, team_options
 from lrfind.config.document import Override
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_shell
 from lrfind.views.terminal import note
 
 if TYPE_CHECKING:
@@ -199,5 +199,5 @@ def _of_best_config(config: Path, experiment: Experiment) -> str | None:
         return None
     return (
         f"the rate {experiment.optimizer.lr:.3g} of {config} is for another plan, and is taken as it is;"
-        f" `lrfind train {config} --from {config.parent}` moves it to {moved:.3g}"
+        f" `lrfind train {in_shell(config)} --from {in_shell(config.parent)}` moves it to {moved:.3g}"
     )

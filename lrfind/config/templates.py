@@ -9,7 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from lrfind.config.experiment import read
-from lrfind.errors import UsageError, unknown
+from lrfind.errors import UsageError, in_shell, unknown
 
 DEFAULT_FILE = "lrfind.yaml"
 DEFAULT_TEMPLATE = "mnist_cnn"
@@ -68,8 +68,8 @@ def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
         root = given.parent if given.is_absolute() else Path()
         module = ".".join(part for part in given.relative_to(root).with_suffix("").parts if part != "..")
         return "a Python file", (
-            f"For a training script, run `lrfind script --steps N -- {given}`. For a model of your own,"
-            f" {init} `model: {module}:NAME`; then add `--import-root {root}`."
+            f"For a training script, run `lrfind script --steps N -- {in_shell(given)}`. For a model of your"
+            f" own, {init} `model: {module}:NAME`; then add `--import-root {root}`."
         )
     if missing and re.fullmatch(r"[\d.]+(e[+-]?\d+)?", str(given), re.IGNORECASE):
         return "a number", "Separate several rates with commas, as in `--lrs 1e-3,1e-2`."
@@ -78,7 +78,7 @@ def _other_file(given: Path, *, missing: bool) -> tuple[str, str] | None:
     if given.suffix == ".ipynb":
         return "a notebook", "In a notebook, call `lrfind.find(...)`; here, begin with `lrfind init`."
     if given.suffix.lower() in (".csv", ".tsv"):
-        return "a table", f"`lrfind init --csv {given} --target COLUMN` writes a config for it."
+        return "a table", f"`lrfind init --csv {in_shell(given)} --target COLUMN` writes a config for it."
     return None
 
 

@@ -9,7 +9,7 @@ from lrfind.analysis.recommendation import moved_lr
 from lrfind.config.experiment import Experiment, dump
 from lrfind.config.shapes import shape_of
 from lrfind.config.variants import with_lr, with_multipliers
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, counted, in_shell
 from lrfind.runs.result import RunResult
 from lrfind.runs.store import Run
 from lrfind.runs.summaries.find import group_multipliers
@@ -44,7 +44,7 @@ def _purpose(result: RunResult) -> str:
     planned = PlannedTraining(**result.facts.planned_training)
     return (
         f"# The lr is for {planned.in_words}.\n"
-        f"# `lrfind train --from {result.path} --steps N` moves it to another plan.\n"
+        f"# `lrfind train --from {in_shell(result.path)} --steps N` moves it to another plan.\n"
     )
 
 

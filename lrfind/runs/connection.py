@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_shell
 from lrfind.runs.files import storage_error, why_not_writable
 
 TRY_SECONDS = 5.0
@@ -55,7 +55,8 @@ class DamagedRun(UsageError):  # noqa: N818 - the name says what is wrong
 
     def __init__(self, path: Path, what: str) -> None:
         super().__init__(
-            f"'{path}' is damaged: {what}. `lrfind repair {path.parent} --out NEW` saves what is whole."
+            f"'{path}' is damaged: {what}. `lrfind repair {in_shell(path.parent)} --out NEW` saves what is"
+            " whole."
         )
         self.what = what
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lrfind.analysis.curves import Array, Curve
 from lrfind.catalog import DEFAULT_METHOD
 from lrfind.config.files import NotText, decoded, read_bounded, separator_note
-from lrfind.errors import UsageError, in_one_line, listed
+from lrfind.errors import UsageError, in_one_line, in_shell, listed
 from lrfind.runs.result import RunRecord
 from lrfind.runs.store import Run
 
@@ -199,12 +199,12 @@ def _curves_of(record: RunRecord) -> tuple[list[Curve], bool, str]:
     if record.kind.lanes != "ramps":
         raise UsageError(
             f"'{record.path}' is a run of {record.command}, which has no ramp to suggest from; `lrfind show"
-            f" {record.path}` prints its answer. Give a range test's run, or a CSV."
+            f" {in_shell(record.path)}` prints its answer. Give a range test's run, or a CSV."
         )
     if record.section.over != "lr":
         raise UsageError(
             f"'{record.path}' holds range tests with several values of {record.section.over}; `lrfind show"
-            f" {record.path}` prints the suggestion for each value."
+            f" {in_shell(record.path)}` prints the suggestion for each value."
         )
     return [lane.curve for lane in record.lanes if lane.complete], True, record.section.method
 

@@ -15,6 +15,8 @@ from __future__ import annotations
 import difflib
 from pathlib import Path
 
+from lrfind.errors import in_shell
+
 DATABASE = "run.sqlite"
 DRAFT = f".{DATABASE}.part"
 FILES = (
@@ -40,7 +42,7 @@ def why_no_run(path: Path) -> str:
     except OSError as error:  # for example a name too long to be one
         return f"the run directory '{path}' cannot be read: {error.strerror}."
     if is_folder:
-        inside = f" It holds runs, which `lrfind runs {path}` lists." if _runs_in(path) else ""
+        inside = f" It holds runs, which `lrfind runs {in_shell(path)}` lists." if _runs_in(path) else ""
         return f"'{path}' is not a run directory: it has no {DATABASE}.{inside}"
     if is_there:
         return f"'{path}' is a file, not a run directory."
@@ -48,7 +50,7 @@ def why_no_run(path: Path) -> str:
     close = difflib.get_close_matches(path.name, siblings, n=1)
     if close:
         return f"there is no run directory '{path}'; did you mean {path.with_name(close[0])}?"
-    known = f"; `lrfind runs {path.parent}` lists those beside it" if siblings else ""
+    known = f"; `lrfind runs {in_shell(path.parent)}` lists those beside it" if siblings else ""
     return f"there is no run directory '{path}'{known}."
 
 

@@ -16,6 +16,7 @@ from lrfind.catalog import KINDS
 from lrfind.config.experiment import Experiment, dump, own_names
 from lrfind.config.registry import command_line, folder_of, import_root
 from lrfind.config.variants import variants_of
+from lrfind.errors import in_shell
 from lrfind.runs.measurements import Mismatch
 from lrfind.runs.rows import digest
 
@@ -148,7 +149,7 @@ def resume_command(path: Path, facts: Facts) -> str:
 def found_again(path: Path, facts: Facts) -> str:
     """Say which run a directory holds, and the command that goes on from it."""
     if facts.concluded:
-        return f"It holds a finished run of {facts.command}, which `lrfind show {path}` prints."
+        return f"It holds a finished run of {facts.command}, which `lrfind show {in_shell(path)}` prints."
     return f"It holds an unfinished run of {facts.command}, which `{resume_command(path, facts)}` continues."
 
 

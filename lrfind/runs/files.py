@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lrfind.errors import StorageError, UsageError
+from lrfind.errors import StorageError, UsageError, in_shell
 
 REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -50,7 +50,7 @@ def storage_error(path: Path, number: int | None, text: str = "") -> StorageErro
     reason = REASONS.get(number or 0) or text or "the system does not say why"
     return StorageError(
         f"cannot write '{path}': {reason}. What was stored before is kept; put that right, then run `lrfind"
-        f" resume {path.parent}`.",
+        f" resume {in_shell(path.parent)}`.",
         number,
     )
 

@@ -12,7 +12,7 @@ from lrfind.analysis.lanes import SETTLED, LaneResult, PlannedLane
 from lrfind.catalog import KINDS, Kind
 from lrfind.config.experiment import Experiment, own_names, restored
 from lrfind.config.variants import Variant, variants_of
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_shell
 from lrfind.runs.facts import Facts, resume_command
 
 
@@ -62,7 +62,7 @@ class RunRecord:
         if self.kind.variants is not None and own_names(self.experiment):
             raise UsageError(
                 f"'{self.path}' does not say what it compares, because an older version of lrfind made it;"
-                f" `lrfind resume {self.path} --import-root DIR` adds that."
+                f" `lrfind resume {in_shell(self.path)} --import-root DIR` adds that."
             )
         return variants_of(self.experiment, self.command)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def test_a_command_says_what_to_run_next_and_that_runs_as_it_is(
     assert len(printed) <= 2
     for hint in printed:
         assert lrfind(*hint) == 0, (hint, lrfind.err)
+
+
+def test_a_command_in_a_message_runs_as_it_is_though_its_path_has_a_space(
+    lrfind: Command, config: Path
+) -> None:
+    grid = ("grid", config, "--lrs", "0.1,0.2", "--seeds", 1, "--out", "my runs/a grid")
+    assert lrfind(*grid) == 0
+    for refused in (grid, ("suggest", "my runs/a grid"), ("show", "my runs"), ("show", "my runs/other")):
+        assert lrfind(*refused) == 2
+        (advice,) = re.findall("`lrfind ([^`]*)`", lrfind.err)
+        assert lrfind(*shlex.split(advice)) == 0, advice
 
 
 def test_best_rates_at_the_end_of_a_grid_lead_outward(lrfind: Command, config: Path) -> None:

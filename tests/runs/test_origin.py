@@ -36,7 +36,7 @@ def test_a_run_can_lie_in_a_folder_whose_name_is_no_utf_8(lrfind: Command, confi
     name = os.fsdecode(b"gr\xf6sse")
     assert lrfind("find", config, "--out", name, "-q", "--set", "training.steps=30") == 0
     assert json.loads(Path(name, "environment.json").read_text())["command"][4] == "gr\\udcf6sse"
-    assert "--from gr\\udcf6sse" in Path(name, "best.yaml").read_text()
+    assert "--from 'gr\\udcf6sse'" in Path(name, "best.yaml").read_text()
     assert lrfind("show", name) == 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lrfind.config.registry import load
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, in_shell
 from lrfind.runs.result import RunResult
 from lrfind.views.plots.drawing import save
 from lrfind.views.plots.health import health_figures
@@ -75,15 +75,15 @@ def _common_overlay(results: Sequence[RunResult]) -> str:
         if result.summary.get("over"):
             raise UsageError(
                 f"'{result.path}' has ramps for several values of {result.summary['over']}; `lrfind plot"
-                f" {result.path}` draws it by itself."
+                f" {in_shell(result.path)}` draws it by itself."
             )
         if result.kind.overlay is None:
             reason = "whose losses cannot be compared with those of other runs"
             if result.kind.lanes == "probes":
                 reason = "whose probes have different lengths, so their losses cannot be laid over others"
             raise UsageError(
-                f"'{result.path}' is a run of {result.command}, {reason}; `lrfind plot {result.path}` draws"
-                " it by itself."
+                f"'{result.path}' is a run of {result.command}, {reason}; `lrfind plot"
+                f" {in_shell(result.path)}` draws it by itself."
             )
         if result.kind.overlay != results[0].kind.overlay:
             raise UsageError(
