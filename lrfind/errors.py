@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST_KNOWN = 40
+"""The most names that the message about an unknown name lists; a table may have thousands of columns."""
+
 
 class LrfindError(Exception):
     """Any failure that lrfind foresees; its text is meant for the person at the terminal."""
@@ -150,13 +153,14 @@ def listed(words: Iterable[object], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def first_few(names: Sequence[str]) -> str:
-    """Return up to ten names, and of more names the first eight.
+def first_few(names: Sequence[str], most: int = 10) -> str:
+    """Return the names, with a count in place of those that are too many.
 
     >>> first_few(["a", "b"]), first_few([*"abcdefghijkl"])
     ('a, b', 'a, b, c, d, e, f, g, h and 4 more')
     """
-    return ", ".join(names) if len(names) <= 10 else f"{', '.join(names[:8])} and {len(names) - 8} more"
+    shown = names if len(names) <= most else names[: most - 2]
+    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
 
 
 def in_shell(path: Path) -> str:
@@ -223,14 +227,19 @@ def shortened(text: str, most: int) -> str:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """Return the error for an unknown name; it shows the nearest known names.
+    """Return the error for an unknown name; it shows the names that contain it, or else the nearest ones.
 
     >>> print(unknown("model", "small_cn", ["linear", "small_cnn"]))
     unknown model 'small_cn'; did you mean small_cnn?
+    >>> print(unknown("loss", "BCE", ["bce_with_logits", "huber"]))
+    unknown loss 'BCE'; did you mean bce_with_logits?
     """
-    names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}."
+    names, given = sorted(known), name.casefold()
+    by_folded = {each.casefold(): each for each in names}
+    containing = [each for each in by_folded if given in each and (len(given) > 2 or given == each)]
+    close = sorted(containing, key=len)[:2] or difflib.get_close_matches(given, by_folded, n=2, cutoff=0.5)
+    meant = " or ".join(by_folded[each] for each in close)
+    hint = f"did you mean {meant}?" if meant else f"known: {first_few(names, MOST_KNOWN)}."
     return UsageError(f"unknown {kind} '{name}'; {hint}")
 
 

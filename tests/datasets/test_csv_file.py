@@ -326,6 +326,14 @@ def test_the_line_that_keeps_a_column_is_yaml_that_names_it(tmp_path: Path, name
     assert parse(line, "line").value == {"keep": [name]}
 
 
+def test_an_unknown_column_of_a_wide_table_gets_the_one_that_is_meant_or_a_few(tmp_path: Path) -> None:
+    path = write(tmp_path, pd.DataFrame({f"x{place}": [1, 2] for place in range(100)} | {"Price": [3, 4]}))
+    with pytest.raises(UsageError, match="unknown column 'price'; did you mean Price\\?$"):
+        csv(path, "price")
+    with pytest.raises(UsageError, match="known: Price, x0, .* and 63 more.$"):
+        csv(path, "cost")
+
+
 def test_classes_may_be_called_by_numbers_and_words(tmp_path: Path) -> None:
     text = "a,y\n" + "".join(f"{i}.5,{[1, 2, 3, '4+'][i % 4]}\n" for i in range(40))
     data = csv(write(tmp_path, text), "y")
