@@ -1,4 +1,4 @@
-"""How much one seed tells about the others: the regret of its best rate, according to the truth.
+"""How much one seed tells about the others: the regret of what it recommends, according to the truth.
 
     python benchmarks/quality/one_seed.py [--split judging] [--only TASK]
 

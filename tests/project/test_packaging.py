@@ -110,7 +110,7 @@ def test_the_readme_of_a_wheel_renders(built: dict[str, Path]) -> None:
     assert data.description_content_type == "text/markdown"
     assert data.description == (ROOT / "README.md").read_text(encoding="utf-8")
     html = MarkdownIt("gfm-like", {"linkify": False}).render(data.description)
-    assert len(re.findall("<table>", html)) == 2
+    assert len(re.findall("<table>", html)) == 3
     assert len(re.findall("<img ", html)) == 2
     assert "```" not in html
 
