@@ -6,7 +6,7 @@ import difflib
 import importlib
 import re
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -153,14 +153,16 @@ def listed(words: Iterable[object], last: str = "and") -> str:
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
-def first_few(names: Sequence[str], most: int = 10) -> str:
+def first_few(names: Iterable[str], most: int = 10) -> str:
     """Return the names, with a count in place of those that are too many.
 
-    >>> first_few(["a", "b"]), first_few([*"abcdefghijkl"])
+    >>> first_few(["a", "b"]), first_few("abcdefghijkl")
     ('a, b', 'a, b, c, d, e, f, g, h and 4 more')
     """
-    shown = names if len(names) <= most else names[: most - 2]
-    return ", ".join(shown) + (f" and {len(names) - len(shown)} more" if len(shown) < len(names) else "")
+    all_names = [*names]
+    shown = all_names if len(all_names) <= most else all_names[: most - 2]
+    hidden = len(all_names) - len(shown)
+    return ", ".join(shown) + (f" and {hidden} more" if hidden else "")
 
 
 def in_shell(path: Path) -> str:
@@ -235,10 +237,10 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     unknown loss 'BCE'; did you mean bce_with_logits?
     """
     names, given = sorted(known), name.casefold()
-    by_folded = {each.casefold(): each for each in names}
-    containing = [each for each in by_folded if given in each and (len(given) > 2 or given == each)]
+    by_folded = {known_name.casefold(): known_name for known_name in names}
+    containing = [folded for folded in by_folded if given in folded and (len(given) > 2 or given == folded)]
     close = sorted(containing, key=len)[:2] or difflib.get_close_matches(given, by_folded, n=2, cutoff=0.5)
-    meant = " or ".join(by_folded[each] for each in close)
+    meant = " or ".join(by_folded[folded] for folded in close)
     hint = f"did you mean {meant}?" if meant else f"known: {first_few(names, MOST_KNOWN)}."
     return UsageError(f"unknown {kind} '{name}'; {hint}")
 

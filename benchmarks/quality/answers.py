@@ -22,8 +22,9 @@ from lrfind.analysis.recommendation import recommend
 from lrfind.config.sections import FindSection
 from lrfind.config.shapes import shape_of
 from lrfind.errors import NoSuggestion
+from lrfind.experiments.budget import Budget
 from lrfind.experiments.find import Probing, probe_rates
-from lrfind.experiments.prober import Budget, LaneProber
+from lrfind.experiments.prober import LaneProber
 from lrfind.problem.problem import Problem, from_config
 
 FIRST_SEED = 100  # far from the seeds of the truth

@@ -28,10 +28,8 @@ FEW_NOISES, MANY_NOISES = 0.01, 100.0  # falls and rises between which they coun
 SURE_STEPS = 2 * FIRST_STEPS  # probes that need more steps to learn say less about a whole training
 FAR_STEPS = 1000  # short probes say less about longer trainings
 LITTLE, WIDE = 0.2, 0.3  # a share of the fall, and decades around the best rate, that are worth a sentence
-UNUSUAL, MOST_UNUSUAL = (
-    1.0,
-    2.0,
-)  # decades from a usual rate that are worth a sentence, and the most that count
+FAR_RATE = 1.5  # decades from the rate where probing begins that are worth a sentence
+FARTHEST = 2.0  # decades from it that count at most
 
 
 class RiskMeasurements(NamedTuple):
@@ -47,11 +45,12 @@ class RiskMeasurements(NamedTuple):
         rise: log10 of how far the loss rises, in noises, if the targets are shuffled. If a fall is large
             beside this rise, most of it was learned without the inputs.
         gain: the gain of the probes.
-        length: log10 of the steps of the planned training.
+        length: log10 of the steps of the planned training. Its slope is negative, because passes, doublings
+            and distance hold already what makes long trainings fail.
         adaptive: 1 for an adaptive optimizer, 0 for any other.
-        unusual: the decades between the rate and the lr at which probing begins with this optimizer; 0 if it
-            is not adaptive. The rates of other optimizers depend on the scale of the loss, and for them the
-            failures of the design tasks do not depend on this distance.
+        distance: the decades between the rate and the lr where probing begins with this optimizer; 0 if it is
+            not adaptive. The rates of other optimizers depend on the scale of the loss, and their failures on
+            the design tasks do not depend on this distance.
     """
 
     doublings: float
@@ -62,7 +61,7 @@ class RiskMeasurements(NamedTuple):
     gain: float
     length: float
     adaptive: float
-    unusual: float
+    distance: float
 
 
 INTERCEPT = -2.88
@@ -75,7 +74,7 @@ SLOPES = RiskMeasurements(
     gain=-1.21,
     length=-0.67,
     adaptive=-1.05,
-    unusual=1.45,
+    distance=1.45,
 )
 """The logistic model of the risk, fitted by `benchmarks/quality/confidence.py` on the design tasks."""
 
@@ -107,7 +106,7 @@ def risk_measurements(
         gain=float(np.mean([result.gain for result in results])),
         length=math.log10(min(max(training.steps, SHORTEST), LONGEST)),
         adaptive=float(_is_adaptive(training)),
-        unusual=min(abs(_distance(training, lr)), MOST_UNUSUAL) if _is_adaptive(training) else 0.0,
+        distance=min(abs(_decades_above_start(training, lr)), FARTHEST) if _is_adaptive(training) else 0.0,
     )
 
 
@@ -115,7 +114,7 @@ def _is_adaptive(training: PlannedTraining) -> bool:
     return (training.family or UNMEASURED).adaptive
 
 
-def _distance(training: PlannedTraining, lr: float) -> float:
+def _decades_above_start(training: PlannedTraining, lr: float) -> float:
     """Return how many decades a rate is above the lr that probing begins with."""
     return math.log10(lr / training.start)
 
@@ -163,7 +162,7 @@ def trust_in(results: Sequence[ProbeResult], training: PlannedTraining, between:
     if 1 / PER_DECADE < between <= 1:
         slight.append("The seeds disagree")
     causes = ([] if learning else _risky_probes(results)) + _risky_plan(results, training)
-    causes += _unusual_rate(training, lr)
+    causes += _far_from_start(training, lr)
     explained = [*serious, *causes, *slight]
     if serious:
         return Trust("low", None, explained)
@@ -244,15 +243,15 @@ def _risky_plan(results: Sequence[ProbeResult], training: PlannedTraining) -> li
     return causes
 
 
-def _unusual_rate(training: PlannedTraining, lr: float) -> list[str]:
-    """Return that the rate is far from the usual ones of an adaptive optimizer, where it is."""
-    distance = _distance(training, lr)
-    if training.family is None or not _is_adaptive(training) or abs(distance) <= UNUSUAL:
+def _far_from_start(training: PlannedTraining, lr: float) -> list[str]:
+    """Say that the rate of an adaptive optimizer is far from the rate where probing begins, if it is."""
+    decades = _decades_above_start(training, lr)
+    if training.family is None or not _is_adaptive(training) or abs(decades) <= FAR_RATE:
         return []
-    side, factor = ("above", distance) if distance > 0 else ("below", -distance)
+    side = "above" if decades > 0 else "below"
     return [
-        f"This rate is a factor of {10**factor:,.0f} {side} {training.start:g}, where probing with"
-        f" {training.family.name} begins; answers so far from it fail more often"
+        f"This rate is {10 ** abs(decades):,.0f}x {side} {training.start:g}, where probing with"
+        f" {training.family.name} begins. Of the answers that are so far from it, more fail"
     ]
 
 

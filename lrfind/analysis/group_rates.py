@@ -209,7 +209,8 @@ class GroupRates:
         steps: the number of steps of the probes.
         probes: the number of the probes.
         cost: their gradient steps.
-        cut: whether a larger budget would first go to more probes, or to the trainings that confirm them.
+        wants_budget: whether a larger budget would first go to more probes of groups, or to the trainings
+            that confirm their rates.
     """
 
     rates: Sequence[GroupRate]
@@ -220,7 +221,7 @@ class GroupRates:
     steps: int = 0
     probes: int = 0
     cost: int = 0
-    cut: bool = False
+    wants_budget: bool = False
 
     @property
     def changed(self) -> list[GroupRate]:

@@ -20,13 +20,11 @@ class Relation:
         varies: whether the output differs between the rows of a batch.
         different: the number of batches in one pass over the data, if it is smaller than that of `rises`.
             Further batches have the same rows again, and tell nothing new.
-        misfit: why output and loss do not fit, although the loss can be computed; "" if nothing is known.
     """
 
     rises: Sequence[float]
     varies: bool = True
     different: int | None = None
-    misfit: str = ""
 
     @property
     def sure(self) -> bool:

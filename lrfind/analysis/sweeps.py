@@ -101,7 +101,7 @@ class SweepResult:
         return any(rate is other for other in self.overfitting)
 
     def rises_at(self, rate: RateResult) -> bool:
-        """Return whether the training loss rose further than that of the best, lower rate fell."""
+        """Return whether the loss rose further at a rate above the best one than it fell at the best."""
         return _rose(rate, self.best, self.first_loss)
 
 
@@ -245,7 +245,7 @@ def _ceiling(best: RateResult | None, first_loss: float, tolerance: float) -> fl
 
 
 def _rose(rate: RateResult, best: RateResult | None, first_loss: float) -> bool:
-    """Return whether the training loss rose further than that of the best, lower rate fell.
+    """Return whether the loss rose further at a rate above the best one than it fell at the best.
 
     A rate below the best one is not too high: if its loss is above the first one, the first batch was easy.
     """
@@ -295,7 +295,7 @@ def sweep_edge(rates: Sequence[RateResult], best: RateResult | None, first_loss:
 
     Args:
         rates: the result of each lr, ascending in lr.
-        best: the best of them. An lr above it whose loss rose broke, as one that diverged did.
+        best: the best of them; None if none finished. A higher lr whose loss rose counts as broken.
         first_loss: the loss at step 0.
 
     Returns:

@@ -294,7 +294,7 @@ def find(
             left = left_budget(section, length, best.cost, probing.began)
             problem = with_groups(problem, rates)
             longest = max(result.steps for result in best.results)
-            spendable = None if rates is not None and rates.cut else section.budget_steps(length)
+            spendable = None if rates is not None and rates.wants_budget else section.budget_steps(length)
             unspent = unspent_budget(training, longest, seeds, best.cost, spendable)
             changes = refined(best, training, longest, problem, left, seed, shape, watch, refusal)
             best = replace(best, notes=[*best.notes, *map(sentence, unspent)], **changes)

@@ -7,6 +7,7 @@ import errno
 import gc
 import io
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -139,7 +140,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.ClickException as error:
         text = io.StringIO()
         error.show(text)
-        note(text.getvalue().rstrip("\n").replace("\nError: ", "\nerror: "))  # as lrfind's own errors begin
+        message = re.sub(r"^Error: ", "error: ", text.getvalue(), count=1, flags=re.MULTILINE)
+        note(message.rstrip("\n"))
         return error.exit_code
     except BaseException as error:
         return _exit_code_of(error)

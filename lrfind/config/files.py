@@ -36,12 +36,21 @@ def read_bounded(path: Path, most: int) -> bytes:
 
 
 class NotText(ValueError):  # noqa: N818 - it says what a file is not
-    """Bytes are no text that is read; the message is what to say after the name of their file."""
+    """Bytes are no text that is read; the message is what to say after the name of their file.
+
+    Attributes:
+        is_archive: whether they are an archive, of which no name would make a text.
+    """
+
+    def __init__(self, message: str, *, is_archive: bool = False) -> None:
+        super().__init__(message)
+        self.is_archive = is_archive
 
 
+ZIP = b"PK\x03\x04"
 PACKED = {
     b"\x1f\x8b": "is compressed with gzip. Unpack it: gunzip -c OLD > NEW.",
-    b"PK\x03\x04": "is a zip archive or an Excel workbook. Unpack it, or save its sheet as CSV in UTF-8.",
+    ZIP: "is a zip archive or an Excel workbook. Unpack it, or save its sheet as CSV in UTF-8.",
 }
 """How files begin that are often taken for text, and what they are."""
 
@@ -54,7 +63,7 @@ def decoded(content: bytes) -> str:
     """
     for start, what in PACKED.items():
         if content.startswith(start):
-            raise NotText(what)
+            raise NotText(what, is_archive=start == ZIP)
     if content.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # one begins with the mark of UTF-16
         raise NotText("is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW.")
     marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

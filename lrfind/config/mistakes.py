@@ -259,7 +259,7 @@ def mistake_at(
     kind, key = details["type"], str(path[-1]) if path else ""
     if kind == "extra_forbidden":
         known = _keys_beside(path, model)
-        meant = difflib.get_close_matches(key, known, n=1, cutoff=0.65)
+        meant = difflib.get_close_matches(key, known, n=1, cutoff=0.65)  # `target` does not mean `args`
         if not meant and "args" not in known:
             meant = _elsewhere(key, model)
         hint = f"did you mean {listed(meant[:3], 'or')}?" if meant else f"the keys here are {listed(known)}."

@@ -105,7 +105,7 @@ def image_folder(
     height, width = sides
     shape = (channels, height, width)
     folder = existing_folder(path)
-    train_folder, held_folder = (_first(folder, names) for names in (TRAINING_FOLDERS, HELD_FOLDERS))
+    train_folder, held_folder = (_first_folder(folder, names) for names in (TRAINING_FOLDERS, HELD_FOLDERS))
     if train_folder is not None and held_folder is not None:
         classes, files, labels = _labelled(train_folder)
         _, held_files, held_labels = _labelled(held_folder, classes)
@@ -130,7 +130,7 @@ def image_folder(
     )
 
 
-def _first(folder: Path, names: Sequence[str]) -> Path | None:
+def _first_folder(folder: Path, names: Sequence[str]) -> Path | None:
     """Return the first of the sub-folders with these names that exists, or None."""
     found = {entry.name.lower(): entry for entry in folder.iterdir() if entry.is_dir()}
     return next((found[name] for name in names if name in found), None)

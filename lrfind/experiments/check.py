@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from lrfind.config.experiment import Experiment
 from lrfind.config.sections import OptimizerSection
 from lrfind.config.variants import compared
-from lrfind.errors import LrfindError, UsageError, as_exception, counted, in_one_line
+from lrfind.errors import LrfindError, UsageError, as_exception, counted, first_few, in_one_line
 from lrfind.experiments.prepare import schedule_shape, training_steps
 from lrfind.problem.batches import OwnLoss, output_and_loss
 from lrfind.problem.components import import_names
@@ -25,14 +25,7 @@ from lrfind.problem.problem import Problem, from_configs
 from lrfind.problem.setup import Setup
 from lrfind.training.evaluation import evaluate, evaluating, score
 from lrfind.training.explanations.failures import explain
-from lrfind.training.explanations.forms import (
-    batch_parts,
-    describe,
-    describe_batch,
-    first_few,
-    form,
-    tensors_in,
-)
+from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, form, tensors_in
 from lrfind.training.explanations.targets import dtype_misfit, misfit, silent_misfit, softmax_misfit
 from lrfind.training.loop import train
 

@@ -32,7 +32,8 @@ from lrfind.config.experiment import Experiment
 from lrfind.config.resolved import resolved_text
 from lrfind.config.sections import FindSection
 from lrfind.config.variants import with_multipliers
-from lrfind.errors import NoGradient, NoSuggestion, sentence
+from lrfind.errors import NoGradient, NoSuggestion, first_few, sentence
+from lrfind.experiments.budget import Budget
 from lrfind.experiments.groups import GroupProber, confirmed, most_group_steps
 from lrfind.experiments.planned import planned_training
 from lrfind.experiments.prepare import (
@@ -42,7 +43,7 @@ from lrfind.experiments.prepare import (
     seconds_of_a_pass,
     training_steps,
 )
-from lrfind.experiments.prober import PASSES, Budget, LaneProber
+from lrfind.experiments.prober import PASSES, LaneProber
 from lrfind.experiments.refine import left_budget, left_steps, refine_run
 from lrfind.experiments.verify import verify_run
 from lrfind.problem.param_groups import multipliers_in_words
@@ -55,7 +56,6 @@ from lrfind.runs.summaries.find import group_multipliers, probing_fact
 from lrfind.runs.summary import read_result
 from lrfind.training.calibration import Plan, calibrate, computing_with
 from lrfind.training.cost import FindCost
-from lrfind.training.explanations.forms import first_few
 from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
 from lrfind.training.loop import gauge_of, train
 from lrfind.training.mode import Mode
@@ -75,10 +75,10 @@ class Probing:
         results: one result for each seed.
         lanes: the probes of all seeds, and the untouched models at lr 0.
         cost: the number of gradient steps.
-        findings: what is wrong with the loss or the gradients, in sentences; that of the gradients only where
-            the probes hardly learned.
+        findings: what is wrong with the loss or with the gradients, in sentences. The gradients are looked at
+            only if the probes hardly learned.
         groups: one rate for each param group; None if that was not requested.
-        began: when it began, by the monotonic clock.
+        began: when it began, by the monotonic clock; now by default.
     """
 
     results: Sequence[ProbeResult]
@@ -115,6 +115,7 @@ def probe_rates(
     budget = Budget(0, section.max_seconds)
     results, lanes = list[ProbeResult](), list[LaneResult]()
     group_prober = GroupProber(problem, section, seed, training) if section.groups else None
+    misfit: str | None = None
     try:
         mode = _stacked_mode(problem, section, seed, training.start)
         wide = mode is not None and most // section.seeds >= WIDE * FIRST_STEPS
@@ -128,6 +129,7 @@ def probe_rates(
                 search = ProbeSearch(prober, seed=seed + number, longest=training.longest)
                 results.append(_related(_searched(search, training, budget, more, wide=wide), prober))
                 lanes += prober.lanes
+                misfit = misfit or prober.misfit()
                 if group_prober:
                     group_prober.add(prober, results[-1], budget)
             groups = group_prober.rates(budget) if group_prober else None
@@ -144,8 +146,7 @@ def probe_rates(
     if not finite:
         for number, result in enumerate(results):
             findings = findings or data_findings(problem, seed + number, result.untouched_loss)
-    misfit = next((r.after.misfit for r in results if r.after and r.after.misfit), "")
-    if misfit:
+    if misfit is not None:
         findings = [f"{sentence(misfit)}.", *findings]
     return Probing(results, lanes, budget.taken, findings, groups, budget.began)
 

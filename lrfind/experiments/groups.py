@@ -27,7 +27,8 @@ from lrfind.analysis.probing import FIRST_STEPS, TAIL, ProbeResult
 from lrfind.analysis.sweeps import judge_in_force, judged
 from lrfind.config.sections import FindSection
 from lrfind.errors import UsageError, counted, listed
-from lrfind.experiments.prober import Budget, LaneProber
+from lrfind.experiments.budget import Budget
+from lrfind.experiments.prober import LaneProber
 from lrfind.problem.problem import Problem
 from lrfind.problem.rates import group_names
 from lrfind.problem.setup import Setup
@@ -224,7 +225,7 @@ class GroupProber:
                 groups.over_all([1.0] * len(rates)),
                 groups.all_ratios,
                 cost=self.cost,
-                cut=True,
+                wants_budget=True,
             )
         with self._counted(common):
             result = search(self.measure, len(groups.names), self.untouched)
@@ -242,7 +243,7 @@ class GroupProber:
             steps=steps,
             probes=self.probes,
             cost=self.cost,
-            cut=result.cut,
+            wants_budget=result.cut,
         )
 
 
@@ -250,7 +251,7 @@ def _reason(result: GroupSearch, rates: Sequence[GroupRate], steps: int) -> str:
     """Say what the probes of the groups showed."""
     changed = [rate for rate in rates if rate.multiplier != 1]
     length = counted(steps, "step")
-    ended = " The search ended early, at the limit of what it may spend." if result.cut else ""
+    ended = " The search ended early, because its steps or its seconds were used up." if result.cut else ""
     if not changed:
         return (
             f"All groups keep their ratios to the common rate: in probes of {length}, no other rate of a"
@@ -301,7 +302,7 @@ def confirmed(
     )
     if 2 * len(course.multiplier) > most:
         reason = f"{favoured_words} the budget leaves no steps for trainings that would confirm them."
-        return _kept_common(replace(groups, cut=True), groups.cost, reason)
+        return _kept_common(replace(groups, wants_budget=True), groups.cost, reason)
     (lane,) = planned_lanes({"groups": [lr]}, seed, 1)
     conditions = Conditions(evaluated=problem.validation is not None)
     results = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import time
@@ -17,8 +18,9 @@ from lrfind.analysis.lanes import Lane, LaneResult, Watch
 from lrfind.analysis.probing import FEWEST_STEPS, UNTOUCHED, Probe
 from lrfind.analysis.relation import Relation
 from lrfind.errors import UsageError, as_exception, counted
+from lrfind.experiments.budget import Budget
 from lrfind.experiments.relation import MOST_BATCHES, relation_on
-from lrfind.problem.batches import batch_loss
+from lrfind.problem.batches import batch_loss, output_and_loss
 from lrfind.problem.problem import Problem
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.ranks import all_agree, over_ranks, rank_count
@@ -26,6 +28,7 @@ from lrfind.problem.replay import Replay
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
 from lrfind.training.explanations.failures import raise_explained
+from lrfind.training.explanations.targets import softmax_misfit
 from lrfind.training.explanations.values import check_loss
 from lrfind.training.interrupts import deferred, stop_if_asked
 from lrfind.training.loop import train
@@ -36,33 +39,6 @@ from lrfind.training.watch import unwatched
 MOST_BYTES = 2**31  # memory for the batches that are kept, so that all probes see the same ones
 PASSES = 3  # a training step takes about as long as this many forward passes
 MOST_KEPT = 4  # probes whose weights and optimizer state are kept, so that they can be continued
-
-
-@dataclass
-class Budget:
-    """The steps and seconds that probing may take, and those that it has taken.
-
-    Attributes:
-        steps: the most gradient steps.
-        seconds: the most seconds of wall clock since `began`; None for no limit.
-        taken: the number of gradient steps so far.
-        expected: the seconds that a step is expected to take; used until the first step is taken.
-        began: when probing began, by the monotonic clock.
-    """
-
-    steps: float
-    seconds: float | None = None
-    taken: int = 0
-    expected: float = 0.0
-    began: float = field(default_factory=time.monotonic)
-
-    def affords(self, steps: int) -> bool:
-        """Return whether `steps` more steps fit into the budget, at the pace so far."""
-        if self.seconds is None:
-            return self.taken + steps <= self.steps
-        passed = time.monotonic() - self.began
-        pace = passed / self.taken if self.taken else self.expected
-        return self.taken + steps <= self.steps and passed + steps * pace <= self.seconds
 
 
 @dataclass
@@ -231,6 +207,17 @@ class LaneProber:
         snapshot.restore()
         self._replay.at = at
         return relation_on(self._setup, self._replay, self._problem.batches_per_epoch)
+
+    def misfit(self) -> str | None:
+        """Say what in the untouched model's output does not fit the loss; None if nothing is known."""
+        if self._setup.own_step is not None or rank_count() > 1:
+            return None
+        self._start.restore()
+        self._replay.at = 0
+        with contextlib.suppress(Exception), as_exception(), torch.no_grad(), self._setup.casting():
+            output, _ = output_and_loss(self._setup.model, self._setup.loss_fn, next(self._replay))
+            return softmax_misfit(self._setup.loss_fn, output)
+        return None
 
     def scaled(self, multipliers: Sequence[float], budget: Budget) -> LaneProber:
         """Return a prober that has probed nothing yet, and whose param groups have further multipliers.

@@ -15,7 +15,6 @@ from lrfind.errors import as_exception
 from lrfind.problem.batches import output_and_loss
 from lrfind.problem.randomness import capture, restore
 from lrfind.problem.setup import Setup
-from lrfind.training.explanations.targets import softmax_misfit
 from lrfind.training.interrupts import stop_if_asked
 
 TARGETS = ("labels", "label", "targets", "target", "y")  # their keys in batches that are dicts
@@ -43,7 +42,7 @@ def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Rela
         return None
     order = torch.Generator().manual_seed(0)
     rises: list[float] = []
-    varies, rows, misfits = False, 0, list[str | None]()
+    varies, rows = False, 0
     with contextlib.suppress(Exception), as_exception():  # a loss may not take shuffled targets
         while len(rises) < BATCHES or (rows < ROWS and len(rises) < MOST_BATCHES):
             stop_if_asked()
@@ -60,14 +59,12 @@ def relation_on(setup: Setup, batches: Iterator[Any], epoch: int | None) -> Rela
             rise = float(other.detach()) - float(loss.detach())
             rises.append(rise if abs(rise) > SAME * abs(float(loss.detach())) else 0.0)
             varies = varies or not same_for_all_rows(output)
-            misfits.append(softmax_misfit(setup.loss_fn, output))
     stop_if_asked()
     count = len(rises)
     different = min(epoch or count, count)
     if count < BATCHES or rows * different < ROWS * count or (varies and not any(rises)):
         return None
-    misfit = misfits[0] if all(misfits) else None
-    return Relation(tuple(rises), varies, different if different < count else None, misfit or "")
+    return Relation(tuple(rises), varies, different if different < count else None)
 
 
 def target_key(batch: Any) -> str | int | None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lrfind.config.sections import ModelSection
-from lrfind.errors import UsageError, counted
+from lrfind.errors import UsageError, counted, first_few
 
 MOST_LISTED = 5  # names in a message
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -83,7 +83,7 @@ def load_weights(model: nn.Module, weights: dict[str, Tensor], section: ModelSec
         if name in weights and name not in fitting
     ]
     not_loaded = [
-        f"{len(names)} {description}: {_first_few(names)}"
+        f"{len(names)} {description}: {first_few(names, MOST_LISTED)}"
         for description, names in (
             ("of another shape or type", unfitting),
             ("missing in the file", missing),
@@ -117,8 +117,3 @@ def _forms(*tensors: Tensor) -> list[str]:
     """Describe two tensors that differ: by their shapes if these differ, or else by their types."""
     shapes = [str(tuple(tensor.shape)) for tensor in tensors]
     return shapes if len({*shapes}) > 1 else [f"{tensor.dtype}, {tensor.layout}" for tensor in tensors]
-
-
-def _first_few(names: list[str]) -> str:
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(names[:MOST_LISTED]) + more

@@ -124,8 +124,8 @@ def _table(source: Path, text: str) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        separator = next((mark for mark in ";\t" if {"lr", "loss"} <= {*_first_line(text, mark)}), ",")
-        names = _first_line(text, separator)
+        separator = next((mark for mark in ";\t" if {"lr", "loss"} <= {*_column_names(text, mark)}), ",")
+        names = _column_names(text, separator)
         if len(names) > MOST_COLUMNS:
             raise UsageError(
                 f"'{source}' has {len(names):,} columns, more than {MOST_COLUMNS:,}; keep lr and loss."
@@ -164,7 +164,7 @@ def _table(source: Path, text: str) -> pd.DataFrame:
     return table
 
 
-def _first_line(text: str, separator: str) -> list[str]:
+def _column_names(text: str, separator: str) -> list[str]:
     """Return the names of the columns, in lower case and without spaces around them."""
     return [name.strip().lower() for name in next(csv.reader(io.StringIO(text), delimiter=separator), [])]
 
@@ -186,8 +186,8 @@ def _text(source: Path) -> str:
     except FileNotFoundError:
         raise UsageError(f"there is no file or run directory '{source}'.") from None
     except NotText as error:
-        packed = f"If it is compressed, its name must end in {listed(OPENERS, 'or')}."
-        raise UsageError(f"'{source}' {error} {packed}") from None
+        name = f" Or, if it is compressed, let its name end in {listed(OPENERS, 'or')}."
+        raise UsageError(f"'{source}' {error}{'' if error.is_archive else name}") from None
     except OSError as error:
         raise UsageError(f"'{source}' cannot be read: {error.strerror or in_one_line(error)}.") from None
     except (EOFError, lzma.LZMAError, zlib.error) as error:

@@ -86,8 +86,8 @@ def write_whole(path: Path, content: str | bytes | Iterator[str]) -> None:
 
     Args:
         path: the file.
-        content: its bytes, or its text, whole or in parts. It is written as UTF-8; bytes that are none, as in
-            the name of a file, are escaped.
+        content: its bytes, or its text, whole or in parts. Text is written as UTF-8; characters that UTF-8
+            cannot hold, as in some names of files, are escaped.
 
     Raises:
         StorageError: if it cannot be written.

@@ -21,19 +21,19 @@ def origin(arguments: Sequence[str], folder: Path) -> dict[str, Any]:
         `command`: the arguments; `directory`: the working directory, relative to the run directory;
         `started`: the time; `commit`: the commit of the Git repository there, None if there is none.
     """
-    command = [re.sub(r"://[^/@\s]+@", "://***@", _text(argument)) for argument in arguments]
+    command = [re.sub(r"://[^/@\s]+@", "://***@", _escaped(argument)) for argument in arguments]
     return {
         "command": ["lrfind", *command],
-        "directory": _text(os.path.relpath(Path.cwd(), folder)),
+        "directory": _escaped(os.path.relpath(Path.cwd(), folder)),
         "started": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "commit": commit_of(Path.cwd()),
     }
 
 
-def _text(argument: str) -> str:
+def _escaped(argument: str) -> str:
     r"""Return an argument as text that a run can hold: the bytes of a name that are no UTF-8 are escaped.
 
-    >>> _text("gr\udcf6sse")
+    >>> _escaped("gr\udcf6sse")
     'gr\\udcf6sse'
     """
     return argument.encode("utf-8", "backslashreplace").decode()

@@ -117,7 +117,9 @@ def evaluate(
             if metric == "R^2":
                 targets.append(_target(batch).detach().cpu().double().numpy().reshape(rows[-1], -1))
     finally:
-        if isinstance(batches, Generator):  # else its random state is set back when the error is forgotten
+        if isinstance(
+            batches, Generator
+        ):  # it sets the random state back now, not when Python forgets the error
             batches.close()
     if not rows:
         raise UsageError("data: the validation split yields no batches; give it rows, or leave it out.")

@@ -14,13 +14,12 @@ import numpy as np
 
 from lrfind.analysis.divergence import DivergenceRule
 from lrfind.analysis.lanes import Outcome
-from lrfind.errors import counted
+from lrfind.errors import counted, first_few
 from lrfind.problem.batches import batch_loss, users_function
 from lrfind.problem.ranks import on_any_rank, over_ranks
 from lrfind.problem.replay import HeldBatch
 from lrfind.problem.setup import Setup
 from lrfind.problem.snapshot import Snapshot
-from lrfind.training.explanations.forms import first_few
 from lrfind.training.explanations.values import nonfinite_parts, why_not_float16
 
 WATCHED = 4  # batches

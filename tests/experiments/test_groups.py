@@ -155,7 +155,7 @@ def test_a_budget_that_groups_would_use_up_first_is_not_said_to_allow_refinement
     cut, whole = (find(model, [optimizer], budget=budget) for budget in (144, 160))
     assert cut.groups is not None
     assert whole.groups is not None
-    assert (cut.groups.cut, whole.groups.cut) == (True, False)
+    assert (cut.groups.wants_budget, whole.groups.wants_budget) == (True, False)
     assert not any("or more allows them" in note for note in cut.notes)
     (advice,) = (note for note in whole.notes if "or more allows them" in note)
     enough = int(advice.partition("a budget of ")[2].partition(" ")[0])

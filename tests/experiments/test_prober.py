@@ -12,7 +12,8 @@ from lrfind.analysis.divergence import HUGE
 from lrfind.analysis.lanes import Lane
 from lrfind.config.experiment import check
 from lrfind.errors import LrfindError, NoGradient, UsageError
-from lrfind.experiments.prober import MOST_KEPT, Budget, LaneProber
+from lrfind.experiments.budget import Budget
+from lrfind.experiments.prober import MOST_KEPT, LaneProber
 from lrfind.problem.objects import from_objects, objects_of
 from lrfind.problem.problem import Problem, from_config
 from lrfind.problem.snapshot import preserved

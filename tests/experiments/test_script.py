@@ -542,7 +542,7 @@ def test_a_script_that_stops_where_its_loss_is_low_enough_is_told_to_go_on(ended
     scripted = prober(run)
     scripted.begin()
     scripted.probe([0.1], 16, np.full(16, 99.0))
-    assert ("or the answer is too low" in scripted.notes[0]) == aimed
+    assert ("Otherwise the answer is too low" in scripted.notes[0]) == aimed
 
 
 def test_seconds_limit_the_starts() -> None:

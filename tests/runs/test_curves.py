@@ -105,11 +105,11 @@ GZIPPED = gzip.compress(b"lr,loss\n0.1,3\n" * 1000, mtime=0)
         ),
         ("a.csv", "lr,loss\n".encode("utf-16-be"), "in UTF-16, without its mark.*iconv -f UTF-16BE -t UTF-8"),
         ("a.csv", "lr,loss\n".encode("utf-32"), "is in UTF-32. Convert it: iconv -f UTF-32 -t UTF-8"),
-        ("a.csv", b"PK\x03\x04\xe4", "an Excel workbook. Unpack it, or save its sheet as CSV"),
+        ("a.csv", b"PK\x03\x04\xe4", "an Excel workbook. Unpack it, or save its sheet as CSV in UTF-8.$"),
         (
             "a.csv",
             GZIPPED,
-            "is compressed with gzip.* If it is compressed, its name must end in .gz, .bz2 or .xz",
+            "is compressed with gzip.* Or, if it is compressed, let its name end in .gz, .bz2 or .xz",
         ),
         ("a.csv.gz", b"lr,loss\n1,2\n", "cannot be read: BadGzipFile"),
         ("a.csv.gz", GZIPPED[:-20], "cannot be decompressed: EOFError"),

@@ -80,8 +80,8 @@ def test_the_losses_of_param_groups_are_not_said_to_be_those_at_the_recommended_
     groups = {"rates": [rate], "reason": "Measured.", "untouched": 1.0, "probes": 3, "steps": 64}
     text = in_a_line(find_text(summary(groups=groups)))
     assert "at this lr" not in text
-    assert "The probes have 64 steps. They were trained around the rates that learn fastest in so few" in text
-    assert "The probes have" not in find_text(summary(groups=groups | {"probes": 0}))
+    assert "These probes have 64 steps. Their rates lie around the one that learns fastest in so few" in text
+    assert "These probes have" not in find_text(summary(groups=groups | {"probes": 0}))
 
 
 @pytest.mark.parametrize(

@@ -310,7 +310,7 @@ def _ended_early(lr: float, start: Start) -> str:
     if start.ended == "finished" and start.losses[-1] < start.losses[0]:
         note += (
             f" Its loss had fallen from {start.losses[0]:.3g} to {start.losses[-1]:.3g}: if the script stops"
-            " where the loss is low enough, let it go on while lrfind asks, or the answer is too low."
+            " when its loss is low enough, switch that off for lrfind. Otherwise the answer is too low."
         )
     last = start.output.splitlines()[-1].strip() if start.output else ""
     return note + (f" Its last words: {last:.200}" if last else "")

@@ -33,14 +33,14 @@ from torch.optim.optimizer import (
 )
 
 from lrfind.errors import UsageError
+from lrfind.experiments.script.held_rates import HeldRates
 from lrfind.experiments.script.readings import SCALE, sample_of, value_of, weights_of
-from lrfind.problem.rates import base_lr, groups_of, innermost, peak_lrs, ratios_in_words, set_lr
+from lrfind.problem.rates import innermost
 
 MOST_WITHOUT_LOSS = 100  # steps in a row without any `backward`, after which a script is refused
-MOST_AT_ZERO = 1000  # first steps with lr 0, after which a script is refused
-MOST_BETWEEN = 100  # steps of other optimizers between two of the first one, unless it has made more
-RAISED = 1.01  # the lr of a later step is above that of the first one from this multiple on
-CHECKED_STEP = 4  # a step at lr 0 after so many, which must leave the weights as they are
+MOST_AT_ZERO = 1000  # steps with lr 0 before any other, after which a script is refused
+MOST_BETWEEN = 100  # steps of others in a row that end the first training; more if it has made more itself
+CHECKED_STEP = 4  # the step at lr 0, counted from 0, that must not change the weights
 
 NO_BACKWARD = (
     "its optimizer steps, but no `backward` is called, so there is no loss to read (gradients that come from"
@@ -72,19 +72,14 @@ class Recorder:
     """
 
     def __init__(self, lr: float, steps: int, tell: Callable[..., None], end: Callable[..., Any]) -> None:
-        self._lr, self._steps, self._tell, self._end = lr, steps, tell, end
+        self._rates, self._steps, self._tell, self._end = HeldRates(lr), steps, tell, end
         self._process = os.getpid()
-        self._base: float | None = None  # the script's own lr, which `lr` stands in for
-        self._words: str | None = None  # how the lrs of its param groups differ
-        self._at_zero = 0  # the steps before that, which had lr 0
         self._told: set[str] = set()  # what was told already, and is told only once
-        self._ratios: weakref.WeakKeyDictionary[Optimizer, list[float]] = weakref.WeakKeyDictionary()
         self._first: weakref.ref[Optimizer] | None = None
         self._weights: list[weakref.ref[Tensor]] = []  # those of the first optimizer
         self._introduced: weakref.WeakSet[Optimizer] = weakref.WeakSet()
         self._active: Optimizer | None = None  # the optimizer whose step is under way
         self._depth = 0  # the steps of this optimizer inside of its step: `super().step()`
-        self._own: list[tuple[dict[str, Any], float]] = []  # the lrs of its groups, as the script set them
         self._pending: list[float] = []  # the losses since the last step of any optimizer
         self._step: list[float] | None = None  # the losses of the step that is under way
         self._between: list[float] = []  # the losses of the other optimizers after it
@@ -129,7 +124,7 @@ class Recorder:
         """Tell the loss of the last step, if the script has come to its own end."""
         if self._step:
             self._tell_loss()
-        if self._base is None and self._at_zero:
+        if self._rates.base is None and self._rates.at_zero:
             self._refuse(ALL_ZERO)
 
     def _watch_for_processes(self) -> None:
@@ -150,7 +145,8 @@ class Recorder:
     def _before(self, optimizer: Optimizer, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """Set the lr before a step, and end the step before it; a closure is replaced by one that is read."""
         if self._active is not None or os.getpid() != self._process:
-            self._depth += optimizer is self._active
+            if optimizer is self._active:
+                self._depth += 1
             return None  # a step inside of a step belongs to it: an optimizer that wraps another
         if not self._hold(optimizer):
             self._pending.clear()
@@ -176,8 +172,7 @@ class Recorder:
             self._check_unmoved(optimizer)
 
     def _release(self) -> None:
-        for group, lr in self._own:
-            set_lr(group, lr)
+        self._rates.release()
         self._active, self._depth, self._deaf = None, 0, False
 
     def _read(self, closure: Callable[..., Any], optimizer: Optimizer) -> Callable[..., Any]:
@@ -200,31 +195,17 @@ class Recorder:
         return read_closure
 
     def _hold(self, optimizer: Optimizer) -> bool:
-        """Set the lr of every group of an optimizer, and keep those that the script has set.
-
-        Returns:
-            False for a step that is left as it is: a warmup by hand begins with lr 0, which tells no ratios.
-        """
+        """Hold the lrs of an optimizer; return False for a step that is left as it is."""
         try:
-            groups, peaks = groups_of([optimizer]), peak_lrs([optimizer])
+            held = self._rates.hold(optimizer)
         except UsageError as error:
             self._refuse(str(error).rstrip("."))
             return False
-        if self._base is None and not any(peaks):
-            self._at_zero += 1
-            if self._at_zero == MOST_AT_ZERO:
-                self._refuse(ALL_ZERO)
-            return False
-        if self._base is None:
-            self._base, self._words = base_lr([optimizer]), ratios_in_words([optimizer])
-        ratios = self._ratios.setdefault(optimizer, [])
-        ratios += [peak / self._base for peak in peaks[len(ratios) :]]
-        if max(peaks, default=0.0) > RAISED * self._base * max(ratios, default=1.0):
+        if not held and self._rates.at_zero == MOST_AT_ZERO:
+            self._refuse(ALL_ZERO)
+        if self._rates.raised:
             self._tell_once("raised")
-        self._own = [(group, float(group["lr"])) for group in groups]
-        for group, ratio in zip(groups, ratios, strict=False):
-            set_lr(group, self._lr * ratio)
-        return True
+        return held
 
     def _stepped(self, optimizer: Optimizer) -> None:
         """Assign the losses before an optimizer's step to a step of the script; end the script in time."""
@@ -244,7 +225,7 @@ class Recorder:
             if self._step is not None:
                 self._tell_loss()
             self._step = losses
-            if self._lr == 0 and self._count == CHECKED_STEP:
+            if self._rates.lr == 0 and self._count == CHECKED_STEP:
                 self._before_step = sample_of(optimizer)
             if self._count >= self._steps:
                 self._end()
@@ -309,9 +290,9 @@ class Recorder:
         self._tell(
             optimizer=type(kind).__name__.lower(),
             momentum=float(momentum) if isinstance(momentum, int | float) else 0.0,
-            lr=self._base,
+            lr=self._rates.base,
             device=str(kind.param_groups[0]["params"][0].device),
-            note=self._words,
+            note=self._rates.words,
             before_updates=mean if math.isfinite(mean := sum(losses) / len(losses)) else None,
         )
         self._lead(optimizer)
@@ -320,7 +301,7 @@ class Recorder:
         """Tell of a further optimizer once, with its lr as a multiple of the first one's."""
         if self._first is not None and optimizer not in self._introduced:
             self._introduced.add(optimizer)
-            self._tell(other=type(optimizer).__name__, ratio=max(self._ratios[optimizer]))
+            self._tell(other=type(optimizer).__name__, ratio=self._rates.ratio(optimizer))
 
     def _check_unmoved(self, optimizer: Optimizer) -> None:
         """Refuse a script whose optimizer changes weights at lr 0; other parts of the script may do so."""

@@ -18,7 +18,7 @@ from lrfind.catalog import optimizer_named
 from lrfind.config.imports import refuse_import
 from lrfind.config.sections import ScriptSection
 from lrfind.config.shapes import shape_of
-from lrfind.errors import NoSuggestion, counted
+from lrfind.errors import NoSuggestion, counted, sentence
 from lrfind.experiments.prepare import environment
 from lrfind.experiments.script.prober import Limits, ScriptProber, Spent, probed_part
 from lrfind.experiments.script.starts import Start, start_script
@@ -155,13 +155,13 @@ def _notes(prober: ScriptProber, steps: int) -> list[str]:
     if about.get("mixed"):
         notes.append(
             "The optimizers have losses of their own, whose mean is the loss of a step. If these losses work"
-            " against each other, as in a GAN, the mean does not tell whether the training gets better, and"
-            " neither does this rate: lrfind.find takes a score instead."
+            " against each other, as in a GAN, the mean does not tell whether the training gets better. Then"
+            " do not trust this rate; use lrfind.find with a score."
         )
     own = prober.steps_of_its_own
     if own is not None and own < steps:
         notes.append(
-            f"{probed_part(about['others']).capitalize()} ended by itself after {counted(own, 'step')}, but"
+            f"{sentence(probed_part(about['others']))} ended by itself after {counted(own, 'step')}, but"
             f" the rate is for {counted(steps, 'step')}, as --steps says."
         )
     return notes

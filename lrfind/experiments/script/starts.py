@@ -272,8 +272,12 @@ def _hint(script: ScriptSection, work: Path, output: str) -> str:
         *(f"{name}{end}" for name in re.findall(r"No module named '(\w+)", output) for end in ("", ".py")),
     ]
     known = {*linked_names(script), os.path.relpath(script.path, script.folder)}
-    for name in (os.path.normpath(name.removeprefix(f"{work}{os.sep}")) for name in names):
-        if _exists(script, name) and known.isdisjoint((first := Path(name).parts[0], name)):
+    for missing in names:
+        path = os.path.normpath(missing.removeprefix(f"{work}{os.sep}"))
+        if not _exists(script, path):
+            continue
+        first = Path(path).parts[0]
+        if known.isdisjoint((first, path)):
             return (
                 f"\n  It is in {script.folder}, but the script runs in an empty directory: give --link"
                 f" {first}, or --here."

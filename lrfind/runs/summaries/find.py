@@ -119,7 +119,7 @@ def _unspent_budget(record: RunRecord, answer: Mapping[str, Any]) -> list[str]:
     if answer["lr"] is None or facts.probing is None or facts.planned_training is None:
         return []
     training, probing = PlannedTraining(**facts.planned_training), facts.probing
-    if (probing.get("groups") or {}).get("cut"):  # a larger budget would first go to the groups
+    if (probing.get("groups") or {}).get("wants_budget"):  # a larger budget would first go to the groups
         return []
     longest = max(row["steps"] for row in probing["probes"])
     section = record.experiment.find

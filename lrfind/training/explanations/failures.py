@@ -16,12 +16,21 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from lrfind.errors import LrfindError, NoGradient, UsageError, UsersExit, counted, in_one_line, text_of
+from lrfind.errors import (
+    LrfindError,
+    NoGradient,
+    UsageError,
+    UsersExit,
+    counted,
+    first_few,
+    in_one_line,
+    text_of,
+)
 from lrfind.problem.batches import OwnLoss, output_and_loss, own_loss_line, users_function
 from lrfind.problem.objects import integration_for
 from lrfind.problem.references import LIBRARIES
 from lrfind.problem.signatures import accepts
-from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, first_few, tensors_in
+from lrfind.training.explanations.forms import batch_parts, describe, describe_batch, tensors_in
 from lrfind.training.explanations.layers import why_not_accepted
 from lrfind.training.explanations.targets import loss_name, misfit
 from lrfind.training.interrupts import stop_if_asked

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
-MOST_LISTED = 8  # names or parts in a message
+from lrfind.errors import first_few
 
 
 def form(tensor: Tensor) -> str:
@@ -79,17 +79,6 @@ def tensors_in(value: Any) -> list[Tensor]:
         return [value]
     parts = [*_named_parts(value).values()] or (value if isinstance(value, tuple | list) else ())
     return [tensor for part in parts for tensor in tensors_in(part)]
-
-
-def first_few(names: Iterable[str]) -> str:
-    """List the first items, and count the others.
-
-    >>> first_few("abcdefghij")
-    'a, b, c, d, e, f, g, h and 2 more'
-    """
-    items = [*names]
-    more = f" and {len(items) - MOST_LISTED} more" if len(items) > MOST_LISTED else ""
-    return ", ".join(items[:MOST_LISTED]) + more
 
 
 def _named_parts(value: Any) -> dict[str, Any]:

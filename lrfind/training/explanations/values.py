@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lrfind.errors import UsageError
+from lrfind.errors import UsageError, first_few
 from lrfind.problem.rates import groups_of
-from lrfind.training.explanations.forms import batch_parts, first_few, form, tensors_in
+from lrfind.training.explanations.forms import batch_parts, form, tensors_in
 
 
 def nonfinite_parts(batch: Any) -> list[str]:

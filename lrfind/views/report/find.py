@@ -106,8 +106,8 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
     if view.moved_from is not None:
         marks.append(Rule(moved_label(view.moved_from), view.moved_from, "answer", dashed=True))
     if view.untouched is not None:
-        name = f"loss of the untouched model: {number(view.untouched)}"
-        marks.append(Rule(name, view.untouched, "muted", dashed=True, level=True))
+        label = f"loss of the untouched model: {number(view.untouched)}"
+        marks.append(Rule(label, view.untouched, "muted", dashed=True, level=True))
     for place, (steps, points) in enumerate(view.shorter.items()):
         shape = SHAPES[(place + 1) % len(SHAPES)]
         marks.append(Dots(f"probes of {counted(steps, 'step')}", points, "c4", shape))
@@ -133,7 +133,7 @@ def _probes_chart(view: FindView, summary: Mapping[str, Any]) -> Chart:
         note += " A larger point has more weight in the estimated best rate."
     low, high = view.axis.bottom, view.axis.top
     if max(finite(scores), default=high) > high:
-        note += " Points at the upper end lie above it."
+        note += " Points at the upper edge have a higher loss than the chart shows."
     return Chart(
         title="Loss of the probes against their learning rate",
         note=note,

@@ -109,7 +109,7 @@ def _remarks(results: Sequence[RunResult]) -> list[str]:
 
 
 def _plans_remark(results: Sequence[RunResult]) -> list[str]:
-    """Say which runs train for another number of steps, or otherwise; a ramp has no such plan."""
+    """Say which runs plan another number of steps or another schedule; range tests are left out."""
     plans: dict[str, list[str]] = {}
     for title, result in zip(titles(results), results, strict=True):
         if result.kind.lanes != "ramps":
@@ -118,7 +118,8 @@ def _plans_remark(results: Sequence[RunResult]) -> list[str]:
         return []
     shown = "; ".join(f"{plan} ({', '.join(names)})" for plan, names in plans.items())
     return [
-        f"They plan different trainings: {shown}. A rate is for its own plan; longer trainings end lower."
+        f"They plan different trainings: {shown}. A rate is for its own plan, and longer trainings usually"
+        " end lower."
     ]
 
 

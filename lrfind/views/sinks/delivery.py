@@ -62,6 +62,7 @@ def as_typed(part: Component) -> str:
 
 
 def _export_command(run: Run, part: Component) -> str:
+    """Return the command that sends a run to a sink again."""
     root = None if part.name in SINKS else import_root()
     return command_line(["export", str(run.path), "--to", as_typed(part)], root)
 

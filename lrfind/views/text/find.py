@@ -201,7 +201,7 @@ def groups_lines(groups: dict[str, Any]) -> list[str]:
     return [*table_block(header, rows), *(line for text in texts for line in wrapped(text)), ""]
 
 
-GROUP_PROBES = ("probe at a third", "probe", "probe at 3 times")
+GROUP_PROBES = ("probe loss at 1/3x", "probe loss", "probe loss at 3x")
 """The headers of the losses that the probes of param groups had."""
 
 
@@ -214,8 +214,8 @@ def group_probes_text(groups: Mapping[str, Any]) -> str:
     if not groups["probes"]:
         return ""
     return (
-        f"The probes have {counted(groups['steps'], 'step')}. They were trained around the rates that learn"
-        " fastest in so few steps, and not at the lr in the table, which is for the whole training."
+        f"These probes have {counted(groups['steps'], 'step')}. Their rates lie around the one that learns"
+        " fastest in so few steps. The lr in the table is for the whole training."
     )
 
 
