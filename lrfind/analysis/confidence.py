@@ -82,8 +82,8 @@ SLOPES = RiskMeasurements(
 def risk_of(results: Sequence[ProbeResult], training: PlannedTraining, lr: float) -> float:
     """Return the probability that the answer fails: that it loses over a tenth of what the loss can fall.
 
-    It is the share of the answers for the design tasks that failed where the probes measured the same, by a
-    logistic model of `risk_measurements`.
+    It is the share of similar answers for the design tasks that failed, by a logistic model of
+    `risk_measurements`: of what the probes measured, the plan, and the rate.
 
     Args:
         results: one result for each seed, each with at least one finite score.
@@ -248,10 +248,10 @@ def _far_from_start(training: PlannedTraining, lr: float) -> list[str]:
     decades = _decades_above_start(training, lr)
     if training.family is None or not _is_adaptive(training) or abs(decades) <= FAR_RATE:
         return []
-    side = "above" if decades > 0 else "below"
+    factor = f"{10**decades:,.0f} times" if decades > 0 else f"1/{10**-decades:,.0f} of"
     return [
-        f"This rate is {10 ** abs(decades):,.0f}x {side} {training.start:g}, where probing with"
-        f" {training.family.name} begins. Of the answers that are so far from it, more fail"
+        f"This rate is {factor} {training.start:g}, the rate where probing with {training.family.name}"
+        " begins. Of the answers that are so far from it, more fail"
     ]
 
 

@@ -52,7 +52,7 @@ def test_more_passes_and_a_fall_without_the_inputs_are_riskier() -> None:
 
 @pytest.mark.parametrize(
     ("lr", "doubt"),
-    [(1e-4, "is 100x below 0.01"), (0.5, "is 50x above 0.01"), (0.1, None)],
+    [(1e-4, "is 1/100 of 0.01, the rate"), (0.5, "is 50 times 0.01, the rate"), (0.1, None)],
 )
 def test_a_rate_far_from_where_probing_begins_is_riskier_with_an_adaptive_optimizer(
     lr: float, doubt: str | None
